@@ -1,0 +1,177 @@
+"""Settings: what a run does (part of its plan) and how it is carried out (not part of it).
+
+Precedence: flag > environment variable `P3MDATA_<NAME>` > recipe or config file > default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from enum import Enum
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from p3mdata.errors import SettingsError
+
+ENVIRONMENT_PREFIX = "P3MDATA_"
+
+
+class Method(str, Enum):
+    """How the adjusted private area is made unrecognisable."""
+
+    BLUR = "blur"
+    MOSAIC = "mosaic"
+    ZERO = "zero"
+
+
+class Preset(str, Enum):
+    """Named pairs of method and strength."""
+
+    P3M = "p3m"
+    YANG = "yang"
+    MAX = "max"
+
+
+class Area(str, Enum):
+    """How much of the head is private: the paper's area, with forehead, or the whole head."""
+
+    P3M = "p3m"
+    OVAL = "oval"
+    HEAD = "head"
+
+
+class Format(str, Enum):
+    """File format of the released images."""
+
+    KEEP = "keep"
+    JPG = "jpg"
+    PNG = "png"
+    WEBP = "webp"
+
+
+class JpegMode(str, Enum):
+    """`exact` rewrites only the blocks under the mask; `reencode` compresses the whole picture again."""
+
+    EXACT = "exact"
+    REENCODE = "reencode"
+
+
+# Blur: standard deviation as a share of the face's width; mosaic: side of a cell. Yang et al. 2021 use 10 %.
+_PRESETS = {Preset.P3M: (Method.BLUR, 0.25), Preset.YANG: (Method.BLUR, 0.10), Preset.MAX: (Method.ZERO, 1.0)}
+_DEFAULT_STRENGTH = {Method.BLUR: 0.25, Method.MOSAIC: 0.2, Method.ZERO: 1.0}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Settings(_Strict):
+    """What a run does to every image. Two runs with equal settings and sources give equal bytes."""
+
+    method: Method | None = Field(None, description="blur, mosaic or zero; the preset decides when absent")
+    preset: Preset = Field(Preset.P3M, description="p3m (default), yang (weaker blur) or max (zero mask)")
+    strength: float | None = Field(
+        None, gt=0, le=1, description="share of each face's width: blur sigma, or side of a mosaic cell"
+    )
+    area: Area = Field(Area.P3M, description="p3m (brows to jaw), oval (with forehead) or head")
+    transition_width: float = Field(
+        0.02, gt=0, le=0.2, description="width of the band around the matte's edge, as a share of the shorter side"
+    )
+    format: Format = Field(Format.KEEP, description="format of released images")
+    quality: int | None = Field(None, ge=1, le=100, description="quality of re-encoded JPEG; absent = as the source")
+    jpeg: JpegMode = Field(JpegMode.EXACT, description="exact (only masked blocks change) or reencode (faster)")
+    min_side: int = Field(0, ge=0, description="exclude images with a shorter side below this many pixels")
+    max_pixels: int = Field(200_000_000, gt=0, description="refuse larger images (decompression bombs)")
+    trust_no_face: bool = Field(False, description="release images in which no detector sees any face")
+    recursive: bool = Field(True, description="look into subfolders")
+    seed: int = Field(0, ge=0, description="changes the ids of the released files")
+
+    def obfuscation(self) -> tuple[Method, float]:
+        """Method and strength after the preset."""
+        method, strength = _PRESETS[self.preset]
+        if self.method is not None and self.method is not method:
+            method, strength = self.method, _DEFAULT_STRENGTH[self.method]
+        return method, self.strength if self.strength is not None else strength
+
+
+class Execution(_Strict):
+    """How a run is carried out; nothing here changes a byte of the result."""
+
+    workers: int = Field(0, ge=0, description="worker processes; 0 = as many as cores and memory allow")
+    limit: int | None = Field(None, ge=1, description="take only the first N source files")
+    overwrite: bool = Field(False, description="delete an earlier run in OUT first")
+
+
+class Job(_Strict):
+    """One `anonymize` stage: a source folder, its companions, where to, and the settings."""
+
+    source: Path
+    out: Path
+    alphas: Path | None = None
+    trimaps: Path | None = None
+    masks: Path | None = None
+    settings: Settings = Settings()
+    execution: Execution = Execution()
+
+
+def _sentence(exc: ValidationError, where: str) -> str:
+    first = exc.errors()[0]
+    key = ".".join(str(part) for part in first["loc"]) or "settings"
+    if first["type"] == "extra_forbidden":
+        known = ", ".join(sorted({**Settings.model_fields, **Execution.model_fields}))
+        return f"{where}: unknown setting '{key}'. Known settings: {known}."
+    return f"{where}: '{key}' cannot be {first['input']!r}: {first['msg']}."
+
+
+def _from_environment(environment: Mapping[str, str], fields: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        name: environment[ENVIRONMENT_PREFIX + name.upper()]
+        for name in fields
+        if ENVIRONMENT_PREFIX + name.upper() in environment
+    }
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """A YAML mapping from a file.
+
+    Raises:
+        SettingsError: The file cannot be read, is not YAML, or is not a mapping.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"{path}: cannot be read ({exc}). Check the path.") from exc
+    except yaml.YAMLError as exc:
+        raise SettingsError(f"{path}: is not valid YAML ({str(exc).splitlines()[0]}). Correct it.") from exc
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise SettingsError(f"{path}: must hold 'setting: value' lines.")
+    return content
+
+
+def resolve(
+    flags: Mapping[str, Any],
+    file: Mapping[str, Any] | None = None,
+    environment: Mapping[str, str] | None = None,
+    where: str = "settings",
+) -> tuple[Settings, Execution]:
+    """Merge flags, environment and file into settings; a flag that is None was not given.
+
+    Raises:
+        SettingsError: A key is unknown or a value is out of range; the sentence names it.
+    """
+    environment = os.environ if environment is None else environment
+    given = {k: v for k, v in flags.items() if v is not None}
+    merged: dict[str, Any] = {**(file or {})}
+    for model in (Settings, Execution):
+        merged |= _from_environment(environment, model.model_fields)
+    merged |= given
+    execution = {k: merged.pop(k) for k in list(merged) if k in Execution.model_fields}
+    try:
+        return Settings(**merged), Execution(**execution)
+    except ValidationError as exc:
+        raise SettingsError(_sentence(exc, where)) from exc

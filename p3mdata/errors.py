@@ -1,0 +1,58 @@
+"""Every failure a user can meet: one sentence that names the file and the way out, and one exit code.
+
+Exit codes: 0 all released; 1 a bug; 2 usage or settings; 3 done, but items are broken or need review;
+4 a proof failed; 130 interrupted (a second call resumes).
+"""
+
+from __future__ import annotations
+
+EXIT_OK = 0
+EXIT_BUG = 1
+EXIT_USAGE = 2
+EXIT_HELD_BACK = 3
+EXIT_PROOF_FAILED = 4
+EXIT_INTERRUPTED = 130
+
+
+class P3MError(Exception):
+    """Base of all errors with a sentence for the user; `exit_code` is what the command line returns."""
+
+    exit_code = EXIT_USAGE
+
+
+class SettingsError(P3MError):
+    """A setting, recipe or environment variable that cannot be used."""
+
+
+class RunFolderError(P3MError):
+    """A run folder that is foreign, unwritable, or was made with other settings."""
+
+
+class SetupError(P3MError):
+    """A library or model file is missing or is not the one this version was checked with."""
+
+
+class ProofError(P3MError):
+    """A finished run no longer proves what its manifest says."""
+
+    exit_code = EXIT_PROOF_FAILED
+
+
+class Interrupted(P3MError):
+    """The run was stopped from outside; everything finished so far is kept."""
+
+    exit_code = EXIT_INTERRUPTED
+
+
+class BrokenInput(Exception):
+    """One input file cannot be used. It ends as outcome `broken` with this reason; the run goes on.
+
+    Args:
+        code: A short stable name for the reason, for counting.
+        sentence: What is wrong with the file and what to do, without the file's name.
+    """
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence

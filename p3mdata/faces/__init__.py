@@ -1,0 +1,1 @@
+"""Faces in an image: detectors, landmarks, their agreement, and the model files behind them."""

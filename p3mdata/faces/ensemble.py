@@ -1,0 +1,222 @@
+"""Agreement of independent detectors, then landmarks per face; the detection stage as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p3mdata.faces.detectors import REGISTRY, Box, Detector, iou
+from p3mdata.faces.landmarks import LandmarkModel, MediaPipeLandmarks, Points, crop_around
+from p3mdata.records import XYXY, Doubt, Face
+
+# (detector, pixels of the longer side). High resolution loses close-ups and low resolution loses small faces.
+SCALES = (("centerface", 640), ("centerface", 1280), ("libfacedetection", 640))
+# A larger scale is asked only where it shows more than the one before.
+_LARGER_SCALE_HELPS = 1.3
+_SAME_FACE_IOU = 0.35
+_SAME_FACE_INSIDE = 0.75
+_CROPS = (2.0, 1.5)
+# Enlargements, relative to the box, in which a face that only one detector saw is looked for again.
+_SECOND_LOOKS = (1.6, 2.2, 3.0)
+_SECOND_LOOK_SIDE = 320
+# A mesh that lies elsewhere than the box belongs to another face.
+_MESH_BOX_IOU = 0.3
+# Below this share of the longer side, or this many pixels, a face is 'small': masked without asking.
+_SMALL_SHARE = 0.03
+_SMALL_PIXELS = 24
+# One detector alone, and no landmarks: below this the hit is masked and not asked about.
+_LONE_SCORE = 0.35
+_IMPLAUSIBLE_ASPECT = 2.5
+
+
+@dataclass(frozen=True)
+class Detection:
+    """All faces of one image, and what a person should decide before it is released."""
+
+    faces: tuple[Face, ...]
+    doubts: tuple[Doubt, ...]
+
+    def merged_with(self, other: Detection) -> Detection:
+        """Union of two looks at one image; a face seen in both is kept as the first look has it."""
+        new = [
+            face for face in other.faces if not any(_same_face(face.box, known.box) for known in self.faces)
+        ]
+        doubts = self.doubts + tuple(doubt for doubt in other.doubts if doubt not in self.doubts)
+        return Detection(tuple(sorted((*self.faces, *new), key=_reading_order)), doubts)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "faces": [face.to_json() for face in self.faces],
+            "doubts": [[doubt.code, doubt.sentence] for doubt in self.doubts],
+        }
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> Detection:
+        return cls(
+            tuple(Face.from_json(face) for face in row["faces"]), tuple(Doubt(*pair) for pair in row["doubts"])
+        )
+
+
+class FaceFinder:
+    """Holds the models of one worker. Use as a context manager, or call `close`."""
+
+    def __init__(
+        self, detectors: dict[str, Detector] | None = None, landmark_model: LandmarkModel | None = None
+    ) -> None:
+        self._detectors = detectors or {name: make() for name, make in REGISTRY.items()}
+        self._landmarks = landmark_model or MediaPipeLandmarks()
+
+    def close(self) -> None:
+        self._landmarks.close()
+
+    def __enter__(self) -> FaceFinder:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def boxes(self, rgb: NDArray[np.uint8]) -> list[list[Box]]:
+        """Hits of all detectors at all scales, grouped by face, from the strongest group to the weakest."""
+        long_side = max(rgb.shape[:2])
+        hits: list[Box] = []
+        asked: dict[str, int] = {}
+        for name, scale in SCALES:
+            if name in asked and long_side < asked[name] * _LARGER_SCALE_HELPS:
+                continue
+            asked[name] = scale
+            hits += self._detectors[name].detect(rgb, scale)
+        return _group(hits)
+
+    def find(self, rgb: NDArray[np.uint8]) -> Detection:
+        """Detect every face and its landmarks.
+
+        Args:
+            rgb: HxWx3, 8-bit, displayed orientation.
+
+        Returns:
+            Faces in reading order, and doubts about them.
+        """
+        height, width = rgb.shape[:2]
+        faces, doubts = [], []
+        for group in self.boxes(rgb):
+            face = self.look_closer(rgb, group)
+            faces.append(face)
+            if doubt := _doubt(face, max(height, width)):
+                doubts.append(doubt)
+        return Detection(tuple(sorted(faces, key=_reading_order)), tuple(doubts))
+
+    def look_closer(self, rgb: NDArray[np.uint8], group: list[Box]) -> Face:
+        """The face that a group of hits stands for, with landmarks, or with a second opinion where there are none."""
+        face = group_face(group)
+        mesh, missing = self._mesh(rgb, face.box)
+        face = replace(face, landmarks=None if mesh is None else _flat(mesh), no_landmarks=missing)
+        if mesh is None and len(face.seen_by) == 1 and not is_weak(face):
+            face = replace(face, seen_by=tuple(sorted({*face.seen_by, *self._second_opinion(rgb, face.box)})))
+        return face
+
+    def _second_opinion(self, rgb: NDArray[np.uint8], box: XYXY) -> set[str]:
+        """Names of the detectors that see a face in enlargements of the place where only one saw it."""
+        confirmed = set()
+        for enlarge in _SECOND_LOOKS:
+            crop, to_image = crop_around(rgb, box, enlarge, _SECOND_LOOK_SIDE)
+            scale, offset = to_image[0, 0], np.tile(to_image[:, 2], 2)
+            for name, detector in self._detectors.items():
+                hits = detector.detect(crop, _SECOND_LOOK_SIDE)
+                placed = np.array([hit.xyxy for hit in hits]).reshape(-1, 4) * scale + offset
+                if (iou(np.array(box), placed) >= _SAME_FACE_IOU).any():
+                    confirmed.add(name)
+        return confirmed
+
+    def _mesh(self, rgb: NDArray[np.uint8], box: XYXY) -> tuple[Points | None, str | None]:
+        found_elsewhere = False
+        for enlarge in _CROPS:
+            crop, to_image = crop_around(rgb, box, enlarge)
+            mesh = self._landmarks.locate(crop)
+            if mesh is None:
+                continue
+            mesh = (mesh @ to_image[:, :2].T + to_image[:, 2]).astype(np.float32)
+            around = np.concatenate([mesh.min(0), mesh.max(0)]).astype(np.float64)
+            if iou(np.array(box), around[None])[0] >= _MESH_BOX_IOU:
+                return mesh, None
+            found_elsewhere = True
+        return None, "landmarks lie elsewhere than the box" if found_elsewhere else "landmark model sees no face"
+
+
+def _reading_order(face: Face) -> tuple[float, ...]:
+    return face.box[1], face.box[0], *face.box
+
+
+def group_face(group: list[Box]) -> Face:
+    """The face that a group of hits stands for, before landmarks."""
+    five = next((hit.points for hit in group if hit.points is not None), None)
+    return Face(
+        box=_common_box(group),
+        score=round(max(hit.score for hit in group), 3),
+        seen_by=tuple(sorted({hit.detector for hit in group})),
+        points=None if five is None else _flat(five),
+        landmarks=None,
+        no_landmarks="not looked for",
+    )
+
+
+def is_weak(face: Face) -> bool:
+    """One detector alone, hardly certain, no landmarks: masked, but not a reason to hold an image back."""
+    return face.landmarks is None and len(face.seen_by) == 1 and face.score < _LONE_SCORE
+
+
+def _flat(points: NDArray[np.float32]) -> tuple[float, ...]:
+    return tuple(round(float(v), 2) for v in points.reshape(-1))
+
+
+def _group(hits: list[Box]) -> list[list[Box]]:
+    """Hits of one face together: strong overlap, or one box mostly inside another of similar size."""
+    hits = sorted(hits, key=lambda hit: (-hit.score, hit.xyxy, hit.detector))
+    groups: list[list[Box]] = []
+    for hit in hits:
+        for group in groups:
+            if any(_same_face(hit.xyxy, other.xyxy) for other in group):
+                group.append(hit)
+                break
+        else:
+            groups.append([hit])
+    return groups
+
+
+def _same_face(a: XYXY, b: XYXY) -> bool:
+    box_a, box_b = np.array(a), np.array(b)
+    overlap = float(iou(box_a, box_b[None])[0])
+    if overlap >= _SAME_FACE_IOU:
+        return True
+    area_a, area_b = ((box[2] - box[0]) * (box[3] - box[1]) for box in (box_a, box_b))
+    inside = overlap * (area_a + area_b) / (1 + overlap) / max(min(area_a, area_b), 1e-9)
+    return inside >= _SAME_FACE_INSIDE and overlap >= _SAME_FACE_IOU / 2
+
+
+def _common_box(group: list[Box]) -> XYXY:
+    """Mean over detectors of each one's strongest box."""
+    best: dict[str, Box] = {}
+    for hit in group:
+        best.setdefault(hit.detector, hit)
+    left, top, right, bottom = (
+        round(float(v), 1) for v in np.mean([hit.xyxy for _, hit in sorted(best.items())], axis=0)
+    )
+    return left, top, right, bottom
+
+
+def _doubt(face: Face, long_side: int) -> Doubt | None:
+    left, top, right, bottom = face.box
+    width, height = right - left, bottom - top
+    small = max(width, height) < max(_SMALL_SHARE * long_side, _SMALL_PIXELS)
+    where = f"at x={left:.0f} y={top:.0f}, {width:.0f}x{height:.0f} px"
+    if face.landmarks is None and not small:
+        if len(face.seen_by) == 1 and not is_weak(face):
+            return Doubt(
+                "detectors_disagree", f"only {face.seen_by[0]} sees a face {where}, and it has no landmarks"
+            )
+        if max(width / max(height, 1e-6), height / max(width, 1e-6)) > _IMPLAUSIBLE_ASPECT:
+            return Doubt("implausible_size", f"the face {where} has an implausible shape")
+    return None

@@ -1,0 +1,129 @@
+"""Facial landmarks of one face: MediaPipe's 478-point mesh on an enlarged crop, and the named parts of that mesh."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Protocol
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3mdata.faces import weights
+
+Points = NDArray[np.float32]
+
+# Indices of the canonical MediaPipe face mesh. Sides are the person's own.
+BROW_UPPER = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300)
+PARTS: dict[str, tuple[int, ...]] = {
+    "right eye": (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246),
+    "left eye": (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466),
+    "nose": (168, 6, 197, 195, 5, 4, 1, 19, 94, 2, 98, 97, 326, 327, 48, 64, 278, 294, 129, 358),
+    "mouth": (61, 146, 91, 181, 84, 17, 314, 405, 321, 375, 291, 409, 270, 269, 267, 0, 37, 39, 40, 185),
+}
+# Mesh points above the upper brow line in the canonical face model: the forehead, which the paper leaves as it is.
+FOREHEAD = (
+    10, 21, 54, 67, 68, 69, 71, 103, 104, 108, 109, 151, 251, 284, 297, 298, 299, 301, 332, 333, 337, 338,
+)  # fmt: skip
+MESH_POINTS = 478
+
+
+class LandmarkModel(Protocol):
+    """Finds the mesh of the one face in a crop."""
+
+    def locate(self, crop: NDArray[np.uint8]) -> Points | None:
+        """478x2 points in pixels of `crop` (HxWx3, 8-bit RGB), or None when no face is certain enough."""
+        ...
+
+    def close(self) -> None:
+        """Free the model."""
+        ...
+
+
+@contextlib.contextmanager
+def _quiet_native_stderr() -> Iterator[None]:
+    """Silence the C++ banner lines that TensorFlow Lite writes when a graph starts; Python errors still raise."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    sink = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(sink, 2)
+        yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)
+        os.close(sink)
+
+
+class MediaPipeLandmarks:
+    """MediaPipe FaceLandmarker (tasks API) in image mode."""
+
+    confidence = 0.5
+
+    def __init__(self) -> None:
+        with _quiet_native_stderr():
+            import mediapipe as mp
+            from mediapipe.tasks.python import BaseOptions, vision
+
+            options = vision.FaceLandmarkerOptions(
+                base_options=BaseOptions(model_asset_buffer=weights.load("face_landmarker")),
+                num_faces=1,
+                min_face_detection_confidence=self.confidence,
+                min_face_presence_confidence=self.confidence,
+            )
+            self._model = vision.FaceLandmarker.create_from_options(options)
+            self._image = lambda crop: mp.Image(image_format=mp.ImageFormat.SRGB, data=crop)
+            # The inference threads start, and print, on the first picture.
+            self.locate(np.zeros((64, 64, 3), np.uint8))
+
+    def locate(self, crop: NDArray[np.uint8]) -> Points | None:
+        height, width = crop.shape[:2]
+        faces = self._model.detect(self._image(np.ascontiguousarray(crop))).face_landmarks
+        if not faces:
+            return None
+        return np.array([(p.x * width, p.y * height) for p in faces[0]], np.float32)
+
+    def close(self) -> None:
+        self._model.close()
+
+    def __enter__(self) -> MediaPipeLandmarks:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+
+def crop_around(
+    rgb: NDArray[np.uint8], box: tuple[float, float, float, float], enlarge: float, side: int = 256
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Square crop around a box, resampled to `side` pixels; beyond the image its border is repeated.
+
+    Returns:
+        The crop (side x side x 3) and the 2x3 matrix that maps crop pixels to image pixels.
+    """
+    left, top, right, bottom = box
+    extent = max(right - left, bottom - top) * enlarge
+    x0, y0 = (left + right - extent) / 2, (top + bottom - extent) / 2
+    scale = extent / side
+    to_image = np.array([[scale, 0, x0], [0, scale, y0]])
+    if scale > 1:
+        # Warping alone would alias when a large face shrinks: average first, over the crop's own pixels.
+        xa, ya = max(0, int(np.floor(x0))), max(0, int(np.floor(y0)))
+        xb, yb = min(rgb.shape[1], int(np.ceil(x0 + extent))), min(rgb.shape[0], int(np.ceil(y0 + extent)))
+        part = rgb[ya:yb, xa:xb]
+        small = cv2.resize(
+            part, (max(1, round(part.shape[1] / scale)), max(1, round(part.shape[0] / scale))),
+            interpolation=cv2.INTER_AREA,
+        )  # fmt: skip
+        rgb = np.asarray(small, np.uint8)
+        inner = np.array([[1, 0, (x0 - xa) / scale], [0, 1, (y0 - ya) / scale]])
+    else:
+        inner = to_image
+    crop = cv2.warpAffine(
+        rgb, inner, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
+    )
+    return np.asarray(crop, np.uint8), to_image

@@ -1,0 +1,414 @@
+"""Pictures in and out: decoding to arrays, metadata-free encoding, atomic writing.
+
+Everything between these edges works on `Picture`: pixels in displayed orientation, nothing else of the file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import warnings
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, JpegImagePlugin
+
+from p3mdata.errors import BrokenInput
+from p3mdata.metadata import needed_icc, with_icc
+
+try:
+    import pillow_heif
+except ImportError:
+    HEIF = False
+else:
+    pillow_heif.register_heif_opener()
+    HEIF = True
+
+# A limit of our own is applied to the header before any pixel is decoded.
+Image.MAX_IMAGE_PIXELS = None
+
+Pixels = NDArray[Any]
+
+SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .tif .tiff .bmp .gif .heic .heif .avif .jp2 .ppm .pgm .mpo".split()
+)
+_EXTENSION = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "TIFF": "tif"}
+_ORIENTATION_TAG = 0x0112
+_BITS_PER_SAMPLE_TAG = 258
+_PNG_BIT_DEPTH_OFFSET = 24
+_WEBP_MAX_SIDE = 16383
+_EXPORT_QUALITY = 95
+_SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded image.
+
+    Attributes:
+        pixels: HxW (grey) or HxWx3 (RGB), uint8 or uint16, displayed orientation.
+        opacity: HxW of the same dtype, or None for opaque images.
+        format: 'JPEG', 'PNG', 'WEBP' or 'TIFF': what it is written back as; other formats become 'PNG'.
+        icc: ICC profile that the pixels need to be read right, or None.
+        orientation: EXIF orientation (1-8) that was applied.
+        tables: JPEG quantisation tables and subsampling of the source, for re-encoding at equal quality.
+        notes: What had to be converted, in words.
+    """
+
+    pixels: Pixels
+    opacity: Pixels | None
+    format: str
+    icc: bytes | None
+    orientation: int
+    tables: tuple[dict[int, list[int]], int] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        return self.pixels.shape[0], self.pixels.shape[1]
+
+    def rgb8(self) -> NDArray[np.uint8]:
+        """HxWx3 8-bit view of the colours for detection; transparency is ignored, so nothing hides under it."""
+        pixels = self.pixels if self.pixels.dtype == np.uint8 else (self.pixels >> 8).astype(np.uint8)
+        return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+
+    def over_grey(self) -> NDArray[np.uint8] | None:
+        """What a viewer shows of a transparent image, over mid-grey; None when it is opaque."""
+        if self.opacity is None:
+            return None
+        opacity = self.opacity.astype(np.float32)[:, :, None] / np.iinfo(self.opacity.dtype).max
+        return (self.rgb8() * opacity + 127 * (1 - opacity)).astype(np.uint8)
+
+
+def orient(array: Pixels, orientation: int) -> Pixels:
+    """Turn stored pixels into displayed ones, for EXIF orientation 1-8."""
+    if orientation in (5, 6, 7, 8):
+        array = array.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        array = array[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        array = array[::-1]
+    return np.ascontiguousarray(array)
+
+
+def _open(data: bytes, max_pixels: int) -> Image.Image:
+    if not data:
+        raise BrokenInput("empty_file", "is empty (0 bytes). Copy the file again.")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image = Image.open(io.BytesIO(data))
+    except Exception as exc:
+        # Decoders raise a zoo of types on hostile bytes; whatever it is, this file cannot be used.
+        raise BrokenInput("not_an_image", _not_an_image(data)) from exc
+    width, height = image.size
+    if width * height > max_pixels:
+        raise BrokenInput(
+            "too_large",
+            f"has {width}x{height} pixels, more than the limit of {max_pixels}. Raise --max-pixels if it is genuine.",
+        )
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
+        raise BrokenInput(
+            "several_pictures", f"holds {image.n_frames} pictures or pages. Save each as a file of its own."
+        )
+    return image
+
+
+def _not_an_image(data: bytes) -> str:
+    if data[4:8] == b"ftyp" and not HEIF:
+        return "is a HEIC/HEIF picture: run 'pip install pillow-heif' to read it."
+    return "is not a picture in a known format, or its header is damaged. Replace or remove it."
+
+
+def _load(image: Image.Image) -> None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            image.load()
+    except Exception as exc:
+        raise BrokenInput(
+            "cannot_decode", f"cannot be decoded, it is truncated or damaged ({exc}). Copy the file again."
+        ) from exc
+
+
+def _is_16_bit(image: Image.Image, data: bytes) -> bool:
+    if image.format == "PNG":
+        return data[_PNG_BIT_DEPTH_OFFSET] == 16
+    if image.format == "TIFF":
+        bits = image.tag_v2.get(_BITS_PER_SAMPLE_TAG, (8,))  # type: ignore[attr-defined]
+        return max(bits) == 16
+    return image.mode.startswith("I;16")
+
+
+def _decode_16_bit(data: bytes) -> tuple[Pixels, Pixels | None]:
+    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if array is None or array.dtype != np.uint16:
+        raise BrokenInput("cannot_decode", "is a 16-bit picture of an unusual kind. Save it as a 16-bit PNG.")
+    if array.ndim == 2:
+        return array, None
+    if array.shape[2] == 2:
+        return np.ascontiguousarray(array[:, :, 0]), np.ascontiguousarray(array[:, :, 1])
+    rgb = np.ascontiguousarray(array[:, :, 2::-1])
+    return rgb, np.ascontiguousarray(array[:, :, 3]) if array.shape[2] == 4 else None
+
+
+def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
+    """CMYK to sRGB, through the picture's own profile where it has a readable one."""
+    if icc:
+        try:
+            profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+            converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+        except ImageCms.PyCMSError:
+            return image.convert("RGB")
+        assert converted is not None
+        return converted
+    return image.convert("RGB")
+
+
+def _split(image: Image.Image) -> tuple[Pixels, Pixels | None]:
+    array = np.array(image)
+    if image.mode in ("LA", "RGBA"):
+        channels = array.shape[2] - 1
+        colours = array[:, :, 0] if channels == 1 else array[:, :, :channels]
+        return np.ascontiguousarray(colours), np.ascontiguousarray(array[:, :, channels])
+    return array, None
+
+
+def _decode_8_bit(image: Image.Image, icc: bytes | None) -> tuple[Pixels, Pixels | None, str | None, bytes | None]:
+    """Pixels, opacity, a note about a conversion, and the profile that still applies."""
+    mode = image.mode
+    if mode in ("L", "RGB", "LA", "RGBA"):
+        transparent = "transparency" in image.info
+        if transparent:
+            image = image.convert("RGBA" if mode == "RGB" else "LA") if mode in ("L", "RGB") else image
+        return *_split(image), None, icc
+    if mode == "1":
+        return np.array(image.convert("L")), None, "1 bit written as 8-bit grey", icc
+    if mode in ("P", "PA"):
+        has_alpha = mode == "PA" or "transparency" in image.info
+        return *_split(image.convert("RGBA" if has_alpha else "RGB")), "palette written as RGB", icc
+    if mode == "CMYK":
+        return np.array(_to_srgb(image, icc)), None, "CMYK converted to sRGB", None
+    if mode == "YCbCr":
+        return np.array(image.convert("RGB")), None, "YCbCr converted to RGB", icc
+    raise BrokenInput(
+        "unsupported_colours", f"has pixels of kind '{mode}'. Save it as 8- or 16-bit grey, RGB or RGBA."
+    )
+
+
+def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
+    """Decode one image file.
+
+    Args:
+        data: The file's bytes.
+        max_pixels: Limit on width x height, checked before decoding.
+
+    Returns:
+        The picture in displayed orientation.
+
+    Raises:
+        BrokenInput: The bytes are not a usable picture.
+    """
+    image = _open(data, max_pixels)
+    icc = image.info.get("icc_profile")
+    # Load first: PNG keeps its EXIF after the pixels, and damage shows here.
+    _load(image)
+    try:
+        orientation = int(image.getexif().get(_ORIENTATION_TAG, 1) or 1)
+    except Exception:
+        # A picture whose EXIF cannot be parsed is shown unrotated by every viewer; the EXIF itself is dropped.
+        orientation = 1
+    orientation = orientation if 1 <= orientation <= 8 else 1
+    note: str | None = None
+    if _is_16_bit(image, data):
+        pixels, opacity = _decode_16_bit(data)
+    elif image.mode in _SIXTEEN_BIT_MODES:
+        raise BrokenInput("unsupported_colours", f"has pixels of kind '{image.mode}'. Save it as an 8- or 16-bit PNG.")
+    else:
+        pixels, opacity, note, icc = _decode_8_bit(image, icc)
+    tables = None
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and image.mode in ("L", "RGB"):
+        tables = {k: list(v) for k, v in image.quantization.items()}, JpegImagePlugin.get_sampling(image)
+    name = "JPEG" if image.format in ("JPEG", "MPO") else image.format or ""
+    notes = [note] if note else []
+    if name not in _EXTENSION:
+        notes.append(f"{name} written as PNG")
+        name = "PNG"
+    return Picture(
+        pixels=orient(pixels, orientation),
+        opacity=None if opacity is None else orient(opacity, orientation),
+        format=name,
+        icc=needed_icc(icc, 1 if pixels.ndim == 2 else 3),
+        orientation=orientation,
+        tables=tables,
+        notes=tuple(notes),
+    )
+
+
+def decode_matte(data: bytes, photo: Picture, what: str, max_pixels: int = 200_000_000) -> Pixels:
+    """Decode an alpha matte, trimap or hand-drawn mask that belongs to a photo.
+
+    The matte's own EXIF orientation is applied. A matte that has the size of the photo as stored, before its
+    EXIF orientation, is turned like the photo.
+
+    Returns:
+        HxW, uint8 or uint16, same size as the photo.
+
+    Raises:
+        BrokenInput: Unreadable, more than one channel, or another size; the sentence begins with `what`.
+    """
+    try:
+        matte = decode(data, max_pixels)
+    except BrokenInput as exc:
+        raise BrokenInput(f"{what}_{exc.code}", f"has {_article(what)} that {exc.sentence}") from exc
+    pixels = matte.pixels
+    if pixels.ndim == 3:
+        if not (np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2])):
+            raise BrokenInput(f"{what}_has_colours", f"has {_article(what)} in colour. Save it as one grey channel.")
+        pixels = np.ascontiguousarray(pixels[..., 0])
+    if matte.opacity is not None and int(matte.opacity.min()) < np.iinfo(matte.opacity.dtype).max:
+        raise BrokenInput(
+            f"{what}_is_transparent", f"has {_article(what)} with a transparency channel. Save it as one grey channel."
+        )
+    if pixels.shape != photo.size and photo.orientation > 4 and pixels.shape == photo.size[::-1]:
+        pixels = orient(pixels, photo.orientation)
+    if pixels.shape != photo.size:
+        raise BrokenInput(
+            f"{what}_other_size",
+            f"is {photo.size[1]}x{photo.size[0]} but its {what} is {pixels.shape[1]}x{pixels.shape[0]}. "
+            "Export both at one size.",
+        )
+    return pixels
+
+
+def _article(what: str) -> str:
+    return f"an {what}" if what[0] in "aeiou" else f"a {what}"
+
+
+def target_format(picture: Picture, wanted: str) -> str:
+    """'JPEG', 'PNG', 'WEBP' or 'TIFF' for a `--format` value."""
+    return {"keep": picture.format, "jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[wanted]
+
+
+def extension(name: str) -> str:
+    """File name extension of a format, without the dot."""
+    return _EXTENSION[name]
+
+
+def encode(picture: Picture, name: str, quality: int | None = None) -> tuple[bytes, str]:
+    """Encode without metadata; lossless for all formats but JPEG.
+
+    Args:
+        picture: Pixels and ICC profile to write.
+        name: 'JPEG', 'PNG', 'WEBP' or 'TIFF'.
+        quality: JPEG quality; None keeps the source's tables, or 95 when it had none.
+
+    Returns:
+        The file's bytes and how it was encoded, in words.
+
+    Raises:
+        BrokenInput: The format cannot hold this picture.
+    """
+    if name in ("JPEG", "WEBP") and picture.pixels.dtype == np.uint16:
+        picture = replace(
+            picture,
+            pixels=(picture.pixels >> 8).astype(np.uint8),
+            opacity=None if picture.opacity is None else (picture.opacity >> 8).astype(np.uint8),
+        )
+    if name == "JPEG":
+        data, how = _encode_jpeg(picture, quality)
+    elif name == "WEBP":
+        if max(picture.size) > _WEBP_MAX_SIDE:
+            raise BrokenInput("too_large_for_webp", "is larger than WebP can hold (16383 px). Use --format png.")
+        data = _save(picture, "WEBP", lossless=True, exact=True, quality=50, method=2)
+        how = "webp lossless"
+    elif name == "TIFF" and picture.pixels.dtype == np.uint8:
+        data, how = _save(picture, "TIFF", compression="tiff_adobe_deflate"), "tiff deflate"
+    else:
+        suffix = ".tiff" if name == "TIFF" else ".png"
+        data, how = _encode_cv2(picture, suffix), f"{name.lower()} {picture.pixels.dtype.itemsize * 8} bit"
+    if name != "TIFF":
+        data = with_icc(data, picture.icc)
+    return data, how
+
+
+def _encode_jpeg(picture: Picture, quality: int | None) -> tuple[bytes, str]:
+    if picture.opacity is not None:
+        raise BrokenInput("no_transparency", "is transparent, which JPEG cannot hold. Use --format png or keep.")
+    if quality is None and picture.tables is not None:
+        tables, sampling = picture.tables
+        if picture.orientation > 4:
+            # Turned pixels want turned tables and sampling: 4:2:2 (1) becomes 4:4:0, which Pillow cannot write.
+            tables = {k: list(np.reshape(v, (8, 8)).T.ravel()) for k, v in tables.items()}
+            sampling = 0 if sampling == 1 else sampling
+        options = {"qtables": {k: [int(x) for x in v] for k, v in tables.items()}, "subsampling": max(sampling, 0)}
+        return _save(picture, "JPEG", optimize=True, **options), "jpeg reencoded, source tables"
+    quality = quality or _EXPORT_QUALITY
+    return _save(picture, "JPEG", quality=quality, subsampling=0, optimize=True), f"jpeg reencoded, quality {quality}"
+
+
+def _save(picture: Picture, name: str, **options: Any) -> bytes:
+    array = picture.pixels
+    if picture.opacity is not None:
+        colours = array if array.ndim == 3 else array[:, :, None]
+        array = np.concatenate([colours, picture.opacity[:, :, None]], axis=2)
+    sink = io.BytesIO()
+    if name == "TIFF" and picture.icc:
+        options["icc_profile"] = picture.icc
+    Image.fromarray(array).save(sink, name, **options)
+    return sink.getvalue()
+
+
+def _encode_cv2(picture: Picture, suffix: str) -> bytes:
+    array = picture.pixels
+    if picture.opacity is not None:
+        if array.ndim == 2:
+            array = np.repeat(array[:, :, None], 3, axis=2)
+        array = np.dstack([array[:, :, ::-1], picture.opacity])
+    elif array.ndim == 3:
+        array = array[:, :, ::-1]
+    return _imencode(suffix, np.ascontiguousarray(array))
+
+
+def _imencode(suffix: str, array: Pixels) -> bytes:
+    options = [cv2.IMWRITE_PNG_COMPRESSION, 3] if suffix == ".png" else []
+    done, encoded = cv2.imencode(suffix, array, options)
+    if not done:
+        raise BrokenInput("cannot_encode", f"cannot be written as {suffix[1:]}. Use --format png.")
+    return encoded.tobytes()
+
+
+def encode_grey(array: Pixels) -> bytes:
+    """PNG of an HxW array, uint8 or uint16, lossless and without metadata."""
+    return _imencode(".png", array)
+
+
+def sha256(data: bytes) -> str:
+    """Hex SHA-256."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """Write so that the name never shows a part of the content: temporary name, fsync, rename.
+
+    Raises:
+        OSError: As the system says; the temporary file is removed.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(descriptor, "wb") as sink:
+            sink.write(data)
+            sink.flush()
+            os.fsync(sink.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,122 @@
+"""JSON and JSON lines of a run: written whole and atomically, or appended row by row and read back safely."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from p3mdata.errors import RunFolderError
+from p3mdata.images import write_atomic
+from p3mdata.records import ImageResult
+
+SCHEMA_VERSION = 1
+PRIVATE_MODE = 0o600
+
+
+def dumps(row: Any) -> str:
+    """Canonical JSON: sorted keys, no spaces, UTF-8 kept readable; equal rows give equal bytes."""
+    return json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def write_json(path: Path, row: Any, mode: int = 0o644) -> None:
+    """Write one indented JSON document atomically."""
+    text = json.dumps(row, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+    write_atomic(path, text.encode("utf-8", "surrogateescape"), mode)
+
+
+def write_rows(path: Path, rows: Iterable[Any], mode: int = 0o644) -> None:
+    """Write JSON lines atomically without holding them in memory."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as sink:
+            for row in rows:
+                sink.write(dumps(row) + "\n")
+            sink.flush()
+            os.fsync(sink.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def append_row(path: Path, row: Any, mode: int = PRIVATE_MODE) -> None:
+    """Append one line and wait until it is on disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
+    try:
+        os.write(descriptor, (dumps(row) + "\n").encode("utf-8", "surrogateescape"))
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_rows(path: Path, torn_tail: bool = False) -> Iterator[dict[str, Any]]:
+    """Rows of a JSON-lines file.
+
+    Args:
+        path: The file; a missing one has no rows.
+        torn_tail: Allow a last line that a crash cut off; it is skipped.
+
+    Raises:
+        RunFolderError: A line is not JSON.
+    """
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="surrogateescape") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError as exc:
+                if torn_tail and not line.endswith("\n"):
+                    return
+                raise RunFolderError(f"{path}: line {number} is damaged. Delete the run folder and run again.") from exc
+            yield row
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """One JSON document.
+
+    Raises:
+        RunFolderError: Unreadable or not a JSON object.
+    """
+    try:
+        row = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    except (OSError, json.JSONDecodeError) as exc:
+        raise RunFolderError(f"{path}: cannot be read ({exc}). Delete the run folder and run again.") from exc
+    if not isinstance(row, dict):
+        raise RunFolderError(f"{path}: is not a JSON object. Delete the run folder and run again.")
+    return row
+
+
+def public_row(result: ImageResult) -> dict[str, Any]:
+    """What the public manifest says about one released image: no source path, no source hash, no landmarks."""
+    proofs = result.proofs
+    assert proofs is not None
+    files = {
+        kind[:-1]: {"path": f"{kind}/{name}", "sha256": sha} for kind, (name, sha) in sorted(result.files.items())
+    }
+    return {
+        "schema": SCHEMA_VERSION,
+        "id": result.id,
+        **files,
+        "width": result.width,
+        "height": result.height,
+        "outcome": result.outcome.value,
+        "method": result.method,
+        "encoding": result.encoding,
+        "faces": len(result.faces),
+        "masked_share": result.masked_share,
+        "proofs": {
+            "exact": proofs.exact,
+            "changed_outside": proofs.changed_outside if proofs.exact else None,
+            "changed_in_transition": proofs.changed_in_transition if proofs.exact else None,
+            "largest_deviation": proofs.largest_deviation,
+            "metadata": list(proofs.metadata),
+            "missed": proofs.missed,
+        },
+    }

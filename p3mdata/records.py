@@ -1,0 +1,215 @@
+"""The records that flow through a run: Sample -> Face -> FaceMask -> ImageResult (with one Outcome) -> ShardStats.
+
+Frozen dataclasses; everything that is written to JSON has `to_json` / `from_json`, and numbers are rounded when the
+record is made, so that a record read back equals the one that was written.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+XYXY = tuple[float, float, float, float]
+
+
+class Outcome(str, Enum):
+    """What became of one source file; every file has exactly one."""
+
+    ANONYMIZED = "anonymized"
+    NO_FACE_CONFIRMED = "no_face_confirmed"
+    MASKED_BY_HAND = "masked_by_hand"
+    EXCLUDED = "excluded"
+    NEEDS_REVIEW = "needs_review"
+    BROKEN = "broken"
+
+    @property
+    def released(self) -> bool:
+        """Whether images of this outcome are published."""
+        return self in RELEASED
+
+
+RELEASED = frozenset({Outcome.ANONYMIZED, Outcome.NO_FACE_CONFIRMED, Outcome.MASKED_BY_HAND})
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One source file as frozen in the plan; all paths are POSIX and relative to their own folder.
+
+    Attributes:
+        index: Position in the sorted list of sources.
+        id: Name of everything released for it; derived from the content, not from the file name.
+        source: Path relative to the source folder.
+        sha256: Of the source's bytes.
+        alpha, trimap, mask: Companion file and its SHA-256, or None.
+    """
+
+    index: int
+    id: str
+    source: str
+    sha256: str
+    alpha: tuple[str, str] | None = None
+    trimap: tuple[str, str] | None = None
+    mask: tuple[str, str] | None = None
+    problem: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> Sample:
+        pairs = {k: (row[k][0], row[k][1]) for k in ("alpha", "trimap", "mask") if row.get(k)}
+        return cls(row["index"], row["id"], row["source"], row["sha256"], **pairs, problem=row.get("problem"))
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face in an image, in pixels of the displayed orientation.
+
+    Attributes:
+        box: Left, top, right, bottom; may reach over the border.
+        score: Highest detector confidence in [0, 1].
+        seen_by: Names of the detectors that found it, sorted.
+        points: Five points (right eye, left eye, nose, mouth corners as seen), flat x, y pairs, or None.
+        landmarks: 478 mesh points, flat x, y pairs, or None.
+        no_landmarks: Why there are none, else None.
+    """
+
+    box: XYXY
+    score: float
+    seen_by: tuple[str, ...]
+    points: tuple[float, ...] | None
+    landmarks: tuple[float, ...] | None
+    no_landmarks: str | None
+
+    @property
+    def width(self) -> float:
+        """Width that strength is relative to: a head turned aside has a narrow box, so height counts as well."""
+        left, top, right, bottom = self.box
+        return max(right - left, 0.75 * (bottom - top))
+
+    def mesh(self) -> NDArray[np.float64] | None:
+        """Landmarks as (478, 2), or None."""
+        return None if self.landmarks is None else np.array(self.landmarks).reshape(-1, 2)
+
+    def five(self) -> NDArray[np.float64] | None:
+        """Five points as (5, 2), or None."""
+        return None if self.points is None else np.array(self.points).reshape(-1, 2)
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> Face:
+        left, top, right, bottom = row["box"]
+        return cls(
+            (left, top, right, bottom),
+            row["score"],
+            tuple(row["seen_by"]),
+            tuple(row["points"]) if row["points"] else None,
+            tuple(row["landmarks"]) if row["landmarks"] else None,
+            row["no_landmarks"],
+        )
+
+
+@dataclass(frozen=True)
+class FaceMask:
+    """Masks of one image, all HxW bool.
+
+    Attributes:
+        private: Union of the faces' private areas.
+        transition: Unknown band of the alpha matte; all False without a matte.
+        adjusted: What is obfuscated: private minus transition, on the pixel grid the file format allows.
+        regions: One (face index or None for a hand-drawn mask, HxW bool) per face; disjoint, union = adjusted.
+    """
+
+    private: Mask
+    transition: Mask
+    adjusted: Mask
+    regions: tuple[tuple[int | None, Mask], ...]
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """Why an image may not be released without a person's decision."""
+
+    code: str
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Proofs:
+    """What was measured on the encoded output; None where a proof does not apply.
+
+    Attributes:
+        changed_outside: Pixels outside the facemask that differ from the decoded source.
+        changed_in_transition: Pixels inside the transition area that differ.
+        largest_deviation: Largest 8-bit difference outside the mask (0 when exact).
+        exact: Whether the file format and mode promise exactness outside the mask.
+        metadata: Names of metadata parts left that are not on the allow-list.
+        redetected: Faces found on the output.
+        missed: Of those, the ones whose core is not covered by the facemask.
+    """
+
+    changed_outside: int
+    changed_in_transition: int
+    largest_deviation: int
+    exact: bool
+    metadata: tuple[str, ...]
+    redetected: int
+    missed: int
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """The one row a source file ends as. `files` maps images | facemasks | alphas to (file name, SHA-256)."""
+
+    id: str
+    source: str
+    outcome: Outcome
+    reason: str | None = None
+    detail: str | None = None
+    width: int | None = None
+    height: int | None = None
+    method: str | None = None
+    encoding: str | None = None
+    masked_share: float | None = None
+    faces: tuple[Face, ...] = ()
+    proofs: Proofs | None = None
+    files: dict[str, tuple[str, str]] = field(default_factory=dict)
+    inputs: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Private ledger row: everything, landmarks included."""
+        row = dataclasses.asdict(self)
+        row["outcome"] = self.outcome.value
+        return {k: v for k, v in row.items() if v is not None}
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> ImageResult:
+        row = dict(row)
+        row["outcome"] = Outcome(row["outcome"])
+        row["faces"] = tuple(Face.from_json(face) for face in row.get("faces", ()))
+        if row.get("proofs"):
+            row["proofs"] = Proofs(**{**row["proofs"], "metadata": tuple(row["proofs"]["metadata"])})
+        row["files"] = {kind: (name, sha) for kind, (name, sha) in row.get("files", {}).items()}
+        return cls(**row)
+
+
+@dataclass(frozen=True)
+class ShardStats:
+    """Counts of one shard; outcomes add up to `samples`."""
+
+    samples: int
+    outcomes: dict[str, int]
+    reasons: dict[str, int]
+    faces: int
+    seconds: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
