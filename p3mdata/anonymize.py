@@ -40,7 +40,7 @@ from p3mdata.masks import (
 from p3mdata.metadata import with_icc
 from p3mdata.obfuscate import obfuscate
 from p3mdata.records import Doubt, Face, ImageResult, Mask, Outcome, Sample
-from p3mdata.verify import proof_doubts, prove, uncovered_by_hand
+from p3mdata.proofs import proof_doubts, prove, uncovered_by_hand
 
 # A JPEG block of 4:2:0 chroma spans 16 pixels, and decoders interpolate one more.
 _BLOCK_REACH = 17

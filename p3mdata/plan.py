@@ -175,7 +175,12 @@ def _shard_size(samples: int) -> int:
     return max(_MIN_SHARD, min(_MAX_SHARD, -(-samples // _SHARDS_WANTED)))
 
 
-def _check_folders(job: Job) -> None:
+def check_folders(job: Job) -> None:
+    """Refuse folders that a run could damage or mix up.
+
+    Raises:
+        SettingsError, RunFolderError: With what is wrong and what to do.
+    """
     source, out = job.source.resolve(), job.out.resolve()
     if not source.is_dir():
         what = "is a file: use 'p3mdata anonymize image'" if source.is_file() else "does not exist. Check the path"
@@ -189,7 +194,7 @@ def _check_folders(job: Job) -> None:
             raise SettingsError(f"{job.out}: OUT and SRC must not lie inside each other. Choose another OUT.")
     if out.exists() and not out.is_dir():
         raise RunFolderError(f"{job.out}: is a file. Choose a folder.")
-    if out.is_dir() and not (out / PLAN).exists() and any(out.iterdir()):
+    if out.is_dir() and not (out / PLAN).exists() and any(path.name != "private" for path in out.iterdir()):
         raise RunFolderError(f"{job.out}: is not empty and not a run folder. Choose an empty or new folder.")
 
 
@@ -212,9 +217,8 @@ def make_plan(job: Job, write: bool = True) -> tuple[Plan, list[Sample]]:
     Hand-drawn masks may be added to a finished run: the images they belong to are done again.
 
     Raises:
-        SettingsError, RunFolderError: Folders or settings do not allow this run.
+        SettingsError, RunFolderError: Sources or settings do not allow this run.
     """
-    _check_folders(job)
     samples = collect(job)
     plan = Plan(job, len(samples), _shard_size(len(samples)), _digest(samples, with_masks=False))
     row = plan.to_json()

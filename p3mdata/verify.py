@@ -1,126 +1,97 @@
-"""Proofs on the encoded output, from the files alone: independent of how the output was made."""
+"""`p3mdata verify`: prove a finished run again, from its files and the sources alone."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Iterator
+from dataclasses import dataclass
 
+import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from p3mdata.faces.ensemble import Detection, FaceFinder, group_face, is_weak
-from p3mdata.images import Picture, decode
-from p3mdata.masks import core_coverage
-from p3mdata.metadata import leftovers
-from p3mdata.records import Doubt, Face, Mask, Proofs
-
-# A face found on the output counts as masked when this share of its core is inside the facemask.
-MISS_BELOW = 0.9
-# The same without landmarks, where the box may have shifted on the featureless skin.
-MISS_BELOW_UNCONFIRMED = 0.7
+from p3mdata.anonymize import load, mask
+from p3mdata.errors import BrokenInput
+from p3mdata.faces.ensemble import Detection, FaceFinder
+from p3mdata.images import sha256
+from p3mdata.manifest import dumps, public_row, read_rows
+from p3mdata.plan import Plan
+from p3mdata.proofs import proof_doubts, prove
+from p3mdata.records import ImageResult, Mask, Outcome, Sample
+from p3mdata.shards import KINDS, read_inputs
 
 
-def _difference(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int32]:
-    """Largest difference over channels, HxW."""
-    gap = np.abs(a.astype(np.int32) - b.astype(np.int32))
-    return gap if gap.ndim == 2 else gap.max(axis=2)
+@dataclass(frozen=True)
+class Finding:
+    """One proof that failed: which released image (or file of the run), and what is wrong."""
+
+    id: str
+    code: str
+    sentence: str
 
 
-def _as_8_bit(pixels: NDArray[Any]) -> NDArray[Any]:
-    return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+def check_files(plan: Plan, rows: list[ImageResult], manifest: str, ledger: str) -> Iterator[Finding]:
+    """Counts, manifest and the set of released files, without opening any image."""
+    out = plan.job.out
+    ledger_rows = list(read_rows(out / ledger))
+    if [row["id"] for row in ledger_rows] != [row.id for row in rows] or len(rows) != plan.samples:
+        yield Finding("", "counts", f"{ledger} has {len(ledger_rows)} rows for {plan.samples} source files")
+    released = [row for row in rows if row.outcome.released]
+    wanted = [dumps(public_row(row)) for row in released]
+    if [dumps(row) for row in read_rows(out / manifest)] != wanted:
+        yield Finding("", "manifest", f"{manifest} differs from the private ledger")
+    for kind in KINDS:
+        expected = {row.files[kind][0] for row in released if kind in row.files}
+        present = {path.name for path in (out / kind).glob("*") if path.is_file()}
+        for name in sorted(present - expected):
+            yield Finding(name.split(".")[0], "stray_file", f"{kind}/{name} is in the release but not in the manifest")
+    for row in released:
+        if not {"images", "facemasks"} <= set(row.files):
+            yield Finding(row.id, "no_mask", "was released without a facemask")
 
 
-def prove(
-    source: Picture, output: bytes, facemask: Mask, transition: Mask, finder: FaceFinder, exact: bool
-) -> Proofs:
-    """Re-open an output and measure what it promises.
-
-    Args:
-        source: The decoded source.
-        output: The released file's bytes.
-        facemask: HxW, True where the output may differ.
-        transition: HxW, True where it must not.
-        finder: Detectors for re-detection.
-        exact: Whether the format and mode promise exactness outside the mask.
-    """
-    released = decode(output, max_pixels=max(1, source.pixels.size))
-    before, after = source.pixels, released.pixels
-    if after.dtype != before.dtype:
-        before, after = _as_8_bit(before), _as_8_bit(after)
-    if after.shape != before.shape:
-        # A grey picture in a colour container has three equal channels; anything else is another size.
-        if after.shape[:2] != before.shape[:2] or after.ndim == before.ndim:
-            raise ValueError(f"the output is {after.shape}, the source {before.shape}")
-        before = before if before.ndim == 3 else before[:, :, None]
-        after = after if after.ndim == 3 else after[:, :, None]
-    gap = _difference(before, after)
-    if source.opacity is not None:
-        # Opacity may not change anywhere, the mask included: no holes.
-        kept = released.opacity is not None and np.array_equal(
-            _as_8_bit(source.opacity), _as_8_bit(released.opacity)
-        )
-        if not kept:
-            raise ValueError("the output lost or changed the picture's transparency")
-    outside = gap[~facemask]
-    scale = 257 if before.dtype == np.uint16 else 1
-    redetected, missed = redetect(released, facemask, finder)
-    return Proofs(
-        changed_outside=int(np.count_nonzero(outside)),
-        changed_in_transition=int(np.count_nonzero(gap[transition])),
-        largest_deviation=-(-int(outside.max(initial=0)) // scale),
-        exact=exact,
-        metadata=tuple(leftovers(output)),
-        redetected=redetected,
-        missed=missed,
-    )
-
-
-def redetect(released: Picture, facemask: Mask, finder: FaceFinder) -> tuple[int, int]:
-    """Faces found on the output, and how many of them are outside the facemask.
-
-    The core of the box is held against the mask, not the whole box: the forehead stays by design. Detectors also
-    fire on obfuscated skin, a little beside the face or on the neck below it. So a bare hit counts when the landmark
-    model confirms it, or when both detectors see it and it is clearly beside the mask.
-    """
-    rgb = released.rgb8()
-    groups = finder.boxes(rgb)
-    missed = 0
-    for group in groups:
-        face = group_face(group)
-        covered = core_coverage(face, facemask)
-        if covered >= MISS_BELOW or is_weak(face):
+def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder) -> Iterator[Finding]:
+    """All proofs of one released image; stops at the first that makes the others meaningless."""
+    out = plan.job.out
+    contents: dict[str, bytes] = {}
+    for kind, (name, expected) in sorted(row.files.items()):
+        path = out / kind / name
+        if not path.is_file():
+            yield Finding(row.id, "missing_file", f"{kind}/{name} is missing")
             continue
-        face = finder.look_closer(rgb, group)
-        missed += face.landmarks is not None or (len(face.seen_by) > 1 and covered < MISS_BELOW_UNCONFIRMED)
-    return len(groups), missed
+        contents[kind] = path.read_bytes()
+        if sha256(contents[kind]) != expected:
+            yield Finding(row.id, "changed_file", f"{kind}/{name} is not the file that was released")
+    if "images" not in contents or "facemasks" not in contents:
+        return
+    facemask = _read_facemask(contents["facemasks"])
+    if facemask is None or facemask.shape != (row.height, row.width):
+        yield Finding(row.id, "bad_facemask", "the facemask is not an 8-bit mask of the image's size")
+        return
+    try:
+        loaded = load(read_inputs(sample, plan.job), plan.job.settings)
+    except BrokenInput as exc:
+        yield Finding(row.id, exc.code, f"cannot be compared with its source, which {exc.sentence}")
+        return
+    if loaded.alpha is not None and "alphas" in contents:
+        alpha = cv2.imdecode(np.frombuffer(contents["alphas"], np.uint8), cv2.IMREAD_UNCHANGED)
+        if alpha is None or not np.array_equal(alpha, loaded.alpha):
+            yield Finding(row.id, "changed_alpha", "the alpha matte differs from the source's")
+    masked = mask(loaded, Detection(row.faces, ()), plan.job.settings)
+    if not np.array_equal(masked.facemask, facemask):
+        yield Finding(row.id, "other_facemask", "the facemask is not the one that follows from faces and matte")
+    try:
+        exact = row.proofs is not None and row.proofs.exact
+        proofs = prove(loaded.picture, contents["images"], facemask, masked.transition, finder, exact)
+    except (BrokenInput, ValueError) as exc:
+        yield Finding(row.id, "unreadable", f"the released image cannot be compared: {exc}")
+        return
+    for doubt in proof_doubts(proofs):
+        yield Finding(row.id, doubt.code, doubt.sentence)
+    if row.outcome is not Outcome.NO_FACE_CONFIRMED and not facemask.any():
+        yield Finding(row.id, "empty_mask", "the facemask is empty")
 
 
-def proof_doubts(proofs: Proofs) -> list[Doubt]:
-    """What in the proofs keeps an image from being released."""
-    doubts = []
-    if proofs.missed:
-        faces = "a face" if proofs.missed == 1 else f"{proofs.missed} faces"
-        doubts.append(Doubt("redetected", f"the detectors still find {faces} outside the mask on the output"))
-    if proofs.metadata:
-        doubts.append(Doubt("metadata_left", f"the output still carries {', '.join(proofs.metadata)}"))
-    if proofs.exact and (proofs.changed_outside or proofs.changed_in_transition):
-        doubts.append(
-            Doubt(
-                "changed_outside",
-                f"{proofs.changed_outside} pixels outside the mask and {proofs.changed_in_transition} in the "
-                "transition area changed",
-            )
-        )
-    return doubts
-
-
-def uncovered_by_hand(detection: Detection, covered: Mask) -> list[Doubt]:
-    """Certain faces that a hand-drawn mask forgot: seen by both detectors, or with landmarks."""
-
-    def certain(face: Face) -> bool:
-        return len(face.seen_by) > 1 or face.landmarks is not None
-
-    bare = [face for face in detection.faces if certain(face) and core_coverage(face, covered) < MISS_BELOW]
-    if not bare:
-        return []
-    left, top = bare[0].box[:2]
-    return [Doubt("hand_mask_leaves_face", f"the hand-drawn mask leaves a face bare at x={left:.0f} y={top:.0f}")]
+def _read_facemask(data: bytes) -> Mask | None:
+    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if array is None or array.ndim != 2 or array.dtype != np.uint8 or not np.isin(array, (0, 255)).all():
+        return None
+    return np.asarray(array > 0)

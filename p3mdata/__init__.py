@@ -1,0 +1,106 @@
+"""Anonymize portraits for matting datasets: faces unrecognisable, everything else untouched, and proof of both.
+
+The functions here are the verbs of the command line, with the same settings and the same results:
+
+    import p3mdata
+    summary = p3mdata.anonymize_dir("photos", "run", alphas="mattes", method="mosaic")
+    print(summary.outcomes)
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from p3mdata.records import ImageResult
+    from p3mdata.run import RunSummary
+    from p3mdata.verify import Finding
+
+__all__ = ["__version__", "anonymize_dir", "anonymize_image", "explain_photo", "verify_run"]
+
+PathLike = str | Path
+
+
+def _path(value: PathLike | None) -> Path | None:
+    return None if value is None else Path(value)
+
+
+def anonymize_dir(
+    source: PathLike,
+    out: PathLike,
+    *,
+    alphas: PathLike | None = None,
+    trimaps: PathLike | None = None,
+    masks: PathLike | None = None,
+    **settings: Any,
+) -> RunSummary:
+    """Anonymize all pictures below a folder into a run folder, or resume the run that is there.
+
+    Args:
+        source: Folder with photographs.
+        out: Run folder.
+        alphas, trimaps, masks: Folders with companions of equal relative name or stem.
+        **settings: Any field of `p3mdata.config.Settings` or `Execution`, such as `method="mosaic"`, `workers=2`.
+
+    Returns:
+        Counts of outcomes; `exit_code` is what the command line would return.
+
+    Raises:
+        p3mdata.errors.P3MError: With one sentence that names the file or setting.
+    """
+    from p3mdata.config import Job, resolve
+    from p3mdata.run import anonymize_job
+
+    chosen, execution = resolve(settings)
+    job = Job(
+        source=Path(source), out=Path(out), alphas=_path(alphas), trimaps=_path(trimaps), masks=_path(masks),
+        settings=chosen, execution=execution,
+    )  # fmt: skip
+    return anonymize_job(job)
+
+
+def anonymize_image(
+    source: PathLike,
+    out: PathLike,
+    *,
+    alpha: PathLike | None = None,
+    trimap: PathLike | None = None,
+    mask: PathLike | None = None,
+    facemask: PathLike | None = None,
+    overwrite: bool = False,
+    **settings: Any,
+) -> ImageResult:
+    """Anonymize one picture; `out` is written only when the result's outcome is a released one."""
+    from p3mdata.config import resolve
+    from p3mdata.run import anonymize_file
+
+    chosen, _ = resolve(settings)
+    companions = {"alpha": _path(alpha), "trimap": _path(trimap), "mask": _path(mask), "facemask": _path(facemask)}
+    return anonymize_file(Path(source), Path(out), chosen, **companions, overwrite=overwrite)
+
+
+def verify_run(run: PathLike) -> list[Finding]:
+    """Prove every released image of a run again; an empty list means that all proofs hold."""
+    from p3mdata.run import verify_run as prove
+
+    return prove(Path(run))[1]
+
+
+def explain_photo(
+    photo: PathLike,
+    out: PathLike,
+    *,
+    alpha: PathLike | None = None,
+    trimap: PathLike | None = None,
+    mask: PathLike | None = None,
+    **settings: Any,
+) -> None:
+    """Draw the six steps of the paper's figure 3 for one picture. The drawing shows the clear face."""
+    from p3mdata.config import resolve
+    from p3mdata.explain import explain as draw
+
+    chosen, _ = resolve(settings)
+    draw(Path(photo), Path(out), chosen, alpha=_path(alpha), trimap=_path(trimap), mask=_path(mask))

@@ -1,0 +1,433 @@
+"""Command line: parse, call the API, render, exit code; nothing else."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from p3mdata import __version__, console
+from p3mdata.config import Area, Execution, Format, Job, JpegMode, Method, Preset, Settings, read_yaml, resolve
+from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_INTERRUPTED, EXIT_PROOF_FAILED, EXIT_USAGE, P3MError, SettingsError
+from p3mdata.run import REPORT, anonymize_file, anonymize_job, count_done, has_staged_images, run_staged, verify_run
+from p3mdata.shards import Stage
+
+
+class _DirByDefault(TyperGroup):
+    """`anonymize SRC` means `anonymize dir SRC`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+            args = ["dir", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer(
+    name="p3mdata",
+    help="Anonymize portraits for matting datasets: faces unrecognisable, everything else untouched, and proof of both.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+anonymize_app = typer.Typer(cls=_DirByDefault, no_args_is_help=True, help="Anonymize a folder or one picture.")
+app.add_typer(anonymize_app, name="anonymize")
+
+
+def _about(name: str) -> str:
+    field = (Settings.model_fields | Execution.model_fields)[name]
+    default = getattr(field.default, "value", field.default)
+    return f"{field.description}" if default in (None, False, 0) else f"{field.description} [default: {default}]"
+
+
+def _option(name: str, *flags: str, **kwargs: Any) -> Any:
+    return typer.Option(*(flags or (f"--{name.replace('_', '-')}",)), help=_about(name), **kwargs)
+
+
+# One definition per option; None means 'not given', so that environment, file and default can speak.
+MethodOption = Annotated[Method | None, _option("method")]
+PresetOption = Annotated[Preset | None, _option("preset")]
+StrengthOption = Annotated[float | None, _option("strength")]
+AreaOption = Annotated[Area | None, _option("area")]
+WidthOption = Annotated[float | None, _option("transition_width")]
+FormatOption = Annotated[Format | None, _option("format")]
+QualityOption = Annotated[str | None, typer.Option("--quality", help="keep (as the source) or 1-100: re-encoded JPEG")]
+JpegOption = Annotated[JpegMode | None, _option("jpeg")]
+MinSideOption = Annotated[int | None, _option("min_side")]
+MaxPixelsOption = Annotated[int | None, _option("max_pixels")]
+TrustOption = Annotated[bool | None, _option("trust_no_face", "--trust-no-face/--no-trust-no-face")]
+RecursiveOption = Annotated[bool | None, _option("recursive", "--recursive/--no-recursive")]
+SeedOption = Annotated[int | None, _option("seed")]
+WorkersOption = Annotated[int | None, _option("workers")]
+LimitOption = Annotated[int | None, _option("limit")]
+OverwriteOption = Annotated[bool | None, typer.Option("--overwrite", help=_about("overwrite"))]
+AlphasOption = Annotated[Path | None, typer.Option("--alphas", help="folder with alpha mattes of equal names")]
+TrimapsOption = Annotated[Path | None, typer.Option("--trimaps", help="folder with trimaps; their unknown band is kept")]
+MasksOption = Annotated[Path | None, typer.Option("--masks", help="folder with hand-drawn masks (white = obfuscate)")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file with settings")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors and JSON")]
+ProgressOption = Annotated[bool, typer.Option("--progress/--no-progress", help="bar, or plain lines without a terminal")]
+
+
+def _quality(value: str | None) -> str | None:
+    return None if value in (None, "keep") else value
+
+
+def _settings(config: Path | None, flags: dict[str, Any]) -> tuple[Settings, Execution]:
+    file = read_yaml(config) if config else None
+    return resolve(flags, file, where=str(config) if config else "settings")
+
+
+def _pick(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings among a command's parameters."""
+    known = Settings.model_fields | Execution.model_fields
+    return {name: value for name, value in values.items() if name in known}
+
+
+def _default_out(source: Path) -> Path:
+    resolved = source.resolve()
+    return resolved.with_name(resolved.name + "-anonymized")
+
+
+def _run_job(job: Job, stage: Stage) -> None:
+    with console.progress(lambda: count_done(job.out)) as start:
+        summary = anonymize_job(job, stage, start)
+    _finish(summary, job.out, stage)
+
+
+def _finish(summary: Any, out: Path, stage: Stage) -> None:
+    if not stage.publishes:
+        console.result({"out": str(out), "samples": summary.samples, "stage": stage.value}, f"{stage.value}: done, {out}")
+        return
+    console.summary(summary, out / REPORT)
+    if summary.exit_code:
+        raise typer.Exit(summary.exit_code)
+
+
+@anonymize_app.command("dir")
+def anonymize_dir(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="folder with photographs")],
+    out: Annotated[Path | None, typer.Argument(metavar="[OUT]", help="run folder [default: SRC-anonymized]")] = None,
+    method: MethodOption = None,
+    preset: PresetOption = None,
+    strength: StrengthOption = None,
+    area: AreaOption = None,
+    alphas: AlphasOption = None,
+    trimaps: TrimapsOption = None,
+    masks: MasksOption = None,
+    transition_width: WidthOption = None,
+    format: FormatOption = None,
+    quality: QualityOption = None,
+    jpeg: JpegOption = None,
+    min_side: MinSideOption = None,
+    max_pixels: MaxPixelsOption = None,
+    trust_no_face: TrustOption = None,
+    recursive: RecursiveOption = None,
+    seed: SeedOption = None,
+    workers: WorkersOption = None,
+    limit: LimitOption = None,
+    overwrite: OverwriteOption = None,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="continue an earlier run in OUT")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list what would be done, write nothing")] = False,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    progress: ProgressOption = True,
+) -> None:
+    """Anonymize every picture below SRC into the run folder OUT; an interrupted run is resumed."""
+    flags = _pick(locals()) | {"quality": _quality(quality)}
+    console.out = console.Output(json, quiet, progress)
+    settings, execution = _settings(config, flags)
+    job = Job(
+        source=source, out=out or _default_out(source), alphas=alphas, trimaps=trimaps, masks=masks,
+        settings=settings, execution=execution,
+    )  # fmt: skip
+    if not resume and (job.out / "plan.json").exists() and not execution.overwrite:
+        raise SettingsError(f"{job.out}: holds a run. Give --resume to continue it or --overwrite to replace it.")
+    if dry_run:
+        _dry_run(job)
+        return
+    _run_job(job, Stage.ALL)
+
+
+def _dry_run(job: Job) -> None:
+    from p3mdata.plan import check_folders, make_plan
+
+    check_folders(job)
+    plan, samples = make_plan(job, write=False)
+    rows = [sample.to_json() for sample in samples]
+    method, strength = job.settings.obfuscation()
+    text = "\n".join(
+        f"{s.source}" + "".join(f"  {k}: {v[0]}" for k in ("alpha", "trimap", "mask") if (v := getattr(s, k)))
+        + (f"  PROBLEM: {s.problem}" if s.problem else "") for s in samples
+    )  # fmt: skip
+    head = f"{plan.samples} pictures, {plan.shards} shards, {method.value} {strength:g} -> {job.out}\n"
+    console.result({**plan.to_json(), "files": rows}, head + text)
+
+
+@anonymize_app.command("image")
+def anonymize_image(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="photograph")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="released image; the ending chooses the format")],
+    method: MethodOption = None,
+    preset: PresetOption = None,
+    strength: StrengthOption = None,
+    area: AreaOption = None,
+    alpha: Annotated[Path | None, typer.Option("--alpha", help="alpha matte")] = None,
+    trimap: Annotated[Path | None, typer.Option("--trimap", help="trimap; its unknown band is kept")] = None,
+    mask: Annotated[Path | None, typer.Option("--mask", help="hand-drawn mask (white = obfuscate)")] = None,
+    facemask: Annotated[Path | None, typer.Option("--facemask", help="write the facemask here (PNG)")] = None,
+    transition_width: WidthOption = None,
+    quality: QualityOption = None,
+    jpeg: JpegOption = None,
+    max_pixels: MaxPixelsOption = None,
+    trust_no_face: TrustOption = None,
+    overwrite: OverwriteOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+) -> None:
+    """Anonymize one picture; OUT is written only when all proofs hold."""
+    flags = _pick(locals()) | {"quality": _quality(quality)}
+    console.out = console.Output(json, quiet)
+    settings, execution = _settings(config, flags)
+    result = anonymize_file(source, out, settings, alpha, trimap, mask, facemask, execution.overwrite)
+    if result.outcome.released:
+        console.result(result.to_json(), f"{result.outcome.value}: {out} ({len(result.faces)} faces, {result.encoding})")
+        return
+    console.result(result.to_json())
+    console.error(f"{source} {result.detail} Nothing was written ({result.outcome.value}).")
+    raise typer.Exit(EXIT_HELD_BACK)
+
+
+@app.command()
+def detect(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="folder with photographs")],
+    out: Annotated[Path, typer.Argument(metavar="RUN", help="run folder")],
+    method: MethodOption = None,
+    preset: PresetOption = None,
+    strength: StrengthOption = None,
+    area: AreaOption = None,
+    alphas: AlphasOption = None,
+    trimaps: TrimapsOption = None,
+    masks: MasksOption = None,
+    transition_width: WidthOption = None,
+    format: FormatOption = None,
+    quality: QualityOption = None,
+    jpeg: JpegOption = None,
+    min_side: MinSideOption = None,
+    max_pixels: MaxPixelsOption = None,
+    trust_no_face: TrustOption = None,
+    recursive: RecursiveOption = None,
+    seed: SeedOption = None,
+    workers: WorkersOption = None,
+    limit: LimitOption = None,
+    config: ConfigOption = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    progress: ProgressOption = True,
+) -> None:
+    """Stage 1 of 4: find faces and landmarks; freezes the plan of RUN for the stages after it."""
+    flags = _pick(locals()) | {"quality": _quality(quality)}
+    console.out = console.Output(json, quiet, progress)
+    settings, execution = _settings(config, flags)
+    job = Job(
+        source=source, out=out, alphas=alphas, trimaps=trimaps, masks=masks, settings=settings, execution=execution
+    )
+    _run_job(job, Stage.DETECT)
+
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="run folder")]
+
+
+def _later_stage(run: Path, stage: Stage, workers: int | None, output: console.Output) -> None:
+    console.out = output
+    with console.progress(lambda: count_done(run)) as start:
+        summary = run_staged(run, stage, start, workers or 0)
+    _finish(summary, run, stage)
+
+
+@app.command()
+def mask(
+    run: RunArgument, workers: WorkersOption = None, json: JsonOption = False, quiet: QuietOption = False,
+    progress: ProgressOption = True,
+) -> None:  # fmt: skip
+    """Stage 2 of 4: private area minus transition area, for every detected image of RUN."""
+    _later_stage(run, Stage.MASK, workers, console.Output(json, quiet, progress))
+
+
+@app.command()
+def obfuscate(
+    run: RunArgument, workers: WorkersOption = None, json: JsonOption = False, quiet: QuietOption = False,
+    progress: ProgressOption = True,
+) -> None:  # fmt: skip
+    """Stage 3 of 4: obfuscate and encode; nothing is released before `verify`."""
+    _later_stage(run, Stage.OBFUSCATE, workers, console.Output(json, quiet, progress))
+
+
+@app.command()
+def verify(
+    run: RunArgument, workers: WorkersOption = None, json: JsonOption = False, quiet: QuietOption = False,
+    progress: ProgressOption = True,
+) -> None:  # fmt: skip
+    """Stage 4 of 4: prove and release what `obfuscate` made; on a finished run, prove every released image again."""
+    if has_staged_images(run):
+        _later_stage(run, Stage.VERIFY, workers, console.Output(json, quiet, progress))
+        return
+    console.out = console.Output(json, quiet, progress)
+    done = 0
+
+    def start_counting(total: int) -> Any:
+        show = start(total)
+
+        def step() -> None:
+            nonlocal done
+            done += 1
+            show()
+
+        return step
+
+    with console.progress(lambda: done) as start:
+        released, findings = verify_run(run, start_counting)
+    rows = [{"id": f.id, "code": f.code, "sentence": f.sentence} for f in findings]
+    lines = "\n".join(f"{f.id or run}: {f.sentence} [{f.code}]" for f in findings)
+    ids = len({f.id for f in findings})
+    text = f"{released} released images: " + (f"{ids} fail a proof\n{lines}" if findings else "all proofs hold")
+    console.result({"released": released, "findings": rows}, text)
+    if findings:
+        raise typer.Exit(EXIT_PROOF_FAILED)
+
+
+@app.command()
+def run(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file, such as pipelines/quickstart.yaml")],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="variable=value of the recipe")] = None,
+    json: JsonOption = False,
+    quiet: QuietOption = False,
+    progress: ProgressOption = True,
+) -> None:
+    """Run the stages of a recipe in order; stops at the first stage that does not release everything's proof."""
+    from p3mdata.recipes import read_recipe
+
+    given = dict(pair.split("=", 1) if "=" in pair else (pair, "") for pair in set_ or [])
+    worst = 0
+    for step in read_recipe(recipe, given):
+        try:
+            if step.job is not None:
+                console.out = console.Output(json, quiet, progress)
+                _run_job(step.job, step.stage)
+            elif step.run is not None and step.stage is Stage.VERIFY:
+                verify(step.run, None, json, quiet, progress)
+            elif step.run is not None:
+                _later_stage(step.run, step.stage, None, console.Output(json, quiet, progress))
+        except typer.Exit as exc:
+            # Held-back images do not stop a recipe; a failed proof or a bug does.
+            if exc.exit_code != EXIT_HELD_BACK:
+                raise
+            worst = exc.exit_code
+    if worst:
+        raise typer.Exit(worst)
+
+
+@app.command()
+def explain(
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="photograph")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="drawing to write (PNG)")] = Path("steps.png"),
+    method: MethodOption = None,
+    preset: PresetOption = None,
+    strength: StrengthOption = None,
+    area: AreaOption = None,
+    alpha: Annotated[Path | None, typer.Option("--alpha", help="alpha matte")] = None,
+    trimap: Annotated[Path | None, typer.Option("--trimap", help="trimap")] = None,
+    mask: Annotated[Path | None, typer.Option("--mask", help="hand-drawn mask")] = None,
+    transition_width: WidthOption = None,
+    jpeg: JpegOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Draw the six steps for one picture. The drawing shows the clear face: keep it private."""
+    from p3mdata.explain import explain as draw
+
+    settings, _ = _settings(config, _pick(locals()))
+    draw(photo, out, settings, alpha, trimap, mask)
+    console.say("The drawing shows the clear face: keep it private.")
+    console.result({"out": str(out)}, str(out))
+
+
+@app.command()
+def doctor(json: JsonOption = False) -> None:
+    """Check libraries, model files, cores and memory, and say what to install."""
+    from p3mdata.doctor import examine
+
+    console.out = console.Output(json)
+    checks = examine()
+    lines = "\n".join(f"{'ok  ' if c.ok else 'FAIL' if c.needed else 'note'} {c.name}: {c.finding}" for c in checks)
+    console.result([{"name": c.name, "ok": c.ok, "needed": c.needed, "finding": c.finding} for c in checks], lines)
+    if any(c.needed and not c.ok for c in checks):
+        raise typer.Exit(EXIT_USAGE)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="where to put the sample and the run")] = Path("demo"),
+    workers: WorkersOption = None,
+) -> None:
+    """Anonymize the embedded sample: one public-domain portrait in several sizes, orientations and formats."""
+    from p3mdata.demo import make_sample
+
+    sample = make_sample(folder)
+    settings, execution = resolve({"workers": workers})
+    job = Job(
+        source=sample.photos, alphas=sample.mattes, out=folder / "run", settings=settings,
+        execution=execution.model_copy(update={"overwrite": True}),
+    )  # fmt: skip
+    with console.progress(lambda: count_done(job.out)) as start:
+        summary = anonymize_job(job, Stage.ALL, start)
+    console.summary(summary, job.out / REPORT)
+    if summary.outcomes != sample.expected:
+        console.error(f"The sample should have come to {sample.expected}. Run 'p3mdata doctor'.")
+        raise typer.Exit(EXIT_BUG)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        console.result(__version__, f"p3mdata {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")] = False,
+) -> None:
+    pass
+
+
+# Some releases of typer use click and some carry a copy of it; this base class is the right one in both.
+_UsageError: Any = typer.BadParameter.__mro__[2]
+
+
+def main(args: list[str] | None = None) -> None:
+    """Run the command line and exit with the documented code."""
+    try:
+        code = app(args, standalone_mode=False)
+    except P3MError as exc:
+        if exc.exit_code == EXIT_INTERRUPTED:
+            console.error("interrupted; finished images are kept. Run the same command again to resume.")
+        else:
+            console.error(str(exc))
+        code = exc.exit_code
+    except _UsageError as exc:
+        exc.show()
+        code = EXIT_USAGE
+    except (KeyboardInterrupt, typer.Abort):
+        console.error("interrupted; finished images are kept. Run the same command again to resume.")
+        code = EXIT_INTERRUPTED
+    except Exception:
+        traceback.print_exc()
+        console.error("this is a fault of p3mdata. Please report the lines above; finished images are kept.")
+        code = EXIT_BUG
+    sys.exit(code if isinstance(code, int) else 0)

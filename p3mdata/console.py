@@ -1,0 +1,137 @@
+"""The only printer: progress and messages on stderr, results (or JSON) on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+from p3mdata.records import RELEASED, Outcome
+from p3mdata.run import RunSummary
+
+_MEANING = {
+    Outcome.ANONYMIZED: "faces masked, proofs hold",
+    Outcome.NO_FACE_CONFIRMED: "no face, confirmed",
+    Outcome.MASKED_BY_HAND: "masked as drawn by a person",
+    Outcome.EXCLUDED: "left out by a rule",
+    Outcome.NEEDS_REVIEW: "held back: a person must decide",
+    Outcome.BROKEN: "held back: the file cannot be used",
+}
+_SHOWN = 10
+_PLAIN_LINE_SECONDS = 5.0
+
+
+@dataclass
+class Output:
+    """How this call prints; set once by the command line."""
+
+    json: bool = False
+    quiet: bool = False
+    progress: bool = True
+
+
+out = Output()
+_stdout = Console(highlight=False, soft_wrap=True)
+_stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def say(text: str) -> None:
+    """A message for a person."""
+    if not out.quiet:
+        _stderr.print(escape(text))
+
+
+def error(text: str) -> None:
+    """One sentence about what went wrong; shown even when quiet."""
+    _stderr.print(f"[bold red]Error:[/] {escape(text)}")
+
+
+def result(row: Any, text: str | Table | None = None) -> None:
+    """The result of a verb: `row` as JSON with --json, else `text`."""
+    if out.json:
+        sys.stdout.write(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n")
+    elif text is not None and not out.quiet:
+        _stdout.print(text if isinstance(text, Table) else escape(text))
+
+
+def summary(run: RunSummary, report: Path) -> None:
+    """Table of outcomes, what is held back and why, and where to look."""
+    if out.json:
+        result({**run.to_json(), "report": str(report)})
+        return
+    table = Table(title=f"{run.samples} source files", title_justify="left")
+    for heading in ("outcome", "files", "released", "meaning"):
+        table.add_column(heading, justify="right" if heading == "files" else "left")
+    for outcome in Outcome:
+        count = run.outcomes[outcome.value]
+        table.add_row(outcome.value, str(count), "yes" if outcome in RELEASED else "no", _MEANING[outcome])
+    table.add_section()
+    table.add_row("total", str(sum(run.outcomes.values())), str(run.released), f"{run.faces} faces masked")
+    result(None, table)
+    for source, outcome, reason in run.held_back[:_SHOWN]:
+        say(f"{outcome}: {source} {_joined(reason)}")
+    if len(run.held_back) > _SHOWN:
+        say(f"... and {len(run.held_back) - _SHOWN} more in {run.out}/private/ledger.jsonl")
+    rate = run.samples / run.seconds if run.seconds else 0
+    say(f"{run.seconds:.1f} s, {rate:.2f} images/s")
+    result(None, f"report: {report}\nimages: {run.out / 'images'}")
+
+
+def _joined(reason: str) -> str:
+    return reason if reason.startswith(("is ", "has ", "cannot ", "makes ", "met ")) else f"({reason})"
+
+
+@contextmanager
+def progress(done: Callable[[], int]) -> Iterator[Callable[[int], Callable[[], None]]]:
+    """Show how far a run is; `done` reads the number of finished images.
+
+    Yields:
+        A function that takes the total and gives a function to call now and then.
+    """
+    if out.quiet or (out.progress and not _stderr.is_terminal):
+        yield lambda total: lambda: None
+        return
+    if not out.progress:
+        yield lambda total: _plain(total, done)
+        return
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+        console=_stderr, transient=True,
+    )  # fmt: skip
+    with bar:
+
+        def start(total: int) -> Callable[[], None]:
+            begun, first = time.monotonic(), done()
+            task = bar.add_task("images", total=total, completed=first, rate="")
+
+            def show() -> None:
+                now = done()
+                rate = (now - first) / max(time.monotonic() - begun, 1e-6)
+                bar.update(task, completed=now, rate=f"{rate:.1f} images/s")
+
+            return show
+
+        yield start
+
+
+def _plain(total: int, done: Callable[[], int]) -> Callable[[], None]:
+    last = time.monotonic()
+
+    def show() -> None:
+        nonlocal last
+        if time.monotonic() - last >= _PLAIN_LINE_SECONDS:
+            last = time.monotonic()
+            say(f"{done()} of {total} images")
+
+    return show

@@ -1,0 +1,62 @@
+"""A JPEG file as a sequence of marker segments: cut apart and put together."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+DHT, SOI, EOI, SOS, DQT, DRI, APP0, APP14 = 0xC4, 0xD8, 0xD9, 0xDA, 0xDB, 0xDD, 0xE0, 0xEE
+PROGRESSIVE = 0xC2
+FRAMES = {0xC0, 0xC1, PROGRESSIVE}
+BARE = {0x01, *range(0xD0, 0xD8)}  # markers without a payload
+
+_MARKER = re.compile(rb"\xff+([^\x00\xff])", re.DOTALL)
+_SCAN_END = re.compile(rb"\xff\xff*[^\x00\xd0-\xd7\xff]", re.DOTALL)  # finds 0xFF faster than \xff+ does
+
+
+class UnsupportedJpeg(ValueError):
+    """The file cannot be edited block by block; the message says why in a few words."""
+
+
+class Segment(NamedTuple):
+    """A marker with its payload and, after SOS only, the entropy-coded data that follows."""
+
+    marker: int
+    payload: bytes
+    scan: bytes = b""
+
+
+def split(data: bytes) -> Iterator[Segment]:
+    """Walk through a file from SOI to EOI."""
+    if data[:2] != bytes((0xFF, SOI)):
+        raise UnsupportedJpeg("not a JPEG file")
+    at = 2
+    while True:
+        found = _MARKER.match(data, at)
+        if found is None:
+            raise UnsupportedJpeg("truncated file" if at + 1 >= len(data) else "damaged file: no marker")
+        marker, at = found[1][0], found.end()
+        if marker == EOI:
+            return
+        if marker in BARE:
+            continue
+        size = int.from_bytes(data[at : at + 2], "big")
+        payload, at = data[at + 2 : at + size], at + size
+        if size < 2 or len(payload) != size - 2:
+            raise UnsupportedJpeg("truncated file")
+        scan = b""
+        if marker == SOS:
+            end = _SCAN_END.search(data, at)
+            if end is None:
+                raise UnsupportedJpeg("truncated file")
+            scan, at = data[at : end.start()], end.start()
+        yield Segment(marker, payload, scan)
+
+
+def join(segments: Iterable[Segment]) -> bytes:
+    """Make a file of segments, with SOI before and EOI behind them."""
+    parts = [bytes((0xFF, SOI))]
+    for marker, payload, scan in segments:
+        parts += [bytes((0xFF, marker)), (len(payload) + 2).to_bytes(2, "big"), payload, scan]
+    return b"".join([*parts, bytes((0xFF, EOI))])

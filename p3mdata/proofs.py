@@ -1,0 +1,126 @@
+"""Proofs on the encoded output, from the files alone: independent of how the output was made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p3mdata.faces.ensemble import Detection, FaceFinder, group_face, is_weak
+from p3mdata.images import Picture, decode
+from p3mdata.masks import core_coverage
+from p3mdata.metadata import leftovers
+from p3mdata.records import Doubt, Face, Mask, Proofs
+
+# A face found on the output counts as masked when this share of its core is inside the facemask.
+MISS_BELOW = 0.9
+# The same without landmarks, where the box may have shifted on the featureless skin.
+MISS_BELOW_UNCONFIRMED = 0.7
+
+
+def _difference(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int32]:
+    """Largest difference over channels, HxW."""
+    gap = np.abs(a.astype(np.int32) - b.astype(np.int32))
+    return gap if gap.ndim == 2 else gap.max(axis=2)
+
+
+def _as_8_bit(pixels: NDArray[Any]) -> NDArray[Any]:
+    return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+
+
+def prove(
+    source: Picture, output: bytes, facemask: Mask, transition: Mask, finder: FaceFinder, exact: bool
+) -> Proofs:
+    """Re-open an output and measure what it promises.
+
+    Args:
+        source: The decoded source.
+        output: The released file's bytes.
+        facemask: HxW, True where the output may differ.
+        transition: HxW, True where it must not.
+        finder: Detectors for re-detection.
+        exact: Whether the format and mode promise exactness outside the mask.
+    """
+    released = decode(output, max_pixels=max(1, source.pixels.size))
+    before, after = source.pixels, released.pixels
+    if after.dtype != before.dtype:
+        before, after = _as_8_bit(before), _as_8_bit(after)
+    if after.shape != before.shape:
+        # A grey picture in a colour container has three equal channels; anything else is another size.
+        if after.shape[:2] != before.shape[:2] or after.ndim == before.ndim:
+            raise ValueError(f"the output is {after.shape}, the source {before.shape}")
+        before = before if before.ndim == 3 else before[:, :, None]
+        after = after if after.ndim == 3 else after[:, :, None]
+    gap = _difference(before, after)
+    if source.opacity is not None:
+        # Opacity may not change anywhere, the mask included: no holes.
+        kept = released.opacity is not None and np.array_equal(
+            _as_8_bit(source.opacity), _as_8_bit(released.opacity)
+        )
+        if not kept:
+            raise ValueError("the output lost or changed the picture's transparency")
+    outside = gap[~facemask]
+    scale = 257 if before.dtype == np.uint16 else 1
+    redetected, missed = redetect(released, facemask, finder)
+    return Proofs(
+        changed_outside=int(np.count_nonzero(outside)),
+        changed_in_transition=int(np.count_nonzero(gap[transition])),
+        largest_deviation=-(-int(outside.max(initial=0)) // scale),
+        exact=exact,
+        metadata=tuple(leftovers(output)),
+        redetected=redetected,
+        missed=missed,
+    )
+
+
+def redetect(released: Picture, facemask: Mask, finder: FaceFinder) -> tuple[int, int]:
+    """Faces found on the output, and how many of them are outside the facemask.
+
+    The core of the box is held against the mask, not the whole box: the forehead stays by design. Detectors also
+    fire on obfuscated skin, a little beside the face or on the neck below it. So a bare hit counts when the landmark
+    model confirms it, or when both detectors see it and it is clearly beside the mask.
+    """
+    rgb = released.rgb8()
+    groups = finder.boxes(rgb)
+    missed = 0
+    for group in groups:
+        face = group_face(group)
+        covered = core_coverage(face, facemask)
+        if covered >= MISS_BELOW or is_weak(face):
+            continue
+        face = finder.look_closer(rgb, group)
+        missed += face.landmarks is not None or (len(face.seen_by) > 1 and covered < MISS_BELOW_UNCONFIRMED)
+    return len(groups), missed
+
+
+def proof_doubts(proofs: Proofs) -> list[Doubt]:
+    """What in the proofs keeps an image from being released."""
+    doubts = []
+    if proofs.missed:
+        faces = "a face" if proofs.missed == 1 else f"{proofs.missed} faces"
+        doubts.append(Doubt("redetected", f"the detectors still find {faces} outside the mask on the output"))
+    if proofs.metadata:
+        doubts.append(Doubt("metadata_left", f"the output still carries {', '.join(proofs.metadata)}"))
+    if proofs.exact and (proofs.changed_outside or proofs.changed_in_transition):
+        doubts.append(
+            Doubt(
+                "changed_outside",
+                f"{proofs.changed_outside} pixels outside the mask and {proofs.changed_in_transition} in the "
+                "transition area changed",
+            )
+        )
+    return doubts
+
+
+def uncovered_by_hand(detection: Detection, covered: Mask) -> list[Doubt]:
+    """Certain faces that a hand-drawn mask forgot: seen by both detectors, or with landmarks."""
+
+    def certain(face: Face) -> bool:
+        return len(face.seen_by) > 1 or face.landmarks is not None
+
+    bare = [face for face in detection.faces if certain(face) and core_coverage(face, covered) < MISS_BELOW]
+    if not bare:
+        return []
+    left, top = bare[0].box[:2]
+    return [Doubt("hand_mask_leaves_face", f"the hand-drawn mask leaves a face bare at x={left:.0f} y={top:.0f}")]

@@ -1,0 +1,87 @@
+"""YAML recipes: stages in order, with the settings of the command line.
+
+    variables: {source: photos, out: run}     # defaults, changed by `--set source=...`
+    settings: {method: blur}                  # for all stages
+    stages:
+      - anonymize: {source: "${source}", out: "${out}", preset: p3m}
+      - verify: {run: "${out}"}
+"""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from p3mdata.config import Job, read_yaml, resolve
+from p3mdata.errors import SettingsError
+from p3mdata.shards import Stage
+
+_FOLDERS = ("source", "out", "alphas", "trimaps", "masks")
+# Stages that begin a run take a job; later ones take the run folder.
+_JOB_STAGES = {"anonymize": Stage.ALL, "detect": Stage.DETECT}
+_RUN_STAGES = {"mask": Stage.MASK, "obfuscate": Stage.OBFUSCATE, "verify": Stage.VERIFY}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One stage of a recipe: a job for stages that begin a run, else a run folder."""
+
+    stage: Stage
+    job: Job | None
+    run: Path | None
+
+
+def _fill(value: Any, variables: Mapping[str, str], where: str) -> Any:
+    if not isinstance(value, str):
+        return value
+    try:
+        return string.Template(value).substitute(variables)
+    except KeyError as exc:
+        raise SettingsError(f"{where}: the variable {exc} has no value. Give it with --set {exc.args[0]}=...") from exc
+    except ValueError as exc:
+        raise SettingsError(f"{where}: '{value}' has a '$' that begins no variable. Write '$$' for a dollar.") from exc
+
+
+def _step(entry: Any, shared: Mapping[str, Any], variables: Mapping[str, str], path: Path) -> Step:
+    if not isinstance(entry, dict) or len(entry) != 1 or not isinstance(next(iter(entry.values())), dict):
+        raise SettingsError(f"{path}: a stage must look like '- anonymize: {{source: photos, out: run}}', not {entry!r}.")
+    name, options = next(iter(entry.items()))
+    where = f"{path}: stage '{name}'"
+    options = {key: _fill(value, variables, where) for key, value in options.items()}
+    if name in _JOB_STAGES:
+        folders = {key: Path(options.pop(key)) for key in _FOLDERS if options.get(key) is not None}
+        if missing := {"source", "out"} - set(folders):
+            raise SettingsError(f"{where}: needs '{sorted(missing)[0]}'.")
+        settings, execution = resolve({}, {**shared, **options}, where=where)
+        return Step(_JOB_STAGES[name], Job(**folders, settings=settings, execution=execution), None)
+    if name in _RUN_STAGES:
+        if set(options) != {"run"}:
+            raise SettingsError(f"{where}: takes 'run' and nothing else.")
+        return Step(_RUN_STAGES[name], None, Path(options["run"]))
+    raise SettingsError(f"{where}: is unknown. Stages: {', '.join([*_JOB_STAGES, *_RUN_STAGES])}.")
+
+
+def read_recipe(path: Path, given: Mapping[str, str]) -> list[Step]:
+    """Steps of a recipe file.
+
+    Args:
+        path: The YAML file.
+        given: Variables from the command line.
+
+    Raises:
+        SettingsError: Anything unknown or missing, with the stage and the key.
+    """
+    recipe = read_yaml(path)
+    if unknown := set(recipe) - {"variables", "settings", "stages"}:
+        raise SettingsError(f"{path}: unknown key '{sorted(unknown)[0]}'. Known: variables, settings, stages.")
+    stages = recipe.get("stages")
+    if not isinstance(stages, list) or not stages:
+        raise SettingsError(f"{path}: has no stages. Add a list 'stages:'.")
+    for key in ("variables", "settings"):
+        if not isinstance(recipe.get(key, {}), dict):
+            raise SettingsError(f"{path}: '{key}' must hold 'name: value' lines.")
+    variables = {**{k: str(v) for k, v in recipe.get("variables", {}).items()}, **given}
+    return [_step(entry, recipe.get("settings", {}), variables, path) for entry in stages]

@@ -1,0 +1,281 @@
+"""The verbs on run folders: anonymize a folder or an image, run one stage, close a run, prove it again."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from p3mdata.config import Format, Job, Settings
+from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, RunFolderError, SettingsError
+from p3mdata.executors import local
+from p3mdata.images import write_atomic
+from p3mdata.manifest import PRIVATE_MODE, public_row, read_rows, write_rows
+from p3mdata.plan import PLAN, Plan, check_folders, make_plan, make_private_folder, read_plan
+from p3mdata.records import ImageResult, Outcome, Sample
+from p3mdata.shards import KINDS, Stage, shard_folder
+from p3mdata.verify import Finding, check_files, check_image
+
+MANIFEST = "manifest.jsonl"
+LEDGER = "private/ledger.jsonl"
+QUEUE = "review/queue.jsonl"
+REPORT = "report.html"
+_FORMATS = {".jpg": Format.JPG, ".jpeg": Format.JPG, ".png": Format.PNG, ".webp": Format.WEBP}
+_OURS = (PLAN, MANIFEST, REPORT, "images", "facemasks", "alphas", "shards", "review", "private")
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """What a run came to; `outcomes` add up to `samples`."""
+
+    out: Path
+    samples: int
+    outcomes: dict[str, int]
+    reasons: dict[str, int]
+    faces: int
+    seconds: float = 0.0
+    held_back: tuple[tuple[str, str, str], ...] = field(default=())
+
+    @property
+    def released(self) -> int:
+        return sum(n for name, n in self.outcomes.items() if Outcome(name).released)
+
+    @property
+    def exit_code(self) -> int:
+        """0 all released (or excluded by a rule), 3 something is held back, 1 a bug was met."""
+        if self.reasons.get("internal_error"):
+            return EXIT_BUG
+        held = self.outcomes.get(Outcome.NEEDS_REVIEW.value, 0) + self.outcomes.get(Outcome.BROKEN.value, 0)
+        return EXIT_HELD_BACK if held else EXIT_OK
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "out": str(self.out),
+            "samples": self.samples,
+            "released": self.released,
+            "outcomes": self.outcomes,
+            "reasons": self.reasons,
+            "faces": self.faces,
+            "seconds": round(self.seconds, 2),
+            "held_back": [{"source": s, "outcome": o, "reason": r} for s, o, r in self.held_back],
+        }
+
+
+def results(plan: Plan) -> Iterator[ImageResult]:
+    """Finished rows of a run in source order."""
+    for index in range(plan.shards):
+        for row in read_rows(shard_folder(plan.job.out, index) / "results.jsonl", torn_tail=True):
+            yield ImageResult.from_json(row)
+
+
+def count_done(out: Path) -> int:
+    """Images that have an outcome so far, read from the run folder."""
+    return sum(path.read_bytes().count(b"\n") for path in (out / "shards").glob("*/results.jsonl"))
+
+
+@contextmanager
+def _only_run(out: Path) -> Iterator[None]:
+    """Hold the run folder's lock, so that two processes never work on one run."""
+    make_private_folder(out / "private")
+    with (out / "private" / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as exc:
+            raise RunFolderError(f"{out}: another p3mdata process is working on it. Wait for it to end.") from exc
+        yield
+
+
+def _remove_earlier_run(out: Path) -> None:
+    if not (out / PLAN).exists():
+        return
+    for name in _OURS:
+        path = out / name
+        if name == "private":
+            # The lock inside is held by this process and stays.
+            for inner in path.iterdir():
+                if inner.name != "lock":
+                    shutil.rmtree(inner) if inner.is_dir() else inner.unlink()
+        elif path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _remove_torn_files(out: Path) -> None:
+    """Temporary files of a process that was killed while writing."""
+    for path in out.glob("**/.*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def anonymize_job(
+    job: Job, stage: Stage = Stage.ALL, on_start: Callable[[int], Callable[[], None]] | None = None
+) -> RunSummary:
+    """Run or resume a job.
+
+    Args:
+        job: Folders, settings, execution.
+        stage: Everything, or one step.
+        on_start: Gets the number of images; gives a function that is called now and then to show progress.
+    """
+    started = time.monotonic()
+    check_folders(job)
+    with _only_run(job.out):
+        if job.execution.overwrite:
+            _remove_earlier_run(job.out)
+        plan, samples = make_plan(job)
+        _remove_torn_files(job.out)
+        make_private_folder(job.out / "shards")
+        progress = on_start(plan.samples) if on_start else (lambda: None)
+        local.run(plan, samples, stage, job.execution.workers, progress)
+        if not stage.publishes:
+            return RunSummary(job.out, plan.samples, {}, {}, 0, time.monotonic() - started)
+        return close_run(plan, time.monotonic() - started)
+
+
+def close_run(plan: Plan, seconds: float) -> RunSummary:
+    """Write manifest, ledger, review queue and report from the finished shards.
+
+    Raises:
+        RunFolderError: The outcomes do not add up to the number of source files.
+    """
+    from p3mdata.report import write_report
+
+    out = plan.job.out
+    rows = list(results(plan))
+    if len(rows) != plan.samples:
+        raise RunFolderError(f"{out}: {len(rows)} of {plan.samples} source files have an outcome. Run again to finish.")
+    shutil.rmtree(out / "private" / "stages", ignore_errors=True)
+    write_rows(out / LEDGER, (row.to_json() for row in rows), PRIVATE_MODE)
+    make_private_folder(out / "review")
+    queue = (
+        {"id": row.id, "source": row.source, "reason": row.reason, "detail": row.detail}
+        for row in rows
+        if row.outcome is Outcome.NEEDS_REVIEW
+    )
+    write_rows(out / QUEUE, queue, PRIVATE_MODE)
+    write_rows(out / MANIFEST, (public_row(row) for row in rows if row.outcome.released))
+    for kind in KINDS:
+        (out / kind).mkdir(exist_ok=True)
+    summary = summarize(plan, rows, seconds)
+    write_report(plan, rows, out / REPORT)
+    return summary
+
+
+def summarize(plan: Plan, rows: Sequence[ImageResult], seconds: float) -> RunSummary:
+    """Counts of a finished run."""
+    outcomes = Counter(row.outcome.value for row in rows)
+    return RunSummary(
+        out=plan.job.out,
+        samples=plan.samples,
+        outcomes={outcome.value: outcomes[outcome.value] for outcome in Outcome},
+        reasons=dict(sorted(Counter(row.reason for row in rows if row.reason).items())),
+        faces=sum(len(row.faces) for row in rows if row.outcome.released),
+        seconds=seconds,
+        held_back=tuple(
+            (row.source, row.outcome.value, row.detail or row.reason or "") for row in rows if not row.outcome.released
+        ),
+    )
+
+
+def verify_run(out: Path, progress: Callable[[int], Callable[[], None]] | None = None) -> tuple[int, list[Finding]]:
+    """Prove every released image of a run again.
+
+    Returns:
+        Number of released images and what was found wrong.
+
+    Raises:
+        RunFolderError: Not a run, or not finished.
+    """
+    from p3mdata.faces.ensemble import FaceFinder
+
+    plan, samples = read_plan(out)
+    rows = list(results(plan))
+    if len(rows) != plan.samples or not (out / LEDGER).exists():
+        raise RunFolderError(f"{out}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it.")
+    findings = list(check_files(plan, rows, MANIFEST, LEDGER))
+    released = [(sample, row) for sample, row in zip(samples, rows, strict=True) if row.outcome.released]
+    step = progress(len(released)) if progress else (lambda: None)
+    with FaceFinder() as finder:
+        for sample, row in released:
+            findings += check_image(plan, sample, row, finder)
+            step()
+    return len(released), findings
+
+
+def has_staged_images(out: Path) -> bool:
+    """Whether `p3mdata obfuscate` left images that wait for `verify`."""
+    return next((out / "private" / "stages").glob("*.image"), None) is not None
+
+
+def run_staged(out: Path, stage: Stage, on_start: Callable[[int], Callable[[], None]] | None = None, workers: int = 0) -> RunSummary:
+    """Run one later stage on a run folder that `p3mdata detect` began."""
+    plan, _ = read_plan(out)
+    job = plan.job.model_copy(update={"execution": plan.job.execution.model_copy(update={"workers": workers})})
+    return anonymize_job(job, stage, on_start)
+
+
+def anonymize_file(
+    source: Path,
+    out: Path,
+    settings: Settings,
+    alpha: Path | None = None,
+    trimap: Path | None = None,
+    mask: Path | None = None,
+    facemask: Path | None = None,
+    overwrite: bool = False,
+) -> ImageResult:
+    """Anonymize one image file; nothing is written unless its outcome is a released one.
+
+    Args:
+        source: The photograph.
+        out: The released image; its ending chooses the format.
+        settings: What to do; `format` is taken from `out`.
+        alpha, trimap, mask: Companion files.
+        facemask: Where to write the facemask, if anywhere.
+        overwrite: Whether `out` may exist.
+
+    Raises:
+        SettingsError: A path or ending that cannot be used.
+    """
+    from p3mdata.anonymize import Inputs, anonymize
+    from p3mdata.faces.ensemble import FaceFinder
+
+    settings = settings.model_copy(update={"format": _format_of(out)})
+    for path in filter(None, (out, facemask)):
+        if path.resolve() in {p.resolve() for p in (source, alpha, trimap, mask) if p}:
+            raise SettingsError(f"{path}: would overwrite an input. Choose another file name.")
+        if path.exists() and not overwrite:
+            raise SettingsError(f"{path}: exists. Choose another name or give --overwrite.")
+
+    def read(path: Path | None) -> bytes | None:
+        try:
+            return None if path is None else path.read_bytes()
+        except OSError as exc:
+            raise SettingsError(f"{path}: cannot be read ({exc.strerror}). Check the path.") from exc
+
+    photo = read(source)
+    assert photo is not None
+    with FaceFinder() as finder:
+        inputs = Inputs(photo, read(alpha), read(trimap), read(mask))
+        done = anonymize(Sample(0, out.stem, source.name, ""), inputs, settings, finder)
+    if done.result.outcome.released:
+        try:
+            if facemask:
+                write_atomic(facemask, done.files["facemasks"][1])
+            write_atomic(out, done.files["images"][1])
+        except OSError as exc:
+            raise SettingsError(f"{out}: cannot be written ({exc.strerror}). Choose another place.") from exc
+    return done.result
+
+
+def _format_of(out: Path) -> Format:
+    try:
+        return _FORMATS[out.suffix.lower()]
+    except KeyError:
+        raise SettingsError(f"{out}: unknown ending. Use {', '.join(_FORMATS)}.") from None
