@@ -12,7 +12,15 @@ from typer.core import TyperGroup
 
 from p3mdata import __version__, console
 from p3mdata.config import Area, Execution, Format, Job, JpegMode, Method, Preset, Settings, read_yaml, resolve
-from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_INTERRUPTED, EXIT_PROOF_FAILED, EXIT_USAGE, P3MError, SettingsError
+from p3mdata.errors import (
+    EXIT_BUG,
+    EXIT_HELD_BACK,
+    EXIT_INTERRUPTED,
+    EXIT_PROOF_FAILED,
+    EXIT_USAGE,
+    P3MError,
+    SettingsError,
+)
 from p3mdata.run import REPORT, anonymize_file, anonymize_job, count_done, has_staged_images, run_staged, verify_run
 from p3mdata.shards import Stage
 
@@ -28,7 +36,7 @@ class _DirByDefault(TyperGroup):
 
 app = typer.Typer(
     name="p3mdata",
-    help="Anonymize portraits for matting datasets: faces unrecognisable, everything else untouched, and proof of both.",
+    help="Anonymize portraits for matting datasets: faces unrecognisable, the rest untouched, and proof of both.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -66,12 +74,16 @@ WorkersOption = Annotated[int | None, _option("workers")]
 LimitOption = Annotated[int | None, _option("limit")]
 OverwriteOption = Annotated[bool | None, typer.Option("--overwrite", help=_about("overwrite"))]
 AlphasOption = Annotated[Path | None, typer.Option("--alphas", help="folder with alpha mattes of equal names")]
-TrimapsOption = Annotated[Path | None, typer.Option("--trimaps", help="folder with trimaps; their unknown band is kept")]
+TrimapsOption = Annotated[
+    Path | None, typer.Option("--trimaps", help="folder with trimaps; their unknown band is kept")
+]
 MasksOption = Annotated[Path | None, typer.Option("--masks", help="folder with hand-drawn masks (white = obfuscate)")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file with settings")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors and JSON")]
-ProgressOption = Annotated[bool, typer.Option("--progress/--no-progress", help="bar, or plain lines without a terminal")]
+ProgressOption = Annotated[
+    bool, typer.Option("--progress/--no-progress", help="bar, or plain lines without a terminal")
+]
 
 
 def _quality(value: str | None) -> str | None:
@@ -102,7 +114,8 @@ def _run_job(job: Job, stage: Stage) -> None:
 
 def _finish(summary: Any, out: Path, stage: Stage) -> None:
     if not stage.publishes:
-        console.result({"out": str(out), "samples": summary.samples, "stage": stage.value}, f"{stage.value}: done, {out}")
+        row = {"out": str(out), "samples": summary.samples, "stage": stage.value}
+        console.result(row, f"{stage.value}: {summary.samples} pictures done in {out}")
         return
     console.summary(summary, out / REPORT)
     if summary.exit_code:
@@ -198,7 +211,9 @@ def anonymize_image(
     settings, execution = _settings(config, flags)
     result = anonymize_file(source, out, settings, alpha, trimap, mask, facemask, execution.overwrite)
     if result.outcome.released:
-        console.result(result.to_json(), f"{result.outcome.value}: {out} ({len(result.faces)} faces, {result.encoding})")
+        console.result(
+            result.to_json(), f"{result.outcome.value}: {out} ({len(result.faces)} faces, {result.encoding})"
+        )
         return
     console.result(result.to_json())
     console.error(f"{source} {result.detail} Nothing was written ({result.outcome.value}).")
@@ -311,10 +326,10 @@ def run(
     quiet: QuietOption = False,
     progress: ProgressOption = True,
 ) -> None:
-    """Run the stages of a recipe in order; stops at the first stage that does not release everything's proof."""
+    """Run the stages of a recipe in order; stops where a proof fails."""
     from p3mdata.recipes import read_recipe
 
-    given = dict(pair.split("=", 1) if "=" in pair else (pair, "") for pair in set_ or [])
+    given = {name: value for name, _, value in (pair.partition("=") for pair in set_ or [])}
     worst = 0
     for step in read_recipe(recipe, given):
         try:
@@ -401,7 +416,7 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print the version")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print version")] = False,
 ) -> None:
     pass
 

@@ -78,8 +78,8 @@ def summary(run: RunSummary, report: Path) -> None:
     table.add_section()
     table.add_row("total", str(sum(run.outcomes.values())), str(run.released), f"{run.faces} faces masked")
     result(None, table)
-    for source, outcome, reason in run.held_back[:_SHOWN]:
-        say(f"{outcome}: {source} {_joined(reason)}")
+    for source, state, reason in run.held_back[:_SHOWN]:
+        say(f"{state}: {source} {_joined(reason)}")
     if len(run.held_back) > _SHOWN:
         say(f"... and {len(run.held_back) - _SHOWN} more in {run.out}/private/ledger.jsonl")
     rate = run.samples / run.seconds if run.seconds else 0

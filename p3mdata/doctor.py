@@ -80,7 +80,7 @@ def _one_cv2() -> Check:
     listed = ", ".join(f"{name} {version}" for name, version in versions.items())
     if len(set(versions.values())) == 1:
         return Check("one cv2", True, f"{cv2.__version__} ({listed})")
-    return Check("one cv2", False, f"packages of different versions overwrite each other ({listed}): install one version")
+    return Check("one cv2", False, f"packages of different versions are mixed ({listed}): install one version")
 
 
 def _weights() -> list[Check]:
@@ -143,13 +143,17 @@ def _disk() -> Check:
 
 def _heif() -> Check:
     found = importlib.util.find_spec("pillow_heif") is not None
-    return Check("HEIC pictures", found, "readable" if found else "run 'pip install pillow-heif' to read them", needed=False)
+    finding = "readable" if found else "run 'pip install pillow-heif' to read them"
+    return Check("HEIC pictures", found, finding, needed=False)
 
 
 def _gpu() -> Check:
     if importlib.util.find_spec("torch") is None:
-        return Check("GPU", False, "not looked for: torch is only needed for training ('pip install p3mdata[train]')", False)
+        return Check(
+            "GPU", False, "not looked for (torch is not installed); anonymizing does not use one", needed=False
+        )
     import torch
 
     found = torch.cuda.is_available()
-    return Check("GPU", found, torch.cuda.get_device_name(0) if found else "none; training would use the CPU", needed=False)
+    finding = torch.cuda.get_device_name(0) if found else "none; anonymizing does not use one"
+    return Check("GPU", found, finding, needed=False)

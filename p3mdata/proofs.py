@@ -29,9 +29,7 @@ def _as_8_bit(pixels: NDArray[Any]) -> NDArray[Any]:
     return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
 
 
-def prove(
-    source: Picture, output: bytes, facemask: Mask, transition: Mask, finder: FaceFinder, exact: bool
-) -> Proofs:
+def prove(source: Picture, output: bytes, facemask: Mask, transition: Mask, finder: FaceFinder, exact: bool) -> Proofs:
     """Re-open an output and measure what it promises.
 
     Args:
@@ -55,9 +53,7 @@ def prove(
     gap = _difference(before, after)
     if source.opacity is not None:
         # Opacity may not change anywhere, the mask included: no holes.
-        kept = released.opacity is not None and np.array_equal(
-            _as_8_bit(source.opacity), _as_8_bit(released.opacity)
-        )
+        kept = released.opacity is not None and np.array_equal(_as_8_bit(source.opacity), _as_8_bit(released.opacity))
         if not kept:
             raise ValueError("the output lost or changed the picture's transparency")
     outside = gap[~facemask]

@@ -1,0 +1,50 @@
+"""Data that tests build for themselves: no test needs a downloaded file."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from p3mdata.demo import portrait, synthetic_matte
+
+
+def shared() -> Path:
+    """Folder with real test photographs, if this machine has it; else the test is skipped."""
+    folder = Path(os.environ.get("P3MDATA_SHARED", "../shared"))
+    if not (folder / "testdata" / "faces.json").is_file():
+        pytest.skip(f"no test photographs in {folder} (set P3MDATA_SHARED)")
+    return folder / "testdata"
+
+
+def astronaut(side: int = 512) -> NDArray[np.uint8]:
+    """A real portrait with one face, side x side x 3 RGB."""
+    return np.asarray(Image.fromarray(portrait()).resize((side, side), Image.Resampling.BICUBIC))
+
+
+def matte(side: int = 512) -> NDArray[np.uint8]:
+    """A soft matte of the person in `astronaut`."""
+    return synthetic_matte(side)
+
+
+def texture(height: int, width: int, seed: int = 0, channels: int = 3) -> NDArray[np.uint8]:
+    """A smooth, noisy picture without any face."""
+    rng = np.random.default_rng(seed)
+    coarse = rng.integers(40, 216, (max(2, height // 24), max(2, width // 24), channels), np.uint8)
+    mode = "RGB" if channels == 3 else "L"
+    smooth = Image.fromarray(coarse.squeeze(), mode if channels == 1 else None).resize((width, height), Image.BICUBIC)
+    noise = rng.integers(-6, 7, (height, width, channels))
+    return np.clip(np.asarray(smooth).reshape(height, width, channels) + noise, 0, 255).astype(np.uint8).squeeze()
+
+
+def encoded(array: NDArray[Any], name: str = "JPEG", **options: Any) -> bytes:
+    """An image file's bytes."""
+    sink = io.BytesIO()
+    Image.fromarray(array).save(sink, name, **options)
+    return sink.getvalue()
