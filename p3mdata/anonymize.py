@@ -39,11 +39,14 @@ from p3mdata.masks import (
 )
 from p3mdata.metadata import with_icc
 from p3mdata.obfuscate import obfuscate
-from p3mdata.records import Doubt, Face, ImageResult, Mask, Outcome, Sample
 from p3mdata.proofs import proof_doubts, prove, uncovered_by_hand
+from p3mdata.records import Doubt, Face, ImageResult, Mask, Outcome, Sample
 
 # A JPEG block of 4:2:0 chroma spans 16 pixels, and decoders interpolate one more.
 _BLOCK_REACH = 17
+# The encoding that promises equal pixels. A losslessly turned JPEG keeps its coefficients, but decoders round turned
+# blocks differently by up to 5 levels.
+JPEG_EXACT = "jpeg exact"
 
 
 @dataclass(frozen=True)
@@ -147,12 +150,10 @@ def _jpeg_blocks(loaded: Loaded, settings: Settings) -> tuple[JpegBlocks | None,
         return None, None
     if settings.jpeg is JpegMode.REENCODE or settings.quality is not None:
         return None, None
-    if picture.orientation != 1:
-        return None, "turned by its EXIF orientation"
     if picture.notes:
         return None, picture.notes[0]
     try:
-        return JpegBlocks.read(loaded.photo), None
+        return JpegBlocks.read(loaded.photo).turned(picture.orientation), None
     except UnsupportedJpeg as exc:
         return None, str(exc)
 
@@ -165,7 +166,8 @@ def mask(loaded: Loaded, detection: Detection, settings: Settings) -> Masked:
     size = loaded.picture.size
     if loaded.hand is not None:
         patches = hand_regions(loaded.hand)
-        widths = [float(patch.mask.shape[1]) for patch in patches]
+        # As `Face.width`: an area drawn on a head turned aside is narrow.
+        widths = [max(float(patch.mask.shape[1]), 0.75 * patch.mask.shape[0]) for patch in patches]
     else:
         patches = [private_area(face, size, settings.area) for face in detection.faces]
         widths = [face.width for face in detection.faces]
@@ -223,7 +225,8 @@ def render(loaded: Loaded, masked: Masked, settings: Settings) -> tuple[bytes, s
     name = target_format(picture, settings.format.value)
     if masked.blocks is not None:
         jpeg, reach = masked.blocks
-        return with_icc(jpeg.rewrite(pixels, reach), picture.icc), name, "jpeg exact"
+        how = JPEG_EXACT if picture.orientation == 1 else "jpeg turned losslessly"
+        return with_icc(jpeg.rewrite(pixels, reach), picture.icc), name, how
     data, how = encode(replace(picture, pixels=pixels), name, settings.quality)
     return data, name, f"{how} ({masked.encoding_note})" if masked.encoding_note else how
 
@@ -283,7 +286,7 @@ def anonymize(
         data = data if encoded is None else encoded
         tick("obfuscate+encode")
         proofs = prove(
-            loaded.picture, data, masked.facemask, masked.transition, finder, exact=not how.startswith("jpeg reenc")
+            loaded.picture, data, masked.facemask, masked.transition, finder, exact=name != "JPEG" or how == JPEG_EXACT
         )
         tick("verify")
     except BrokenInput as exc:

@@ -120,9 +120,6 @@ class Job(_Strict):
 def _sentence(exc: ValidationError, where: str) -> str:
     first = exc.errors()[0]
     key = ".".join(str(part) for part in first["loc"]) or "settings"
-    if first["type"] == "extra_forbidden":
-        known = ", ".join(sorted({**Settings.model_fields, **Execution.model_fields}))
-        return f"{where}: unknown setting '{key}'. Known settings: {known}."
     return f"{where}: '{key}' cannot be {first['input']!r}: {first['msg']}."
 
 
@@ -144,7 +141,8 @@ def read_yaml(path: Path) -> dict[str, Any]:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as exc:
         raise SettingsError(f"{path}: cannot be read ({exc}). Check the path.") from exc
-    except yaml.YAMLError as exc:
+    except (yaml.YAMLError, ValueError, RecursionError) as exc:
+        # Impossible dates are a ValueError to the library, deep nesting a RecursionError.
         raise SettingsError(f"{path}: is not valid YAML ({str(exc).splitlines()[0]}). Correct it.") from exc
     if content is None:
         return {}
@@ -170,6 +168,10 @@ def resolve(
     for model in (Settings, Execution):
         merged |= _from_environment(environment, model.model_fields)
     merged |= given
+    known = {**Settings.model_fields, **Execution.model_fields}
+    if unknown := [key for key in merged if key not in known]:
+        names = ", ".join(sorted(known))
+        raise SettingsError(f"{where}: unknown setting '{unknown[0]}'. Known settings: {names}.")
     execution = {k: merged.pop(k) for k in list(merged) if k in Execution.model_fields}
     try:
         return Settings(**merged), Execution(**execution)

@@ -86,7 +86,7 @@ def _files() -> dict[str, bytes]:
     return {
         "as-shipped.jpg": _encoded(portrait(), "JPEG", quality=92, subsampling=2),
         "large.jpg": _encoded(_at(1600), "JPEG", quality=88, subsampling=2, progressive=True),
-        "turned-6.jpg": _turned_jpeg(1080, 6),
+        "turned-6.jpg": _turned_jpeg(1088, 6),
         "turned-3.jpg": _turned_jpeg(900, 3),
         "grey.png": _encoded(np.asarray(grey, np.uint8), "PNG"),
         "sixteen-bit.png": sixteen,

@@ -28,11 +28,13 @@ Colour = tuple[int, int, int]
 _PANEL_WIDTH, _PANEL_HEIGHT = 640, 720
 _COLUMNS = 3
 _GAP, _TEXT_SIZE, _LABEL_SIZE = 20, 22, 15
-_PAGE, _INK, _SOFT = (255, 255, 255), (27, 32, 38), (89, 99, 110)
+_INK, _SOFT = (27, 32, 38), (89, 99, 110)
 # Told apart by people with any kind of colour vision (Okabe and Ito), and from skin.
 _ORANGE, _BLUE, _GREEN, _YELLOW = (230, 120, 0), (0, 114, 220), (0, 158, 115), (240, 228, 66)
 _WHITE, _BLACK = (255, 255, 255), (0, 0, 0)
-_TINT = 0.55
+_TINT, _PALE = 0.65, 0.55
+# Pixels of a panel under which the marks of a face are thinned out.
+_SMALL_FACE = 45
 # Positions with a fraction of a pixel, in OpenCV's fixed-point notation.
 _SHIFT = 4
 
@@ -65,65 +67,83 @@ def _at_size_of(canvas: Canvas, area: Mask) -> NDArray[np.float32]:
     return np.asarray(cv2.resize(area.astype(np.float32), (width, height), interpolation=kind), np.float32)
 
 
-def draw_edge(canvas: Canvas, area: Mask, colour: Colour) -> None:
-    """Draw a line around a full-size mask on a small RGB canvas, in place; black on both sides, so that it shows."""
+def _draw_edge(canvas: Canvas, area: Mask, colour: Colour, rim: bool) -> None:
+    """Draw a line around a full-size mask on a small canvas, in place; its rim shows on every picture."""
     # A mask smaller than a pixel of the canvas must show, and the line must not hide what it surrounds.
     grown = cv2.dilate((_at_size_of(canvas, area) > 0.1).astype(np.uint8), np.ones((3, 3), np.uint8))
     contours, _ = cv2.findContours(grown, cv2.RETR_LIST, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(canvas, contours, -1, _BLACK, 3, cv2.LINE_AA)
+    if rim:
+        cv2.drawContours(canvas, contours, -1, _BLACK, 3, cv2.LINE_AA)
     cv2.drawContours(canvas, contours, -1, colour, 1, cv2.LINE_AA)
 
 
-def thumbnail(picture: Picture, facemask: Mask | None, side: int, quality: int = 82) -> tuple[bytes, int, int]:
-    """A small JPEG of a picture with its facemask as a yellow line; its bytes, width and height."""
+def thumbnail(picture: Picture, facemask: Mask | None, side: int) -> tuple[bytes, int, int]:
+    """A small JPEG of a picture with a yellow line around its facemask; its bytes, width and height."""
     canvas = fit(picture, side, side)
     if facemask is not None:
-        draw_edge(canvas, facemask, _YELLOW)
+        _draw_edge(canvas, facemask, _YELLOW, rim=True)
     sink = io.BytesIO()
-    Image.fromarray(canvas).save(sink, "JPEG", quality=quality, optimize=True)
+    Image.fromarray(canvas).save(sink, "JPEG", quality=82, optimize=True)
     return sink.getvalue(), canvas.shape[1], canvas.shape[0]
 
 
 def _tinted(canvas: Canvas, area: Mask, colour: Colour) -> Canvas:
-    """A copy, greyed a little outside an area and coloured inside it."""
-    share = _TINT * _at_size_of(canvas, area)[:, :, None]
-    return np.asarray(np.rint(canvas * (1 - share) + np.array(colour, np.float32) * share), np.uint8)
+    """A copy: pale grey outside an area, coloured inside it."""
+    grey = np.repeat(cv2.cvtColor(canvas, cv2.COLOR_RGB2GRAY)[:, :, None], 3, axis=2).astype(np.float32)
+    share = _at_size_of(canvas, area)[:, :, None]
+    pale = 255 - (255 - grey) * _PALE
+    tinted = grey * (1 - _TINT) + np.array(colour, np.float32) * _TINT
+    return np.asarray(np.rint(pale * (1 - share) + tinted * share), np.uint8)
 
 
-def _dot(canvas: Canvas, x: float, y: float, radius: float, colour: Colour) -> None:
-    at = round(x * (1 << _SHIFT)), round(y * (1 << _SHIFT))
-    cv2.circle(canvas, at, round(radius * (1 << _SHIFT)), colour, -1, cv2.LINE_AA, _SHIFT)
+def _draw_points(canvas: Canvas, points: NDArray[np.float64] | None, radius: float, colour: Colour) -> None:
+    for x, y in np.empty((0, 2)) if points is None else points:
+        at = round(x * (1 << _SHIFT)), round(y * (1 << _SHIFT))
+        cv2.circle(canvas, at, round(radius * (1 << _SHIFT)), colour, -1, cv2.LINE_AA, _SHIFT)
+
+
+def _draw_face(canvas: Canvas, face: Face, factor: float) -> None:
+    """Box, mesh and five points of one face, in place; small faces get fewer and smaller marks."""
+    left, top, right, bottom = (round(v * factor) for v in face.box)
+    width = right - left
+    small = width < _SMALL_FACE
+    if not small:
+        cv2.rectangle(canvas, (left, top), (right, bottom), _BLACK, 4)
+    colour = _ORANGE if face.landmarks is None else _WHITE
+    cv2.rectangle(canvas, (left, top), (right, bottom), colour, 1 if small and colour == _WHITE else 2)
+    mesh, five = face.mesh(), face.five()
+    if mesh is not None:
+        _draw_points(canvas, mesh[:: 4 if small else 1] * factor, min(max(width / 150, 0.6), 1.6), _GREEN)
+    if five is not None:
+        radius = min(max(width / 45, 1.0), 5.0)
+        _draw_points(canvas, five * factor, radius + (0.3 if small else 1), _BLACK)
+        _draw_points(canvas, five * factor, radius, _YELLOW)
 
 
 def _with_faces(canvas: Canvas, faces: tuple[Face, ...], factor: float) -> Canvas:
-    """A copy with each face's box, mesh and five points, and a remark at faces without a mesh."""
+    """A copy with all faces drawn; orange boxes have no landmarks, and a single one is named so."""
     canvas = canvas.copy()
     for face in faces:
-        left, top, right, bottom = (round(v * factor) for v in face.box)
-        found = face.landmarks is not None
-        cv2.rectangle(canvas, (left, top), (right, bottom), _BLACK, 3)
-        cv2.rectangle(canvas, (left, top), (right, bottom), _WHITE if found else _ORANGE, 1)
-        size = (right - left) / 100
-        for points, radius, colour in (
-            (face.mesh(), float(np.clip(0.7 * size, 0.6, 1.6)), _GREEN),
-            (face.five(), float(np.clip(2.2 * size, 1.5, 5.0)), _YELLOW),
-        ):
-            for x, y in () if points is None else points * factor:
-                if colour is _YELLOW:
-                    _dot(canvas, x, y, radius + 1, _BLACK)
-                _dot(canvas, x, y, radius, colour)
+        _draw_face(canvas, face, factor)
+    bare = [face for face in faces if face.landmarks is None]
+    if len(bare) != 1:
+        return canvas
     image = Image.fromarray(canvas)
-    pen = ImageDraw.Draw(image)
-    font = ImageFont.load_default(size=_LABEL_SIZE)
-    for face in faces:
-        if face.landmarks is None:
-            words = "no landmarks"
-            width = pen.textlength(words, font)
-            x = min(max(0.0, face.box[0] * factor), max(0.0, image.width - width - 8))
-            y = min(max(0.0, face.box[3] * factor + 2), image.height - _LABEL_SIZE - 6.0)
-            pen.rectangle((x, y, x + width + 8, y + _LABEL_SIZE + 6), fill=_BLACK)
-            pen.text((x + 4, y + 2), words, _ORANGE, font)
+    pen, font, words = ImageDraw.Draw(image), ImageFont.load_default(size=_LABEL_SIZE), "no landmarks"
+    width, height = round(pen.textlength(words, font)) + 8, _LABEL_SIZE + 6
+    x = min(max(0, round(bare[0].box[0] * factor)), max(0, image.width - width))
+    y = min(max(0, round(bare[0].box[3] * factor) + 3), max(0, image.height - height))
+    pen.rectangle((x, y, x + width, y + height), fill=_BLACK)
+    pen.text((x + 4, y + 2), words, _ORANGE, font)
     return np.array(image, np.uint8)
+
+
+def _faces_note(faces: tuple[Face, ...]) -> str:
+    bare = sum(face.landmarks is None for face in faces)
+    if not faces:
+        return "no face found"
+    counted = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
+    return f"{counted}; without landmarks (orange): {bare}" if bare else f"{counted} with landmarks"
 
 
 def _union(masked: Masked, size: tuple[int, int]) -> Mask:
@@ -151,34 +171,27 @@ class _Panel:
 
 
 def _panels(loaded: Loaded, detection: Detection, masked: Masked, output: bytes, settings: Settings) -> list[_Panel]:
+    """The steps in the order of the figure."""
     picture = loaded.picture
     clear = fit(picture, _PANEL_WIDTH, _PANEL_HEIGHT, enlarge=True)
     factor = clear.shape[1] / picture.size[1]
     private = _union(masked, picture.size)
     transition, transition_note = _full_transition(loaded, masked, settings)
     adjusted = _tinted(clear, masked.facemask, _GREEN)
-    if private.any():
-        draw_edge(adjusted, private, _ORANGE)
+    _draw_edge(adjusted, private, _ORANGE, rim=False)
     faces = detection.faces
-    seen = sum(face.landmarks is not None for face in faces)
-    blocks = ", whole JPEG blocks" if masked.blocks is not None else ""
+    origin = "drawn by hand" if loaded.hand is not None else f"area {settings.area.value}"
+    area = f"{origin}, {private.mean():.2%} of the picture"
+    blocks = " in whole JPEG blocks" if masked.blocks is not None else ""
+    share = f"{masked.facemask.mean():.2%} of the picture{blocks}; orange: private area"
     method, strength = settings.obfuscation()
     result = fit(decode(output, settings.max_pixels), _PANEL_WIDTH, _PANEL_HEIGHT, enlarge=True)
-    height, width = picture.size
     return [
-        _Panel("Original", f"{width} x {height} px", clear),
-        _Panel(
-            "Facial landmarks",
-            f"{len(faces)} {'face' if len(faces) == 1 else 'faces'}, {seen} with landmarks" if faces else "no face found",
-            _with_faces(clear, faces, factor),
-        ),
-        _Panel(
-            "Private area",
-            f"{'drawn by hand' if loaded.hand is not None else settings.area.value}, {private.mean():.2%} of the picture",
-            _tinted(clear, private, _ORANGE),
-        ),
+        _Panel("Original", f"{picture.size[1]} x {picture.size[0]} px", clear),
+        _Panel("Facial landmarks", _faces_note(faces), _with_faces(clear, faces, factor)),
+        _Panel("Private area", area, _tinted(clear, private, _ORANGE)),
         _Panel("Transition area", transition_note, _tinted(clear, transition, _BLUE)),
-        _Panel("Adjusted private area", f"{masked.facemask.mean():.2%} of the picture{blocks}", adjusted),
+        _Panel("Adjusted private area", share, adjusted),
         _Panel("Result", f"{method.value} {strength:g}", result),
     ]
 
@@ -201,8 +214,8 @@ def _page(panels: list[_Panel], remark: str) -> Image.Image:
     step = max(width, _PANEL_WIDTH // 2) + _GAP
     lines = _wrapped(remark, font, _COLUMNS * step - _GAP)
     row = height + 2 * _TEXT_SIZE + _GAP + 12
-    page_size = _GAP + _COLUMNS * step, _GAP + len(panels) // _COLUMNS * row + len(lines) * (_TEXT_SIZE + 4) + _GAP
-    page = Image.new("RGB", page_size, _PAGE)
+    below = _GAP + len(panels) // _COLUMNS * row
+    page = Image.new("RGB", (_GAP + _COLUMNS * step, below + len(lines) * (_TEXT_SIZE + 4) + _GAP), _WHITE)
     pen = ImageDraw.Draw(page)
     for i, panel in enumerate(panels):
         x, y = _GAP + i % _COLUMNS * step, _GAP + i // _COLUMNS * row
@@ -210,7 +223,7 @@ def _page(panels: list[_Panel], remark: str) -> Image.Image:
         pen.text((x, y + height + 6), f"{i + 1}  {panel.title}", _INK, title_font)
         pen.text((x, y + height + 6 + _TEXT_SIZE + 5), panel.note, _SOFT, font)
     for i, line in enumerate(lines):
-        pen.text((_GAP, _GAP + len(panels) // _COLUMNS * row + i * (_TEXT_SIZE + 4)), line, _INK, font)
+        pen.text((_GAP, below + i * (_TEXT_SIZE + 4)), line, _INK, font)
     return page
 
 
@@ -277,7 +290,8 @@ def _drawn(photo: Path, inputs: Inputs, settings: Settings) -> Image.Image:
             masked = mask(loaded, detection, settings)
             output, _, how = render(loaded, masked, settings)
             # The gate judges the very bytes that are drawn.
-            result = anonymize(Sample(0, "drawing", photo.name, ""), inputs, settings, finder, detection, output).result
+            sample = Sample(0, "drawing", photo.name, "")
+            result = anonymize(sample, inputs, settings, finder, detection, output).result
     except BrokenInput as exc:
         raise SettingsError(f"{photo}: {exc.sentence}") from exc
     return _page(_panels(loaded, detection, masked, output, settings), f"{_verdict(result)} Encoding: {how}.")

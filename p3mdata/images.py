@@ -5,10 +5,12 @@ Everything between these edges works on `Picture`: pixels in displayed orientati
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import os
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,11 +37,18 @@ Image.MAX_IMAGE_PIXELS = None
 Pixels = NDArray[Any]
 
 SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .tif .tiff .bmp .gif .heic .heif .avif .jp2 .ppm .pgm .mpo".split()
+    (
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
+        *(".heic", ".heif", ".avif", ".jp2", ".ppm", ".pgm"),
+    )
 )
+# What may be opened, whatever the file is called: other decoders of Pillow run programs (EPS) or are hardly tested.
+_READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", *(("HEIF",) if HEIF else ()))
 _EXTENSION = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "TIFF": "tif"}
 _ORIENTATION_TAG = 0x0112
-_BITS_PER_SAMPLE_TAG = 258
+_BITS_PER_SAMPLE_TAG, _PHOTOMETRIC_TAG, _EXTRA_SAMPLES_TAG = 258, 262, 338
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+_PREMULTIPLIED = 1
 _PNG_BIT_DEPTH_OFFSET = 24
 _WEBP_MAX_SIDE = 16383
 _EXPORT_QUALITY = 95
@@ -97,15 +106,29 @@ def orient(array: Pixels, orientation: int) -> Pixels:
     return np.ascontiguousarray(array)
 
 
+@contextlib.contextmanager
+def _decoding() -> Iterator[None]:
+    """Decoders raise a zoo of types on hostile bytes; whatever it is, this file cannot be used."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except BrokenInput:
+        raise
+    except Exception as exc:
+        why = " ".join(str(exc).split())[:120] or type(exc).__name__
+        raise BrokenInput(
+            "cannot_decode", f"cannot be decoded, it is truncated or damaged ({why}). Copy the file again."
+        ) from exc
+
+
 def _open(data: bytes, max_pixels: int) -> Image.Image:
     if not data:
         raise BrokenInput("empty_file", "is empty (0 bytes). Copy the file again.")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image = Image.open(io.BytesIO(data))
-    except Exception as exc:
-        # Decoders raise a zoo of types on hostile bytes; whatever it is, this file cannot be used.
+        with _decoding():
+            image = Image.open(io.BytesIO(data), formats=_READABLE)
+    except BrokenInput as exc:
         raise BrokenInput("not_an_image", _not_an_image(data)) from exc
     width, height = image.size
     if width * height > max_pixels:
@@ -113,10 +136,10 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
             "too_large",
             f"has {width}x{height} pixels, more than the limit of {max_pixels}. Raise --max-pixels if it is genuine.",
         )
-    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":
-        raise BrokenInput(
-            "several_pictures", f"holds {image.n_frames} pictures or pages. Save each as a file of its own."
-        )
+    with _decoding():
+        frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format != "MPO":
+        raise BrokenInput("several_pictures", f"holds {frames} pictures or pages. Save each as a file of its own.")
     return image
 
 
@@ -126,32 +149,47 @@ def _not_an_image(data: bytes) -> str:
     return "is not a picture in a known format, or its header is damaged. Replace or remove it."
 
 
-def _load(image: Image.Image) -> None:
+def _orientation(image: Image.Image) -> int:
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            image.load()
-    except Exception as exc:
-        raise BrokenInput(
-            "cannot_decode", f"cannot be decoded, it is truncated or damaged ({exc}). Copy the file again."
-        ) from exc
+        orientation = int(image.getexif().get(_ORIENTATION_TAG, 1) or 1)
+    except Exception:
+        # A picture whose EXIF cannot be parsed is shown unrotated by every viewer; the EXIF itself is dropped.
+        return 1
+    return orientation if 1 <= orientation <= 8 else 1
 
 
-def _is_16_bit(image: Image.Image, data: bytes) -> bool:
+def _bit_depth(image: Image.Image, data: bytes) -> int:
     if image.format == "PNG":
-        return data[_PNG_BIT_DEPTH_OFFSET] == 16
+        return data[_PNG_BIT_DEPTH_OFFSET]
     if image.format == "TIFF":
-        bits = image.tag_v2.get(_BITS_PER_SAMPLE_TAG, (8,))  # type: ignore[attr-defined]
-        return max(bits) == 16
-    return image.mode.startswith("I;16")
+        return int(max(_tiff_tag(image, _BITS_PER_SAMPLE_TAG, 8)))
+    return 16 if image.mode.startswith("I;16") else 8
 
 
-def _decode_16_bit(data: bytes) -> tuple[Pixels, Pixels | None]:
-    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+def _tiff_tag(image: Image.Image, tag: int, default: int) -> tuple[int, ...]:
+    value = image.tag_v2.get(tag, default)  # type: ignore[attr-defined]
+    return value if isinstance(value, tuple) else (value,)
+
+
+def _key_opacity(grey: Pixels, key: int) -> Pixels:
+    """Opacity of a grey picture in which one value means transparent."""
+    return np.where(grey == key, 0, np.iinfo(grey.dtype).max).astype(grey.dtype)
+
+
+def _decode_16_bit(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | None]:
+    kind, extra = _BLACK_IS_ZERO, 0
+    if image.format == "TIFF":
+        kind = _tiff_tag(image, _PHOTOMETRIC_TAG, _BLACK_IS_ZERO)[0]
+        extra = _tiff_tag(image, _EXTRA_SAMPLES_TAG, 0)[0]
+    usual = kind in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB) and extra != _PREMULTIPLIED
+    flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
+    array = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if usual else None
     if array is None or array.dtype != np.uint16:
-        raise BrokenInput("cannot_decode", "is a 16-bit picture of an unusual kind. Save it as a 16-bit PNG.")
+        raise BrokenInput("unsupported_colours", "is a 16-bit picture of an unusual kind. Save it as a 16-bit PNG.")
     if array.ndim == 2:
-        return array, None
+        key = image.info.get("transparency")
+        array = ~array if kind == _WHITE_IS_ZERO else array
+        return array, None if key is None else _key_opacity(array, key)
     if array.shape[2] == 2:
         return np.ascontiguousarray(array[:, :, 0]), np.ascontiguousarray(array[:, :, 1])
     rgb = np.ascontiguousarray(array[:, :, 2::-1])
@@ -172,7 +210,7 @@ def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
 
 
 def _split(image: Image.Image) -> tuple[Pixels, Pixels | None]:
-    array = np.array(image)
+    array = np.asarray(image)
     if image.mode in ("LA", "RGBA"):
         channels = array.shape[2] - 1
         colours = array[:, :, 0] if channels == 1 else array[:, :, :channels]
@@ -180,23 +218,26 @@ def _split(image: Image.Image) -> tuple[Pixels, Pixels | None]:
     return array, None
 
 
-def _decode_8_bit(image: Image.Image, icc: bytes | None) -> tuple[Pixels, Pixels | None, str | None, bytes | None]:
+def _decode_8_bit(
+    image: Image.Image, icc: bytes | None, depth: int
+) -> tuple[Pixels, Pixels | None, str | None, bytes | None]:
     """Pixels, opacity, a note about a conversion, and the profile that still applies."""
-    mode = image.mode
-    if mode in ("L", "RGB", "LA", "RGBA"):
-        transparent = "transparency" in image.info
-        if transparent:
-            image = image.convert("RGBA" if mode == "RGB" else "LA") if mode in ("L", "RGB") else image
-        return *_split(image), None, icc
-    if mode == "1":
-        return np.array(image.convert("L")), None, "1 bit written as 8-bit grey", icc
+    mode, key = image.mode, image.info.get("transparency")
+    if mode in ("1", "L"):
+        grey = np.asarray(image.convert("L"))
+        # Pillow leaves the key of 2 and 4 bits in steps of the file's own depth.
+        step = 255 // ((1 << depth) - 1) if mode == "L" else 1
+        opacity = None if key is None else _key_opacity(grey, key * step)
+        return grey, opacity, "1 bit written as 8-bit grey" if mode == "1" else None, icc
+    if mode in ("RGB", "LA", "RGBA"):
+        return *_split(image.convert("RGBA") if mode == "RGB" and key is not None else image), None, icc
     if mode in ("P", "PA"):
         has_alpha = mode == "PA" or "transparency" in image.info
         return *_split(image.convert("RGBA" if has_alpha else "RGB")), "palette written as RGB", icc
     if mode == "CMYK":
-        return np.array(_to_srgb(image, icc)), None, "CMYK converted to sRGB", None
+        return np.asarray(_to_srgb(image, icc)), None, "CMYK converted to sRGB", None
     if mode == "YCbCr":
-        return np.array(image.convert("RGB")), None, "YCbCr converted to RGB", icc
+        return np.asarray(image.convert("RGB")), None, "YCbCr converted to RGB", icc
     raise BrokenInput(
         "unsupported_colours", f"has pixels of kind '{mode}'. Save it as 8- or 16-bit grey, RGB or RGBA."
     )
@@ -217,21 +258,26 @@ def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
     """
     image = _open(data, max_pixels)
     icc = image.info.get("icc_profile")
-    # Load first: PNG keeps its EXIF after the pixels, and damage shows here.
-    _load(image)
-    try:
-        orientation = int(image.getexif().get(_ORIENTATION_TAG, 1) or 1)
-    except Exception:
-        # A picture whose EXIF cannot be parsed is shown unrotated by every viewer; the EXIF itself is dropped.
-        orientation = 1
-    orientation = orientation if 1 <= orientation <= 8 else 1
     note: str | None = None
-    if _is_16_bit(image, data):
-        pixels, opacity = _decode_16_bit(data)
-    elif image.mode in _SIXTEEN_BIT_MODES:
-        raise BrokenInput("unsupported_colours", f"has pixels of kind '{image.mode}'. Save it as an 8- or 16-bit PNG.")
-    else:
-        pixels, opacity, note, icc = _decode_8_bit(image, icc)
+    with _decoding():
+        # The decoders of TIFF turn the pixels themselves, and Pillow forgets how.
+        turned = image.format == "TIFF"
+        orientation = _orientation(image) if turned else 1
+        # Load first: PNG keeps its EXIF after the pixels, and damage shows here.
+        image.load()
+        orientation = orientation if turned else _orientation(image)
+        depth = _bit_depth(image, data)
+        if depth == 16:
+            pixels, opacity = _decode_16_bit(image, data)
+        elif image.mode in _SIXTEEN_BIT_MODES:
+            raise BrokenInput(
+                "unsupported_colours", f"has pixels of kind '{image.mode}'. Save it as an 8- or 16-bit PNG."
+            )
+        else:
+            pixels, opacity, note, icc = _decode_8_bit(image, icc, depth)
+    if not turned:
+        pixels, opacity = orient(pixels, orientation), None if opacity is None else orient(opacity, orientation)
+    icc = needed_icc(icc, 1 if pixels.ndim == 2 else 3)
     tables = None
     if isinstance(image, JpegImagePlugin.JpegImageFile) and image.mode in ("L", "RGB"):
         tables = {k: list(v) for k, v in image.quantization.items()}, JpegImagePlugin.get_sampling(image)
@@ -240,11 +286,14 @@ def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
     if name not in _EXTENSION:
         notes.append(f"{name} written as PNG")
         name = "PNG"
+    elif name == "TIFF" and icc and pixels.dtype == np.uint16:
+        notes.append("16-bit TIFF with a colour profile written as PNG")
+        name = "PNG"
     return Picture(
-        pixels=orient(pixels, orientation),
-        opacity=None if opacity is None else orient(opacity, orientation),
+        pixels=pixels,
+        opacity=opacity,
         format=name,
-        icc=needed_icc(icc, 1 if pixels.ndim == 2 else 3),
+        icc=icc,
         orientation=orientation,
         tables=tables,
         notes=tuple(notes),
@@ -347,7 +396,9 @@ def _encode_jpeg(picture: Picture, quality: int | None) -> tuple[bytes, str]:
             # Turned pixels want turned tables and sampling: 4:2:2 (1) becomes 4:4:0, which Pillow cannot write.
             tables = {k: list(np.reshape(v, (8, 8)).T.ravel()) for k, v in tables.items()}
             sampling = 0 if sampling == 1 else sampling
-        options = {"qtables": {k: [int(x) for x in v] for k, v in tables.items()}, "subsampling": max(sampling, 0)}
+        # A list, for Pillow takes the tables of a dictionary only if they are numbered from 0 without a gap.
+        qtables = [[int(x) for x in table] for _, table in sorted(tables.items())]
+        options = {"qtables": qtables, "subsampling": max(sampling, 0)}
         return _save(picture, "JPEG", optimize=True, **options), "jpeg reencoded, source tables"
     quality = quality or _EXPORT_QUALITY
     return _save(picture, "JPEG", quality=quality, subsampling=0, optimize=True), f"jpeg reencoded, quality {quality}"

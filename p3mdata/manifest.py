@@ -45,14 +45,17 @@ def write_rows(path: Path, rows: Iterable[Any], mode: int = 0o644) -> None:
 
 
 def append_row(path: Path, row: Any, mode: int = PRIVATE_MODE) -> None:
-    """Append one line and wait until it is on disk."""
+    """Append one line and wait until it is on disk.
+
+    Raises:
+        OSError: No room, or no right to write; a part of the line may be left, at the end of the file.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
-    try:
-        os.write(descriptor, (dumps(row) + "\n").encode("utf-8", "surrogateescape"))
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    with os.fdopen(descriptor, "wb") as sink:
+        sink.write((dumps(row) + "\n").encode("utf-8", "surrogateescape"))
+        sink.flush()
+        os.fsync(sink.fileno())
 
 
 def read_rows(path: Path, torn_tail: bool = False) -> Iterator[dict[str, Any]]:

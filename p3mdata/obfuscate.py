@@ -1,4 +1,4 @@
-"""Blur, mosaic and zero mask inside one region; pure functions, exact integer sums, same result on every machine.
+"""Blur, mosaic and zero mask inside one region; pure functions, exact sums, same result on every machine.
 
 Only pixels of the region contribute to what is written into it, so no colour crosses its edge or comes from
 another face.
@@ -17,7 +17,9 @@ from p3mdata.masks import Patch
 
 Pixels = NDArray[Any]
 # A blur is computed on cells of this share of its standard deviation: coarser shows, finer only costs.
-_CELLS_PER_SIGMA = 5
+_CELLS_PER_SIGMA = 8
+# Integer weights of this many bits, and sums below 2^53: there floats are exact, in whatever order they are added.
+_WEIGHT_BITS, _EXACT_BITS = 14, 53
 
 
 def obfuscate(pixels: Pixels, region: Patch, method: Method, strength: float, face_width: float) -> None:
@@ -65,7 +67,14 @@ def _mosaic(block: Pixels, mask: NDArray[np.bool_], cell: int) -> Pixels:
 def _gaussian_matrix(size: int, sigma: float) -> NDArray[np.float64]:
     """Row i holds the weights of all cells for cell i; normalisation follows from the mask's own blur."""
     distance = np.arange(size)[:, None] - np.arange(size)[None, :]
-    return np.asarray(np.exp(-0.5 * (distance / sigma) ** 2))
+    return np.asarray(np.rint(np.exp(-0.5 * (distance / sigma) ** 2) * (1 << _WEIGHT_BITS)))
+
+
+def _weighted_rows(matrix: NDArray[np.float64], plane: NDArray[np.float64]) -> NDArray[np.float64]:
+    """matrix @ plane without rounding in the sums; the plane is rounded to the bits that leave room for them."""
+    room = _EXACT_BITS - int(np.frexp(plane.max() * matrix.sum(axis=1).max())[1])
+    scale = 2.0 ** min(room, 0)
+    return np.asarray(matrix @ np.rint(plane * scale) / scale)
 
 
 def _blur(block: Pixels, mask: NDArray[np.bool_], sigma: float) -> Pixels:
@@ -76,8 +85,8 @@ def _blur(block: Pixels, mask: NDArray[np.bool_], sigma: float) -> Pixels:
     # Averaging over cells and interpolating between them already blur: together a variance of about cell^2 / 4.
     rest = max(sigma**2 - (cell**2 / 4 if cell > 1 else 0), 0.25)
     down, across = _gaussian_matrix(rows, rest**0.5 / cell), _gaussian_matrix(cols, rest**0.5 / cell)
-    planes = np.concatenate([sums, counts], axis=2).astype(np.float64)
-    blurred = np.einsum("ij,jkc,lk->ilc", down, planes, across, optimize=True)
+    planes = np.concatenate([sums, counts], axis=2).astype(np.float64).transpose(2, 0, 1)
+    blurred = np.stack([_weighted_rows(across, _weighted_rows(down, plane).T).T for plane in planes], axis=2)
     small = blurred[:, :, :-1] / np.maximum(blurred[:, :, -1:], 1e-12)
     small = np.clip(np.rint(small), 0, np.iinfo(block.dtype).max).astype(block.dtype)
     height, width = mask.shape

@@ -45,22 +45,29 @@ def _fill(value: Any, variables: Mapping[str, str], where: str) -> Any:
         raise SettingsError(f"{where}: '{value}' has a '$' that begins no variable. Write '$$' for a dollar.") from exc
 
 
+def _path(value: Any, where: str, key: str) -> Path:
+    if not isinstance(value, str) or not value:
+        raise SettingsError(f"{where}: '{key}' must be a path, not {value!r}.")
+    return Path(value)
+
+
 def _step(entry: Any, shared: Mapping[str, Any], variables: Mapping[str, str], path: Path) -> Step:
     if not isinstance(entry, dict) or len(entry) != 1 or not isinstance(next(iter(entry.values())), dict):
         raise SettingsError(f"{path}: a stage must look like '- anonymize: {{source: photos, out: run}}', not {entry!r}.")
     name, options = next(iter(entry.items()))
     where = f"{path}: stage '{name}'"
-    options = {key: _fill(value, variables, where) for key, value in options.items()}
+    options, shared = ({key: _fill(value, variables, where) for key, value in d.items()} for d in (options, shared))
     if name in _JOB_STAGES:
-        folders = {key: Path(options.pop(key)) for key in _FOLDERS if options.get(key) is not None}
+        given = {key: options.pop(key) for key in _FOLDERS if key in options}
+        folders = {key: _path(value, where, key) for key, value in given.items() if value is not None}
         if missing := {"source", "out"} - set(folders):
             raise SettingsError(f"{where}: needs '{sorted(missing)[0]}'.")
         settings, execution = resolve({}, {**shared, **options}, where=where)
         return Step(_JOB_STAGES[name], Job(**folders, settings=settings, execution=execution), None)
     if name in _RUN_STAGES:
-        if set(options) != {"run"}:
-            raise SettingsError(f"{where}: takes 'run' and nothing else.")
-        return Step(_RUN_STAGES[name], None, Path(options["run"]))
+        if unknown := [key for key in options if key != "run"]:
+            raise SettingsError(f"{where}: unknown key '{unknown[0]}', takes 'run' and nothing else.")
+        return Step(_RUN_STAGES[name], None, _path(options.get("run"), where, "run"))
     raise SettingsError(f"{where}: is unknown. Stages: {', '.join([*_JOB_STAGES, *_RUN_STAGES])}.")
 
 
@@ -76,12 +83,13 @@ def read_recipe(path: Path, given: Mapping[str, str]) -> list[Step]:
     """
     recipe = read_yaml(path)
     if unknown := set(recipe) - {"variables", "settings", "stages"}:
-        raise SettingsError(f"{path}: unknown key '{sorted(unknown)[0]}'. Known: variables, settings, stages.")
+        raise SettingsError(f"{path}: unknown key '{min(unknown, key=str)}'. Known: variables, settings, stages.")
     stages = recipe.get("stages")
     if not isinstance(stages, list) or not stages:
         raise SettingsError(f"{path}: has no stages. Add a list 'stages:'.")
     for key in ("variables", "settings"):
         if not isinstance(recipe.get(key, {}), dict):
             raise SettingsError(f"{path}: '{key}' must hold 'name: value' lines.")
-    variables = {**{k: str(v) for k, v in recipe.get("variables", {}).items()}, **given}
+    defaults = {str(k): str(v) for k, v in recipe.get("variables", {}).items() if v is not None}
+    variables = {**defaults, **given}
     return [_step(entry, recipe.get("settings", {}), variables, path) for entry in stages]

@@ -1,7 +1,7 @@
 """The report of a run: one HTML file, without scripts or network, that may be passed on with the release.
 
-It draws released files only, after checking that they are the files that were released; of everything held back
-it tells the id and the reason. No time and no path of this machine is in it: the same run gives the same bytes.
+It draws released files only, after checking that they are the files that were released; of what was held back
+it tells the id and the reason. No time and no path of a machine is in it: the same run gives the same bytes.
 """
 
 from __future__ import annotations
@@ -30,14 +30,6 @@ _MOST_ROWS = 200
 # Sentences of these reasons carry paths.
 _REASONS_WITH_PATHS = frozenset({"ambiguous_companion", "cannot_write", "internal_error"})
 _WITHHELD = "names files, so it is told in private/ledger.jsonl only"
-_MEANING = {
-    Outcome.ANONYMIZED: ("good", "every face found is masked and all proofs hold: released"),
-    Outcome.NO_FACE_CONFIRMED: ("good", "a person, or --trust-no-face, says that no face is in it: released"),
-    Outcome.MASKED_BY_HAND: ("good", "a person drew the mask and all proofs hold: released"),
-    Outcome.NEEDS_REVIEW: ("wait", "something is in doubt and a person has to decide: held back"),
-    Outcome.EXCLUDED: ("idle", "left out by a rule or by a person: held back"),
-    Outcome.BROKEN: ("bad", "the file, or one that belongs to it, cannot be used: held back"),
-}
 _HELD = (
     (Outcome.NEEDS_REVIEW, "Review queue", "Why a person has to look", "review/queue.jsonl"),
     (Outcome.BROKEN, "Broken files", "The file ...", "private/ledger.jsonl"),
@@ -83,22 +75,22 @@ def _lines(rows: Iterable[Sequence[object]]) -> str:
     )
 
 
-def _frame(caption: str, heads: str, bodies: str, kind: str = "") -> _Html:
+def _frame(caption: str, heads: str, bodies: str) -> _Html:
     """A table that scrolls sideways where the page is narrower than the table."""
     return _Html(
-        f'<div class="scroll {kind}" role="region" tabindex="0" aria-label="{_text(caption)}"><table>'
+        f'<div class="scroll" role="region" tabindex="0" aria-label="{_text(caption)}"><table>'
         f"<caption>{_text(caption)}</caption>\n<thead><tr>{heads}</tr></thead>\n{bodies}\n</table></div>"
     )
 
 
-def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]], kind: str = "") -> _Html:
+def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> _Html:
     """A table; its columns are headed in the alignment of their cells."""
     body = list(rows)
     if not body:
         return _Html("")
     right = [isinstance(value, int | _Figure) for value in body[0]]
     heads = "".join(_cell(_Figure(h) if r else h, "th", "col") for h, r in zip(head, right, strict=True))
-    return _frame(caption, heads, f"<tbody>\n{_lines(body)}\n</tbody>", kind)
+    return _frame(caption, heads, f"<tbody>\n{_lines(body)}\n</tbody>")
 
 
 def _count(number: int, noun: str) -> str:
@@ -114,26 +106,21 @@ def _most_first(counts: Counter[str]) -> list[tuple[str, int]]:
 
 
 def _headline(samples: int, counts: Counter[Outcome]) -> tuple[str, str]:
-    held = sum(count for outcome, count in counts.items() if not outcome.released)
-    headline = f"{_count(samples, 'source file')}: {counts.total() - held:,} released, {held:,} held back."
-    words = {Outcome.NEEDS_REVIEW: "for a person to look at", Outcome.BROKEN: "broken", Outcome.EXCLUDED: "excluded"}
-    parts = [f"{counts[outcome]:,} {what}" for outcome, what in words.items() if counts[outcome]]
-    return headline, f"Held back: {', '.join(parts)}." if parts else "Every source file was released."
+    held = {"for a person to look at": counts[Outcome.NEEDS_REVIEW], "broken": counts[Outcome.BROKEN]}
+    held["excluded"] = counts[Outcome.EXCLUDED]
+    number, files = sum(held.values()), _count(samples, "source file")
+    parts = ", ".join(f"{n:,} {what}" for what, n in held.items() if n)
+    lead = f"Held back: {parts}." if parts else "Every source file was released."
+    return f"{files}: {counts.total() - number:,} released, {number:,} held back.", lead
 
 
-def _outcomes(samples: int, counts: Counter[Outcome]) -> _Html:
-    def row(outcome: Outcome) -> tuple[object, ...]:
-        kind, meaning = _MEANING[outcome]
-        width = 100 * counts[outcome] / max(samples, 1)
-        bar = f'<span class="track {kind}"><span class="fill" style="width:{width:.2f}%"></span></span>'
-        name = f'{_code(outcome.value)}<br><span class="soft">{_text(meaning)}</span>'
-        return _Html(name), counts[outcome], _share(counts[outcome], samples), _Html(bar)
-
+def _outcomes(samples: int, counts: Counter[Outcome]) -> dict[str, str]:
+    """Values of the template's table of outcomes."""
     total = counts.total()
+    values = {f"n_{outcome.value}": f"{counts[outcome]:,}" for outcome in Outcome}
+    values |= {f"share_{outcome.value}": _share(counts[outcome], samples) for outcome in Outcome}
     fits = "add up" if total == samples else f"do not add up to the {samples:,} of the plan"
-    last = (f"All source files; the outcomes {fits}", total, _share(total, samples), "")
-    rows = [*map(row, _MEANING), last]
-    return _table("What became of the source files", ("Outcome", "Files", "Share", ""), rows)
+    return {**values, "total": f"{total:,}", "fits": fits}
 
 
 def _reason(row: ImageResult, plan: Plan) -> str:
@@ -145,33 +132,28 @@ def _reason(row: ImageResult, plan: Plan) -> str:
 
 
 def _held_as(outcome: Outcome, title: str, column: str, where: str, plan: Plan, rows: Sequence[ImageResult]) -> str:
-    """How many were held back for each reason, and which, grouped by reason."""
+    """The held-back files of one outcome, grouped by reason."""
     groups: dict[str, list[ImageResult]] = {}
     for row in rows:
         if row.outcome is outcome:
             groups.setdefault(row.reason or "no reason recorded", []).append(row)
     if not groups:
         return ""
-    counts = _most_first(Counter({code: len(mine) for code, mine in groups.items()}))
-    overview = _table(title, ("Reason", "Files"), [(_code(code), number) for code, number in counts], "small")
     bodies = []
-    for code, number in counts:
+    for code, number in _most_first(Counter({code: len(mine) for code, mine in groups.items()})):
         shown = groups[code][:_MOST_ROWS]
-        said = f"{number:,}" if len(shown) == number else f"the first {len(shown):,} of {number:,}"
-        head = f'<tr><th scope="rowgroup" colspan="2">{_code(code)}, {said}</th></tr>'
+        files = _count(number, "file")
+        said = files if len(shown) == number else f"the first {len(shown):,} of {files}"
+        head = f'<tr><th scope="rowgroup" colspan="2">{_code(code)} - {said}</th></tr>'
         lines = _lines((_code(row.id), _reason(row, plan)) for row in shown)
         bodies.append(f"<tbody>\n{head}\n{lines}\n</tbody>")
     heads = "".join(_cell(name, "th", "col") for name in ("Id", column))
     note = f"<p>The names of these source files are in {_code(where)}, which stays with you.</p>"
-    return "\n".join((overview, note, _frame(f"{title}, file by file", heads, "\n".join(bodies))))
-
-
-def _held(plan: Plan, rows: Sequence[ImageResult]) -> _Html:
-    return _Html("\n".join(_held_as(*kind, plan, rows) for kind in _HELD).strip() or "<p>Nothing was held back.</p>")
+    return _frame(title, heads, "\n".join(bodies)) + note
 
 
 def _checked(plan: Plan, row: ImageResult, kind: str) -> tuple[bytes | None, str]:
-    """A released file's bytes, or why they are not shown. A changed file could hold anything, even a clear face."""
+    """A released file's bytes, or why they are not shown: a changed file could hold a clear face."""
     name, expected = row.files.get(kind, ("", ""))
     what = f"The {kind[:-1]}"
     try:
@@ -180,7 +162,9 @@ def _checked(plan: Plan, row: ImageResult, kind: str) -> tuple[bytes | None, str
         return None, f"{what} cannot be read ({exc.strerror})."
     if not data:
         return None, f"{what} is missing."
-    return (data, "") if sha256(data) == expected else (None, f"{what} is not the file that was released.")
+    if sha256(data) != expected:
+        return None, f"{what} is not the file that was released."
+    return data, ""
 
 
 def _drawn(plan: Plan, row: ImageResult) -> tuple[_Html, str]:
@@ -213,34 +197,28 @@ def _card(plan: Plan, row: ImageResult) -> str:
 
 
 def _released(plan: Plan, released: Sequence[ImageResult]) -> _Html:
-    if not released:
-        return _Html("<p>No image was released.</p>")
     number = min(MOST_THUMBNAILS, len(released))
     cards = (_card(plan, released[i * len(released) // number]) for i in range(number))
-    intro = (
-        f"<p>Showing {number:,} of {len(released):,}, as small copies of the released files. The yellow line "
-        "runs around the facemask, inside which the picture was obfuscated.</p>"
-    )
-    return _Html("\n".join((intro, '<ul class="grid">', *cards, "</ul>")))
+    grid = "\n".join(('<ul class="grid">', *cards, "</ul>")) if released else ""
+    return _Html(f"<p>Showing {number:,} of {len(released):,}.</p>\n{grid}")
 
 
-def _proofs(released: Sequence[ImageResult]) -> _Html:
+def _proofs(released: Sequence[ImageResult]) -> dict[str, str]:
+    """Values of the template's table of proofs."""
     proofs = [row.proofs for row in released if row.proofs is not None]
     exact = [proof for proof in proofs if proof.exact]
     again = [proof.largest_deviation for proof in proofs if not proof.exact]
-    measured: list[tuple[object, ...]] = [
-        ("Images that must be exact outside the mask", len(exact)),
-        ("Pixels changed outside the masks of all these", sum(p.changed_outside for p in exact)),
-        ("Pixels changed in the transition areas of all these", sum(p.changed_in_transition for p in exact)),
-        ("Images compressed again as a whole", len(again)),
-        ("Largest deviation outside a mask in these", _Figure(f"{max(again)} of 255" if again else "-")),
-        ("Metadata parts left that are not on the allow-list", sum(len(p.metadata) for p in proofs)),
-        ("Faces the detectors find again on released images", sum(p.redetected for p in proofs)),
-        ("Of those, faces outside a mask", sum(p.missed for p in proofs)),
-    ]
-    encodings = _most_first(Counter(row.encoding or "not recorded" for row in released))
-    left = _table("Measured on released files", ("Proof", "Result"), measured)
-    return _Html(f"<div>{left}</div><div>{_table('Images by encoding', ('Encoding', 'Images'), encodings)}</div>")
+    sums = {
+        "exact": len(exact),
+        "changed_outside": sum(proof.changed_outside for proof in exact),
+        "changed_in_transition": sum(proof.changed_in_transition for proof in exact),
+        "reencoded": len(again),
+        "metadata": sum(len(proof.metadata) for proof in proofs),
+        "redetected": sum(proof.redetected for proof in proofs),
+        "missed": sum(proof.missed for proof in proofs),
+    }
+    deviation = f"{max(again)} of 255" if again else "-"
+    return {name: f"{number:,}" for name, number in sums.items()} | {"largest_deviation": deviation}
 
 
 def _detection(looked: Sequence[ImageResult]) -> Iterator[str]:
@@ -269,9 +247,8 @@ def _settings(plan: Plan) -> _Html:
         (_code(name), _code("-" if values[name] is None else values[name]), field.description or "")
         for name, field in Settings.model_fields.items()
     ]
-    models = [
-        (w.file, w.role, w.licence, _code(w.sha256, "hash"), w.origin) for _, w in sorted(weights.registry().items())
-    ]
+    files = [file for _, file in sorted(weights.registry().items())]
+    models = [(file.file, file.role, file.licence, _code(file.sha256, "hash"), file.origin) for file in files]
     return _Html(
         _table("Settings", ("Setting", "Value", "Meaning"), chosen)
         + _table("Model files", ("File", "Role", "Licence", "SHA-256", "Origin"), models)
@@ -299,16 +276,21 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
     page = Template(template).substitute(
         headline=_text(headline),
         lead=_text(lead),
-        outcomes=_outcomes(plan.samples, counts),
-        held=_held(plan, rows),
+        **_outcomes(plan.samples, counts),
+        held="".join(_held_as(*kind, plan, rows) for kind in _HELD) or "<p>Nothing was held back.</p>",
         released=_released(plan, released),
-        proofs=_proofs(released),
+        **_proofs(released),
+        encodings=_table(
+            "Images by encoding",
+            ("Encoding", "Images"),
+            _most_first(Counter(row.encoding or "not recorded" for row in released)),
+        ),
         faces=_text(_count(sum(len(row.faces) for row in looked), "face")),
         looked=_text(_count(len(looked), "image")),
         detection="".join(_detection(looked)),
         preset=_text(settings.preset.value),
         strength=_text(_STRENGTH[method].format(100 * strength)),
-        companions=_text(", ".join(k for k in ("alphas", "trimaps", "masks") if getattr(plan.job, k)) or "nothing"),
+        companions=_text(", ".join(plan.to_json()["companions"]) or "nothing"),
         settings=_settings(plan),
         version=_text(__version__),
     )

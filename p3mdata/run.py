@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import os
 import shutil
 import time
 from collections import Counter
@@ -16,18 +18,20 @@ from p3mdata.config import Format, Job, Settings
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, RunFolderError, SettingsError
 from p3mdata.executors import local
 from p3mdata.images import write_atomic
-from p3mdata.manifest import PRIVATE_MODE, public_row, read_rows, write_rows
+from p3mdata.manifest import PRIVATE_MODE, public_row, read_json, write_rows
 from p3mdata.plan import PLAN, Plan, check_folders, make_plan, make_private_folder, read_plan
 from p3mdata.records import ImageResult, Outcome, Sample
-from p3mdata.shards import KINDS, Stage, shard_folder
+from p3mdata.shards import KINDS, Stage, inputs_digest, read_results, shard_folder, stages_folder
 from p3mdata.verify import Finding, check_files, check_image
 
 MANIFEST = "manifest.jsonl"
 LEDGER = "private/ledger.jsonl"
 QUEUE = "review/queue.jsonl"
 REPORT = "report.html"
+_LOCKS = ("lock", "workers")
 _FORMATS = {".jpg": Format.JPG, ".jpeg": Format.JPG, ".png": Format.PNG, ".webp": Format.WEBP}
-_OURS = (PLAN, MANIFEST, REPORT, "images", "facemasks", "alphas", "shards", "review", "private")
+# In the order of removal. The plan goes last: while it is there, a run that was half removed is not taken for another.
+_OURS = (MANIFEST, REPORT, *reversed(KINDS), "shards", "review", "private", PLAN)
 
 
 @dataclass(frozen=True)
@@ -68,27 +72,39 @@ class RunSummary:
 
 
 def results(plan: Plan) -> Iterator[ImageResult]:
-    """Finished rows of a run in source order."""
+    """Rows of a run's finished shards, in source order."""
     for index in range(plan.shards):
-        for row in read_rows(shard_folder(plan.job.out, index) / "results.jsonl", torn_tail=True):
-            yield ImageResult.from_json(row)
+        folder = shard_folder(plan.job.out, index)
+        if (folder / "DONE").exists():
+            yield from read_results(folder)
 
 
 def count_done(out: Path) -> int:
     """Images that have an outcome so far, read from the run folder."""
-    return sum(path.read_bytes().count(b"\n") for path in (out / "shards").glob("*/results.jsonl"))
+    total = 0
+    for folder in (out / "shards").glob("*"):
+        with contextlib.suppress(FileNotFoundError):
+            if (folder / "DONE").exists():
+                total += read_json(folder / "stats.json")["samples"]
+            else:
+                total += (folder / "results.jsonl").read_bytes().count(b"\n")
+    return total
 
 
 @contextmanager
 def _only_run(out: Path) -> Iterator[None]:
     """Hold the run folder's lock, so that two processes never work on one run."""
     make_private_folder(out / "private")
-    with (out / "private" / "lock").open("w") as lock:
+    descriptor = os.open(out / "private" / "lock", os.O_WRONLY | os.O_CREAT, PRIVATE_MODE)
+    try:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as exc:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as exc:
             raise RunFolderError(f"{out}: another p3mdata process is working on it. Wait for it to end.") from exc
+        local.wait_for_orphans(out)
         yield
+    finally:
+        os.close(descriptor)
 
 
 def _remove_earlier_run(out: Path) -> None:
@@ -96,21 +112,20 @@ def _remove_earlier_run(out: Path) -> None:
         return
     for name in _OURS:
         path = out / name
-        if name == "private":
-            # The lock inside is held by this process and stays.
-            for inner in path.iterdir():
-                if inner.name != "lock":
-                    shutil.rmtree(inner) if inner.is_dir() else inner.unlink()
-        elif path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink(missing_ok=True)
+        # The locks in the private folder are held and stay.
+        for inner in path.iterdir() if name == "private" else (path,):
+            if inner.is_dir() and not inner.is_symlink():
+                shutil.rmtree(inner)
+            elif inner.name not in _LOCKS:
+                inner.unlink(missing_ok=True)
 
 
 def _remove_torn_files(out: Path) -> None:
     """Temporary files of a process that was killed while writing."""
-    for path in out.glob("**/.*.tmp"):
-        path.unlink(missing_ok=True)
+    for name in _OURS:
+        places = (out / name).rglob(".*.tmp") if (out / name).is_dir() else out.glob(f".{name}.*.tmp")
+        for path in places:
+            path.unlink(missing_ok=True)
 
 
 def anonymize_job(
@@ -122,20 +137,29 @@ def anonymize_job(
         job: Folders, settings, execution.
         stage: Everything, or one step.
         on_start: Gets the number of images; gives a function that is called now and then to show progress.
+
+    Raises:
+        SettingsError, RunFolderError: This run cannot be made, or OUT cannot be written (any more).
+        Interrupted: Stopped by Ctrl-C or SIGTERM; the same call resumes.
     """
     started = time.monotonic()
     check_folders(job)
-    with _only_run(job.out):
-        if job.execution.overwrite:
-            _remove_earlier_run(job.out)
-        plan, samples = make_plan(job)
-        _remove_torn_files(job.out)
-        make_private_folder(job.out / "shards")
-        progress = on_start(plan.samples) if on_start else (lambda: None)
-        local.run(plan, samples, stage, job.execution.workers, progress)
-        if not stage.publishes:
-            return RunSummary(job.out, plan.samples, {}, {}, 0, time.monotonic() - started)
-        return close_run(plan, time.monotonic() - started)
+    try:
+        with _only_run(job.out):
+            if job.execution.overwrite:
+                _remove_earlier_run(job.out)
+            plan, samples = make_plan(job)
+            _remove_torn_files(job.out)
+            make_private_folder(job.out / "shards")
+            progress = on_start(plan.samples) if on_start else (lambda: None)
+            local.run(plan, samples, stage, job.execution.workers, progress)
+            if not stage.publishes:
+                return RunSummary(job.out, plan.samples, {}, {}, 0, time.monotonic() - started)
+            return close_run(plan, time.monotonic() - started)
+    except OSError as exc:
+        raise RunFolderError(
+            f"{job.out}: cannot be written ({exc.strerror or exc}). Make room or change permissions, then run again."
+        ) from exc
 
 
 def close_run(plan: Plan, seconds: float) -> RunSummary:
@@ -150,7 +174,6 @@ def close_run(plan: Plan, seconds: float) -> RunSummary:
     rows = list(results(plan))
     if len(rows) != plan.samples:
         raise RunFolderError(f"{out}: {len(rows)} of {plan.samples} source files have an outcome. Run again to finish.")
-    shutil.rmtree(out / "private" / "stages", ignore_errors=True)
     write_rows(out / LEDGER, (row.to_json() for row in rows), PRIVATE_MODE)
     make_private_folder(out / "review")
     queue = (
@@ -162,9 +185,9 @@ def close_run(plan: Plan, seconds: float) -> RunSummary:
     write_rows(out / MANIFEST, (public_row(row) for row in rows if row.outcome.released))
     for kind in KINDS:
         (out / kind).mkdir(exist_ok=True)
-    summary = summarize(plan, rows, seconds)
     write_report(plan, rows, out / REPORT)
-    return summary
+    shutil.rmtree(stages_folder(out), ignore_errors=True)
+    return summarize(plan, rows, seconds)
 
 
 def summarize(plan: Plan, rows: Sequence[ImageResult], seconds: float) -> RunSummary:
@@ -196,7 +219,8 @@ def verify_run(out: Path, progress: Callable[[int], Callable[[], None]] | None =
 
     plan, samples = read_plan(out)
     rows = list(results(plan))
-    if len(rows) != plan.samples or not (out / LEDGER).exists():
+    finished = len(rows) == plan.samples and (out / LEDGER).exists()
+    if not finished or any(row.inputs != inputs_digest(sample) for sample, row in zip(samples, rows, strict=True)):
         raise RunFolderError(f"{out}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it.")
     findings = list(check_files(plan, rows, MANIFEST, LEDGER))
     released = [(sample, row) for sample, row in zip(samples, rows, strict=True) if row.outcome.released]
@@ -209,11 +233,13 @@ def verify_run(out: Path, progress: Callable[[int], Callable[[], None]] | None =
 
 
 def has_staged_images(out: Path) -> bool:
-    """Whether `p3mdata obfuscate` left images that wait for `verify`."""
-    return next((out / "private" / "stages").glob("*.image"), None) is not None
+    """Whether the staged commands left something that waits for `verify`."""
+    return stages_folder(out).is_dir()
 
 
-def run_staged(out: Path, stage: Stage, on_start: Callable[[int], Callable[[], None]] | None = None, workers: int = 0) -> RunSummary:
+def run_staged(
+    out: Path, stage: Stage, on_start: Callable[[int], Callable[[], None]] | None = None, workers: int = 0
+) -> RunSummary:
     """Run one later stage on a run folder that `p3mdata detect` began."""
     plan, _ = read_plan(out)
     job = plan.job.model_copy(update={"execution": plan.job.execution.model_copy(update={"workers": workers})})

@@ -1,17 +1,17 @@
 """One shard of a run: the unit of work, of failure and of statistics. Called by every executor.
 
 A shard folder fills row by row, so that a run stopped at any moment continues after the last finished image;
-DONE is written last. A row counts only for the inputs it was made from and while its files still have its hashes.
+DONE is written last. A row counts only for the inputs it was made from and while its files still have its hashes:
+a shard that is done is looked through again, and what does not count any more is done again.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import time
 import traceback
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 from pathlib import Path
@@ -20,15 +20,18 @@ import numpy as np
 
 from p3mdata.anonymize import Anonymized, Inputs, anonymize, detect, load, mask, render
 from p3mdata.config import Job
-from p3mdata.errors import BrokenInput, Interrupted, RunFolderError
+from p3mdata.errors import BrokenInput, Interrupted, P3MError, RunFolderError
 from p3mdata.faces.ensemble import Detection, FaceFinder
 from p3mdata.images import encode_grey, sha256, write_atomic
 from p3mdata.manifest import PRIVATE_MODE, append_row, dumps, read_json, read_rows, write_json, write_rows
+from p3mdata.plan import regular_file
 from p3mdata.records import ImageResult, Outcome, Sample, ShardStats
 
 KINDS = ("facemasks", "alphas", "images")
-# Faults of the place, not of the picture: such rows are tried again on resume.
-TRANSIENT = frozenset({"cannot_write", "cannot_read", "crashed"})
+# Faults of the place or the program, not of the picture: such rows are tried again on resume.
+TRANSIENT = frozenset({"cannot_read", "out_of_memory", "crashed_worker", "internal_error"})
+_CRASHED = "makes the worker process die (out of memory, or a damaged file). Check or remove it."
+_EXTENSIONS = ("jpg", "png", "webp", "tif")
 
 
 class Stage(str, Enum):
@@ -45,6 +48,14 @@ class Stage(str, Enum):
         """Whether images reach their outcome in this stage."""
         return self in (Stage.ALL, Stage.VERIFY)
 
+    @property
+    def looks(self) -> bool:
+        """Whether it needs the models."""
+        return self not in (Stage.MASK, Stage.OBFUSCATE)
+
+
+_PRODUCTS = {Stage.DETECT: "detect.json", Stage.MASK: "mask.png", Stage.OBFUSCATE: "image"}
+
 
 def shard_folder(out: Path, index: int) -> Path:
     """Folder of one shard; private, since its rows hold sources and landmarks."""
@@ -56,13 +67,14 @@ def inputs_digest(sample: Sample) -> str:
     return sha256(dumps(sample.to_json()).encode("utf-8", "surrogateescape"))
 
 
-def _read(path: Path, expected: str, what: str) -> bytes:
+def _read(path: Path, expected: str, what: str = "") -> bytes:
+    subject = f"has {'an' if what[0] in 'aeiou' else 'a'} {what} that " if what else ""
     try:
-        data = path.read_bytes()
+        data = regular_file(path).read_bytes()
     except OSError as exc:
-        raise BrokenInput("cannot_read", f"has {what} that cannot be read ({exc.strerror}). Check it.") from exc
+        raise BrokenInput("cannot_read", f"{subject}cannot be read ({exc.strerror}). Check it.") from exc
     if sha256(data) != expected:
-        raise BrokenInput("changed", f"has {what} that changed since the run was planned. Use another OUT.")
+        raise BrokenInput("changed", f"{subject}has changed since the run was planned. Use another OUT.")
     return data
 
 
@@ -74,113 +86,149 @@ def read_inputs(sample: Sample, job: Job) -> Inputs:
     """
     if sample.problem:
         raise BrokenInput("ambiguous_companion", sample.problem)
-    photo = _read(job.source / sample.source, sample.sha256, "a file")
+    photo = _read(job.source / sample.source, sample.sha256)
     found: dict[str, bytes | None] = {}
     for what, root in (("alpha", job.alphas), ("trimap", job.trimaps), ("mask", job.masks)):
         entry = getattr(sample, what)
         if root is not None and entry is not None:
-            found[what] = _read(root / entry[0], entry[1], f"its {what}")
+            found[what] = _read(root / entry[0], entry[1], what)
         elif root is not None and what != "mask":
             raise BrokenInput(
-                f"{what}_missing", f"has no {what} of its name in the folder given as --{what}s. Add it, or move it out."
+                f"{what}_missing", f"has no {what} of its name in the folder given as --{what}s. Add it or move it out."
             )
     return Inputs(photo, **found)
 
 
+def stages_folder(out: Path) -> Path:
+    """Where the staged commands keep what is not released yet."""
+    return out / "private" / "stages"
+
+
 def _stage_path(out: Path, sample: Sample, suffix: str) -> Path:
-    return out / "private" / "stages" / f"{sample.id}.{suffix}"
+    # Other inputs, other names: a hand-drawn mask that is added makes earlier products count no more.
+    return stages_folder(out) / f"{sample.id}.{inputs_digest(sample)[:12]}.{suffix}"
+
+
+def run_stage(sample: Sample, job: Job, finder: Callable[[], FaceFinder], stage: Stage, crashing: bool = False) -> None:
+    """One step that does not publish; its product waits under private/stages.
+
+    A fault of one image stops nothing: it leaves a mark, and the stage that publishes finds out and records why.
+    """
+    path, failed = (_stage_path(job.out, sample, suffix) for suffix in (_PRODUCTS[stage], "failed"))
+    if stage is Stage.DETECT and not crashing:
+        failed.unlink(missing_ok=True)
+    if path.exists() or failed.exists():
+        return
+    try:
+        data = None if crashing else _product(sample, job, finder, stage)
+    except P3MError:
+        raise
+    except Exception:
+        data = None
+    write_atomic(failed if data is None else path, data or b"", PRIVATE_MODE)
+
+
+def _product(sample: Sample, job: Job, finder: Callable[[], FaceFinder], stage: Stage) -> bytes:
+    loaded = load(read_inputs(sample, job), job.settings)
+    if stage is Stage.DETECT:
+        return dumps(detect(loaded, finder()).to_json()).encode()
+    masked = mask(loaded, _load_detection(job.out, sample), job.settings)
+    facemask = encode_grey(masked.facemask.astype(np.uint8) * 255)
+    if stage is Stage.MASK:
+        return facemask
+    drawn = _stage_path(job.out, sample, _PRODUCTS[Stage.MASK])
+    if not drawn.exists():
+        raise RunFolderError(f"{job.out}: {sample.source} has no mask yet. Run 'p3mdata mask' first.")
+    _refuse_edited(drawn, facemask, "Give own masks with --masks; delete it and run 'p3mdata mask'.")
+    return render(loaded, masked, job.settings)[0]
 
 
 def _load_detection(out: Path, sample: Sample) -> Detection:
-    path = _stage_path(out, sample, "detect.json")
+    path = _stage_path(out, sample, _PRODUCTS[Stage.DETECT])
     if not path.exists():
         raise RunFolderError(f"{out}: nothing is detected for {sample.source} yet. Run 'p3mdata detect' first.")
     return Detection.from_json(read_json(path))
 
 
-def run_stage(sample: Sample, job: Job, finder: FaceFinder, stage: Stage) -> None:
-    """One step that does not publish; its product waits under private/stages. Broken inputs are left to `verify`."""
-    product = {Stage.DETECT: "detect.json", Stage.MASK: "mask.png", Stage.OBFUSCATE: "image"}[stage]
-    path = _stage_path(job.out, sample, product)
-    if path.exists():
-        return
-    try:
-        loaded = load(read_inputs(sample, job), job.settings)
-        if stage is Stage.DETECT:
-            write_json(path, detect(loaded, finder).to_json(), PRIVATE_MODE)
-            return
-        masked = mask(loaded, _load_detection(job.out, sample), job.settings)
-        facemask = encode_grey(masked.facemask.astype(np.uint8) * 255)
-        if stage is Stage.MASK:
-            write_atomic(path, facemask, PRIVATE_MODE)
-            return
-        drawn = _stage_path(job.out, sample, "mask.png")
-        if not drawn.exists():
-            raise RunFolderError(f"{job.out}: {sample.source} has no mask yet. Run 'p3mdata mask' first.")
-        if drawn.read_bytes() != facemask:
-            raise RunFolderError(f"{drawn}: was edited. Give own masks with --masks; delete it and run 'p3mdata mask'.")
-        write_atomic(path, render(loaded, masked, job.settings)[0], PRIVATE_MODE)
-    except BrokenInput:
-        # The outcome `broken` and its reason are recorded by the stage that publishes.
-        return
+def _refuse_edited(path: Path, expected: bytes, way_out: str) -> None:
+    if path.read_bytes() != expected:
+        raise RunFolderError(f"{path}: was edited. {way_out}")
 
 
-def _staged(sample: Sample, job: Job) -> tuple[Detection | None, bytes | None]:
-    path = _stage_path(job.out, sample, "image")
-    if not path.exists():
-        # A broken input left no products; the full pass finds out why.
-        return None, None
-    return _load_detection(job.out, sample), path.read_bytes()
+def _anonymize_staged(
+    sample: Sample, job: Job, inputs: Inputs, finder: FaceFinder, tick: Callable[[str], None]
+) -> Anonymized:
+    """Prove and release what the earlier stages made; what they could not make gets the full pass."""
+    path = _stage_path(job.out, sample, _PRODUCTS[Stage.OBFUSCATE])
+    detection = _load_detection(job.out, sample) if path.exists() else None
+    done = anonymize(sample, inputs, job.settings, finder, detection, tick=tick)
+    if detection and "images" in done.files:
+        _refuse_edited(path, done.files["images"][1], "Delete it and run 'p3mdata obfuscate'.")
+    return done
 
 
 def process(
-    sample: Sample, job: Job, finder: FaceFinder, stage: Stage, tick: Callable[[str], None]
+    sample: Sample,
+    job: Job,
+    finder: Callable[[], FaceFinder],
+    stage: Stage,
+    tick: Callable[[str], None],
+    crashing: bool = False,
 ) -> ImageResult:
-    """One image to its outcome, its files published. No fault of one image stops the run."""
+    """One image to its outcome, its files published. No fault of one image stops the run.
+
+    Raises:
+        OSError: The run folder cannot be written; nothing of the image is left in it.
+        P3MError: A product of an earlier stage was edited.
+    """
     try:
+        if crashing:
+            raise BrokenInput("crashed_worker", _CRASHED)
         inputs = read_inputs(sample, job)
         tick("read")
-        detection, encoded = _staged(sample, job) if stage is Stage.VERIFY else (None, None)
-        done = anonymize(sample, inputs, job.settings, finder, detection, encoded, tick)
-    except BrokenInput as exc:
-        done = Anonymized(
-            ImageResult(sample.id, sample.source, Outcome.BROKEN, reason=exc.code, detail=exc.sentence), {}
-        )
-    except (KeyboardInterrupt, Interrupted):
+        if stage is Stage.VERIFY:
+            done = _anonymize_staged(sample, job, inputs, finder(), tick)
+        else:
+            done = anonymize(sample, inputs, job.settings, finder(), tick=tick)
+    except P3MError:
         raise
+    except BrokenInput as exc:
+        done = _broken(sample, exc.code, exc.sentence)
+    except MemoryError:
+        done = _broken(sample, "out_of_memory", "needs more memory than there is. Use fewer --workers, or remove it.")
     except Exception as exc:
         # A bug must not stop the other images, and must not be lost: the trace is kept and the exit code tells.
         append_row(job.out / "private" / "errors.jsonl", {"source": sample.source, "trace": traceback.format_exc()})
         sentence = f"met a fault of the program ({type(exc).__name__}: {exc}). Please report private/errors.jsonl."
-        done = Anonymized(
-            ImageResult(sample.id, sample.source, Outcome.BROKEN, reason="internal_error", detail=sentence), {}
-        )
-    try:
-        publish(done, job.out)
-    except OSError as exc:
-        withdraw(sample.id, job.out)
-        sentence = f"cannot be written to {job.out} ({exc.strerror}). Make room or change permissions, then run again."
-        broken = ImageResult(sample.id, sample.source, Outcome.BROKEN, reason="cannot_write", detail=sentence)
-        done = Anonymized(broken, {})
+        done = _broken(sample, "internal_error", sentence)
+    publish(done, job.out)
     tick("write")
     return replace(done.result, inputs=inputs_digest(sample))
 
 
+def _broken(sample: Sample, code: str, sentence: str) -> Anonymized:
+    return Anonymized(ImageResult(sample.id, sample.source, Outcome.BROKEN, reason=code, detail=sentence), {})
+
+
 def publish(done: Anonymized, out: Path) -> None:
     """Write an image's files, the image last, after removing what an earlier outcome released under its id."""
-    names = {name for name, _ in done.result.files.values()}
-    withdraw(done.result.id, out, keep=names)
-    for kind in KINDS:
-        if kind in done.files:
-            write_atomic(out / kind / done.result.files[kind][0], done.files[kind][1])
+    withdraw(done.result.id, out, keep={kind: name for kind, (name, _) in done.result.files.items()})
+    try:
+        for kind in KINDS:
+            if kind in done.files:
+                write_atomic(out / kind / done.result.files[kind][0], done.files[kind][1])
+    except OSError:
+        with contextlib.suppress(OSError):
+            withdraw(done.result.id, out)
+        raise
 
 
-def withdraw(identity: str, out: Path, keep: set[str] | frozenset[str] = frozenset()) -> None:
-    """Remove released files of an id, the image first."""
+def withdraw(identity: str, out: Path, keep: Mapping[str, str] | None = None) -> None:
+    """Remove released files of an id, the image first; `keep` names one file of a kind that stays."""
     for kind in reversed(KINDS):
-        for name in ("jpg", "png", "webp", "tif"):
-            if f"{identity}.{name}" not in keep:
-                (out / kind / f"{identity}.{name}").unlink(missing_ok=True)
+        for name in (f"{identity}.{extension}" for extension in _EXTENSIONS):
+            if name != (keep or {}).get(kind):
+                (out / kind / name).unlink(missing_ok=True)
 
 
 def _still_valid(row: ImageResult, sample: Sample, out: Path) -> bool:
@@ -193,12 +241,16 @@ def _still_valid(row: ImageResult, sample: Sample, out: Path) -> bool:
     return True
 
 
-def shard_digest(samples: Sequence[Sample]) -> str:
-    """Identity of a shard's work."""
-    total = hashlib.sha256()
-    for sample in samples:
-        total.update(inputs_digest(sample).encode())
-    return total.hexdigest()
+def read_results(folder: Path) -> list[ImageResult]:
+    """Rows of a shard that were written whole.
+
+    Raises:
+        RunFolderError: The file is damaged.
+    """
+    try:
+        return [ImageResult.from_json(row) for row in read_rows(folder / "results.jsonl", torn_tail=True)]
+    except (KeyError, TypeError, ValueError) as exc:
+        raise RunFolderError(f"{folder}: its results are damaged ({exc!r}). Delete the shard and run again.") from exc
 
 
 def run_shard(
@@ -207,7 +259,8 @@ def run_shard(
     samples: Sequence[Sample],
     finder: Callable[[], FaceFinder],
     stage: Stage,
-    stop: Callable[[], bool],
+    go_on: Callable[[Sample], bool],
+    crashing: Collection[str] = (),
 ) -> None:
     """Bring every image of a shard to its outcome (or through one stage), then mark the shard as done.
 
@@ -217,60 +270,41 @@ def run_shard(
         samples: Its members.
         finder: Gives the worker's models, loading them on first use.
         stage: What to do.
-        stop: Asked between images; True leaves the shard resumable.
+        go_on: Told of each image before it is begun; False leaves the shard resumable.
+        crashing: Ids of images that made their worker die again and again; they are held back unopened.
 
     Raises:
-        Interrupted: `stop` said so.
+        Interrupted: `go_on` said no.
+        OSError: The run folder cannot be written.
     """
-    folder = shard_folder(job.out, index)
     if not stage.publishes:
         for sample in samples:
-            if stop():
+            if not go_on(sample):
                 raise Interrupted("stopped")
-            run_stage(sample, job, finder(), stage)
+            run_stage(sample, job, finder, stage, sample.id in crashing)
         return
-    identity = shard_digest(samples)
-    if (folder / "DONE").exists() and (folder / "DONE").read_text() == identity:
+    folder = shard_folder(job.out, index)
+    by_id = {sample.id: sample for sample in samples}
+    rows = read_results(folder)
+    done = {row.id: row for row in rows if row.id in by_id and _still_valid(row, by_id[row.id], job.out)}
+    if len(done) == len(samples) and (folder / "DONE").exists():
         return
-    folder.mkdir(parents=True, exist_ok=True)
     (folder / "DONE").unlink(missing_ok=True)
     results = folder / "results.jsonl"
-    by_id = {sample.id: sample for sample in samples}
-    rows = [ImageResult.from_json(row) for row in read_rows(results, torn_tail=True)]
-    done = {row.id: row for row in rows if row.id in by_id and _still_valid(row, by_id[row.id], job.out)}
     # Rewritten without a torn last line, so that appending continues on a line of its own.
     write_rows(results, (row.to_json() for row in done.values()), PRIVATE_MODE)
     seconds: Counter[str] = Counter()
     for sample in samples:
         if sample.id in done:
             continue
-        if stop():
+        if not go_on(sample):
             raise Interrupted("stopped")
-        (folder / "current").write_text(sample.id)
-        done[sample.id] = process(sample, job, finder(), stage, _stopwatch(seconds))
+        done[sample.id] = process(sample, job, finder, stage, _stopwatch(seconds), sample.id in crashing)
         append_row(results, done[sample.id].to_json())
     ordered = [done[sample.id] for sample in samples]
     write_rows(results, (row.to_json() for row in ordered), PRIVATE_MODE)
     write_json(folder / "stats.json", _stats(ordered, seconds).to_json())
-    (folder / "current").unlink(missing_ok=True)
-    write_atomic(folder / "DONE", identity.encode())
-
-
-def record_crash(job: Job, index: int, samples: Sequence[Sample]) -> str | None:
-    """After a worker died on one image again and again: hold that image back. Returns its source."""
-    folder = shard_folder(job.out, index)
-    with contextlib.suppress(FileNotFoundError):
-        identity = (folder / "current").read_text()
-        for sample in samples:
-            if sample.id == identity:
-                sentence = "makes the worker process die (out of memory, or a damaged file). Check or remove it."
-                row = ImageResult(
-                    sample.id, sample.source, Outcome.BROKEN, "crashed_worker", sentence, inputs=inputs_digest(sample)
-                )
-                withdraw(sample.id, job.out)
-                append_row(folder / "results.jsonl", row.to_json())
-                return sample.source
-    return None
+    write_atomic(folder / "DONE", b"")
 
 
 def _stopwatch(seconds: Counter[str]) -> Callable[[str], None]:

@@ -1,43 +1,54 @@
-"""Shards on this machine: in this process for one worker, in a spawn pool for more."""
+"""Shards on this machine: in this process for one worker, else in processes that are replaced when they die."""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import multiprocessing as mp
 import os
 import signal
 import threading
-from collections import Counter
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from multiprocessing.synchronize import Event
+import traceback
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import SpawnContext
+from multiprocessing.resource_tracker import ensure_running
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import cv2
 
 from p3mdata.config import Job
-from p3mdata.errors import Interrupted, RunFolderError
+from p3mdata.errors import Interrupted, P3MError, SetupError
 from p3mdata.faces.ensemble import FaceFinder
+from p3mdata.manifest import PRIVATE_MODE
 from p3mdata.plan import Plan
 from p3mdata.records import Sample
-from p3mdata.shards import Stage, record_crash, run_shard, shard_folder
+from p3mdata.shards import Stage, run_shard
 
 # Working memory of one worker on large photographs; the models take most of it.
 WORKER_BYTES = 700 * 1024**2
 _CRASHES_ALLOWED = 3
 _POLL_SECONDS = 0.2
+_WORKERS_LOCK = "private/workers"
+_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def default_workers() -> int:
     """As many workers as cores this process may use and memory allow."""
     affinity = getattr(os, "sched_getaffinity", None)
     cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError, AttributeError):
-        return cores
-    return max(1, min(cores, free // WORKER_BYTES))
+    return max(1, min(cores, _free_memory() // WORKER_BYTES))
+
+
+def _free_memory() -> int:
+    """Bytes that new processes can have; what the system keeps as file cache counts as free."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 class _Models:
@@ -48,9 +59,14 @@ class _Models:
 
     def __call__(self) -> FaceFinder:
         if self._finder is None:
-            # The pool supplies the parallelism; libraries must not start threads of their own beside it.
+            # The workers supply the parallelism; libraries must not start threads of their own beside it.
             cv2.setNumThreads(1)
-            self._finder = FaceFinder()
+            try:
+                self._finder = FaceFinder()
+            except P3MError:
+                raise
+            except Exception as exc:
+                raise SetupError(f"The models cannot be loaded ({exc}). Run 'p3mdata doctor'.") from exc
         return self._finder
 
     def close(self) -> None:
@@ -59,42 +75,21 @@ class _Models:
             self._finder = None
 
 
-# State of a worker process, set once by `_start_worker`.
-_worker: dict[str, Any] = {}
-
-
-def _start_worker(stop: Event, parent: int) -> None:
-    # Ctrl-C reaches the whole process group; the parent alone decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _worker.update(stop=stop, parent=parent, models=_Models())
-    mp.util.Finalize(None, _worker["models"].close, exitpriority=10)  # type: ignore[attr-defined]
-
-
-def _stopped() -> bool:
-    # A killed parent cannot say stop; its workers notice that they have another one.
-    return bool(_worker["stop"].is_set()) or os.getppid() != _worker["parent"]
-
-
-def _run_in_worker(job: Job, index: int, samples: Sequence[Sample], stage: Stage) -> None:
-    run_shard(job, index, samples, _worker["models"], stage, _stopped)
-
-
 class _StopOnSignal:
     """Turns SIGINT and SIGTERM into a question answered between images; a second signal interrupts at once."""
 
-    def __init__(self, stop: Callable[[], None]) -> None:
-        self._stop, self._seen = stop, False
+    def __init__(self) -> None:
+        self.seen = False
         self._previous: dict[int, Any] = {}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if self._seen:
+        if self.seen:
             raise KeyboardInterrupt
-        self._seen = True
-        self._stop()
+        self.seen = True
 
     def __enter__(self) -> _StopOnSignal:
         if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+            for number in _STOP_SIGNALS:
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 
@@ -121,102 +116,185 @@ def run(
         plan: The frozen plan.
         samples: All samples in plan order.
         stage: What to do.
-        workers: Processes; 1 works in this process.
+        workers: Processes; 0 chooses, 1 works in this process, which a picture that crashes a library takes with it.
         progress: Called now and then, to show what the run folder says.
 
     Raises:
         Interrupted: Stopped by Ctrl-C or SIGTERM; the run can be resumed.
-        RunFolderError: Workers keep dying, or the run folder cannot be written.
+        SetupError: Workers die before they begin an image.
+        OSError: The run folder cannot be written.
     """
-    workers = min(workers or default_workers(), plan.shards)
-    try:
+    with _StopOnSignal() as stop:
         if workers == 1:
-            _run_here(plan, samples, stage, progress)
+            _run_here(plan, samples, stage, stop, progress)
         else:
-            _run_pool(plan, samples, stage, workers, progress)
-    except OSError as exc:
-        raise RunFolderError(
-            f"{plan.job.out}: cannot be written ({exc.strerror or exc}). Make room or change permissions, then run again."
-        ) from exc
+            _run_pool(plan, samples, stage, min(workers or default_workers(), plan.shards), stop, progress)
+    progress()
 
 
-def _run_here(plan: Plan, samples: Sequence[Sample], stage: Stage, progress: Callable[[], None]) -> None:
-    stopping = threading.Event()
-    models = _Models()
-
-    def stop() -> bool:
+def _run_here(
+    plan: Plan, samples: Sequence[Sample], stage: Stage, stop: _StopOnSignal, progress: Callable[[], None]
+) -> None:
+    def go_on(sample: Sample) -> bool:
         progress()
-        return stopping.is_set()
+        return not stop.seen
 
+    models = _Models()
     try:
-        with _StopOnSignal(stopping.set):
-            for index in range(plan.shards):
-                run_shard(plan.job, index, members(plan, samples, index), models, stage, stop)
+        for index in range(plan.shards):
+            run_shard(plan.job, index, members(plan, samples, index), models, stage, go_on)
     finally:
         models.close()
-        progress()
+
+
+@contextlib.contextmanager
+def _locked(out: Path, kind: int) -> Iterator[None]:
+    descriptor = os.open(out / _WORKERS_LOCK, os.O_RDWR | os.O_CREAT, PRIVATE_MODE)
+    try:
+        fcntl.flock(descriptor, kind)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def wait_for_orphans(out: Path) -> None:
+    """Wait until no worker writes to a run any more: those of a parent that was killed finish their image first."""
+    with _locked(out, fcntl.LOCK_EX):
+        pass
+
+
+def _serve(link: Connection, job: Job, stage: Stage) -> None:
+    """A worker's life: run the shards that come over the link, until it is closed or the parent has died."""
+    for number in _STOP_SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+    models = _Models()
+
+    def go_on(sample: Sample) -> bool:
+        # Nothing is sent to a busy worker, so what can be read here is the end of the link.
+        if link.poll():
+            return False
+        if stage.looks:
+            models()
+        link.send(sample.id)
+        return True
+
+    def outcome(index: int, samples: Sequence[Sample], crashing: frozenset[str]) -> Exception | None:
+        try:
+            run_shard(job, index, samples, models, stage, go_on, crashing)
+        except (P3MError, OSError) as exc:
+            return exc
+        except Exception:
+            return RuntimeError(traceback.format_exc())
+        return None
+
+    with (
+        _locked(job.out, fcntl.LOCK_SH),
+        contextlib.closing(models),
+        contextlib.suppress(EOFError, ConnectionError),
+    ):
+        while True:
+            task = link.recv()
+            # The parent may have been killed after it sent this.
+            if link.poll():
+                return
+            link.send(outcome(*task))
+
+
+class _Worker:
+    """A worker process as its parent sees it: the shard it was given and the image it is on."""
+
+    def __init__(self, context: SpawnContext, job: Job, stage: Stage) -> None:
+        self.shard = -1
+        self.image = ""
+        self.link, theirs = context.Pipe()
+        self.process = context.Process(target=_serve, args=(theirs, job, stage), daemon=True)
+        with _signals_held():
+            self.process.start()
+        theirs.close()
+
+    def give(self, shard: int, samples: Sequence[Sample], crashing: frozenset[str]) -> None:
+        self.shard, self.image = shard, ""
+        # A worker that is dead already is noticed when it is read from.
+        with contextlib.suppress(ConnectionError):
+            self.link.send((shard, samples, crashing))
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Signals reach the whole process group, but the parent alone decides: a process started here inherits this."""
+    ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _run_pool(
-    plan: Plan, samples: Sequence[Sample], stage: Stage, workers: int, progress: Callable[[], None]
+    plan: Plan, samples: Sequence[Sample], stage: Stage, size: int, stop: _StopOnSignal, progress: Callable[[], None]
 ) -> None:
-    todo = list(range(plan.shards))
-    crashes: Counter[str] = Counter()
-    while todo:
-        todo = _run_pool_once(plan, samples, stage, workers, progress, todo)
-        if not todo:
-            return
-        for index in todo:
-            current = shard_folder(plan.job.out, index) / "current"
-            if not current.exists():
-                continue
-            identity = current.read_text()
-            crashes[identity] += 1
-            if crashes[identity] >= _CRASHES_ALLOWED:
-                record_crash(plan.job, index, members(plan, samples, index))
-        crashes[""] += 1
-        if crashes[""] > plan.samples * _CRASHES_ALLOWED:
-            raise RunFolderError(
-                "The worker processes keep dying before they finish an image. Try --workers 1 and check 'p3mdata doctor'."
-            )
-
-
-def _run_pool_once(
-    plan: Plan,
-    samples: Sequence[Sample],
-    stage: Stage,
-    workers: int,
-    progress: Callable[[], None],
-    todo: Sequence[int],
-) -> list[int]:
-    """One pool's life. Returns the shards that are left because a worker process died."""
     context = mp.get_context("spawn")
-    stop = context.Event()
-    unfinished: list[int] = []
-    with (
-        _StopOnSignal(stop.set),
-        ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=(stop, os.getpid())) as pool,
-    ):
-        futures: dict[Future[None], int] = {}
-        try:
-            for index in todo:
-                job = pool.submit(_run_in_worker, plan.job, index, members(plan, samples, index), stage)
-                futures[job] = index
-            pending = set(futures)
-            while pending:
-                finished, pending = wait(pending, timeout=_POLL_SECONDS, return_when=FIRST_COMPLETED)
-                progress()
-                for future in finished:
-                    try:
-                        future.result()
-                    except BrokenProcessPool:
-                        unfinished.append(futures[future])
-        except BrokenProcessPool:
-            return [index for index in todo if not (shard_folder(plan.job.out, index) / "DONE").exists()]
-        except BaseException:
-            stop.set()
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
-    if stop.is_set():
+    todo = deque(range(plan.shards))
+    crashes: Counter[str] = Counter()
+    workers: list[_Worker] = []
+    try:
+        while (todo or workers) and not stop.seen:
+            while todo and len(workers) < size:
+                workers.append(_Worker(context, plan.job, stage))
+                _give_next(workers[-1], todo, plan, samples, crashes)
+            ready = wait([worker.link for worker in workers], timeout=_POLL_SECONDS)
+            progress()
+            for worker in [worker for worker in workers if worker.link in ready]:
+                try:
+                    message = worker.link.recv()
+                except (EOFError, ConnectionError):
+                    _count_crash(worker, crashes)
+                    workers.remove(worker)
+                    todo.appendleft(worker.shard)
+                    continue
+                if isinstance(message, str):
+                    worker.image = message
+                elif message is not None:
+                    raise message
+                elif todo:
+                    _give_next(worker, todo, plan, samples, crashes)
+                else:
+                    workers.remove(worker)
+                    _dismiss([worker])
+    finally:
+        _dismiss(workers)
+    if stop.seen:
         raise Interrupted("stopped")
-    return sorted(unfinished)
+
+
+def _give_next(
+    worker: _Worker, todo: deque[int], plan: Plan, samples: Sequence[Sample], crashes: Counter[str]
+) -> None:
+    shard = todo.popleft()
+    crashing = frozenset(image for image, count in crashes.items() if count >= _CRASHES_ALLOWED)
+    worker.give(shard, members(plan, samples, shard), crashing)
+
+
+def _count_crash(worker: _Worker, crashes: Counter[str]) -> None:
+    worker.link.close()
+    worker.process.join()
+    crashes[worker.image] += 1
+    if crashes[""] >= _CRASHES_ALLOWED:
+        raise SetupError(
+            "The worker processes die before they begin an image. Check 'p3mdata doctor', try fewer --workers; "
+            "in a script of your own, make the call below `if __name__ == '__main__':`."
+        )
+
+
+def _dismiss(workers: Sequence[_Worker]) -> None:
+    """Let workers finish their image and end; a signal meanwhile ends them at once."""
+    for worker in workers:
+        worker.link.close()
+    try:
+        for worker in workers:
+            worker.process.join()
+    except KeyboardInterrupt:
+        for worker in workers:
+            worker.process.kill()
+            worker.process.join()
+        raise

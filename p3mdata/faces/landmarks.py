@@ -112,8 +112,9 @@ def crop_around(
     to_image = np.array([[scale, 0, x0], [0, scale, y0]])
     if scale > 1:
         # Warping alone would alias when a large face shrinks: average first, over the crop's own pixels.
-        xa, ya = max(0, int(np.floor(x0))), max(0, int(np.floor(y0)))
-        xb, yb = min(rgb.shape[1], int(np.ceil(x0 + extent))), min(rgb.shape[0], int(np.ceil(y0 + extent)))
+        (xa, xb), (ya, yb) = (
+            _pixels(start, start + extent, side) for start, side in ((x0, rgb.shape[1]), (y0, rgb.shape[0]))
+        )
         part = rgb[ya:yb, xa:xb]
         small = cv2.resize(
             part, (max(1, round(part.shape[1] / scale)), max(1, round(part.shape[0] / scale))),
@@ -127,3 +128,9 @@ def crop_around(
         rgb, inner, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
     )
     return np.asarray(crop, np.uint8), to_image
+
+
+def _pixels(start: float, stop: float, side: int) -> tuple[int, int]:
+    """The pixels of a row or column of `side` between two places; the nearest one where there are none."""
+    first = min(max(0, int(np.floor(start))), side - 1)
+    return first, max(first + 1, min(side, int(np.ceil(stop))))

@@ -5,7 +5,8 @@ DCT coefficients of the source are carried over bit for bit, and only the 8x8 bl
 are computed anew, with the file's own quantisation tables and chroma subsampling.
 
 From the bottom up: `segments` cuts a file at its markers, `structure` checks every header, `coefficients`
-calls the C library, `transform` turns pixels into coefficients, and `blocks` ties them together.
+calls the C library, `transform` makes coefficients of pixels, `turn` applies an EXIF orientation to them, and
+`blocks` ties them together.
 """
 
 from p3mdata.jpeg.blocks import JpegBlocks, Reach
