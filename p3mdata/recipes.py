@@ -1,10 +1,10 @@
 """YAML recipes: stages in order, with the settings of the command line.
 
-    variables: {source: photos, out: run}     # defaults, changed by `--set source=...`
-    settings: {method: blur}                  # for all stages
-    stages:
-      - anonymize: {source: "${source}", out: "${out}", preset: p3m}
-      - verify: {run: "${out}"}
+variables: {source: photos, out: run}     # defaults, changed by `--set source=...`
+settings: {method: blur}                  # for all stages
+stages:
+  - anonymize: {source: "${source}", out: "${out}", preset: p3m}
+  - verify: {run: "${out}"}
 """
 
 from __future__ import annotations
@@ -53,7 +53,9 @@ def _path(value: Any, where: str, key: str) -> Path:
 
 def _step(entry: Any, shared: Mapping[str, Any], variables: Mapping[str, str], path: Path) -> Step:
     if not isinstance(entry, dict) or len(entry) != 1 or not isinstance(next(iter(entry.values())), dict):
-        raise SettingsError(f"{path}: a stage must look like '- anonymize: {{source: photos, out: run}}', not {entry!r}.")
+        raise SettingsError(
+            f"{path}: a stage must look like '- anonymize: {{source: photos, out: run}}', not {entry!r}."
+        )
     name, options = next(iter(entry.items()))
     where = f"{path}: stage '{name}'"
     options, shared = ({key: _fill(value, variables, where) for key, value in d.items()} for d in (options, shared))

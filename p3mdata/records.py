@@ -1,4 +1,4 @@
-"""The records that flow through a run: Sample -> Face -> FaceMask -> ImageResult (with one Outcome) -> ShardStats.
+"""The records that flow through a run: Sample -> Face, Doubt, Proofs -> ImageResult (with one Outcome) -> ShardStats.
 
 Frozen dataclasses; everything that is written to JSON has `to_json` / `from_json`, and numbers are rounded when the
 record is made, so that a record read back equals the one that was written.
@@ -115,23 +115,6 @@ class Face:
             tuple(row["landmarks"]) if row["landmarks"] else None,
             row["no_landmarks"],
         )
-
-
-@dataclass(frozen=True)
-class FaceMask:
-    """Masks of one image, all HxW bool.
-
-    Attributes:
-        private: Union of the faces' private areas.
-        transition: Unknown band of the alpha matte; all False without a matte.
-        adjusted: What is obfuscated: private minus transition, on the pixel grid the file format allows.
-        regions: One (face index or None for a hand-drawn mask, HxW bool) per face; disjoint, union = adjusted.
-    """
-
-    private: Mask
-    transition: Mask
-    adjusted: Mask
-    regions: tuple[tuple[int | None, Mask], ...]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.config import Format, Job, Settings
-from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, RunFolderError, SettingsError
+from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFolderError, SettingsError
 from p3mdata.executors import local
 from p3mdata.images import write_atomic
 from p3mdata.manifest import PRIVATE_MODE, public_row, read_json, write_rows
@@ -156,6 +156,8 @@ def anonymize_job(
             if not stage.publishes:
                 return RunSummary(job.out, plan.samples, {}, {}, 0, time.monotonic() - started)
             return close_run(plan, time.monotonic() - started)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped") from None
     except OSError as exc:
         raise RunFolderError(
             f"{job.out}: cannot be written ({exc.strerror or exc}). Make room or change permissions, then run again."
@@ -273,10 +275,14 @@ def anonymize_file(
     from p3mdata.faces.ensemble import FaceFinder
 
     settings = settings.model_copy(update={"format": _format_of(out)})
+    if facemask and facemask.suffix.lower() != ".png":
+        raise SettingsError(f"{facemask}: unknown ending for a facemask. Use .png.")
+    if facemask and _real(facemask) == _real(out):
+        raise SettingsError(f"{out}: is one file for two, the image and its facemask. Choose another file name.")
     for path in filter(None, (out, facemask)):
-        if path.resolve() in {p.resolve() for p in (source, alpha, trimap, mask) if p}:
+        if _real(path) in {_real(p) for p in (source, alpha, trimap, mask) if p}:
             raise SettingsError(f"{path}: would overwrite an input. Choose another file name.")
-        if path.exists() and not overwrite:
+        if os.path.lexists(path) and not overwrite:
             raise SettingsError(f"{path}: exists. Choose another name or give --overwrite.")
 
     def read(path: Path | None) -> bytes | None:
@@ -298,6 +304,10 @@ def anonymize_file(
         except OSError as exc:
             raise SettingsError(f"{out}: cannot be written ({exc.strerror}). Choose another place.") from exc
     return done.result
+
+
+def _real(path: Path) -> str:
+    return os.path.realpath(path)
 
 
 def _format_of(out: Path) -> Format:

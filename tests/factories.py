@@ -16,7 +16,6 @@ from PIL import Image
 
 from p3mdata.demo import portrait, synthetic_matte
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.records import XYXY, Face
 
 
@@ -69,50 +68,3 @@ def face_at(box: XYXY, points: Sequence[float] | None = None, landmarks: Sequenc
     missing = None if landmarks else "landmark model sees no face"
     five, mesh = (None if values is None else tuple(values) for values in (points, landmarks))
     return Face(box, 0.9, ("centerface", "libfacedetection"), five, mesh, missing)
-
-
-def portraits(folder: Path, *names: str, side: int = 192) -> Path:
-    """Photographs of one face; each file has bytes of its own. Returns the folder."""
-    for index, name in enumerate(names):
-        suffix = Path(name).suffix.lower()
-        array = astronaut(side + index)
-        path = folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(encoded(array, {".png": "PNG", ".webp": "WEBP"}.get(suffix, "JPEG")))
-    return folder
-
-
-class KeptModels(FaceFinder):
-    """Models that outlive a run, so that tests of many runs in one process load them once."""
-
-    def close(self) -> None:
-        pass
-
-
-@cache
-def kept_models() -> KeptModels:
-    """The models of this test process."""
-    models = KeptModels()
-    atexit.register(FaceFinder.close, models)
-    return models
-
-
-def keep_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let runs in this process share their models."""
-    for module in ("p3mdata.executors.local", "p3mdata.faces.ensemble"):
-        monkeypatch.setattr(f"{module}.FaceFinder", kept_models)
-
-
-def p3mdata(*args: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
-    """The command line as a process of its own; one that hangs fails the test."""
-    command = [sys.executable, "-m", "p3mdata", *map(str, args)]
-    options = {"timeout": 120, "capture_output": True, "text": True, "errors": "surrogateescape"} | options
-    return subprocess.run(command, check=False, **options)
-
-
-def contents(run: Path) -> dict[str, bytes]:
-    """Everything of a run folder that equal plans make equal."""
-    parts = [run / name for name in ("plan.json", "manifest.jsonl", "private/ledger.jsonl", "report.html")]
-    for kind in ("images", "facemasks", "alphas"):
-        parts += sorted((run / kind).rglob("*"))
-    return {str(path.relative_to(run)): path.read_bytes() for path in parts if path.is_file()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,9 @@ def test_pictures_without_a_face_and_of_odd_shapes(tmp_path: Path, shape: tuple[
 def test_unreadable_photos_are_named(tmp_path: Path) -> None:
     torn, out = tmp_path / "torn.jpg", tmp_path / "steps.png"
     torn.write_bytes(b"no picture")
-    for photo in (torn, tmp_path / "absent.jpg", tmp_path):
+    pipe = tmp_path / "pipe.jpg"
+    os.mkfifo(pipe)
+    for photo in (torn, tmp_path / "absent.jpg", tmp_path, pipe):
         with pytest.raises(SettingsError, match=str(photo)) as caught:
             explain(photo, out, Settings())
         assert "\n" not in str(caught.value)

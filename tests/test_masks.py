@@ -122,7 +122,7 @@ def test_five_points_outside_the_box_are_covered() -> None:
 
 
 def brute_transition(alpha: NDArray[np.generic], side: int) -> Mask:
-    """Unknown where the kernel around a pixel sees something, but not only the full value; outside counts as nothing."""
+    """Unknown where the kernel around a pixel sees something, but not only the full value; the border has no say."""
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side)) > 0
     reach, top = side // 2, np.iinfo(alpha.dtype).max
     out = np.zeros(alpha.shape, bool)
@@ -145,7 +145,9 @@ def mattes(dtype: type) -> st.SearchStrategy[NDArray[np.generic]]:
         coarse = np.resize(np.array(blocks, dtype), (-(-shape[0] // 4), -(-shape[1] // 4)))
         return np.kron(coarse, np.ones((4, 4), dtype))[: shape[0], : shape[1]]
 
-    return st.builds(matte, st.tuples(st.integers(1, 22), st.integers(1, 22)), st.lists(values, min_size=1, max_size=36))
+    return st.builds(
+        matte, st.tuples(st.integers(1, 22), st.integers(1, 22)), st.lists(values, min_size=1, max_size=36)
+    )
 
 
 @settings(max_examples=25, deadline=None)

@@ -212,9 +212,8 @@ def test_mosaic_cells_are_means_of_their_masked_pixels(height: int, width: int, 
 @pytest.mark.parametrize("width", [40, 97, 800])
 def test_mosaic_shows_few_columns(width: int) -> None:
     out = applied(noise(width, width), np.ones((width, width), bool), Method.MOSAIC, strength=0.2)
-    assert 5 <= len(np.unique(out, axis=1).T[0].T) <= 6
-    columns = 1 + np.count_nonzero((np.diff(out.astype(int), axis=1) != 0).any(axis=(0, 2)))
-    assert columns <= -(-width // round(0.2 * width)) + 1
+    assert 5 <= np.unique(out, axis=1).shape[1] <= 6
+    assert 5 <= np.unique(out, axis=0).shape[0] <= 6
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

@@ -163,7 +163,8 @@ def test_folders_that_a_run_could_damage_are_refused(tmp_path: Path) -> None:
     assert "holds no pictures" in refused(a_job(tmp_path, source=tmp_path / "empty"))
     assert "holds no pictures" in refused(a_job(tmp_path, source=tmp_path / "text"))
     assert "not empty" in refused(a_job(tmp_path, out=tmp_path / "foreign"))
-    assert "not of p3mdata" in refused(a_job(tmp_path, out=tmp_path / "other tool", execution=Execution(overwrite=True)))
+    overwriting = Execution(overwrite=True)
+    assert "not of p3mdata" in refused(a_job(tmp_path, out=tmp_path / "other tool", execution=overwriting))
     assert "count as photos" in refused(a_job(tmp_path, alphas=source))
     assert "count as photos" in refused(a_job(tmp_path, masks=source / "sub"))
     # A folder with the beginning of another's name is another folder.

@@ -42,9 +42,7 @@ class Detection:
 
     def merged_with(self, other: Detection) -> Detection:
         """Union of two looks at one image; a face seen in both is kept as the first look has it."""
-        new = [
-            face for face in other.faces if not any(_same_face(face.box, known.box) for known in self.faces)
-        ]
+        new = [face for face in other.faces if not any(_same_face(face.box, known.box) for known in self.faces)]
         doubts = self.doubts + tuple(doubt for doubt in other.doubts if doubt not in self.doubts)
         return Detection(tuple(sorted((*self.faces, *new), key=_reading_order)), doubts)
 
@@ -56,9 +54,7 @@ class Detection:
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Detection:
-        return cls(
-            tuple(Face.from_json(face) for face in row["faces"]), tuple(Doubt(*pair) for pair in row["doubts"])
-        )
+        return cls(tuple(Face.from_json(face) for face in row["faces"]), tuple(Doubt(*pair) for pair in row["doubts"]))
 
 
 class FaceFinder:
@@ -214,9 +210,7 @@ def _doubt(face: Face, long_side: int) -> Doubt | None:
     where = f"at x={left:.0f} y={top:.0f}, {width:.0f}x{height:.0f} px"
     if face.landmarks is None and not small:
         if len(face.seen_by) == 1 and not is_weak(face):
-            return Doubt(
-                "detectors_disagree", f"only {face.seen_by[0]} sees a face {where}, and it has no landmarks"
-            )
+            return Doubt("detectors_disagree", f"only {face.seen_by[0]} sees a face {where}, and it has no landmarks")
         if max(width / max(height, 1e-6), height / max(width, 1e-6)) > _IMPLAUSIBLE_ASPECT:
             return Doubt("implausible_size", f"the face {where} has an implausible shape")
     return None

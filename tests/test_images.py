@@ -1,0 +1,583 @@
+"""Pictures in and out: every format and mode, every orientation, every kind of damage, and nothing lost on the way."""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import struct
+import tracemalloc
+import zlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, ImageFile, ImageOps
+
+from p3mdata.errors import BrokenInput
+from p3mdata.images import (
+    Picture,
+    decode,
+    decode_matte,
+    encode,
+    encode_grey,
+    extension,
+    orient,
+    sha256,
+    target_format,
+    write_atomic,
+)
+from p3mdata.metadata import leftovers
+from tests.factories import encoded, texture
+
+Pixels = NDArray[Any]
+HEIGHT, WIDTH = 40, 56
+RGB = texture(HEIGHT, WIDTH)
+GREY = np.ascontiguousarray(RGB[..., 0])
+ALPHA = np.ascontiguousarray(texture(HEIGHT, WIDTH, seed=9)[..., 1])
+RGBA, LA = np.dstack([RGB, ALPHA]), np.dstack([GREY, ALPHA])
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+SIXTEEN = np.random.default_rng(1).integers(0, 1 << 16, (HEIGHT, WIDTH, 4), np.uint16)
+
+
+def saved(image: Image.Image, name: str, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    image.save(sink, name, **options)
+    return sink.getvalue()
+
+
+def tiff(array: Pixels, **options: Any) -> bytes:
+    sink = io.BytesIO()
+    tifffile.imwrite(sink, array, metadata=None, **options)
+    return sink.getvalue()
+
+
+def png(rows: Pixels, kind: int, depth: int, size: tuple[int, int] | None = None, extra: bytes = b"") -> bytes:
+    """A PNG written byte by byte; `rows` holds big-endian samples or packed bits."""
+    height, width = size or rows.shape[:2]
+    raw = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    pixels = chunk(b"IDAT", zlib.compress(raw))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + extra + pixels + chunk(b"IEND", b"")
+
+
+def chunk(kind: bytes, body: bytes) -> bytes:
+    return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+
+def by_pillow(data: bytes, mode: str = "RGB") -> Pixels:
+    with Image.open(io.BytesIO(data)) as image:
+        return np.asarray(image.convert(mode))
+
+
+def bits(depth: int) -> tuple[bytes, Pixels]:
+    """A grey PNG of 1, 2 or 4 bits with all its values, and what it shows."""
+    values = np.tile(np.arange(1 << depth, dtype=np.uint8), (6, 16 // depth))
+    packed = np.packbits(np.unpackbits(values[..., None], axis=2)[..., 8 - depth :].reshape(6, -1), axis=1)
+    return png(packed, 0, depth, values.shape), values * (255 // ((1 << depth) - 1))
+
+
+SAMPLES: dict[str, tuple[bytes, Pixels, Pixels | None]] = {
+    "png grey": (encoded(GREY, "PNG"), GREY, None),
+    "png rgb": (encoded(RGB, "PNG"), RGB, None),
+    "png rgba": (encoded(RGBA, "PNG"), RGB, ALPHA),
+    "png grey+alpha": (encoded(LA, "PNG"), GREY, ALPHA),
+    "png 1 bit": (*bits(1), None),
+    "png 2 bit": (*bits(2), None),
+    "png 4 bit": (*bits(4), None),
+    "png 16 bit grey": (encode_grey(SIXTEEN[..., 0]), SIXTEEN[..., 0], None),
+    "png 16 bit rgb": (png(SIXTEEN[..., :3].astype(">u2"), 2, 16), SIXTEEN[..., :3], None),
+    "png 16 bit rgba": (png(SIXTEEN.astype(">u2"), 6, 16), SIXTEEN[..., :3], SIXTEEN[..., 3]),
+    "png 16 bit grey+alpha": (
+        png(SIXTEEN[..., :2].astype(">u2"), 4, 16),
+        SIXTEEN[..., [0, 0, 0]],
+        SIXTEEN[..., 1],
+    ),
+    "webp lossless": (encoded(RGB, "WEBP", lossless=True), RGB, None),
+    "webp lossless alpha": (encoded(RGBA, "WEBP", lossless=True, exact=True), RGB, ALPHA),
+    "tiff": (encoded(RGB, "TIFF"), RGB, None),
+    "tiff grey": (encoded(GREY, "TIFF"), GREY, None),
+    "tiff rgba": (encoded(RGBA, "TIFF"), RGB, ALPHA),
+    "tiff lzw": (encoded(RGB, "TIFF", compression="tiff_lzw"), RGB, None),
+    "tiff deflate": (encoded(RGB, "TIFF", compression="tiff_adobe_deflate"), RGB, None),
+    "tiff packbits": (encoded(RGB, "TIFF", compression="packbits"), RGB, None),
+    "tiff white is zero": (tiff(GREY, photometric="miniswhite"), 255 - GREY, None),
+    "tiff planar": (tiff(np.moveaxis(RGB, 2, 0), photometric="rgb", planarconfig="separate"), RGB, None),
+    "tiff 16 bit grey": (tiff(SIXTEEN[..., 0]), SIXTEEN[..., 0], None),
+    "tiff 16 bit white is zero": (tiff(SIXTEEN[..., 0], photometric="miniswhite"), ~SIXTEEN[..., 0], None),
+    "tiff 16 bit rgb": (tiff(SIXTEEN[..., :3], photometric="rgb"), SIXTEEN[..., :3], None),
+    "tiff 16 bit big-endian": (tiff(SIXTEEN[..., :3], photometric="rgb", byteorder=">"), SIXTEEN[..., :3], None),
+    "tiff 16 bit tiled": (tiff(SIXTEEN[..., :3], photometric="rgb", tile=(16, 32)), SIXTEEN[..., :3], None),
+    "tiff 16 bit deflate": (tiff(SIXTEEN[..., :3], photometric="rgb", compression="zlib"), SIXTEEN[..., :3], None),
+    "tiff 16 bit rgba": (
+        tiff(SIXTEEN, photometric="rgb", extrasamples=["unassalpha"]),
+        SIXTEEN[..., :3],
+        SIXTEEN[..., 3],
+    ),
+    "bmp": (encoded(RGB, "BMP"), RGB, None),
+    "ppm": (encoded(RGB, "PPM"), RGB, None),
+    "pgm": (encoded(GREY, "PPM"), GREY, None),
+    "jpeg 2000": (encoded(RGB, "JPEG2000"), RGB, None),
+    "avif lossless": (encoded(RGB, "AVIF", quality=100, subsampling="4:4:4"), None, None),
+    "heic": (encoded(RGB, "HEIF", quality=95), None, None),
+    "gif": (saved(Image.fromarray(RGB).quantize(64), "GIF"), None, None),
+    "palette": (saved(Image.fromarray(RGB).quantize(64), "PNG"), None, None),
+    "jpeg": (encoded(RGB, "JPEG", quality=90), None, None),
+    "jpeg 4:4:4": (encoded(RGB, "JPEG", subsampling=0), None, None),
+    "jpeg grey": (encoded(GREY, "JPEG"), by_pillow(encoded(GREY, "JPEG"), "L"), None),
+    "jpeg progressive": (encoded(RGB, "JPEG", progressive=True), None, None),
+    "mpo": (saved(Image.fromarray(RGB), "MPO", save_all=True, append_images=[Image.fromarray(RGB)]), None, None),
+    "webp lossy": (encoded(RGB, "WEBP", quality=80), None, None),
+}  # fmt: skip
+WRITTEN_AS = {"jpeg": "JPEG", "mpo": "JPEG", "webp": "WEBP", "tiff": "TIFF"}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_every_format_and_mode_shows_its_pixels(name: str) -> None:
+    data, pixels, opacity = SAMPLES[name]
+    if pixels is None:
+        pixels = by_pillow(data)
+    picture = decode(data)
+    assert picture.pixels.dtype == pixels.dtype
+    assert np.array_equal(picture.pixels, pixels)
+    assert (picture.opacity is None) == (opacity is None)
+    assert opacity is None or np.array_equal(picture.opacity, opacity)
+    wanted = "PNG" if name == "jpeg 2000" else WRITTEN_AS.get(name.split(maxsplit=1)[0], "PNG")
+    assert picture.format == wanted
+    assert picture.orientation == 1 and picture.icc is None
+    if name.split(maxsplit=1)[0] in ("bmp", "ppm", "pgm", "gif", "heic", "avif", "palette"):
+        assert picture.notes
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+def test_the_transparent_value_of_a_grey_png(depth: int) -> None:
+    key = chunk(b"tRNS", struct.pack(">H", 1))
+    values = np.array([[0, 1, 0, 1] if depth == 1 else [0, 1, 2, 3]], ">u2" if depth == 16 else np.uint8)
+    rows = values
+    if depth < 8:
+        rows = np.packbits(np.unpackbits(values[..., None], axis=2)[..., 8 - depth :]).reshape(1, -1)
+    picture = decode(png(rows, 0, depth, (1, 4), key))
+    assert picture.opacity.dtype == picture.pixels.dtype
+    assert np.array_equal(picture.opacity == 0, values == 1)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_the_transparent_colour_of_an_rgb_png(depth: int) -> None:
+    pixels = np.array([[[1, 2, 3], [1, 2, 4]]], ">u2" if depth == 16 else np.uint8)
+    picture = decode(png(pixels, 2, depth, None, chunk(b"tRNS", struct.pack(">HHH", 1, 2, 3))))
+    assert np.array_equal(picture.pixels, pixels)
+    assert picture.opacity.tolist() == [[0, (1 << depth) - 1]]
+
+
+@pytest.mark.parametrize("name", ["PNG", "GIF"])
+def test_a_palette_with_transparency(name: str) -> None:
+    image = Image.fromarray(RGB).quantize(16)
+    data = saved(image, name, transparency=3)
+    picture = decode(data)
+    assert np.array_equal(picture.pixels, np.asarray(image.convert("RGB")))
+    assert np.array_equal(picture.opacity == 0, np.asarray(image) == 3)
+
+
+def test_interlaced_png() -> None:
+    """Adam7 of a 1x1 picture is its first pass; larger ones come from OpenCV's and Pillow's own readers alike."""
+    for depth, sample in ((8, np.uint8(77)), (16, np.array(7777, ">u2"))):
+        header = struct.pack(">IIBBBBB", 1, 1, depth, 0, 0, 0, 1)
+        data = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+        data += chunk(b"IDAT", zlib.compress(b"\0" + sample.tobytes())) + chunk(b"IEND", b"")
+        assert decode(data).pixels.tolist() == [[int(sample)]]
+
+
+@pytest.mark.parametrize("adobe", [True, False])
+def test_cmyk_jpeg_with_and_without_adobe_marker(adobe: bool) -> None:
+    data = saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=95)
+    if not adobe:
+        # The marker says that the values are inverted; without it they are read as they stand: no magenta, no yellow.
+        at = data.index(b"\xff\xee")
+        data = data[:at] + data[at + 2 + int.from_bytes(data[at + 2 : at + 4], "big") :]
+    picture = decode(data)
+    assert picture.pixels.shape == (16, 16, 3) and "CMYK" in picture.notes[0]
+    assert picture.format == "JPEG" and picture.tables is None
+    assert np.abs(picture.pixels[8, 8].astype(int) - ((255, 0, 0) if adobe else (0, 0, 0))).max() < 12
+
+
+def test_cmyk_tiff() -> None:
+    cmyk = np.asarray(Image.fromarray(RGB).convert("CMYK"))
+    picture = decode(tiff(cmyk, photometric="separated"))
+    assert np.array_equal(picture.pixels, RGB)
+
+
+@pytest.mark.parametrize("profile", [b"not a profile", SRGB], ids=["no profile", "of RGB"])
+def test_cmyk_with_an_unusable_profile_is_converted_plainly(profile: bytes) -> None:
+    cmyk = Image.fromarray(RGB).convert("CMYK")
+    with_profile, without = (decode(saved(cmyk, "JPEG", **options)) for options in ({"icc_profile": profile}, {}))
+    assert np.array_equal(with_profile.pixels, without.pixels) and with_profile.icc is None
+
+
+def exif(orientation: int) -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_orientation_is_applied(name: str, orientation: int) -> None:
+    data = encoded(RGB, name, exif=exif(orientation))
+    picture = decode(data)
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.array_equal(picture.pixels, np.asarray(ImageOps.exif_transpose(image)))
+    assert picture.orientation == orientation
+    assert picture.pixels.flags.c_contiguous
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_of_16_bit_and_of_opacity(orientation: int) -> None:
+    turned = orient(SIXTEEN, orientation)
+    tags = [(0x0112, "H", 1, orientation, True)]
+    body = exif(orientation).tobytes().removeprefix(b"Exif\0\0")
+    for data in (
+        tiff(SIXTEEN, photometric="rgb", extrasamples=["unassalpha"], extratags=tags),
+        png(SIXTEEN.astype(">u2"), 6, 16, extra=chunk(b"eXIf", body)),
+    ):
+        picture = decode(data)
+        assert np.array_equal(picture.pixels, turned[..., :3])
+        assert np.array_equal(picture.opacity, turned[..., 3])
+        assert picture.orientation == orientation
+
+
+@pytest.mark.parametrize("value", [0, 9, 77, 65535])
+def test_an_impossible_orientation_is_none(value: int) -> None:
+    assert decode(encoded(RGB, "JPEG", exif=exif(value))).orientation == 1
+
+
+def several(name: str) -> bytes:
+    frames = [Image.fromarray(RGB), Image.fromarray(RGB[::-1])]
+    return saved(frames[0], name, save_all=True, append_images=frames[1:])
+
+
+def eps() -> bytes:
+    return b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n"
+
+
+def damaged_second_page() -> bytes:
+    data = bytearray(several("TIFF"))
+    first = int.from_bytes(data[4:8], "little")
+    link = first + 2 + 12 * int.from_bytes(data[first : first + 2], "little")
+    second = int.from_bytes(data[link : link + 4], "little")
+    data[second : second + 2] = b"\0\0"
+    return bytes(data)
+
+
+JPEG = encoded(RGB, "JPEG")
+BROKEN: dict[str, tuple[bytes, str]] = {
+    "zero bytes": (b"", "empty_file"),
+    "text": (b"Dear Sir or Madam,\n" * 20, "not_an_image"),
+    "half a header": (JPEG[:10], "not_an_image"),
+    "eps": (eps(), "not_an_image"),
+    "truncated jpeg": (JPEG[:-200], "cannot_decode"),
+    "truncated png": (encoded(RGB, "PNG")[:-200], "cannot_decode"),
+    "damaged png": (encoded(RGB, "PNG").replace(b"IDAT", b"IDAT\1\2\3", 1), "cannot_decode"),
+    "pages": (several("TIFF"), "several_pictures"),
+    "animated gif": (several("GIF"), "several_pictures"),
+    "animated webp": (several("WEBP"), "several_pictures"),
+    "animated png": (several("PNG"), "several_pictures"),
+    "float tiff": (tiff(RGB[..., 0].astype(np.float32)), "unsupported_colours"),
+    "32 bit tiff": (tiff(RGB[..., 0].astype(np.uint32)), "unsupported_colours"),
+    "16 bit signed tiff": (tiff(RGB[..., 0].astype(np.int16)), "unsupported_colours"),
+    "16 bit cmyk tiff": (tiff(SIXTEEN, photometric="separated"), "unsupported_colours"),
+    "16 bit premultiplied tiff": (tiff(SIXTEEN, photometric="rgb", extrasamples=["assocalpha"]), "unsupported_colours"),
+    "16 bit planar tiff": (
+        tiff(np.moveaxis(SIXTEEN[..., :3], 2, 0), photometric="rgb", planarconfig="separate"),
+        "unsupported_colours",
+    ),
+    "lab tiff": (saved(Image.new("LAB", (8, 8)), "TIFF"), "unsupported_colours"),
+    "tiff whose second page is damaged": (damaged_second_page(), "cannot_decode"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_unusable_files_are_refused_with_one_sentence(name: str) -> None:
+    data, code = BROKEN[name]
+    with pytest.raises(BrokenInput) as caught:
+        decode(data)
+    assert caught.value.code == code
+    sentence = caught.value.sentence
+    assert sentence[0].islower() and sentence.endswith(".") and "\n" not in sentence and len(sentence) < 260
+
+
+def test_a_bomb_is_refused_before_memory_is_used() -> None:
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 60000, 60000, 8, 2, 0, 0, 0))
+    bomb = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(1 << 20))) + chunk(b"IEND", b"")
+    tracemalloc.start()
+    try:
+        with pytest.raises(BrokenInput, match="60000x60000") as caught:
+            decode(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+    assert caught.value.code == "too_large"
+
+
+def test_the_pixel_limit_is_the_last_size_allowed() -> None:
+    assert decode(JPEG, max_pixels=HEIGHT * WIDTH).size == (HEIGHT, WIDTH)
+    with pytest.raises(BrokenInput, match="--max-pixels"):
+        decode(JPEG, max_pixels=HEIGHT * WIDTH - 1)
+
+
+def test_truncated_files_are_never_completed() -> None:
+    assert not ImageFile.LOAD_TRUNCATED_IMAGES
+    rng = random.Random(0)
+    for name in ("jpeg", "jpeg progressive", "png rgb", "webp lossy", "webp lossless", "tiff deflate", "gif", "heic"):
+        data = SAMPLES[name][0]
+        for _ in range(25):
+            # The last bytes of some formats are padding that no decoder reads.
+            with pytest.raises(BrokenInput):
+                decode(data[: rng.randrange(len(data) - 16)])
+
+
+FUZZ = {**{name: sample[0] for name, sample in SAMPLES.items()}, **{k: v for k, (v, _) in BROKEN.items() if v}}
+
+
+@st.composite
+def mutations(draw: st.DrawFn) -> bytes:
+    data = bytearray(FUZZ[draw(st.sampled_from(sorted(FUZZ)))])
+    edits = st.tuples(st.integers(0, 1 << 20), st.sampled_from([0, 1, 2, 127, 255]) | st.integers(0, 255))
+    head = draw(st.sampled_from([64, 200, 1 << 20]))
+    for place, value in draw(st.lists(edits, min_size=1, max_size=5)):
+        data[place % min(head, len(data))] = value
+    return bytes(data[: draw(st.sampled_from([len(data)] * 3 + list(range(1, len(data), 97))))])
+
+
+@settings(max_examples=1200, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+@given(mutations() | st.binary(max_size=300))
+@example(several("GIF")[:-1] + b"\x21\xf9\x00")
+def test_hostile_bytes_end_as_broken_or_as_a_picture(data: bytes) -> None:
+    try:
+        picture = decode(data, max_pixels=1 << 20)
+    except BrokenInput as exc:
+        assert "\n" not in exc.sentence
+    else:
+        assert picture.pixels.shape[:2] == picture.size and picture.pixels.dtype in (np.uint8, np.uint16)
+
+
+PICTURES = {
+    "grey": Picture(GREY, None, "PNG", None, 1),
+    "rgb": Picture(RGB, None, "PNG", None, 1),
+    "rgba": Picture(RGB, ALPHA, "PNG", None, 1),
+    "grey+alpha": Picture(GREY, ALPHA, "PNG", None, 1),
+    "16 bit grey": Picture(SIXTEEN[..., 0].copy(), None, "PNG", None, 1),
+    "16 bit rgb": Picture(SIXTEEN[..., :3].copy(), None, "PNG", None, 1),
+    "16 bit rgba": Picture(SIXTEEN[..., :3].copy(), SIXTEEN[..., 3].copy(), "PNG", None, 1),
+    "16 bit grey+alpha": Picture(SIXTEEN[..., 0].copy(), SIXTEEN[..., 1].copy(), "PNG", None, 1),
+}
+
+
+def as_colour(pixels: Pixels) -> Pixels:
+    return pixels if pixels.ndim == 3 else pixels[:, :, None].repeat(3, axis=2)
+
+
+@pytest.mark.parametrize("kind", PICTURES)
+@pytest.mark.parametrize("name", ["PNG", "WEBP", "TIFF"])
+def test_lossless_formats_give_back_what_was_written(name: str, kind: str) -> None:
+    picture = PICTURES[kind]
+    if name == "TIFF" and kind == "16 bit grey+alpha":
+        pytest.skip("no such picture comes out of a TIFF")
+    data, how = encode(picture, name)
+    back = decode(data)
+    shift = 8 if name == "WEBP" and picture.pixels.dtype == np.uint16 else 0
+    assert np.array_equal(as_colour(back.pixels), as_colour(picture.pixels >> shift))
+    if picture.opacity is None:
+        assert back.opacity is None
+    else:
+        assert np.array_equal(back.opacity, picture.opacity >> shift)
+    assert back.format == name and back.notes == ()
+    assert leftovers(data) == []
+    assert how.startswith(name.lower())
+
+
+@pytest.mark.parametrize("array", [GREY, SIXTEEN[..., 0]], ids=["8 bit", "16 bit"])
+def test_encode_grey_is_lossless_and_clean(array: Pixels) -> None:
+    data = encode_grey(np.ascontiguousarray(array))
+    assert np.array_equal(decode(data).pixels, array) and leftovers(data) == []
+
+
+def test_fully_transparent_pixels_keep_their_colour() -> None:
+    hidden = Picture(RGB, np.zeros_like(ALPHA), "WEBP", None, 1)
+    for name in ("PNG", "WEBP", "TIFF"):
+        assert np.array_equal(decode(encode(hidden, name)[0]).pixels, RGB)
+    assert np.array_equal(hidden.rgb8(), RGB)
+    assert (hidden.over_grey() == 127).all()
+
+
+def other_profile() -> bytes:
+    """sRGB with red and blue exchanged: every colour but grey is shown as another one."""
+    profile = bytearray(SRGB)
+    tags = {profile[at : at + 4].hex(): at for at in range(132, 132 + 12 * int.from_bytes(profile[128:132], "big"), 12)}
+    red, blue = tags[b"rXYZ".hex()], tags[b"bXYZ".hex()]
+    profile[red + 4 : red + 12], profile[blue + 4 : blue + 12] = (
+        profile[blue + 4 : blue + 12],
+        profile[red + 4 : red + 12],
+    )
+    return bytes(profile)
+
+
+@pytest.mark.parametrize("name", ["JPEG", "PNG", "WEBP", "TIFF"])
+def test_a_profile_stays_where_the_colours_need_it(name: str) -> None:
+    needed = other_profile()
+    assert decode(encoded(RGB, name, icc_profile=SRGB)).icc is None
+    picture = decode(encoded(RGB, name, icc_profile=needed))
+    data, _ = encode(picture, name)
+    assert decode(data).icc == needed
+    assert leftovers(data) == []
+    with Image.open(io.BytesIO(data)) as image:
+        assert image.info["icc_profile"] == needed
+
+
+def test_a_16_bit_tiff_keeps_depth_and_profile_as_a_png() -> None:
+    picture = decode(tiff(SIXTEEN[..., :3], photometric="rgb", iccprofile=other_profile()))
+    assert picture.format == "PNG" and "profile" in picture.notes[-1]
+    back = decode(encode(picture, picture.format)[0])
+    assert np.array_equal(back.pixels, SIXTEEN[..., :3]) and back.icc == other_profile()
+
+
+def test_dirty_files_come_out_clean() -> None:
+    tags = exif(6)
+    tags[0x010F] = "a camera"
+    tags.get_ifd(0x8825).update({1: "N", 2: (52.0, 31.0, 12.0)})
+    dirt = {"exif": tags, "comment": b"by me", "xmp": b"<x:xmpmeta/>"}
+    for name in ("JPEG", "PNG", "WEBP", "TIFF"):
+        data = encoded(RGB, name, **{k: v for k, v in dirt.items() if name != "TIFF" or k == "exif"})
+        assert leftovers(data)
+        assert leftovers(encode(decode(data), name)[0]) == []
+
+
+@pytest.mark.parametrize("orientation", [1, 6])
+@pytest.mark.parametrize("sampling", [0, 1, 2])
+def test_reencoded_jpeg_keeps_the_tables_of_its_source(sampling: int, orientation: int) -> None:
+    data = encoded(RGB, "JPEG", quality=61, subsampling=sampling, exif=exif(orientation))
+    again, how = encode(decode(data), "JPEG")
+    assert "source tables" in how
+    before, after = decode(data).tables, decode(again).tables
+    turn = (lambda table: np.reshape(table, (8, 8)).T.ravel().tolist()) if orientation > 4 else list
+    assert {k: turn(v) for k, v in before[0].items()} == after[0]
+    if orientation == 1 or sampling != 1:
+        assert after[1] == sampling
+
+
+def test_tables_numbered_with_gaps_can_be_written() -> None:
+    picture = decode(encoded(GREY, "JPEG", quality=61))
+    assert picture.tables is not None
+    table = picture.tables[0][0]
+    data, _ = encode(replace(picture, tables=({1: table}, -1)), "JPEG")
+    assert decode(data).tables[0] == {0: table}
+
+
+def test_jpeg_quality_and_its_absence() -> None:
+    picture = PICTURES["rgb"]
+    sizes = [len(encode(picture, "JPEG", quality)[0]) for quality in (30, 80, None)]
+    assert sizes == sorted(sizes) and "quality 95" in encode(picture, "JPEG")[1]
+
+
+def test_what_a_format_cannot_hold_is_refused() -> None:
+    with pytest.raises(BrokenInput, match="transparent"):
+        encode(PICTURES["rgba"], "JPEG")
+    wide = Picture(np.zeros((1, 16384, 3), np.uint8), None, "PNG", None, 1)
+    with pytest.raises(BrokenInput, match="16383"):
+        encode(wide, "WEBP")
+
+
+@pytest.mark.parametrize(("wanted", "name"), [("keep", "TIFF"), ("jpg", "JPEG"), ("png", "PNG"), ("webp", "WEBP")])
+def test_target_format(wanted: str, name: str) -> None:
+    assert target_format(replace(PICTURES["rgb"], format="TIFF"), wanted) == name
+    assert extension(name) == {"TIFF": "tif", "JPEG": "jpg"}.get(name, name.lower())
+
+
+def test_the_views_for_detection() -> None:
+    assert np.array_equal(PICTURES["16 bit rgb"].rgb8(), SIXTEEN[..., :3] // 256)
+    assert np.array_equal(PICTURES["grey"].rgb8(), as_colour(GREY))
+    opaque = replace(PICTURES["rgba"], opacity=np.full_like(ALPHA, 255))
+    assert np.array_equal(opaque.over_grey(), RGB)
+    assert PICTURES["rgb"].over_grey() is None
+
+
+PHOTO = decode(JPEG)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (encoded(GREY, "PNG"), GREY),
+        (encoded(as_colour(GREY), "PNG"), GREY),
+        (encoded(np.dstack([as_colour(GREY), np.full_like(GREY, 255)]), "PNG"), GREY),
+        (encoded(np.dstack([GREY, np.full_like(GREY, 255)]), "PNG"), GREY),
+        (encode_grey(SIXTEEN[..., 0].copy()), SIXTEEN[..., 0]),
+        (saved(Image.fromarray(GREY).convert("P"), "PNG"), GREY),
+        (encoded(GREY, "TIFF"), GREY),
+        (saved(Image.fromarray(GREY > 127), "PNG"), (GREY > 127) * np.uint8(255)),
+    ],
+    ids=["grey", "rgb", "rgba", "la", "16 bit", "grey palette", "tiff", "1 bit"],
+)
+def test_matte_of_one_channel(data: bytes, expected: Pixels) -> None:
+    matte = decode_matte(data, PHOTO, "alpha")
+    assert matte.dtype == expected.dtype and np.array_equal(matte, expected)
+
+
+@pytest.mark.parametrize(
+    ("data", "code"),
+    [
+        (encoded(RGB, "PNG"), "alpha_has_colours"),
+        (encoded(np.dstack([as_colour(GREY), ALPHA]), "PNG"), "alpha_is_transparent"),
+        (encoded(GREY[1:], "PNG"), "alpha_other_size"),
+        (encoded(np.ascontiguousarray(GREY.T), "PNG"), "alpha_other_size"),
+        (b"", "alpha_empty_file"),
+        (encoded(GREY, "PNG")[:-100], "alpha_cannot_decode"),
+        (several("TIFF"), "alpha_several_pictures"),
+    ],
+)
+def test_unusable_mattes_say_whose_fault_it_is(data: bytes, code: str) -> None:
+    with pytest.raises(BrokenInput, match="alpha") as caught:
+        decode_matte(data, PHOTO, "alpha")
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+@pytest.mark.parametrize("name", ["JPEG", "TIFF"])
+def test_a_matte_of_the_stored_size_is_turned_like_its_photo(name: str, orientation: int) -> None:
+    photo = decode(encoded(RGB, name, exif=exif(orientation)))
+    upright = orient(GREY, orientation)
+    for matte in (encoded(GREY, "PNG"), encoded(upright, "PNG"), encoded(GREY, "PNG", exif=exif(orientation))):
+        assert np.array_equal(decode_matte(matte, photo, "alpha"), upright)
+
+
+def test_write_atomic_writes_replaces_and_makes_folders(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "b" / "c.png"
+    for content in (b"first", b"second, longer"):
+        write_atomic(path, content)
+        assert path.read_bytes() == content
+    write_atomic(path, b"private", mode=0o600)
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert [p.name for p in path.parent.iterdir()] == ["c.png"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_write_atomic_leaves_no_trace_when_it_fails(step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "x.png"
+    path.write_bytes(b"old")
+
+    def fail(*args: Any) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, step, fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["x.png"]
+
+
+def test_sha256_is_the_usual_one() -> None:
+    assert sha256(b"abc").startswith("ba7816bf8f01cfea")

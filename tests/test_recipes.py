@@ -1,0 +1,125 @@
+"""Recipes: stages in order, variables filled in, errors that name stage and key."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from p3mdata.config import Method, Preset
+from p3mdata.errors import SettingsError
+from p3mdata.recipes import Step, read_recipe
+from p3mdata.resources import pipelines_dir
+from p3mdata.shards import Stage
+
+Read = Callable[..., list[Step]]
+
+
+@pytest.fixture
+def read(tmp_path: Path) -> Read:
+    """Steps of a recipe's text, with variables by keyword."""
+
+    def steps(text: str, **variables: str) -> list[Step]:
+        path = tmp_path / "recipe.yaml"
+        path.write_text(text, encoding="utf-8")
+        return read_recipe(path, variables)
+
+    return steps
+
+
+FULL = """
+variables: {source: photos, out: run, q: 80}
+settings: {method: mosaic, quality: "${q}"}
+stages:
+  - detect: {source: "${source}", out: "${out}", alphas: "${source}/mattes"}
+  - mask: {run: "${out}"}
+  - obfuscate: {run: "${out}"}
+  - verify: {run: "${out}"}
+  - anonymize: {source: "${source}", out: other, method: blur, preset: yang, workers: 2}
+"""
+
+
+def test_stages_come_in_order_with_their_own_and_the_shared_settings(read: Read) -> None:
+    steps = read(FULL)
+    assert [step.stage for step in steps] == [Stage.DETECT, Stage.MASK, Stage.OBFUSCATE, Stage.VERIFY, Stage.ALL]
+    first, last = steps[0].job, steps[-1].job
+    assert first is not None and last is not None
+    assert (first.settings.method, first.settings.quality) == (Method.MOSAIC, 80)
+    assert (last.settings.method, last.settings.preset) == (Method.BLUR, Preset.YANG)
+    assert last.execution.workers == 2
+    assert [step.run for step in steps[1:4]] == [Path("run")] * 3
+
+
+def test_paths_stay_relative_to_where_the_user_is(read: Read) -> None:
+    job = read(FULL)[0].job
+    assert job is not None
+    assert (job.source, job.out, job.alphas, job.masks) == (Path("photos"), Path("run"), Path("photos/mattes"), None)
+
+
+def test_variables_from_the_command_line_win(read: Read) -> None:
+    job = read(FULL, source="/data/in", q="33")[0].job
+    assert job is not None
+    assert job.source == Path("/data/in") and job.settings.quality == 33
+
+
+def test_the_environment_wins_over_the_recipe(read: Read, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("P3MDATA_METHOD", "zero")
+    job = read(FULL)[0].job
+    assert job is not None and job.settings.method is Method.ZERO
+
+
+def test_an_absent_companion_may_be_written_as_nothing(read: Read) -> None:
+    job = read("stages: [{anonymize: {source: a, out: b, alphas: }}]")[0].job
+    assert job is not None and job.alphas is None
+
+
+def test_a_dollar_can_be_written(read: Read) -> None:
+    assert read("stages: [{verify: {run: 'cash$$'}}]")[0].run == Path("cash$")
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "no stages"),
+        ("stages: []", "no stages"),
+        ("stages: {verify: {run: a}}", "no stages"),
+        ("stage: []", "unknown key 'stage'"),
+        ("{1: a, b: c}", "unknown key '1'"),
+        ("settings: [a]\nstages: [{verify: {run: a}}]", "'settings' must"),
+        ("variables: a\nstages: [{verify: {run: a}}]", "'variables' must"),
+        ("stages: [verify]", "must look like"),
+        ("stages: [{verify: a}]", "must look like"),
+        ("stages: [{verify: {run: a}, mask: {run: a}}]", "must look like"),
+        ("stages: [{publish: {run: a}}]", "stage 'publish': is unknown"),
+        ("stages: [{anonymize: {source: a}}]", "stage 'anonymize': needs 'out'"),
+        ("stages: [{detect: {out: a}}]", "stage 'detect': needs 'source'"),
+        ("stages: [{anonymize: {source: , out: b}}]", "stage 'anonymize': needs 'source'"),
+        ("stages: [{anonymize: {source: 5, out: b}}]", "stage 'anonymize': 'source' must be a path"),
+        ("stages: [{anonymize: {source: [a], out: b}}]", "stage 'anonymize': 'source' must be a path"),
+        ("stages: [{anonymize: {source: '', out: b}}]", "stage 'anonymize': 'source' must be a path"),
+        ("stages: [{anonymize: {source: a, out: b, colour: red}}]", "stage 'anonymize': unknown setting 'colour'"),
+        ("stages: [{anonymize: {source: a, out: b, 3: red}}]", "stage 'anonymize': unknown setting '3'"),
+        ("stages: [{anonymize: {source: a, out: b, quality: 900}}]", "stage 'anonymize': 'quality' cannot be 900"),
+        ("settings: {qualty: 9}\nstages: [{detect: {source: a, out: b}}]", "stage 'detect': unknown setting 'qualty'"),
+        ("stages: [{verify: {}}]", "stage 'verify': 'run' must be a path"),
+        ("stages: [{verify: {run: }}]", "stage 'verify': 'run' must be a path"),
+        ("stages: [{verify: {run: 5}}]", "stage 'verify': 'run' must be a path"),
+        ("stages: [{verify: {run: a, strict: 1}}]", "stage 'verify': unknown key 'strict'"),
+        ("stages: [{verify: {run: '${out}'}}]", "stage 'verify': the variable 'out' has no value.*--set out="),
+        ("variables: {out: }\nstages: [{verify: {run: '${out}'}}]", "the variable 'out' has no value"),
+        ("stages: [{verify: {run: 'a$'}}]", r"stage 'verify': 'a\$' has a"),
+    ],
+)
+def test_errors_name_file_stage_and_key(read: Read, text: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=rf"recipe\.yaml: .*{words}"):
+        read(text)
+
+
+def test_the_recipes_that_come_with_the_tool_can_be_read() -> None:
+    recipes = sorted(pipelines_dir().glob("*.yaml"))
+    if not recipes:
+        pytest.skip("no recipes here yet")
+    given = {"source": "photos", "out": "run", "alphas": "mattes", "masks": "masks", "trimaps": "trimaps"}
+    for path in recipes:
+        assert read_recipe(path, given)

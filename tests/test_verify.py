@@ -1,0 +1,269 @@
+"""`verify` on a finished run: passes what is as it was released, and names every way in which it is not."""
+
+from __future__ import annotations
+
+import io
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from p3mdata.config import Execution, Job
+from p3mdata.errors import RunFolderError
+from p3mdata.faces.ensemble import FaceFinder
+from p3mdata.images import decode, sha256
+from p3mdata.manifest import dumps, read_rows, write_rows
+from p3mdata.run import LEDGER, MANIFEST, anonymize_job, verify_run
+from tests.factories import encoded, matte
+from tests.runs import p3mdata, portraits
+
+SIDE = 192
+
+
+class Run:
+    """A finished run of a JPEG and a PNG with mattes, and the rows of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.out, self.source, self.alphas = folder / "out", folder / "src", folder / "alphas"
+
+    @property
+    def rows(self) -> dict[str, dict[str, Any]]:
+        return {row["source"]: row for row in read_rows(self.out / LEDGER)}
+
+    def path(self, source: str, kind: str = "images") -> Path:
+        return self.out / kind / self.rows[source]["files"][kind][0]
+
+    def findings(self) -> set[tuple[str, str]]:
+        """(source or '', code) of what is wrong."""
+        sources = {row["id"]: source for source, row in self.rows.items()}
+        return {(sources.get(finding.id, finding.id), finding.code) for finding in verify_run(self.out)[1]}
+
+    def accept(self, source: str, kind: str, data: bytes) -> None:
+        """Replace a released file and every hash of it, as an insider could; only the proofs are left to tell."""
+        path = self.path(source, kind)
+        old, new = sha256(path.read_bytes()), sha256(data)
+        path.write_bytes(data)
+        for listing in (self.out / MANIFEST, self.out / LEDGER, *self.out.glob("shards/*/results.jsonl")):
+            listing.write_text(listing.read_text().replace(old, new))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, kept_models: FaceFinder) -> Run:
+    run = Run(tmp_path_factory.mktemp("verify"))
+    portraits(run.source, "a.jpg", "b.png", side=SIDE)
+    (run.source / "text.jpg").write_bytes(b"no picture")
+    run.alphas.mkdir()
+    for index, name in enumerate(("a.png", "b.png")):
+        (run.alphas / name).write_bytes(encoded(matte(SIDE + index), "PNG"))
+    job = Job(source=run.source, out=run.out, alphas=run.alphas, execution=Execution(workers=1))
+    assert anonymize_job(job).released == 2
+    return run
+
+
+@pytest.fixture
+def run(finished: Run, tmp_path: Path) -> Run:
+    """A copy to tamper with; its plan points to the copied sources."""
+    shutil.copytree(finished.out.parent, tmp_path / "copy")
+    run = Run(tmp_path / "copy")
+    job = run.out / "private" / "job.json"
+    job.write_text(job.read_text().replace(str(finished.out.parent), str(tmp_path / "copy")))
+    return run
+
+
+def test_a_clean_run_passes(run: Run) -> None:
+    assert verify_run(run.out) == (2, [])
+    done = p3mdata("verify", run.out)
+    assert (done.returncode, done.stdout) == (0, "2 released images: all proofs hold\n")
+
+
+def changed_pixel(run: Run, where: np.ndarray) -> bytes:
+    """The released PNG with one channel of one pixel of an area changed by one."""
+    pixels = cv2.imread(str(run.path("b.png")), cv2.IMREAD_UNCHANGED)
+    row, column = np.argwhere(where)[len(np.argwhere(where)) // 2]
+    pixels[row, column, 1] ^= 1
+    return cv2.imencode(".png", pixels)[1].tobytes()
+
+
+def outside(run: Run) -> np.ndarray:
+    return cv2.imread(str(run.path("b.png", "facemasks")), cv2.IMREAD_UNCHANGED) == 0
+
+
+def in_transition(run: Run) -> np.ndarray:
+    alpha = cv2.imread(str(run.path("b.png", "alphas")), cv2.IMREAD_UNCHANGED)
+    return np.asarray((alpha > 0) & (alpha < 255))
+
+
+@pytest.mark.parametrize("area", [outside, in_transition])
+@pytest.mark.parametrize("insider", [False, True])
+def test_one_changed_pixel(run: Run, area: Callable[[Run], np.ndarray], insider: bool) -> None:
+    data = changed_pixel(run, area(run))
+    expected = {("b.png", "changed_outside")}
+    if insider:
+        run.accept("b.png", "images", data)
+    else:
+        run.path("b.png").write_bytes(data)
+        expected.add(("b.png", "changed_file"))
+    assert run.findings() == expected
+
+
+@pytest.mark.parametrize("source", ["a.jpg", "b.png"])
+@pytest.mark.parametrize("insider", [False, True])
+def test_a_clear_picture_in_the_place_of_the_released(run: Run, source: str, insider: bool) -> None:
+    clear = (run.source / source).read_bytes()
+    if insider:
+        run.accept(source, "images", clear)
+    else:
+        run.path(source).write_bytes(clear)
+    assert run.findings() == {(source, "other_obfuscation")} | (set() if insider else {(source, "changed_file")})
+
+
+def test_swapped_images(run: Run) -> None:
+    a, b = run.path("a.jpg"), run.path("b.png")
+    one, two = a.read_bytes(), b.read_bytes()
+    a.write_bytes(two)
+    b.write_bytes(one)
+    assert {("a.jpg", "changed_file"), ("b.png", "changed_file")} <= run.findings()
+    assert p3mdata("verify", run.out, "--json").returncode == 4
+
+
+@pytest.mark.parametrize("source", ["a.jpg", "b.png"])
+def test_an_added_exif_block(run: Run, source: str) -> None:
+    exif = Image.Exif()
+    exif[0x010F] = "a camera"
+    path = run.path(source)
+    if source == "b.png":
+        with Image.open(path) as image:
+            sink = io.BytesIO()
+            image.save(sink, "PNG", exif=exif)
+        data = sink.getvalue()
+    else:
+        block = b"Exif\x00\x00" + exif.tobytes().removeprefix(b"Exif\x00\x00")
+        clean = path.read_bytes()
+        data = clean[:2] + b"\xff\xe1" + (len(block) + 2).to_bytes(2, "big") + block + clean[2:]
+    run.accept(source, "images", data)
+    assert run.findings() == {(source, "metadata_left")}
+
+
+@pytest.mark.parametrize("source", ["a.jpg", "b.png"])
+def test_appended_bytes(run: Run, source: str) -> None:
+    run.accept(source, "images", run.path(source).read_bytes() + b"something hidden")
+    assert run.findings() == {(source, "metadata_left")}
+
+
+def test_a_deleted_facemask(run: Run) -> None:
+    run.path("a.jpg", "facemasks").unlink()
+    assert run.findings() == {("a.jpg", "missing_file")}
+
+
+@pytest.mark.parametrize("insider", [False, True])
+def test_an_edited_facemask(run: Run, insider: bool) -> None:
+    path = run.path("a.jpg", "facemasks")
+    array = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    array[:8, :8] = 255
+    data = cv2.imencode(".png", array)[1].tobytes()
+    if insider:
+        run.accept("a.jpg", "facemasks", data)
+    else:
+        path.write_bytes(data)
+    assert run.findings() == {("a.jpg", "other_facemask")} | (set() if insider else {("a.jpg", "changed_file")})
+
+
+@pytest.mark.parametrize("insider", [False, True])
+def test_a_changed_alpha(run: Run, insider: bool) -> None:
+    path = run.path("b.png", "alphas")
+    array = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    array[0, 0] ^= 1
+    data = cv2.imencode(".png", array)[1].tobytes()
+    if insider:
+        run.accept("b.png", "alphas", data)
+    else:
+        path.write_bytes(data)
+    assert run.findings() == {("b.png", "changed_alpha")} | (set() if insider else {("b.png", "changed_file")})
+
+
+@pytest.mark.parametrize("kind", ["images", "facemasks", "alphas"])
+@pytest.mark.parametrize("name", ["extra.jpg", ".hidden.jpg", "folder/extra.jpg"])
+def test_an_extra_file(run: Run, kind: str, name: str) -> None:
+    (run.out / kind / name).parent.mkdir(exist_ok=True)
+    (run.out / kind / name).write_bytes((run.source / "a.jpg").read_bytes())
+    assert {code for _, code in run.findings()} == {"stray_file"}
+
+
+def edit(run: Run, listing: str, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    rows = list(read_rows(run.out / listing))
+    change(rows)
+    write_rows(run.out / listing, rows)
+
+
+@pytest.mark.parametrize("listing", [MANIFEST, LEDGER])
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda rows: rows.pop(),
+        lambda rows: rows.reverse(),
+        lambda rows: rows.append(rows[0]),
+        lambda rows: rows[0].update(outcome="no_face_confirmed"),
+        lambda rows: rows[0].update(masked_share=0.5),
+        lambda rows: rows[0].update(licence="mine"),
+    ],
+)
+def test_edited_rows(run: Run, listing: str, change: Callable[[list[dict[str, Any]]], None]) -> None:
+    edit(run, listing, change)
+    findings = verify_run(run.out)[1]
+    assert {finding.code for finding in findings} == {"manifest" if listing == MANIFEST else "ledger"}
+
+
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff\xfe", b"null\n"])
+def test_a_damaged_manifest(run: Run, damage: bytes) -> None:
+    (run.out / MANIFEST).write_bytes(damage)
+    assert {finding.code for finding in verify_run(run.out)[1]} == {"manifest"}
+    (run.out / MANIFEST).unlink()
+    assert {finding.code for finding in verify_run(run.out)[1]} == {"manifest"}
+
+
+def test_a_source_that_changed_or_went_away(run: Run) -> None:
+    (run.source / "a.jpg").write_bytes((run.source / "b.png").read_bytes())
+    (run.alphas / "b.png").unlink()
+    assert run.findings() == {("a.jpg", "changed"), ("b.png", "cannot_read")}
+
+
+def test_the_command_names_image_and_proof(run: Run) -> None:
+    run.path("b.png").write_bytes(changed_pixel(run, outside(run)))
+    done = p3mdata("verify", run.out, "--json")
+    assert done.returncode == 4
+    report = json.loads(done.stdout)
+    assert {(row["id"], row["code"]) for row in report["findings"]} == {
+        (run.rows["b.png"]["id"], "changed_file"),
+        (run.rows["b.png"]["id"], "changed_outside"),
+    }
+
+
+def test_a_run_that_is_not_finished_is_not_proved(run: Run) -> None:
+    with pytest.raises(RunFolderError, match="is not a run folder"):
+        verify_run(run.source)
+    (run.out / "shards" / "00000" / "DONE").unlink()
+    with pytest.raises(RunFolderError, match="not finished"):
+        verify_run(run.out)
+
+
+def test_a_mask_that_was_added_but_not_yet_applied_is_not_finished(run: Run) -> None:
+    sources = run.out / "private" / "sources.jsonl"
+    rows = list(read_rows(sources))
+    rows[0]["mask"] = ["a.png", "0" * 64]
+    sources.write_text("".join(dumps(row) + "\n" for row in rows))
+    with pytest.raises(RunFolderError, match="not finished"):
+        verify_run(run.out)
+
+
+def test_released_png_differs_from_its_source_inside_the_mask_only(finished: Run) -> None:
+    before = decode((finished.source / "b.png").read_bytes()).pixels
+    after = decode(finished.path("b.png").read_bytes()).pixels
+    changed = (before != after).any(axis=2)
+    assert changed.any()
+    assert not changed[outside(finished)].any()
