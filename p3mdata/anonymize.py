@@ -31,11 +31,13 @@ from p3mdata.masks import (
     coverage_doubts,
     disjoint,
     hand_regions,
+    inside_matte,
     kernel_side,
     matte_doubts,
     private_area,
     spread,
     transition_near,
+    without_background,
 )
 from p3mdata.metadata import with_icc
 from p3mdata.obfuscate import obfuscate
@@ -143,6 +145,15 @@ def _transition(loaded: Loaded, patches: list[Patch], settings: Settings) -> Mas
     return np.zeros(loaded.picture.size, bool)
 
 
+def _on_person(loaded: Loaded, detection: Detection, patches: list[Patch]) -> list[Patch]:
+    """The areas of faces that belong to the matte's person, cut where the matte says background."""
+    matte = loaded.alpha if loaded.alpha is not None else loaded.trimap
+    if matte is None:
+        return patches
+    inside = inside_matte(detection.faces, matte)
+    return [without_background(p, matte) if within else p for p, within in zip(patches, inside, strict=True)]
+
+
 def _jpeg_blocks(loaded: Loaded, settings: Settings) -> tuple[JpegBlocks | None, str | None]:
     """The coefficients to edit, or why the picture has to be encoded as a whole."""
     picture = loaded.picture
@@ -172,11 +183,12 @@ def mask(loaded: Loaded, detection: Detection, settings: Settings) -> Masked:
         patches = [private_area(face, size, settings.area) for face in detection.faces]
         widths = [face.width for face in detection.faces]
     transition = _transition(loaded, patches, settings)
+    regions = patches if loaded.hand is not None else _on_person(loaded, detection, patches)
     adjusted = np.zeros(size, bool)
-    for patch in patches:
-        patch.paint(adjusted)
+    for region in regions:
+        region.paint(adjusted)
     adjusted &= ~transition
-    regions = disjoint(patches, adjusted)
+    regions = disjoint(regions, adjusted)
     jpeg, note = _jpeg_blocks(loaded, settings)
     if jpeg is None:
         covered = facemask = adjusted
@@ -266,7 +278,7 @@ def anonymize(
         settings: What to do.
         finder: The worker's models.
         detection: Result of an earlier `detect`, for the staged commands.
-        encoded: Result of an earlier `obfuscate`, for the staged commands; proved, not trusted.
+        encoded: Result of an earlier `obfuscate`, for the staged commands; compared and proved, not trusted.
         tick: Called with a stage's name when it is done, for timing.
     """
     base = ImageResult(sample.id, sample.source, Outcome.BROKEN)
@@ -283,6 +295,10 @@ def anonymize(
         masked = mask(loaded, detection, settings)
         tick("mask")
         data, name, how = render(loaded, masked, settings)
+        # Proofs look outside the mask; that the inside was replaced is known from making it again.
+        stale = (
+            [] if encoded in (None, data) else [Doubt("other_output", "the obfuscated image is not the one asked for")]
+        )
         data = data if encoded is None else encoded
         tick("obfuscate+encode")
         proofs = prove(
@@ -291,7 +307,7 @@ def anonymize(
         tick("verify")
     except BrokenInput as exc:
         return Anonymized(replace(base, reason=exc.code, detail=exc.sentence), {})
-    doubts = [*masked.doubts, *proof_doubts(proofs)]
+    doubts = [*masked.doubts, *proof_doubts(proofs), *stale]
     outcome, doubt = _gate(loaded, detection.faces, doubts, settings)
     method, strength = settings.obfuscation()
     result = replace(

@@ -29,6 +29,9 @@ _BOX_ROUNDNESS = 4
 _HEAD_RADIUS_X, _HEAD_UP, _HEAD_DOWN = 0.85, 0.65, 0.2
 # Each of eyes, nose and mouth must be covered to this share, or a person decides.
 COVERED = 0.95
+# What is masked around each of a detector's five points, and what of it is checked, as shares of the face's width.
+_POINT_MASKED, _POINT_RADIUS = 0.12, 0.06
+FIVE_POINTS = ("right eye", "left eye", "nose", "right mouth corner", "left mouth corner")
 _OVAL = tuple(range(468))
 _PRIVATE = tuple(i for i in range(MESH_POINTS) if i not in FOREHEAD)
 _SUBPIXEL_BITS = 4
@@ -127,7 +130,7 @@ def private_area(face: Face, shape: tuple[int, int], area: Area = Area.P3M) -> P
     if mesh is None:
         polygons = [_box_outline(face)]
         if five is not None:
-            reach = 0.12 * face.width
+            reach = _POINT_MASKED * face.width
             polygons.append(np.concatenate([_outline((x, y), (reach, reach)) for x, y in five]))
     else:
         indices = _PRIVATE if area is Area.P3M else _OVAL
@@ -236,12 +239,19 @@ def _share(patch: Patch, covered: Mask) -> float:
 
 
 def bare_parts(face: Face, covered: Mask) -> list[str]:
-    """Names of eyes, nose and mouth that are covered to less than `COVERED`, by landmarks and by the box's core."""
-    mesh = face.mesh()
+    """Names of eyes, nose and mouth that are covered to less than `COVERED`, by landmarks and by the box's core.
+
+    Without landmarks the surroundings of the detector's five points are looked at.
+    """
+    mesh, five = face.mesh(), face.five()
     shape = covered.shape[0], covered.shape[1]
-    bare = []
+    parts: dict[str, NDArray[np.float64]] = {}
     if mesh is not None:
-        bare = [name for name, ids in PARTS.items() if _share(_hulls([mesh[list(ids)]], shape), covered) < COVERED]
+        parts = {name: mesh[list(ids)] for name, ids in PARTS.items()}
+    elif five is not None:
+        reach = _POINT_RADIUS * face.width
+        parts = {name: _outline((x, y), (reach, reach)) for name, (x, y) in zip(FIVE_POINTS, five, strict=True)}
+    bare = [name for name, points in parts.items() if _share(_hulls([points], shape), covered) < COVERED]
     if not bare and core_coverage(face, covered) < COVERED:
         bare = ["eyes, nose or mouth"]
     return bare
@@ -256,21 +266,29 @@ def coverage_doubts(faces: Sequence[Face], covered: Mask) -> list[Doubt]:
             doubts.append(
                 Doubt(
                     "mask_too_small",
-                    f"outside the transition area the mask leaves {', '.join(bare)} bare on the face "
-                    f"at x={left:.0f} y={top:.0f}",
+                    f"the mask without the transition area leaves {', '.join(bare)} bare on the face at "
+                    f"x={left:.0f} y={top:.0f}; a smaller --transition-width or --format png gets closer to the edge",
                 )
             )
     return doubts
 
 
+def inside_matte(faces: Sequence[Face], alpha: NDArray[Any]) -> list[bool]:
+    """Whether half of each face's core belongs to the person of a matte (or trimap), HxW uint8 or uint16."""
+    person = np.asarray(alpha > np.iinfo(alpha.dtype).max // 2)
+    return [core_coverage(face, person) >= 0.5 for face in faces]
+
+
+def without_background(patch: Patch, alpha: NDArray[Any]) -> Patch:
+    """A face's area without the pixels that its matte calls pure background: hulls and boxes reach over the cheek."""
+    return Patch(patch.top, patch.left, patch.mask & (alpha[patch.window] > 0))
+
+
 def matte_doubts(faces: Sequence[Face], alpha: NDArray[Any]) -> list[Doubt]:
     """Doubts from comparing faces with the matte: a person without a face, or a main face outside the person."""
-    half = np.iinfo(alpha.dtype).max // 2
-    person = np.asarray(alpha > half)
-    if not person.any():
+    if not (alpha > np.iinfo(alpha.dtype).max // 2).any():
         return [Doubt("matte_without_person", "the alpha matte is empty")]
-    shape = person.shape[0], person.shape[1]
-    inside = [_share(_hulls([_core_outline(face)], shape), person) >= 0.5 for face in faces]
+    inside = inside_matte(faces, alpha)
     if faces and not any(inside):
         return [Doubt("face_outside_matte", "the person in the matte has no face; the faces found are outside it")]
     main = max((face.width for face, within in zip(faces, inside, strict=True) if within), default=0)

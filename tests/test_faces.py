@@ -238,6 +238,7 @@ def found(
     return FaceFinder(detectors, FakeLandmarks(mesh)).find(np.zeros((600, 800, 3), np.uint8))
 
 
+LARGE = (100.0, 100.0, 400.0, 490.0)
 FACE, NEAR, FAR = (100.0, 100.0, 200.0, 230.0), (110.0, 95.0, 205.0, 220.0), (400.0, 100.0, 500.0, 230.0)
 
 
@@ -251,6 +252,12 @@ def test_hits_of_one_face_are_one_face_with_the_mean_box() -> None:
     assert face.seen_by == (A, B) and face.score == 0.9
     assert face.box == pytest.approx(np.add(FACE, NEAR) / 2)
     assert codes(detection) == []
+
+
+@pytest.mark.parametrize(("shift", "faces"), [(0, 1), (40, 1), (70, 2)])
+def test_how_far_apart_two_hits_are_one_face(shift: float, faces: int) -> None:
+    moved = (FACE[0] + shift, FACE[1], FACE[2] + shift, FACE[3])
+    assert len(found([(FACE, 0.9)], [(moved, 0.9)]).faces) == faces
 
 
 def test_hits_of_two_faces_are_two_in_reading_order() -> None:
@@ -273,7 +280,7 @@ def test_a_face_in_front_of_a_face_stays_one_of_two() -> None:
         ([(FACE, 0.3)], [], False, (), []),
         ([((100, 100, 115, 118), 0.9)], [], False, (), []),
         ([((100, 100, 400, 180), 0.9)], [((100, 100, 400, 180), 0.9)], False, (), ["implausible_size"]),
-        ([(FACE, 0.9)], [], False, [(80, 60, 240, 260)], []),
+        ([(LARGE, 0.9)], [], False, [(83, 60, 237, 260)], []),
         ([(FACE, 0.9)], [], False, [(0, 0, 40, 40)], ["detectors_disagree"]),
         ([(FACE, 0.9)], [(FAR, 0.9)], False, (), ["detectors_disagree", "detectors_disagree"]),
     ],

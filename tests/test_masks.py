@@ -118,7 +118,8 @@ def test_a_box_without_landmarks_is_covered_nearly_whole(box: tuple[float, ...],
 def test_five_points_outside_the_box_are_covered() -> None:
     points = (110, 150, 170, 150, 215, 175, 120, 200, 200, 200)
     mask = full(private_area(face_at((100, 120, 180, 230), points), SHAPE))
-    assert inside(mask, np.reshape(points, (5, 2))).all()
+    around = [(x + dx, y + dy) for x, y in np.reshape(points, (5, 2)) for dx in (-8, 8) for dy in (-6, 6)]
+    assert inside(mask, np.array(around)).all()
 
 
 def brute_transition(alpha: NDArray[np.generic], side: int) -> Mask:
@@ -233,6 +234,12 @@ def test_spread_covers_what_is_near_and_nothing_twice(areas: list[Mask], target:
     assert np.array_equal(total, (target & near).astype(int))
     for before, after in zip(own, spread_out, strict=True):
         assert not (full(before, target.shape) & ~full(after, target.shape)).any()
+
+
+def test_spread_gives_a_pixel_near_two_faces_to_one_of_them() -> None:
+    patches = [Patch(4, 3, np.ones((2, 2), bool)), Patch(4, 7, np.ones((2, 2), bool))]
+    first, second = (full(patch, (10, 12)) for patch in spread(patches, np.ones((10, 12), bool), 3))
+    assert (first | second)[4].all() and not (first & second).any()
 
 
 def test_spread_drops_pixels_outside_the_target() -> None:
