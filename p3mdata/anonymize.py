@@ -21,6 +21,7 @@ from p3mdata.images import (
     decode_matte,
     encode,
     encode_grey,
+    encode_mask,
     extension,
     sha256,
     target_format,
@@ -194,7 +195,7 @@ def mask(loaded: Loaded, detection: Detection, settings: Settings) -> Masked:
         covered = facemask = adjusted
         blocks = None
     else:
-        reach = jpeg.reach(adjusted, transition)
+        reach = jpeg.reach(adjusted, transition if transition.any() else None)
         covered, facemask, blocks = reach.luma, reach.changed, (jpeg, reach)
         regions = spread(regions, facemask, _BLOCK_REACH)
     return Masked(
@@ -267,7 +268,6 @@ def anonymize(
     settings: Settings,
     finder: FaceFinder,
     detection: Detection | None = None,
-    encoded: bytes | None = None,
     tick: Callable[[str], None] = lambda stage: None,
 ) -> Anonymized:
     """Anonymize one image.
@@ -278,7 +278,6 @@ def anonymize(
         settings: What to do.
         finder: The worker's models.
         detection: Result of an earlier `detect`, for the staged commands.
-        encoded: Result of an earlier `obfuscate`, for the staged commands; compared and proved, not trusted.
         tick: Called with a stage's name when it is done, for timing.
     """
     base = ImageResult(sample.id, sample.source, Outcome.BROKEN)
@@ -295,11 +294,6 @@ def anonymize(
         masked = mask(loaded, detection, settings)
         tick("mask")
         data, name, how = render(loaded, masked, settings)
-        # Proofs look outside the mask; that the inside was replaced is known from making it again.
-        stale = (
-            [] if encoded in (None, data) else [Doubt("other_output", "the obfuscated image is not the one asked for")]
-        )
-        data = data if encoded is None else encoded
         tick("obfuscate+encode")
         proofs = prove(
             loaded.picture, data, masked.facemask, masked.transition, finder, exact=name != "JPEG" or how == JPEG_EXACT
@@ -307,7 +301,7 @@ def anonymize(
         tick("verify")
     except BrokenInput as exc:
         return Anonymized(replace(base, reason=exc.code, detail=exc.sentence), {})
-    doubts = [*masked.doubts, *proof_doubts(proofs), *stale]
+    doubts = [*masked.doubts, *proof_doubts(proofs)]
     outcome, doubt = _gate(loaded, detection.faces, doubts, settings)
     method, strength = settings.obfuscation()
     result = replace(
@@ -324,7 +318,7 @@ def anonymize(
     if not outcome.released:
         return Anonymized(result, {})
     files = {
-        "facemasks": ("png", encode_grey(masked.facemask.astype(np.uint8) * 255)),
+        "facemasks": ("png", encode_mask(masked.facemask)),
         **_alpha_file(loaded),
         "images": (extension(name), data),
     }

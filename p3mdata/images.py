@@ -431,8 +431,9 @@ def _encode_cv2(picture: Picture, suffix: str) -> bytes:
     return _imencode(suffix, np.ascontiguousarray(array))
 
 
-def _imencode(suffix: str, array: Pixels) -> bytes:
-    options = [cv2.IMWRITE_PNG_COMPRESSION, 3] if suffix == ".png" else []
+def _imencode(suffix: str, array: Pixels, *options: int) -> bytes:
+    if suffix == ".png":
+        options = (cv2.IMWRITE_PNG_COMPRESSION, 3, *options)
     done, encoded = cv2.imencode(suffix, array, options)
     if not done:
         raise BrokenInput("cannot_encode", f"cannot be written as {suffix[1:]}. Use --format png.")
@@ -442,6 +443,12 @@ def _imencode(suffix: str, array: Pixels) -> bytes:
 def encode_grey(array: Pixels) -> bytes:
     """PNG of an HxW array, uint8 or uint16, lossless and without metadata."""
     return _imencode(".png", array)
+
+
+def encode_mask(mask: NDArray[np.bool_]) -> bytes:
+    """8-bit PNG of an HxW mask, 255 where it is set."""
+    # Two values need no row filter, and the search for one is most of the time.
+    return _imencode(".png", mask.astype(np.uint8) * 255, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE)
 
 
 def sha256(data: bytes) -> str:

@@ -100,9 +100,7 @@ def public_row(result: ImageResult) -> dict[str, Any]:
     """What the public manifest says about one released image: no source path, no source hash, no landmarks."""
     proofs = result.proofs
     assert proofs is not None
-    files = {
-        kind[:-1]: {"path": f"{kind}/{name}", "sha256": sha} for kind, (name, sha) in sorted(result.files.items())
-    }
+    files = {kind[:-1]: {"path": f"{kind}/{name}", "sha256": sha} for kind, (name, sha) in sorted(result.files.items())}
     return {
         "schema": SCHEMA_VERSION,
         "id": result.id,

@@ -50,10 +50,12 @@ def _cell_sums(block: Pixels, mask: NDArray[np.bool_], cell: int) -> tuple[NDArr
     """Sums of the masked pixels (rows, cols, channels) and their number (rows, cols, 1) per cell x cell square."""
     height, width = mask.shape
     rows, cols = -(-height // cell), -(-width // cell)
-    padded = np.zeros((rows * cell, cols * cell, block.shape[2] + 1), np.int64)
-    padded[:height, :width, :-1] = block * mask[:, :, None]
+    padded = np.zeros((rows * cell, cols * cell, block.shape[2] + 1), block.dtype)
+    np.copyto(padded[:height, :width, :-1], block, where=mask[:, :, None])
     padded[:height, :width, -1] = mask
-    sums = padded.reshape(rows, cell, cols, cell, -1).sum(axis=(1, 3))
+    # Rows first: whole lines are added at a time, and 32 bits hold 65535 values of 16 bits.
+    lines = padded.reshape(rows, cell, -1).sum(axis=1, dtype=np.uint32)
+    sums = lines.reshape(rows, cols, cell, -1).sum(axis=2, dtype=np.int64)
     return sums[:, :, :-1], sums[:, :, -1:]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,10 +21,10 @@ MISS_BELOW = 0.9
 MISS_BELOW_UNCONFIRMED = 0.7
 
 
-def _difference(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int32]:
-    """Largest difference over channels, HxW."""
-    gap = np.abs(a.astype(np.int32) - b.astype(np.int32))
-    return gap if gap.ndim == 2 else gap.max(axis=2)
+def _difference(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    """Largest difference over channels, HxW, in the pixels' dtype."""
+    channels = cv2.split(cv2.absdiff(a, b))
+    return np.asarray(functools.reduce(cv2.max, channels))
 
 
 def _as_8_bit(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -48,8 +50,7 @@ def prove(source: Picture, output: bytes, facemask: Mask, transition: Mask, find
         # A grey picture in a colour container has three equal channels; anything else is another size.
         if after.shape[:2] != before.shape[:2] or after.ndim == before.ndim:
             raise ValueError(f"the output is {after.shape}, the source {before.shape}")
-        before = before if before.ndim == 3 else before[:, :, None]
-        after = after if after.ndim == 3 else after[:, :, None]
+        before, after = (np.dstack([a] * 3) if a.ndim == 2 else a for a in (before, after))
     gap = _difference(before, after)
     if source.opacity is not None:
         # Opacity may not change anywhere, the mask included: no holes.

@@ -16,13 +16,11 @@ from dataclasses import replace
 from enum import Enum
 from pathlib import Path
 
-import numpy as np
-
 from p3mdata.anonymize import Anonymized, Inputs, anonymize, detect, load, mask, render
 from p3mdata.config import Job
 from p3mdata.errors import BrokenInput, Interrupted, P3MError, RunFolderError
 from p3mdata.faces.ensemble import Detection, FaceFinder
-from p3mdata.images import encode_grey, sha256, write_atomic
+from p3mdata.images import encode_mask, sha256, write_atomic
 from p3mdata.manifest import PRIVATE_MODE, append_row, dumps, read_json, read_rows, write_json, write_rows
 from p3mdata.plan import regular_file
 from p3mdata.records import ImageResult, Outcome, Sample, ShardStats
@@ -133,7 +131,7 @@ def _product(sample: Sample, job: Job, finder: Callable[[], FaceFinder], stage: 
     if stage is Stage.DETECT:
         return dumps(detect(loaded, finder()).to_json()).encode()
     masked = mask(loaded, _load_detection(job.out, sample), job.settings)
-    facemask = encode_grey(masked.facemask.astype(np.uint8) * 255)
+    facemask = encode_mask(masked.facemask)
     if stage is Stage.MASK:
         return facemask
     drawn = _stage_path(job.out, sample, _PRODUCTS[Stage.MASK])
@@ -327,4 +325,3 @@ def _stats(rows: Sequence[ImageResult], seconds: Counter[str]) -> ShardStats:
         faces=sum(len(row.faces) for row in rows),
         seconds={stage: round(value, 3) for stage, value in seconds.items()},
     )
-

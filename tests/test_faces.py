@@ -33,7 +33,7 @@ def finder() -> Iterator[FaceFinder]:
 
 @pytest.mark.parametrize("name", REGISTRY)
 def test_each_detector_finds_the_astronaut_alone(name: str) -> None:
-    (hit,) = REGISTRY[name]().detect(astronaut(), 640)
+    (hit,) = REGISTRY[name]().detect(astronaut())
     left, top, right, bottom = hit.xyxy
     assert hit.detector == name and hit.score > 0.6
     assert 160 < left < 200 and 50 < top < 90 and 255 < right < 285 and 160 < bottom < 190
@@ -44,7 +44,7 @@ def test_each_detector_finds_the_astronaut_alone(name: str) -> None:
 
 
 def test_the_five_points_of_centerface_are_eyes_nose_and_mouth() -> None:
-    (hit,) = CenterFace().detect(astronaut(), 640)
+    (hit,) = CenterFace().detect(astronaut())
     mesh = astronaut_face().mesh()
     wanted = [mesh[list(PARTS["right eye"])].mean(0), mesh[list(PARTS["left eye"])].mean(0), mesh[4]]
     wanted += [mesh[61], mesh[291]]
@@ -209,10 +209,11 @@ class FakeDetector:
     def __init__(self, name: str, hits: Sequence[tuple[XYXY, float]], close: Sequence[XYXY] = ()) -> None:
         self.name, self.hits, self.close = name, hits, close
 
-    def detect(self, rgb: Image, long_side: int) -> list[Box]:
+    def detect(self, rgb: Image) -> list[Box]:
         if rgb.shape[:2] == (320, 320):
             return [Box(box, 0.9, None, self.name) for box in self.close]
-        return [Box(box, score, None, self.name) for box, score in self.hits]
+        # The hits are told in pixels of a picture that is 800 wide.
+        return [Box(box, score, None, self.name).scaled(rgb.shape[1] / 800) for box, score in self.hits]
 
 
 class FakeLandmarks:

@@ -284,9 +284,7 @@ def test_a_read_only_place_is_one_sentence(
     assert contents(out) == undisturbed
 
 
-def test_the_second_process_on_one_run_is_refused(
-    tmp_path: Path, source: Path, undisturbed: dict[str, bytes]
-) -> None:
+def test_the_second_process_on_one_run_is_refused(tmp_path: Path, source: Path, undisturbed: dict[str, bytes]) -> None:
     out = tmp_path / "out"
     run = started(source, out, "--workers", "2", "-q")
     wait_until((out / "shards").exists)

@@ -228,9 +228,7 @@ def test_metadata_and_trailing_bytes_are_dropped() -> None:
     data = stream.getvalue() + b"SECRET" + encode(picture(8, 8, 1), "420")
     assert b"SECRET" in data
     check_edit(data, 3)
-    out = JpegBlocks.read(data).rewrite(
-        picture(50, 60, 2), JpegBlocks.read(data).reach(np.zeros((50, 60), bool))
-    )
+    out = JpegBlocks.read(data).rewrite(picture(50, 60, 2), JpegBlocks.read(data).reach(np.zeros((50, 60), bool)))
     assert b"SECRET" not in out
     assert out.count(b"\xff\xd9") == 1
 

@@ -294,6 +294,16 @@ def test_a_box_without_landmarks_is_checked_by_its_core() -> None:
     assert bare_parts(face, covered) == ["eyes, nose or mouth"]
 
 
+def test_the_five_points_are_checked_where_there_are_no_landmarks() -> None:
+    points = (110, 150, 170, 150, 215, 175, 120, 200, 160, 200)
+    face = face_at((100, 120, 180, 230), points)
+    covered = full(private_area(face, SHAPE))
+    assert bare_parts(face, covered) == []
+    covered[165:185, 205:225] = False
+    (name,) = bare_parts(face, covered)
+    assert "nose" in name
+
+
 def matte_with(*areas: tuple[slice, slice]) -> NDArray[np.uint8]:
     alpha = np.zeros(SHAPE, np.uint8)
     for area in areas:

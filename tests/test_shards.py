@@ -60,9 +60,7 @@ def test_a_shard_is_done_once(job: Job, samples: list[Sample], models: FaceFinde
     run_shard(job, 0, samples, no_models, Stage.ALL, lambda sample: pytest.fail("nothing is left to do"))
 
 
-def test_stopped_between_images_it_keeps_what_is_finished(
-    job: Job, samples: list[Sample], models: FaceFinder
-) -> None:
+def test_stopped_between_images_it_keeps_what_is_finished(job: Job, samples: list[Sample], models: FaceFinder) -> None:
     begun: list[str] = []
 
     def one_only(sample: Sample) -> bool:

@@ -267,9 +267,7 @@ def _run_pool(
         raise Interrupted("stopped")
 
 
-def _give_next(
-    worker: _Worker, todo: deque[int], plan: Plan, samples: Sequence[Sample], crashes: Counter[str]
-) -> None:
+def _give_next(worker: _Worker, todo: deque[int], plan: Plan, samples: Sequence[Sample], crashes: Counter[str]) -> None:
     shard = todo.popleft()
     crashing = frozenset(image for image, count in crashes.items() if count >= _CRASHES_ALLOWED)
     worker.give(shard, members(plan, samples, shard), crashing)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.faces.detectors import REGISTRY, Box, Detector, iou
+from p3mdata.faces.detectors import REGISTRY, Box, Detector, iou, shrink
 from p3mdata.faces.landmarks import LandmarkModel, MediaPipeLandmarks, Points, crop_around
 from p3mdata.records import XYXY, Doubt, Face
 
@@ -80,11 +80,15 @@ class FaceFinder:
         long_side = max(rgb.shape[:2])
         hits: list[Box] = []
         asked: dict[str, int] = {}
+        shrunk: dict[int, tuple[NDArray[np.uint8], float]] = {}
         for name, scale in SCALES:
             if name in asked and long_side < asked[name] * _LARGER_SCALE_HELPS:
                 continue
             asked[name] = scale
-            hits += self._detectors[name].detect(rgb, scale)
+            if scale not in shrunk:
+                shrunk[scale] = shrink(rgb, scale)
+            small, factor = shrunk[scale]
+            hits += [hit.scaled(1 / factor) for hit in self._detectors[name].detect(small)]
         return _group(hits)
 
     def find(self, rgb: NDArray[np.uint8]) -> Detection:
@@ -121,7 +125,7 @@ class FaceFinder:
             crop, to_image = crop_around(rgb, box, enlarge, _SECOND_LOOK_SIDE)
             scale, offset = to_image[0, 0], np.tile(to_image[:, 2], 2)
             for name, detector in self._detectors.items():
-                hits = detector.detect(crop, _SECOND_LOOK_SIDE)
+                hits = detector.detect(crop)
                 placed = np.array([hit.xyxy for hit in hits]).reshape(-1, 4) * scale + offset
                 if (iou(np.array(box), placed) >= _SAME_FACE_IOU).any():
                     confirmed.add(name)
