@@ -86,10 +86,6 @@ ProgressOption = Annotated[
 ]
 
 
-def _quality(value: str | None) -> str | None:
-    return None if value in (None, "keep") else value
-
-
 def _settings(config: Path | None, flags: dict[str, Any]) -> tuple[Settings, Execution]:
     file = read_yaml(config) if config else None
     return resolve(flags, file, where=str(config) if config else "settings")
@@ -153,7 +149,7 @@ def anonymize_dir(
     progress: ProgressOption = True,
 ) -> None:
     """Anonymize every picture below SRC into the run folder OUT; an interrupted run is resumed."""
-    flags = _pick(locals()) | {"quality": _quality(quality)}
+    flags = _pick(locals())
     console.out = console.Output(json, quiet, progress)
     settings, execution = _settings(config, flags)
     job = Job(
@@ -206,7 +202,7 @@ def anonymize_image(
     quiet: QuietOption = False,
 ) -> None:
     """Anonymize one picture; OUT is written only when all proofs hold."""
-    flags = _pick(locals()) | {"quality": _quality(quality)}
+    flags = _pick(locals())
     console.out = console.Output(json, quiet)
     settings, execution = _settings(config, flags)
     result = anonymize_file(source, out, settings, alpha, trimap, mask, facemask, execution.overwrite)
@@ -248,7 +244,7 @@ def detect(
     progress: ProgressOption = True,
 ) -> None:
     """Stage 1 of 4: find faces and landmarks; freezes the plan of RUN for the stages after it."""
-    flags = _pick(locals()) | {"quality": _quality(quality)}
+    flags = _pick(locals())
     console.out = console.Output(json, quiet, progress)
     settings, execution = _settings(config, flags)
     job = Job(

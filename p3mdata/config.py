@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from p3mdata.errors import SettingsError
 
@@ -74,7 +74,7 @@ class Settings(_Strict):
     method: Method | None = Field(None, description="blur, mosaic or zero; the preset decides when absent")
     preset: Preset = Field(Preset.P3M, description="p3m (default), yang (weaker blur) or max (zero mask)")
     strength: float | None = Field(
-        None, gt=0, le=1, description="share of each face's width: blur sigma, or side of a mosaic cell"
+        None, ge=0.05, le=1, description="share of each face's width: blur sigma, or side of a mosaic cell"
     )
     area: Area = Field(Area.P3M, description="p3m (brows to jaw), oval (with forehead) or head")
     transition_width: float = Field(
@@ -88,6 +88,11 @@ class Settings(_Strict):
     trust_no_face: bool = Field(False, description="release images in which no detector sees any face")
     recursive: bool = Field(True, description="look into subfolders")
     seed: int = Field(0, ge=0, description="changes the ids of the released files")
+
+    @field_validator("quality", mode="before")
+    @classmethod
+    def _keep(cls, value: Any) -> Any:
+        return None if value == "keep" else value
 
     def obfuscation(self) -> tuple[Method, float]:
         """Method and strength after the preset."""

@@ -32,6 +32,8 @@ COVERED = 0.95
 # What is masked around each of a detector's five points, and what of it is checked, as shares of the face's width.
 _POINT_MASKED, _POINT_RADIUS = 0.12, 0.06
 FIVE_POINTS = ("right eye", "left eye", "nose", "right mouth corner", "left mouth corner")
+# Strokes of a hand-drawn mask within this share of the shorter side belong together.
+_STROKES_APART = 0.02
 _OVAL = tuple(range(468))
 _PRIVATE = tuple(i for i in range(MESH_POINTS) if i not in FOREHEAD)
 _SUBPIXEL_BITS = 4
@@ -177,12 +179,19 @@ def _grown(part: slice, by: int) -> slice:
 
 
 def hand_regions(mask: Mask) -> list[Patch]:
-    """Connected components of a hand-drawn mask, each obfuscated like a face of its own."""
-    count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+    """Parts of a hand-drawn mask, each obfuscated like a face of its own; strokes close to each other are one part.
+
+    A face that was hatched or dotted is as wide as the whole drawing, not as one stroke.
+    """
+    side = kernel_side((mask.shape[0], mask.shape[1]), _STROKES_APART)
+    joined = cv2.dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
     patches = []
     for label in range(1, count):
         left, top, width, height = (int(v) for v in stats[label, :4])
-        patches.append(Patch(top, left, labels[top : top + height, left : left + width] == label))
+        window = slice(top, top + height), slice(left, left + width)
+        inner = patch_of((labels[window] == label) & mask[window])
+        patches.append(Patch(top + inner.top, left + inner.left, inner.mask))
     return patches
 
 

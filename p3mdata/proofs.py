@@ -17,7 +17,9 @@ from p3mdata.records import Doubt, Face, Mask, Proofs
 
 # A face found on the output counts as masked when this share of its core is inside the facemask.
 MISS_BELOW = 0.9
-# The same without landmarks, where the box may have shifted on the featureless skin.
+# Obfuscation changes nearly every pixel of a photograph; less than this is a fault, or an area that was flat before.
+CHANGED_INSIDE = 0.5
+# As MISS_BELOW, without landmarks, where the box may have shifted on the featureless skin.
 MISS_BELOW_UNCONFIRMED = 0.7
 
 
@@ -63,6 +65,7 @@ def prove(source: Picture, output: bytes, facemask: Mask, transition: Mask, find
     return Proofs(
         changed_outside=int(np.count_nonzero(outside)),
         changed_in_transition=int(np.count_nonzero(gap[transition])),
+        changed_inside=round(float((gap[facemask] > 0).mean()), 4) if facemask.any() else 1.0,
         largest_deviation=-(-int(outside.max(initial=0)) // scale),
         exact=exact,
         metadata=tuple(leftovers(output)),
@@ -94,6 +97,9 @@ def redetect(released: Picture, facemask: Mask, finder: FaceFinder) -> tuple[int
 def proof_doubts(proofs: Proofs) -> list[Doubt]:
     """What in the proofs keeps an image from being released."""
     doubts = []
+    if proofs.changed_inside < CHANGED_INSIDE:
+        share = f"{1 - proofs.changed_inside:.0%}"
+        doubts.append(Doubt("not_obfuscated", f"{share} of the pixels inside the mask are still those of the source"))
     if proofs.missed:
         faces = "a face" if proofs.missed == 1 else f"{proofs.missed} faces"
         doubts.append(Doubt("redetected", f"the detectors still find {faces} outside the mask on the output"))

@@ -93,5 +93,9 @@ def read_recipe(path: Path, given: Mapping[str, str]) -> list[Step]:
         if not isinstance(recipe.get(key, {}), dict):
             raise SettingsError(f"{path}: '{key}' must hold 'name: value' lines.")
     defaults = {str(k): str(v) for k, v in recipe.get("variables", {}).items() if v is not None}
+    if unknown := set(given) - set(map(str, recipe.get("variables", {}))):
+        raise SettingsError(
+            f"{path}: has no variable '{sorted(unknown)[0]}'. Name it under 'variables:' or drop --set."
+        )
     variables = {**defaults, **given}
     return [_step(entry, recipe.get("settings", {}), variables, path) for entry in stages]

@@ -132,6 +132,7 @@ class Proofs:
     Attributes:
         changed_outside: Pixels outside the facemask that differ from the decoded source.
         changed_in_transition: Pixels inside the transition area that differ.
+        changed_inside: Share of the facemask's pixels that differ from the source; 1 for an empty facemask.
         largest_deviation: Largest 8-bit difference outside the mask (0 when exact).
         exact: Whether the file format and mode promise exactness outside the mask.
         metadata: Names of metadata parts left that are not on the allow-list.
@@ -141,6 +142,7 @@ class Proofs:
 
     changed_outside: int
     changed_in_transition: int
+    changed_inside: float
     largest_deviation: int
     exact: bool
     metadata: tuple[str, ...]

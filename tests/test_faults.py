@@ -162,6 +162,8 @@ from PIL import Image
 real = Image.open
 def open_or_die(source, *args, **kwargs):
     if isinstance(source, io.BytesIO) and b"this picture kills" in source.getvalue():
+        with open(os.environ["DEATHS"], "a") as deaths:
+            deaths.write("x")
         os.kill(os.getpid(), signal.SIGKILL)
     return real(source, *args, **kwargs)
 Image.open = open_or_die
@@ -173,7 +175,7 @@ def test_a_picture_that_kills_its_worker_costs_only_itself(
 ) -> None:
     (tmp_path / "double").mkdir()
     (tmp_path / "double" / "sitecustomize.py").write_text(DIES_OF_A_PICTURE)
-    mortal = {**os.environ, "PYTHONPATH": str(tmp_path / "double")}
+    mortal = {**os.environ, "PYTHONPATH": str(tmp_path / "double"), "DEATHS": str(tmp_path / "deaths")}
     killer = b"this picture kills whoever opens it"
     for name in NAMES:
         (tmp_path / "src").mkdir(exist_ok=True)
@@ -188,6 +190,7 @@ def test_a_picture_that_kills_its_worker_costs_only_itself(
     assert (rows["A killer.jpg"]["outcome"], rows["A killer.jpg"]["reason"]) == ("broken", "crashed_worker")
     assert {rows[name]["outcome"] for name in NAMES} == {"anonymized"}
     assert len(rows) == len(NAMES) + 1
+    assert (tmp_path / "deaths").read_text() == "xxx"
     released = contents(out)
     assert all(released[name] == undisturbed[name] for name in undisturbed if name.startswith("images/"))
     # Where it kills no more it is looked at again, and nothing else is.
@@ -200,7 +203,7 @@ def test_a_picture_that_kills_its_worker_costs_only_itself(
 def test_staged_commands_survive_a_picture_that_kills(tmp_path: Path, kept_models: FaceFinder) -> None:
     (tmp_path / "double").mkdir()
     (tmp_path / "double" / "sitecustomize.py").write_text(DIES_OF_A_PICTURE)
-    mortal = {**os.environ, "PYTHONPATH": str(tmp_path / "double")}
+    mortal = {**os.environ, "PYTHONPATH": str(tmp_path / "double"), "DEATHS": str(tmp_path / "deaths")}
     portraits(tmp_path / "src", "a.jpg")
     (tmp_path / "src" / "killer.jpg").write_bytes(b"this picture kills whoever opens it")
     out = tmp_path / "out"

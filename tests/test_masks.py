@@ -332,3 +332,15 @@ MAIN = face_at((200, 120, 300, 250))
 def test_matte_doubts(faces: list[Face], alpha: NDArray[np.uint8], code: str | None, sixteen_bit: bool) -> None:
     matte = alpha.astype(np.uint16) * 257 if sixteen_bit else alpha
     assert [doubt.code for doubt in matte_doubts(faces, matte)] == ([code] if code else [])
+
+
+def test_strokes_of_one_drawing_are_one_area_and_far_ones_are_not() -> None:
+    drawn = np.zeros((600, 800), bool)
+    drawn[100:200:8, 100:180] = True
+    drawn[400:420, 600:640] = True
+    hatched, dot = sorted(hand_regions(drawn), key=lambda patch: patch.top)
+    assert hatched.mask.shape == (97, 80) and dot.mask.shape == (20, 40)
+    union = np.zeros_like(drawn)
+    for patch in (hatched, dot):
+        patch.paint(union)
+    assert np.array_equal(union, drawn)

@@ -89,7 +89,7 @@ def _released(out: Path, number: int, colour: int = 90, exact: bool = True) -> I
         encoding="png 8 bit" if exact else "jpeg reencoded, quality 95",
         masked_share=0.2222,
         faces=(_face(), _face(landmarks=False)),
-        proofs=Proofs(0, 0, 0 if exact else 7, exact, (), 1, 0),
+        proofs=Proofs(0, 0, 1.0, 0 if exact else 7, exact, (), 1, 0),
         files={kind: (f"{identity}.png", sha256(data)) for kind, data in contents.items()},
         inputs="feedfacefeedface",
     )

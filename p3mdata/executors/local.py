@@ -170,12 +170,13 @@ def _serve(link: Connection, job: Job, stage: Stage) -> None:
     models = _Models()
 
     def go_on(sample: Sample) -> bool:
-        # Nothing is sent to a busy worker, so what can be read here is the end of the link.
-        if link.poll():
-            return False
+        # Loaded before the image is named, so that models that do not fit are not blamed on it.
         if stage.looks:
             models()
-        link.send(sample.id)
+        try:
+            link.send(sample.id)
+        except ConnectionError:
+            return False
         return True
 
     def outcome(index: int, samples: Sequence[Sample], crashing: frozenset[str]) -> Exception | None:
