@@ -102,11 +102,11 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
 
 def _deviation(released: bytes, expected: bytes, facemask: Mask) -> float:
     """Mean difference inside the mask, as a share of the value range."""
-    if not facemask.any():
-        return 0.0
-    a, b = (decode(data).pixels[facemask] for data in (released, expected))
-    scales = (np.iinfo(pixels.dtype).max for pixels in (a, b))
-    return float(np.abs(a / next(scales) - b / next(scales)).mean())
+    a, b = (decode(data, max_pixels=facemask.size).pixels[facemask] for data in (released, expected))
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return 1.0
+    gap = np.abs(a.astype(np.float32) - b)
+    return float(gap.mean()) / np.iinfo(a.dtype).max if gap.size else 0.0
 
 
 def _read_facemask(data: bytes) -> Mask | None:

@@ -120,7 +120,21 @@ def test_a_clear_picture_in_the_place_of_the_released(run: Run, source: str, ins
         run.accept(source, "images", clear)
     else:
         run.path(source).write_bytes(clear)
-    assert run.findings() == {(source, "other_obfuscation")} | (set() if insider else {(source, "changed_file")})
+    expected = {(source, "other_obfuscation"), (source, "not_obfuscated")}
+    assert run.findings() == expected | (set() if insider else {(source, "changed_file")})
+
+
+def test_a_weaker_blur_than_the_settings_ask_for(run: Run) -> None:
+    clear = decode((run.source / "b.png").read_bytes()).pixels
+    weak = np.where(outside(run)[:, :, None], clear, cv2.GaussianBlur(clear, (0, 0), 2))
+    run.accept("b.png", "images", cv2.imencode(".png", weak[:, :, ::-1])[1].tobytes())
+    assert ("b.png", "other_obfuscation") in run.findings()
+
+
+def test_a_grey_copy_of_a_colour_picture(run: Run) -> None:
+    grey = cv2.imread(str(run.path("b.png")), cv2.IMREAD_GRAYSCALE)
+    run.accept("b.png", "images", cv2.imencode(".png", grey)[1].tobytes())
+    assert {("b.png", "changed_outside"), ("b.png", "other_obfuscation")} <= run.findings()
 
 
 def test_swapped_images(run: Run) -> None:
