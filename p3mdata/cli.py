@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -99,6 +100,8 @@ def _pick(values: dict[str, Any]) -> dict[str, Any]:
 
 def _default_out(source: Path) -> Path:
     resolved = source.resolve()
+    if not resolved.name:
+        raise SettingsError(f"{source}: give OUT as well; this folder has no name to derive it from.")
     return resolved.with_name(resolved.name + "-anonymized")
 
 
@@ -322,9 +325,11 @@ def run(
     quiet: QuietOption = False,
     progress: ProgressOption = True,
 ) -> None:
-    """Run the stages of a recipe in order; stops where a proof fails."""
+    """Run the stages of a recipe in order; stops where a proof fails. With --json, one line per stage."""
     from p3mdata.recipes import read_recipe
 
+    if wrong := [pair for pair in set_ or [] if "=" not in pair]:
+        raise SettingsError(f"--set {wrong[0]}: must look like variable=value.")
     given = {name: value for name, _, value in (pair.partition("=") for pair in set_ or [])}
     worst = 0
     for step in read_recipe(recipe, given):
@@ -425,20 +430,25 @@ def main(args: list[str] | None = None) -> None:
     """Run the command line and exit with the documented code."""
     try:
         code = app(args, standalone_mode=False)
+        sys.stdout.flush()
     except P3MError as exc:
-        if exc.exit_code == EXIT_INTERRUPTED:
-            console.error("interrupted; finished images are kept. Run the same command again to resume.")
-        else:
-            console.error(str(exc))
         code = exc.exit_code
+        if code != EXIT_INTERRUPTED:
+            console.error(str(exc))
     except _UsageError as exc:
         exc.show()
         code = EXIT_USAGE
     except (KeyboardInterrupt, typer.Abort):
-        console.error("interrupted; finished images are kept. Run the same command again to resume.")
         code = EXIT_INTERRUPTED
+    except OSError as exc:
+        console.error(f"the output cannot be printed or written ({exc.strerror or exc}).")
+        # What is left in the buffer would fail again when the interpreter ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        code = EXIT_USAGE
     except Exception:
         traceback.print_exc()
         console.error("this is a fault of p3mdata. Please report the lines above; finished images are kept.")
         code = EXIT_BUG
+    if code == EXIT_INTERRUPTED:
+        console.error("interrupted; finished images are kept. Run the same command again to resume.")
     sys.exit(code if isinstance(code, int) else 0)

@@ -45,23 +45,29 @@ _stdout = Console(highlight=False, soft_wrap=True)
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
+def _plain_text(text: str) -> str:
+    """Markup-safe text in which nothing of a file name reaches the terminal as a control sequence."""
+    return escape("".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text))
+
+
 def say(text: str) -> None:
     """A message for a person."""
     if not out.quiet:
-        _stderr.print(escape(text))
+        _stderr.print(_plain_text(text))
 
 
 def error(text: str) -> None:
     """One sentence about what went wrong; shown even when quiet."""
-    _stderr.print(f"[bold red]Error:[/] {escape(text)}")
+    _stderr.print(f"[bold red]Error:[/] {_plain_text(text)}")
 
 
 def result(row: Any, text: str | Table | None = None) -> None:
     """The result of a verb: `row` as JSON with --json, else `text`."""
     if out.json:
-        sys.stdout.write(json.dumps(row, ensure_ascii=False, sort_keys=True) + "\n")
+        # ASCII, so that names that are no text survive any stream.
+        sys.stdout.write(json.dumps(row, sort_keys=True) + "\n")
     elif text is not None and not out.quiet:
-        _stdout.print(text if isinstance(text, Table) else escape(text))
+        _stdout.print(text if isinstance(text, Table) else _plain_text(text))
 
 
 def summary(run: RunSummary, report: Path) -> None:
@@ -79,7 +85,8 @@ def summary(run: RunSummary, report: Path) -> None:
     table.add_row("total", str(sum(run.outcomes.values())), str(run.released), f"{run.faces} faces masked")
     result(None, table)
     for source, state, reason in run.held_back[:_SHOWN]:
-        say(f"{state}: {source} {_joined(reason)}")
+        name = source.replace("\n", "\\n")
+        say(f"{state}: {name} {_joined(reason)}")
     if len(run.held_back) > _SHOWN:
         say(f"... and {len(run.held_back) - _SHOWN} more in {run.out}/private/ledger.jsonl")
     rate = run.samples / run.seconds if run.seconds else 0

@@ -28,7 +28,7 @@ _THUMBNAIL_SIDE = 320
 # Rows of one reason; a queue of thousands is for the review page, not for a report.
 _MOST_ROWS = 200
 # Sentences of these reasons carry paths.
-_REASONS_WITH_PATHS = frozenset({"ambiguous_companion", "cannot_write", "internal_error"})
+_REASONS_WITH_PATHS = frozenset({"ambiguous_companion", "internal_error"})
 _WITHHELD = "names files, so it is told in private/ledger.jsonl only"
 _HELD = (
     (Outcome.NEEDS_REVIEW, "Review queue", "Why a person has to look", "review/queue.jsonl"),

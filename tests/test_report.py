@@ -176,7 +176,7 @@ def test_tells_nothing_private(tmp_path: Path, rows: list[ImageResult]) -> None:
     two = "has 2 files that could be its alpha: holiday/x_alpha.png, holiday/x_alpha.tif. Keep one."
     leaky = [
         _held(8, Outcome.BROKEN, "ambiguous_companion", two),
-        _held(9, Outcome.BROKEN, "cannot_write", f"cannot be written to {tmp_path} (disk full)."),
+        _held(9, Outcome.BROKEN, "internal_error", f"cannot be written to {tmp_path} (disk full)."),
         _held(10, Outcome.BROKEN, "cannot_read", "secret_name_10.png is on fire"),
     ]
     data = _report(tmp_path, rows + leaky).decode()
