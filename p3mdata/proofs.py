@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.faces.ensemble import Detection, FaceFinder, group_face, is_weak
+from p3mdata.faces.ensemble import SCALES_AGAIN, Detection, FaceFinder, group_face, is_weak
 from p3mdata.images import Picture, decode
 from p3mdata.masks import core_coverage
 from p3mdata.metadata import leftovers
@@ -82,7 +82,7 @@ def redetect(released: Picture, facemask: Mask, finder: FaceFinder) -> tuple[int
     model confirms it, or when both detectors see it and it is clearly beside the mask.
     """
     rgb = released.rgb8()
-    groups = finder.boxes(rgb)
+    groups = finder.boxes(rgb, SCALES_AGAIN)
     missed = 0
     for group in groups:
         face = group_face(group)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
@@ -15,6 +16,8 @@ from p3mdata.records import XYXY, Doubt, Face
 
 # (detector, pixels of the longer side). High resolution loses close-ups and low resolution loses small faces.
 SCALES = (("centerface", 640), ("centerface", 1280), ("libfacedetection", 640))
+# On an output: the large scale would repeat its answer about pixels that are proved to be those of the source.
+SCALES_AGAIN = (("centerface", 640), ("libfacedetection", 640))
 # A larger scale is asked only where it shows more than the one before.
 _LARGER_SCALE_HELPS = 1.3
 _SAME_FACE_IOU = 0.35
@@ -76,13 +79,13 @@ class FaceFinder:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def boxes(self, rgb: NDArray[np.uint8]) -> list[list[Box]]:
-        """Hits of all detectors at all scales, grouped by face, from the strongest group to the weakest."""
+    def boxes(self, rgb: NDArray[np.uint8], scales: Sequence[tuple[str, int]] = SCALES) -> list[list[Box]]:
+        """Hits of the detectors at their scales, grouped by face, from the strongest group to the weakest."""
         long_side = max(rgb.shape[:2])
         hits: list[Box] = []
         asked: dict[str, int] = {}
         shrunk: dict[int, tuple[NDArray[np.uint8], float]] = {}
-        for name, scale in SCALES:
+        for name, scale in scales:
             if name in asked and long_side < asked[name] * _LARGER_SCALE_HELPS:
                 continue
             asked[name] = scale
