@@ -15,17 +15,8 @@ from numpy.typing import NDArray
 from p3mdata.config import JpegMode, Settings
 from p3mdata.errors import BrokenInput
 from p3mdata.faces.ensemble import Detection, FaceFinder
-from p3mdata.images import (
-    Picture,
-    decode,
-    decode_matte,
-    encode,
-    encode_grey,
-    encode_mask,
-    extension,
-    sha256,
-    target_format,
-)
+from p3mdata.files import sha256
+from p3mdata.images import Picture, decode, decode_matte, encode, encode_grey, encode_mask, extension, target_format
 from p3mdata.jpeg import JpegBlocks, Reach, UnsupportedJpeg
 from p3mdata.masks import (
     Patch,

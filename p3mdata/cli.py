@@ -12,7 +12,8 @@ import typer
 from typer.core import TyperGroup
 
 from p3mdata import __version__, console
-from p3mdata.config import Area, Execution, Format, Job, JpegMode, Method, Preset, Settings, read_yaml, resolve
+from p3mdata import options as opt
+from p3mdata.config import Execution, Job, Settings, read_yaml, resolve
 from p3mdata.errors import (
     EXIT_BUG,
     EXIT_HELD_BACK,
@@ -45,46 +46,6 @@ app = typer.Typer(
 )
 anonymize_app = typer.Typer(cls=_DirByDefault, no_args_is_help=True, help="Anonymize a folder or one picture.")
 app.add_typer(anonymize_app, name="anonymize")
-
-
-def _about(name: str) -> str:
-    field = (Settings.model_fields | Execution.model_fields)[name]
-    default = getattr(field.default, "value", field.default)
-    return f"{field.description}" if default in (None, False, 0) else f"{field.description} [default: {default}]"
-
-
-def _option(name: str, *flags: str, **kwargs: Any) -> Any:
-    return typer.Option(*(flags or (f"--{name.replace('_', '-')}",)), help=_about(name), **kwargs)
-
-
-# One definition per option; None means 'not given', so that environment, file and default can speak.
-MethodOption = Annotated[Method | None, _option("method")]
-PresetOption = Annotated[Preset | None, _option("preset")]
-StrengthOption = Annotated[float | None, _option("strength")]
-AreaOption = Annotated[Area | None, _option("area")]
-WidthOption = Annotated[float | None, _option("transition_width")]
-FormatOption = Annotated[Format | None, _option("format")]
-QualityOption = Annotated[str | None, typer.Option("--quality", help="keep (as the source) or 1-100: re-encoded JPEG")]
-JpegOption = Annotated[JpegMode | None, _option("jpeg")]
-MinSideOption = Annotated[int | None, _option("min_side")]
-MaxPixelsOption = Annotated[int | None, _option("max_pixels")]
-TrustOption = Annotated[bool | None, _option("trust_no_face", "--trust-no-face/--no-trust-no-face")]
-RecursiveOption = Annotated[bool | None, _option("recursive", "--recursive/--no-recursive")]
-SeedOption = Annotated[int | None, _option("seed")]
-WorkersOption = Annotated[int | None, _option("workers")]
-LimitOption = Annotated[int | None, _option("limit")]
-OverwriteOption = Annotated[bool | None, typer.Option("--overwrite", help=_about("overwrite"))]
-AlphasOption = Annotated[Path | None, typer.Option("--alphas", help="folder with alpha mattes of equal names")]
-TrimapsOption = Annotated[
-    Path | None, typer.Option("--trimaps", help="folder with trimaps; their unknown band is kept")
-]
-MasksOption = Annotated[Path | None, typer.Option("--masks", help="folder with hand-drawn masks (white = obfuscate)")]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file with settings")]
-JsonOption = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
-QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors and JSON")]
-ProgressOption = Annotated[
-    bool, typer.Option("--progress/--no-progress", help="bar, or plain lines without a terminal")
-]
 
 
 def _settings(config: Path | None, flags: dict[str, Any]) -> tuple[Settings, Execution]:
@@ -125,31 +86,31 @@ def _finish(summary: Any, out: Path, stage: Stage) -> None:
 def anonymize_dir(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="folder with photographs")],
     out: Annotated[Path | None, typer.Argument(metavar="[OUT]", help="run folder [default: SRC-anonymized]")] = None,
-    method: MethodOption = None,
-    preset: PresetOption = None,
-    strength: StrengthOption = None,
-    area: AreaOption = None,
-    alphas: AlphasOption = None,
-    trimaps: TrimapsOption = None,
-    masks: MasksOption = None,
-    transition_width: WidthOption = None,
-    format: FormatOption = None,
-    quality: QualityOption = None,
-    jpeg: JpegOption = None,
-    min_side: MinSideOption = None,
-    max_pixels: MaxPixelsOption = None,
-    trust_no_face: TrustOption = None,
-    recursive: RecursiveOption = None,
-    seed: SeedOption = None,
-    workers: WorkersOption = None,
-    limit: LimitOption = None,
-    overwrite: OverwriteOption = None,
+    method: opt.MethodOption = None,
+    preset: opt.PresetOption = None,
+    strength: opt.StrengthOption = None,
+    area: opt.AreaOption = None,
+    alphas: opt.AlphasOption = None,
+    trimaps: opt.TrimapsOption = None,
+    masks: opt.MasksOption = None,
+    transition_width: opt.WidthOption = None,
+    format: opt.FormatOption = None,
+    quality: opt.QualityOption = None,
+    jpeg: opt.JpegOption = None,
+    min_side: opt.MinSideOption = None,
+    max_pixels: opt.MaxPixelsOption = None,
+    trust_no_face: opt.TrustOption = None,
+    recursive: opt.RecursiveOption = None,
+    seed: opt.SeedOption = None,
+    workers: opt.WorkersOption = None,
+    limit: opt.LimitOption = None,
+    overwrite: opt.OverwriteOption = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="continue an earlier run in OUT")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list what would be done, write nothing")] = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    progress: ProgressOption = True,
+    config: opt.ConfigOption = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
 ) -> None:
     """Anonymize every picture below SRC into the run folder OUT; an interrupted run is resumed."""
     flags = _pick(locals())
@@ -186,23 +147,23 @@ def _dry_run(job: Job) -> None:
 def anonymize_image(
     source: Annotated[Path, typer.Argument(metavar="IN", help="photograph")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="released image; the ending chooses the format")],
-    method: MethodOption = None,
-    preset: PresetOption = None,
-    strength: StrengthOption = None,
-    area: AreaOption = None,
+    method: opt.MethodOption = None,
+    preset: opt.PresetOption = None,
+    strength: opt.StrengthOption = None,
+    area: opt.AreaOption = None,
     alpha: Annotated[Path | None, typer.Option("--alpha", help="alpha matte")] = None,
     trimap: Annotated[Path | None, typer.Option("--trimap", help="trimap; its unknown band is kept")] = None,
     mask: Annotated[Path | None, typer.Option("--mask", help="hand-drawn mask (white = obfuscate)")] = None,
     facemask: Annotated[Path | None, typer.Option("--facemask", help="write the facemask here (PNG)")] = None,
-    transition_width: WidthOption = None,
-    quality: QualityOption = None,
-    jpeg: JpegOption = None,
-    max_pixels: MaxPixelsOption = None,
-    trust_no_face: TrustOption = None,
-    overwrite: OverwriteOption = None,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
+    transition_width: opt.WidthOption = None,
+    quality: opt.QualityOption = None,
+    jpeg: opt.JpegOption = None,
+    max_pixels: opt.MaxPixelsOption = None,
+    trust_no_face: opt.TrustOption = None,
+    overwrite: opt.OverwriteOption = None,
+    config: opt.ConfigOption = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
 ) -> None:
     """Anonymize one picture; OUT is written only when all proofs hold."""
     flags = _pick(locals())
@@ -210,9 +171,8 @@ def anonymize_image(
     settings, execution = _settings(config, flags)
     result = anonymize_file(source, out, settings, alpha, trimap, mask, facemask, execution.overwrite)
     if result.outcome.released:
-        console.result(
-            result.to_json(), f"{result.outcome.value}: {out} ({len(result.faces)} faces, {result.encoding})"
-        )
+        faces = "1 face" if len(result.faces) == 1 else f"{len(result.faces)} faces"
+        console.result(result.to_json(), f"{result.outcome.value}: {out} ({faces}, {result.encoding})")
         return
     console.result(result.to_json())
     console.error(f"{source} {result.detail} Nothing was written ({result.outcome.value}).")
@@ -223,28 +183,28 @@ def anonymize_image(
 def detect(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="folder with photographs")],
     out: Annotated[Path, typer.Argument(metavar="RUN", help="run folder")],
-    method: MethodOption = None,
-    preset: PresetOption = None,
-    strength: StrengthOption = None,
-    area: AreaOption = None,
-    alphas: AlphasOption = None,
-    trimaps: TrimapsOption = None,
-    masks: MasksOption = None,
-    transition_width: WidthOption = None,
-    format: FormatOption = None,
-    quality: QualityOption = None,
-    jpeg: JpegOption = None,
-    min_side: MinSideOption = None,
-    max_pixels: MaxPixelsOption = None,
-    trust_no_face: TrustOption = None,
-    recursive: RecursiveOption = None,
-    seed: SeedOption = None,
-    workers: WorkersOption = None,
-    limit: LimitOption = None,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    progress: ProgressOption = True,
+    method: opt.MethodOption = None,
+    preset: opt.PresetOption = None,
+    strength: opt.StrengthOption = None,
+    area: opt.AreaOption = None,
+    alphas: opt.AlphasOption = None,
+    trimaps: opt.TrimapsOption = None,
+    masks: opt.MasksOption = None,
+    transition_width: opt.WidthOption = None,
+    format: opt.FormatOption = None,
+    quality: opt.QualityOption = None,
+    jpeg: opt.JpegOption = None,
+    min_side: opt.MinSideOption = None,
+    max_pixels: opt.MaxPixelsOption = None,
+    trust_no_face: opt.TrustOption = None,
+    recursive: opt.RecursiveOption = None,
+    seed: opt.SeedOption = None,
+    workers: opt.WorkersOption = None,
+    limit: opt.LimitOption = None,
+    config: opt.ConfigOption = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
 ) -> None:
     """Stage 1 of 4: find faces and landmarks; freezes the plan of RUN for the stages after it."""
     flags = _pick(locals())
@@ -268,8 +228,8 @@ def _later_stage(run: Path, stage: Stage, workers: int | None, output: console.O
 
 @app.command()
 def mask(
-    run: RunArgument, workers: WorkersOption = None, json: JsonOption = False, quiet: QuietOption = False,
-    progress: ProgressOption = True,
+    run: RunArgument, workers: opt.WorkersOption = None, json: opt.JsonOption = False, quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
 ) -> None:  # fmt: skip
     """Stage 2 of 4: private area minus transition area, for every detected image of RUN."""
     _later_stage(run, Stage.MASK, workers, console.Output(json, quiet, progress))
@@ -277,8 +237,8 @@ def mask(
 
 @app.command()
 def obfuscate(
-    run: RunArgument, workers: WorkersOption = None, json: JsonOption = False, quiet: QuietOption = False,
-    progress: ProgressOption = True,
+    run: RunArgument, workers: opt.WorkersOption = None, json: opt.JsonOption = False, quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
 ) -> None:  # fmt: skip
     """Stage 3 of 4: obfuscate and encode; nothing is released before `verify`."""
     _later_stage(run, Stage.OBFUSCATE, workers, console.Output(json, quiet, progress))
@@ -286,8 +246,8 @@ def obfuscate(
 
 @app.command()
 def verify(
-    run: RunArgument, workers: WorkersOption = None, json: JsonOption = False, quiet: QuietOption = False,
-    progress: ProgressOption = True,
+    run: RunArgument, workers: opt.WorkersOption = None, json: opt.JsonOption = False, quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
 ) -> None:  # fmt: skip
     """Stage 4 of 4: prove and release what `obfuscate` made; on a finished run, prove every released image again."""
     if has_staged_images(run):
@@ -319,11 +279,16 @@ def verify(
 
 @app.command()
 def run(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="YAML file, such as pipelines/quickstart.yaml")],
+    recipe: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RECIPE", help="YAML file, or the name of one that comes with the tool, such as quickstart"
+        ),
+    ],
     set_: Annotated[list[str] | None, typer.Option("--set", help="variable=value of the recipe")] = None,
-    json: JsonOption = False,
-    quiet: QuietOption = False,
-    progress: ProgressOption = True,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
 ) -> None:
     """Run the stages of a recipe in order; stops where a proof fails. With --json, one line per stage."""
     from p3mdata.recipes import read_recipe
@@ -354,16 +319,16 @@ def run(
 def explain(
     photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="photograph")],
     out: Annotated[Path, typer.Option("--out", "-o", help="drawing to write (PNG)")] = Path("steps.png"),
-    method: MethodOption = None,
-    preset: PresetOption = None,
-    strength: StrengthOption = None,
-    area: AreaOption = None,
+    method: opt.MethodOption = None,
+    preset: opt.PresetOption = None,
+    strength: opt.StrengthOption = None,
+    area: opt.AreaOption = None,
     alpha: Annotated[Path | None, typer.Option("--alpha", help="alpha matte")] = None,
     trimap: Annotated[Path | None, typer.Option("--trimap", help="trimap")] = None,
     mask: Annotated[Path | None, typer.Option("--mask", help="hand-drawn mask")] = None,
-    transition_width: WidthOption = None,
-    jpeg: JpegOption = None,
-    config: ConfigOption = None,
+    transition_width: opt.WidthOption = None,
+    jpeg: opt.JpegOption = None,
+    config: opt.ConfigOption = None,
 ) -> None:
     """Draw the six steps for one picture. The drawing shows the clear face: keep it private."""
     from p3mdata.explain import explain as draw
@@ -375,7 +340,7 @@ def explain(
 
 
 @app.command()
-def doctor(json: JsonOption = False) -> None:
+def doctor(json: opt.JsonOption = False) -> None:
     """Check libraries, model files, cores and memory, and say what to install."""
     from p3mdata.doctor import examine
 
@@ -390,7 +355,7 @@ def doctor(json: JsonOption = False) -> None:
 @app.command()
 def demo(
     folder: Annotated[Path, typer.Argument(help="where to put the sample and the run")] = Path("demo"),
-    workers: WorkersOption = None,
+    workers: opt.WorkersOption = None,
 ) -> None:
     """Anonymize the embedded sample: one public-domain portrait in several sizes, orientations and formats."""
     from p3mdata.demo import make_sample

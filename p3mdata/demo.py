@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from p3mdata.errors import SettingsError, SetupError
-from p3mdata.images import write_atomic
+from p3mdata.files import write_atomic
 from p3mdata.records import Outcome
 
 _PERSON = (

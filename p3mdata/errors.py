@@ -32,12 +32,6 @@ class SetupError(P3MError):
     """A library or model file is missing or is not the one this version was checked with."""
 
 
-class ProofError(P3MError):
-    """A finished run no longer proves what its manifest says."""
-
-    exit_code = EXIT_PROOF_FAILED
-
-
 class Interrupted(P3MError):
     """The run was stopped from outside; everything finished so far is kept."""
 

@@ -18,7 +18,8 @@ from p3mdata.anonymize import Inputs, Loaded, Masked, anonymize, detect, load, m
 from p3mdata.config import Settings
 from p3mdata.errors import BrokenInput, SettingsError
 from p3mdata.faces.ensemble import Detection, FaceFinder
-from p3mdata.images import Picture, decode, write_atomic
+from p3mdata.files import write_atomic
+from p3mdata.images import Picture, decode
 from p3mdata.masks import kernel_side, transition_area
 from p3mdata.plan import regular_file
 from p3mdata.records import Face, ImageResult, Mask, Sample

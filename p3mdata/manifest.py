@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.errors import RunFolderError
-from p3mdata.images import write_atomic
+from p3mdata.files import atomic, write_atomic
 from p3mdata.records import ImageResult
 
 SCHEMA_VERSION = 1
@@ -29,19 +29,9 @@ def write_json(path: Path, row: Any, mode: int = 0o644) -> None:
 
 def write_rows(path: Path, rows: Iterable[Any], mode: int = 0o644) -> None:
     """Write JSON lines atomically without holding them in memory."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(descriptor, "w", encoding="utf-8", errors="surrogateescape") as sink:
-            for row in rows:
-                sink.write(dumps(row) + "\n")
-            sink.flush()
-            os.fsync(sink.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
+    with atomic(path, mode) as sink:
+        for row in rows:
+            sink.write((dumps(row) + "\n").encode("utf-8", "surrogateescape"))
 
 
 def append_row(path: Path, row: Any, mode: int = PRIVATE_MODE) -> None:

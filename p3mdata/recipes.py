@@ -17,6 +17,7 @@ from typing import Any
 
 from p3mdata.config import Job, read_yaml, resolve
 from p3mdata.errors import SettingsError
+from p3mdata.resources import pipelines_dir
 from p3mdata.shards import Stage
 
 _FOLDERS = ("source", "out", "alphas", "trimaps", "masks")
@@ -73,16 +74,23 @@ def _step(entry: Any, shared: Mapping[str, Any], variables: Mapping[str, str], p
     raise SettingsError(f"{where}: is unknown. Stages: {', '.join([*_JOB_STAGES, *_RUN_STAGES])}.")
 
 
+def _file_of(recipe: Path) -> Path:
+    """A recipe file, or the one of that name that comes with the tool."""
+    own = pipelines_dir() / f"{recipe}.yaml"
+    return own if not recipe.exists() and len(recipe.parts) == 1 and own.is_file() else recipe
+
+
 def read_recipe(path: Path, given: Mapping[str, str]) -> list[Step]:
     """Steps of a recipe file.
 
     Args:
-        path: The YAML file.
+        path: The YAML file, or the bare name of a recipe that comes with the tool.
         given: Variables from the command line.
 
     Raises:
         SettingsError: Anything unknown or missing, with the stage and the key.
     """
+    path = _file_of(path)
     recipe = read_yaml(path)
     if unknown := set(recipe) - {"variables", "settings", "stages"}:
         raise SettingsError(f"{path}: unknown key '{min(unknown, key=str)}'. Known: variables, settings, stages.")

@@ -19,7 +19,8 @@ from p3mdata.config import Method, Settings
 from p3mdata.errors import BrokenInput
 from p3mdata.explain import thumbnail
 from p3mdata.faces import weights
-from p3mdata.images import decode, sha256, write_atomic
+from p3mdata.files import sha256, write_atomic
+from p3mdata.images import decode
 from p3mdata.plan import Plan
 from p3mdata.records import ImageResult, Outcome
 

@@ -17,7 +17,7 @@ from typing import Any
 from p3mdata.config import Format, Job, Settings
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFolderError, SettingsError
 from p3mdata.executors import local
-from p3mdata.images import write_atomic
+from p3mdata.files import write_atomic
 from p3mdata.manifest import PRIVATE_MODE, public_row, read_json, write_rows
 from p3mdata.plan import PLAN, Plan, check_folders, make_plan, make_private_folder, read_plan
 from p3mdata.records import ImageResult, Outcome, Sample

@@ -20,7 +20,8 @@ from p3mdata.anonymize import Anonymized, Inputs, anonymize, detect, load, mask,
 from p3mdata.config import Job
 from p3mdata.errors import BrokenInput, Interrupted, P3MError, RunFolderError
 from p3mdata.faces.ensemble import Detection, FaceFinder
-from p3mdata.images import encode_mask, sha256, write_atomic
+from p3mdata.files import sha256, write_atomic
+from p3mdata.images import encode_mask
 from p3mdata.manifest import PRIVATE_MODE, append_row, dumps, read_json, read_rows, write_json, write_rows
 from p3mdata.plan import regular_file
 from p3mdata.records import ImageResult, Outcome, Sample, ShardStats

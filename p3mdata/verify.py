@@ -13,7 +13,8 @@ import numpy as np
 from p3mdata.anonymize import load, mask, render
 from p3mdata.errors import BrokenInput
 from p3mdata.faces.ensemble import Detection, FaceFinder
-from p3mdata.images import decode, sha256
+from p3mdata.files import sha256
+from p3mdata.images import decode
 from p3mdata.manifest import dumps, public_row
 from p3mdata.plan import Plan
 from p3mdata.proofs import proof_doubts, prove

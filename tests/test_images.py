@@ -21,18 +21,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
 from p3mdata.errors import BrokenInput
-from p3mdata.images import (
-    Picture,
-    decode,
-    decode_matte,
-    encode,
-    encode_grey,
-    extension,
-    orient,
-    sha256,
-    target_format,
-    write_atomic,
-)
+from p3mdata.files import sha256, write_atomic
+from p3mdata.images import Picture, decode, decode_matte, encode, encode_grey, extension, orient, target_format
 from p3mdata.metadata import leftovers
 from tests.factories import encoded, texture
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from p3mdata.config import Area
-from p3mdata.faces.landmarks import BROW_UPPER, FOREHEAD, MESH_POINTS, PARTS
+from p3mdata.faces.landmarks import FOREHEAD, MESH_POINTS, PARTS
 from p3mdata.masks import (
     Patch,
     bare_parts,
@@ -33,6 +33,9 @@ from tests.factories import astronaut_face, face_at
 
 SHAPE = (512, 512)
 BELOW_BROWS = sorted(set(range(MESH_POINTS)) - set(FOREHEAD))
+
+# Mesh points of the upper brow line, from temple to temple.
+BROW_UPPER = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300)
 
 
 def full(patch: Patch, shape: tuple[int, int] = SHAPE) -> Mask:

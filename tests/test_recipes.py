@@ -123,6 +123,13 @@ def test_the_recipes_that_come_with_the_tool_can_be_read() -> None:
         assert read_recipe(path, {"source": "photos", "out": "run"})
 
 
+def test_a_built_in_recipe_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert read_recipe(Path("quickstart"), {}) == read_recipe(pipelines_dir() / "quickstart.yaml", {})
+    with pytest.raises(SettingsError, match=r"nowhere: cannot be read"):
+        read_recipe(Path("nowhere"), {})
+
+
 def test_a_misspelt_variable_is_named(tmp_path: Path) -> None:
     recipe = tmp_path / "r.yaml"
     recipe.write_text("variables: {source: a}\nstages: [{anonymize: {source: '${source}', out: b}}]")

@@ -14,7 +14,8 @@ import pytest
 from PIL import Image
 
 from p3mdata.config import Job, Settings
-from p3mdata.images import encode_grey, sha256
+from p3mdata.files import sha256
+from p3mdata.images import encode_grey
 from p3mdata.plan import Plan
 from p3mdata.records import Face, ImageResult, Outcome, Proofs
 from p3mdata.report import MOST_THUMBNAILS, write_report

@@ -17,7 +17,8 @@ from PIL import Image
 from p3mdata.config import Execution, Job
 from p3mdata.errors import RunFolderError
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.images import decode, sha256
+from p3mdata.files import sha256
+from p3mdata.images import decode
 from p3mdata.manifest import dumps, read_rows, write_rows
 from p3mdata.run import LEDGER, MANIFEST, anonymize_job, verify_run
 from tests.factories import encoded, matte

@@ -18,7 +18,6 @@ from p3mdata.faces import weights
 Points = NDArray[np.float32]
 
 # Indices of the canonical MediaPipe face mesh. Sides are the person's own.
-BROW_UPPER = (70, 63, 105, 66, 107, 336, 296, 334, 293, 300)
 PARTS: dict[str, tuple[int, ...]] = {
     "right eye": (33, 7, 163, 144, 145, 153, 154, 155, 133, 173, 157, 158, 159, 160, 161, 246),
     "left eye": (263, 249, 390, 373, 374, 380, 381, 382, 362, 398, 384, 385, 386, 387, 388, 466),

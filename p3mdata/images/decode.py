@@ -1,27 +1,20 @@
-"""Pictures in and out: decoding to arrays, metadata-free encoding, atomic writing.
-
-Everything between these edges works on `Picture`: pixels in displayed orientation, nothing else of the file.
-"""
+"""Decoding untrusted image files: a `Picture`, or `BrokenInput` with one sentence."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
-import os
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image, ImageChops, ImageCms, JpegImagePlugin
 
 from p3mdata.errors import BrokenInput
-from p3mdata.metadata import needed_icc, with_icc
+from p3mdata.images.encode import EXTENSIONS
+from p3mdata.images.picture import Picture, Pixels, orient
+from p3mdata.metadata import needed_icc
 
 try:
     import pillow_heif
@@ -34,8 +27,6 @@ else:
 # A limit of our own is applied to the header before any pixel is decoded.
 Image.MAX_IMAGE_PIXELS = None
 
-Pixels = NDArray[Any]
-
 SUFFIXES = frozenset(
     (
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
@@ -44,67 +35,13 @@ SUFFIXES = frozenset(
 )
 # What may be opened, whatever the file is called: other decoders of Pillow run programs (EPS) or are hardly tested.
 _READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", *(("HEIF",) if HEIF else ()))
-_EXTENSION = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "TIFF": "tif"}
 _ORIENTATION_TAG = 0x0112
 _BITS_PER_SAMPLE_TAG, _PHOTOMETRIC_TAG, _PLANAR_TAG, _EXTRA_SAMPLES_TAG = 258, 262, 284, 338
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _SEPARATE_PLANES = 2
 _PREMULTIPLIED = 1
 _PNG_BIT_DEPTH_OFFSET = 24
-_WEBP_MAX_SIDE = 16383
-_EXPORT_QUALITY = 95
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A decoded image.
-
-    Attributes:
-        pixels: HxW (grey) or HxWx3 (RGB), uint8 or uint16, displayed orientation.
-        opacity: HxW of the same dtype, or None for opaque images.
-        format: 'JPEG', 'PNG', 'WEBP' or 'TIFF': what it is written back as; other formats become 'PNG'.
-        icc: ICC profile that the pixels need to be read right, or None.
-        orientation: EXIF orientation (1-8) that was applied.
-        tables: JPEG quantisation tables and subsampling of the source, for re-encoding at equal quality.
-        notes: What had to be converted, in words.
-    """
-
-    pixels: Pixels
-    opacity: Pixels | None
-    format: str
-    icc: bytes | None
-    orientation: int
-    tables: tuple[dict[int, list[int]], int] | None = None
-    notes: tuple[str, ...] = ()
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width in pixels."""
-        return self.pixels.shape[0], self.pixels.shape[1]
-
-    def rgb8(self) -> NDArray[np.uint8]:
-        """HxWx3 8-bit view of the colours for detection; transparency is ignored, so nothing hides under it."""
-        pixels = self.pixels if self.pixels.dtype == np.uint8 else (self.pixels >> 8).astype(np.uint8)
-        return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
-
-    def over_grey(self) -> NDArray[np.uint8] | None:
-        """What a viewer shows of a transparent image, over mid-grey; None when it is opaque."""
-        if self.opacity is None:
-            return None
-        opacity = self.opacity.astype(np.float32)[:, :, None] / np.iinfo(self.opacity.dtype).max
-        return (self.rgb8() * opacity + 127 * (1 - opacity)).astype(np.uint8)
-
-
-def orient(array: Pixels, orientation: int) -> Pixels:
-    """Turn stored pixels into displayed ones, for EXIF orientation 1-8."""
-    if orientation in (5, 6, 7, 8):
-        array = array.swapaxes(0, 1)
-    if orientation in (2, 3, 6, 7):
-        array = array[:, ::-1]
-    if orientation in (3, 4, 7, 8):
-        array = array[::-1]
-    return np.ascontiguousarray(array)
 
 
 @contextlib.contextmanager
@@ -287,7 +224,7 @@ def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
         tables = {k: list(v) for k, v in image.quantization.items()}, JpegImagePlugin.get_sampling(image)
     name = "JPEG" if image.format in ("JPEG", "MPO") else image.format or ""
     notes = [note] if note else []
-    if name not in _EXTENSION:
+    if name not in EXTENSIONS:
         notes.append(f"{name} written as PNG")
         name = "PNG"
     elif name == "TIFF" and icc and pixels.dtype == np.uint16:
@@ -342,135 +279,3 @@ def decode_matte(data: bytes, photo: Picture, what: str, max_pixels: int = 200_0
 
 def _article(what: str) -> str:
     return f"an {what}" if what[0] in "aeiou" else f"a {what}"
-
-
-def target_format(picture: Picture, wanted: str) -> str:
-    """'JPEG', 'PNG', 'WEBP' or 'TIFF' for a `--format` value."""
-    return {"keep": picture.format, "jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[wanted]
-
-
-def extension(name: str) -> str:
-    """File name extension of a format, without the dot."""
-    return _EXTENSION[name]
-
-
-def encode(picture: Picture, name: str, quality: int | None = None) -> tuple[bytes, str]:
-    """Encode without metadata; lossless for all formats but JPEG.
-
-    Args:
-        picture: Pixels and ICC profile to write.
-        name: 'JPEG', 'PNG', 'WEBP' or 'TIFF'.
-        quality: JPEG quality; None keeps the source's tables, or 95 when it had none.
-
-    Returns:
-        The file's bytes and how it was encoded, in words.
-
-    Raises:
-        BrokenInput: The format cannot hold this picture.
-    """
-    if name in ("JPEG", "WEBP") and picture.pixels.dtype == np.uint16:
-        picture = replace(
-            picture,
-            pixels=(picture.pixels >> 8).astype(np.uint8),
-            opacity=None if picture.opacity is None else (picture.opacity >> 8).astype(np.uint8),
-        )
-    if name == "JPEG":
-        data, how = _encode_jpeg(picture, quality)
-    elif name == "WEBP":
-        if max(picture.size) > _WEBP_MAX_SIDE:
-            raise BrokenInput("too_large_for_webp", "is larger than WebP can hold (16383 px). Use --format png.")
-        data = _save(picture, "WEBP", lossless=True, exact=True, quality=50, method=2)
-        how = "webp lossless"
-    elif name == "TIFF" and picture.pixels.dtype == np.uint8:
-        data, how = _save(picture, "TIFF", compression="tiff_adobe_deflate"), "tiff deflate"
-    else:
-        suffix = ".tiff" if name == "TIFF" else ".png"
-        data, how = _encode_cv2(picture, suffix), f"{name.lower()} {picture.pixels.dtype.itemsize * 8} bit"
-    if name != "TIFF":
-        data = with_icc(data, picture.icc)
-    return data, how
-
-
-def _encode_jpeg(picture: Picture, quality: int | None) -> tuple[bytes, str]:
-    if picture.opacity is not None:
-        raise BrokenInput("no_transparency", "is transparent, which JPEG cannot hold. Use --format png or keep.")
-    if quality is None and picture.tables is not None:
-        tables, sampling = picture.tables
-        if picture.orientation > 4:
-            # Turned pixels want turned tables and sampling: 4:2:2 (1) becomes 4:4:0, which Pillow cannot write.
-            tables = {k: list(np.reshape(v, (8, 8)).T.ravel()) for k, v in tables.items()}
-            sampling = 0 if sampling == 1 else sampling
-        # A list, for Pillow takes the tables of a dictionary only if they are numbered from 0 without a gap.
-        qtables = [[int(x) for x in table] for _, table in sorted(tables.items())]
-        options = {"qtables": qtables, "subsampling": max(sampling, 0)}
-        return _save(picture, "JPEG", optimize=True, **options), "jpeg reencoded, source tables"
-    quality = quality or _EXPORT_QUALITY
-    return _save(picture, "JPEG", quality=quality, subsampling=0, optimize=True), f"jpeg reencoded, quality {quality}"
-
-
-def _save(picture: Picture, name: str, **options: Any) -> bytes:
-    array = picture.pixels
-    if picture.opacity is not None:
-        colours = array if array.ndim == 3 else array[:, :, None]
-        array = np.concatenate([colours, picture.opacity[:, :, None]], axis=2)
-    sink = io.BytesIO()
-    if name == "TIFF" and picture.icc:
-        options["icc_profile"] = picture.icc
-    Image.fromarray(array).save(sink, name, **options)
-    return sink.getvalue()
-
-
-def _encode_cv2(picture: Picture, suffix: str) -> bytes:
-    array = picture.pixels
-    if picture.opacity is not None:
-        if array.ndim == 2:
-            array = np.repeat(array[:, :, None], 3, axis=2)
-        array = np.dstack([array[:, :, ::-1], picture.opacity])
-    elif array.ndim == 3:
-        array = array[:, :, ::-1]
-    return _imencode(suffix, np.ascontiguousarray(array))
-
-
-def _imencode(suffix: str, array: Pixels, *options: int) -> bytes:
-    if suffix == ".png":
-        options = (cv2.IMWRITE_PNG_COMPRESSION, 3, *options)
-    done, encoded = cv2.imencode(suffix, array, options)
-    if not done:
-        raise BrokenInput("cannot_encode", f"cannot be written as {suffix[1:]}. Use --format png.")
-    return encoded.tobytes()
-
-
-def encode_grey(array: Pixels) -> bytes:
-    """PNG of an HxW array, uint8 or uint16, lossless and without metadata."""
-    return _imencode(".png", array)
-
-
-def encode_mask(mask: NDArray[np.bool_]) -> bytes:
-    """8-bit PNG of an HxW mask, 255 where it is set."""
-    # Two values need no row filter, and the search for one is most of the time.
-    return _imencode(".png", mask.astype(np.uint8) * 255, cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE)
-
-
-def sha256(data: bytes) -> str:
-    """Hex SHA-256."""
-    return hashlib.sha256(data).hexdigest()
-
-
-def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """Write so that the name never shows a part of the content: temporary name, fsync, rename.
-
-    Raises:
-        OSError: As the system says; the temporary file is removed.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-        with os.fdopen(descriptor, "wb") as sink:
-            sink.write(data)
-            sink.flush()
-            os.fsync(sink.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

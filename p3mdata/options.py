@@ -1,0 +1,49 @@
+"""The command line's options, one definition each; None means 'not given': environment, file and default speak."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from p3mdata.config import Area, Execution, Format, JpegMode, Method, Preset, Settings
+
+
+def _about(name: str) -> str:
+    field = (Settings.model_fields | Execution.model_fields)[name]
+    default = getattr(field.default, "value", field.default)
+    return f"{field.description}" if default in (None, False, 0) else f"{field.description} [default: {default}]"
+
+
+def _option(name: str, *flags: str, **kwargs: Any) -> Any:
+    return typer.Option(*(flags or (f"--{name.replace('_', '-')}",)), help=_about(name), **kwargs)
+
+
+MethodOption = Annotated[Method | None, _option("method")]
+PresetOption = Annotated[Preset | None, _option("preset")]
+StrengthOption = Annotated[float | None, _option("strength")]
+AreaOption = Annotated[Area | None, _option("area")]
+WidthOption = Annotated[float | None, _option("transition_width")]
+FormatOption = Annotated[Format | None, _option("format")]
+QualityOption = Annotated[str | None, typer.Option("--quality", help="keep (as the source) or 1-100: re-encoded JPEG")]
+JpegOption = Annotated[JpegMode | None, _option("jpeg")]
+MinSideOption = Annotated[int | None, _option("min_side")]
+MaxPixelsOption = Annotated[int | None, _option("max_pixels")]
+TrustOption = Annotated[bool | None, _option("trust_no_face", "--trust-no-face/--no-trust-no-face")]
+RecursiveOption = Annotated[bool | None, _option("recursive", "--recursive/--no-recursive")]
+SeedOption = Annotated[int | None, _option("seed")]
+WorkersOption = Annotated[int | None, _option("workers")]
+LimitOption = Annotated[int | None, _option("limit")]
+OverwriteOption = Annotated[bool | None, typer.Option("--overwrite", help=_about("overwrite"))]
+AlphasOption = Annotated[Path | None, typer.Option("--alphas", help="folder with alpha mattes of equal names")]
+TrimapsOption = Annotated[
+    Path | None, typer.Option("--trimaps", help="folder with trimaps; their unknown band is kept")
+]
+MasksOption = Annotated[Path | None, typer.Option("--masks", help="folder with hand-drawn masks (white = obfuscate)")]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file with settings")]
+JsonOption = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
+QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors and JSON")]
+ProgressOption = Annotated[
+    bool, typer.Option("--progress/--no-progress", help="bar, or plain lines without a terminal")
+]
