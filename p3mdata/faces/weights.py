@@ -1,7 +1,7 @@
 """Model files: found inside the packages that ship them, and used only when their SHA-256 is the known one.
 
-The packages are carriers: their files are read, their code is not imported (libfacedetection, whose weights are
-compiled in, excepted). Names, hashes, licences and origins are in `manifests/weights.json`.
+The packages are carriers: their files are read, their code is not imported. Names, hashes, licences and origins are
+in `manifests/weights.json`.
 """
 
 from __future__ import annotations
