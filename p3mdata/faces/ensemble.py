@@ -26,14 +26,13 @@ _CROPS = (2.0, 1.5)
 # Enlargements, relative to the box, in which a face that only one detector saw is looked for again.
 _SECOND_LOOKS = (1.6, 2.2, 3.0)
 _SECOND_LOOK_SIDE = 320
-_SECOND_LOOK_SCORE = 0.4
 # A mesh that lies elsewhere than the box belongs to another face.
 _MESH_BOX_IOU = 0.3
 # Below this share of the longer side, or this many pixels, a face is 'small': masked without asking.
 _SMALL_SHARE = 0.03
 _SMALL_PIXELS = 24
-# One detector alone, and no landmarks: below this the hit is masked and not asked about.
-_LONE_SCORE = 0.35
+# One detector alone, no landmarks: below this a hit is masked without asking, and a second look confirms nothing.
+_LONE_SCORE = 0.4
 _IMPLAUSIBLE_ASPECT = 2.5
 
 
@@ -129,7 +128,7 @@ class FaceFinder:
             crop, to_image = crop_around(rgb, box, enlarge, _SECOND_LOOK_SIDE)
             scale, offset = to_image[0, 0], np.tile(to_image[:, 2], 2)
             for name, detector in self._detectors.items():
-                hits = [hit for hit in detector.detect(crop) if hit.score >= _SECOND_LOOK_SCORE]
+                hits = [hit for hit in detector.detect(crop) if hit.score >= _LONE_SCORE]
                 placed = np.array([hit.xyxy for hit in hits]).reshape(-1, 4) * scale + offset
                 if (iou(np.array(box), placed) >= _SAME_FACE_IOU).any():
                     confirmed.add(name)
