@@ -183,11 +183,12 @@ def mask(loaded: Loaded, detection: Detection, settings: Settings) -> Masked:
     regions = disjoint(regions, adjusted)
     jpeg, note = _jpeg_blocks(loaded, settings)
     if jpeg is None:
-        covered = facemask = adjusted
+        covered = colours = facemask = adjusted
         blocks = None
     else:
         reach = jpeg.reach(adjusted, transition if transition.any() else None)
         covered, facemask, blocks = reach.luma, reach.changed, (jpeg, reach)
+        colours = reach.whole
         regions = spread(regions, facemask, _BLOCK_REACH)
     return Masked(
         private=tuple(patches),
@@ -197,11 +198,11 @@ def mask(loaded: Loaded, detection: Detection, settings: Settings) -> Masked:
         facemask=facemask,
         blocks=blocks,
         encoding_note=note,
-        doubts=tuple(_mask_doubts(loaded, detection, covered)),
+        doubts=tuple(_mask_doubts(loaded, detection, covered, colours)),
     )
 
 
-def _mask_doubts(loaded: Loaded, detection: Detection, covered: Mask) -> list[Doubt]:
+def _mask_doubts(loaded: Loaded, detection: Detection, covered: Mask, colours: Mask) -> list[Doubt]:
     if loaded.hand is not None:
         if not covered.any():
             return [Doubt("hand_mask_empty", "nothing of the hand-drawn mask is left to obfuscate")]
@@ -209,7 +210,7 @@ def _mask_doubts(loaded: Loaded, detection: Detection, covered: Mask) -> list[Do
     doubts = list(detection.doubts)
     if loaded.alpha is not None:
         doubts += matte_doubts(detection.faces, loaded.alpha)
-    return doubts + coverage_doubts(detection.faces, covered)
+    return doubts + coverage_doubts(detection.faces, covered, colours)
 
 
 def render(loaded: Loaded, masked: Masked, settings: Settings) -> tuple[bytes, str, str]:

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.faces.ensemble import SCALES_AGAIN, Detection, FaceFinder, group_face, is_weak
+from p3mdata.faces.ensemble import SCALES_AGAIN, Detection, FaceFinder, group_face
 from p3mdata.images import Picture, decode
 from p3mdata.masks import core_coverage
 from p3mdata.metadata import leftovers
@@ -87,8 +87,9 @@ def redetect(released: Picture, facemask: Mask, finder: FaceFinder) -> tuple[int
     for group in groups:
         face = group_face(group)
         covered = core_coverage(face, facemask)
-        if covered >= MISS_BELOW or is_weak(face):
+        if covered >= MISS_BELOW:
             continue
+        # Landmarks decide about a weak hit too: without them it has one detector, and counts for nothing below.
         face = finder.look_closer(rgb, group)
         missed += face.landmarks is not None or (len(face.seen_by) > 1 and covered < MISS_BELOW_UNCONFIRMED)
     return len(groups), missed
