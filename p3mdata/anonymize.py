@@ -183,12 +183,11 @@ def mask(loaded: Loaded, detection: Detection, settings: Settings) -> Masked:
     regions = disjoint(regions, adjusted)
     jpeg, note = _jpeg_blocks(loaded, settings)
     if jpeg is None:
-        covered = colours = facemask = adjusted
+        covered = facemask = adjusted
         blocks = None
     else:
         reach = jpeg.reach(adjusted, transition if transition.any() else None)
         covered, facemask, blocks = reach.luma, reach.changed, (jpeg, reach)
-        colours = reach.whole
         regions = spread(regions, facemask, _BLOCK_REACH)
     return Masked(
         private=tuple(patches),
@@ -198,11 +197,11 @@ def mask(loaded: Loaded, detection: Detection, settings: Settings) -> Masked:
         facemask=facemask,
         blocks=blocks,
         encoding_note=note,
-        doubts=tuple(_mask_doubts(loaded, detection, covered, colours)),
+        doubts=tuple(_mask_doubts(loaded, detection, covered)),
     )
 
 
-def _mask_doubts(loaded: Loaded, detection: Detection, covered: Mask, colours: Mask) -> list[Doubt]:
+def _mask_doubts(loaded: Loaded, detection: Detection, covered: Mask) -> list[Doubt]:
     if loaded.hand is not None:
         if not covered.any():
             return [Doubt("hand_mask_empty", "nothing of the hand-drawn mask is left to obfuscate")]
@@ -210,7 +209,7 @@ def _mask_doubts(loaded: Loaded, detection: Detection, covered: Mask, colours: M
     doubts = list(detection.doubts)
     if loaded.alpha is not None:
         doubts += matte_doubts(detection.faces, loaded.alpha)
-    return doubts + coverage_doubts(detection.faces, covered, colours)
+    return doubts + coverage_doubts(detection.faces, covered)
 
 
 def render(loaded: Loaded, masked: Masked, settings: Settings) -> tuple[bytes, str, str]:

@@ -29,9 +29,6 @@ _BOX_ROUNDNESS = 4
 _HEAD_RADIUS_X, _HEAD_UP, _HEAD_DOWN = 0.85, 0.65, 0.2
 # Each of eyes, nose and mouth must be covered to this share, or a person decides.
 COVERED = 0.95
-# JPEG colour has coarser blocks, so beside the transition area some coarse colour of a face may stay; no more than
-# the rest to this share of eyes, nose and mouth.
-COLOURS_COVERED = 0.8
 # What is masked around each of a detector's five points, and what of it is checked, as shares of the face's width.
 _POINT_MASKED, _POINT_RADIUS = 0.12, 0.06
 FIVE_POINTS = ("right eye", "left eye", "nose", "right mouth corner", "left mouth corner")
@@ -250,8 +247,8 @@ def _share(patch: Patch, covered: Mask) -> float:
     return 1.0 if total == 0 else float((patch.mask & covered[patch.window]).sum()) / total
 
 
-def bare_parts(face: Face, covered: Mask, least: float = COVERED) -> list[str]:
-    """Names of eyes, nose and mouth that are covered to less than `least`, by landmarks and by the box's core.
+def bare_parts(face: Face, covered: Mask) -> list[str]:
+    """Names of eyes, nose and mouth that are covered to less than `COVERED`, by landmarks and by the box's core.
 
     Without landmarks the surroundings of the detector's five points are looked at.
     """
@@ -263,23 +260,17 @@ def bare_parts(face: Face, covered: Mask, least: float = COVERED) -> list[str]:
     elif five is not None:
         reach = _POINT_RADIUS * face.width
         parts = {name: _outline((x, y), (reach, reach)) for name, (x, y) in zip(FIVE_POINTS, five, strict=True)}
-    bare = [name for name, points in parts.items() if _share(_hulls([points], shape), covered) < least]
-    if not bare and core_coverage(face, covered) < least:
+    bare = [name for name, points in parts.items() if _share(_hulls([points], shape), covered) < COVERED]
+    if not bare and core_coverage(face, covered) < COVERED:
         bare = ["eyes, nose or mouth"]
     return bare
 
 
-def coverage_doubts(faces: Sequence[Face], covered: Mask, colours: Mask) -> list[Doubt]:
-    """Doubts about faces that the transition area or the block grid left partly bare.
-
-    Args:
-        faces: All faces of the image.
-        covered: HxW, where the brightness is obfuscated.
-        colours: HxW, where the colour is as well; the blocks of JPEG colour are coarser and stop earlier.
-    """
+def coverage_doubts(faces: Sequence[Face], covered: Mask) -> list[Doubt]:
+    """Doubts about faces that the transition area or the block grid left partly bare."""
     doubts = []
     for face in faces:
-        if bare := bare_parts(face, covered) or bare_parts(face, colours, COLOURS_COVERED):
+        if bare := bare_parts(face, covered):
             left, top = face.box[:2]
             doubts.append(
                 Doubt(

@@ -401,16 +401,3 @@ def test_without_memory_files_a_private_folder_is_used_and_removed(
     assert blocks.rewrite(pixels, reach) == JpegBlocks.read(COLOUR).rewrite(pixels, reach)
     assert np.array_equal(decode(blocks.rewrite(pixels, reach)), decode(expected.rewrite(pixels, reach)))
     assert not list(tmp_path.iterdir())
-
-
-@pytest.mark.parametrize("subsampling", [0, 2])
-def test_whole_is_where_every_component_is_rewritten(subsampling: int) -> None:
-    sink = io.BytesIO()
-    Image.fromarray(np.full((64, 96, 3), 120, np.uint8)).save(sink, "JPEG", subsampling=subsampling)
-    wanted, forbidden = np.zeros((64, 96), bool), np.zeros((64, 96), bool)
-    wanted[8:40, 8:60], forbidden[:, 60:] = True, True
-    reach = JpegBlocks.read(sink.getvalue()).reach(wanted, forbidden)
-    assert reach.whole.any() and not (reach.whole & ~reach.luma & ~reach.changed).any()
-    # Luma stops at the last block of 8 before the forbidden column, chroma of 4:2:0 at the last of 16.
-    assert np.flatnonzero(reach.luma.any(0))[-1] == 55
-    assert np.flatnonzero(reach.whole.any(0))[-1] == (55 if subsampling == 0 else 47)

@@ -63,7 +63,7 @@ def mattes(tmp_path_factory: pytest.TempPathFactory) -> Release:
     """Photographs with predicted mattes; some faces are blurred already, some photographs show none."""
     run = tmp_path_factory.mktemp("mattes") / "run"
     folder = shared() / "mattes"
-    return _release(folder / "image", run, ["mattes/image/"], folder / "alpha_vitae")
+    return _release(folder / "image", run, ["mattes/image/"], folder / "alpha_r34")
 
 
 def _displayed(path: Path) -> np.ndarray:
@@ -135,7 +135,7 @@ def test_nothing_inside_the_transition_areas_changed(mattes: Release) -> None:
 
 def test_released_alphas_are_the_given_ones(mattes: Release) -> None:
     for source, row in mattes.released():
-        original = shared() / "mattes" / "alpha_vitae" / f"{Path(source).stem}.png"
+        original = shared() / "mattes" / "alpha_r34" / f"{Path(source).stem}.png"
         assert np.array_equal(np.asarray(Image.open(original)), np.asarray(Image.open(mattes.file(row, "alphas"))))
 
 

@@ -23,13 +23,11 @@ class Reach:
         blocks: per component a bool array [block rows, block columns]: the blocks to compute anew.
         changed: bool array [height, width]: every pixel whose decoded value may differ from the source.
         luma: bool array [height, width]: the pixels whose brightness comes from the obfuscated image.
-        whole: bool array [height, width]: those whose colour does as well, chroma blocks being coarser.
     """
 
     blocks: tuple[BoolArray, ...]
     changed: BoolArray
     luma: BoolArray
-    whole: BoolArray
 
 
 class JpegBlocks:
@@ -106,7 +104,6 @@ class JpegBlocks:
                 raise ValueError(f"a mask must be bool of shape {(self.height, self.width)}")
         changed = np.zeros_like(wanted)
         luma = np.zeros_like(wanted)
-        whole = np.ones_like(wanted)
         blocks: list[BoolArray] = []
         for number, part in enumerate(self._components):
             if number and part.step == self._components[number - 1].step:
@@ -120,10 +117,9 @@ class JpegBlocks:
             area = area.repeat(part.footprint[1], axis=1)[:, : self.width]
             if number == 0:
                 luma |= area
-            whole &= area
             changed |= _grown(area, ring)
             blocks.append(chosen)
-        return Reach(tuple(blocks), changed, luma, whole)
+        return Reach(tuple(blocks), changed, luma)
 
     def rewrite(self, pixels: NDArray[np.uint8], reach: Reach) -> bytes:
         """Write the file with the selected blocks taken from another image.
