@@ -9,6 +9,7 @@ The functions here are the verbs of the command line, with the same settings and
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,10 +17,19 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from p3mdata.records import ImageResult
+    from p3mdata.removal import Removal
     from p3mdata.run import RunSummary
     from p3mdata.verify import Finding
 
-__all__ = ["__version__", "anonymize_dir", "anonymize_image", "explain_photo", "verify_run"]
+__all__ = [
+    "__version__",
+    "anonymize_dir",
+    "anonymize_image",
+    "apply_decisions",
+    "explain_photo",
+    "remove_images",
+    "verify_run",
+]
 
 PathLike = str | Path
 
@@ -87,6 +97,22 @@ def verify_run(run: PathLike) -> list[Finding]:
     from p3mdata.run import verify_run as prove
 
     return prove(Path(run))[1]
+
+
+def apply_decisions(
+    run: PathLike, decisions: PathLike, *, masks: PathLike | None = None, reviewer: str | None = None, workers: int = 0
+) -> RunSummary:
+    """Carry out a person's decisions (JSON lines) about images of a finished run, as `p3mdata review --apply` does."""
+    from p3mdata.review.batch import apply_file
+
+    return apply_file(Path(run), Path(decisions), _path(masks), reviewer, workers)
+
+
+def remove_images(run: PathLike, names: Sequence[str]) -> Removal:
+    """Withdraw images from a finished run by id or source path, leaving tombstones without personal data."""
+    from p3mdata.removal import remove_images as remove
+
+    return remove(Path(run), names)
 
 
 def explain_photo(

@@ -5,7 +5,7 @@ load -> detect -> mask -> obfuscate -> verify -> gate. The staged commands call 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,13 +28,14 @@ from p3mdata.masks import (
     matte_doubts,
     private_area,
     spread,
+    transition_area,
     transition_near,
     without_background,
 )
 from p3mdata.metadata import with_icc
 from p3mdata.obfuscate import obfuscate
 from p3mdata.proofs import proof_doubts, prove, uncovered_by_hand
-from p3mdata.records import Doubt, Face, ImageResult, Mask, Outcome, Sample
+from p3mdata.records import Action, Decision, Doubt, Face, ImageResult, Mask, Outcome, Sample
 
 # A JPEG block of 4:2:0 chroma spans 16 pixels, and decoders interpolate one more.
 _BLOCK_REACH = 17
@@ -45,12 +46,13 @@ JPEG_EXACT = "jpeg exact"
 
 @dataclass(frozen=True)
 class Inputs:
-    """The bytes that belong to one sample; companions are None when there are none."""
+    """What belongs to one sample: bytes of files (None where there is none), and a person's decision."""
 
     photo: bytes
     alpha: bytes | None = None
     trimap: bytes | None = None
     mask: bytes | None = None
+    decision: Decision | None = None
 
 
 @dataclass(frozen=True)
@@ -62,6 +64,7 @@ class Loaded:
     alpha: NDArray[Any] | None
     trimap: NDArray[Any] | None
     hand: Mask | None
+    decision: Decision | None = None
 
 
 @dataclass(frozen=True)
@@ -115,11 +118,17 @@ def load(inputs: Inputs, settings: Settings) -> Loaded:
         alpha=companion(inputs.alpha, "alpha"),
         trimap=companion(inputs.trimap, "trimap"),
         hand=None if hand is None else hand > np.iinfo(hand.dtype).max // 2,
+        decision=inputs.decision,
     )
 
 
 def detect(loaded: Loaded, finder: FaceFinder) -> Detection:
-    """Faces of an image; a transparent one is also looked at as a viewer shows it."""
+    """Faces of an image; a transparent one is also looked at as a viewer shows it.
+
+    Where a person said that there is no face, nobody is asked.
+    """
+    if loaded.decision is not None and loaded.decision.action is Action.NO_FACE:
+        return Detection((), ())
     detection = finder.find(loaded.picture.rgb8())
     shown = loaded.picture.over_grey()
     if shown is None:
@@ -127,14 +136,23 @@ def detect(loaded: Loaded, finder: FaceFinder) -> Detection:
     return detection.merged_with(finder.find(shown))
 
 
-def _transition(loaded: Loaded, patches: list[Patch], settings: Settings) -> Mask:
+def transition_of(loaded: Loaded, settings: Settings, near: Sequence[Patch] | None = None) -> Mask:
+    """Transition area of an image, HxW: of its trimap, else of its matte, else empty.
+
+    Args:
+        loaded: The decoded inputs.
+        settings: Gives the width of the band.
+        near: Compute the band of a matte only around these patches; None computes all of it.
+    """
     if loaded.trimap is not None:
         top = np.iinfo(loaded.trimap.dtype).max
         return np.asarray((loaded.trimap > 0) & (loaded.trimap < top))
-    if loaded.alpha is not None:
-        side = kernel_side(loaded.picture.size, settings.transition_width)
-        return transition_near(loaded.alpha, patches, side, margin=2 * _BLOCK_REACH)
-    return np.zeros(loaded.picture.size, bool)
+    if loaded.alpha is None:
+        return np.zeros(loaded.picture.size, bool)
+    side = kernel_side(loaded.picture.size, settings.transition_width)
+    if near is None:
+        return transition_area(loaded.alpha, side)
+    return transition_near(loaded.alpha, near, side, margin=2 * _BLOCK_REACH)
 
 
 def _on_person(loaded: Loaded, detection: Detection, patches: list[Patch]) -> list[Patch]:
@@ -174,7 +192,10 @@ def mask(loaded: Loaded, detection: Detection, settings: Settings) -> Masked:
     else:
         patches = [private_area(face, size, settings.area) for face in detection.faces]
         widths = [face.width for face in detection.faces]
-    transition = _transition(loaded, patches, settings)
+    if loaded.decision is not None and loaded.decision.keep_transition:
+        transition = np.zeros(size, bool)
+    else:
+        transition = transition_of(loaded, settings, near=patches)
     regions = patches if loaded.hand is not None else _on_person(loaded, detection, patches)
     adjusted = np.zeros(size, bool)
     for region in regions:
@@ -244,7 +265,7 @@ def _gate(
         return Outcome.MASKED_BY_HAND, None
     if faces:
         return Outcome.ANONYMIZED, None
-    if settings.trust_no_face:
+    if settings.trust_no_face or (loaded.decision is not None and loaded.decision.action is Action.NO_FACE):
         return Outcome.NO_FACE_CONFIRMED, None
     return Outcome.NEEDS_REVIEW, Doubt("no_face_found", "no detector finds a face")
 
@@ -273,7 +294,7 @@ def anonymize(
         encoded: Result of an earlier `render` of the same; compared and proved, not trusted.
         tick: Called with a stage's name when it is done, for timing.
     """
-    base = ImageResult(sample.id, sample.source, Outcome.BROKEN)
+    base = ImageResult(sample.id, sample.source, Outcome.BROKEN, decision=inputs.decision)
     try:
         loaded = load(inputs, settings)
         tick("decode")
@@ -300,6 +321,8 @@ def anonymize(
     doubts = [*masked.doubts, *proof_doubts(proofs)]
     if other:
         doubts.append(Doubt("other_output", "the obfuscated image is not the one that was asked for"))
+    if inputs.decision is not None:
+        doubts = [doubt for doubt in doubts if not inputs.decision.overrules(doubt)]
     outcome, doubt = _gate(loaded, detection.faces, doubts, settings)
     method, strength = settings.obfuscation()
     result = replace(

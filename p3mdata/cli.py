@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+import webbrowser
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,6 +23,7 @@ from p3mdata.errors import (
     EXIT_USAGE,
     P3MError,
     SettingsError,
+    SetupError,
 )
 from p3mdata.run import REPORT, anonymize_file, anonymize_job, count_done, has_staged_images, run_staged, verify_run
 from p3mdata.shards import Stage
@@ -275,6 +277,67 @@ def verify(
     console.result({"released": released, "findings": rows}, text)
     if findings:
         raise typer.Exit(EXIT_PROOF_FAILED)
+
+
+@app.command()
+def review(
+    run: RunArgument,
+    apply: Annotated[
+        Path | None, typer.Option("--apply", help="decisions from a file (JSON lines), no browser")
+    ] = None,
+    masks: Annotated[Path | None, typer.Option("--masks", help="with --apply: folder of hand-drawn masks")] = None,
+    reviewer: Annotated[str | None, typer.Option("--reviewer", help="recorded with every decision")] = None,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one")] = 0,
+    browser: Annotated[bool, typer.Option("--browser", help="open the page in the browser of this machine")] = False,
+    workers: opt.WorkersOption = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:
+    """Decide about what RUN held back, on a page that only this machine can open; Ctrl-C ends it."""
+    console.out = console.Output(json, quiet, progress)
+    if apply is not None:
+        from p3mdata.review.batch import apply_file
+
+        with console.progress(lambda: count_done(run)) as start:
+            _finish(apply_file(run, apply, masks, reviewer, workers or 0, start), run, Stage.ALL)
+        return
+    if masks is not None:
+        raise SettingsError("--masks: goes with --apply; on the page masks are drawn.")
+    try:
+        from p3mdata.review.server import serve
+    except ImportError as exc:
+        raise SetupError(f"The review page needs {exc.name}: run pip install 'p3mdata[review]'.") from exc
+
+    def ready(address: str) -> None:
+        console.result({"address": address}, f"review page: {address}")
+        console.say(
+            "It can be opened on this machine only. Ctrl-C, or Finish on the page, ends it; decisions are kept."
+        )
+        if browser:
+            webbrowser.open(address)
+
+    summary = serve(run, reviewer, port, ready)
+    if summary is None:
+        console.say("Nothing was decided.")
+        return
+    _finish(summary, run, Stage.ALL)
+
+
+@app.command()
+def remove(
+    run: RunArgument,
+    names: Annotated[list[str], typer.Argument(metavar="ID...", help="ids, or paths below the source folder")],
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+) -> None:
+    """Take images down: withdraw everything released for them and leave a tombstone in removed.jsonl."""
+    from p3mdata.removal import remove_images
+
+    console.out = console.Output(json, quiet)
+    done = remove_images(run, names)
+    row = {"removed": list(done.ids), "version": done.version, "released": done.summary.released}
+    console.result(row, f"taken down: {', '.join(done.ids)}\ndataset version: {done.version}")
 
 
 @app.command()

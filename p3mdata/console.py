@@ -23,7 +23,7 @@ _MEANING = {
     Outcome.ANONYMIZED: "faces masked, proofs hold",
     Outcome.NO_FACE_CONFIRMED: "no face, confirmed",
     Outcome.MASKED_BY_HAND: "masked as drawn by a person",
-    Outcome.EXCLUDED: "left out by a rule",
+    Outcome.EXCLUDED: "left out by a rule or a person",
     Outcome.NEEDS_REVIEW: "held back: a person must decide",
     Outcome.BROKEN: "held back: the file cannot be used",
 }
@@ -89,8 +89,8 @@ def summary(run: RunSummary, report: Path) -> None:
         say(f"{state}: {name} {_joined(reason)}")
     if len(run.held_back) > _SHOWN:
         say(f"... and {len(run.held_back) - _SHOWN} more in {run.out}/private/ledger.jsonl")
-    rate = run.samples / run.seconds if run.seconds else 0
-    say(f"{run.seconds:.1f} s, {rate:.2f} images/s")
+    if run.seconds:
+        say(f"{run.seconds:.1f} s, {run.samples / run.seconds:.2f} images/s")
     result(None, f"report: {report}\nimages: {run.out / 'images'}")
 
 

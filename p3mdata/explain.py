@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageDraw, ImageFont
 
-from p3mdata.anonymize import Inputs, Loaded, Masked, anonymize, detect, load, mask, render
+from p3mdata.anonymize import Inputs, Loaded, Masked, anonymize, detect, load, mask, render, transition_of
 from p3mdata.config import Settings
 from p3mdata.errors import BrokenInput, SettingsError
 from p3mdata.faces.ensemble import Detection, FaceFinder
 from p3mdata.files import write_atomic
 from p3mdata.images import Picture, decode
-from p3mdata.masks import kernel_side, transition_area
+from p3mdata.masks import kernel_side
 from p3mdata.plan import regular_file
 from p3mdata.records import Face, ImageResult, Mask, Sample
 
@@ -155,14 +155,12 @@ def _union(masked: Masked, size: tuple[int, int]) -> Mask:
     return area
 
 
-def _full_transition(loaded: Loaded, masked: Masked, settings: Settings) -> tuple[Mask, str]:
-    """Transition area of the whole picture and its caption; `mask` computes it near the faces only."""
+def _transition_note(loaded: Loaded, settings: Settings) -> str:
     if loaded.trimap is not None:
-        return masked.transition, "from the trimap"
+        return "from the trimap"
     if loaded.alpha is None:
-        return masked.transition, "no matte given"
-    side = kernel_side(loaded.picture.size, settings.transition_width)
-    return transition_area(loaded.alpha, side), f"from the matte, kernel of {side} px"
+        return "no matte given"
+    return f"from the matte, kernel of {kernel_side(loaded.picture.size, settings.transition_width)} px"
 
 
 @dataclass(frozen=True)
@@ -178,7 +176,7 @@ def _panels(loaded: Loaded, detection: Detection, masked: Masked, output: bytes,
     clear = fit(picture, _PANEL_WIDTH, _PANEL_HEIGHT, enlarge=True)
     factor = clear.shape[1] / picture.size[1]
     private = _union(masked, picture.size)
-    transition, transition_note = _full_transition(loaded, masked, settings)
+    transition = transition_of(loaded, settings)
     adjusted = _tinted(clear, masked.facemask, _GREEN)
     _draw_edge(adjusted, private, _ORANGE, rim=False)
     faces = detection.faces
@@ -192,7 +190,7 @@ def _panels(loaded: Loaded, detection: Detection, masked: Masked, output: bytes,
         _Panel("Original", f"{picture.size[1]} x {picture.size[0]} px", clear),
         _Panel("Facial landmarks", _faces_note(faces), _with_faces(clear, faces, factor)),
         _Panel("Private area", area, _tinted(clear, private, _ORANGE)),
-        _Panel("Transition area", transition_note, _tinted(clear, transition, _BLUE)),
+        _Panel("Transition area", _transition_note(loaded, settings), _tinted(clear, transition, _BLUE)),
         _Panel("Adjusted private area", share, adjusted),
         _Panel("Result", f"{method.value} {strength:g}", result),
     ]

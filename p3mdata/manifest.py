@@ -10,7 +10,7 @@ from typing import Any
 
 from p3mdata.errors import RunFolderError
 from p3mdata.files import atomic, write_atomic
-from p3mdata.records import ImageResult
+from p3mdata.records import Decision, ImageResult
 
 SCHEMA_VERSION = 1
 PRIVATE_MODE = 0o600
@@ -86,6 +86,15 @@ def read_json(path: Path) -> dict[str, Any]:
     return row
 
 
+def _public_decision(decision: Decision) -> dict[str, Any]:
+    """What of a person's decision may be told: not who, when, or how the mask was drawn."""
+    return {
+        "action": decision.action.value,
+        "keep_transition": decision.keep_transition,
+        "confirmed": decision.confirmed,
+    }
+
+
 def public_row(result: ImageResult) -> dict[str, Any]:
     """What the public manifest says about one released image: no source path, no source hash, no landmarks."""
     proofs = result.proofs
@@ -98,6 +107,7 @@ def public_row(result: ImageResult) -> dict[str, Any]:
         "width": result.width,
         "height": result.height,
         "outcome": result.outcome.value,
+        "decision": None if result.decision is None else _public_decision(result.decision),
         "method": result.method,
         "encoding": result.encoding,
         "faces": len(result.faces),

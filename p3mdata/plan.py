@@ -18,6 +18,7 @@ from pydantic import ValidationError
 
 from p3mdata import __version__
 from p3mdata.config import Execution, Job, Settings
+from p3mdata.decisions import LOG, read_log, standing, with_decisions
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.faces import weights
 from p3mdata.images import SUFFIXES
@@ -210,8 +211,8 @@ def _hash_files(folder: Path, relatives: Sequence[str]) -> list[str]:
 
 
 def _frozen(sample: Sample) -> dict[str, Any]:
-    """What of a sample may not change between two calls; hand-drawn masks may be added."""
-    return {key: value for key, value in sample.to_json().items() if key not in ("mask", "problem")}
+    """What of a sample may not change between two calls; hand-drawn masks and decisions may be added."""
+    return {key: value for key, value in sample.to_json().items() if key not in ("mask", "problem", "decision")}
 
 
 def _digest(samples: Sequence[Sample]) -> str:
@@ -251,6 +252,11 @@ def check_folders(job: Job) -> None:
     if next(_pictures(job.source, recursive), None) is None:
         raise SettingsError(f"{job.source}: holds no pictures. Supported endings: {' '.join(sorted(SUFFIXES))}.")
     _check_out(job.out)
+    if job.execution.overwrite and (job.out / LOG).exists():
+        raise RunFolderError(
+            f"{job.out}: holds decisions of reviewers, which --overwrite would delete. Use another OUT, and carry them "
+            f"over with 'p3mdata review NEW --apply {job.out / LOG}'; or delete the folder yourself."
+        )
 
 
 def _inside(inner: Path, outer: Path) -> bool:
@@ -328,6 +334,8 @@ def make_plan(job: Job, write: bool = True) -> tuple[Plan, list[Sample]]:
         write_rows(job.out / SOURCES, (sample.to_json() for sample in samples), PRIVATE_MODE)
         write_json(job.out / JOB, {"limit": job.execution.limit, "folders": job_paths(job)}, PRIVATE_MODE)
         write_json(existing, row)
+    if not job.execution.overwrite:
+        samples = with_decisions(samples, standing(read_log(job.out)))
     return plan, samples
 
 
@@ -362,6 +370,7 @@ def read_plan(out: Path) -> tuple[Plan, list[Sample]]:
     try:
         folders = {name: Path(path) for name, path in kept["folders"].items()} | {"out": out}
         job = Job(**folders, settings=Settings(**row["settings"]), execution=Execution(limit=kept["limit"]))
-        return Plan(job, row["samples"], row["shard_size"], row["sources_sha256"]), _read_samples(out)
+        samples = with_decisions(_read_samples(out), standing(read_log(out)))
+        return Plan(job, row["samples"], row["shard_size"], row["sources_sha256"]), samples
     except (AttributeError, KeyError, TypeError, ValidationError) as exc:
         raise RunFolderError(f"{out}: its plan is damaged ({exc!r}). Delete the run folder and run again.") from exc

@@ -1,4 +1,4 @@
-"""The records that flow through a run: Sample -> Face, Doubt, Proofs -> ImageResult (with one Outcome) -> ShardStats.
+"""The records that flow through a run: Sample (with a Decision) -> Face, Doubt, Proofs -> ImageResult -> ShardStats.
 
 Frozen dataclasses; everything that is written to JSON has `to_json` / `from_json`, and numbers are rounded when the
 record is made, so that a record read back equals the one that was written.
@@ -37,6 +37,71 @@ class Outcome(str, Enum):
 RELEASED = frozenset({Outcome.ANONYMIZED, Outcome.NO_FACE_CONFIRMED, Outcome.MASKED_BY_HAND})
 
 
+class Action(str, Enum):
+    """What a person decided about one image."""
+
+    ACCEPT = "accept"
+    NO_FACE = "no_face"
+    MASK = "mask"
+    EXCLUDE = "exclude"
+    REMOVE = "remove"
+    REOPEN = "reopen"
+
+    @property
+    def withholds(self) -> bool:
+        """Whether nothing of the image may be published, whatever it shows."""
+        return self in (Action.EXCLUDE, Action.REMOVE)
+
+
+@dataclass(frozen=True)
+class Decision:
+    """A person's word about one image; it takes the place of what the detectors were unsure of.
+
+    Attributes:
+        action: accept what was detected, nothing to hide, obfuscate inside `mask`, leave out, take down, or (in the
+            log only) take the last decision back.
+        mask: Hand-drawn mask below the run's private folder and its SHA-256, for `mask`.
+        keep_transition: Obfuscate the transition area inside the hand-drawn mask as well.
+        confirmed: Release although detectors see a face that the hand-drawn mask leaves bare.
+        time: When, ISO 8601 in UTC.
+        reviewer: Who, if they gave a name.
+    """
+
+    action: Action
+    mask: tuple[str, str] | None = None
+    keep_transition: bool = False
+    confirmed: bool = False
+    time: str = ""
+    reviewer: str | None = None
+
+    def overrules(self, doubt: Doubt) -> bool:
+        """Whether this settles a doubt: a person judges what is a face, never whether a proof of bytes holds."""
+        insists = self.action in (Action.ACCEPT, Action.NO_FACE) or self.confirmed
+        return insists and doubt.code in _FOR_A_PERSON
+
+    def to_json(self) -> dict[str, Any]:
+        return {**dataclasses.asdict(self), "action": self.action.value}
+
+    @classmethod
+    def from_json(cls, row: dict[str, Any]) -> Decision:
+        mask = row.get("mask")
+        return cls(**{**row, "action": Action(row["action"]), "mask": (mask[0], mask[1]) if mask else None})
+
+
+# Doubts about what is a face and how much of it must be hidden.
+_FOR_A_PERSON = frozenset(
+    {
+        "detectors_disagree",
+        "implausible_size",
+        "matte_without_person",
+        "face_outside_matte",
+        "mask_too_small",
+        "hand_mask_leaves_face",
+        "redetected",
+    }
+)
+
+
 @dataclass(frozen=True)
 class Sample:
     """One source file as frozen in the plan; all paths are POSIX and relative to their own folder.
@@ -47,6 +112,8 @@ class Sample:
         source: Path relative to the source folder.
         sha256: Of the source's bytes.
         alpha, trimap, mask: Companion file and its SHA-256, or None.
+        problem: Why its companions cannot be told, or None.
+        decision: What a person decided about it, or None.
     """
 
     index: int
@@ -57,13 +124,15 @@ class Sample:
     trimap: tuple[str, str] | None = None
     mask: tuple[str, str] | None = None
     problem: str | None = None
+    decision: Decision | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Sample:
-        pairs = {k: (row[k][0], row[k][1]) for k in ("alpha", "trimap", "mask") if row.get(k)}
+        """Of a row without a decision: decisions are read from their own log."""
+        pairs: dict[str, Any] = {k: (row[k][0], row[k][1]) for k in ("alpha", "trimap", "mask") if row.get(k)}
         return cls(row["index"], row["id"], row["source"], row["sha256"], **pairs, problem=row.get("problem"))
 
 
@@ -168,6 +237,7 @@ class ImageResult:
     proofs: Proofs | None = None
     files: dict[str, tuple[str, str]] = field(default_factory=dict)
     inputs: str = ""
+    decision: Decision | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Private ledger row: everything, landmarks included."""
@@ -183,6 +253,7 @@ class ImageResult:
         if row.get("proofs"):
             row["proofs"] = Proofs(**{**row["proofs"], "metadata": tuple(row["proofs"]["metadata"])})
         row["files"] = {kind: (name, sha) for kind, (name, sha) in row.get("files", {}).items()}
+        row["decision"] = Decision.from_json(row["decision"]) if row.get("decision") else None
         return cls(**row)
 
 

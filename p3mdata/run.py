@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.config import Format, Job, Settings
+from p3mdata.decisions import repair_log
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFolderError, SettingsError
 from p3mdata.executors import local
 from p3mdata.files import write_atomic
@@ -28,10 +29,12 @@ MANIFEST = "manifest.jsonl"
 LEDGER = "private/ledger.jsonl"
 QUEUE = "review/queue.jsonl"
 REPORT = "report.html"
+AUDIT = ("audit.json", "audit.png")
+TOMBSTONES = "removed.jsonl"
 _LOCKS = ("lock", "workers")
 _FORMATS = {".jpg": Format.JPG, ".jpeg": Format.JPG, ".png": Format.PNG, ".webp": Format.WEBP}
 # In the order of removal. The plan goes last: while it is there, a run that was half removed is not taken for another.
-_OURS = (MANIFEST, REPORT, *reversed(KINDS), "shards", "review", "private", PLAN)
+_OURS = (MANIFEST, REPORT, *AUDIT, TOMBSTONES, *reversed(KINDS), "shards", "review", "private", PLAN)
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,11 @@ def results(plan: Plan) -> Iterator[ImageResult]:
             yield from read_results(folder)
 
 
+def open_shards(plan: Plan) -> list[int]:
+    """Shards that are not done: not finished yet, or touched by a decision since."""
+    return [i for i in range(plan.shards) if not (shard_folder(plan.job.out, i) / "DONE").exists()]
+
+
 def count_done(out: Path) -> int:
     """Images that have an outcome so far, read from the run folder."""
     total = 0
@@ -92,7 +100,7 @@ def count_done(out: Path) -> int:
 
 
 @contextmanager
-def _only_run(out: Path) -> Iterator[None]:
+def only_run(out: Path) -> Iterator[None]:
     """Hold the run folder's lock, so that two processes never work on one run."""
     make_private_folder(out / "private")
     descriptor = os.open(out / "private" / "lock", os.O_WRONLY | os.O_CREAT, PRIVATE_MODE)
@@ -105,6 +113,21 @@ def _only_run(out: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+@contextmanager
+def finished_run(out: Path) -> Iterator[tuple[Plan, list[Sample]]]:
+    """Hold a finished run's lock and give its plan and its samples with the decisions about them.
+
+    Raises:
+        RunFolderError: Not a run, not finished, or in use by another process.
+    """
+    read_plan(out)
+    with only_run(out):
+        repair_log(out)
+        if not (out / LEDGER).exists():
+            raise RunFolderError(f"{out}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it.")
+        yield read_plan(out)
 
 
 def _remove_earlier_run(out: Path) -> None:
@@ -145,7 +168,7 @@ def anonymize_job(
     started = time.monotonic()
     check_folders(job)
     try:
-        with _only_run(job.out):
+        with only_run(job.out):
             if job.execution.overwrite:
                 _remove_earlier_run(job.out)
             plan, samples = make_plan(job)

@@ -24,7 +24,7 @@ from p3mdata.files import sha256, write_atomic
 from p3mdata.images import encode_mask
 from p3mdata.manifest import PRIVATE_MODE, append_row, dumps, read_json, read_rows, write_json, write_rows
 from p3mdata.plan import regular_file
-from p3mdata.records import ImageResult, Outcome, Sample, ShardStats
+from p3mdata.records import Action, Decision, ImageResult, Outcome, Sample, ShardStats
 
 KINDS = ("facemasks", "alphas", "images")
 # Faults of the place or the program, not of the picture: such rows are tried again on resume.
@@ -87,7 +87,11 @@ def read_inputs(sample: Sample, job: Job) -> Inputs:
         raise BrokenInput("ambiguous_companion", sample.problem)
     photo = _read(job.source / sample.source, sample.sha256)
     found: dict[str, bytes | None] = {}
-    for what, root in (("alpha", job.alphas), ("trimap", job.trimaps), ("mask", job.masks)):
+    decided = sample.decision
+    if decided is not None and decided.action in (Action.NO_FACE, Action.MASK):
+        sample = replace(sample, mask=decided.mask)
+    drawn = job.out / "private" if decided is not None and decided.action is Action.MASK else job.masks
+    for what, root in (("alpha", job.alphas), ("trimap", job.trimaps), ("mask", drawn)):
         entry = getattr(sample, what)
         if root is not None and entry is not None:
             found[what] = _read(root / entry[0], entry[1], what)
@@ -95,7 +99,7 @@ def read_inputs(sample: Sample, job: Job) -> Inputs:
             raise BrokenInput(
                 f"{what}_missing", f"has no {what} of its name in the folder given as --{what}s. Add it or move it out."
             )
-    return Inputs(photo, **found)
+    return Inputs(photo, **found, decision=decided)
 
 
 def stages_folder(out: Path) -> Path:
@@ -180,33 +184,54 @@ def process(
         OSError: The run folder cannot be written; nothing of the image is left in it.
         P3MError: A product of an earlier stage was edited.
     """
+    if sample.decision is not None and sample.decision.action.withholds:
+        done = _withheld(sample, sample.decision)
+    else:
+        done = _worked_on(sample, job, finder, stage, tick, crashing)
+    publish(done, job.out)
+    tick("write")
+    return replace(done.result, inputs=inputs_digest(sample))
+
+
+def _worked_on(
+    sample: Sample,
+    job: Job,
+    finder: Callable[[], FaceFinder],
+    stage: Stage,
+    tick: Callable[[str], None],
+    crashing: bool,
+) -> Anonymized:
     try:
         if crashing:
             raise BrokenInput("crashed_worker", _CRASHED)
         inputs = read_inputs(sample, job)
         tick("read")
         if stage is Stage.VERIFY:
-            done = _anonymize_staged(sample, job, inputs, finder(), tick)
-        else:
-            done = anonymize(sample, inputs, job.settings, finder(), tick=tick)
+            return _anonymize_staged(sample, job, inputs, finder(), tick)
+        return anonymize(sample, inputs, job.settings, finder(), tick=tick)
     except P3MError:
         raise
     except BrokenInput as exc:
-        done = _broken(sample, exc.code, exc.sentence)
+        return _broken(sample, exc.code, exc.sentence)
     except MemoryError:
-        done = _broken(sample, "out_of_memory", "needs more memory than there is. Use fewer --workers, or remove it.")
+        return _broken(sample, "out_of_memory", "needs more memory than there is. Use fewer --workers, or remove it.")
     except Exception as exc:
         # A bug must not stop the other images, and must not be lost: the trace is kept and the exit code tells.
         append_row(job.out / "private" / "errors.jsonl", {"source": sample.source, "trace": traceback.format_exc()})
         sentence = f"met a fault of the program ({type(exc).__name__}: {exc}). Please report private/errors.jsonl."
-        done = _broken(sample, "internal_error", sentence)
-    publish(done, job.out)
-    tick("write")
-    return replace(done.result, inputs=inputs_digest(sample))
+        return _broken(sample, "internal_error", sentence)
+
+
+def _withheld(sample: Sample, decision: Decision) -> Anonymized:
+    """The result of an image that a person left out or took down; its file is not even opened."""
+    taken_down = decision.action is Action.REMOVE
+    code, sentence = ("taken_down", "was taken down") if taken_down else ("excluded_by_person", "a person left it out")
+    return Anonymized(ImageResult(sample.id, sample.source, Outcome.EXCLUDED, code, sentence, decision=decision), {})
 
 
 def _broken(sample: Sample, code: str, sentence: str) -> Anonymized:
-    return Anonymized(ImageResult(sample.id, sample.source, Outcome.BROKEN, reason=code, detail=sentence), {})
+    row = ImageResult(sample.id, sample.source, Outcome.BROKEN, code, sentence, decision=sample.decision)
+    return Anonymized(row, {})
 
 
 def publish(done: Anonymized, out: Path) -> None:
@@ -241,13 +266,14 @@ def _still_valid(row: ImageResult, sample: Sample, out: Path) -> bool:
 
 
 def read_results(folder: Path) -> list[ImageResult]:
-    """Rows of a shard that were written whole.
+    """Rows of a shard that were written whole, one per image: the last one counts.
 
     Raises:
         RunFolderError: The file is damaged.
     """
     try:
-        return [ImageResult.from_json(row) for row in read_rows(folder / "results.jsonl", torn_tail=True)]
+        rows = {row["id"]: row for row in read_rows(folder / "results.jsonl", torn_tail=True)}
+        return [ImageResult.from_json(row) for row in rows.values()]
     except (KeyError, TypeError, ValueError) as exc:
         raise RunFolderError(f"{folder}: its results are damaged ({exc!r}). Delete the shard and run again.") from exc
 

@@ -51,7 +51,7 @@ def _free_memory() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
-class _Models:
+class Models:
     """The models of one worker, loaded when the first image needs them."""
 
     def __init__(self) -> None:
@@ -109,8 +109,9 @@ def run(
     stage: Stage,
     workers: int,
     progress: Callable[[], None] = lambda: None,
+    shards: Sequence[int] | None = None,
 ) -> None:
-    """Run all shards of a plan.
+    """Run shards of a plan.
 
     Args:
         plan: The frozen plan.
@@ -118,30 +119,38 @@ def run(
         stage: What to do.
         workers: Processes; 0 chooses, 1 works in this process, which a picture that crashes a library takes with it.
         progress: Called now and then, to show what the run folder says.
+        shards: Which; None runs all.
 
     Raises:
         Interrupted: Stopped by Ctrl-C or SIGTERM; the run can be resumed.
         SetupError: Workers die before they begin an image.
         OSError: The run folder cannot be written.
     """
+    todo = range(plan.shards) if shards is None else shards
     with _StopOnSignal() as stop:
         if workers == 1:
-            _run_here(plan, samples, stage, stop, progress)
+            _run_here(plan, samples, stage, todo, stop, progress)
         else:
-            _run_pool(plan, samples, stage, min(workers or default_workers(), plan.shards), stop, progress)
+            size = min(workers or default_workers(), len(todo))
+            _run_pool(plan, samples, stage, todo, size, stop, progress)
     progress()
 
 
 def _run_here(
-    plan: Plan, samples: Sequence[Sample], stage: Stage, stop: _StopOnSignal, progress: Callable[[], None]
+    plan: Plan,
+    samples: Sequence[Sample],
+    stage: Stage,
+    shards: Sequence[int],
+    stop: _StopOnSignal,
+    progress: Callable[[], None],
 ) -> None:
     def go_on(sample: Sample) -> bool:
         progress()
         return not stop.seen
 
-    models = _Models()
+    models = Models()
     try:
-        for index in range(plan.shards):
+        for index in shards:
             run_shard(plan.job, index, members(plan, samples, index), models, stage, go_on)
     finally:
         models.close()
@@ -167,7 +176,7 @@ def _serve(link: Connection, job: Job, stage: Stage) -> None:
     """A worker's life: run the shards that come over the link, until it is closed or the parent has died."""
     for number in _STOP_SIGNALS:
         signal.signal(number, signal.SIG_IGN)
-    models = _Models()
+    models = Models()
 
     def go_on(sample: Sample) -> bool:
         # Loaded before the image is named, so that models that do not fit are not blamed on it.
@@ -232,10 +241,16 @@ def _signals_held() -> Iterator[None]:
 
 
 def _run_pool(
-    plan: Plan, samples: Sequence[Sample], stage: Stage, size: int, stop: _StopOnSignal, progress: Callable[[], None]
+    plan: Plan,
+    samples: Sequence[Sample],
+    stage: Stage,
+    shards: Sequence[int],
+    size: int,
+    stop: _StopOnSignal,
+    progress: Callable[[], None],
 ) -> None:
     context = mp.get_context("spawn")
-    todo = deque(range(plan.shards))
+    todo = deque(shards)
     crashes: Counter[str] = Counter()
     workers: list[_Worker] = []
     try:

@@ -1,0 +1,89 @@
+"""Take-down: withdraw images from a finished run and leave a tombstone that says nothing about a person."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from p3mdata.decisions import forget_masks, read_log, standing
+from p3mdata.errors import SettingsError
+from p3mdata.manifest import read_rows, write_rows
+from p3mdata.plan import read_plan
+from p3mdata.records import Action, Sample
+from p3mdata.review.session import reviewing
+from p3mdata.run import TOMBSTONES, RunSummary
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What a take-down came to.
+
+    Attributes:
+        ids: Images withdrawn by this call.
+        version: Version of the dataset now; each take-down raises it by one.
+        summary: Counts of the run now.
+    """
+
+    ids: tuple[str, ...]
+    version: int
+    summary: RunSummary
+
+
+def dataset_version(out: Path) -> int:
+    """1, and one more for each take-down."""
+    return max((row["version"] for row in read_rows(out / TOMBSTONES)), default=1)
+
+
+def remove_images(out: Path, names: Sequence[str]) -> Removal:
+    """Withdraw images from a run: images, facemasks, alphas, manifest, ledger details and masks drawn for them.
+
+    Args:
+        out: The run folder.
+        names: Ids, or paths of sources below the source folder. Copies of the same photograph go with it.
+
+    Raises:
+        SettingsError: A name is not of this run; nothing was done.
+        RunFolderError: Not a run, not finished, or in use.
+    """
+    _, samples = read_plan(out)
+    ids = _named(out, samples, names)
+    with reviewing(out) as session:
+        for identity in ids:
+            decision = session.item(identity).decision
+            # A call that was interrupted is finished by the same call.
+            if decision is None or decision.action is not Action.REMOVE:
+                session.decide(identity, Action.REMOVE)
+            forget_masks(out, identity)
+        version = _bury(out)
+        summary = session.close(always=True)
+        assert summary is not None
+        return Removal(tuple(ids), version, summary)
+
+
+def _named(out: Path, samples: Iterable[Sample], names: Sequence[str]) -> list[str]:
+    of_run = list(samples)
+    by_name = {sample.source: sample.id for sample in of_run} | {sample.id: sample.id for sample in of_run}
+    if unknown := [name for name in names if name not in by_name]:
+        raise SettingsError(
+            f"{out}: no image of this run is called '{unknown[0]}'. Give ids as in manifest.jsonl, or source paths; "
+            "nothing was removed."
+        )
+    # Copies of one photograph have its id and a number.
+    photographs = {by_name[name].split("-")[0] for name in names}
+    return [sample.id for sample in of_run if sample.id.split("-")[0] in photographs]
+
+
+def _bury(out: Path) -> int:
+    """Write a tombstone for every image that was taken down and has none; returns the version."""
+    rows = list(read_rows(out / TOMBSTONES))
+    buried = {row["id"] for row in rows}
+    removed = {i for i, decision in standing(read_log(out)).items() if decision.action is Action.REMOVE}
+    version = dataset_version(out) + bool(removed - buried)
+    date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    write_rows(
+        out / TOMBSTONES,
+        [*rows, *({"id": identity, "version": version, "date": date} for identity in sorted(removed - buried))],
+    )
+    return version

@@ -1,0 +1,189 @@
+"""Decisions from a file, for a review without a browser: all of them are checked before the first one is carried out.
+
+One JSON object per line: `id` or `source` names the image, `action` is accept, no_face, mask, exclude or reopen;
+`keep_transition`, `confirmed`, `reviewer` and `mask` (a file name in the folder of masks) may be given. The log of
+another run has this form too.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p3mdata.decisions import append, keep_mask, now, read_log, standing, with_decisions
+from p3mdata.errors import BrokenInput, SettingsError
+from p3mdata.executors import local
+from p3mdata.images import SUFFIXES, decode, decode_matte, encode_mask
+from p3mdata.plan import Plan, regular_file
+from p3mdata.records import Action, Decision, Sample
+from p3mdata.run import RunSummary, close_run, finished_run, open_shards
+from p3mdata.shards import Stage, read_inputs, shard_folder
+
+_ACTIONS = {action.value: action for action in Action if action is not Action.REMOVE}
+_FLAGS = ("keep_transition", "confirmed")
+_KNOWN = {"id", "source", "action", "mask", "mask_sha256", "time", "reviewer", *_FLAGS}
+_SHOWN = 10
+
+
+@dataclass(frozen=True)
+class _Wish:
+    """One line of the file, checked; `mask` is the PNG to keep."""
+
+    sample: Sample
+    decision: Decision
+    mask: bytes | None
+
+
+def apply_file(
+    out: Path,
+    decisions: Path,
+    masks: Path | None = None,
+    reviewer: str | None = None,
+    workers: int = 0,
+    on_start: Callable[[int], Callable[[], None]] | None = None,
+) -> RunSummary:
+    """Carry out the decisions of a file on a finished run; the last line about an image counts.
+
+    Args:
+        out: The run folder.
+        decisions: JSON lines.
+        masks: Folder of hand-drawn masks; the folder of the file when not given.
+        reviewer: Recorded where a line names none.
+        workers: Processes; 0 chooses.
+        on_start: As for `run.anonymize_job`.
+
+    Raises:
+        SettingsError: Lines that cannot be carried out, each named; nothing was done.
+        RunFolderError: Not a run, not finished, or in use.
+    """
+    with finished_run(out) as (plan, samples):
+        wishes = _checked(plan, samples, decisions, masks or decisions.parent, reviewer)
+        for wish in wishes:
+            _log(plan, wish)
+        decided = with_decisions(samples, standing(read_log(out)))
+        progress = on_start(plan.samples) if on_start else (lambda: None)
+        local.run(plan, decided, Stage.ALL, workers, progress, open_shards(plan))
+        return close_run(plan, 0.0)
+
+
+def _log(plan: Plan, wish: _Wish) -> None:
+    out, decision = plan.job.out, wish.decision
+    if wish.mask is not None:
+        decision = replace(decision, mask=keep_mask(out, wish.sample.id, wish.mask))
+    if _same(wish.sample.decision, decision):
+        return
+    # A shard that is not done is looked through again: a crash after this line loses nothing.
+    (shard_folder(out, wish.sample.index // plan.shard_size) / "DONE").unlink(missing_ok=True)
+    append(out, wish.sample.id, decision)
+
+
+def _same(old: Decision | None, new: Decision) -> bool:
+    """Whether a decision says what stands already, so that applying a file twice changes nothing."""
+    if old is None:
+        return new.action is Action.REOPEN
+    what = ("action", "mask", "keep_transition", "confirmed")
+    return all(getattr(old, name) == getattr(new, name) for name in what)
+
+
+def _checked(plan: Plan, samples: list[Sample], path: Path, masks: Path, reviewer: str | None) -> list[_Wish]:
+    by_id = {sample.id: sample for sample in samples}
+    by_source = {sample.source: sample for sample in samples}
+    wishes: dict[str, _Wish] = {}
+    problems = []
+    for number, row in _rows(path):
+        try:
+            wish = _wish(plan, row, by_id, by_source, masks, reviewer)
+            wishes[wish.sample.id] = wish
+        except (BrokenInput, SettingsError) as exc:
+            problems.append(f"line {number}: {exc}")
+    if problems:
+        more = f" ... and {len(problems) - _SHOWN} more." if len(problems) > _SHOWN else ""
+        raise SettingsError(f"{path}: nothing was applied. {' '.join(problems[:_SHOWN])}{more}")
+    return list(wishes.values())
+
+
+def _rows(path: Path) -> Iterator[tuple[int, Any]]:
+    try:
+        lines = regular_file(path).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"{path}: cannot be read ({exc}). Check the path.") from exc
+    for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
+        try:
+            yield number, json.loads(line)
+        except json.JSONDecodeError as exc:
+            raise SettingsError(f"{path}: line {number} is not JSON ({exc.msg}). Write one object per line.") from exc
+
+
+def _wish(
+    plan: Plan,
+    row: Any,
+    by_id: Mapping[str, Sample],
+    by_source: Mapping[str, Sample],
+    masks: Path,
+    reviewer: str | None,
+) -> _Wish:
+    if not isinstance(row, dict) or not isinstance(row.get("action"), str):
+        raise SettingsError('must look like {"source": "a.jpg", "action": "no_face"}.')
+    if unknown := sorted(set(row) - _KNOWN):
+        raise SettingsError(f"the key '{unknown[0]}' is unknown. Known keys: {', '.join(sorted(_KNOWN))}.")
+    name = row.get("id", row.get("source"))
+    sample = by_id.get(str(row.get("id"))) or by_source.get(str(row.get("source")))
+    if sample is None:
+        raise SettingsError(f"no image of the run is called {name!r}. Give its id or its path below the source folder.")
+    action = _ACTIONS.get(row["action"])
+    if action is None:
+        raise SettingsError(f"{sample.source}: the action '{row['action']}' is unknown. Use {', '.join(_ACTIONS)}.")
+    if wrong := next((flag for flag in _FLAGS if not isinstance(row.get(flag, False), bool)), None):
+        raise SettingsError(f"{sample.source}: '{wrong}' must be true or false.")
+    if sample.decision is not None and sample.decision.action is Action.REMOVE:
+        raise SettingsError(f"{sample.source}: was taken down and stays so.")
+    said_by = row.get("reviewer") or reviewer
+    drawn = action is Action.MASK
+    flags = {flag: row.get(flag, False) for flag in _FLAGS} if drawn else {}
+    decision = Decision(action, **flags, time=now(), reviewer=str(said_by) if said_by else None)
+    mask = None
+    if not action.withholds:
+        mask = _mask_of(plan, sample, row.get("mask"), masks, drawn)
+    return _Wish(sample, decision, mask)
+
+
+def _mask_of(plan: Plan, sample: Sample, name: Any, folder: Path, drawn: bool) -> bytes | None:
+    """The mask of a line as it will be kept, after checking that the source is still that of the plan."""
+    try:
+        photo = read_inputs(replace(sample, decision=None), plan.job).photo
+        if not drawn:
+            return None
+        path = _find(folder, sample, name)
+        picture = decode(photo, plan.job.settings.max_pixels)
+        array = decode_matte(regular_file(path).read_bytes(), picture, "mask", plan.job.settings.max_pixels)
+    except BrokenInput as exc:
+        raise SettingsError(f"{sample.source}: {exc.sentence}") from exc
+    except OSError as exc:
+        raise SettingsError(f"{sample.source}: its mask cannot be read ({exc.strerror}): {path}.") from exc
+    mask = array > np.iinfo(array.dtype).max // 2
+    if not mask.any():
+        raise SettingsError(f"{sample.source}: its mask {path} is empty. Draw one, or say no_face.")
+    return encode_mask(mask)
+
+
+def _find(folder: Path, sample: Sample, name: Any) -> Path:
+    if name is not None:
+        if not isinstance(name, str):
+            raise SettingsError(f"{sample.source}: 'mask' must be a file name.")
+        return folder / name
+    stem = Path(sample.source)
+    candidates = [
+        folder / f"{base}{ending}" for base in (sample.id, stem.with_suffix("")) for ending in sorted(SUFFIXES)
+    ]
+    found = [path for path in candidates if path.is_file()]
+    if len(found) != 1:
+        what = f"{len(found)} masks" if found else "no mask"
+        raise SettingsError(f"{sample.source}: has {what} of its name or id in {folder}. Keep one, or name it.")
+    return found[0]

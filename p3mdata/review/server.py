@@ -1,0 +1,301 @@
+"""HTTP for the review page: this machine only, behind a random token, over ids of the run and nothing else.
+
+No address holds a path, so none outside the run can be asked for. Nothing may be kept by the browser: the pictures
+show clear faces.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import secrets
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from importlib import resources
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Any
+
+import uvicorn
+from fastapi import Body, FastAPI, Request, Response
+from fastapi.responses import JSONResponse
+
+from p3mdata.records import Action
+from p3mdata.review.session import Conflict, Item, Refused, Session, SourceGone, reviewing
+from p3mdata.review.views import View
+from p3mdata.run import RunSummary
+
+_HOST = "127.0.0.1"
+_MOST_ITEMS = 200
+_MOST_BYTES = 64 * 1024**2
+_VIEWS = ("open", "decided", "sample", "all")
+_PAGE_ACTIONS = {action.value: action for action in Action if action is not Action.REMOVE}
+_PICTURES: dict[str, tuple[Callable[[View], bytes], str]] = {
+    "photo": (View.photo, "image/jpeg"),
+    "result": (View.result, "image/jpeg"),
+    "private": (View.private, "image/png"),
+    "transition": (View.transition, "image/png"),
+    "facemask": (View.facemask, "image/png"),
+}
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+}
+_HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+        "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+_STATUS = {Conflict: 409, SourceGone: 410, Refused: 422}
+
+
+def _page_files() -> dict[str, tuple[bytes, str]]:
+    """Files of the page by name; the empty name is the page itself."""
+    folder = resources.files("p3mdata").joinpath("review/page")
+    files = {
+        entry.name: (entry.read_bytes(), _TYPES[Path(entry.name).suffix])
+        for entry in folder.iterdir()
+        if Path(entry.name).suffix in _TYPES
+    }
+    return {**files, "": files["index.html"]}
+
+
+def _failure(status: int, sentence: str) -> JSONResponse:
+    return JSONResponse({"error": sentence}, status)
+
+
+def _listing(item: Item) -> dict[str, Any]:
+    return {
+        "id": item.id,
+        "source": item.source,
+        "reason": item.reason,
+        "outcome": item.outcome.value,
+        "action": item.decision.action.value if item.decision else None,
+        "open": item.open,
+    }
+
+
+def _details(session: Session, item: Item, view_name: str) -> dict[str, Any]:
+    """Everything the page shows of one item but its pictures."""
+    row, view = session.row(item.id), session.view(item.id)
+    height, width = view.size
+    shown = session.items(view_name)
+    before = [other for other in shown if other.index < item.index]
+    after = [other for other in shown if other.index > item.index]
+    here = any(other.id == item.id for other in shown)
+    return {
+        **_listing(item),
+        "width": row.width,
+        "height": row.height,
+        "view": {"width": width, "height": height},
+        "released": row.outcome.released,
+        "detail": row.detail,
+        "faces": view.faces(),
+        "transition": view.loaded.alpha is not None or view.loaded.trimap is not None,
+        "decision": item.decision.to_json() | {"mask": None} if item.decision else None,
+        "version": session.version(item.id),
+        "position": {"view": view_name, "index": len(before), "total": len(shown)} if here else None,
+        # Round the corner, so that nothing that is open is left behind.
+        "next": next((other.id for other in (*after, *before)), None),
+        "previous": next((other.id for other in reversed((*after, *before))), None),
+    }
+
+
+def create_app(session: Session, token: str, finish: Callable[[], None] = lambda: None) -> FastAPI:
+    """The review's HTTP interface.
+
+    Args:
+        session: The review.
+        token: First part of every address; any other is answered as unknown.
+        finish: Called when the page ended the review.
+    """
+    app = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)
+    files = _page_files()
+    prefix = f"/{token}"
+
+    @app.middleware("http")
+    async def guard(request: Request, call_next: Any) -> Response:
+        response = await call_next(request) if _is_ours(request, token) else _failure(404, "unknown address")
+        response.headers.update(_HEADERS)
+        return response
+
+    @app.exception_handler(Refused)
+    async def refused(request: Request, exc: Refused) -> Response:
+        return _failure(_STATUS[type(exc)], str(exc))
+
+    @app.exception_handler(OSError)
+    async def no_room(request: Request, exc: OSError) -> Response:
+        return _failure(507, f"The run folder cannot be written ({exc.strerror or exc}). Make room, then reload.")
+
+    @app.get(prefix + "/api/run")
+    def run() -> dict[str, Any]:
+        method, strength = session.plan.job.settings.obfuscation()
+        counts = {view: len(session.items(view)) for view in ("open", "decided", "sample")}
+        return {
+            "run": session.plan.job.out.resolve().name,
+            "total": session.plan.samples,
+            **counts,
+            "reviewer": session.reviewer,
+            "method": f"{method.value} {strength:g}",
+        }
+
+    @app.get(prefix + "/api/items")
+    def items(view: str = "open", offset: int = 0, limit: int = 100) -> Response:
+        if view not in _VIEWS or offset < 0 or not 0 < limit <= _MOST_ITEMS:
+            return _failure(422, f"view is one of {', '.join(_VIEWS)}, limit at most {_MOST_ITEMS}")
+        shown = session.items(view)
+        return JSONResponse({"total": len(shown), "items": [_listing(item) for item in shown[offset : offset + limit]]})
+
+    @app.get(prefix + "/api/items/{identity}")
+    def item(identity: str, view: str = "open") -> dict[str, Any]:
+        return _details(session, session.item(identity), view if view in _VIEWS else "open")
+
+    @app.get(prefix + "/api/items/{identity}/{picture}")
+    def picture(identity: str, picture: str) -> Response:
+        if picture not in _PICTURES:
+            return _failure(404, "unknown address")
+        make, kind = _PICTURES[picture]
+        return Response(make(session.view(session.item(identity).id)), media_type=kind)
+
+    @app.post(prefix + "/api/items/{identity}/decision")
+    def decide(identity: str, wish: Annotated[dict[str, Any], Body()]) -> Any:
+        chosen = session.item(identity)
+        action = _PAGE_ACTIONS.get(str(wish.get("action")))
+        version = wish.get("version")
+        if action is None or not isinstance(version, int):
+            return _failure(422, f"a decision has a version, and an action of {', '.join(_PAGE_ACTIONS)}")
+        drawn = None
+        if action is Action.MASK:
+            drawn = session.view(chosen.id).drawn(_decoded(wish.get("mask")))
+            if drawn is None:
+                return _failure(422, "the mask is no PNG of the size of the photograph as shown")
+        session.decide(
+            chosen.id,
+            action,
+            mask=drawn,
+            keep_transition=wish.get("keep_transition") is True and action is Action.MASK,
+            confirmed=wish.get("confirmed") is True,
+            version=version,
+        )
+        return _details(session, session.item(identity), "open")
+
+    @app.post(prefix + "/api/finish")
+    def end() -> dict[str, Any]:
+        summary = session.close()
+        finish()
+        return {"released": summary.released if summary else None, "open": len(session.items("open"))}
+
+    @app.get(prefix + "/{name}")
+    def page(name: str) -> Response:
+        if name not in files:
+            return _failure(404, "unknown address")
+        content, kind = files[name]
+        return Response(content, media_type=kind)
+
+    @app.get(prefix + "/")
+    def index() -> Response:
+        return page("")
+
+    return app
+
+
+def _is_ours(request: Request, token: str) -> bool:
+    """Whether a request comes from this review's page: names of other hosts and pages of other sites do not."""
+    port = request.url.port or 80
+    hosts = {f"{_HOST}:{port}", f"localhost:{port}"}
+    if request.headers.get("host", "") not in hosts:
+        return False
+    if not secrets.compare_digest(request.url.path.split("/")[1].encode(), token.encode()):
+        return False
+    if request.method == "GET":
+        return True
+    origin = request.headers.get("origin")
+    size = request.headers.get("content-length", "")
+    return (
+        (origin is None or origin in {f"http://{host}" for host in hosts})
+        and request.headers.get("content-type", "").split(";")[0] == "application/json"
+        and size.isdigit()
+        and int(size) <= _MOST_BYTES
+    )
+
+
+def _decoded(mask: Any) -> bytes:
+    try:
+        return base64.b64decode(mask, validate=True) if isinstance(mask, str) else b""
+    except binascii.Error:
+        return b""
+
+
+class Server:
+    """The page served from a thread of its own, until `stop`."""
+
+    def __init__(self, session: Session, port: int = 0) -> None:
+        self._token = secrets.token_urlsafe(24)
+        self._socket = socket.create_server((_HOST, port))
+        config = uvicorn.Config(
+            create_app(session, self._token, self.stop), log_level="critical", access_log=False, lifespan="off"
+        )
+        self._server = uvicorn.Server(config)
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
+
+    @property
+    def address(self) -> str:
+        """Where the page is; whoever knows it can see the photographs from this machine."""
+        return f"http://{_HOST}:{self._socket.getsockname()[1]}/{self._token}/"
+
+    def __enter__(self) -> Server:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+        self._thread.join()
+        self._socket.close()
+
+    def stop(self) -> None:
+        """Ask the server to end after the requests it has."""
+        self._server.should_exit = True
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for the end, at most so long; whether it has come."""
+        self._thread.join(seconds)
+        return not self._thread.is_alive()
+
+
+def serve(out: Path, reviewer: str | None, port: int, ready: Callable[[str], None]) -> RunSummary | None:
+    """Serve the review page of a run until it is finished there, or until Ctrl-C or SIGTERM.
+
+    Args:
+        out: The run folder.
+        reviewer: Recorded with every decision.
+        port: 0 takes a free one.
+        ready: Told the address.
+
+    Returns:
+        What the run comes to now, or None when nothing was decided.
+    """
+    stopped = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopped.set()
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        with reviewing(out, reviewer) as session:
+            with Server(session, port) as server:
+                ready(server.address)
+                while not stopped.is_set() and not server.wait(0.2):
+                    pass
+            return session.close()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
