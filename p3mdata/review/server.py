@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import os
 import secrets
 import signal
 import socket
@@ -22,6 +23,7 @@ import uvicorn
 from fastapi import Body, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
+from p3mdata.errors import SettingsError
 from p3mdata.records import Action
 from p3mdata.review.session import Conflict, Item, Refused, Session, SourceGone, reviewing
 from p3mdata.review.views import View
@@ -210,7 +212,7 @@ def create_app(session: Session, token: str, finish: Callable[[], None] = lambda
 
 def _is_ours(request: Request, token: str) -> bool:
     """Whether a request comes from this review's page: names of other hosts and pages of other sites do not."""
-    port = request.url.port or 80
+    port = request.scope["server"][1]
     hosts = {f"{_HOST}:{port}", f"localhost:{port}"}
     if request.headers.get("host", "") not in hosts:
         return False
@@ -240,7 +242,12 @@ class Server:
 
     def __init__(self, session: Session, port: int = 0) -> None:
         self._token = secrets.token_urlsafe(24)
-        self._socket = socket.create_server((_HOST, port))
+        try:
+            self._socket = socket.create_server((_HOST, port))
+        except OSError as exc:
+            raise SettingsError(
+                f"--port {port}: cannot be used ({os.strerror(exc.errno or 0)}). Give another one."
+            ) from exc
         config = uvicorn.Config(
             create_app(session, self._token, self.stop), log_level="critical", access_log=False, lifespan="off"
         )

@@ -230,6 +230,7 @@ class Session:
                 self._settle()
                 self.summary = close_run(self.plan, 0.0)
                 self._changed = False
+                self._items = self._listed()
             return self.summary
 
 

@@ -1,0 +1,126 @@
+"""Take-down: nothing of a removed image is left in the release, and nothing else changes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from p3mdata.errors import SettingsError
+from p3mdata.faces.ensemble import FaceFinder
+from p3mdata.manifest import read_rows
+from p3mdata.records import Action
+from p3mdata.removal import dataset_version, remove_images
+from p3mdata.review.session import Refused, reviewing
+from p3mdata.run import MANIFEST, TOMBSTONES, verify_run
+from tests.reviews import HeldRun
+from tests.runs import contents, p3mdata
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, kept_models: FaceFinder) -> HeldRun:
+    run = HeldRun.make(tmp_path_factory.mktemp("removal") / "run")
+    with reviewing(run.out) as session:
+        side = session.row(run.id("held.png")).width
+        session.decide(run.id("held.png"), Action.MASK, mask=np.ones((side, side), bool), confirmed=True)
+    return run
+
+
+@pytest.fixture
+def run(finished: HeldRun, tmp_path: Path) -> HeldRun:
+    return finished.copy(tmp_path / "copy")
+
+
+def traces(run: HeldRun, identity: str) -> list[str]:
+    """Files of the run folder whose name is of an image, or that hold a landmark row of it."""
+    named = [str(path.relative_to(run.out)) for path in run.out.rglob(f"{identity}.*")]
+    rows = [
+        str(path.relative_to(run.out))
+        for path in run.out.rglob("*.jsonl")
+        for row in read_rows(path)
+        if row.get("id") == identity and (row.get("faces") or row.get("files"))
+    ]
+    return sorted(named + rows)
+
+
+@pytest.mark.parametrize("source", ["fine.png", "also.jpg", "held.png", "none.png"])
+@pytest.mark.parametrize("by", ["id", "source"])
+def test_nothing_of_the_image_is_left(run: HeldRun, source: str, by: str) -> None:
+    identity, others = run.id(source), contents(run.out)
+    done = p3mdata("remove", run.out, identity if by == "id" else source, "--json")
+    assert done.returncode == 0, done.stderr
+    released = len(run.released())
+    assert json.loads(done.stdout) == {"removed": [identity], "version": 2, "released": released}
+    assert traces(run, identity) == []
+    assert identity not in (run.out / MANIFEST).read_text()
+    assert run.rows[source]["outcome"] == "excluded" and run.rows[source]["reason"] == "taken_down"
+    assert verify_run(run.out)[1] == []
+    kept = {
+        name: data for name, data in contents(run.out).items() if name.startswith(("images", "facemasks", "alphas"))
+    }
+    assert kept == {name: data for name, data in others.items() if name in kept}
+    assert len(kept) == len(
+        [n for n in others if n.startswith(("images", "facemasks", "alphas")) and identity not in n]
+    )
+
+
+def test_the_tombstone_says_nothing_about_a_person(run: HeldRun) -> None:
+    remove_images(run.out, ["held.png"])
+    (row,) = read_rows(run.out / TOMBSTONES)
+    assert set(row) == {"id", "version", "date"} and row["id"] == run.id("held.png")
+
+
+def test_each_take_down_is_a_version_and_a_repeated_one_is_not(run: HeldRun) -> None:
+    assert dataset_version(run.out) == 1
+    assert remove_images(run.out, ["held.png", "none.png"]).version == 2
+    assert remove_images(run.out, ["fine.png"]).version == 3
+    assert remove_images(run.out, ["fine.png"]).version == 3
+    assert [row["version"] for row in read_rows(run.out / TOMBSTONES)] == [2, 2, 3]
+
+
+def test_a_take_down_works_without_the_source_and_outlives_a_resume(run: HeldRun) -> None:
+    copy = run.source / "fine.png"
+    shutil.move(copy, run.folder / "elsewhere.png")
+    remove_images(run.out, ["fine.png"])
+    assert verify_run(run.out)[1] == []
+    shutil.move(run.folder / "elsewhere.png", copy)
+    run.anonymize()
+    assert "fine.png" not in run.released()
+
+
+def test_a_removed_image_stays_removed(run: HeldRun) -> None:
+    remove_images(run.out, ["fine.png"])
+    with reviewing(run.out) as session:
+        for action in (Action.REOPEN, Action.ACCEPT, Action.EXCLUDE):
+            with pytest.raises(Refused, match="taken down"):
+                session.decide(run.id("fine.png"), action)
+
+
+def test_an_interrupted_take_down_is_finished_by_the_same_call(run: HeldRun) -> None:
+    with reviewing(run.out) as session:
+        session.decide(run.id("held.png"), Action.REMOVE)
+    assert remove_images(run.out, ["held.png"]).version == 2
+    assert traces(run, run.id("held.png")) == []
+    assert [row["id"] for row in read_rows(run.out / TOMBSTONES)] == [run.id("held.png")]
+
+
+def test_copies_of_the_photograph_go_with_it(run: HeldRun, kept_models: FaceFinder) -> None:
+    again = HeldRun(run.folder / "again")
+    shutil.copytree(run.source, again.source)
+    shutil.copytree(run.alphas, again.alphas)
+    for folder in (again.source, again.alphas):
+        shutil.copy(folder / "fine.png", folder / "twin.png")
+    again.anonymize()
+    assert {"fine.png", "twin.png"} <= again.released()
+    assert len(remove_images(again.out, ["twin.png"]).ids) == 2
+    assert again.released() == {"also.jpg"}
+
+
+def test_an_unknown_name_removes_nothing(run: HeldRun) -> None:
+    before = contents(run.out)
+    with pytest.raises(SettingsError, match=r"'other\.png'.*nothing was removed"):
+        remove_images(run.out, ["fine.png", "other.png"])
+    assert contents(run.out) == before
