@@ -22,7 +22,7 @@ from p3mdata.faces import weights
 from p3mdata.files import sha256, write_atomic
 from p3mdata.images import decode
 from p3mdata.plan import Plan
-from p3mdata.records import ImageResult, Outcome
+from p3mdata.records import Action, ImageResult, Outcome
 
 MOST_THUMBNAILS = 48
 _THUMBNAIL_SIDE = 320
@@ -242,6 +242,30 @@ def _detection(looked: Sequence[ImageResult]) -> Iterator[str]:
     yield f"<div>{_table('How the faces were found', ('Faces', 'Number', 'Share'), found)}</div>"
 
 
+_SAID = {
+    Action.ACCEPT: "released as detected",
+    Action.NO_FACE: "nothing to hide",
+    Action.MASK: "masked as drawn",
+    Action.EXCLUDE: "left out",
+    Action.REMOVE: "taken down",
+}
+
+
+def _decisions(rows: Sequence[ImageResult]) -> _Html:
+    """What people decided, if they decided anything."""
+    said = [row.decision for row in rows if row.decision is not None]
+    counts = Counter(decision.action for decision in said)
+    lines: list[tuple[str, str, int]] = [
+        (_code(action.value), words, counts[action]) for action, words in _SAID.items() if counts[action]
+    ]
+    special = {
+        "the transition area inside the drawn mask is obfuscated too": sum(d.keep_transition for d in said),
+        "released although detectors see a face outside the mask": sum(d.confirmed for d in said),
+    }
+    lines += [("of those", words, number) for words, number in special.items() if number]
+    return _table("Decisions of people", ("Decision", "Meaning", "Images"), lines)
+
+
 def _settings(plan: Plan) -> _Html:
     values = plan.job.settings.model_dump(mode="json")
     chosen = [
@@ -278,6 +302,7 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
         headline=_text(headline),
         lead=_text(lead),
         **_outcomes(plan.samples, counts),
+        decisions=_decisions(rows),
         held="".join(_held_as(*kind, plan, rows) for kind in _HELD) or "<p>Nothing was held back.</p>",
         released=_released(plan, released),
         **_proofs(released),

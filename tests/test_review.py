@@ -399,3 +399,12 @@ def test_a_mask_is_accepted_at_the_size_of_the_view_and_in_colour(run: HeldRun, 
         assert drawn is not None and np.array_equal(drawn, wanted)
     for bad in (b"", b"text", encode_mask(wanted[:-1])):
         assert view.drawn(bad) is None
+
+
+def test_the_report_counts_decisions(run: HeldRun) -> None:
+    with reviewing(run.out, "anna") as session:
+        session.decide(run.id("none.png"), Action.NO_FACE)
+        session.decide(run.id("held.png"), Action.MASK, mask=area(HELD_SIDE, 150, 10, 180, 60), confirmed=True)
+    page = (run.out / "report.html").read_text()
+    assert "Decisions of people" in page and "nothing to hide" in page and "masked as drawn" in page
+    assert "released although detectors see a face" in page and "held.png" not in page
