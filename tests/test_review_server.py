@@ -309,6 +309,21 @@ def test_the_command_serves_until_a_signal_and_closes_the_run(run: HeldRun, numb
     assert verify_run(run.out)[1] == []
 
 
+def test_a_file_name_that_is_no_text_and_one_that_is_html(run: HeldRun) -> None:
+    odd = os.fsdecode(b"\xff<b>.png")
+    os.rename(run.source / "none.png", run.source / odd)
+    os.rename(run.alphas / "none.png", run.alphas / odd)
+    again = HeldRun(run.folder)
+    again.out = run.folder / "again"
+    again.anonymize()
+    with reviewing(again.out) as session, Server(session) as server:
+        client = Client(server.address)
+        (item,) = (item for item in client.get("api/items")["items"] if item["reason"] == "no_face_found")
+        assert item["source"] == odd
+        assert client.get(f"api/items/{item['id']}")["source"] == odd
+        assert client.decide(item["id"], "no_face")[0] == 200
+
+
 def test_a_port_that_is_taken_is_told(run: HeldRun) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = p3mdata("review", run.out, "--port", str(taken.getsockname()[1]))

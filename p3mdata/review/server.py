@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import json
 import os
 import secrets
 import signal
@@ -71,8 +72,15 @@ def _page_files() -> dict[str, tuple[bytes, str]]:
     return {**files, "": files["index.html"]}
 
 
-def _failure(status: int, sentence: str) -> JSONResponse:
-    return JSONResponse({"error": sentence}, status)
+class _Json(JSONResponse):
+    """ASCII JSON, so that file names that are no text reach the page."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content).encode("ascii")
+
+
+def _failure(status: int, sentence: str) -> Response:
+    return _Json({"error": sentence}, status)
 
 
 def _listing(item: Item) -> dict[str, Any]:
@@ -139,27 +147,28 @@ def create_app(session: Session, token: str, finish: Callable[[], None] = lambda
         return _failure(507, f"The run folder cannot be written ({exc.strerror or exc}). Make room, then reload.")
 
     @app.get(prefix + "/api/run")
-    def run() -> dict[str, Any]:
+    def run() -> Response:
         method, strength = session.plan.job.settings.obfuscation()
         counts = {view: len(session.items(view)) for view in ("open", "decided", "sample")}
-        return {
+        about = {
             "run": session.plan.job.out.resolve().name,
             "total": session.plan.samples,
             **counts,
             "reviewer": session.reviewer,
             "method": f"{method.value} {strength:g}",
         }
+        return _Json(about)
 
     @app.get(prefix + "/api/items")
     def items(view: str = "open", offset: int = 0, limit: int = 100) -> Response:
         if view not in _VIEWS or offset < 0 or not 0 < limit <= _MOST_ITEMS:
             return _failure(422, f"view is one of {', '.join(_VIEWS)}, limit at most {_MOST_ITEMS}")
         shown = session.items(view)
-        return JSONResponse({"total": len(shown), "items": [_listing(item) for item in shown[offset : offset + limit]]})
+        return _Json({"total": len(shown), "items": [_listing(item) for item in shown[offset : offset + limit]]})
 
     @app.get(prefix + "/api/items/{identity}")
-    def item(identity: str, view: str = "open") -> dict[str, Any]:
-        return _details(session, session.item(identity), view if view in _VIEWS else "open")
+    def item(identity: str, view: str = "open") -> Response:
+        return _Json(_details(session, session.item(identity), view if view in _VIEWS else "open"))
 
     @app.get(prefix + "/api/items/{identity}/{picture}")
     def picture(identity: str, picture: str) -> Response:
@@ -169,7 +178,7 @@ def create_app(session: Session, token: str, finish: Callable[[], None] = lambda
         return Response(make(session.view(session.item(identity).id)), media_type=kind)
 
     @app.post(prefix + "/api/items/{identity}/decision")
-    def decide(identity: str, wish: Annotated[dict[str, Any], Body()]) -> Any:
+    def decide(identity: str, wish: Annotated[dict[str, Any], Body()]) -> Response:
         chosen = session.item(identity)
         action = _PAGE_ACTIONS.get(str(wish.get("action")))
         version = wish.get("version")
@@ -188,13 +197,13 @@ def create_app(session: Session, token: str, finish: Callable[[], None] = lambda
             confirmed=wish.get("confirmed") is True,
             version=version,
         )
-        return _details(session, session.item(identity), "open")
+        return _Json(_details(session, session.item(identity), "open"))
 
     @app.post(prefix + "/api/finish")
-    def end() -> dict[str, Any]:
+    def end() -> Response:
         summary = session.close()
         finish()
-        return {"released": summary.released if summary else None, "open": len(session.items("open"))}
+        return _Json({"released": summary.released if summary else None, "open": len(session.items("open"))})
 
     @app.get(prefix + "/{name}")
     def page(name: str) -> Response:

@@ -1,0 +1,109 @@
+/** What the page says about pictures and decisions, in words. */
+
+const FACE_OR_NOT = "A face, and its area fits: a. No face: x. Another area: d.";
+// A heading, and what usually helps.
+const REASONS = {
+  no_face_found: ["No face was found", "Really none: x. A face that was missed: draw it with d."],
+  detectors_disagree: ["The detectors disagree", FACE_OR_NOT],
+  implausible_size: ["A face of odd shape was found", FACE_OR_NOT],
+  mask_too_small: [
+    "The mask leaves part of a face bare",
+    "The transition area cuts it off: d, then k to obfuscate it too, then Enter.",
+  ],
+  face_outside_matte: [
+    "A face lies outside the matte",
+    "The areas fit: a. Otherwise draw with d, or leave it out with e.",
+  ],
+  matte_without_person: ["The matte shows nobody", "A wrong file? e leaves the picture out. Otherwise: a, or d."],
+  redetected: ["A face is still found on the result", "Look at the result with r, then draw over what is bare with d."],
+  hand_mask_leaves_face: [
+    "The drawn mask leaves a face bare",
+    "Draw over it. Where the detectors are wrong, release anyway.",
+  ],
+  hand_mask_empty: ["Nothing is left of the drawn mask", "The transition area cuts it off: draw more, or use k."],
+};
+const OTHER_ADVICE = "Draw a mask with d, or leave the picture out with e.";
+const SAMPLE_WORDS = [
+  "A sample of what was released",
+  "Everything is hidden: a. Otherwise draw with d, or take it back with e.",
+];
+// As a heading, and inside a line.
+const DECIDED = {
+  accept: ["Accepted", "accepted"],
+  no_face: ["No face in it", "no face"],
+  exclude: ["Excluded", "excluded"],
+  mask: ["Masked by hand", "masked by hand"],
+  remove: ["Taken down", "taken down"],
+};
+
+export const DONE_WORDS = {
+  accept: "Released with the areas shown",
+  no_face: "Released as a picture without a face",
+  exclude: "Excluded",
+  mask: "Released with the drawn mask",
+  reopen: "Open again",
+};
+
+export function reasonWords(reason) {
+  if (!reason) return ["", ""];
+  return REASONS[reason] ?? [sentence(reason.replaceAll("_", " ")).replace(/\.$/, ""), OTHER_ADVICE];
+}
+
+/** A sentence from the server with a capital and a full stop; a file name at its beginning stays as it is. */
+export function sentence(text) {
+  if (!text) return "";
+  const first = /^[a-z]+( |$)/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
+  return /[.!?]$/.test(first) ? first : `${first}.`;
+}
+
+export const count = (number, noun) => `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`;
+
+export const isHeld = (item) => item.outcome === "needs_review";
+const isSettled = (item) => Boolean(item.decision) && !isHeld(item);
+
+export const decisionWord = (action) => DECIDED[action]?.[1] ?? action;
+
+export function headingOf(item) {
+  if (isSettled(item)) return [DECIDED[item.decision.action]?.[0] ?? item.decision.action, ""];
+  if (item.released) return SAMPLE_WORDS;
+  return reasonWords(item.reason ?? "held back");
+}
+
+export function stateOf(item) {
+  const where = item.released ? "released" : isHeld(item) ? "held back" : "not released";
+  const { decision } = item;
+  if (!decision) return where;
+  const when = new Date(decision.time);
+  const time = Number.isNaN(when.getTime()) ? String(decision.time) : when.toLocaleString();
+  const who = decision.reviewer ? ` by ${decision.reviewer}` : "";
+  const parts = [`${where}: ${decisionWord(decision.action)}${who}, ${time}`];
+  if (decision.keep_transition) parts.push("transition area obfuscated too");
+  if (decision.confirmed) parts.push("released anyway");
+  return parts.join("; ");
+}
+
+export function sizeOf({ view, width, height }) {
+  // What was left out was not looked at, so that its own size is not known.
+  if (!width) return `shown at ${view.width} x ${view.height}`;
+  const reduced = view.width === width ? "" : `, shown at ${view.width} x ${view.height}`;
+  return `${width} x ${height}${reduced}`;
+}
+
+/** One line for each face. */
+export function faceWords({ faces, outcome }) {
+  if (!faces.length) return [outcome === "excluded" ? "not looked for" : "none found"];
+  return faces.map(({ score, seen_by: seenBy, landmarks }) => {
+    const seen = `${score.toFixed(2)}, ${seenBy.join(" and ")}`;
+    return `${seen}, ${landmarks ? "landmarks" : "no landmarks"}`;
+  });
+}
+
+export function labelOf(item) {
+  const found = item.outcome === "excluded" ? "left out" : `${count(item.faces.length, "face")} found`;
+  return `${item.source}: ${found}, ${item.released ? "released" : "not released"}`;
+}
+
+export function placeOf({ position }) {
+  if (!position) return "not in this list";
+  return `${(position.index + 1).toLocaleString()} of ${position.total.toLocaleString()}, ${position.view}`;
+}
