@@ -92,11 +92,11 @@ def anonymize_image(
     return anonymize_file(Path(source), Path(out), chosen, **companions, overwrite=overwrite)
 
 
-def verify_run(run: PathLike) -> list[Finding]:
+def verify_run(run: PathLike, *, workers: int = 1) -> list[Finding]:
     """Prove every released image of a run again; an empty list means that all proofs hold."""
     from p3mdata.run import verify_run as prove
 
-    return prove(Path(run))[1]
+    return prove(Path(run), workers=workers)[1]
 
 
 def apply_decisions(

@@ -6,6 +6,8 @@ import os
 import sys
 import traceback
 import webbrowser
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,6 +17,8 @@ from typer.core import TyperGroup
 from p3mdata import __version__, console
 from p3mdata import options as opt
 from p3mdata.config import Execution, Job, Settings, read_yaml, resolve
+from p3mdata.dataset.layout import read_layout
+from p3mdata.dataset.trimap import KERNEL
 from p3mdata.errors import (
     EXIT_BUG,
     EXIT_HELD_BACK,
@@ -25,7 +29,17 @@ from p3mdata.errors import (
     SettingsError,
     SetupError,
 )
-from p3mdata.run import REPORT, anonymize_file, anonymize_job, count_done, has_staged_images, run_staged, verify_run
+from p3mdata.files import write_atomic
+from p3mdata.run import (
+    REPORT,
+    anonymize_file,
+    anonymize_job,
+    count_done,
+    has_staged_images,
+    renew_report,
+    run_staged,
+    verify_run,
+)
 from p3mdata.shards import Stage
 
 
@@ -256,20 +270,8 @@ def verify(
         _later_stage(run, Stage.VERIFY, workers, console.Output(json, quiet, progress))
         return
     console.out = console.Output(json, quiet, progress)
-    done = 0
-
-    def start_counting(total: int) -> Any:
-        show = start(total)
-
-        def step() -> None:
-            nonlocal done
-            done += 1
-            show()
-
-        return step
-
-    with console.progress(lambda: done) as start:
-        released, findings = verify_run(run, start_counting)
+    with _counted() as start:
+        released, findings = verify_run(run, start, workers or 0)
     rows = [{"id": f.id, "code": f.code, "sentence": f.sentence} for f in findings]
     lines = "\n".join(f"{f.id or run}: {f.sentence} [{f.code}]" for f in findings)
     ids = len({f.id for f in findings})
@@ -325,6 +327,44 @@ def review(
 
 
 @app.command()
+def audit(
+    run: RunArgument,
+    identities: Annotated[
+        str | None, typer.Option("--identities", help="who is on which photo: auto, prefix, folder, or a CSV file")
+    ] = None,
+    max_rank1: Annotated[float | None, typer.Option("--max-rank1", help="fail (exit 4) above this share")] = None,
+    sweep: Annotated[bool, typer.Option("--sweep/--no-sweep", help="try other strengths and methods as well")] = True,
+    sample: Annotated[
+        int | None, typer.Option("--sample", help="draw N released images at random into the review page")
+    ] = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:
+    """Can software tell who is on the released images? Writes audit.json, audit.png and a part of the report.
+
+    With --sample alone only the sample is drawn: look at it with 'p3mdata review', the report then bounds the misses.
+    """
+    from p3mdata.audit import audit_run, sample_run
+
+    console.out = console.Output(json, quiet, progress)
+    if sample is not None:
+        drawn = sample_run(run, sample)
+        renew_report(run)
+        text = f"{len(drawn)} images wait in 'p3mdata review {run}' (view: sample)"
+        console.result({"sample": len(drawn)}, text)
+        if identities is None:
+            return
+    only_own: dict[str, Any] = {} if sweep else {"blur": (), "mosaic": ()}
+    with _counted() as start:
+        found = audit_run(run, identities or "auto", max_rank1=max_rank1, progress=start, **only_own)
+    renew_report(run)
+    console.audit(found, run)
+    if not found.passed:
+        raise typer.Exit(EXIT_PROOF_FAILED)
+
+
+@app.command()
 def remove(
     run: RunArgument,
     names: Annotated[list[str], typer.Argument(metavar="ID...", help="ids, or paths below the source folder")],
@@ -337,7 +377,138 @@ def remove(
     console.out = console.Output(json, quiet)
     done = remove_images(run, names)
     row = {"removed": list(done.ids), "version": done.version, "released": done.summary.released}
-    console.result(row, f"taken down: {', '.join(done.ids)}\ndataset version: {done.version}")
+    row |= {"cleaned": list(done.cleaned), "rebuild": list(done.rebuild)}
+    lines = [f"taken down: {', '.join(done.ids)}", f"dataset version: {done.version}"]
+    lines += [f"taken out of: {path}" for path in done.cleaned]
+    lines += [f"still in this export, build it again or delete it: {path}" for path in done.rebuild]
+    console.result(row, "\n".join(lines))
+
+
+@app.command("build-split")
+def build_split(
+    run: RunArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="folder of the dataset")],
+    layout: Annotated[str, typer.Option("--layout", help="p3m10k, plain, or a YAML file")] = "p3m10k",
+    validation: Annotated[str, typer.Option("--validation", help="obfuscated validation set: a count or 5%")] = "5%",
+    free: Annotated[str, typer.Option("--free", help="validation set of pictures free of private content")] = "0",
+    free_list: Annotated[
+        Path | None, typer.Option("--free-list", help="ids or source paths that may enter it, one per line")
+    ] = None,
+    group_by: Annotated[
+        list[str] | None, typer.Option("--group-by", help="who stays together: prefix, folder, or a CSV file")
+    ] = None,
+    rename: Annotated[list[str] | None, typer.Option("--rename", help="SET=NAME, such as P3M-500-P=LAB-40-P")] = None,
+    obfuscated: Annotated[
+        str | None, typer.Option("--obfuscated-name", help="instead of blurred, mosaic, zero in blurred_image")
+    ] = None,
+    trimap_kernel: Annotated[int, typer.Option("--trimap-kernel", min=3, help="pixels")] = KERNEL,
+    foregrounds: Annotated[
+        bool, typer.Option("--foregrounds", help="estimate foreground and background colours (fg, bg) for training")
+    ] = False,
+    previous: Annotated[Path | None, typer.Option("--previous", help="earlier dataset whose split is kept")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="another one draws another split")] = 0,
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="prove every released image again first")] = True,
+    workers: opt.WorkersOption = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:
+    """Build a dataset in the layout of P3M-10k (or another) from the released images of RUN."""
+    from p3mdata.dataset.build import Wishes
+    from p3mdata.dataset.build import build_split as build
+
+    console.out = console.Output(json, quiet, progress)
+    if wrong := [pair for pair in rename or [] if "=" not in pair]:
+        raise SettingsError(f"--rename {wrong[0]}: must look like SET=NAME.")
+    names = dict(pair.split("=", 1) for pair in rename or [])
+    wishes = Wishes(
+        layout=read_layout(layout).renamed(names), validation=_size("--validation", validation),
+        free=_size("--free", free), group_by=tuple(group_by or ("auto",)), free_list=free_list, seed=seed,
+        kernel=trimap_kernel, obfuscated=obfuscated, previous=previous, verify=verify, foregrounds=foregrounds,
+    )  # fmt: skip
+    with _counted() as start:
+        built = build(run, out, wishes, workers or 0, start)
+    lines = [f"{name}: {count}" for name, count in built.sets.items()]
+    lines += [f"refused: {source} ({why})" for source, why in built.refused]
+    console.result(built.to_json(), "\n".join([*lines, f"dataset: {out}, version {built.version}"]))
+    if built.refused:
+        raise typer.Exit(EXIT_HELD_BACK)
+
+
+def _size(option: str, value: str) -> int | float:
+    """A count, or a share written as 5% or 0.05."""
+    try:
+        if value.endswith("%"):
+            return float(value[:-1]) / 100
+        return float(value) if "." in value else int(value)
+    except ValueError:
+        raise SettingsError(f"{option} {value}: must be a count such as 500, or a share such as 5%.") from None
+
+
+@contextmanager
+def _counted() -> Iterator[Any]:
+    """Progress of work that tells each step itself."""
+    done = 0
+
+    def start_counting(total: int) -> Any:
+        show = start(total)
+
+        def step() -> None:
+            nonlocal done
+            done += 1
+            show()
+
+        return step
+
+    with console.progress(lambda: done) as start:
+        yield start_counting
+
+
+@app.command()
+def check(
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="folder of a dataset, ours or the original P3M-10k")
+    ],
+    layout: Annotated[str | None, typer.Option("--layout", help="p3m10k, rwp, plain, or a YAML file")] = None,
+    duplicates: Annotated[bool, typer.Option("--duplicates/--no-duplicates", help="look for near-duplicates")] = True,
+    workers: opt.WorkersOption = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:
+    """Check pairing, sizes, mattes, trimaps, facemasks, metadata and duplicates of a dataset."""
+    from p3mdata.dataset.check import check_dataset
+
+    console.out = console.Output(json, quiet, progress)
+    with _counted() as start:
+        done = check_dataset(dataset, layout, duplicates, workers or 0, start)
+    lines = [f"{'error' if f.error else 'warning'}: {f.file} {f.sentence} [{f.code}]" for f in done.findings]
+    sets = ", ".join(f"{name} {count}" for name, count in done.sets.items())
+    verdict = (
+        f"{done.errors} errors, {len(done.findings) - done.errors} warnings" if done.findings else "nothing is wrong"
+    )
+    console.result(done.to_json(), "\n".join([f"{done.layout}: {sets}", *lines, verdict]))
+    if done.errors:
+        raise typer.Exit(EXIT_PROOF_FAILED)
+
+
+@app.command()
+def stats(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="run folder or dataset")],
+    plot: Annotated[Path | None, typer.Option("--plot", help="draw the tables (PNG)")] = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+) -> None:
+    """Resolutions, faces, face sizes, poses, methods and outcomes of a run or a dataset."""
+    from p3mdata.dataset.stats import draw, stats_of
+
+    console.out = console.Output(json, quiet)
+    found = stats_of(path)
+    if plot is not None:
+        if plot.suffix.lower() != ".png":
+            raise SettingsError(f"{plot}: the plot is a PNG file. Let its name end in .png.")
+        write_atomic(plot, draw(found))
+    console.counts(found.sets, found.tables, found.to_json())
 
 
 @app.command()

@@ -16,8 +16,10 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.table import Table
 
+from p3mdata.audit.reidentify import Audit
+from p3mdata.audit.section import MEANING
 from p3mdata.records import RELEASED, Outcome
-from p3mdata.run import RunSummary
+from p3mdata.run import AUDIT, AUDIT_PLOT, REPORT, RunSummary
 
 _MEANING = {
     Outcome.ANONYMIZED: "faces masked, proofs hold",
@@ -92,6 +94,44 @@ def summary(run: RunSummary, report: Path) -> None:
     if run.seconds:
         say(f"{run.seconds:.1f} s, {run.samples / run.seconds:.2f} images/s")
     result(None, f"report: {report}\nimages: {run.out / 'images'}")
+
+
+def counts(sets: dict[str, int], tables: dict[str, dict[str, dict[str, int]]], row: Any) -> None:
+    """Tables of images by value and set."""
+    if out.json:
+        result(row)
+        return
+    result(None, ", ".join(f"{name}: {number:,}" for name, number in sets.items()))
+    for title, values in tables.items():
+        names = sorted({name for by_set in values.values() for name in by_set})
+        table = Table(title=title.replace("_", " "), title_justify="left")
+        table.add_column("")
+        for name in names:
+            table.add_column(_plain_text(name), justify="right")
+        for value, by_set in values.items():
+            table.add_row(_plain_text(value), *(f"{by_set.get(name, 0):,}" for name in names))
+        result(None, table)
+
+
+def audit(found: Audit, run: Path) -> None:
+    """Table of an audit: how often software finds the right person, with 95 % intervals."""
+    if out.json:
+        result(found.to_json())
+        return
+    table = Table(title=f"{found.photos} photographs of {found.identities} people", title_justify="left")
+    for heading in ("compared", "rank-1 %", "95 %", f"TAR % at FAR {found.threshold.far:.2g}"):
+        table.add_column(heading, justify="left" if heading == "compared" else "right")
+    for row in found.rows:
+        rank1, tar = row.rank1, row.tar
+        interval = f"{100 * rank1.low:.0f}-{100 * rank1.high:.0f}"
+        table.add_row(MEANING[row.key][0], f"{100 * rank1.value:.1f}", interval, f"{100 * tar.value:.1f}")
+    result(None, table)
+    left = ", ".join(f"{number} {why}" for why, number in sorted(found.left_out.items()))
+    say(f"guessing: {100 * found.chance:.1f} %" + (f"; left out: {left}" if left else ""))
+    if found.max_rank1 is not None:
+        verdict = "passed" if found.passed else "NOT passed"
+        say(f"gate {100 * found.max_rank1:g} %: worst rank-1 is {100 * found.worst_rank1:.1f} %: {verdict}")
+    result(None, f"figures: {run / AUDIT}\nplot: {run / AUDIT_PLOT}\nreport: {run / REPORT}")
 
 
 def _joined(reason: str) -> str:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from p3mdata.dataset.folder import ABOUT, LISTING, listed_files
 from p3mdata.decisions import forget_masks, read_log, standing
 from p3mdata.errors import SettingsError
-from p3mdata.manifest import read_rows, write_rows
+from p3mdata.manifest import append_row, read_json, read_rows, write_json, write_rows
 from p3mdata.plan import read_plan
 from p3mdata.records import Action, Sample
 from p3mdata.review.session import reviewing
@@ -23,12 +25,26 @@ class Removal:
     Attributes:
         ids: Images withdrawn by this call.
         version: Version of the dataset now; each take-down raises it by one.
+        cleaned: Datasets from which the images were taken out too.
+        rebuild: Exports that still hold them and must be built again, or are to be deleted where they are.
         summary: Counts of the run now.
     """
 
     ids: tuple[str, ...]
     version: int
+    cleaned: tuple[str, ...]
+    rebuild: tuple[str, ...]
     summary: RunSummary
+
+
+_DERIVED = "private/derived.jsonl"
+
+
+def register_derived(out: Path, kind: str, path: Path) -> None:
+    """Note what was built from a run, so that a take-down reaches it: kind is `dataset` or an export's name."""
+    row = {"kind": kind, "path": str(path.resolve())}
+    if row not in read_rows(out / _DERIVED, torn_tail=True):
+        append_row(out / _DERIVED, row)
 
 
 def dataset_version(out: Path) -> int:
@@ -59,7 +75,8 @@ def remove_images(out: Path, names: Sequence[str]) -> Removal:
         version = _bury(out)
         summary = session.close(always=True)
         assert summary is not None
-        return Removal(tuple(ids), version, summary)
+    cleaned, rebuild = _clean_derived(out, version)
+    return Removal(tuple(ids), version, tuple(cleaned), tuple(rebuild), summary)
 
 
 def _named(out: Path, samples: Iterable[Sample], names: Sequence[str]) -> list[str]:
@@ -87,3 +104,30 @@ def _bury(out: Path) -> int:
         [*rows, *({"id": identity, "version": version, "date": date} for identity in sorted(removed - buried))],
     )
     return version
+
+
+def _clean_derived(out: Path, version: int) -> tuple[list[str], list[str]]:
+    """Take everything that was ever removed out of datasets built from a run; also name the other exports."""
+    removed = {row["id"] for row in read_rows(out / TOMBSTONES)}
+    cleaned, rebuild = [], []
+    for row in read_rows(out / _DERIVED, torn_tail=True):
+        path = Path(row["path"])
+        if row["kind"] == "dataset" and (path / ABOUT).is_file():
+            _clean_dataset(path, removed, version)
+            cleaned.append(str(path))
+        elif path.exists():
+            rebuild.append(str(path))
+    return cleaned, rebuild
+
+
+def _clean_dataset(path: Path, removed: set[str], version: int) -> None:
+    rows = list(read_rows(path / LISTING))
+    for row in rows:
+        if row["id"] in removed:
+            for file, _ in listed_files([row]):
+                (path / file).unlink(missing_ok=True)
+    kept = [row for row in rows if row["id"] not in removed]
+    about = read_json(path / ABOUT)
+    counts = Counter(row["set"] for row in kept)
+    write_rows(path / LISTING, kept)
+    write_json(path / ABOUT, {**about, "version": version, "sets": {name: counts[name] for name in about["sets"]}})

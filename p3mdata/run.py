@@ -23,18 +23,20 @@ from p3mdata.manifest import PRIVATE_MODE, public_row, read_json, write_rows
 from p3mdata.plan import PLAN, Plan, check_folders, make_plan, make_private_folder, read_plan
 from p3mdata.records import ImageResult, Outcome, Sample
 from p3mdata.shards import KINDS, Stage, inputs_digest, read_results, shard_folder, stages_folder
-from p3mdata.verify import Finding, check_files, check_image
+from p3mdata.verify import Finding, check_files, check_images
 
 MANIFEST = "manifest.jsonl"
 LEDGER = "private/ledger.jsonl"
 QUEUE = "review/queue.jsonl"
+# Ids of released images drawn at random for a person to look at.
+SAMPLE = "review/sample.jsonl"
 REPORT = "report.html"
-AUDIT = ("audit.json", "audit.png")
+AUDIT, AUDIT_PLOT = "audit.json", "audit.png"
 TOMBSTONES = "removed.jsonl"
 _LOCKS = ("lock", "workers")
 _FORMATS = {".jpg": Format.JPG, ".jpeg": Format.JPG, ".png": Format.PNG, ".webp": Format.WEBP}
 # In the order of removal. The plan goes last: while it is there, a run that was half removed is not taken for another.
-_OURS = (MANIFEST, REPORT, *AUDIT, TOMBSTONES, *reversed(KINDS), "shards", "review", "private", PLAN)
+_OURS = (MANIFEST, REPORT, AUDIT, AUDIT_PLOT, TOMBSTONES, *reversed(KINDS), "shards", "review", "private", PLAN)
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,19 @@ def results(plan: Plan) -> Iterator[ImageResult]:
         folder = shard_folder(plan.job.out, index)
         if (folder / "DONE").exists():
             yield from read_results(folder)
+
+
+def finished_rows(plan: Plan, samples: Sequence[Sample]) -> list[ImageResult]:
+    """The results of a finished run, one per source file, in source order.
+
+    Raises:
+        RunFolderError: Some are missing, or were made from other inputs than the plan's.
+    """
+    out, rows = plan.job.out, list(results(plan))
+    finished = len(rows) == plan.samples and (out / LEDGER).exists()
+    if not finished or any(row.inputs != inputs_digest(sample) for sample, row in zip(samples, rows, strict=True)):
+        raise RunFolderError(f"{out}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it.")
+    return rows
 
 
 def open_shards(plan: Plan) -> list[int]:
@@ -215,6 +230,14 @@ def close_run(plan: Plan, seconds: float) -> RunSummary:
     return summarize(plan, rows, seconds)
 
 
+def renew_report(out: Path) -> None:
+    """Write the report of a finished run again, after an audit or a sample."""
+    from p3mdata.report import write_report
+
+    with finished_run(out) as (plan, samples):
+        write_report(plan, finished_rows(plan, samples), out / REPORT)
+
+
 def summarize(plan: Plan, rows: Sequence[ImageResult], seconds: float) -> RunSummary:
     """Counts of a finished run."""
     outcomes = Counter(row.outcome.value for row in rows)
@@ -231,29 +254,30 @@ def summarize(plan: Plan, rows: Sequence[ImageResult], seconds: float) -> RunSum
     )
 
 
-def verify_run(out: Path, progress: Callable[[int], Callable[[], None]] | None = None) -> tuple[int, list[Finding]]:
+def verify_run(
+    out: Path, progress: Callable[[int], Callable[[], None]] | None = None, workers: int = 1
+) -> tuple[int, list[Finding]]:
     """Prove every released image of a run again.
 
+    Args:
+        out: The run folder.
+        progress: Gets the number of released images; gives a function that is called after each.
+        workers: Processes; 0 chooses, 1 works in this one.
+
     Returns:
-        Number of released images and what was found wrong.
+        Number of released images and what was found wrong, in source order.
 
     Raises:
         RunFolderError: Not a run, or not finished.
     """
-    from p3mdata.faces.ensemble import FaceFinder
-
     plan, samples = read_plan(out)
-    rows = list(results(plan))
-    finished = len(rows) == plan.samples and (out / LEDGER).exists()
-    if not finished or any(row.inputs != inputs_digest(sample) for sample, row in zip(samples, rows, strict=True)):
-        raise RunFolderError(f"{out}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it.")
+    rows = finished_rows(plan, samples)
     findings = list(check_files(plan, rows, MANIFEST, LEDGER))
     released = [(sample, row) for sample, row in zip(samples, rows, strict=True) if row.outcome.released]
     step = progress(len(released)) if progress else (lambda: None)
-    with FaceFinder() as finder:
-        for sample, row in released:
-            findings += check_image(plan, sample, row, finder)
-            step()
+    for found in check_images(plan, released, workers or local.default_workers()):
+        findings += found
+        step()
     return len(released), findings
 
 

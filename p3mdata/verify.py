@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,9 @@ from p3mdata.shards import KINDS, read_inputs
 
 # Another version of an image library may round otherwise; a clear face differs by far more.
 _MOST_DEVIATION = 1 / 255
+# Images handed to a worker at a time.
+_CHUNK = 4
+_WORTH_A_WORKER = 8
 
 
 @dataclass(frozen=True)
@@ -55,6 +60,43 @@ def check_files(plan: Plan, rows: list[ImageResult], manifest: str, ledger: str)
 def _holds_rows(path: Path, rows: list[dict[str, Any]]) -> bool:
     wanted = "".join(dumps(row) + "\n" for row in rows)
     return path.is_file() and path.read_bytes() == wanted.encode("utf-8", "surrogateescape")
+
+
+def check_images(
+    plan: Plan, released: Sequence[tuple[Sample, ImageResult]], workers: int = 1
+) -> Iterator[list[Finding]]:
+    """What is wrong with each of the released images, in their order."""
+    # A worker must be worth the second that loading its models takes.
+    size = min(workers, -(-len(released) // _WORTH_A_WORKER))
+    if size <= 1:
+        with FaceFinder() as finder:
+            for sample, row in released:
+                yield list(check_image(plan, sample, row, finder))
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(size, context, initializer=_load_models, initargs=(plan,)) as pool:
+        try:
+            yield from pool.map(_check_one, released, chunksize=_CHUNK)
+        except BaseException:
+            # Ctrl-C need not wait for the images that are left.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+# State of a worker process of `check_images`.
+_worker: tuple[Plan, FaceFinder] | None = None
+
+
+def _load_models(plan: Plan) -> None:
+    global _worker
+    cv2.setNumThreads(1)
+    _worker = plan, FaceFinder()
+
+
+def _check_one(released: tuple[Sample, ImageResult]) -> list[Finding]:
+    assert _worker is not None
+    plan, finder = _worker
+    return list(check_image(plan, *released, finder))
 
 
 def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder) -> Iterator[Finding]:

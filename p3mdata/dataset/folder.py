@@ -1,0 +1,121 @@
+"""A dataset folder as it lies on disk: its layout, and for each set its items and their files."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from p3mdata.dataset.layout import KINDS, OBFUSCATED, Layout, layouts, read_layout
+from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.images import SUFFIXES
+from p3mdata.manifest import read_json, read_rows
+from p3mdata.plan import list_files
+
+ABOUT = "dataset.json"
+LISTING = "manifest.jsonl"
+# While this file is there the dataset is not whole.
+BUILDING = "building.json"
+
+
+@dataclass
+class Item:
+    """One picture of a set and what belongs to it; paths are relative to the dataset."""
+
+    stem: str
+    files: dict[str, list[str]] = field(default_factory=dict)
+
+    def path(self, kind: str) -> str | None:
+        """The file of a kind, or None; the first where there are several."""
+        return self.files[kind][0] if self.files.get(kind) else None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A dataset on disk.
+
+    Attributes:
+        root: Its folder.
+        layout: Which sets and folders it has.
+        obfuscated: What stands for {obfuscated} in names of folders.
+        about: Content of dataset.json; empty for datasets of others.
+    """
+
+    root: Path
+    layout: Layout
+    obfuscated: str
+    about: dict[str, Any]
+
+    def folder(self, name: str, kind: str) -> Path:
+        """Folder of a kind of file of a set."""
+        return self.root / self.layout.folder(name, kind, self.obfuscated)
+
+    def items(self, name: str) -> dict[str, Item]:
+        """Items of a set by file name without ending; any kind of file makes one."""
+        found: dict[str, Item] = {}
+        for kind in self.layout.sets[name].folders:
+            folder = self.folder(name, kind)
+            if not folder.is_dir():
+                continue
+            for path in sorted(list_files(folder, recursive=True)):
+                if path.suffix.lower() in SUFFIXES:
+                    stem = path.relative_to(folder).with_suffix("").as_posix()
+                    item = found.setdefault(stem, Item(stem))
+                    item.files.setdefault(kind, []).append(path.relative_to(self.root).as_posix())
+        return dict(sorted(found.items()))
+
+    def sets(self) -> Iterator[str]:
+        """Names of the sets that are there."""
+        for name in self.layout.sets:
+            if self.folder(name, "image").is_dir() or self.folder(name, "alpha").is_dir():
+                yield name
+
+    def rows(self) -> Iterator[dict[str, Any]]:
+        """Rows of its manifest; none for datasets of others."""
+        return read_rows(self.root / LISTING)
+
+
+def open_dataset(root: Path, layout: str | None = None) -> Dataset:
+    """A dataset made by build-split, or any folder of a known layout, such as the original P3M-10k.
+
+    Args:
+        root: The folder.
+        layout: Name or file of a layout; None takes the one that fits.
+
+    Raises:
+        SettingsError: No layout fits, or there is no such folder.
+        RunFolderError: Its dataset.json is damaged.
+    """
+    if not root.is_dir():
+        raise SettingsError(f"{root}: is no folder. Give a dataset.")
+    if (root / ABOUT).is_file() and layout is None:
+        about = read_json(root / ABOUT)
+        try:
+            return Dataset(root, Layout(**about["layout"]), about["obfuscated"], about)
+        except (KeyError, TypeError, ValueError) as exc:
+            raise RunFolderError(f"{root / ABOUT}: is damaged ({exc!r}). Build the dataset again.") from exc
+    candidates = list(layouts()) if layout is None else [read_layout(layout)]
+    best = max((Dataset(root, chosen, name, {}) for chosen in candidates for name in OBFUSCATED.values()), key=_fitting)
+    if not _fitting(best):
+        names = ", ".join(chosen.name for chosen in candidates)
+        raise SettingsError(f"{root}: is no dataset of layout {names}. Give --layout with its folders' names.")
+    return best
+
+
+def _fitting(dataset: Dataset) -> int:
+    """How many folders of the layout are there."""
+    return sum(
+        dataset.folder(name, kind).is_dir()
+        for name in dataset.layout.sets
+        for kind in KINDS
+        if kind in dataset.layout.sets[name].folders
+    )
+
+
+def listed_files(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[str, str]]:
+    """Path and SHA-256 of every file that rows of a dataset's manifest name."""
+    for row in rows:
+        for kind in KINDS:
+            if kind in row:
+                yield row[kind]["path"], row[kind]["sha256"]

@@ -1,0 +1,91 @@
+"""Foreground and background colours of training images, for losses on compositions; estimated with pymatting."""
+
+from __future__ import annotations
+
+import multiprocessing
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from p3mdata.errors import SetupError
+from p3mdata.files import sha256, write_atomic
+from p3mdata.images import Picture, decode, encode
+from p3mdata.manifest import append_row, read_rows
+
+# What is finished, so that an interrupted estimation goes on where it was.
+_DONE = "foregrounds.jsonl"
+
+# image, alpha: files; foreground, background: where to write, relative to the dataset.
+Task = tuple[str, str, str, str]
+
+
+def require_pymatting() -> None:
+    """Raise SetupError when the library is missing."""
+    try:
+        import pymatting  # noqa: F401
+    except ImportError as exc:
+        raise SetupError("--foregrounds needs pymatting: run pip install 'p3mdata[release]'.") from exc
+
+
+def estimate(root: Path, tasks: Sequence[Task], workers: int) -> Iterator[tuple[str, str]]:
+    """Estimate colours for each image; files that are there and belong to the same inputs are kept.
+
+    Args:
+        root: The dataset.
+        tasks: Files of each image.
+        workers: Processes.
+
+    Yields:
+        SHA-256 of foreground and background, in the order of the tasks.
+    """
+    done = {(row["inputs"], row["foreground"]): row for row in read_rows(root / _DONE, torn_tail=True)}
+    context = multiprocessing.get_context("spawn")
+    size = min(workers, max(1, len(tasks)))
+    with ProcessPoolExecutor(size, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
+        try:
+            waiting = [_begin(root, task, done, pool) for task in tasks]
+            for task, (inputs, known, future) in zip(tasks, waiting, strict=True):
+                foreground, background = known or future.result()
+                if not known:
+                    row = {"inputs": inputs, "foreground": task[2], "hashes": [foreground, background]}
+                    append_row(root / _DONE, row, 0o644)
+                yield foreground, background
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _begin(
+    root: Path, task: Task, done: dict[tuple[str, str], dict[str, Any]], pool: ProcessPoolExecutor
+) -> tuple[str, tuple[str, str] | None, Future[tuple[str, str]]]:
+    """Digest of a task's inputs, and its result if it is there already, else a future one."""
+    inputs = sha256(b"".join(sha256((root / path).read_bytes()).encode() for path in task[:2]))
+    row = done.get((inputs, task[2]))
+    if row and all(_is(root / path, digest) for path, digest in zip(task[2:], row["hashes"], strict=True)):
+        return inputs, (row["hashes"][0], row["hashes"][1]), Future()
+    return inputs, None, pool.submit(_estimate_one, root, task)
+
+
+def _is(path: Path, digest: str) -> bool:
+    return path.is_file() and sha256(path.read_bytes()) == digest
+
+
+def _estimate_one(root: Path, task: Task) -> tuple[str, str]:
+    """Both colours of one image as 8-bit RGB PNG; multi-level estimation (Germer et al. 2020)."""
+    from pymatting import estimate_foreground_ml
+
+    picture = decode((root / task[0]).read_bytes())
+    alpha = decode((root / task[1]).read_bytes()).pixels
+    image = picture.rgb8().astype(np.float64) / 255
+    both = estimate_foreground_ml(image, alpha.astype(np.float64) / np.iinfo(alpha.dtype).max, return_background=True)
+    hashes = []
+    for colours, path in zip(both, task[2:], strict=True):
+        pixels = np.rint(np.clip(colours, 0, 1) * 255).astype(np.uint8)
+        data, _ = encode(Picture(pixels, None, "PNG", picture.icc, 1), "PNG")
+        write_atomic(root / path, data)
+        hashes.append(sha256(data))
+    return hashes[0], hashes[1]

@@ -1,0 +1,121 @@
+"""`p3mdata stats`: what is in a run or a dataset, in tables and one picture."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from p3mdata.dataset.folder import Dataset, open_dataset
+from p3mdata.dataset.traits import TRAITS, resolution_of, traits_of
+from p3mdata.errors import RunFolderError
+from p3mdata.images import decode
+from p3mdata.plan import PLAN, read_plan
+from p3mdata.run import results
+
+_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+_DPI = 130
+
+
+@dataclass(frozen=True)
+class Stats:
+    """Images by trait, value and set; a run has one set of the name `released`, and outcomes of all its sources."""
+
+    name: str
+    sets: dict[str, int]
+    tables: dict[str, dict[str, dict[str, int]]]
+
+    def to_json(self) -> dict[str, Any]:
+        return {"name": self.name, "sets": self.sets, "tables": self.tables}
+
+
+def stats_of(path: Path) -> Stats:
+    """Statistics of a run folder or of a dataset.
+
+    For datasets of others only sizes are known; their pictures are opened for that.
+
+    Raises:
+        SettingsError, RunFolderError: Neither a run nor a dataset.
+    """
+    if (path / PLAN).is_file():
+        return _of_run(path)
+    dataset = open_dataset(path)
+    if dataset.about:
+        return Stats(dataset.layout.name, dict(dataset.about["sets"]), dict(dataset.about["balance"]))
+    return _of_foreign(dataset)
+
+
+def _of_run(out: Path) -> Stats:
+    plan, _ = read_plan(out)
+    counts: dict[str, Counter[str]] = {trait: Counter() for trait in TRAITS}
+    outcomes: Counter[str] = Counter()
+    methods: Counter[str] = Counter()
+    for row in results(plan):
+        outcomes[row.outcome.value] += 1
+        if row.outcome.released:
+            methods[row.method or "none"] += 1
+            for trait, value in traits_of(row).items():
+                counts[trait][value] += 1
+    if outcomes.total() != plan.samples:
+        raise RunFolderError(f"{out}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it.")
+    tables = {**counts, "method": methods}
+    of_sets = {trait: {value: {"released": n} for value, n in sorted(c.items())} for trait, c in tables.items()}
+    of_sets["outcome"] = {value: {"sources": number} for value, number in sorted(outcomes.items())}
+    return Stats("run", {"released": methods.total(), "sources": plan.samples}, of_sets)
+
+
+def _of_foreign(dataset: Dataset) -> Stats:
+    sets: dict[str, int] = {}
+    sizes: dict[str, dict[str, int]] = {}
+    for name in dataset.sets():
+        items = list(dataset.items(name).values())
+        sets[name] = len(items)
+        for item in items:
+            path = item.path("image")
+            if path is not None:
+                height, width = decode((dataset.root / path).read_bytes()).size
+                by_set = sizes.setdefault(resolution_of(width, height), {})
+                by_set[name] = by_set.get(name, 0) + 1
+    return Stats(dataset.layout.name, sets, {"resolution": sizes})
+
+
+def draw(stats: Stats) -> bytes:
+    """PNG: one panel of bars per trait, sets side by side as shares of each set; equal figures give equal bytes."""
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    panels = [(trait, table) for trait, table in stats.tables.items() if table]
+    columns = min(3, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(4.2 * columns, 3.2 * lines), layout="constrained")
+    FigureCanvasAgg(figure)
+    grid = figure.subplots(lines, columns, squeeze=False).ravel()
+    for axes, (trait, table) in zip(grid, panels, strict=False):
+        _panel(axes, trait, table)
+    for axes in grid[len(panels) :]:
+        axes.set_axis_off()
+    sink = io.BytesIO()
+    figure.savefig(sink, format="png", dpi=_DPI, metadata={"Software": None})
+    return sink.getvalue()
+
+
+def _panel(axes: Any, trait: str, table: dict[str, dict[str, int]]) -> None:
+    names = sorted({name for row in table.values() for name in row})
+    values = list(table)
+    for number, name in enumerate(names):
+        total = sum(row.get(name, 0) for row in table.values()) or 1
+        places = [i + (number - (len(names) - 1) / 2) * 0.8 / len(names) for i in range(len(values))]
+        shares = [100 * table[value].get(name, 0) / total for value in values]
+        axes.barh(places, shares, 0.8 / len(names), label=f"{name} ({total:,})", color=_COLOURS[number % len(_COLOURS)])
+    axes.set_yticks(range(len(values)), values, fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("% of the set", fontsize=8)
+    axes.set_title(trait.replace("_", " "), fontsize=10, fontweight="bold")
+    axes.tick_params(axis="x", labelsize=8)
+    axes.legend(fontsize=7, frameon=False)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)

@@ -1,0 +1,47 @@
+"""What a split is balanced over: resolution, number and size of faces, pose, and how a picture was made."""
+
+from __future__ import annotations
+
+from p3mdata.records import Face, ImageResult
+
+TRAITS = ("resolution", "faces", "face_size", "pose", "outcome")
+# Mesh points: tip of the nose, and where the cheeks end on the right and the left of the picture's person.
+_NOSE, _RIGHT_CHEEK, _LEFT_CHEEK = 1, 234, 454
+# The nose this far towards one cheek, as a share of the way between both, is a profile.
+_PROFILE = 0.2
+
+
+def pose_of(face: Face | None) -> str:
+    """frontal, profile, turned (a face without landmarks) or back (no face)."""
+    if face is None:
+        return "back"
+    mesh = face.mesh()
+    if mesh is None:
+        return "turned"
+    across = mesh[_LEFT_CHEEK] - mesh[_RIGHT_CHEEK]
+    length = float(across @ across)
+    where = float((mesh[_NOSE] - mesh[_RIGHT_CHEEK]) @ across) / length if length else 0.0
+    return "frontal" if _PROFILE < where < 1 - _PROFILE else "profile"
+
+
+def _bucket(value: float, bounds: tuple[float, ...], names: tuple[str, ...]) -> str:
+    return names[sum(value >= bound for bound in bounds)]
+
+
+def resolution_of(width: int, height: int) -> str:
+    """Bucket of the shorter side in pixels."""
+    return _bucket(min(width, height), (720, 1080, 2160), ("under 720", "720+", "1080+", "2160+"))
+
+
+def traits_of(row: ImageResult) -> dict[str, str]:
+    """The traits of a released image, by name of the trait; face size is that of the largest face's width."""
+    main = max(row.faces, key=lambda face: (face.width, face.box), default=None)
+    width, height = row.width or 1, row.height or 1
+    share = main.width / max(width, height) if main else 0.0
+    return {
+        "resolution": resolution_of(width, height),
+        "faces": _bucket(len(row.faces), (1, 2, 3), ("0", "1", "2", "3+")),
+        "face_size": _bucket(share, (0.05, 0.1, 0.2, 0.4), ("under 5 %", "5 %+", "10 %+", "20 %+", "40 %+")),
+        "pose": pose_of(main),
+        "outcome": row.outcome.value,
+    }

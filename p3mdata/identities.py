@@ -1,0 +1,86 @@
+"""Who is on which source file: by folder names, `name__` prefixes or a CSV file. Private, nothing is published."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path, PurePosixPath
+
+from p3mdata.errors import SettingsError
+
+AUTO, FOLDER, PREFIX = "auto", "folder", "prefix"
+_SEPARATOR = "__"
+_HEADER = ["source", "identity"]
+
+
+def from_folder(source: str) -> str | None:
+    """Name of the folder a photograph lies in; None directly in the source folder."""
+    return PurePosixPath(source).parent.name or None
+
+
+def from_prefix(source: str) -> str | None:
+    """What stands before the first `__` of the file name; None without one."""
+    name, separator, _ = PurePosixPath(source).name.partition(_SEPARATOR)
+    return name if separator and name else None
+
+
+def read_csv(path: Path) -> dict[str, str]:
+    """Identities by source from rows `source,identity`; the header may be there or not.
+
+    Raises:
+        SettingsError: The file cannot be read, or a row is not a pair, or gives a source to two persons.
+    """
+    found: dict[str, str] = {}
+    for number, row in _csv_rows(path):
+        if number == 1 and [cell.strip().lower() for cell in row] == _HEADER:
+            continue
+        if len(row) != 2 or not all(cell.strip() for cell in row):
+            raise SettingsError(f"{path}: line {number} is not 'source,identity'. Correct it.")
+        source, identity = row[0].strip(), row[1].strip()
+        if found.setdefault(source, identity) != identity:
+            raise SettingsError(f"{path}: line {number} gives a photo that had a person already to another. Keep one.")
+    return found
+
+
+def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """Rows that are not empty, with the number of their line."""
+    try:
+        with path.open(encoding="utf-8-sig", errors="surrogateescape", newline="") as lines:
+            reader = csv.reader(lines, strict=True)
+            yield from ((reader.line_num, row) for row in reader if row)
+    except OSError as exc:
+        raise SettingsError(f"{path}: cannot be read ({exc.strerror}). Check the path given as --identities.") from exc
+    except csv.Error as exc:
+        raise SettingsError(f"{path}: is not a CSV file ({exc}). Write rows 'source,identity'.") from exc
+
+
+def identify(sources: Sequence[str], how: str | Path = AUTO) -> dict[str, str]:
+    """The person on each source file, as far as known.
+
+    Args:
+        sources: POSIX paths relative to the source folder.
+        how: 'folder' (name of the photo's folder), 'prefix' (`name__` before the file name), 'auto' (prefix if every
+            file name has one, else folder), or the path of a CSV file.
+
+    Returns:
+        Identity by source; sources of unknown persons are not in it.
+
+    Raises:
+        SettingsError: The CSV file cannot be used, or no source has a person.
+    """
+    if how == AUTO:
+        how = PREFIX if sources and all(map(from_prefix, sources)) else FOLDER
+    if how in (FOLDER, PREFIX):
+        read = from_folder if how == FOLDER else from_prefix
+        found = {source: identity for source in sources if (identity := read(source))}
+        if not found:
+            what = "lies in a folder of a person" if how == FOLDER else f"has a name like person{_SEPARATOR}photo.jpg"
+            raise SettingsError(
+                f"--identities {how}: no photo {what}. Give --identities FILE.csv with 'source,identity'."
+            )
+        return found
+    listed = read_csv(Path(how))
+    found = {source: listed[source] for source in sources if source in listed}
+    if not found:
+        raise SettingsError(f"{how}: names no photo of this run. Write paths as they are below the source folder.")
+    return found
