@@ -189,6 +189,10 @@ def audit_run(
         raise SettingsError(f"--max-rank1 cannot be {max_rank1:g}. Give a share from 0 to 1.")
     plan, samples = read_plan(out)
     rows = finished_rows(plan, samples)
+    if not (out / MANIFEST).is_file():
+        raise RunFolderError(
+            f"{out}: the run is not finished, {MANIFEST} is missing. Run 'p3mdata anonymize dir' again."
+        )
     known = identify([sample.source for sample in samples], identities)
     recogniser = recogniser or DlibRecogniser()
     left_out: Counter[str] = Counter()
