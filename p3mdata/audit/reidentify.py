@@ -191,7 +191,7 @@ def audit_run(
     rows = finished_rows(plan, samples)
     if not (out / MANIFEST).is_file():
         raise RunFolderError(
-            f"{out}: the run is not finished, {MANIFEST} is missing. Run 'p3mdata anonymize dir' again."
+            f"{out}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it."
         )
     known = identify([sample.source for sample in samples], identities)
     recogniser = recogniser or DlibRecogniser()
