@@ -14,6 +14,7 @@ from p3mdata import cli, shards
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_INTERRUPTED, EXIT_OK, EXIT_PROOF_FAILED, EXIT_USAGE
 from p3mdata.faces.ensemble import FaceFinder
 from tests.factories import encoded, texture
+from tests.reviews import HeldRun
 from tests.runs import contents, p3mdata, portraits
 
 SIDE = 192
@@ -306,3 +307,19 @@ def test_a_recipe_runs_its_stages(tmp_path: Path, cheap: Path, capsys: pytest.Ca
     assert "nowhere: does not exist" in capsys.readouterr().err
     assert in_process("run", recipe, "--set", f"source={cheap}", "--set", f"out={tmp_path / 'out'}") == EXIT_HELD_BACK
     assert "all proofs hold" in capsys.readouterr().out
+
+
+def test_a_sample_is_drawn_looked_at_and_bounded_in_the_report(tmp_path: Path, kept_models: FaceFinder) -> None:
+    run = HeldRun.make(tmp_path / "run")
+    done = p3mdata("audit", run.out, "--sample", "2", "--json")
+    assert (done.returncode, json.loads(done.stdout)) == (0, {"sample": 2}), done.stderr
+    page = (run.out / "report.html").read_text()
+    assert 'id="audit"' in page
+    decisions = tmp_path / "d.jsonl"
+    rows = [{"source": "fine.png", "action": "accept"}, {"source": "also.jpg", "action": "exclude"}]
+    decisions.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert p3mdata("review", run.out, "--apply", decisions).returncode == 3
+    after = (run.out / "report.html").read_text()
+    assert after != page and "fine.png" not in after
+    assert p3mdata("audit", run.out, "--sample", "0").returncode == 2
+    assert p3mdata("verify", run.out).returncode == 0
