@@ -354,9 +354,16 @@ def _remove_others(earlier: Sequence[Dataset], rows: Sequence[Mapping[str, Any]]
                 for path in itertools.chain.from_iterable(item.files.values()):
                     if path not in now and _ID.fullmatch(item.stem):
                         (dataset.root / path).unlink(missing_ok=True)
-                        # Gone with its last file; a folder that holds something else stays.
-                        with contextlib.suppress(OSError):
-                            (dataset.root / path).parent.rmdir()
+                        _remove_empty((dataset.root / path).parent, dataset.root)
+
+
+def _remove_empty(folder: Path, root: Path) -> None:
+    """Remove a folder that lost its last file, and those above it that hold nothing else."""
+    # One that holds something stays.
+    with contextlib.suppress(OSError):
+        while folder != root:
+            folder.rmdir()
+            folder = folder.parent
 
 
 def _spread(candidates: Sequence[Candidate], chosen: Mapping[str, str]) -> dict[str, dict[str, dict[str, int]]]:
