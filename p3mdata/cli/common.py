@@ -1,0 +1,70 @@
+"""What commands share: settings from flags, running a job with progress, showing how it ended."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from p3mdata import console
+from p3mdata.config import Execution, Job, Settings, read_yaml, resolve
+from p3mdata.run import REPORT, anonymize_job, count_done, run_staged
+from p3mdata.shards import Stage
+
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="run folder")]
+
+
+def read_settings(config: Path | None, flags: dict[str, Any]) -> tuple[Settings, Execution]:
+    file = read_yaml(config) if config else None
+    return resolve(flags, file, where=str(config) if config else "settings")
+
+
+def pick(values: dict[str, Any]) -> dict[str, Any]:
+    """Settings among a command's parameters."""
+    known = Settings.model_fields | Execution.model_fields
+    return {name: value for name, value in values.items() if name in known}
+
+
+def run_job(job: Job, stage: Stage) -> None:
+    with console.progress(lambda: count_done(job.out)) as start:
+        summary = anonymize_job(job, stage, start)
+    finish(summary, job.out, stage)
+
+
+def finish(summary: Any, out: Path, stage: Stage) -> None:
+    if not stage.publishes:
+        row = {"out": str(out), "samples": summary.samples, "stage": stage.value}
+        console.result(row, f"{stage.value}: {summary.samples} pictures done in {out}")
+        return
+    console.summary(summary, out / REPORT)
+    if summary.exit_code:
+        raise typer.Exit(summary.exit_code)
+
+
+def later_stage(run: Path, stage: Stage, workers: int | None, output: console.Output) -> None:
+    console.out = output
+    with console.progress(lambda: count_done(run)) as start:
+        summary = run_staged(run, stage, start, workers or 0)
+    finish(summary, run, stage)
+
+
+@contextmanager
+def counted() -> Iterator[Any]:
+    """Progress of work that tells each step itself."""
+    done = 0
+
+    def start_counting(total: int) -> Any:
+        show = start(total)
+
+        def step() -> None:
+            nonlocal done
+            done += 1
+            show()
+
+        return step
+
+    with console.progress(lambda: done) as start:
+        yield start_counting

@@ -1,0 +1,126 @@
+"""Commands from a run to a dataset, and about any dataset."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from p3mdata import console
+from p3mdata import options as opt
+from p3mdata.cli.common import RunArgument, counted
+from p3mdata.dataset.layout import read_layout
+from p3mdata.dataset.trimap import KERNEL
+from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError
+from p3mdata.files import write_atomic
+
+app = typer.Typer()
+
+
+@app.command("build-split")
+def build_split(
+    run: RunArgument,
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="folder of the dataset")],
+    layout: Annotated[str, typer.Option("--layout", help="p3m10k, plain, or a YAML file")] = "p3m10k",
+    validation: Annotated[str, typer.Option("--validation", help="obfuscated validation set: a count or 5%")] = "5%",
+    free: Annotated[str, typer.Option("--free", help="validation set of pictures free of private content")] = "0",
+    free_list: Annotated[
+        Path | None, typer.Option("--free-list", help="ids or source paths that may enter it, one per line")
+    ] = None,
+    group_by: Annotated[
+        list[str] | None, typer.Option("--group-by", help="who stays together: prefix, folder, or a CSV file")
+    ] = None,
+    rename: Annotated[list[str] | None, typer.Option("--rename", help="SET=NAME, such as P3M-500-P=LAB-40-P")] = None,
+    obfuscated: Annotated[
+        str | None, typer.Option("--obfuscated-name", help="instead of blurred, mosaic, zero in blurred_image")
+    ] = None,
+    trimap_kernel: Annotated[int, typer.Option("--trimap-kernel", min=3, help="pixels")] = KERNEL,
+    foregrounds: Annotated[
+        bool, typer.Option("--foregrounds", help="estimate foreground and background colours (fg, bg) for training")
+    ] = False,
+    previous: Annotated[Path | None, typer.Option("--previous", help="earlier dataset whose split is kept")] = None,
+    seed: Annotated[int, typer.Option("--seed", help="another one draws another split")] = 0,
+    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="prove every released image again first")] = True,
+    workers: opt.WorkersOption = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:
+    """Build a dataset in the layout of P3M-10k (or another) from the released images of RUN."""
+    from p3mdata.dataset.build import Wishes
+    from p3mdata.dataset.build import build_split as build
+
+    console.out = console.Output(json, quiet, progress)
+    if wrong := [pair for pair in rename or [] if "=" not in pair]:
+        raise SettingsError(f"--rename {wrong[0]}: must look like SET=NAME.")
+    names = dict(pair.split("=", 1) for pair in rename or [])
+    wishes = Wishes(
+        layout=read_layout(layout).renamed(names), validation=_size("--validation", validation),
+        free=_size("--free", free), group_by=tuple(group_by or ("auto",)), free_list=free_list, seed=seed,
+        kernel=trimap_kernel, obfuscated=obfuscated, previous=previous, verify=verify, foregrounds=foregrounds,
+    )  # fmt: skip
+    with counted() as start:
+        built = build(run, out, wishes, workers or 0, start)
+    lines = [f"{name}: {count}" for name, count in built.sets.items()]
+    lines += [f"refused: {source} ({why})" for source, why in built.refused]
+    console.result(built.to_json(), "\n".join([*lines, f"dataset: {out}, version {built.version}"]))
+    if built.refused:
+        raise typer.Exit(EXIT_HELD_BACK)
+
+
+def _size(option: str, value: str) -> int | float:
+    """A count, or a share written as 5% or 0.05."""
+    try:
+        if value.endswith("%"):
+            return float(value[:-1]) / 100
+        return float(value) if "." in value else int(value)
+    except ValueError:
+        raise SettingsError(f"{option} {value}: must be a count such as 500, or a share such as 5%.") from None
+
+
+@app.command()
+def check(
+    dataset: Annotated[
+        Path, typer.Argument(metavar="DATASET", help="folder of a dataset, ours or the original P3M-10k")
+    ],
+    layout: Annotated[str | None, typer.Option("--layout", help="p3m10k, rwp, plain, or a YAML file")] = None,
+    duplicates: Annotated[bool, typer.Option("--duplicates/--no-duplicates", help="look for near-duplicates")] = True,
+    workers: opt.WorkersOption = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:
+    """Check pairing, sizes, mattes, trimaps, facemasks, metadata and duplicates of a dataset."""
+    from p3mdata.dataset.check import check_dataset
+
+    console.out = console.Output(json, quiet, progress)
+    with counted() as start:
+        done = check_dataset(dataset, layout, duplicates, workers or 0, start)
+    lines = [f"{'error' if f.error else 'warning'}: {f.file} {f.sentence} [{f.code}]" for f in done.findings]
+    sets = ", ".join(f"{name} {count}" for name, count in done.sets.items())
+    verdict = (
+        f"{done.errors} errors, {len(done.findings) - done.errors} warnings" if done.findings else "nothing is wrong"
+    )
+    console.result(done.to_json(), "\n".join([f"{done.layout}: {sets}", *lines, verdict]))
+    if done.errors:
+        raise typer.Exit(EXIT_PROOF_FAILED)
+
+
+@app.command()
+def stats(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="run folder or dataset")],
+    plot: Annotated[Path | None, typer.Option("--plot", help="draw the tables (PNG)")] = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+) -> None:
+    """Resolutions, faces, face sizes, poses, methods and outcomes of a run or a dataset."""
+    from p3mdata.dataset.stats import draw, stats_of
+
+    console.out = console.Output(json, quiet)
+    found = stats_of(path)
+    if plot is not None:
+        if plot.suffix.lower() != ".png":
+            raise SettingsError(f"{plot}: the plot is a PNG file. Let its name end in .png.")
+        write_atomic(plot, draw(found))
+    console.counts(found.sets, found.tables, found.to_json())

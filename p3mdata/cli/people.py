@@ -1,0 +1,121 @@
+"""Commands about a finished run and people: review, audit, take-down."""
+
+from __future__ import annotations
+
+import webbrowser
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from p3mdata import console
+from p3mdata import options as opt
+from p3mdata.cli.common import RunArgument, counted, finish
+from p3mdata.errors import EXIT_PROOF_FAILED, SettingsError, SetupError
+from p3mdata.run import count_done, renew_report
+from p3mdata.shards import Stage
+
+app = typer.Typer()
+
+
+@app.command()
+def review(
+    run: RunArgument,
+    apply: Annotated[
+        Path | None, typer.Option("--apply", help="decisions from a file (JSON lines), no browser")
+    ] = None,
+    masks: Annotated[Path | None, typer.Option("--masks", help="with --apply: folder of hand-drawn masks")] = None,
+    reviewer: Annotated[str | None, typer.Option("--reviewer", help="recorded with every decision")] = None,
+    port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one")] = 0,
+    browser: Annotated[bool, typer.Option("--browser", help="open the page in the browser of this machine")] = False,
+    workers: opt.WorkersOption = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:
+    """Decide about what RUN held back, on a page that only this machine can open; Ctrl-C ends it."""
+    console.out = console.Output(json, quiet, progress)
+    if apply is not None:
+        from p3mdata.review.batch import apply_file
+
+        with console.progress(lambda: count_done(run)) as start:
+            finish(apply_file(run, apply, masks, reviewer, workers or 0, start), run, Stage.ALL)
+        return
+    if masks is not None:
+        raise SettingsError("--masks: goes with --apply; on the page masks are drawn.")
+    try:
+        from p3mdata.review.server import serve
+    except ImportError as exc:
+        raise SetupError(f"The review page needs {exc.name}: run pip install 'p3mdata[review]'.") from exc
+
+    def ready(address: str) -> None:
+        console.result({"address": address}, f"review page: {address}")
+        console.say(
+            "It can be opened on this machine only. Ctrl-C, or Finish on the page, ends it; decisions are kept."
+        )
+        if browser:
+            webbrowser.open(address)
+
+    summary = serve(run, reviewer, port, ready)
+    if summary is None:
+        console.say("Nothing was decided.")
+        return
+    finish(summary, run, Stage.ALL)
+
+
+@app.command()
+def audit(
+    run: RunArgument,
+    identities: Annotated[
+        str | None, typer.Option("--identities", help="who is on which photo: auto, prefix, folder, or a CSV file")
+    ] = None,
+    max_rank1: Annotated[float | None, typer.Option("--max-rank1", help="fail (exit 4) above this share")] = None,
+    sweep: Annotated[bool, typer.Option("--sweep/--no-sweep", help="try other strengths and methods as well")] = True,
+    sample: Annotated[
+        int | None, typer.Option("--sample", help="draw N released images at random into the review page")
+    ] = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:
+    """Can software tell who is on the released images? Writes audit.json, audit.png and a part of the report.
+
+    With --sample alone only the sample is drawn: look at it with 'p3mdata review', the report then bounds the misses.
+    """
+    from p3mdata.audit import audit_run, sample_run
+
+    console.out = console.Output(json, quiet, progress)
+    if sample is not None:
+        drawn = sample_run(run, sample)
+        renew_report(run)
+        text = f"{len(drawn)} images wait in 'p3mdata review {run}' (view: sample)"
+        console.result({"sample": len(drawn)}, text)
+        if identities is None:
+            return
+    only_own: dict[str, Any] = {} if sweep else {"blur": (), "mosaic": ()}
+    with counted() as start:
+        found = audit_run(run, identities or "auto", max_rank1=max_rank1, progress=start, **only_own)
+    renew_report(run)
+    console.audit(found, run)
+    if not found.passed:
+        raise typer.Exit(EXIT_PROOF_FAILED)
+
+
+@app.command()
+def remove(
+    run: RunArgument,
+    names: Annotated[list[str], typer.Argument(metavar="ID...", help="ids, or paths below the source folder")],
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+) -> None:
+    """Take images down: withdraw everything released for them and leave a tombstone in removed.jsonl."""
+    from p3mdata.removal import remove_images
+
+    console.out = console.Output(json, quiet)
+    done = remove_images(run, names)
+    row = {"removed": list(done.ids), "version": done.version, "released": done.summary.released}
+    row |= {"cleaned": list(done.cleaned), "rebuild": list(done.rebuild)}
+    lines = [f"taken down: {', '.join(done.ids)}", f"dataset version: {done.version}"]
+    lines += [f"taken out of: {path}" for path in done.cleaned]
+    lines += [f"still in this export, build it again or delete it: {path}" for path in done.rebuild]
+    console.result(row, "\n".join(lines))

@@ -1,0 +1,211 @@
+"""Commands that make a run: anonymize, and its four stages one by one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from p3mdata import console
+from p3mdata import options as opt
+from p3mdata.cli.common import RunArgument, counted, later_stage, pick, read_settings, run_job
+from p3mdata.config import Job
+from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError
+from p3mdata.run import anonymize_file, has_staged_images, verify_run
+from p3mdata.shards import Stage
+
+
+class _DirByDefault(TyperGroup):
+    """`anonymize SRC` means `anonymize dir SRC`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        if args and args[0] not in self.commands and args[0] not in ("--help", "-h"):
+            args = ["dir", *args]
+        return super().parse_args(ctx, args)
+
+
+app = typer.Typer()
+anonymize_app = typer.Typer(cls=_DirByDefault, no_args_is_help=True, help="Anonymize a folder or one picture.")
+app.add_typer(anonymize_app, name="anonymize")
+
+
+def _default_out(source: Path) -> Path:
+    resolved = source.resolve()
+    if not resolved.name:
+        raise SettingsError(f"{source}: give OUT as well; this folder has no name to derive it from.")
+    return resolved.with_name(resolved.name + "-anonymized")
+
+
+@anonymize_app.command("dir")
+def anonymize_dir(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="folder with photographs")],
+    out: Annotated[Path | None, typer.Argument(metavar="[OUT]", help="run folder [default: SRC-anonymized]")] = None,
+    method: opt.MethodOption = None,
+    preset: opt.PresetOption = None,
+    strength: opt.StrengthOption = None,
+    area: opt.AreaOption = None,
+    alphas: opt.AlphasOption = None,
+    trimaps: opt.TrimapsOption = None,
+    masks: opt.MasksOption = None,
+    transition_width: opt.WidthOption = None,
+    format: opt.FormatOption = None,
+    quality: opt.QualityOption = None,
+    jpeg: opt.JpegOption = None,
+    min_side: opt.MinSideOption = None,
+    max_pixels: opt.MaxPixelsOption = None,
+    trust_no_face: opt.TrustOption = None,
+    recursive: opt.RecursiveOption = None,
+    seed: opt.SeedOption = None,
+    workers: opt.WorkersOption = None,
+    limit: opt.LimitOption = None,
+    overwrite: opt.OverwriteOption = None,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="continue an earlier run in OUT")] = True,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="list what would be done, write nothing")] = False,
+    config: opt.ConfigOption = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:
+    """Anonymize every picture below SRC into the run folder OUT; an interrupted run is resumed."""
+    flags = pick(locals())
+    console.out = console.Output(json, quiet, progress)
+    settings, execution = read_settings(config, flags)
+    job = Job(
+        source=source, out=out or _default_out(source), alphas=alphas, trimaps=trimaps, masks=masks,
+        settings=settings, execution=execution,
+    )  # fmt: skip
+    if not resume and (job.out / "plan.json").exists() and not execution.overwrite:
+        raise SettingsError(f"{job.out}: holds a run. Give --resume to continue it or --overwrite to replace it.")
+    if dry_run:
+        _dry_run(job)
+        return
+    run_job(job, Stage.ALL)
+
+
+def _dry_run(job: Job) -> None:
+    from p3mdata.plan import check_folders, make_plan
+
+    check_folders(job)
+    plan, samples = make_plan(job, write=False)
+    rows = [sample.to_json() for sample in samples]
+    method, strength = job.settings.obfuscation()
+    text = "\n".join(
+        f"{s.source}" + "".join(f"  {k}: {v[0]}" for k in ("alpha", "trimap", "mask") if (v := getattr(s, k)))
+        + (f"  PROBLEM: {s.problem}" if s.problem else "") for s in samples
+    )  # fmt: skip
+    head = f"{plan.samples} pictures, {plan.shards} shards, {method.value} {strength:g} -> {job.out}\n"
+    console.result({**plan.to_json(), "files": rows}, head + text)
+
+
+@anonymize_app.command("image")
+def anonymize_image(
+    source: Annotated[Path, typer.Argument(metavar="IN", help="photograph")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="released image; the ending chooses the format")],
+    method: opt.MethodOption = None,
+    preset: opt.PresetOption = None,
+    strength: opt.StrengthOption = None,
+    area: opt.AreaOption = None,
+    alpha: Annotated[Path | None, typer.Option("--alpha", help="alpha matte")] = None,
+    trimap: Annotated[Path | None, typer.Option("--trimap", help="trimap; its unknown band is kept")] = None,
+    mask: Annotated[Path | None, typer.Option("--mask", help="hand-drawn mask (white = obfuscate)")] = None,
+    facemask: Annotated[Path | None, typer.Option("--facemask", help="write the facemask here (PNG)")] = None,
+    transition_width: opt.WidthOption = None,
+    quality: opt.QualityOption = None,
+    jpeg: opt.JpegOption = None,
+    max_pixels: opt.MaxPixelsOption = None,
+    trust_no_face: opt.TrustOption = None,
+    overwrite: opt.OverwriteOption = None,
+    config: opt.ConfigOption = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+) -> None:
+    """Anonymize one picture; OUT is written only when all proofs hold."""
+    flags = pick(locals())
+    console.out = console.Output(json, quiet)
+    settings, execution = read_settings(config, flags)
+    result = anonymize_file(source, out, settings, alpha, trimap, mask, facemask, execution.overwrite)
+    if result.outcome.released:
+        faces = "1 face" if len(result.faces) == 1 else f"{len(result.faces)} faces"
+        console.result(result.to_json(), f"{result.outcome.value}: {out} ({faces}, {result.encoding})")
+        return
+    console.result(result.to_json())
+    console.error(f"{source} {result.detail} Nothing was written ({result.outcome.value}).")
+    raise typer.Exit(EXIT_HELD_BACK)
+
+
+@app.command()
+def detect(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="folder with photographs")],
+    out: Annotated[Path, typer.Argument(metavar="RUN", help="run folder")],
+    method: opt.MethodOption = None,
+    preset: opt.PresetOption = None,
+    strength: opt.StrengthOption = None,
+    area: opt.AreaOption = None,
+    alphas: opt.AlphasOption = None,
+    trimaps: opt.TrimapsOption = None,
+    masks: opt.MasksOption = None,
+    transition_width: opt.WidthOption = None,
+    format: opt.FormatOption = None,
+    quality: opt.QualityOption = None,
+    jpeg: opt.JpegOption = None,
+    min_side: opt.MinSideOption = None,
+    max_pixels: opt.MaxPixelsOption = None,
+    trust_no_face: opt.TrustOption = None,
+    recursive: opt.RecursiveOption = None,
+    seed: opt.SeedOption = None,
+    workers: opt.WorkersOption = None,
+    limit: opt.LimitOption = None,
+    config: opt.ConfigOption = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:
+    """Stage 1 of 4: find faces and landmarks; freezes the plan of RUN for the stages after it."""
+    flags = pick(locals())
+    console.out = console.Output(json, quiet, progress)
+    settings, execution = read_settings(config, flags)
+    job = Job(
+        source=source, out=out, alphas=alphas, trimaps=trimaps, masks=masks, settings=settings, execution=execution
+    )
+    run_job(job, Stage.DETECT)
+
+
+@app.command()
+def mask(
+    run: RunArgument, workers: opt.WorkersOption = None, json: opt.JsonOption = False, quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:  # fmt: skip
+    """Stage 2 of 4: private area minus transition area, for every detected image of RUN."""
+    later_stage(run, Stage.MASK, workers, console.Output(json, quiet, progress))
+
+
+@app.command()
+def obfuscate(
+    run: RunArgument, workers: opt.WorkersOption = None, json: opt.JsonOption = False, quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:  # fmt: skip
+    """Stage 3 of 4: obfuscate and encode; nothing is released before `verify`."""
+    later_stage(run, Stage.OBFUSCATE, workers, console.Output(json, quiet, progress))
+
+
+@app.command()
+def verify(
+    run: RunArgument, workers: opt.WorkersOption = None, json: opt.JsonOption = False, quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:  # fmt: skip
+    """Stage 4 of 4: prove and release what `obfuscate` made; on a finished run, prove every released image again."""
+    if has_staged_images(run):
+        later_stage(run, Stage.VERIFY, workers, console.Output(json, quiet, progress))
+        return
+    console.out = console.Output(json, quiet, progress)
+    with counted() as start:
+        released, findings = verify_run(run, start, workers or 0)
+    rows = [{"id": f.id, "code": f.code, "sentence": f.sentence} for f in findings]
+    lines = "\n".join(f"{f.id or run}: {f.sentence} [{f.code}]" for f in findings)
+    ids = len({f.id for f in findings})
+    text = f"{released} released images: " + (f"{ids} fail a proof\n{lines}" if findings else "all proofs hold")
+    console.result({"released": released, "findings": rows}, text)
+    if findings:
+        raise typer.Exit(EXIT_PROOF_FAILED)

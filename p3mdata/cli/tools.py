@@ -1,0 +1,116 @@
+"""Commands around the main ones: recipes, explanation, doctor, demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from p3mdata import console
+from p3mdata import options as opt
+from p3mdata.cli.common import later_stage, pick, read_settings, run_job
+from p3mdata.cli.runs import verify
+from p3mdata.config import Job, resolve
+from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_USAGE, SettingsError
+from p3mdata.run import REPORT, anonymize_job, count_done
+from p3mdata.shards import Stage
+
+app = typer.Typer()
+
+
+@app.command()
+def run(
+    recipe: Annotated[
+        Path,
+        typer.Argument(
+            metavar="RECIPE", help="YAML file, or the name of one that comes with the tool, such as quickstart"
+        ),
+    ],
+    set_: Annotated[list[str] | None, typer.Option("--set", help="variable=value of the recipe")] = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:
+    """Run the stages of a recipe in order; stops where a proof fails. With --json, one line per stage."""
+    from p3mdata.recipes import read_recipe
+
+    if wrong := [pair for pair in set_ or [] if "=" not in pair]:
+        raise SettingsError(f"--set {wrong[0]}: must look like variable=value.")
+    given = {name: value for name, _, value in (pair.partition("=") for pair in set_ or [])}
+    worst = 0
+    for step in read_recipe(recipe, given):
+        try:
+            if step.job is not None:
+                console.out = console.Output(json, quiet, progress)
+                run_job(step.job, step.stage)
+            elif step.run is not None and step.stage is Stage.VERIFY:
+                verify(step.run, None, json, quiet, progress)
+            elif step.run is not None:
+                later_stage(step.run, step.stage, None, console.Output(json, quiet, progress))
+        except typer.Exit as exc:
+            # Held-back images do not stop a recipe; a failed proof or a bug does.
+            if exc.exit_code != EXIT_HELD_BACK:
+                raise
+            worst = exc.exit_code
+    if worst:
+        raise typer.Exit(worst)
+
+
+@app.command()
+def explain(
+    photo: Annotated[Path, typer.Argument(metavar="PHOTO", help="photograph")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="drawing to write (PNG)")] = Path("steps.png"),
+    method: opt.MethodOption = None,
+    preset: opt.PresetOption = None,
+    strength: opt.StrengthOption = None,
+    area: opt.AreaOption = None,
+    alpha: Annotated[Path | None, typer.Option("--alpha", help="alpha matte")] = None,
+    trimap: Annotated[Path | None, typer.Option("--trimap", help="trimap")] = None,
+    mask: Annotated[Path | None, typer.Option("--mask", help="hand-drawn mask")] = None,
+    transition_width: opt.WidthOption = None,
+    jpeg: opt.JpegOption = None,
+    config: opt.ConfigOption = None,
+) -> None:
+    """Draw the six steps for one picture. The drawing shows the clear face: keep it private."""
+    from p3mdata.explain import explain as draw
+
+    settings, _ = read_settings(config, pick(locals()))
+    draw(photo, out, settings, alpha, trimap, mask)
+    console.say("The drawing shows the clear face: keep it private.")
+    console.result({"out": str(out)}, str(out))
+
+
+@app.command()
+def doctor(json: opt.JsonOption = False) -> None:
+    """Check libraries, model files, cores and memory, and say what to install."""
+    from p3mdata.doctor import examine
+
+    console.out = console.Output(json)
+    checks = examine()
+    lines = "\n".join(f"{'ok  ' if c.ok else 'FAIL' if c.needed else 'note'} {c.name}: {c.finding}" for c in checks)
+    console.result([{"name": c.name, "ok": c.ok, "needed": c.needed, "finding": c.finding} for c in checks], lines)
+    if any(c.needed and not c.ok for c in checks):
+        raise typer.Exit(EXIT_USAGE)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path, typer.Argument(help="where to put the sample and the run")] = Path("demo"),
+    workers: opt.WorkersOption = None,
+) -> None:
+    """Anonymize the embedded sample: one public-domain portrait in several sizes, orientations and formats."""
+    from p3mdata.demo import make_sample
+
+    sample = make_sample(folder)
+    settings, execution = resolve({"workers": workers})
+    job = Job(
+        source=sample.photos, alphas=sample.mattes, out=folder / "run", settings=settings,
+        execution=execution.model_copy(update={"overwrite": True}),
+    )  # fmt: skip
+    with console.progress(lambda: count_done(job.out)) as start:
+        summary = anonymize_job(job, Stage.ALL, start)
+    console.summary(summary, job.out / REPORT)
+    if summary.outcomes != sample.expected:
+        console.error(f"The sample should have come to {sample.expected}. Run 'p3mdata doctor'.")
+        raise typer.Exit(EXIT_BUG)
