@@ -124,3 +124,30 @@ def stats(
             raise SettingsError(f"{plot}: the plot is a PNG file. Let its name end in .png.")
         write_atomic(plot, draw(found))
     console.counts(found.sets, found.tables, found.to_json())
+
+
+@app.command("celeba-facemask")
+def celeba_facemask(
+    source: Annotated[Path, typer.Argument(metavar="SRC", help="CelebAMask-HQ folder, or portraits")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="folder for facemasks, pairs and lists")],
+    from_landmarks: Annotated[
+        bool, typer.Option("--from-landmarks", help="any portraits: facemasks from our own landmarks")
+    ] = False,
+    workers: opt.WorkersOption = None,
+    limit: opt.LimitOption = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:
+    """Facemasks for copy-and-paste training (P3M-CP); resumable. Its contact sheet shows clear faces: keep it private."""
+    from p3mdata.celebamask import make_facemasks
+    from p3mdata.celebamask.driver import count_done
+
+    console.out = console.Output(json, quiet, progress)
+    with console.progress(lambda: count_done(out)) as start:
+        made = make_facemasks(source, out, workers or 0, limit, from_landmarks, start)
+    refused = "".join(f"\n  {number} {why}" for why, number in sorted(made.refused.items()))
+    text = f"{made.images} images: {made.facemasks} facemasks, {made.images - made.facemasks} refused{refused}\n{out}"
+    console.result(made.to_json(), text)
+    if made.exit_code:
+        raise typer.Exit(made.exit_code)

@@ -1,0 +1,218 @@
+"""Facemasks of a whole folder: chunks over processes, resumable; then the lists, the pairs and the contact sheet.
+
+OUT/facemask/{id}.png       8-bit, 255 = face
+OUT/facemasks.jsonl         id, facemask, sha256, width, height, share of the picture, rule
+OUT/refused.jsonl           id, reason, sentence
+OUT/pairs.jsonl             image (relative to SRC) and facemask (relative to OUT), where the image is there
+OUT/contact_sheet.jpg       shows clear faces: keep it private
+OUT/settings.json           what these facemasks were made from
+OUT/private/chunks/*.jsonl  rows of finished chunks
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from p3mdata import __version__
+from p3mdata.celebamask.annotations import Annotations
+from p3mdata.celebamask.chunks import BUG, CHUNKS, FOLDER, Source, is_done, rows_path, run_here, run_pool
+from p3mdata.celebamask.geometry import Rule
+from p3mdata.celebamask.portraits import Portraits
+from p3mdata.celebamask.sheet import CELLS, Cell, contact_sheet
+from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFolderError, SettingsError
+from p3mdata.executors.local import default_workers
+from p3mdata.faces import weights
+from p3mdata.files import sha256, write_atomic
+from p3mdata.manifest import PRIVATE_MODE, read_json, read_rows, write_json, write_rows
+from p3mdata.plan import differing_settings
+from p3mdata.run import only_run
+
+FACEMASKS, REFUSED, PAIRS = "facemasks.jsonl", "refused.jsonl", "pairs.jsonl"
+SHEET, SETTINGS = "contact_sheet.jpg", "settings.json"
+
+
+@dataclass(frozen=True)
+class FacemaskRun:
+    """What a call came to; facemasks and refusals add up to `images`.
+
+    Attributes:
+        out: The folder of the facemasks.
+        images: How many were looked at.
+        pairs: How many facemasks have their image in SRC.
+        rules: Facemasks by rule.
+        refused: Refusals by reason.
+        seconds: Of this call.
+    """
+
+    out: Path
+    images: int
+    pairs: int
+    rules: dict[str, int]
+    refused: dict[str, int]
+    seconds: float
+
+    @property
+    def facemasks(self) -> int:
+        return sum(self.rules.values())
+
+    @property
+    def exit_code(self) -> int:
+        """0; 3 when there is no facemask at all; 1 when a bug was met. Refused images are in the list, not here."""
+        if self.refused.get(BUG):
+            return EXIT_BUG
+        return EXIT_OK if self.facemasks else EXIT_HELD_BACK
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "out": str(self.out),
+            "images": self.images,
+            "facemasks": self.facemasks,
+            "pairs": self.pairs,
+            "rules": self.rules,
+            "refused": self.refused,
+            "seconds": round(self.seconds, 2),
+        }
+
+
+def make_facemasks(
+    source: Path,
+    out: Path,
+    workers: int = 0,
+    limit: int | None = None,
+    from_landmarks: bool = False,
+    progress: Callable[[int], Callable[[], None]] | None = None,
+) -> FacemaskRun:
+    """Make the facemasks of a folder, or go on with them: images and facemasks are P3M-CP's source data.
+
+    The bytes in `out` are the same for any number of workers and after any interruption.
+
+    Args:
+        source: CelebAMask-HQ's folder, or with `from_landmarks` any folder of portraits.
+        out: Where to; new, empty, or of an earlier call with the same source and settings.
+        workers: Processes; 0 = as many as cores and memory allow, 1 = this process alone.
+        limit: Only the first images.
+        from_landmarks: Private areas from landmarks, at the size of each photograph as displayed; else from
+            annotations, at their size (512x512; P3M-CP resizes them to its images).
+        progress: Gets the number of images; gives a function that is called now and then. `count_done` tells how far.
+
+    Raises:
+        SettingsError, RunFolderError: The folders cannot be used, or `out` is of another source or other settings.
+        SetupError: Workers die, or models cannot be loaded.
+        Interrupted: Stopped by Ctrl-C; the same call goes on.
+    """
+    started = time.monotonic()
+    _check_folders(source, out)
+    images: Source = Portraits(source) if from_landmarks else Annotations(source)
+    names = images.names()[:limit]
+    try:
+        with only_run(out):
+            _freeze_settings(images, names, limit, out)
+            _remove_torn_files(out)
+            size = images.chunk
+            chunks = [(i, names[i * size : (i + 1) * size]) for i in range(-(-len(names) // size))]
+            todo = [chunk for chunk in chunks if not is_done(out, chunk)]
+            show = progress(len(names)) if progress else (lambda: None)
+            if workers == 1:
+                run_here(images, out, todo, show)
+            elif todo:
+                run_pool(images, out, todo, min(workers or default_workers(), len(todo)), show)
+            show()
+            return _close(images, out, len(chunks), started)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped") from None
+    except OSError as exc:
+        raise RunFolderError(
+            f"{out}: cannot be written ({exc.strerror or exc}). Make room or change permissions, then run again."
+        ) from exc
+
+
+def count_done(out: Path) -> int:
+    """Images of finished chunks, read from the folder."""
+    return sum(path.read_bytes().count(b"\n") for path in (out / CHUNKS).glob("*.jsonl"))
+
+
+def _check_folders(source: Path, out: Path) -> None:
+    real_source, real_out = source.resolve(), out.resolve()
+    if not source.is_dir():
+        raise SettingsError(f"{source}: is not a folder. Check the path.")
+    if real_source == real_out or real_source in real_out.parents or real_out in real_source.parents:
+        raise SettingsError(f"{out}: OUT and SRC must not lie inside each other. Choose another OUT.")
+    if out.is_dir():
+        # A call that was killed before it wrote its settings leaves these.
+        begun = ("private", *(path.name for path in out.glob(f".{SETTINGS}.*.tmp")))
+        if not (out / SETTINGS).is_file() and any(path.name not in begun for path in out.iterdir()):
+            raise RunFolderError(f"{out}: is not empty and not a folder of facemasks. Choose an empty or new folder.")
+    elif os.path.lexists(out):
+        raise RunFolderError(f"{out}: is a file. Choose a folder.")
+
+
+def _freeze_settings(images: Source, names: Sequence[str], limit: int | None, out: Path) -> None:
+    row = {
+        "tool": f"p3mdata {__version__}",
+        "settings": {"source": str(images.root.resolve()), "from": images.kind, "limit": limit, "images": len(names)},
+        "names_sha256": sha256("\n".join(names).encode("utf-8", "surrogateescape")),
+        "weights": weights.hashes() if isinstance(images, Portraits) else {},
+    }
+    path = out / SETTINGS
+    if not path.exists():
+        write_json(path, row)
+        return
+    old = read_json(path)
+    if not str(old.get("tool", "")).startswith("p3mdata ") or not isinstance(old.get("settings"), dict):
+        raise RunFolderError(f"{out}: its {SETTINGS} is not of p3mdata. Choose an empty or new folder.")
+    different = differing_settings(old, row)
+    if not different and old.get("names_sha256") != row["names_sha256"]:
+        different = ["the names of the files"]
+    if different:
+        raise RunFolderError(
+            f"{out}: holds facemasks made with other settings or files: {'; '.join(different)}. "
+            "Use another OUT, or the same settings and files."
+        )
+
+
+def _remove_torn_files(out: Path) -> None:
+    places = (out.glob(".*.tmp"), (out / FOLDER).rglob(".*.tmp"), (out / CHUNKS).glob(".*.tmp"))
+    for path in [path for place in places for path in place]:
+        path.unlink(missing_ok=True)
+
+
+def _close(images: Source, out: Path, chunks: int, started: float) -> FacemaskRun:
+    """Write lists, pairs and contact sheet from the chunks' rows."""
+
+    def rows(wanted: str) -> Iterator[dict[str, Any]]:
+        return (row for index in range(chunks) for row in read_rows(rows_path(out, index)) if wanted in row)
+
+    def has_image(row: dict[str, Any]) -> bool:
+        return (images.root / images.image(row["id"])).is_file()
+
+    pairs = 0
+
+    def pair(row: dict[str, Any]) -> dict[str, str]:
+        nonlocal pairs
+        pairs += 1
+        return {"image": images.image(row["id"]), "facemask": row["facemask"]}
+
+    write_rows(out / FACEMASKS, rows("facemask"))
+    write_rows(out / REFUSED, rows("reason"))
+    write_rows(out / PAIRS, (pair(row) for row in rows("facemask") if has_image(row)))
+    rules, refused = Counter(row["rule"] for row in rows("rule")), Counter(row["reason"] for row in rows("reason"))
+    # Of each rule as many as of the others, spread over the folder: the rare rules are the ones to look at.
+    each = CELLS // max(len(rules), 1)
+    cells: dict[str, list[Cell]] = {rule.value: [] for rule in Rule}
+    seen: Counter[str] = Counter()
+    for row in rows("rule"):
+        rule, place = row["rule"], seen[row["rule"]]
+        seen[rule] += 1
+        if place * each // rules[rule] != (place - 1) * each // rules[rule]:
+            photo = images.root / images.image(row["id"]) if has_image(row) else None
+            cells[rule].append(Cell(photo, out / row["facemask"], row["id"], rule))
+    write_atomic(out / SHEET, contact_sheet([cell for group in cells.values() for cell in group]), PRIVATE_MODE)
+    seconds = time.monotonic() - started
+    total = sum(rules.values()) + sum(refused.values())
+    return FacemaskRun(out, total, pairs, dict(sorted(rules.items())), dict(sorted(refused.items())), seconds)
