@@ -107,6 +107,7 @@ class Execution(_Strict):
 
     workers: int = Field(0, ge=0, description="worker processes; 0 = as many as cores and memory allow")
     limit: int | None = Field(None, ge=1, description="take only the first N source files")
+    files: Path | None = Field(None, description="take only the source files of this list, one path below SRC per line")
     overwrite: bool = Field(False, description="delete an earlier run in OUT first")
 
 

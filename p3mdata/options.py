@@ -35,6 +35,7 @@ RecursiveOption = Annotated[bool | None, _option("recursive", "--recursive/--no-
 SeedOption = Annotated[int | None, _option("seed")]
 WorkersOption = Annotated[int | None, _option("workers")]
 LimitOption = Annotated[int | None, _option("limit")]
+FilesOption = Annotated[Path | None, _option("files")]
 OverwriteOption = Annotated[bool | None, typer.Option("--overwrite", help=_about("overwrite"))]
 AlphasOption = Annotated[Path | None, typer.Option("--alphas", help="folder with alpha mattes of equal names")]
 TrimapsOption = Annotated[

@@ -182,7 +182,7 @@ def collect(job: Job) -> list[Sample]:
     relatives = sorted(path.relative_to(source).as_posix() for path in _pictures(source, settings.recursive))
     roots = {"alpha": job.alphas, "trimap": job.trimaps, "mask": job.masks}
     companions = {what: _Companions(what, root, relatives, settings.recursive) for what, root in roots.items()}
-    relatives = relatives[: job.execution.limit]
+    relatives = _listed(relatives, job.execution.files)[: job.execution.limit]
     samples, seen = [], Counter[str]()
     for index, (relative, sha) in enumerate(zip(relatives, _hash_files(source, relatives), strict=True)):
         name = sample_id(sha, relative, settings.seed)
@@ -198,6 +198,24 @@ def collect(job: Job) -> list[Sample]:
                 sample = replace(sample, **named)
         samples.append(sample)
     return samples
+
+
+def _listed(relatives: list[str], listing: Path | None) -> list[str]:
+    """Those of the paths that a list names; all without a list."""
+    if listing is None:
+        return relatives
+    try:
+        lines = listing.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    except OSError as exc:
+        raise SettingsError(f"{listing}: cannot be read ({exc.strerror}). Check the path given as --files.") from exc
+    wanted = {line.rstrip("\r") for line in lines} - {""}
+    if unknown := sorted(wanted - set(relatives)):
+        raise SettingsError(
+            f"{listing}: '{unknown[0]}' is no picture below SRC. Write paths relative to SRC, one per line."
+        )
+    if not wanted:
+        raise SettingsError(f"{listing}: names no file. Write paths relative to SRC, one per line.")
+    return [relative for relative in relatives if relative in wanted]
 
 
 def _hash_files(folder: Path, relatives: Sequence[str]) -> list[str]:
@@ -332,11 +350,19 @@ def make_plan(job: Job, write: bool = True) -> tuple[Plan, list[Sample]]:
     if write:
         make_private_folder(job.out / "private")
         write_rows(job.out / SOURCES, (sample.to_json() for sample in samples), PRIVATE_MODE)
-        write_json(job.out / JOB, {"limit": job.execution.limit, "folders": job_paths(job)}, PRIVATE_MODE)
+        write_json(
+            job.out / JOB,
+            {"limit": job.execution.limit, "files": _absolute(job.execution.files), "folders": job_paths(job)},
+            PRIVATE_MODE,
+        )
         write_json(existing, row)
     if not job.execution.overwrite:
         samples = with_decisions(samples, standing(read_log(job.out)))
     return plan, samples
+
+
+def _absolute(path: Path | None) -> str | None:
+    return None if path is None else str(path.resolve())
 
 
 def job_paths(job: Job) -> dict[str, str]:
@@ -369,7 +395,11 @@ def read_plan(out: Path) -> tuple[Plan, list[Sample]]:
     row, kept = read_json(out / PLAN), read_json(out / JOB)
     try:
         folders = {name: Path(path) for name, path in kept["folders"].items()} | {"out": out}
-        job = Job(**folders, settings=Settings(**row["settings"]), execution=Execution(limit=kept["limit"]))
+        job = Job(
+            **folders,
+            settings=Settings(**row["settings"]),
+            execution=Execution(limit=kept["limit"], files=kept["files"]),
+        )
         samples = with_decisions(_read_samples(out), standing(read_log(out)))
         return Plan(job, row["samples"], row["shard_size"], row["sources_sha256"]), samples
     except (AttributeError, KeyError, TypeError, ValidationError) as exc:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from p3mdata.dataset.folder import ABOUT, LISTING, listed_files
+from p3mdata.dataset.traits import balance_of
 from p3mdata.decisions import forget_masks, read_log, standing
 from p3mdata.errors import SettingsError
 from p3mdata.manifest import append_row, read_json, read_rows, write_json, write_rows
@@ -130,4 +131,5 @@ def _clean_dataset(path: Path, removed: set[str], version: int) -> None:
     about = read_json(path / ABOUT)
     counts = Counter(row["set"] for row in kept)
     write_rows(path / LISTING, kept)
-    write_json(path / ABOUT, {**about, "version": version, "sets": {name: counts[name] for name in about["sets"]}})
+    changed = {"version": version, "sets": {name: counts[name] for name in about["sets"]}, "balance": balance_of(kept)}
+    write_json(path / ABOUT, {**about, **changed})

@@ -15,17 +15,15 @@ from pathlib import Path, PurePosixPath
 from string import Template
 
 from p3mdata import __version__
-from p3mdata.audit import audit_section, read_audit
+from p3mdata.audit import audit_section, looked_at, read_audit
 from p3mdata.config import Method, Settings
 from p3mdata.errors import BrokenInput
 from p3mdata.explain import thumbnail
 from p3mdata.faces import weights
 from p3mdata.files import sha256, write_atomic
 from p3mdata.images import decode
-from p3mdata.manifest import read_rows
 from p3mdata.plan import Plan
 from p3mdata.records import Action, ImageResult, Outcome
-from p3mdata.run import SAMPLE
 
 MOST_THUMBNAILS = 48
 _THUMBNAIL_SIDE = 320
@@ -269,14 +267,6 @@ def _decisions(rows: Sequence[ImageResult]) -> _Html:
     return _table("Decisions of people", ("Decision", "Meaning", "Images"), lines)
 
 
-def _sample(plan: Plan, rows: Sequence[ImageResult]) -> dict[str, int] | None:
-    """What a person found in the random sample: a drawn mask or an exclusion counts as a miss."""
-    drawn = {row["id"] for row in read_rows(plan.job.out / SAMPLE)}
-    said = [row.decision.action for row in rows if row.id in drawn and row.decision is not None]
-    fine = sum(action in (Action.ACCEPT, Action.NO_FACE) for action in said)
-    return {"images": len(drawn), "looked_at": len(said), "misses": len(said) - fine} if drawn else None
-
-
 def _settings(plan: Plan) -> _Html:
     values = plan.job.settings.model_dump(mode="json")
     chosen = [
@@ -308,7 +298,7 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
     released = [row for row in rows if row.outcome.released]
     looked = [row for row in rows if row.outcome not in (Outcome.BROKEN, Outcome.EXCLUDED)]
     headline, lead = _headline(plan.samples, counts)
-    audit = audit_section(read_audit(plan.job.out), _sample(plan, rows))
+    audit = audit_section(read_audit(plan.job.out), looked_at(plan.job.out, rows))
     template = resources.files("p3mdata").joinpath("templates/report.html").read_text(encoding="utf-8")
     page = Template(template).substitute(
         headline=_text(headline),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import jsonschema
 import numpy as np
 import pytest
 from PIL import Image
@@ -27,6 +28,7 @@ from p3mdata.images import decode
 from p3mdata.manifest import read_rows
 from p3mdata.records import Action
 from p3mdata.removal import remove_images
+from p3mdata.resources import manifests_dir
 from p3mdata.review.session import reviewing
 from p3mdata.run import LEDGER, anonymize_job
 from tests.factories import astronaut, encoded, matte, texture
@@ -117,6 +119,14 @@ def test_the_layout_of_p3m10k(built: Path, run: Path) -> None:
     assert {n for name, n in counts.items() if "NP/" in name} == {3}
     assert {n for name, n in counts.items() if name.startswith("train")} == {8}
     assert check_dataset(built, workers=1).errors == 0
+
+
+def test_the_manifest_keeps_to_its_schema(built: Path) -> None:
+    schema = json.loads((manifests_dir() / "dataset.schema.json").read_text())
+    rows = rows_of(built)
+    assert len(rows) == 15
+    for row in rows:
+        jsonschema.validate(row, schema)
 
 
 def test_files_are_the_released_ones_and_trimaps_follow_the_mattes(built: Path, run: Path) -> None:
@@ -372,7 +382,7 @@ def test_the_commands(run: Path, dataset: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["sets"]["NP"] == 2 and (tmp_path / "d/validation/NP").is_dir()
-    assert p3mdata("check", tmp_path / "d").returncode == 0
+    assert p3mdata("check", tmp_path / "d").returncode == p3mdata("verify", tmp_path / "d").returncode == 0
     first(dataset, f"{TRAIN}/mask").unlink()
     done = p3mdata("check", dataset, "--json")
     assert done.returncode == 4 and json.loads(done.stdout)["errors"] >= 1

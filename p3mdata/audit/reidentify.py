@@ -190,9 +190,7 @@ def audit_run(
     plan, samples = read_plan(out)
     rows = finished_rows(plan, samples)
     if not (out / MANIFEST).is_file():
-        raise RunFolderError(
-            f"{out}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it."
-        )
+        raise RunFolderError(f"{out}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it.")
     known = identify([sample.source for sample in samples], identities)
     recogniser = recogniser or DlibRecogniser()
     left_out: Counter[str] = Counter()

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from p3mdata.errors import SettingsError
-from p3mdata.manifest import PRIVATE_MODE, write_rows
+from p3mdata.manifest import PRIVATE_MODE, read_rows, write_rows
 from p3mdata.plan import make_private_folder, read_plan
-from p3mdata.records import ImageResult
+from p3mdata.records import Action, ImageResult
 from p3mdata.run import SAMPLE, finished_rows
 
 # Upper ends of the size classes of an image's smallest face, as shares of the long side: detectors miss small faces
@@ -64,6 +64,18 @@ def _allocate(sizes: Sequence[int], n: int) -> list[int]:
         open_ = [i for i, size in enumerate(sizes) if given[i] < size]
         given[max(open_, key=lambda i: (sizes[i] * n / total - given[i], -i))] += 1
     return given
+
+
+def looked_at(out: Path, rows: Iterable[ImageResult]) -> dict[str, int] | None:
+    """What a person found in a run's random sample; None without one.
+
+    Returns:
+        `images` drawn, how many were `looked_at`, and `misses`: any word but 'fine as it is' counts as one.
+    """
+    drawn = {row["id"] for row in read_rows(out / SAMPLE)}
+    said = [row.decision.action for row in rows if row.id in drawn and row.decision is not None]
+    misses = sum(action not in (Action.ACCEPT, Action.NO_FACE) for action in said)
+    return {"images": len(drawn), "looked_at": len(said), "misses": misses} if drawn else None
 
 
 def sample_run(out: Path, n: int, seed: int | None = None) -> list[str]:

@@ -13,6 +13,7 @@ from p3mdata.cli.common import RunArgument, counted
 from p3mdata.dataset.layout import read_layout
 from p3mdata.dataset.trimap import KERNEL
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError
+from p3mdata.export import Form
 from p3mdata.files import write_atomic
 
 app = typer.Typer()
@@ -139,7 +140,7 @@ def celeba_facemask(
     quiet: opt.QuietOption = False,
     progress: opt.ProgressOption = True,
 ) -> None:
-    """Facemasks for copy-and-paste training (P3M-CP); resumable. Its contact sheet shows clear faces: keep it private."""
+    """Facemasks for copy-and-paste training (P3M-CP). The contact sheet shows clear faces: keep it private."""
     from p3mdata.celebamask import make_facemasks
     from p3mdata.celebamask.driver import count_done
 
@@ -151,3 +152,99 @@ def celeba_facemask(
     console.result(made.to_json(), text)
     if made.exit_code:
         raise typer.Exit(made.exit_code)
+
+
+@app.command()
+def duplicates(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="pictures, or a run folder (its released images)")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="page to write (HTML)")] = Path("duplicates.html"),
+    workers: opt.WorkersOption = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:
+    """Find copies: equal, resized, re-encoded, cropped a little, mirrored. The page shows no clear face."""
+    from p3mdata.curation import find_duplicates
+    from p3mdata.curation.page import write_page
+
+    console.out = console.Output(json, quiet, progress)
+    if out.suffix.lower() not in (".html", ".htm"):
+        raise SettingsError(f"{out}: the page is an HTML file. Let its name end in .html.")
+    with counted() as start:
+        found = find_duplicates(folder, workers or 0, start)
+    write_page(found, out)
+    lines = [
+        f"{members[0].path}: " + ", ".join(f"{m.path} ({m.kind})" for m in members[1:]) for members in found.clusters
+    ]
+    lines += [f"unreadable: {path} {sentence}" for path, sentence in found.unreadable]
+    copies = sum(len(members) - 1 for members in found.clusters)
+    console.result(
+        {**found.to_json(), "page": str(out)}, "\n".join([*lines, f"{found.files} pictures, {copies} copies: {out}"])
+    )
+    if found.unreadable:
+        raise typer.Exit(EXIT_HELD_BACK)
+
+
+@app.command()
+def curate(
+    source: Annotated[Path, typer.Argument(metavar="DIR", help="pictures, or a run folder (its released images)")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="folder for kept.txt, rejected.jsonl and the page")],
+    alphas: opt.AlphasOption = None,
+    run: Annotated[Path | None, typer.Option("--run", help="finished run over DIR, for the faces it found")] = None,
+    min_side: Annotated[int, typer.Option("--min-side", min=0, help="pixels of the shorter side")] = 1080,
+    near_duplicates: Annotated[
+        bool, typer.Option("--near-duplicates/--equal-files-only", help="which copies are rejected")
+    ] = True,
+    workers: opt.WorkersOption = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:
+    """Apply the paper's collection rules: size, no copies, a salient person. Nothing is moved or deleted.
+
+    Give OUT/kept.txt to 'p3mdata anonymize dir --files'.
+    """
+    from p3mdata.curation import Rules, curate_folder, write_curation
+
+    console.out = console.Output(json, quiet, progress)
+    with counted() as start:
+        rules = Rules(min_side=min_side, near_duplicates=near_duplicates)
+        found = curate_folder(source, rules, alphas, run, workers or 0, start)
+    page = write_curation(found, out)
+    lines = [f"{entry.source} {entry.rejected.sentence}" for entry in found.entries if entry.rejected]
+    lines += [
+        f"warning: {entry.source} {one.sentence}"
+        for entry in found.entries
+        if not entry.rejected
+        for one in entry.warnings
+    ]
+    text = "\n".join([*lines, f"{len(found.kept)} of {len(found.entries)} kept: {out / 'kept.txt'}\npage: {page}"])
+    console.result({**found.to_json(), "out": str(out)}, text)
+
+
+@app.command()
+def export(
+    source: Annotated[Path, typer.Argument(metavar="PATH", help="run folder or dataset")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="folder of the export")],
+    to: Annotated[Form, typer.Option("--to", help="form of the export")],
+    licence: Annotated[str | None, typer.Option("--license", help="SPDX name; yours to choose")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="name of the dataset on its card")] = None,
+    about: Annotated[Path | None, typer.Option("--about", help="Markdown: how the photographs were collected")] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option("--run", help="the run behind a dataset: adds its figures, and take-downs name the export"),
+    ] = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:
+    """Write a release: P3M-10k folders, WebDataset, Hugging Face, Parquet or Croissant, with a dataset card."""
+    from p3mdata.export import export as write
+
+    console.out = console.Output(json, quiet, progress)
+    with counted() as start:
+        done = write(source, out, to.value, licence, name, about, run, progress=start)
+    splits = ", ".join(f"{split} {count}" for split, count in done.splits.items())
+    console.result(done.to_json(), f"{to.value}: {splits}; {done.files} files, {done.bytes / 1e6:.1f} MB\n{out}")
+    if not done.licensed:
+        console.say("The card has no licence: give --license, or fill it in before you publish.")

@@ -116,6 +116,6 @@ def remove(
     row = {"removed": list(done.ids), "version": done.version, "released": done.summary.released}
     row |= {"cleaned": list(done.cleaned), "rebuild": list(done.rebuild)}
     lines = [f"taken down: {', '.join(done.ids)}", f"dataset version: {done.version}"]
-    lines += [f"taken out of: {path}" for path in done.cleaned]
+    lines += [f"taken out of: {path} (exports made of it must be built again)" for path in done.cleaned]
     lines += [f"still in this export, build it again or delete it: {path}" for path in done.rebuild]
     console.result(row, "\n".join(lines))

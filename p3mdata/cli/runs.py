@@ -11,7 +11,9 @@ from typer.core import TyperGroup
 from p3mdata import console
 from p3mdata import options as opt
 from p3mdata.cli.common import RunArgument, counted, later_stage, pick, read_settings, run_job
+from p3mdata.cli.datasets import check
 from p3mdata.config import Job
+from p3mdata.dataset.folder import ABOUT
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError
 from p3mdata.run import anonymize_file, has_staged_images, verify_run
 from p3mdata.shards import Stage
@@ -60,6 +62,7 @@ def anonymize_dir(
     seed: opt.SeedOption = None,
     workers: opt.WorkersOption = None,
     limit: opt.LimitOption = None,
+    files: opt.FilesOption = None,
     overwrite: opt.OverwriteOption = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="continue an earlier run in OUT")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list what would be done, write nothing")] = False,
@@ -157,6 +160,7 @@ def detect(
     seed: opt.SeedOption = None,
     workers: opt.WorkersOption = None,
     limit: opt.LimitOption = None,
+    files: opt.FilesOption = None,
     config: opt.ConfigOption = None,
     json: opt.JsonOption = False,
     quiet: opt.QuietOption = False,
@@ -195,7 +199,13 @@ def verify(
     run: RunArgument, workers: opt.WorkersOption = None, json: opt.JsonOption = False, quiet: opt.QuietOption = False,
     progress: opt.ProgressOption = True,
 ) -> None:  # fmt: skip
-    """Stage 4 of 4: prove and release what `obfuscate` made; on a finished run, prove every released image again."""
+    """Stage 4 of 4: prove and release what `obfuscate` made; on a finished run, prove every released image again.
+
+    On a dataset it is the same as `check`.
+    """
+    if (run / ABOUT).is_file():
+        check(run, None, True, workers, json, quiet, progress)
+        return
     if has_staged_images(run):
         later_stage(run, Stage.VERIFY, workers, console.Output(json, quiet, progress))
         return

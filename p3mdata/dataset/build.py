@@ -13,23 +13,23 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata import __version__
-from p3mdata.identities import from_prefix, identify
 from p3mdata.curation import group_ids
-from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, listed_files
+from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, described, listed_files
 from p3mdata.dataset.foregrounds import estimate, require_pymatting
 from p3mdata.dataset.layout import OBFUSCATED, Content, Layout
-from p3mdata.dataset.split import Candidate, Sets, Size, assign, balance, join_groups
-from p3mdata.dataset.traits import TRAITS, traits_of
+from p3mdata.dataset.split import Candidate, Sets, Size, assign, join_groups
+from p3mdata.dataset.traits import balance_of, traits_of
 from p3mdata.dataset.trimap import KERNEL, read_grey, trimap_of
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.executors.local import default_workers
 from p3mdata.files import sha256, write_atomic
+from p3mdata.identities import from_prefix, identify
 from p3mdata.images import encode_grey
-from p3mdata.manifest import public_row, read_json, read_rows, write_json, write_rows
+from p3mdata.manifest import public_row, read_rows, write_json, write_rows
 from p3mdata.plan import Plan, read_plan
-from p3mdata.records import ImageResult, Outcome
+from p3mdata.records import ImageResult, Outcome, Sample
 from p3mdata.removal import dataset_version, register_derived
-from p3mdata.run import results, verify_run
+from p3mdata.run import finished_rows, verify_run
 
 _BATCH = 256
 _ID = re.compile("[0-9a-f]{20}(-[0-9]+)?")
@@ -107,19 +107,23 @@ def build_split(
         SettingsError: The wishes do not fit the data; nothing was written.
         RunFolderError: Not a finished run, or OUT is foreign.
     """
-    plan, _ = read_plan(run)
+    plan, samples = read_plan(run)
     _check_out(run, out)
     if wishes.foregrounds:
         require_pymatting()
     workers = workers or default_workers()
-    usable, refused = _usable(plan, wishes, workers)
+    everything, usable, refused = _usable(plan, samples, wishes, workers)
     candidates = _candidates(plan, usable, wishes, workers)
     sets = Sets(wishes.layout.training, wishes.layout.validation, wishes.layout.free)
     chosen = assign(candidates, sets, wishes.validation, wishes.free, wishes.seed, _previous(wishes.previous or out))
     method, _ = plan.job.settings.obfuscation()
     obfuscated = wishes.obfuscated or OBFUSCATED[method]
     earlier = _earlier(out)
-    begun = {"layout": wishes.layout.model_dump(mode="json"), "obfuscated": obfuscated}
+    begun = {
+        "layout": wishes.layout.model_dump(mode="json"),
+        "training": wishes.layout.training,
+        "obfuscated": obfuscated,
+    }
     write_json(out / BUILDING, begun)
     (out / ABOUT).unlink(missing_ok=True)
     step = progress(len(usable)) if progress else (lambda: None)
@@ -137,7 +141,6 @@ def build_split(
     _remove_others(earlier, rows)
     write_rows(out / LISTING, sorted(rows, key=lambda row: str(row["id"])))
     counts = Counter(row["set"] for row in rows)
-    spread = _spread(candidates, chosen)
     version = dataset_version(run)
     write_json(
         out / ABOUT,
@@ -145,16 +148,18 @@ def build_split(
             "tool": f"p3mdata {__version__}",
             "version": version,
             **begun,
+            "outcomes": dict(Counter(row.outcome.value for row in everything)),
+            "reasons": dict(Counter(row.reason for row in everything if row.reason)),
             "sets": {name: counts[name] for name in wishes.layout.sets if counts[name]},
             "seed": wishes.seed,
             "trimap_kernel": wishes.kernel,
             "settings": plan.job.settings.model_dump(mode="json"),
-            "balance": spread,
+            "balance": balance_of(rows),
         },
     )
     (out / BUILDING).unlink()
     register_derived(run, "dataset", out)
-    return Built(out, {name: counts[name] for name in wishes.layout.sets}, tuple(refused), spread, version)
+    return Built(out, {name: counts[name] for name in wishes.layout.sets}, tuple(refused), balance_of(rows), version)
 
 
 def _check_out(run: Path, out: Path) -> None:
@@ -169,8 +174,10 @@ def _check_out(run: Path, out: Path) -> None:
         raise RunFolderError(f"{out}: is a file. Choose a folder.")
 
 
-def _usable(plan: Plan, wishes: Wishes, workers: int) -> tuple[list[ImageResult], list[tuple[str, str]]]:
-    """Released rows that can enter a dataset, and (source, why) of the others."""
+def _usable(
+    plan: Plan, samples: Sequence[Sample], wishes: Wishes, workers: int
+) -> tuple[list[ImageResult], list[ImageResult], list[tuple[str, str]]]:
+    """All rows, the released ones that can enter a dataset, and (source, why) of the other released ones."""
     if wishes.verify:
         _, findings = verify_run(plan.job.out, workers=workers)
         if general := [finding for finding in findings if not finding.id]:
@@ -179,9 +186,8 @@ def _usable(plan: Plan, wishes: Wishes, workers: int) -> tuple[list[ImageResult]
     else:
         failed = {}
     usable, refused = [], []
-    total = 0
-    for row in results(plan):
-        total += 1
+    everything = finished_rows(plan, samples)
+    for row in everything:
         if not row.outcome.released:
             continue
         if row.id in failed:
@@ -190,10 +196,6 @@ def _usable(plan: Plan, wishes: Wishes, workers: int) -> tuple[list[ImageResult]
             refused.append((row.source, "has no alpha matte"))
         else:
             usable.append(row)
-    if total != plan.samples:
-        raise RunFolderError(
-            f"{plan.job.out}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it."
-        )
     if not usable:
         what = (
             "no released image has an alpha matte: run 'p3mdata anonymize dir' with --alphas"
@@ -201,7 +203,7 @@ def _usable(plan: Plan, wishes: Wishes, workers: int) -> tuple[list[ImageResult]
             else "nothing was released"
         )
         raise SettingsError(f"{plan.job.out}: {what}.")
-    return usable, refused
+    return everything, usable, refused
 
 
 def _candidates(plan: Plan, rows: Sequence[ImageResult], wishes: Wishes, workers: int) -> list[Candidate]:
@@ -303,9 +305,10 @@ class _Writer:
             if not (target.is_file() and sha256(target.read_bytes()) == digest):
                 write_atomic(target, data)
             files[kind] = {"path": path, "sha256": digest}
+        traits = traits_of(row)
         public = {key: value for key, value in public_row(row).items() if key not in _RUN_KINDS}
         free = layout.content is Content.FREE
-        return {**public, **files, "set": name, "group": group, "free": free}
+        return {**public, **files, "set": name, "group": group, "free": free, "traits": traits}
 
     def _released(self, row: ImageResult, kind: str) -> bytes:
         name, expected = row.files[_RUN_KINDS[kind]]
@@ -338,11 +341,7 @@ def _add_colours(out: Path, wishes: Wishes, obfuscated: str, rows: list[dict[str
 
 def _earlier(out: Path) -> list[Dataset]:
     """What was built, or begun, in a folder before."""
-    found = [read_json(out / name) for name in (ABOUT, BUILDING) if (out / name).is_file()]
-    try:
-        return [Dataset(out, Layout(**about["layout"]), about["obfuscated"], about) for about in found]
-    except (KeyError, TypeError, ValueError) as exc:
-        raise RunFolderError(f"{out}: its {ABOUT} is damaged ({exc!r}). Delete the dataset and build again.") from exc
+    return [described(out, name) for name in (ABOUT, BUILDING) if (out / name).is_file()]
 
 
 def _remove_others(earlier: Sequence[Dataset], rows: Sequence[Mapping[str, Any]]) -> None:
@@ -364,12 +363,3 @@ def _remove_empty(folder: Path, root: Path) -> None:
         while folder != root:
             folder.rmdir()
             folder = folder.parent
-
-
-def _spread(candidates: Sequence[Candidate], chosen: Mapping[str, str]) -> dict[str, dict[str, dict[str, int]]]:
-    """Images by trait, value and set."""
-    table: dict[str, dict[str, dict[str, int]]] = {trait: {} for trait in TRAITS}
-    for name, counts in balance(candidates, chosen).items():
-        for (number, value), count in counts.items():
-            table[TRAITS[number]].setdefault(value, {})[name] = count
-    return table

@@ -90,17 +90,30 @@ def open_dataset(root: Path, layout: str | None = None) -> Dataset:
     if not root.is_dir():
         raise SettingsError(f"{root}: is no folder. Give a dataset.")
     if (root / ABOUT).is_file() and layout is None:
-        about = read_json(root / ABOUT)
-        try:
-            return Dataset(root, Layout(**about["layout"]), about["obfuscated"], about)
-        except (KeyError, TypeError, ValueError) as exc:
-            raise RunFolderError(f"{root / ABOUT}: is damaged ({exc!r}). Build the dataset again.") from exc
+        return described(root, ABOUT)
     candidates = list(layouts()) if layout is None else [read_layout(layout)]
     best = max((Dataset(root, chosen, name, {}) for chosen in candidates for name in OBFUSCATED.values()), key=_fitting)
     if not _fitting(best):
         names = ", ".join(chosen.name for chosen in candidates)
         raise SettingsError(f"{root}: is no dataset of layout {names}. Give --layout with its folders' names.")
     return best
+
+
+def described(root: Path, name: str) -> Dataset:
+    """The dataset that a JSON file in its folder describes.
+
+    Raises:
+        RunFolderError: The file is damaged.
+    """
+    about = read_json(root / name)
+    try:
+        layout = Layout(**about["layout"])
+        # JSON keeps no order, and the first obfuscated set is the one to train on.
+        names = sorted(layout.sets, key=lambda set_name: set_name != about["training"])
+        ordered = layout.model_copy(update={"sets": {set_name: layout.sets[set_name] for set_name in names}})
+        return Dataset(root, ordered, about["obfuscated"], about)
+    except (KeyError, TypeError, ValueError) as exc:
+        raise RunFolderError(f"{root / name}: is damaged ({exc!r}). Delete the dataset and build it again.") from exc
 
 
 def _fitting(dataset: Dataset) -> int:

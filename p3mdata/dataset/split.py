@@ -214,12 +214,3 @@ def _quotas(sizes: Counter[tuple[str, ...]], wanted: int) -> Counter[tuple[str, 
     for stratum in order[: max(0, wanted - quotas.total())]:
         quotas[stratum] += 1
     return quotas
-
-
-def balance(candidates: Iterable[Candidate], chosen: Mapping[str, str]) -> dict[str, Counter[tuple[int, str]]]:
-    """Images of each set by (number of the trait, value)."""
-    counts: dict[str, Counter[tuple[int, str]]] = {}
-    for candidate in candidates:
-        mine = counts.setdefault(chosen[candidate.id], Counter())
-        mine.update(enumerate(candidate.stratum))
-    return counts

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
+from typing import Any
+
 from p3mdata.records import Face, ImageResult
 
 TRAITS = ("resolution", "faces", "face_size", "pose", "outcome")
@@ -45,3 +48,13 @@ def traits_of(row: ImageResult) -> dict[str, str]:
         "pose": pose_of(main),
         "outcome": row.outcome.value,
     }
+
+
+def balance_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, int]]]:
+    """Images by trait, value and set, from rows of a dataset's manifest."""
+    table: dict[str, dict[str, dict[str, int]]] = {trait: {} for trait in TRAITS}
+    for row in rows:
+        for trait, value in row["traits"].items():
+            by_set = table[trait].setdefault(value, {})
+            by_set[row["set"]] = by_set.get(row["set"], 0) + 1
+    return table

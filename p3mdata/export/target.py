@@ -1,0 +1,165 @@
+"""The folder that an export is written to: whose it is, what is in it, and that a half-written one is known as such."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from p3mdata import __version__
+from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.files import atomic, sha256, write_atomic
+from p3mdata.manifest import write_json
+
+# While this file is there the export is not whole.
+EXPORTING = "exporting.json"
+CARD = "README.md"
+_STAMP = "<!-- p3mdata export: {} -->"
+_STAMPED = re.compile(r"<!-- p3mdata export: ([a-z0-9-]+) -->")
+_TORN = re.compile(r"\..+\.[0-9]+\.tmp")
+# Written last, and gone first when an export is made again: they say that everything they name is there.
+_CLOSING = (CARD, "index.json", "croissant.json")
+# Paths of files that exports write; everything else in the folder is its owner's.
+_OURS = re.compile(
+    r"(.+/)?[0-9a-f]{20}(-[0-9]+)?\.(jpg|png|webp|tif)|[a-z0-9_]+-[0-9]{5}\.tar"
+    r"|data/[a-z0-9_]+-[0-9]{5}-of-[0-9]{5}\.parquet|data/[a-z0-9_]+/metadata(_all)?\.jsonl"
+)
+
+
+class Measured(io.RawIOBase):
+    """A sink that hashes and counts what is written through it."""
+
+    def __init__(self, sink: Any) -> None:
+        super().__init__()
+        self._sink = sink
+        self._digest = hashlib.sha256()
+        self.bytes = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data)
+        self._sink.write(view)
+        self._digest.update(view)
+        self.bytes += view.nbytes
+        return view.nbytes
+
+    def tell(self) -> int:
+        return self.bytes
+
+    @property
+    def sha256(self) -> str:
+        return self._digest.hexdigest()
+
+
+@dataclass
+class Target:
+    """An export being written.
+
+    Attributes:
+        root: Its folder.
+        to: Name of its form.
+        files: SHA-256 and size of what was written, by path.
+    """
+
+    root: Path
+    to: str
+    files: dict[str, tuple[str, int]] = field(default_factory=dict)
+
+    @classmethod
+    def begin(cls, root: Path, to: str, source: Path) -> Target:
+        """Take a new or empty folder, or an earlier export of the same form, and mark it as half written.
+
+        Raises:
+            SettingsError: It lies inside the source, or the source in it.
+            RunFolderError: It is a file, or holds something else.
+            OSError: It cannot be written.
+        """
+        inner, outer = root.resolve(), source.resolve()
+        if inner == outer or outer in inner.parents or inner in outer.parents:
+            raise SettingsError(f"{root}: OUT and the source must not lie inside each other. Choose another OUT.")
+        if root.is_dir():
+            held = _held(root)
+            if held is not None and held != to:
+                what = f"holds a {held} export" if held else "is not empty and no export of p3mdata"
+                raise RunFolderError(f"{root}: {what}. Choose an empty or new folder.")
+        elif os.path.lexists(root):
+            raise RunFolderError(f"{root}: is a file. Choose a folder.")
+        write_json(root / EXPORTING, {"tool": f"p3mdata {__version__}", "to": to})
+        for name in _CLOSING:
+            (root / name).unlink(missing_ok=True)
+        for path in root.rglob(".*.tmp"):
+            if _TORN.fullmatch(path.name):
+                path.unlink(missing_ok=True)
+        return cls(root, to)
+
+    def has(self, path: str, digest: str) -> bool:
+        """Whether a file of this content is there already; it then counts as written."""
+        there = self.root / path
+        if not there.is_file() or sha256(data := there.read_bytes()) != digest:
+            return False
+        self.files[path] = digest, len(data)
+        return True
+
+    def write(self, path: str, data: bytes) -> None:
+        """Write a file whose content is there as a whole."""
+        if not self.has(path, digest := sha256(data)):
+            write_atomic(self.root / path, data)
+            self.files[path] = digest, len(data)
+
+    def write_json(self, path: str, row: Any) -> None:
+        """Write one indented JSON document; keys keep their order."""
+        self.write(path, (json.dumps(row, indent=1, ensure_ascii=False) + "\n").encode())
+
+    @contextlib.contextmanager
+    def stream(self, path: str) -> Iterator[Measured]:
+        """A file to write piece by piece; it appears when the block ends."""
+        with atomic(self.root / path) as sink:
+            yield (measured := Measured(sink))
+        self.files[path] = measured.sha256, measured.bytes
+
+    def finish(self, card: str) -> None:
+        """Delete what earlier exports left here, write the card, and take the mark away."""
+        stamped = f"{card.rstrip()}\n\n{_STAMP.format(self.to)}\n"
+        folders = set()
+        for path in self.root.rglob("*"):
+            inside = path.relative_to(self.root)
+            # Folders that begin with a dot, such as that of a version control system, are the owner's.
+            if any(part.startswith(".") for part in inside.parts) or not path.is_file():
+                continue
+            if _OURS.fullmatch(inside.as_posix()) and inside.as_posix() not in self.files:
+                path.unlink()
+                folders.add(path.parent)
+        for folder in sorted(folders - {self.root}, reverse=True):
+            for empty in (folder, *folder.parents):
+                if empty == self.root:
+                    break
+                # Gone with its last file.
+                with contextlib.suppress(OSError):
+                    empty.rmdir()
+        self.write(CARD, stamped.encode())
+        (self.root / EXPORTING).unlink()
+
+
+def _held(root: Path) -> str | None:
+    """Form of the export that a folder holds; '' for something else, None when it is empty."""
+    names = {path.name for path in root.iterdir() if not _TORN.fullmatch(path.name)}
+    if not names:
+        return None
+    try:
+        if EXPORTING in names:
+            marker = json.loads((root / EXPORTING).read_text(encoding="utf-8"))
+            return str(marker["to"]) if str(marker["tool"]).startswith("p3mdata ") else ""
+        if CARD in names and (found := _STAMPED.findall((root / CARD).read_text(encoding="utf-8"))):
+            return str(found[-1])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return ""

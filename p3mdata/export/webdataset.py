@@ -1,0 +1,68 @@
+"""WebDataset: tar shards that are the same bytes on every machine, and index.json with their hashes.
+
+In a shard each image is `<id>.jpg` (or png, webp, tif), followed by `<id>.alpha.png`, `<id>.facemask.png` and so on,
+and `<id>.json` with its row of the manifest. Loaders that group by what comes before the first dot give one sample per
+image, with the keys `jpg`, `alpha.png`, `json`.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from collections.abc import Callable, Sequence
+
+from p3mdata.export.release import KINDS, Entry, Release, shards
+from p3mdata.export.target import Measured, Target
+from p3mdata.manifest import dumps
+
+INDEX = "index.json"
+
+LOADING = """\
+```python
+import webdataset as wds
+
+samples = wds.WebDataset("{split}-00000.tar", shardshuffle=False).decode("pil")
+for sample in samples.to_tuple("jpg;png;webp;tif", "alpha.png", "json"):
+    ...
+```
+
+`{split}-{00000..00009}.tar` names ten shards at once; `index.json` has hash, size and number of images of each."""
+
+
+def write(
+    release: Release, target: Target, most_images: int, most_bytes: int, step: Callable[[], None]
+) -> Sequence[dict[str, object]]:
+    """Write `<split>-00000.tar` and on, then index.json; at most one image is in memory.
+
+    Returns:
+        Entries for the card's `configs`: none.
+    """
+    index: dict[str, list[dict[str, object]]] = {}
+    for split in release.splits:
+        for number, entries in enumerate(shards(split.entries, most_images, most_bytes)):
+            name = f"{split.name}-{number:05d}.tar"
+            with target.stream(name) as sink:
+                _write_shard(sink, entries, step)
+            index.setdefault(split.name, []).append(
+                {"file": name, "sha256": sink.sha256, "bytes": sink.bytes, "images": len(entries)}
+            )
+    about = {"version": release.facts().version, "images": release.images, "splits": index}
+    target.write_json(INDEX, about)
+    return ()
+
+
+def _write_shard(sink: Measured, entries: Sequence[Entry], step: Callable[[], None]) -> None:
+    with tarfile.open(fileobj=sink, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
+        for entry in entries:
+            for kind in KINDS:
+                if kind in entry.files:
+                    _add(tar, entry.name(kind), entry.files[kind].read())
+            _add(tar, f"{entry.id}.json", (dumps(entry.row) + "\n").encode())
+            step()
+
+
+def _add(tar: tarfile.TarFile, name: str, data: bytes) -> None:
+    """A member that tells nothing about the machine: owner 0, time 0, mode 0644, no names."""
+    member = tarfile.TarInfo(name)
+    member.size = len(data)
+    tar.addfile(member, io.BytesIO(data))
