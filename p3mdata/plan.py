@@ -398,7 +398,7 @@ def read_plan(out: Path) -> tuple[Plan, list[Sample]]:
         job = Job(
             **folders,
             settings=Settings(**row["settings"]),
-            execution=Execution(limit=kept["limit"], files=kept["files"]),
+            execution=Execution(limit=kept["limit"], files=kept.get("files")),
         )
         samples = with_decisions(_read_samples(out), standing(read_log(out)))
         return Plan(job, row["samples"], row["shard_size"], row["sources_sha256"]), samples

@@ -230,6 +230,14 @@ def test_building_again_keeps_the_split_and_removes_what_moved(run: Path, datase
     assert check_dataset(dataset).errors == 0
 
 
+def test_a_share_that_came_out_otherwise_is_told(run: Path, tmp_path: Path) -> None:
+    done = [build_split(run, tmp_path / str(s), Wishes(P3M, validation=0.3, seed=s, verify=False)) for s in range(6)]
+    for built in done:
+        off = abs(built.sets["P3M-500-P"] / 15 - 0.3) > 0.075
+        assert bool(built.notes) is off
+    assert any(built.notes for built in done) and not all(built.notes for built in done)
+
+
 def test_what_the_run_cannot_give_is_refused(run: Path, tmp_path: Path) -> None:
     for wishes, words in (
         (Wishes(P3M, validation=99), "99 are wanted"),

@@ -64,6 +64,7 @@ def build_split(
     with counted() as start:
         built = build(run, out, wishes, workers or 0, start)
     lines = [f"{name}: {count}" for name, count in built.sets.items()]
+    lines += [f"note: {note}" for note in built.notes]
     lines += [f"refused: {source} ({why})" for source, why in built.refused]
     console.result(built.to_json(), "\n".join([*lines, f"dataset: {out}, version {built.version}"]))
     if built.refused:

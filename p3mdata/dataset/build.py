@@ -32,6 +32,8 @@ from p3mdata.removal import dataset_version, register_derived
 from p3mdata.run import finished_rows, verify_run
 
 _BATCH = 256
+# A share that comes out further from what was asked for is told.
+_OFF, _OFF_SHARE = 0.02, 0.25
 _ID = re.compile("[0-9a-f]{20}(-[0-9]+)?")
 _COLOURS = ("foreground", "background")
 _RUN_KINDS = {"image": "images", "alpha": "alphas", "facemask": "facemasks"}
@@ -69,11 +71,15 @@ class Wishes:
 
 @dataclass(frozen=True)
 class Built:
-    """What was built: images per set, what was refused and why, and how traits are spread over the sets."""
+    """What was built: images per set, what was refused and why, and how traits are spread over the sets.
+
+    `notes` are sentences about sets that came out otherwise than a user may expect.
+    """
 
     out: Path
     sets: dict[str, int]
     refused: tuple[tuple[str, str], ...]
+    notes: tuple[str, ...]
     balance: dict[str, dict[str, dict[str, int]]]
     version: int
 
@@ -82,6 +88,7 @@ class Built:
             "out": str(self.out),
             "sets": self.sets,
             "refused": [{"source": source, "why": why} for source, why in self.refused],
+            "notes": list(self.notes),
             "balance": self.balance,
             "version": self.version,
         }
@@ -159,7 +166,24 @@ def build_split(
     )
     (out / BUILDING).unlink()
     register_derived(run, "dataset", out)
-    return Built(out, {name: counts[name] for name in wishes.layout.sets}, tuple(refused), balance_of(rows), version)
+    return Built(
+        out,
+        {name: counts[name] for name in wishes.layout.sets},
+        tuple(refused),
+        tuple(_notes(wishes, counts)),
+        balance_of(rows),
+        version,
+    )
+
+
+def _notes(wishes: Wishes, counts: Counter[str]) -> Iterator[str]:
+    total = counts.total()
+    for name, wanted in ((wishes.layout.validation, wishes.validation), (wishes.layout.free, wishes.free)):
+        if name and isinstance(wanted, float) and abs(counts[name] / total - wanted) > max(_OFF, wanted * _OFF_SHARE):
+            yield (
+                f"{name} has {counts[name]} of {total} images where {wanted:.0%} were asked for: a share is drawn group by "
+                "group, so that images added later move nobody. Give a count for an exact size."
+            )
 
 
 def _check_out(run: Path, out: Path) -> None:
