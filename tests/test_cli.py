@@ -13,6 +13,7 @@ import pytest
 from p3mdata import cli, shards
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_INTERRUPTED, EXIT_OK, EXIT_PROOF_FAILED, EXIT_USAGE
 from p3mdata.faces.ensemble import FaceFinder
+from p3mdata.manifest import read_rows
 from tests.factories import encoded, texture
 from tests.reviews import HeldRun
 from tests.runs import contents, p3mdata, portraits
@@ -323,3 +324,50 @@ def test_a_sample_is_drawn_looked_at_and_bounded_in_the_report(tmp_path: Path, k
     assert after != page and "fine.png" not in after
     assert p3mdata("audit", run.out, "--sample", "0").returncode == 2
     assert p3mdata("verify", run.out).returncode == 0
+
+
+def test_only_the_files_of_a_list(source: Path, tmp_path: Path) -> None:
+    listed = tmp_path / "kept.txt"
+    listed.write_text("b.png\n")
+    done = p3mdata("anonymize", "dir", source, tmp_path / "run", "--files", listed, "--json")
+    assert done.returncode == 0 and json.loads(done.stdout)["samples"] == 1
+    again = p3mdata("anonymize", "dir", source, tmp_path / "run", "--files", listed)
+    assert again.returncode == 0
+    other = p3mdata("anonymize", "dir", source, tmp_path / "run")
+    assert other.returncode == 2 and "a.jpg is new" in other.stderr
+    assert p3mdata("verify", tmp_path / "run").returncode == 0
+    for text, words in (("c.png\n", "'c.png' is no picture"), ("\n", "names no file")):
+        listed.write_text(text)
+        done = p3mdata("anonymize", "dir", source, tmp_path / "x", "--files", listed)
+        assert done.returncode == 2 and words in done.stderr
+    done = p3mdata("anonymize", "dir", source, tmp_path / "x", "--files", tmp_path / "none.txt")
+    assert done.returncode == 2 and "cannot be read" in done.stderr
+    # The stages ask for the same files.
+    listed.write_text("b.png\r\n")
+    for step in (
+        ("detect", source, tmp_path / "s", "--files", listed),
+        ("mask", tmp_path / "s"),
+        ("obfuscate", tmp_path / "s"),
+    ):
+        assert p3mdata(*step).returncode == 0
+    assert p3mdata("verify", tmp_path / "s").returncode == 0
+    assert contents(tmp_path / "s") == contents(tmp_path / "run")
+
+
+def test_collection_rules_and_copies_from_the_command_line(tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for seed in range(3):
+        (photos / f"{seed}.png").write_bytes(encoded(texture(300, 300, seed=seed), "PNG"))
+    (photos / "copy.jpg").write_bytes(encoded(texture(300, 300, seed=0), "JPEG", quality=60))
+    (photos / "small.png").write_bytes(encoded(texture(90, 300, seed=5), "PNG"))
+    done = p3mdata("curate", photos, tmp_path / "out", "--min-side", "200")
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "kept.txt").read_text().split() == ["0.png", "1.png", "2.png"]
+    reasons = {row["source"]: row["reason"] for row in read_rows(tmp_path / "out" / "rejected.jsonl")}
+    assert set(reasons) == {"copy.jpg", "small.png"} and reasons["small.png"] == "too_small"
+    done = p3mdata("duplicates", photos, "-o", tmp_path / "d.html", "--json")
+    assert done.returncode == 0 and (tmp_path / "d.html").is_file()
+    assert [[m["path"] for m in c] for c in json.loads(done.stdout)["clusters"]] == [["0.png", "copy.jpg"]]
+    assert p3mdata("duplicates", photos, "-o", tmp_path / "d.txt").returncode == 2
+    assert p3mdata("duplicates", tmp_path / "none").returncode == 2
