@@ -1,19 +1,25 @@
 """YAML recipes: stages in order, with the settings of the command line.
 
 variables: {source: photos, out: run}     # defaults, changed by `--set source=...`
-settings: {method: blur}                  # for all stages
+settings: {method: blur}                  # for the stages that begin a run
 stages:
   - anonymize: {source: "${source}", out: "${out}", preset: p3m}
   - verify: {run: "${out}"}
+  - build-split: {run: "${out}", out: "${out}-data", validation: 500}
+
+Every other command is a stage too; its keys are its arguments and its options with `_` for `-`.
 """
 
 from __future__ import annotations
 
+import inspect
 import string
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from p3mdata.config import Job, read_yaml, resolve
 from p3mdata.errors import SettingsError
@@ -26,13 +32,20 @@ _JOB_STAGES = {"anonymize": Stage.ALL, "detect": Stage.DETECT}
 _RUN_STAGES = {"mask": Stage.MASK, "obfuscate": Stage.OBFUSCATE, "verify": Stage.VERIFY}
 
 
+# How a command prints is said once, for the whole recipe.
+_OUTPUT = ("json", "quiet", "progress")
+_NUMBERS_ARE_TEXT = ConfigDict(coerce_numbers_to_str=True)
+
+
 @dataclass(frozen=True)
 class Step:
-    """One stage of a recipe: a job for stages that begin a run, else a run folder."""
+    """One stage of a recipe: a job for stages that begin a run, a run folder, or a command with its arguments."""
 
-    stage: Stage
+    stage: Stage | None
     job: Job | None
     run: Path | None
+    command: Callable[..., None] | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
 
 
 def _fill(value: Any, variables: Mapping[str, str], where: str) -> Any:
@@ -52,7 +65,30 @@ def _path(value: Any, where: str, key: str) -> Path:
     return Path(value)
 
 
-def _step(entry: Any, shared: Mapping[str, Any], variables: Mapping[str, str], path: Path) -> Step:
+def _arguments(command: Callable[..., None], options: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Options of a stage as arguments of a command, in the types of its parameters."""
+    hints = get_type_hints(command)
+    known = {name: p for name, p in inspect.signature(command).parameters.items() if name not in _OUTPUT}
+    if unknown := sorted(set(options) - set(known)):
+        raise SettingsError(f"{where}: unknown key '{unknown[0]}'. Known keys: {', '.join(known)}.")
+    if missing := [name for name, p in known.items() if p.default is p.empty and options.get(name) is None]:
+        raise SettingsError(f"{where}: needs '{missing[0]}'.")
+    found = {}
+    for name, value in options.items():
+        try:
+            found[name] = TypeAdapter(hints[name], config=_NUMBERS_ARE_TEXT).validate_python(value)
+        except ValidationError as exc:
+            raise SettingsError(f"{where}: '{name}' cannot be {value!r}: {exc.errors()[0]['msg']}.") from exc
+    return found
+
+
+def _step(
+    entry: Any,
+    shared: Mapping[str, Any],
+    variables: Mapping[str, str],
+    path: Path,
+    commands: Mapping[str, Callable[..., None]],
+) -> Step:
     if not isinstance(entry, dict) or len(entry) != 1 or not isinstance(next(iter(entry.values())), dict):
         raise SettingsError(
             f"{path}: a stage must look like '- anonymize: {{source: photos, out: run}}', not {entry!r}."
@@ -71,7 +107,10 @@ def _step(entry: Any, shared: Mapping[str, Any], variables: Mapping[str, str], p
         if unknown := [key for key in options if key != "run"]:
             raise SettingsError(f"{where}: unknown key '{unknown[0]}', takes 'run' and nothing else.")
         return Step(_RUN_STAGES[name], None, _path(options.get("run"), where, "run"))
-    raise SettingsError(f"{where}: is unknown. Stages: {', '.join([*_JOB_STAGES, *_RUN_STAGES])}.")
+    if name in commands:
+        command = commands[name]
+        return Step(None, None, None, command, _arguments(command, options, where))
+    raise SettingsError(f"{where}: is unknown. Stages: {', '.join([*_JOB_STAGES, *_RUN_STAGES, *commands])}.")
 
 
 def _file_of(recipe: Path) -> Path:
@@ -80,12 +119,15 @@ def _file_of(recipe: Path) -> Path:
     return own if not recipe.exists() and len(recipe.parts) == 1 and own.is_file() else recipe
 
 
-def read_recipe(path: Path, given: Mapping[str, str]) -> list[Step]:
+def read_recipe(
+    path: Path, given: Mapping[str, str], commands: Mapping[str, Callable[..., None]] | None = None
+) -> list[Step]:
     """Steps of a recipe file.
 
     Args:
         path: The YAML file, or the bare name of a recipe that comes with the tool.
         given: Variables from the command line.
+        commands: Functions of the commands that may be stages, by name.
 
     Raises:
         SettingsError: Anything unknown or missing, with the stage and the key.
@@ -106,4 +148,4 @@ def read_recipe(path: Path, given: Mapping[str, str]) -> list[Step]:
             f"{path}: has no variable '{sorted(unknown)[0]}'. Name it under 'variables:' or drop --set."
         )
     variables = {**defaults, **given}
-    return [_step(entry, recipe.get("settings", {}), variables, path) for entry in stages]
+    return [_step(entry, recipe.get("settings", {}), variables, path, commands or {}) for entry in stages]

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from p3mdata.cli.tools import _STAGES
 from p3mdata.config import Method, Preset
 from p3mdata.errors import SettingsError
 from p3mdata.recipes import Step, read_recipe
 from p3mdata.resources import pipelines_dir
 from p3mdata.shards import Stage
+from tests.factories import encoded, matte, texture
+from tests.runs import p3mdata
 
 Read = Callable[..., list[Step]]
 
@@ -118,9 +121,56 @@ def test_errors_name_file_stage_and_key(read: Read, text: str, words: str) -> No
 
 def test_the_recipes_that_come_with_the_tool_can_be_read() -> None:
     recipes = sorted(pipelines_dir().glob("*.yaml"))
-    assert recipes
+    assert len(recipes) >= 4
     for path in recipes:
-        assert read_recipe(path, {"source": "photos", "out": "run"})
+        assert read_recipe(path, {"source": "photos", "out": "run"}, _STAGES)
+
+
+def test_other_commands_are_stages_with_their_own_keys(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+
+    def step(text: str) -> Step:
+        recipe.write_text(f"stages: [{text}]")
+        return read_recipe(recipe, {}, _STAGES)[0]
+
+    built = step("{build-split: {run: a, out: b, validation: 500, group_by: [prefix]}}")
+    assert built.arguments == {"run": Path("a"), "out": Path("b"), "validation": "500", "group_by": ["prefix"]}
+    for text, words in (
+        ("{build-split: {run: a}}", "stage 'build-split': needs 'out'"),
+        ("{build-split: {run: a, out: b, size: 1}}", "unknown key 'size'"),
+        ("{check: {dataset: a, json: true}}", "unknown key 'json'"),
+        ("{build-split: {run: a, out: b, seed: many}}", "'seed' cannot be 'many'"),
+        ("{export: {source: a, out: b, to: zip}}", "'to' cannot be 'zip'"),
+    ):
+        with pytest.raises(SettingsError, match=words):
+            step(text)
+
+
+def test_the_recipe_of_a_whole_dataset_runs_and_runs_again(tmp_path: Path) -> None:
+    photos, mattes = tmp_path / "photos", tmp_path / "mattes"
+    for seed in range(4):
+        for folder, array in ((photos, texture(240, 240, seed=seed)), (mattes, matte(240))):
+            folder.mkdir(exist_ok=True)
+            (folder / f"{seed}.png").write_bytes(encoded(array, "PNG"))
+    recipe = (
+        "run",
+        "p3m10k",
+        "--set",
+        f"source={photos}",
+        "--set",
+        f"alphas={mattes}",
+        "--set",
+        f"out={tmp_path / 'p3m'}",
+    )
+    sizes = ("--set", "min_side=200", "--set", "validation=1")
+    assert p3mdata(*recipe, *sizes).returncode == 2
+    decisions = tmp_path / "d.jsonl"
+    decisions.write_text("".join(f'{{"source":"{seed}.png","action":"no_face"}}\n' for seed in range(4)))
+    assert p3mdata("review", tmp_path / "p3m" / "run", "--apply", decisions).returncode == 0
+    done = p3mdata(*recipe, *sizes)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "p3m" / "release" / "README.md").is_file()
+    assert len(list((tmp_path / "p3m" / "data" / "train" / "blurred_image").iterdir())) == 3
 
 
 def test_a_built_in_recipe_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +11,7 @@ import typer
 
 from p3mdata import console
 from p3mdata import options as opt
+from p3mdata.cli import datasets, people
 from p3mdata.cli.common import later_stage, pick, read_settings, run_job
 from p3mdata.cli.runs import verify
 from p3mdata.config import Job, resolve
@@ -17,6 +20,17 @@ from p3mdata.run import REPORT, anonymize_job, count_done
 from p3mdata.shards import Stage
 
 app = typer.Typer()
+# Commands that may be stages of a recipe beside those that make a run.
+_STAGES: dict[str, Callable[..., None]] = {
+    "curate": datasets.curate,
+    "review": people.review,
+    "audit": people.audit,
+    "build-split": datasets.build_split,
+    "check": datasets.check,
+    "stats": datasets.stats,
+    "export": datasets.export,
+    "celeba-facemask": datasets.celeba_facemask,
+}
 
 
 @app.command()
@@ -39,14 +53,18 @@ def run(
         raise SettingsError(f"--set {wrong[0]}: must look like variable=value.")
     given = {name: value for name, _, value in (pair.partition("=") for pair in set_ or [])}
     worst = 0
-    for step in read_recipe(recipe, given):
+    output = {"json": json, "quiet": quiet, "progress": progress}
+    for step in read_recipe(recipe, given, _STAGES):
         try:
-            if step.job is not None:
+            if step.command is not None:
+                takes = inspect.signature(step.command).parameters
+                step.command(**step.arguments, **{name: value for name, value in output.items() if name in takes})
+            elif step.job is not None and step.stage is not None:
                 console.out = console.Output(json, quiet, progress)
                 run_job(step.job, step.stage)
             elif step.run is not None and step.stage is Stage.VERIFY:
                 verify(step.run, None, json, quiet, progress)
-            elif step.run is not None:
+            elif step.run is not None and step.stage is not None:
                 later_stage(step.run, step.stage, None, console.Output(json, quiet, progress))
         except typer.Exit as exc:
             # Held-back images do not stop a recipe; a failed proof or a bug does.

@@ -181,8 +181,8 @@ def _notes(wishes: Wishes, counts: Counter[str]) -> Iterator[str]:
     for name, wanted in ((wishes.layout.validation, wishes.validation), (wishes.layout.free, wishes.free)):
         if name and isinstance(wanted, float) and abs(counts[name] / total - wanted) > max(_OFF, wanted * _OFF_SHARE):
             yield (
-                f"{name} has {counts[name]} of {total} images where {wanted:.0%} were asked for: a share is drawn group "
-                "by group, so that images added later move nobody. Give a count for an exact size."
+                f"{name} has {counts[name]} of {total} images, {wanted:.0%} were asked for: a share is drawn group by "
+                "group, so that images added later move nobody. Give a count for an exact size."
             )
 
 
