@@ -1,0 +1,205 @@
+"""The page of copies and of what the rules rejected: one HTML file without scripts or network that shows no clear face.
+
+A plain folder holds clear photographs: each is drawn as a mosaic of few cells. Released images of a run are drawn as
+they are, if they are still the files that were released.
+"""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import html
+import io
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from importlib import resources
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from p3mdata import __version__
+from p3mdata.curation.rules import Entry, Remark
+from p3mdata.errors import BrokenInput
+from p3mdata.explain import fit, thumbnail
+from p3mdata.files import sha256, write_atomic
+from p3mdata.images import decode, orient
+from p3mdata.manifest import read_rows
+from p3mdata.plan import regular_file
+from p3mdata.run import MANIFEST
+
+if TYPE_CHECKING:
+    from p3mdata.curation import Duplicates, Member
+
+# Cells on the long side: composition and colours can be compared, while a face that fills half of the picture has
+# eight cells, hardly more than the tool's own mosaic gives a face.
+CELLS = 16
+MOST_CLUSTERS = 200
+MOST_MEMBERS = 8
+_MOST_ROWS = 200
+_RELEASED_SIDE = 240
+_ORIENTATION_TAG = 0x0112
+
+
+def _text(value: object) -> str:
+    """Escaped text; characters that HTML may not hold or that change the reading direction become a sign."""
+    return html.escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value)))
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+def _small(data: bytes) -> NDArray[np.uint8]:
+    """HxWx3 sRGB in displayed orientation, at most some hundred pixels wide; of a JPEG decoded at that size."""
+    with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+        if image.mode in ("L", "RGB") and image.width * image.height <= 200_000_000:
+            image.draft("RGB", (8 * CELLS, 8 * CELLS))
+            return orient(np.asarray(image.convert("RGB")), int(image.getexif().get(_ORIENTATION_TAG, 1) or 1))
+    return fit(decode(data), 8 * CELLS, 8 * CELLS)
+
+
+def mosaic(data: bytes) -> bytes:
+    """PNG of a picture with CELLS pixels on its long side: the viewer enlarges them, so nothing else is in the page.
+
+    Raises:
+        BrokenInput: The bytes are not a usable picture.
+    """
+    small = _small(data)
+    factor = CELLS / max(small.shape[:2])
+    height, width = (max(1, round(side * factor)) for side in small.shape[:2])
+    cells = cv2.resize(small, (width, height), interpolation=cv2.INTER_AREA)
+    sink = io.BytesIO()
+    Image.fromarray(np.asarray(cells, np.uint8)).save(sink, "PNG", optimize=True)
+    return sink.getvalue()
+
+
+def _drawn(folder: Path, member: Member, released: frozenset[str]) -> str:
+    try:
+        data = regular_file(folder / member.path).read_bytes()
+        if sha256(data) in released:
+            picture, kind, style = thumbnail(decode(data), None, _RELEASED_SIDE)[0], "jpeg", ""
+        else:
+            picture, kind, style = mosaic(data), "png", ' class="cells"'
+    except OSError as exc:
+        return f"<p>The file cannot be read ({_text(exc.strerror)}).</p>"
+    except BrokenInput as exc:
+        return f"<p>The file {_text(exc.sentence)}</p>"
+    shape = f' width="{member.width}" height="{member.height}"'
+    return f'<img{style}{shape} alt="" src="data:image/{kind};base64,{base64.b64encode(picture).decode()}">'
+
+
+_KINDS = {"best": "largest", "exact": "same file", "near": "near copy"}
+
+
+def _card(folder: Path, member: Member, released: frozenset[str]) -> str:
+    facts = f"{member.width} x {member.height} px"
+    if member.kind == "near":
+        facts += f", distance {member.distance:.3f}"
+    return (
+        f'<li><figure><div class="frame">{_drawn(folder, member, released)}</div><figcaption>'
+        f'<span class="kind {member.kind}">{_KINDS[member.kind]}</span> {facts}<br>'
+        f"<code>{_text(member.path)}</code></figcaption></figure></li>"
+    )
+
+
+def _cluster(number: int, folder: Path, members: Sequence[Member], released: frozenset[str]) -> str:
+    shown = members[:MOST_MEMBERS]
+    more = len(members) - len(shown)
+    cards = "\n".join(_card(folder, member, released) for member in shown)
+    rest = f"<p>and {_count(more, 'more copy').replace('copys', 'copies')}, by path.</p>" if more else ""
+    return f'<section>\n<h3>{number}. {len(members):,} files</h3>\n<ul class="grid">\n{cards}\n</ul>{rest}</section>'
+
+
+def _released_hashes(run: Path | None) -> frozenset[str]:
+    rows = read_rows(run / MANIFEST) if run else ()
+    return frozenset(row["image"]["sha256"] for row in rows)
+
+
+def _rows(title: str, about: str, remarks: Iterable[tuple[str, Remark]]) -> str:
+    """A table of files grouped by reason, the most frequent first."""
+    groups: dict[str, list[tuple[str, str]]] = {}
+    for name, remark in remarks:
+        groups.setdefault(remark.code, []).append((name, remark.sentence))
+    if not groups:
+        return ""
+    bodies = []
+    for code, _ in Counter({code: len(rows) for code, rows in groups.items()}).most_common():
+        rows, shown = groups[code], groups[code][:_MOST_ROWS]
+        said = _count(len(rows), "file")
+        said = said if len(shown) == len(rows) else f"the first {len(shown):,} of {said}"
+        lines = "".join(f"<tr><th scope='row'><code>{_text(n)}</code></th><td>{_text(s)}</td></tr>\n" for n, s in shown)
+        head = f'<tr><th scope="rowgroup" colspan="2"><code>{_text(code)}</code> - {said}</th></tr>'
+        bodies.append(f"<tbody>\n{head}\n{lines}</tbody>")
+    table = (
+        f'<table><thead><tr><th scope="col">File</th><th scope="col">It ...</th></tr></thead>{"".join(bodies)}</table>'
+    )
+    scroll = f'<div class="scroll" role="region" tabindex="0" aria-label="{_text(title)}">{table}</div>'
+    return f"<section><h2>{_text(title)}</h2><p>{_text(about)}</p>{scroll}</section>"
+
+
+def _tables(found: Duplicates, entries: Sequence[Entry] | None) -> str:
+    if entries is None:
+        unreadable = ((name, Remark("unreadable", sentence)) for name, sentence in found.unreadable)
+        return _rows("Files that could not be looked at", "They are in no cluster.", unreadable)
+    rejected = ((entry.source, entry.rejected) for entry in entries if entry.rejected is not None)
+    warned = ((entry.source, one) for entry in entries if entry.rejected is None for one in entry.warnings)
+    return _rows("Rejected", "Each file has one reason, the first that applies.", rejected) + _rows(
+        "Kept with a warning", "Blur and light are measured, not judged: look at these.", warned
+    )
+
+
+def _headline(found: Duplicates, entries: Sequence[Entry] | None) -> str:
+    files = _count(found.files, "file")
+    if entries is not None:
+        kept = sum(entry.rejected is None for entry in entries)
+        return f"{files}: {kept:,} kept, {len(entries) - kept:,} rejected."
+    number = len(found.clusters)
+    more = sum(len(members) - 1 for members in found.clusters)
+    if not number:
+        return f"{files}: no copies found."
+    what = "1 photograph is" if number == 1 else f"{number:,} photographs are"
+    return f"{files}: {what} there more than once; {_count(more, 'file')} could go."
+
+
+def write_page(found: Duplicates, path: Path, entries: Sequence[Entry] | None = None) -> None:
+    """Write the page.
+
+    Args:
+        found: The clusters; their pictures are read again, one at a time.
+        path: The HTML file to write.
+        entries: What the rules decided, if they were asked.
+
+    Raises:
+        OSError: The page cannot be written.
+    """
+    released = _released_hashes(found.run)
+    shown = found.clusters[:MOST_CLUSTERS]
+    clusters = "\n".join(_cluster(number, found.folder, members, released) for number, members in enumerate(shown, 1))
+    total = len(found.clusters)
+    note = "No copies were found."
+    if total:
+        note = f"Showing all {total:,}." if len(shown) == total else f"Showing the first {len(shown):,} of {total:,}."
+        note += " The largest file of each comes first."
+    privacy = (
+        "The pictures are the run's released files."
+        if found.run
+        else f"Every picture is shown as a mosaic of {CELLS} cells on its long side, since it may hold a clear face."
+    )
+    tables = _tables(found, entries)
+    template = resources.files("p3mdata").joinpath("templates/duplicates.html").read_text(encoding="utf-8")
+    page = Template(template).substitute(
+        title="p3mdata duplicates" if entries is None else "p3mdata curate",
+        headline=_headline(found, entries),
+        privacy=privacy,
+        before=tables if entries is not None else "",
+        after=tables if entries is None else "",
+        note=note,
+        clusters=clusters,
+        version=_text(__version__),
+    )
+    write_atomic(path, page.encode("utf-8"))
