@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -68,3 +69,35 @@ def face_at(box: XYXY, points: Sequence[float] | None = None, landmarks: Sequenc
     missing = None if landmarks else "landmark model sees no face"
     five, mesh = (None if values is None else tuple(values) for values in (points, landmarks))
     return Face(box, 0.9, ("centerface", "libfacedetection"), five, mesh, missing)
+
+
+def synthetic_portrait(side: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+    """A person of shapes with strands of hair, before a texture: what a matting network can learn from.
+
+    Returns:
+        RGB [side, side, 3]; alpha [side, side], soft at the strands and 255 inside; facemask of 0 and 255, of a part of
+        the head.
+    """
+    rng = np.random.default_rng(seed)
+    large = 4 * side
+    x, y = int(large * rng.uniform(0.42, 0.58)), int(large * rng.uniform(0.36, 0.44))
+    wide, high = int(large * rng.uniform(0.14, 0.18)), int(large * rng.uniform(0.18, 0.22))
+    shapes = np.zeros((large, large), np.uint8)
+    cv2.ellipse(shapes, (x, y), (wide, high), 0, 0, 360, 255, -1)
+    # The shoulders reach up to the chin.
+    cv2.ellipse(shapes, (x, large), (int(large * 0.34), large - y - int(high * 0.9)), 0, 180, 360, 255, -1)
+    for angle in rng.uniform(np.pi, 2 * np.pi, 60):
+        # A strand leaves the head and bends.
+        reach, bend = rng.uniform(1.05, 1.5), rng.uniform(-0.4, 0.4)
+        along = np.linspace(0.8, reach, 8)
+        turned = angle + bend * (along - 0.8)
+        points = np.stack([x + wide * along * np.cos(turned), y + high * along * np.sin(turned)], 1)
+        cv2.polylines(shapes, [points.astype(np.int32)], False, 255, max(1, side // 48))
+    alpha = cv2.resize(shapes, (side, side), interpolation=cv2.INTER_AREA)
+    skin = np.array([205, 150, 120]) + rng.integers(-20, 20, 3)
+    person = np.clip(0.3 * texture(side, side, seed + 1) + 0.7 * skin, 0, 255)
+    matte = alpha[:, :, None] / 255
+    rgb = np.rint(matte * person + (1 - matte) * (texture(side, side, seed + 2) * 0.6 + [0, 20, 90])).astype(np.uint8)
+    facemask = np.zeros((side, side), np.uint8)
+    cv2.ellipse(facemask, (x // 4, y // 4 + high // 16), (wide // 6, high // 6), 0, 0, 360, 255, -1)
+    return rgb, alpha, facemask

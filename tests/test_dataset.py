@@ -240,9 +240,9 @@ def test_a_share_that_came_out_otherwise_is_told(run: Path, tmp_path: Path) -> N
 
 def test_what_the_run_cannot_give_is_refused(run: Path, tmp_path: Path) -> None:
     for wishes, words in (
-        (Wishes(P3M, validation=99), "99 are wanted"),
-        (Wishes(P3M, validation=2, free=40), "40 are wanted"),
-        (Wishes(P3M, group_by=("folder",)), "folder"),
+        (Wishes(P3M, validation=99, verify=False), "99 are wanted"),
+        (Wishes(P3M, validation=2, free=40, verify=False), "40 are wanted"),
+        (Wishes(P3M, group_by=("folder",), verify=False), "folder"),
     ):
         with pytest.raises(SettingsError, match=words):
             build_split(run, tmp_path / "d", wishes)

@@ -16,8 +16,9 @@ SETS = Sets("train", "val", "free")
 
 
 def images(count: int, group_size: int = 1, strata: int = 1, free: int = 0, prefix: str = "i") -> list[Candidate]:
+    number = sum(prefix.encode()) * 10_000
     return [
-        Candidate(f"{prefix}{i}", hash((prefix, i // group_size)), f"{prefix}{i}", (f"s{i % strata}",), i < free)
+        Candidate(f"{prefix}{i}", number + i // group_size, f"{prefix}{i}", (f"s{i % strata}",), i < free)
         for i in range(count)
     ]
 
@@ -38,11 +39,11 @@ def test_added_images_move_nobody_out_of_validation(first: int, more: int, size:
     everything = images(first + more, size)
     try:
         before = assign(everything[:first], SETS, share, seed=seed)
+        # A set is never empty, so that a tiny one may hold a group above the share; the record of the split keeps it.
+        after = assign(everything, SETS, share, seed=seed, previous=before)
     except SettingsError as exc:
         assert "nothing is left for train" in str(exc)
         return
-    # A set is never empty, so that a tiny one may hold a group above the share; the record of the split keeps it.
-    after = assign(everything, SETS, share, seed=seed, previous=before)
     was, now = ({i for i, name in chosen.items() if name == "val"} for chosen in (before, after))
     assert was <= now
     if all(place(i, seed) < share for i in was):
