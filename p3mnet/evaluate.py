@@ -1,0 +1,352 @@
+"""`p3mnet evaluate`: metrics of a folder of predictions against the mattes of a dataset, with intervals.
+
+An image counts when its truth, its prediction and, in sets that have trimaps, its trimap can be used. Every other one
+is named with its reason and enters no mean. Images without a transition pixel count, except in the means of SAD_T,
+MSE_T and MAD_T; their number is given.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import nullcontext
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3mdata.dataset.folder import Dataset, Item, open_dataset
+from p3mdata.errors import BrokenInput, SettingsError, SetupError
+from p3mdata.executors.local import default_workers
+from p3mdata.files import atomic
+from p3mdata.images import SUFFIXES, decode, decode_matte
+from p3mdata.plan import list_files, regular_file
+from p3mnet import metrics
+
+# SAD inside the facemask, in sets that have facemasks.
+FACE = "SAD_FACE"
+COLUMNS = (*metrics.NAMES, FACE)
+TRANSITION = ("SAD_T", "MSE_T", "MAD_T")
+_RESAMPLED = 2000
+_INTERVAL = (0.025, 0.975)
+# Images that wait with each worker, so that none is idle while the parent is busy.
+_AHEAD = 4
+
+Progress = Callable[[int], Callable[[], None]]
+
+
+class Task(NamedTuple):
+    """One image to evaluate and its files; None where the set has no such files."""
+
+    set: str
+    stem: str
+    pred: Path
+    alpha: Path
+    trimap: Path | None
+    facemask: Path | None
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table: values by column without those that an image has not, or why there are none."""
+
+    set: str
+    stem: str
+    values: dict[str, float]
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Mean:
+    """Mean over `n` images with its 95 % bootstrap interval."""
+
+    value: float
+    low: float
+    high: float
+    n: int
+
+
+@dataclass(frozen=True)
+class SetResult:
+    """Figures of one set.
+
+    Attributes:
+        name: The set.
+        evaluated: Images that count.
+        without_transition: Of these, images without a transition pixel; they are left out of the means of `TRANSITION`.
+        means: By column; one that no image has a value for is left out.
+        problems: Images that could not be evaluated, and why.
+    """
+
+    name: str
+    evaluated: int
+    without_transition: int
+    means: dict[str, Mean]
+    problems: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `evaluate` found, set by set; `unused` counts predictions that belong to no image of these sets."""
+
+    sets: tuple[SetResult, ...]
+    unused: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether every image was evaluated."""
+        return not any(found.problems for found in self.sets)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "sets": {
+                found.name: {
+                    "evaluated": found.evaluated,
+                    "without_transition": found.without_transition,
+                    "means": {name: vars(mean) for name, mean in found.means.items()},
+                    "problems": found.problems,
+                }
+                for found in self.sets
+            },
+            "unused": self.unused,
+        }
+
+
+def evaluate(
+    pred_dir: Path,
+    dataset: Path,
+    out: Path | None = None,
+    sets: Sequence[str] | None = None,
+    workers: int = 0,
+    progress: Progress | None = None,
+    corrected: bool = False,
+) -> Evaluation:
+    """Evaluate predictions; they belong to images of the same name without ending.
+
+    Args:
+        pred_dir: Folder of predictions. Those of a set are in a folder of its name in there, else in it directly.
+        dataset: A dataset of a layout that p3mdata knows.
+        out: Table to write (CSV), a line per image in the order of sets and names; the same for any number of workers.
+        sets: Names of the sets; None takes those that have a prediction.
+        workers: Processes; 0 takes one per core.
+        progress: Gets the number of images; gives a function to call after each.
+        corrected: Follow the definitions where the reference does not (see `p3mnet.metrics`).
+
+    Raises:
+        SettingsError: A folder, set or file cannot be used, or no prediction belongs to an image.
+        SetupError: A worker died.
+    """
+    if not pred_dir.is_dir():
+        raise SettingsError(f"{pred_dir}: is no folder. Give the folder of the predictions.")
+    if out is not None and out.is_dir():
+        raise SettingsError(f"{out}: is a folder. Give the name of a CSV file.")
+    opened = open_dataset(dataset)
+    chosen, unused = _choose(pred_dir, opened, sets)
+    tasks = [task for name, predictions in chosen.items() for task in _tasks(opened, name, predictions)]
+    step = progress(len(tasks)) if progress else (lambda: None)
+    rows: dict[str, list[Row]] = {name: [] for name in chosen}
+    try:
+        with atomic(out) if out else nullcontext() as sink:
+            _write(sink, ["set", "image", *COLUMNS, "problem"])
+            for row in _rows(tasks, workers or default_workers(), corrected):
+                values = [f"{row.values[name]:.9g}" if name in row.values else "" for name in COLUMNS]
+                _write(sink, [row.set, row.stem, *values, row.problem])
+                rows[row.set].append(row)
+                step()
+    except OSError as exc:
+        if out is None:
+            raise
+        raise SettingsError(f"{out}: cannot be written ({exc.strerror or exc}).") from exc
+    return Evaluation(tuple(_summary(name, found) for name, found in rows.items()), unused)
+
+
+def _choose(
+    pred_dir: Path, dataset: Dataset, wanted: Sequence[str] | None
+) -> tuple[dict[str, dict[str, list[Path]]], int]:
+    """Predictions by set and name, and how many belong to none of these sets."""
+    there = list(dataset.sets())
+    if unknown := sorted(set(wanted or ()) - set(there)):
+        raise SettingsError(f"{dataset.root}: has no set '{unknown[0]}'. Sets: {', '.join(there)}.")
+    shared = _predictions(pred_dir)
+    chosen: dict[str, dict[str, list[Path]]] = {}
+    used: set[Path] = set()
+    for name in (name for name in there if name in wanted) if wanted else there:
+        own = pred_dir / name
+        predictions = _predictions(own) if own.is_dir() else shared
+        mine = {path for stem in dataset.items(name) for path in predictions.get(stem, ())}
+        if twice := sorted(used & mine):
+            raise SettingsError(f"{twice[0]}: belongs to images of two sets. Put predictions in folders named by set.")
+        used |= mine
+        if mine or wanted:
+            chosen[name] = predictions
+    if not used:
+        raise SettingsError(f"{pred_dir}: has no prediction with the name of an image of {dataset.root}.")
+    every = {path for found in (shared, *chosen.values()) for paths in found.values() for path in paths}
+    return chosen, len(every - used)
+
+
+def _predictions(folder: Path) -> dict[str, list[Path]]:
+    """Pictures of a folder by their names without ending."""
+    found: dict[str, list[Path]] = {}
+    for path in sorted(list_files(folder, recursive=True)):
+        if path.suffix.lower() in SUFFIXES:
+            found.setdefault(path.relative_to(folder).with_suffix("").as_posix(), []).append(path)
+    return found
+
+
+def _tasks(dataset: Dataset, name: str, predictions: dict[str, list[Path]]) -> Iterator[Task | Row]:
+    """What is to be done for each image of a set, in order; a row where nothing can be done."""
+    folders = dataset.layout.sets[name].folders
+    trimaps = "trimap" in folders and dataset.folder(name, "trimap").is_dir()
+    for stem, item in dataset.items(name).items():
+        found = predictions.get(stem, [])
+        alpha, trimap, facemask = (_file(dataset, item, kind) for kind in ("alpha", "trimap", "facemask"))
+        if len(found) != 1:
+            names = ", ".join(path.name for path in found)
+            yield Row(name, stem, {}, f"has several predictions ({names})" if found else "has no prediction")
+        elif alpha is None or (trimaps and trimap is None):
+            yield Row(name, stem, {}, f"has no {'alpha' if alpha is None else 'trimap'} in the dataset")
+        else:
+            yield Task(name, stem, found[0], alpha, trimap if trimaps else None, facemask)
+
+
+def _file(dataset: Dataset, item: Item, kind: str) -> Path | None:
+    path = item.path(kind)
+    return None if path is None else dataset.root / path
+
+
+def _rows(tasks: Sequence[Task | Row], workers: int, corrected: bool) -> Iterator[Row]:
+    """A row for each task, in their order; no more images are read ahead than workers need."""
+    work = partial(_evaluate_one, corrected=corrected)
+    todo = sum(isinstance(task, Task) for task in tasks)
+    if min(workers, todo) <= 1:
+        yield from (task if isinstance(task, Row) else work(task) for task in tasks)
+        return
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(min(workers, todo), context, _begin)
+    waiting: deque[Row | Future[Row]] = deque()
+    try:
+        for task in tasks:
+            waiting.append(task if isinstance(task, Row) else pool.submit(work, task))
+            if len(waiting) >= _AHEAD * workers:
+                yield _done(waiting.popleft())
+        while waiting:
+            yield _done(waiting.popleft())
+    except BrokenProcessPool as exc:
+        raise SetupError(
+            "A worker process died. Check memory and run again with fewer --workers; "
+            "in a script of your own, make the call below `if __name__ == '__main__':`."
+        ) from exc
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _begin() -> None:
+    """The workers supply the parallelism; the parent alone decides about Ctrl-C."""
+    cv2.setNumThreads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _done(row: Row | Future[Row]) -> Row:
+    return row if isinstance(row, Row) else row.result()
+
+
+def _evaluate_one(task: Task, corrected: bool) -> Row:
+    try:
+        values = _measure(task, corrected)
+    except BrokenInput as exc:
+        return Row(task.set, task.stem, {}, _fact(exc.sentence))
+    except OSError as exc:
+        return Row(task.set, task.stem, {}, f"has a file that cannot be read ({exc.strerror or exc})")
+    except (TypeError, ValueError) as exc:
+        return Row(task.set, task.stem, {}, f"cannot be evaluated: {_fact(str(exc))}")
+    return Row(task.set, task.stem, {name: value for name, value in values.items() if value is not None})
+
+
+def _fact(sentence: str) -> str:
+    """What is wrong, without the advice that follows: it is for other commands."""
+    return sentence.split(". ", maxsplit=1)[0].rstrip(".")
+
+
+def _measure(task: Task, corrected: bool) -> dict[str, float | None]:
+    data = _read(task.alpha)
+    try:
+        picture = decode(data)
+    except BrokenInput as exc:
+        raise BrokenInput(exc.code, f"has an alpha that {exc.sentence}") from exc
+    plain = picture.pixels.ndim == 2 and picture.opacity is None
+    alpha = picture.pixels if plain else decode_matte(data, picture, "alpha")
+    pred = decode_matte(_read(task.pred), picture, "prediction")
+    trimap = None if task.trimap is None else decode_matte(_read(task.trimap), picture, "trimap")
+    found = metrics.evaluate_pair(pred, alpha, trimap, corrected)
+    if task.facemask is not None:
+        found[FACE] = metrics.sad_inside(pred, alpha, decode_matte(_read(task.facemask), picture, "facemask"))
+    return found
+
+
+def _read(path: Path) -> bytes:
+    return regular_file(path).read_bytes()
+
+
+def _write(sink: BinaryIO | None, cells: Sequence[str]) -> None:
+    if sink is not None:
+        line = io.StringIO()
+        csv.writer(line, lineterminator="\n").writerow(cells)
+        sink.write(line.getvalue().encode("utf-8", "surrogateescape"))
+
+
+def _summary(name: str, rows: Sequence[Row]) -> SetResult:
+    counted = [row for row in rows if not row.problem]
+    means = means_of(np.array([_for_means(row) for row in counted])) if counted else []
+    return SetResult(
+        name,
+        len(counted),
+        sum("MAD_T" not in row.values for row in counted),
+        {column: mean for column, mean in zip(COLUMNS, means, strict=False) if mean is not None},
+        {row.stem: row.problem for row in rows if row.problem},
+    )
+
+
+def _for_means(row: Row) -> list[float]:
+    skipped = () if "MAD_T" in row.values else TRANSITION
+    return [math.nan if column in skipped else row.values.get(column, math.nan) for column in COLUMNS]
+
+
+def means_of(table: NDArray[np.float64], seed: int = 0) -> list[Mean | None]:
+    """Mean of each column with the percentile interval of 2000 bootstrap samples of the rows; NaN is no value.
+
+    Args:
+        table: Images x columns.
+        seed: Of the samples.
+
+    Returns:
+        None for a column without any value.
+    """
+    there = ~np.isnan(table)
+    values, counts = np.where(there, table, 0), there.sum(axis=0)
+    rng = np.random.default_rng(seed)
+    samples = np.full((_RESAMPLED, table.shape[1]), math.nan)
+    for sample in samples:
+        drawn = np.bincount(rng.integers(0, len(table), len(table)), minlength=len(table))
+        # A sample can miss every image that has a value.
+        np.divide(drawn @ values, drawn @ there, out=sample, where=(drawn @ there) > 0)
+    found: list[Mean | None] = []
+    for column, n in enumerate(counts.tolist()):
+        if not n:
+            found.append(None)
+            continue
+        mean = float(values[:, column].sum() / n)
+        low, high = map(float, np.nanquantile(samples[:, column], _INTERVAL))
+        found.append(Mean(mean, min(low, mean), max(high, mean), n))
+    return found
