@@ -1,0 +1,381 @@
+"""Weights in and out: our checkpoints, the published P3M-Net files, ImageNet weights of the encoders.
+
+Published files are read by explicit tables from their names to ours. Nothing is loaded before everything fits.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import pickle
+import re
+import warnings
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from p3mdata.errors import SetupError
+from p3mdata.files import atomic
+from p3mnet.model import ModelConfig, P3MNet
+from p3mnet.registry import HUB, build
+
+FORMAT = "p3mnet-checkpoint"
+VERSION = 1
+
+# Published name -> our name, first match; None = held by the published network but not used by it, or constant.
+Rules = tuple[tuple[str, str | None], ...]
+RESNET_RULES: Rules = (
+    (r"resnet\.fc\..+", None),  # classifier
+    (r"resnet\.(.+)", r"encoder.\1"),
+    # The published network names each stage twice; the second name wins, as in its own loading.
+    (r"encoder0\.0\.(.+)", r"encoder.conv1.\1"),
+    (r"encoder0\.1\.(.+)", r"encoder.bn1.\1"),
+    (r"encoder1\.0\.(.+)", r"encoder.layer1.\1"),
+    (r"encoder([234])\.(.+)", r"encoder.layer\1.\2"),
+)
+SWIN_RULES: Rules = (
+    (r"encoder\.head\..+", None),  # classifier, in ImageNet files
+    (r".+\.(attn_mask|relative_position_index)", None),  # follow from the size
+    (r"encoder\.patch_embed\.proj(\d)\.(.+)", r"encoder.embed.conv\1.\2"),
+    (r"encoder\.patch_embed\.norm\.(.+)", r"encoder.embed.norm.\1"),
+    (r"encoder\.layers\.(\d)\.downsample\.(.+)", r"encoder.merges.\1.\2"),
+    (
+        r"encoder\.layers\.(\d)\.blocks\.(\d)\.attn\.relative_position_bias_table",
+        r"encoder.stages.\1.blocks.\2.attention.bias_table",
+    ),
+    (r"encoder\.layers\.(\d)\.blocks\.(\d)\.attn\.(.+)", r"encoder.stages.\1.blocks.\2.attention.\3"),
+    (r"encoder\.layers\.(\d)\.blocks\.(\d)\.(.+)", r"encoder.stages.\1.blocks.\2.\3"),
+    (r"encoder\.norm\.(.+)", r"encoder.norm.\1"),
+)
+VITAE_RULES: Rules = (
+    (r"encoder\.head\..+", None),  # classifier
+    (r"encoder\.layers\.0\.NC\.\d\.attn\.norm1\..+", None),  # a layer norm that nothing calls
+    (r"encoder\.layers\.0\.RC\.proj(\d)\.(.+)", r"encoder.embed.conv\1.\2"),
+    (r"encoder\.layers\.0\.RC\.norm\.(.+)", r"encoder.embed.norm.\1"),
+    (r"encoder\.layers\.1\.RC\.(.+)", r"encoder.merges.0.\1"),
+    (r"encoder\.layers\.2\.RC\.(.+)", r"encoder.merges.1.\1"),
+    (r"encoder\.layers\.3\.RC\.(.+)", r"encoder.merges.2.\1"),
+    (r"encoder\.layers\.0\.NC\.(\d)\.attn\.w", r"encoder.stages.0.\1.attention.projection"),
+    (r"encoder\.layers\.(\d)\.NC\.(\d+)\.attn\.(.+)", r"encoder.stages.\1.\2.attention.\3"),
+    (r"encoder\.layers\.(\d)\.NC\.(\d+)\.PCM\.(.+)", r"encoder.stages.\1.\2.local.\3"),
+    (r"encoder\.layers\.(\d)\.NC\.(\d+)\.(.+)", r"encoder.stages.\1.\2.\3"),
+)
+ENCODER_RULES = {"p3mnet_resnet34": RESNET_RULES, "p3mnet_swin_t": SWIN_RULES, "p3mnet_vitae_s": VITAE_RULES}
+_UNITS = (("0", "0.conv"), ("1", "0.norm"), ("3", "1.conv"), ("4", "1.norm"), ("6", "2.conv"), ("7", "2.norm"))
+_BRANCHES = (("g", "segmentation"), ("l", "matting"))
+# `decoder.` stands before these names in the files of swin_t and vitae_s.
+DECODER_RULES: Rules = (
+    (r"(?:decoder\.)?decoder0_g\.6\.(.+)", r"segmentation.stages.0.2.\1"),
+    *(
+        (rf"(?:decoder\.)?decoder(\d)_{letter}\.{position}\.(.+)", rf"{branch}.stages.\1.{unit}.\2")
+        for letter, branch in _BRANCHES
+        for position, unit in _UNITS
+    ),
+    *((rf"(?:decoder\.)?decoder_final_{letter}\.(.+)", rf"{branch}.head.\1") for letter, branch in _BRANCHES),
+    (r"(?:decoder\.)?tfi_(\d)\.transform\.(.+)", r"matting.tfi.\1.project.\2"),
+    (r"(?:decoder\.)?sbfi_(\d)\.transform1\.(.+)", r"matting.sbfi.\1.project_matting.\2"),
+    (r"(?:decoder\.)?sbfi_(\d)\.transform2\.(.+)", r"matting.sbfi.\1.project_e0.\2"),
+    (r"(?:decoder\.)?(tfi|sbfi)_(\d)\.conv1\.(.+)", r"matting.\1.\2.merge.conv.\3"),
+    (r"(?:decoder\.)?(tfi|sbfi)_(\d)\.bn1\.(.+)", r"matting.\1.\2.merge.norm.\3"),
+    (r"(?:decoder\.)?dbfi_(\d)\.transform1\.(.+)", r"segmentation.dbfi.\1.project_segmentation.\2"),
+    (r"(?:decoder\.)?dbfi_(\d)\.transform2\.(.+)", r"segmentation.dbfi.\1.project_e4.\2"),
+    (r"(?:decoder\.)?dbfi_(\d)\.conv1\.(.+)", r"segmentation.dbfi.\1.merge.conv.\2"),
+    (r"(?:decoder\.)?dbfi_(\d)\.bn1\.(.+)", r"segmentation.dbfi.\1.merge.norm.\2"),
+    (r"(?:decoder\.)?dbfi_(\d)\.conv2\.(.+)", r"segmentation.dbfi.\1.side_head.\2"),
+)
+ALIAS = r"encoder[0-4]\..+"
+# A name that only one variant's published files have.
+TELLTALES = {
+    "p3mnet_resnet34": "resnet.conv1.weight",
+    "p3mnet_swin_t": "encoder.patch_embed.proj1.weight",
+    "p3mnet_vitae_s": "encoder.layers.0.RC.proj1.weight",
+}
+# May be absent from a file: the performers' projections (published files never have them), batch norm's counters.
+OPTIONAL = re.compile(r".+\.(projection|num_batches_tracked)")
+
+# Of the hub's repositories: name and file.
+HUB_FILES = {
+    "p3mnet_resnet34": ("timm/resnet34.tv_in1k", "model.safetensors"),
+    "p3mnet_swin_t": ("timm/swin_tiny_patch4_window7_224.ms_in1k", "model.safetensors"),
+}
+# Published names of an encoder begin with this in a P3M-Net file, and without it in an ImageNet file.
+ENCODER_PREFIXES = {"p3mnet_resnet34": "resnet.", "p3mnet_swin_t": "encoder.", "p3mnet_vitae_s": "encoder."}
+# What an ordinary Swin-T has in another shape: it is trained without P3M-Net's poolings.
+REPLACED_IN_SWIN = re.compile(r"encoder\.(embed|merges)\..+")
+
+
+class Official(NamedTuple):
+    """What `load_official` did.
+
+    Attributes:
+        loaded: Number of our entries that came from the file.
+        dropped: Names in the file that the network has no use for: classifier, constants, an uncalled layer norm.
+        kept: Our entries that the file lacks and that stay as they are, such as the performers' projections.
+    """
+
+    loaded: int
+    dropped: tuple[str, ...]
+    kept: tuple[str, ...]
+
+
+class Checkpoint(NamedTuple):
+    """What `load_checkpoint` found: a network in eval mode and what else was saved."""
+
+    model: P3MNet
+    extra: dict[str, Any]
+
+
+def our_name(variant: str, official: str) -> str | None:
+    """Our name of an entry of a published file; None if the network has no use for it.
+
+    Raises:
+        KeyError: No rule knows the name.
+    """
+    for pattern, replacement in (*ENCODER_RULES[variant], *DECODER_RULES):
+        found = re.fullmatch(pattern, official)
+        if found:
+            return None if replacement is None else found.expand(replacement)
+    raise KeyError(official)
+
+
+def _some(names: Iterable[str], limit: int = 4) -> str:
+    names = sorted(names)
+    return ", ".join(names[:limit]) + (f" and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    """Tensors of a .safetensors file: header length (8 bytes), JSON header, raw values."""
+    types = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+    types |= {"I64": torch.int64, "I32": torch.int32}
+    data = bytearray(path.read_bytes())
+    start = 8 + int.from_bytes(data[:8], "little")
+    header = json.loads(data[8:start])
+    header.pop("__metadata__", None)
+    tensors = {}
+    for name, entry in header.items():
+        first, last = entry["data_offsets"]
+        # `frombuffer` takes no empty buffer.
+        flat = torch.frombuffer(data[start + first : start + last] or bytearray(8), dtype=types[entry["dtype"]])
+        tensors[name] = flat[: (last - first) // flat.element_size()].reshape(entry["shape"])
+    return tensors
+
+
+def _read(path: Path) -> Any:
+    """Content of a weights file, without running code that it may hold.
+
+    Raises:
+        SetupError: It cannot be read, or holds more than weights and plain values.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return _read_safetensors(path)
+        # Training scripts like to save their arguments beside the weights.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise SetupError(f"The weights file {path} cannot be read: {error.strerror or error}.") from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+        raise SetupError(
+            f"{path} is not a weights file that can be read safely (damaged, or with objects other than tensors); "
+            "if you trust it, save its state dict alone with torch.save."
+        ) from error
+
+
+def _state_dict(payload: Any) -> dict[str, Tensor]:
+    """The entries in a file, a loaded file or a state dict; `module.` of parallel training is taken off.
+
+    Raises:
+        SetupError: There are none.
+    """
+    source = "The payload"
+    if isinstance(payload, str | Path):
+        source = str(payload)
+        payload = _read(Path(payload))
+    for key in ("state_dict_ema", "state_dict", "model"):
+        if isinstance(payload, Mapping) and isinstance(payload.get(key), Mapping):
+            payload = payload[key]
+            break
+    if not isinstance(payload, Mapping) or not payload or not all(isinstance(x, Tensor) for x in payload.values()):
+        raise SetupError(f"{source} holds no weights: expected a state dict, or a dict with 'state_dict'.")
+    return {name.removeprefix("module."): value for name, value in payload.items()}
+
+
+def _require(own: Mapping[str, Tensor], file: Mapping[str, Tensor], unknown: Iterable[str], whose: str) -> None:
+    """Raises SetupError with the names that differ unless `file` has all of `own`, in its shapes, and nothing else."""
+    differences = {
+        "missing in the file": [name for name in own if name not in file and not OPTIONAL.fullmatch(name)],
+        "unknown": [*unknown, *(name for name in file if name not in own)],
+        "of another shape": [
+            f"{name} ({'x'.join(map(str, value.shape))} instead of {'x'.join(map(str, own[name].shape))})"
+            for name, value in file.items()
+            if name in own and value.shape != own[name].shape
+        ],
+    }
+    told = [f"{len(names)} {what}: {_some(names)}" for what, names in differences.items() if names]
+    if told:
+        raise SetupError(f"{whose}: {'; '.join(told)}.")
+
+
+def _describe(config: ModelConfig) -> str:
+    """The variant's name, and the modules it does without."""
+    without = [flag for flag in ("tfi", "sbfi", "dbfi") if not getattr(config, flag)]
+    return config.name + (f" without {', '.join(without)}" if without else "")
+
+
+def _fill(model: P3MNet, entries: Mapping[str, Tensor]) -> None:
+    model.load_state_dict({**model.state_dict(), **entries})
+
+
+def load_official(model: P3MNet, payload: Any) -> Official:
+    """Fill a network from a published P3M-Net checkpoint.
+
+    Args:
+        model: The variant that the file is for, with all integration modules; changed only if everything fits.
+        payload: A file, or what it holds: a state dict, as it is or under 'state_dict'.
+
+    Returns:
+        What was loaded, dropped and kept.
+
+    Raises:
+        SetupError: The file cannot be read or is not one of this variant; the sentence names the keys that differ.
+    """
+    state = _state_dict(payload)
+    variant = model.config.name
+    own = model.state_dict()
+    renamed: dict[str, Tensor] = {}
+    dropped: list[str] = []
+    unknown: list[str] = []
+    # Aliases last: they win.
+    for official in sorted(state, key=lambda key: re.fullmatch(ALIAS, key) is not None):
+        try:
+            ours = our_name(variant, official)
+        except KeyError:
+            unknown.append(official)
+            continue
+        if ours is None:
+            dropped.append(official)
+        elif ours in own:
+            renamed[ours] = state[official]
+        else:
+            unknown.append(official)
+    likely = [name for name, telltale in TELLTALES.items() if telltale in state and name != variant]
+    hint = f" (the file looks like {likely[0]})" if likely else ""
+    _require(own, renamed, unknown, f"The weights do not fit {_describe(model.config)}{hint}")
+    _fill(model, renamed)
+    return Official(len(renamed), tuple(dropped), tuple(name for name in own if name not in renamed))
+
+
+def _from_hub(variant: str) -> Path:
+    """Downloads, or finds in the hub's cache, the encoder's ImageNet weights.
+
+    Raises:
+        SetupError: The hub has none, its client is not installed, or the download failed.
+    """
+    if variant not in HUB_FILES:
+        raise SetupError(
+            f"The hub has no ImageNet weights for {variant}: give their file (see the P3M-Net repository)."
+        )
+    repository, name = HUB_FILES[variant]
+    try:
+        from huggingface_hub import hf_hub_download
+    except ImportError as error:
+        raise SetupError(
+            "Weights from the hub need the package huggingface_hub: pip install huggingface_hub."
+        ) from error
+    try:
+        return Path(hf_hub_download(repository, name))
+    except Exception as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise SetupError(f"{name} of {repository} could not be fetched from the hub: {reason}") from error
+
+
+def load_imagenet(model: P3MNet, source: str | Path) -> None:
+    """Fill a network's encoder with ImageNet weights.
+
+    ResNet-34 takes any ordinary ResNet-34's. Swin-T takes the weights that P3M-Net was trained from, or those of an
+    ordinary Swin-T, whose stem and patch merging have other shapes and are left out. ViTAE-S takes P3M-Net's.
+
+    Args:
+        model: Its encoder changes only if everything fits.
+        source: A file (.pth, .pth.tar, .safetensors), or "hub" for the Hugging Face hub.
+
+    Raises:
+        SetupError: There are no such weights, or they are those of another network.
+
+    Warns:
+        UserWarning: A part of the encoder keeps its random weights.
+    """
+    variant = model.config.name
+    path = _from_hub(variant) if source == HUB else Path(source)
+    own = {name: value for name, value in model.state_dict().items() if name.startswith("encoder.")}
+    fitting: dict[str, Tensor] = {}
+    unknown: list[str] = []
+    for name, value in _state_dict(path).items():
+        try:
+            ours = our_name(variant, ENCODER_PREFIXES[variant] + name)
+        except KeyError:
+            ours = name
+        if ours is None:
+            continue
+        if ours in own and (value.shape == own[ours].shape or variant != "p3mnet_swin_t"):
+            fitting[ours] = value
+        else:
+            unknown.append(name)
+    absent = [name for name in own if name not in fitting and not OPTIONAL.fullmatch(name)]
+    whose = f"{path} does not hold ImageNet weights for the encoder of {variant}"
+    if variant == "p3mnet_swin_t" and absent and all(REPLACED_IN_SWIN.fullmatch(name) for name in absent):
+        warnings.warn(
+            f"{path} is an ordinary Swin-T: stem and patch merging of {variant}, which it has in another form, "
+            f"start from random weights ({len(absent)} of {len(own)} entries).",
+            stacklevel=2,
+        )
+    else:
+        _require(own, fitting, unknown, whose)
+    _fill(model, fitting)
+
+
+def save_checkpoint(path: str | Path, model: P3MNet, **extra: Any) -> None:
+    """Write a network and its configuration; the file appears whole or not at all.
+
+    Args:
+        path: The file.
+        model: Any network of `create_model`.
+        **extra: What else to keep: tensors, plain values, and lists and dicts of them, such as an optimizer's state.
+    """
+    content = {
+        "format": FORMAT,
+        "version": VERSION,
+        "config": dataclasses.asdict(model.config),
+        "state_dict": model.state_dict(),
+        "extra": extra,
+    }
+    with atomic(Path(path)) as sink:
+        torch.save(content, sink)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """The network that `save_checkpoint` wrote, on the CPU, in eval mode.
+
+    Raises:
+        SetupError: The file cannot be read, is no checkpoint of ours, or is of another version.
+    """
+    content = _read(Path(path))
+    if not isinstance(content, dict) or content.get("format") != FORMAT:
+        raise SetupError(f"{path} is not a p3mnet checkpoint; published P3M-Net files are read with load_official.")
+    if content["version"] != VERSION:
+        raise SetupError(
+            f"{path} is a p3mnet checkpoint of version {content['version']}; this version reads {VERSION}."
+        )
+    try:
+        config = ModelConfig(**content["config"])
+    except TypeError as error:
+        raise SetupError(f"{path} has settings that this version does not know: {error}.") from error
+    model = build(config).eval()
+    own = model.state_dict()
+    _require(own, content["state_dict"], (), f"{path} does not fit {_describe(config)}")
+    model.load_state_dict(content["state_dict"])
+    return Checkpoint(model, content["extra"])

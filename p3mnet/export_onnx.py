@@ -1,0 +1,74 @@
+"""P3M-Net as an ONNX file, for inference without torch."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import warnings
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from p3mdata.errors import SettingsError, SetupError
+from p3mdata.files import atomic
+from p3mnet.model import P3MNet
+
+OUTPUTS = ("alpha", "global_logits", "local")
+
+
+class _Inference(nn.Module):
+    """The outputs that inference needs, without those for deep supervision."""
+
+    def __init__(self, model: P3MNet) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        out = self.model(image)
+        return out.fusion, out.global_logits, out.local
+
+
+def export_onnx(model: P3MNet, path: str | Path, height: int, width: int, batch: int = 1) -> None:
+    """Write a network for images of one size; the file appears whole or not at all.
+
+    The graph has the input `image` [N, 3, H, W], float32, ImageNet-normalised, and the outputs `alpha` [N, 1, H, W],
+    `global_logits` [N, 3, H, W] and `local` [N, 1, H, W] of `p3mnet.model.Matting`. Max unpooling becomes comparisons
+    (`p3mnet.blocks.unpool_ordered`), since ONNX leaves open which of two values stays at one place.
+
+    Args:
+        model: Any variant, in eval mode.
+        path: The file.
+        height, width: Of the images; multiples of 32 need no padding.
+        batch: N.
+
+    Raises:
+        SettingsError: The network is in training mode, or the size is not positive.
+        SetupError: The packages that write ONNX files are not installed.
+    """
+    if model.training:
+        raise SettingsError("The network is in training mode: call eval() on it before it is exported.")
+    if min(height, width, batch) < 1:
+        raise SettingsError(f"An ONNX file is for images of one size, which must be positive, not {height}x{width}.")
+    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise SetupError(f"Writing ONNX files needs more packages: pip install {' '.join(missing)}.")
+    weight = next(model.parameters())
+    example = torch.zeros(batch, 3, height, width, dtype=weight.dtype, device=weight.device)
+    # The exporter tells of packages that it does without, and of its own deprecated calls.
+    quiet = logging.getLogger("torch.onnx")
+    level = quiet.level
+    quiet.setLevel(logging.ERROR)
+    try:
+        # Other kernels of attention give results in an order of memory that the exported graph does not keep.
+        with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
+            warnings.simplefilter("ignore")
+            program = torch.onnx.export(
+                _Inference(model), (example,), dynamo=True, verbose=False, input_names=["image"], output_names=OUTPUTS
+            )
+    finally:
+        quiet.setLevel(level)
+    assert program is not None
+    with atomic(Path(path)) as sink:
+        sink.write(program.model_proto.SerializeToString())

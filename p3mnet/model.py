@@ -1,0 +1,176 @@
+"""P3M-Net: one encoder, a segmentation and a matting decoder, and their fusion (paper, section 'P3M-Net')."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
+
+from p3mdata.errors import SettingsError
+from p3mnet.decoders import MattingDecoder, Narrowing, SegmentationDecoder
+from p3mnet.encoders.contract import LARGEST_STRIDE, Encoder
+
+# Of RGB in 0..1; what the encoders' ImageNet weights expect.
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+BACKGROUND, TRANSITION, FOREGROUND = range(3)
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """All that it takes to build a network again; part of every checkpoint.
+
+    Attributes:
+        name: Variant, one of `p3mnet.registry.list_models()`.
+        tfi, sbfi, dbfi: Which integration modules are there (paper, ablation study).
+        pool_kernel: Side of the encoder's pooling windows, 2 or 3.
+        drop_path: Largest rate of stochastic depth in training, for the transformer encoders.
+    """
+
+    name: str
+    tfi: bool = True
+    sbfi: bool = True
+    dbfi: bool = True
+    pool_kernel: int = 2
+    drop_path: float = 0.0
+
+
+class Matting(NamedTuple):
+    """What the network says about images [N, 3, H, W].
+
+    Attributes:
+        global_logits: Trimap scores [N, 3, H, W]: background, transition, foreground.
+        local: Alpha [N, 1, H, W] in 0..1, meant for the transition area.
+        fusion: Alpha [N, 1, H, W] in 0..1 for the whole image.
+        side2, side1, side0: Trimap scores [N, 3, H, W] of the dBFI at strides 8, 4, 2; None without dBFI.
+    """
+
+    global_logits: Tensor
+    local: Tensor
+    fusion: Tensor
+    side2: Tensor | None
+    side1: Tensor | None
+    side0: Tensor | None
+
+
+def normalise(image: Tensor) -> Tensor:
+    """RGB [..., 3, H, W], uint8 or floating point in 0..1 -> ImageNet-normalised, the networks' input."""
+    if image.dtype == torch.uint8:
+        image = image.to(torch.get_default_dtype()) / 255
+    mean, std = (image.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return (image - mean) / std
+
+
+def pad_to_stride(image: Tensor) -> Tensor:
+    """Repeats the last row and column until both sides are multiples of 32: [N, C, H, W] -> [N, C, H', W']."""
+    down, right = (-size % LARGEST_STRIDE for size in image.shape[-2:])
+    return F.pad(image, (0, right, 0, down), mode="replicate") if down or right else image
+
+
+def fuse(global_logits: Tensor, local: Tensor) -> Tensor:
+    """Alpha of the whole image: 0 where background scores highest, 1 for foreground, `local` in the transition.
+
+    Args:
+        global_logits: [N, 3, H, W].
+        local: [N, 1, H, W] in 0..1.
+
+    Returns:
+        [N, 1, H, W] in 0..1. No gradient reaches `global_logits`.
+    """
+    label = global_logits.argmax(1, keepdim=True)
+    return torch.where(label == TRANSITION, local, (label == FOREGROUND).to(local.dtype))
+
+
+class P3MNet(nn.Module):
+    """The network. Build it with `p3mnet.registry.create_model`.
+
+    Args:
+        config: What to build; `encoder` and `narrowing` must be those of its variant.
+        encoder: See `p3mnet.encoders.contract.Encoder`.
+        narrowing: See `p3mnet.decoders.conv_stages`.
+    """
+
+    def __init__(self, config: ModelConfig, encoder: Encoder, narrowing: Narrowing) -> None:
+        super().__init__()
+        self.config = config
+        self.encoder = encoder
+        self.segmentation = SegmentationDecoder(encoder.widths, narrowing, dbfi=config.dbfi)
+        self.matting = MattingDecoder(encoder.widths, narrowing, encoder.pool_kernel, tfi=config.tfi, sbfi=config.sbfi)
+
+    def forward(self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None) -> Matting:
+        """All outputs.
+
+        Args:
+            image: [N, 3, H, W] of any size, ImageNet-normalised (`normalise`). It is padded inside to multiples of 32
+                at the bottom and at the right.
+            edit_e0: Applied to E_0 [N, C, H', W'] before the rest of the network sees it: the place where P3M-CP
+                pastes features (paper, section 'P3M-CP').
+
+        Returns:
+            Outputs of the size of `image`.
+        """
+        height, width = image.shape[-2:]
+        # All maps follow this order of memory, in which convolutions are faster, on a CPU as on a GPU.
+        padded = pad_to_stride(image).contiguous(memory_format=torch.channels_last)
+        e0 = self.encoder.stem(padded)
+        if edit_e0 is not None:
+            e0 = edit_e0(e0)
+        features = self.encoder.pyramid(e0)
+        segmentation = self.segmentation(features)
+        local = self.matting(features, segmentation.guidance)
+        logits, local, *sides = (x[..., :height, :width] for x in (segmentation.logits, local, *segmentation.sides))
+        side2, side1, side0 = sides or (None, None, None)
+        return Matting(logits, local, fuse(logits, local), side2, side1, side0)
+
+    @torch.inference_mode()
+    def predict(self, image: Tensor) -> Tensor:
+        """Alpha of pictures at their own size.
+
+        Args:
+            image: RGB, [3, H, W] or [N, 3, H, W], uint8 or floating point in 0..1, on any device.
+
+        Returns:
+            Alpha [1, H, W] or [N, 1, H, W] in 0..1, of the network's precision, on its device.
+
+        Raises:
+            SettingsError: The network is in training mode, in which batch norm depends on the batch.
+        """
+        if self.training:
+            raise SettingsError("The network is in training mode: call eval() on it before it predicts.")
+        weight = next(self.parameters())
+        batch = normalise(image.to(weight.device)).to(weight.dtype)
+        alpha = self(batch if image.dim() == 4 else batch[None]).fusion
+        return alpha if image.dim() == 4 else alpha[0]
+
+
+def count_parameters(model: P3MNet, *, as_published: bool = False) -> int:
+    """Number of trained values.
+
+    Args:
+        model: Any variant.
+        as_published: Also count the classifier (and two layer norms of ViTAE) that the published network holds and
+            never uses, as the paper's figures do.
+    """
+    count = sum(parameter.numel() for parameter in model.parameters())
+    return count + (model.encoder.unused_in_reference if as_published else 0)
+
+
+def fold_batch_norms(model: P3MNet) -> P3MNet:
+    """A copy for inference in which every batch norm has become part of the convolution before it.
+
+    Outputs differ by rounding only. The copy cannot be trained, nor saved as a checkpoint of its variant.
+    """
+    folded = copy.deepcopy(model).eval()
+    for parent in folded.modules():
+        for (name, child), (next_name, follower) in itertools.pairwise(list(parent.named_children())):
+            if isinstance(child, nn.Conv2d) and isinstance(follower, nn.BatchNorm2d):
+                setattr(parent, name, fuse_conv_bn_eval(child, follower))
+                setattr(parent, next_name, nn.Identity())
+    return folded

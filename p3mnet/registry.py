@@ -1,0 +1,98 @@
+"""Networks by name: `create_model("p3mnet_resnet34")`."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from p3mdata.errors import SettingsError
+from p3mnet.decoders import Narrowing
+from p3mnet.encoders import Encoder, ResNet34, SwinT, ViTAES
+from p3mnet.model import ModelConfig, P3MNet
+
+HUB = "hub"
+RANDOM = "random"
+
+
+class Variant(NamedTuple):
+    """How a name becomes a network: its encoder, which convolution of a decoder level narrows, its poolings."""
+
+    encoder: Callable[[ModelConfig], Encoder]
+    narrowing: Narrowing
+    # The published one first.
+    pool_kernels: tuple[int, ...]
+
+
+VARIANTS = {
+    "p3mnet_resnet34": Variant(lambda config: ResNet34(config.pool_kernel), "last", (3, 2)),
+    "p3mnet_swin_t": Variant(lambda config: SwinT(config.drop_path), "first", (2,)),
+    "p3mnet_vitae_s": Variant(lambda config: ViTAES(config.drop_path), "first", (2,)),
+}
+
+
+def list_models() -> list[str]:
+    """Names that `create_model` knows."""
+    return list(VARIANTS)
+
+
+def build(config: ModelConfig) -> P3MNet:
+    """A network with random weights.
+
+    Raises:
+        SettingsError: The variant does not exist or does not come in this form.
+    """
+    if config.name not in VARIANTS:
+        raise SettingsError(f"There is no network '{config.name}'; choose one of {', '.join(VARIANTS)}.")
+    variant = VARIANTS[config.name]
+    if config.pool_kernel not in variant.pool_kernels:
+        allowed = " or ".join(map(str, variant.pool_kernels))
+        raise SettingsError(f"pool_kernel of {config.name} must be {allowed}, not {config.pool_kernel}.")
+    if not 0 <= config.drop_path < 1:
+        raise SettingsError(f"drop_path must be at least 0 and below 1, not {config.drop_path}.")
+    if config.drop_path and variant.encoder is VARIANTS["p3mnet_resnet34"].encoder:
+        raise SettingsError(f"{config.name} has no stochastic depth: leave drop_path at 0.")
+    return P3MNet(config, variant.encoder(config), variant.narrowing)
+
+
+def create_model(
+    name: str,
+    *,
+    tfi: bool = True,
+    sbfi: bool = True,
+    dbfi: bool = True,
+    pool_kernel: int | None = None,
+    drop_path: float = 0.0,
+    encoder_weights: str | Path | None = None,
+) -> P3MNet:
+    """A network in training mode.
+
+    Args:
+        name: One of `list_models()`.
+        tfi, sbfi, dbfi: Which integration modules are there; all of them is P3M-Net, none is BASIC of the paper.
+        pool_kernel: Side of the pooling windows; None is the published one (3 for ResNet-34, else 2).
+        drop_path: Largest rate of stochastic depth, for swin_t and vitae_s.
+        encoder_weights: ImageNet weights of the encoder: a file, "hub" for the Hugging Face hub (downloads), or
+            "random" when random weights are meant, for instance because a checkpoint is loaded next.
+
+    Raises:
+        SettingsError: The variant does not exist or does not come in this form.
+        SetupError: The weights cannot be read or are those of another network.
+
+    Warns:
+        UserWarning: `encoder_weights` is not given, or leaves a part of the encoder as it is.
+    """
+    kernel = pool_kernel if pool_kernel is not None or name not in VARIANTS else VARIANTS[name].pool_kernels[0]
+    model = build(ModelConfig(name, tfi, sbfi, dbfi, 2 if kernel is None else kernel, drop_path))
+    if encoder_weights is None:
+        warnings.warn(
+            f"The encoder of {name} starts from random weights; the paper starts from ImageNet: give "
+            "encoder_weights=FILE or 'hub', or 'random' if a checkpoint is loaded next.",
+            stacklevel=2,
+        )
+    elif encoder_weights != RANDOM:
+        from p3mnet.checkpoint import load_imagenet
+
+        load_imagenet(model, encoder_weights)
+    return model
