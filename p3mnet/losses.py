@@ -1,0 +1,120 @@
+"""Losses that P3M-Net is trained with (paper, section 'P3M-Net', training; the published recipe's weights).
+
+    total = (3 CE_global + CE_side2 + CE_side1 + CE_side0) / 6
+            + 2 (alpha_T + laplacian_T) + 3 (alpha + laplacian) + composition
+
+CE compares trimaps; alpha_T and laplacian_T compare the local alpha with the label in the transition area; alpha,
+laplacian and composition compare the fused alpha with it everywhere. The fusion is an argmax of the trimap: its losses
+train the matting decoder where the trimap says transition, and never the segmentation decoder through `global_logits`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+from torch.nn import functional as F
+
+from p3mnet.model import TRANSITION, Matting
+
+# Levels of the Laplacian pyramid; what is left after them counts as one more.
+LEVELS = 5
+# Keeps the gradient of |d| finite at 0; a perfect alpha has a loss of its root, 1e-6.
+_EPSILON = 1e-12
+_SEGMENTATION = ("ce_global", "ce_side2", "ce_side1", "ce_side0")
+
+
+class LossWeights(BaseModel):
+    """Weights of the parts; the defaults are the recipe's.
+
+    Attributes:
+        ce_global, ce_side2, ce_side1, ce_side0: Of the trimap losses against each other. The weighted mean of those
+            that are there goes into the total, so that the segmentation keeps its share in a network without dBFI.
+        alpha_t, laplacian_t: Of the local alpha in the transition area.
+        alpha, laplacian, composition: Of the fused alpha.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    ce_global: float = Field(3.0, ge=0)
+    ce_side2: float = Field(1.0, ge=0)
+    ce_side1: float = Field(1.0, ge=0)
+    ce_side0: float = Field(1.0, ge=0)
+    alpha_t: float = Field(2.0, ge=0)
+    laplacian_t: float = Field(2.0, ge=0)
+    alpha: float = Field(3.0, ge=0)
+    laplacian: float = Field(3.0, ge=0)
+    composition: float = Field(1.0, ge=0)
+
+
+def matting_losses(
+    output: Matting, batch: Mapping[str, Tensor], weights: LossWeights | None = None
+) -> dict[str, Tensor]:
+    """All parts of the loss and their weighted sum, in float32 even under autocast.
+
+    Args:
+        output: What the network says about images [N, 3, H, W], H and W at least 32.
+        batch: Of `p3mnet.data.to_device`: `alpha` [N, 1, H, W] in 0..1, `trimap` int64 [N, 1, H, W] of 0 (background),
+            1 (transition), 2 (foreground), and for the composition loss `image`, `foreground`, `background`
+            [N, 3, H, W], ImageNet-normalised.
+        weights: None takes the recipe's.
+
+    Returns:
+        Scalars by name: "ce_global"; "ce_side2", "ce_side1", "ce_side0" if the network has dBFI; "alpha_t",
+        "laplacian_t", "alpha", "laplacian"; "composition" if the batch has foreground and background; "total".
+    """
+    weights = weights or LossWeights()
+    with torch.autocast(output.local.device.type, enabled=False):
+        alpha, trimap = batch["alpha"].float(), batch["trimap"]
+        scores = dict(zip(_SEGMENTATION, (output.global_logits, output.side2, output.side1, output.side0), strict=True))
+        parts = {
+            name: F.cross_entropy(logits.float(), trimap[:, 0]) for name, logits in scores.items() if logits is not None
+        }
+        segmentation = list(parts)
+        transition = (trimap == TRANSITION).float()
+        local = (output.local.float() - alpha) * transition
+        fused = output.fusion.float() - alpha
+        parts["alpha_t"] = (_absolute(local) * transition).sum() / (transition.sum() + 1)
+        parts["laplacian_t"] = _laplacian(local)
+        parts["alpha"] = _absolute(fused).mean()
+        parts["laplacian"] = _laplacian(fused)
+        if "foreground" in batch and "background" in batch:
+            parts["composition"] = _composition(output.fusion.float(), batch)
+        share = weights.model_dump()
+        total = sum(share[name] * part for name, part in parts.items() if name not in segmentation)
+        if scale := sum(share[name] for name in segmentation):
+            total = total + sum(share[name] * parts[name] for name in segmentation) / scale
+        parts["total"] = torch.as_tensor(total)
+        return parts
+
+
+def _absolute(difference: Tensor) -> Tensor:
+    return torch.sqrt(difference.square() + _EPSILON)
+
+
+def _composition(fusion: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """Distance of the image to its composition with the predicted alpha: summed over channels, mean over pixels.
+
+    The colours are ImageNet-normalised, as in the recipe, which makes it 13.28 times the mean over plain RGB in 0..1.
+    """
+    image, foreground, background = (batch[kind].float() for kind in ("image", "foreground", "background"))
+    return _absolute(fusion * foreground + (1 - fusion) * background - image).sum(1).mean()
+
+
+def _laplacian(difference: Tensor) -> Tensor:
+    """Sum over the levels of a Laplacian pyramid of the mean absolute value.
+
+    The pyramid is linear: that of the difference [N, 1, H, W] of two mattes is the difference of their pyramids.
+    """
+    bell = torch.exp(-(torch.arange(-2.0, 3.0, device=difference.device).square()))
+    # The recipe's 5x5 window adds a bell in x and one in y, where a Gaussian would multiply them.
+    window = bell[:, None] + bell
+    window = (window / window.sum())[None, None]
+    loss = difference.new_zeros(())
+    for _ in range(LEVELS):
+        smooth = F.conv2d(F.pad(difference, (2, 2, 2, 2), mode="replicate"), window)
+        loss = loss + (difference - smooth).abs().mean()
+        difference = F.avg_pool2d(smooth, 2)
+    return loss + difference.abs().mean()
