@@ -65,7 +65,7 @@ def unpool(x: Tensor, index: Tensor, pool_kernel: int) -> Tensor:
     """
     if torch.compiler.is_exporting() or (x.is_cuda and torch.are_deterministic_algorithms_enabled()):
         return unpool_ordered(x, index, pool_kernel)
-    if x.is_cuda or pool_kernel == 2:
+    if x.is_cuda or pool_kernel == 2 or torch.get_num_threads() == 1:
         return F.max_unpool2d(x, index, [2, 2])
     # In channels_last order, threads share a plane and race for its places; so each thread gets planes of its own.
     planes = F.max_unpool2d(x.contiguous(), index.contiguous(), [2, 2])
@@ -73,7 +73,10 @@ def unpool(x: Tensor, index: Tensor, pool_kernel: int) -> Tensor:
 
 
 def unpool_ordered(x: Tensor, index: Tensor, pool_kernel: int) -> Tensor:
-    """`unpool` without writes to computed places: every place asks the windows it lies in, the last one first."""
+    """`unpool` without writes to computed places: every place asks the windows it lies in, the last one decides.
+
+    A value that does not stay gets no gradient here; that of `torch.nn.functional.max_unpool2d` gets its place's.
+    """
     height, width = x.shape[-2:]
     # Of each maximum, seen from the top left of its 2x2 block: 0 and 1, and -1 for windows of 3x3.
     down = index // (2 * width) - 2 * torch.arange(height, device=x.device)[:, None]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -11,7 +9,6 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from p3mdata.errors import SettingsError
 from p3mnet.decoders import MattingDecoder, Narrowing, SegmentationDecoder
@@ -160,17 +157,3 @@ def count_parameters(model: P3MNet, *, as_published: bool = False) -> int:
     """
     count = sum(parameter.numel() for parameter in model.parameters())
     return count + (model.encoder.unused_in_reference if as_published else 0)
-
-
-def fold_batch_norms(model: P3MNet) -> P3MNet:
-    """A copy for inference in which every batch norm has become part of the convolution before it.
-
-    Outputs differ by rounding only. The copy cannot be trained, nor saved as a checkpoint of its variant.
-    """
-    folded = copy.deepcopy(model).eval()
-    for parent in folded.modules():
-        for (name, child), (next_name, follower) in itertools.pairwise(list(parent.named_children())):
-            if isinstance(child, nn.Conv2d) and isinstance(follower, nn.BatchNorm2d):
-                setattr(parent, name, fuse_conv_bn_eval(child, follower))
-                setattr(parent, next_name, nn.Identity())
-    return folded
