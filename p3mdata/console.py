@@ -172,6 +172,25 @@ def progress(done: Callable[[], int]) -> Iterator[Callable[[int], Callable[[], N
         yield start
 
 
+@contextmanager
+def counted() -> Iterator[Callable[[int], Callable[[], None]]]:
+    """Progress of work that tells each step itself: yields what takes the total and gives what is called per step."""
+    done = 0
+
+    def start_counting(total: int) -> Callable[[], None]:
+        show = start(total)
+
+        def step() -> None:
+            nonlocal done
+            done += 1
+            show()
+
+        return step
+
+    with progress(lambda: done) as start:
+        yield start_counting
+
+
 def _plain(total: int, done: Callable[[], int]) -> Callable[[], None]:
     last = time.monotonic()
 

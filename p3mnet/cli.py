@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,7 +13,7 @@ import typer
 from p3mdata import console
 from p3mdata import options as opt
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_INTERRUPTED, EXIT_USAGE, P3MError
-from p3mnet import __version__
+from p3mnet import __version__, commands
 
 if TYPE_CHECKING:
     from p3mnet.evaluate import SetResult
@@ -29,23 +28,8 @@ app = typer.Typer(
 )
 
 
-@contextmanager
-def _counted() -> Iterator[Callable[[int], Callable[[], None]]]:
-    """Progress of work that tells each step itself."""
-    done = 0
-
-    def start_counting(total: int) -> Callable[[], None]:
-        show = start(total)
-
-        def step() -> None:
-            nonlocal done
-            done += 1
-            show()
-
-        return step
-
-    with console.progress(lambda: done) as start:
-        yield start_counting
+app.command()(commands.train)
+app.command()(commands.infer)
 
 
 @app.command()
@@ -68,7 +52,7 @@ def evaluate(
     from p3mnet.evaluate import evaluate as measure
 
     console.out = console.Output(json, quiet, progress)
-    with _counted() as start:
+    with console.counted() as start:
         found = measure(pred_dir, dataset, out, sets, workers or 0, start, corrected)
     lines = [line for one in found.sets for line in _described(one)]
     lines += [f"{found.unused} predictions belong to no image"] if found.unused else []

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -49,22 +47,3 @@ def later_stage(run: Path, stage: Stage, workers: int | None, output: console.Ou
     with console.progress(lambda: count_done(run)) as start:
         summary = run_staged(run, stage, start, workers or 0)
     finish(summary, run, stage)
-
-
-@contextmanager
-def counted() -> Iterator[Any]:
-    """Progress of work that tells each step itself."""
-    done = 0
-
-    def start_counting(total: int) -> Any:
-        show = start(total)
-
-        def step() -> None:
-            nonlocal done
-            done += 1
-            show()
-
-        return step
-
-    with console.progress(lambda: done) as start:
-        yield start_counting

@@ -9,7 +9,7 @@ import typer
 
 from p3mdata import console
 from p3mdata import options as opt
-from p3mdata.cli.common import RunArgument, counted
+from p3mdata.cli.common import RunArgument
 from p3mdata.dataset.layout import read_layout
 from p3mdata.dataset.trimap import KERNEL
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError
@@ -61,7 +61,7 @@ def build_split(
         free=_size("--free", free), group_by=tuple(group_by or ("auto",)), free_list=free_list, seed=seed,
         kernel=trimap_kernel, obfuscated=obfuscated, previous=previous, verify=verify, foregrounds=foregrounds,
     )  # fmt: skip
-    with counted() as start:
+    with console.counted() as start:
         built = build(run, out, wishes, workers or 0, start)
     lines = [f"{name}: {count}" for name, count in built.sets.items()]
     lines += [f"note: {note}" for note in built.notes]
@@ -97,7 +97,7 @@ def check(
     from p3mdata.dataset.check import check_dataset
 
     console.out = console.Output(json, quiet, progress)
-    with counted() as start:
+    with console.counted() as start:
         done = check_dataset(dataset, layout, duplicates, workers or 0, start)
     lines = [f"{'error' if f.error else 'warning'}: {f.file} {f.sentence} [{f.code}]" for f in done.findings]
     sets = ", ".join(f"{name} {count}" for name, count in done.sets.items())
@@ -171,7 +171,7 @@ def duplicates(
     console.out = console.Output(json, quiet, progress)
     if out.suffix.lower() not in (".html", ".htm"):
         raise SettingsError(f"{out}: the page is an HTML file. Let its name end in .html.")
-    with counted() as start:
+    with console.counted() as start:
         found = find_duplicates(folder, workers or 0, start)
     write_page(found, out)
     lines = [
@@ -208,7 +208,7 @@ def curate(
     from p3mdata.curation import Rules, curate_folder, write_curation
 
     console.out = console.Output(json, quiet, progress)
-    with counted() as start:
+    with console.counted() as start:
         rules = Rules(min_side=min_side, near_duplicates=near_duplicates)
         found = curate_folder(source, rules, alphas, run, workers or 0, start)
     page = write_curation(found, out)
@@ -243,7 +243,7 @@ def export(
     from p3mdata.export import export as write
 
     console.out = console.Output(json, quiet, progress)
-    with counted() as start:
+    with console.counted() as start:
         done = write(source, out, to.value, licence, name, about, run, progress=start)
     splits = ", ".join(f"{split} {count}" for split, count in done.splits.items())
     console.result(done.to_json(), f"{to.value}: {splits}; {done.files} files, {done.bytes / 1e6:.1f} MB\n{out}")

@@ -10,7 +10,7 @@ import typer
 
 from p3mdata import console
 from p3mdata import options as opt
-from p3mdata.cli.common import RunArgument, counted, finish
+from p3mdata.cli.common import RunArgument, finish
 from p3mdata.errors import EXIT_PROOF_FAILED, SettingsError, SetupError
 from p3mdata.run import count_done, renew_report
 from p3mdata.shards import Stage
@@ -93,7 +93,7 @@ def audit(
         if identities is None:
             return
     only_own: dict[str, Any] = {} if sweep else {"blur": (), "mosaic": ()}
-    with counted() as start:
+    with console.counted() as start:
         found = audit_run(run, identities or "auto", max_rank1=max_rank1, progress=start, **only_own)
     renew_report(run)
     console.audit(found, run)

@@ -10,7 +10,7 @@ from typer.core import TyperGroup
 
 from p3mdata import console
 from p3mdata import options as opt
-from p3mdata.cli.common import RunArgument, counted, later_stage, pick, read_settings, run_job
+from p3mdata.cli.common import RunArgument, later_stage, pick, read_settings, run_job
 from p3mdata.cli.datasets import check
 from p3mdata.config import Job
 from p3mdata.dataset.folder import ABOUT
@@ -210,7 +210,7 @@ def verify(
         later_stage(run, Stage.VERIFY, workers, console.Output(json, quiet, progress))
         return
     console.out = console.Output(json, quiet, progress)
-    with counted() as start:
+    with console.counted() as start:
         released, findings = verify_run(run, start, workers or 0)
     rows = [{"id": f.id, "code": f.code, "sentence": f.sentence} for f in findings]
     lines = "\n".join(f"{f.id or run}: {f.sentence} [{f.code}]" for f in findings)

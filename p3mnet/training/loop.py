@@ -1,0 +1,454 @@
+"""The training loop: `train(config, out)`."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
+
+from p3mdata.dataset.trimap import UNKNOWN
+from p3mdata.errors import Interrupted, P3MError, SettingsError
+from p3mnet.checkpoint import save_checkpoint
+from p3mnet.copy_paste import ICP, Sources, fcp
+from p3mnet.data import Batch, Loader, make_loader, to_device
+from p3mnet.losses import matting_losses
+from p3mnet.model import Matting
+from p3mnet.registry import create_model
+from p3mnet.training.config import TrainConfig
+from p3mnet.training.logs import TensorBoard, Watch, sample_sheet, write_picture
+from p3mnet.training.processes import Processes, processes
+from p3mnet.training.selection import measure, open_pictures
+from p3mnet.training.state import (
+    BEST,
+    EPOCHS,
+    SAMPLES,
+    STEPS,
+    TENSORBOARD,
+    Position,
+    RunFolder,
+    Table,
+    digest_of,
+)
+
+# File names in a sentence.
+_NAMED = 8
+_STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+
+class Diverged(P3MError):
+    """The loss or its gradient is no longer a number."""
+
+
+class BatchTooLarge(P3MError):
+    """Memory does not hold a batch."""
+
+
+class Stop:
+    """Whether somebody asked the run to end."""
+
+    asked = False
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """A finished run.
+
+    Attributes:
+        best: Checkpoint of the best epoch, for `p3mnet.infer`.
+        epoch: Number of that epoch, from 0.
+        value: Its mean of the metric of the selection.
+        steps: Optimiser steps.
+        losses: Parts of the loss of the last step.
+        skipped: Pictures of the training set that could not be used.
+        images_per_second: Crops per second of training, over all processes, without validation.
+    """
+
+    best: Path
+    epoch: int
+    value: float
+    steps: int
+    losses: dict[str, float]
+    skipped: list[str]
+    images_per_second: float
+
+
+def train(config: TrainConfig, out: Path, resume: bool = True, watch: Watch | None = None) -> TrainResult:
+    """Train a network, or go on where an interrupted call ended.
+
+    After SIGTERM or Ctrl-C the step is finished and a checkpoint written. What is drawn at random depends on the seed
+    and the step alone: a run that was interrupted comes to the losses, and on a CPU the bits, of one that was not.
+    Several processes that torchrun started train together; the batch is that of each.
+
+    Args:
+        config: What to do.
+        out: A new folder, or that of an interrupted run; see `p3mnet.training.state.RunFolder` for what is in it.
+        resume: False refuses an interrupted run.
+        watch: Told how it goes.
+
+    Returns:
+        What came out, as in result.json.
+
+    Raises:
+        SettingsError: A setting cannot be used, or the dataset has too few pictures.
+        SetupError: Weights are missing or of another network.
+        RunFolderError: The folder holds something else or a finished run, or cannot be written.
+        Diverged: Loss or gradient is not finite; the sentence names the pictures.
+        BatchTooLarge: Memory does not suffice; the sentence says which batch fits.
+        Interrupted: The run was asked to stop. The same call goes on.
+    """
+    folder = RunFolder(out)
+    with processes(config.device) as group, _stopping() as stop:
+        going_on = folder.check(config, resume)
+        group.wait()
+        run = _Run(config, folder, group, stop, (watch or Watch()) if group.first else Watch(), going_on)
+        return run.go()
+
+
+@contextmanager
+def _stopping() -> Iterator[Stop]:
+    """The first SIGTERM or Ctrl-C asks to stop, the second one ends at once."""
+    stop = Stop()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.asked = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, ask) for number in _STOPPING}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _begun(loader: Loader) -> Iterator[Batch]:
+    """A loader's batches; its workers are there and leave SIGTERM and Ctrl-C, which often go to all, to this process.
+
+    Else they would die before the step is finished, and their death would be an error in the middle of it.
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
+    try:
+        batches = iter(loader)
+        first = list(itertools.islice(batches, 1))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    return itertools.chain(first, batches)
+
+
+def _draw(*numbers: int) -> int:
+    """A seed that depends on all of some numbers."""
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _out_of_memory(error: RuntimeError) -> bool:
+    """Whether this is what PyTorch says on a GPU, or on a CPU, when memory is at its end."""
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error) or "enough memory" in str(error)
+
+
+def _transition_pixels(batch: Batch) -> int:
+    return int((batch["trimap"] == UNKNOWN).sum())
+
+
+class _Run:
+    """One call of `train`."""
+
+    def __init__(
+        self, config: TrainConfig, folder: RunFolder, group: Processes, stop: Stop, watch: Watch, going_on: bool
+    ) -> None:
+        self.config, self.folder, self.group, self.stop, self.watch = config, folder, group, stop, watch
+        self.training, self.validation = open_pictures(config)
+        self.sources = None if config.sources is None else Sources(config.sources, config.source_images)
+        self.batches = len(self._loader(0, 0))
+        self.about = {
+            "seed": config.seed,
+            "processes": group.world,
+            "pictures": len(self.training),
+            "fingerprint": digest_of([*self.training.names, "", *self.validation.names]),
+        }
+        self.position = Position()
+        state: dict[str, Any] | None = None
+        if going_on:
+            self.model, state, self.position = folder.load(config, self.about)
+        else:
+            torch.manual_seed(config.seed)
+            self.model = create_model(**config.model.model_dump())
+            if group.first:
+                folder.begin(config)
+        self.model.train().to(group.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.sync_batch_norm:
+            group.share_batch_norms(self.model)
+        self.network = group.wrap(self.model)
+        self.optimizer = torch.optim.Adam(
+            self.model.parameters(), config.learning_rate, fused=group.device.type == "cuda"
+        )
+        if state is not None:
+            self.optimizer.load_state_dict(state)
+        wanted = config.precision
+        self.bfloat16 = wanted == "bfloat16" or (wanted == "auto" and group.device.type == "cuda")
+        self.stopped = False
+
+    def go(self) -> TrainResult:
+        """All epochs that are left."""
+        config, position = self.config, self.position
+        crops = config.batch * self.group.world
+        per_epoch = self.batches * crops
+        if self.group.first:
+            with self.folder.writing():
+                self.steps = Table(self.folder / STEPS, position.step, "step")
+                self.epochs = Table(self.folder / EPOCHS, position.epoch, "epoch")
+                self.board = TensorBoard(self.folder / TENSORBOARD, position.step)
+            if self.board.writer is None:
+                self.watch.say(f"TensorBoard is not installed: losses are in {self.folder / STEPS} only.")
+        self.watch.begin(config.epochs * per_epoch, position.epoch * per_epoch + position.batch * crops)
+        try:
+            while position.epoch < config.epochs:
+                self._epoch()
+        except Interrupted:
+            self._save()
+            raise
+        finally:
+            self.watch.end()
+            if self.group.first:
+                self.board.close()
+        return self._finish()
+
+    def _epoch(self) -> None:
+        """The rest of an epoch, and its validation."""
+        config, position = self.config, self.position
+        loader = self._loader(position.epoch, position.batch)
+        batches = _begun(loader)
+        while position.batch < self.batches:
+            begun = time.monotonic()
+            taken = [next(batches) for _ in range(min(config.accumulation, self.batches - position.batch))]
+            self._step(taken)
+            position.seconds += time.monotonic() - begun
+            position.skipped = sorted({*position.skipped, *loader.bad})
+            if self.stopped:
+                raise self._interrupted()
+            if position.step % config.checkpoint_every == 0:
+                self._save()
+        del batches
+        last = position.epoch + 1 == config.epochs
+        if last or (position.epoch + 1) % config.validation.every == 0:
+            self._validate()
+        position.epoch, position.batch = position.epoch + 1, 0
+        if last or position.epoch % config.validation.every == 0:
+            self._save()
+
+    def _loader(self, epoch: int, start: int) -> Loader:
+        config, group, edit = self.config, self.group, None
+        if config.copy_paste.mode == "icp" and config.copy_paste.active(epoch) and self.sources:
+            edit = ICP(self.sources, config.copy_paste)
+        return make_loader(
+            self.training, config.batch, config.workers, config.seed, epoch, group.rank, group.world, start, edit
+        )
+
+    def _step(self, batches: list[Batch]) -> None:
+        """One step of the optimiser, on the mean loss of its batches."""
+        config, position, share = self.config, self.position, 1 / len(batches)
+        rows: list[Tensor] = []
+        largest: Batch | None = None
+        # Of all batches of the step, per batch; with the 1 that the loss adds to their sum.
+        transition = self._mean([(sum(map(_transition_pixels, batches)) + 1 / self.group.world) * share])[0]
+        try:
+            self.optimizer.zero_grad(set_to_none=True)
+            for number, batch in enumerate(batches):
+                more = number + 1 < len(batches) and isinstance(self.network, DistributedDataParallel)
+                with self.network.no_sync() if more else nullcontext():  # type: ignore[operator]
+                    parts = self._losses(
+                        batch, self.network, _draw(config.seed, position.step, number, self.group.rank)
+                    )
+                    self._share_transition(parts, batch, transition)
+                    (parts["total"] * share).backward()
+                rows.append(torch.stack([part.detach().float() for part in parts.values()]))
+            gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
+            norm = torch.nn.utils.get_total_norm(gradients)
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            largest = batches[len(rows) if len(rows) < len(batches) else 0]
+        if largest is not None:
+            # Only here does nothing hold the failed batch's tensors any more.
+            raise self._too_large(largest)
+        own = torch.stack(rows)
+        *values, asking = self._mean([*own.double().mean(0).tolist(), float(self.stop.asked)])
+        losses = {**dict(zip(parts, values, strict=True)), "gradient_norm": norm.item()}
+        if not all(map(math.isfinite, losses.values())):
+            raise self._diverged(batches, own, losses)
+        self.optimizer.step()
+        self.stopped = asking > 0
+        if self.group.first:
+            with self.folder.writing():
+                self.steps.add({"step": position.step, "epoch": position.epoch, **losses})
+            self.board.scalars("loss", losses, position.step)
+        position.losses = losses
+        position.step += 1
+        position.batch += len(batches)
+        crops = config.batch * self.group.world
+        self.watch.step(position.epoch, (position.epoch * self.batches + position.batch) * crops, losses)
+
+    def _losses(self, batch: Batch, network: torch.nn.Module, seed: int) -> dict[str, Tensor]:
+        """Parts of the loss of a batch; all that is drawn for it depends on the seed."""
+        config, edit = self.config, None
+        torch.manual_seed(seed)
+        moved = to_device(batch, self.group.device)
+        if config.copy_paste.mode == "fcp" and config.copy_paste.active(self.position.epoch) and self.sources:
+            edit = fcp(self.model, moved, self.sources, torch.Generator().manual_seed(seed), config.copy_paste)
+        # The source's pass has no gradients: what it casts must not be taken again by the pass that has.
+        cast = torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.bfloat16, cache_enabled=edit is None)
+        with cast:
+            output: Matting = network(moved["image"], edit)
+        return matting_losses(output, moved, config.losses)
+
+    def _share_transition(self, parts: dict[str, Tensor], batch: Batch, everywhere: float) -> None:
+        """Divide the transition's loss by its pixels in all batches of the step (mean per batch), not in this one.
+
+        A step of several batches, or processes, then has the loss of one large batch.
+        """
+        scale = (_transition_pixels(batch) + 1) / everywhere
+        if scale != 1:
+            before = parts["alpha_t"]
+            parts["alpha_t"] = before * scale
+            parts["total"] = parts["total"] + self.config.losses.alpha_t * (parts["alpha_t"] - before)
+
+    def _mean(self, values: list[float]) -> list[float]:
+        """Means over the processes."""
+        both = torch.tensor(values, dtype=torch.float64, device=self.group.device)
+        return (self.group.total(both) / self.group.world).tolist()
+
+    def _diverged(self, batches: list[Batch], rows: Tensor, losses: Mapping[str, float]) -> Diverged:
+        """What to say when something is not finite, with the pictures of the batches where it is so, if it is known."""
+        wrong = [batch for batch, row in zip(batches, rows, strict=True) if not row.isfinite().all()]
+        found = self.group.gather([name for batch in wrong for name in batch["name"]])
+        if not any(found):
+            found = self.group.gather([name for batch in batches for name in batch["name"]])
+        names = [name for names in found for name in names]
+        parts = ", ".join(name for name, value in losses.items() if not math.isfinite(value))
+        more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+        return Diverged(
+            f"step {self.position.step}: {parts} not finite with the pictures {', '.join(names[:_NAMED])}{more}. "
+            "Look at these, or take a smaller learning_rate; the last checkpoint is from before."
+        )
+
+    def _too_large(self, batch: Batch) -> BatchTooLarge:
+        """What to say when memory does not suffice: the largest half, quarter, ... of the batch that it holds."""
+        # Batch statistics would have to be shared with processes that do not take part.
+        self.model.eval()
+        size = len(batch["name"])
+        while size > 1:
+            size //= 2
+            if self._fits({key: value[:size] for key, value in batch.items()}):
+                steps = math.ceil(self.config.batch / size) * self.config.accumulation
+                return BatchTooLarge(
+                    f"Memory does not hold a batch of {self.config.batch}, but one of {size}: set batch to {size} and "
+                    f"accumulation to {steps} for steps of the same size."
+                )
+        return BatchTooLarge("Memory does not hold a single crop: make data.size smaller, or take a smaller network.")
+
+    def _fits(self, batch: Batch) -> bool:
+        """Whether a step on this batch is possible, with what the optimiser will want to keep."""
+        self.optimizer.zero_grad(set_to_none=True)
+        if self.group.device.type == "cuda":
+            torch.cuda.empty_cache()
+        try:
+            kept = [] if self.optimizer.state else [torch.empty_like(p) for p in self.model.parameters() for _ in "mv"]
+            self._losses(batch, self.model, 0)["total"].backward()
+            del kept
+        except RuntimeError as error:
+            if not _out_of_memory(error):
+                raise
+            return False
+        return True
+
+    def _validate(self) -> None:
+        """Mean errors on the validation pictures; keeps the network if it is the best so far."""
+        config, position, folder = self.config, self.position, self.folder
+        self.model.eval()
+        mine = range(self.group.rank, len(self.validation), self.group.world)
+        samples = config.samples if self.group.first else 0
+        own = measure(self.model, self.validation, mine, config.validation, samples, lambda: self.stop.asked)
+        self.model.train()
+        told = self.group.gather((own.errors, [*position.skipped, *own.skipped], self.stop.asked))
+        position.skipped = sorted({sentence for _, skipped, _ in told for sentence in skipped})
+        if any(asked for *_, asked in told):
+            # Validation begins anew with the next call.
+            raise self._interrupted()
+        values = dict(sorted(item for by_index, *_ in told for item in by_index.items()))
+        if not values:
+            raise SettingsError(f"No validation picture can be used: {position.skipped[0]}")
+        means = {name: float(np.mean([row[name] for row in values.values()])) for name in next(iter(values.values()))}
+        value = means[config.validation.metric]
+        better = position.best is None or value < position.best
+        if better:
+            position.best, position.best_epoch = value, position.epoch
+        if not self.group.first:
+            return
+        with folder.writing():
+            if better:
+                save_checkpoint(
+                    folder / BEST, self.model, epoch=position.epoch, step=position.step, validation=means,
+                    seed=config.seed,
+                )  # fmt: skip
+            if own.rows:
+                sheet = sample_sheet(own.rows)
+                write_picture(folder / SAMPLES / f"epoch-{position.epoch:03d}.png", sheet)
+                self.board.picture("samples", sheet, position.step)
+            self.epochs.add({"epoch": position.epoch, "step": position.step, "pictures": len(values), **means})
+        self.board.scalars("validation", means, position.step)
+        measured = ", ".join(f"{name} {mean:.4g}" for name, mean in means.items())
+        self.watch.say(f"epoch {position.epoch}: {measured}" + (" (best so far)" if better else ""))
+
+    def _interrupted(self) -> Interrupted:
+        return Interrupted(f"Stopped after step {self.position.step}; the same command goes on from there.")
+
+    def _save(self) -> None:
+        if self.group.first:
+            self.folder.save(self.model, self.optimizer, self.position, self.about)
+
+    def _finish(self) -> TrainResult:
+        config, position, group = self.config, self.position, self.group
+        assert position.best is not None and position.best_epoch is not None
+        crops = config.epochs * self.batches * config.batch * group.world
+        result = TrainResult(
+            self.folder / BEST, position.best_epoch, position.best, position.step, position.losses, position.skipped,
+            crops / max(position.seconds, 1e-9),
+        )  # fmt: skip
+        if group.first:
+            cuda = group.device.type == "cuda"
+            self.folder.finish(
+                {
+                    "model": config.model.name,
+                    "seed": config.seed,
+                    "epochs": config.epochs,
+                    "steps": position.step,
+                    "crops_per_step": config.batch * config.accumulation * group.world,
+                    "best": {"checkpoint": BEST, "epoch": result.epoch, config.validation.metric: result.value},
+                    "validation_pictures": self.validation.names,
+                    "losses": result.losses,
+                    "skipped": result.skipped,
+                    "seconds": round(position.seconds, 3),
+                    "images_per_second": round(result.images_per_second, 3),
+                    "processes": group.world,
+                    "device": torch.cuda.get_device_name(group.device) if cuda else "cpu",
+                    "precision": "bfloat16" if self.bfloat16 else "float32",
+                    "torch": torch.__version__,
+                }
+            )
+        return result

@@ -1,0 +1,139 @@
+"""Pictures to train on, pictures to choose the best epoch by, and the errors on the latter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from p3mdata.errors import SettingsError
+from p3mdata.files import sha256
+from p3mnet import metrics
+from p3mnet.data import BadFile, TrainingSet, ValidationSet
+from p3mnet.infer import predict_alpha, to_8_bit
+from p3mnet.model import P3MNet
+from p3mnet.training.config import Selection, TrainConfig
+from p3mnet.training.logs import sample_row
+
+# Published test sets: a network that was chosen by them has no figures that compare.
+TEST_SETS = frozenset({"P3M-500-P", "P3M-500-NP", "RWP-636"})
+_SEEN = ("image", "alpha")
+
+
+class HeldOut(ValidationSet):
+    """Whole pictures that were taken out of a training set."""
+
+    def __init__(self, names: list[str], files: list[dict[str, Path]]) -> None:
+        self.names = names
+        self.files = [{kind: paths[kind] for kind in _SEEN} for paths in files]
+
+
+def hold_out(training: TrainingSet, share: float, seed: int) -> HeldOut:
+    """Take a share of a training set, at least one picture, out of it; which ones depends on names and seed only.
+
+    Raises:
+        SettingsError: No picture would be left to train on.
+    """
+    number = max(1, round(share * len(training.names)))
+    if number >= len(training.names):
+        raise SettingsError(
+            f"{len(training.names)} pictures are too few to train on some and validate on others: add pictures, or "
+            "name a set of the dataset with validation.set."
+        )
+    by_hash = sorted(training.names, key=lambda name: sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")))
+    held = set(by_hash[:number])
+    pairs = list(zip(training.names, training.files, strict=True))
+    training.names = [name for name, _ in pairs if name not in held]
+    training.files = [files for name, files in pairs if name not in held]
+    out = [(name, files) for name, files in pairs if name in held]
+    return HeldOut([name for name, _ in out], [files for _, files in out])
+
+
+def open_pictures(config: TrainConfig) -> tuple[TrainingSet, ValidationSet]:
+    """What a run trains on, and what its best epoch is chosen by; they share no picture.
+
+    Raises:
+        SettingsError: There are no such sets, no pictures in them, or the choice would be made on a test set.
+    """
+    training = TrainingSet(config.dataset, config.training_set, config.data)
+    name = config.validation.set
+    if name is None:
+        return training, hold_out(training, config.validation.share, config.seed)
+    if name in TEST_SETS:
+        raise SettingsError(
+            f"validation.set: {name} is a test set, the best epoch must not be chosen by it. Leave it out, so that a "
+            "share of the training set is held out."
+        )
+    validation = ValidationSet(config.dataset, name)
+    if {files["image"] for files in validation.files} & {files["image"] for files in training.files}:
+        raise SettingsError(f"validation.set: {name} is trained on. Leave it out, or name another set.")
+    return training, validation
+
+
+@dataclass
+class Measured:
+    """Errors of a network on validation pictures.
+
+    Attributes:
+        errors: By index of the picture, then by name of the metric.
+        skipped: Sentences about pictures that could not be used.
+        rows: The first pictures with their mattes, see `sample_row`.
+    """
+
+    errors: dict[int, dict[str, float]] = field(default_factory=dict)
+    skipped: list[str] = field(default_factory=list)
+    rows: list[NDArray[np.uint8]] = field(default_factory=list)
+
+
+def measure(
+    model: P3MNet,
+    pictures: ValidationSet,
+    indices: Iterable[int],
+    how: Selection,
+    samples: int,
+    stopped: Callable[[], bool],
+) -> Measured:
+    """Errors of 8-bit predictions on some of the pictures.
+
+    Args:
+        model: In eval mode.
+        pictures: All of them.
+        indices: Which to look at.
+        how: Mode and size of the prediction.
+        samples: How many rows to make for a person to look at.
+        stopped: Asked before each picture; the rest is left when it says so.
+
+    Raises:
+        SettingsError: Memory does not hold a picture.
+    """
+    found = Measured()
+    for index in indices:
+        if stopped():
+            break
+        try:
+            item = pictures[index]
+        except BadFile as error:
+            found.skipped.append(str(error))
+            continue
+        rgb = item["image"].permute(1, 2, 0).numpy()
+        truth, trimap = item["alpha"][0].numpy(), item["trimap"][0].numpy()
+        try:
+            alpha = predict_alpha(model, rgb, how.mode, how.max_side)
+        except torch.OutOfMemoryError as error:
+            raise SettingsError(
+                f"{item['name']}: memory does not suffice to validate it. Make validation.max_side smaller."
+            ) from error
+        predicted = to_8_bit(alpha)
+        found.errors[index] = {
+            "SAD": metrics.sad(predicted, truth),
+            "MSE": metrics.mse(predicted, truth),
+            "MAD": metrics.mad(predicted, truth),
+            "SAD_T": metrics.sad_t(predicted, truth, trimap),
+        }
+        if len(found.rows) < samples:
+            found.rows.append(sample_row(rgb, truth.astype(np.float32) / 255, alpha))
+    return found

@@ -1,0 +1,508 @@
+"""Training: it learns, it can be stopped anywhere, several processes train like one, and bad input is told."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from p3mdata.errors import EXIT_INTERRUPTED, Interrupted, RunFolderError, SettingsError, SetupError
+from tests.factories import encoded, synthetic_portrait
+
+torch = pytest.importorskip("torch")
+
+from p3mnet import metrics  # noqa: E402
+from p3mnet.checkpoint import load_checkpoint  # noqa: E402
+from p3mnet.data import TrainingSet  # noqa: E402
+from p3mnet.encoders import ResNet34  # noqa: E402
+from p3mnet.infer import infer  # noqa: E402
+from p3mnet.registry import VARIANTS, Variant, list_models  # noqa: E402
+from p3mnet.training import BatchTooLarge, Diverged, TrainConfig, make_config, read_config, train  # noqa: E402
+from p3mnet.training import loop as loop_module  # noqa: E402
+from p3mnet.training.config import RECIPES  # noqa: E402
+from p3mnet.training.selection import hold_out  # noqa: E402
+
+SIDE = 128
+PATIENCE = 90
+Settings = dict[str, Any]
+
+
+class Narrow(ResNet34):
+    """ResNet-34 with a 16th of its channels."""
+
+    widths: ClassVar[tuple[int, ...]] = (8, 8, 8, 16, 16, 32)
+
+
+@contextlib.contextmanager
+def narrow_networks() -> Iterator[None]:
+    """Two small networks among those that can be built, and one thread, which is what such small maps want."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("narrow", "narrow_too"):
+            patch.setitem(VARIANTS, name, Variant(lambda config: Narrow(config.pool_kernel), "last", (2, 3)))
+        yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _narrow() -> Iterator[None]:
+    with narrow_networks():
+        yield
+
+
+def write_set(root: Path, name: str, pictures: int) -> None:
+    for number in range(pictures):
+        for kind, pixels in zip(("images", "alphas", "facemasks"), synthetic_portrait(SIDE, number), strict=True):
+            path = root / name / kind / f"p{number}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encoded(pixels, "PNG"))
+
+
+@pytest.fixture(scope="module")
+def dataset(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Nine portraits to train on; another set holds the first four of them once more."""
+    root = tmp_path_factory.mktemp("dataset")
+    write_set(root, "train", 9)
+    write_set(root, "validation", 4)
+    return root
+
+
+def settings(dataset: Path, **changes: Any) -> Settings:
+    return {
+        "dataset": str(dataset),
+        "model": {"name": "narrow", "encoder_weights": "random", "pool_kernel": 2},
+        "data": {"crop_sides": [64, 96, 128], "size": 64, "trimap_kernel": [5, 9], "colours": "estimate"},
+        "validation": {"share": 0.1, "max_side": 128},
+        "batch": 2,
+        "epochs": 2,
+        "learning_rate": 1e-3,
+        "workers": 0,
+        "device": "cpu",
+    } | changes
+
+
+def config(dataset: Path, **changes: Any) -> TrainConfig:
+    return make_config(settings(dataset, **changes))
+
+
+def rows(out: Path, name: str = "log.csv") -> list[dict[str, float]]:
+    with (out / name).open(newline="") as source:
+        return [{key: float(value) for key, value in row.items()} for row in csv.DictReader(source)]
+
+
+def weights(out: Path, name: str = "last.pt") -> dict[str, Any]:
+    return load_checkpoint(out / "checkpoints" / name).model.state_dict()
+
+
+def assert_same_weights(one: dict[str, Any], other: dict[str, Any]) -> None:
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def started(chosen: Settings, folder: Path, out: Path, *launcher: str) -> subprocess.Popen[str]:
+    """A run in processes of its own."""
+    recipe = folder / f"{out.name}.json"
+    recipe.write_text(json.dumps(chosen))
+    command = [sys.executable, *launcher, "-m", "tests.test_train", str(recipe), str(out)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment
+    )
+
+
+def wait_for_steps(out: Path, number: int, run: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not (out / "log.csv").exists() or (out / "log.csv").read_text().count("\n") <= number:
+        assert run.poll() is None, run.communicate()
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_it_learns_a_handful_of_portraits(tmp_path: Path) -> None:
+    write_set(tmp_path / "data", "train", 4)
+    write_set(tmp_path / "data", "validation", 4)
+    images = tmp_path / "data/train/images"
+    chosen = config(
+        tmp_path / "data", batch=4, epochs=300, learning_rate=3e-3,
+        validation={"set": "validation", "every": 50, "mode": "hybrid", "max_side": 128},
+    )  # fmt: skip
+    result = train(chosen, tmp_path / "out")
+    history = [row["SAD"] for row in rows(tmp_path / "out", "epochs.csv")]
+    assert result.value == min(history)
+    done = infer(images, tmp_path / "mattes", result.best, "hybrid", 128)
+    assert (done.made, done.exit_code) == (4, 0)
+    found = []
+    for number in range(4):
+        alpha = np.asarray(Image.open(tmp_path / f"mattes/alpha/p{number}.png"))
+        found.append(metrics.sad(alpha, synthetic_portrait(SIDE, number)[1]))
+    # Mean of all pictures; a matte of nothing has 4.9, what 50 steps have learnt about 2.4.
+    assert np.mean(found) == pytest.approx(result.value)
+    assert result.value < 0.7 < 1 < history[0]
+    assert sorted(path.name for path in (tmp_path / "out/samples").iterdir())[0] == "epoch-049.png"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(dataset: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A whole run: 2 epochs of 4 steps."""
+    out = tmp_path_factory.mktemp("undisturbed") / "out"
+    train(config(dataset), out)
+    return out
+
+
+def test_what_a_run_leaves(undisturbed: Path, dataset: Path) -> None:
+    found = json.loads((undisturbed / "result.json").read_text())
+    assert (found["seed"], found["steps"], found["epochs"], found["crops_per_step"]) == (0, 8, 2, 2)
+    assert found["best"]["SAD"] == min(row["SAD"] for row in rows(undisturbed, "epochs.csv"))
+    assert len(found["validation_pictures"]) == 1 and found["skipped"] == []
+    log = rows(undisturbed)
+    assert [row["step"] for row in log] == list(range(8))
+    assert {"total", "alpha_t", "laplacian", "ce_global", "composition", "gradient_norm"} <= log[0].keys()
+    assert read_config(undisturbed / "config.yaml") == config(dataset)
+    sheet = np.asarray(Image.open(undisturbed / "samples/epoch-001.png"))
+    assert sheet.shape == (256, 4 * 256, 3)
+    best = load_checkpoint(undisturbed / "checkpoints/best.pt")
+    assert best.extra["seed"] == 0 and "optimizer" not in best.extra
+
+
+def test_equal_runs_are_equal_whatever_loads(dataset: Path, undisturbed: Path, tmp_path: Path) -> None:
+    train(config(dataset, workers=2), tmp_path / "out")
+    assert (tmp_path / "out/log.csv").read_bytes() == (undisturbed / "log.csv").read_bytes()
+    train(config(dataset, seed=1), tmp_path / "other")
+    assert rows(tmp_path / "other")[0]["total"] != rows(undisturbed)[0]["total"]
+
+
+@pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL", "SIGTERM to all"])
+def test_an_interrupted_run_comes_to_the_same(how: str, dataset: Path, undisturbed: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    chosen = settings(dataset, checkpoint_every=1 if how == "SIGKILL" else 100, workers=2 if "all" in how else 0)
+    run = started(chosen, tmp_path, out)
+    wait_for_steps(out, 2, run)
+    if "all" in how:
+        os.killpg(run.pid, signal.SIGTERM)
+    else:
+        run.send_signal(getattr(signal, how))
+    said = run.communicate(timeout=PATIENCE)[1]
+    assert run.returncode == (-signal.SIGKILL if how == "SIGKILL" else EXIT_INTERRUPTED), said
+    done = len(rows(out))
+    assert done < 8
+    if how != "SIGKILL":
+        assert f"Stopped after step {done}" in said
+        assert load_checkpoint(out / "checkpoints/last.pt").extra["position"]["step"] == done
+    train(make_config(chosen), out)
+    assert (out / "log.csv").read_bytes() == (undisturbed / "log.csv").read_bytes()
+    assert (out / "epochs.csv").read_bytes() == (undisturbed / "epochs.csv").read_bytes()
+    for name in ("last.pt", "best.pt"):
+        assert_same_weights(weights(out, name), weights(undisturbed, name))
+
+
+def test_a_stop_during_validation_keeps_the_epoch(
+    dataset: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measure = loop_module.measure
+
+    def stopping(*args: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return measure(*args)
+
+    monkeypatch.setattr(loop_module, "measure", stopping)
+    with pytest.raises(Interrupted, match="after step 4"):
+        train(config(dataset), tmp_path / "out")
+    monkeypatch.undo()
+    train(config(dataset), tmp_path / "out")
+    assert (tmp_path / "out/log.csv").read_bytes() == (undisturbed / "log.csv").read_bytes()
+    assert (tmp_path / "out/epochs.csv").read_bytes() == (undisturbed / "epochs.csv").read_bytes()
+
+
+def test_two_processes_train_like_one_with_twice_the_batch(dataset: Path, tmp_path: Path) -> None:
+    changes: Settings = {"learning_rate": 1e-5, "epochs": 3}
+    together = started(
+        settings(dataset, batch=2, **changes), tmp_path, tmp_path / "two", "-m", "torch.distributed.run",
+        "--standalone", "--nproc-per-node", "2",
+    )  # fmt: skip
+    train(config(dataset, batch=4, **changes), tmp_path / "one")
+    said = together.communicate(timeout=PATIENCE)[1]
+    assert together.returncode == 0, said
+    one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
+    assert len(one) == len(two) == 6
+    assert two[0] == pytest.approx(one[0], rel=1e-5, abs=1e-6)
+    for single, double in zip(one, two, strict=True):
+        # Rounding may move a pixel's argmax, and with it the fusion.
+        assert double["total"] == pytest.approx(single["total"], rel=2e-3)
+        assert double["gradient_norm"] == pytest.approx(single["gradient_norm"], rel=0.05)
+    errors = (rows(tmp_path / name, "epochs.csv")[-1]["SAD"] for name in ("one", "two"))
+    assert next(errors) == pytest.approx(next(errors), rel=1e-2)
+    assert json.loads((tmp_path / "two/result.json").read_text())["processes"] == 2
+    with pytest.raises(RunFolderError, match="finished"):
+        train(config(dataset, batch=2, **changes), tmp_path / "two")
+
+
+def test_accumulated_batches_weigh_transition_pixels_like_one(dataset: Path, tmp_path: Path) -> None:
+    """Batch norm sees half of the crops at a time, so that only the scale of the losses can be held against it."""
+    train(config(dataset, batch=2, accumulation=2, epochs=1), tmp_path / "two")
+    train(config(dataset, batch=4, epochs=1), tmp_path / "one")
+    one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
+    assert len(one) == len(two) == 2
+    assert two[0]["alpha_t"] == pytest.approx(one[0]["alpha_t"], rel=0.1)
+
+
+@pytest.mark.parametrize("mode", ["icp", "fcp"])
+def test_copy_and_paste_takes_part(mode: str, dataset: Path, undisturbed: Path, tmp_path: Path) -> None:
+    for number in range(2):
+        rgb, _, facemask = synthetic_portrait(96, 50 + number)
+        for kind, pixels in (("image", rgb), ("facemask", facemask)):
+            (tmp_path / "sources" / kind).mkdir(parents=True, exist_ok=True)
+            (tmp_path / "sources" / kind / f"s{number}.png").write_bytes(encoded(pixels, "PNG"))
+    chosen = config(
+        dataset, epochs=1, copy_paste={"mode": mode, "start_epoch": 0, "probability": 1.0},
+        sources=str(tmp_path / "sources"),
+    )  # fmt: skip
+    train(chosen, tmp_path / "out")
+    assert rows(tmp_path / "out")[0]["total"] != rows(undisturbed)[0]["total"]
+    with pytest.raises(SettingsError, match="needs 'sources'"):
+        config(dataset, copy_paste={"mode": mode})
+
+
+def test_bfloat16_keeps_weights_and_losses_in_float32(dataset: Path, undisturbed: Path, tmp_path: Path) -> None:
+    train(config(dataset, epochs=1, precision="bfloat16"), tmp_path / "out")
+    mixed, exact = rows(tmp_path / "out")[0], rows(undisturbed)[0]
+    assert mixed["total"] != exact["total"]
+    assert mixed["total"] == pytest.approx(exact["total"], rel=0.05)
+    assert {value.dtype for value in weights(tmp_path / "out").values()} <= {torch.float32, torch.int64}
+
+
+def test_a_loss_that_is_no_number_stops_with_the_pictures(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = loop_module.matting_losses
+
+    def poisoned(output: Any, batch: Any, given: Any) -> Any:
+        parts = losses(output, batch, given)
+        return parts if "p3" not in batch["name"] else parts | {"total": parts["total"] * float("nan")}
+
+    monkeypatch.setattr(loop_module, "matting_losses", poisoned)
+    with pytest.raises(Diverged, match=r"total, gradient_norm not finite with the pictures .*\bp3\b") as caught:
+        train(config(dataset, accumulation=2), tmp_path / "out")
+    # Of four pictures in the step only the two of the batch.
+    assert str(caught.value).count("p") - str(caught.value).count("p3") < 12
+    assert len([name for name in ("p0", "p1", "p2", "p3", "p4", "p5") if f" {name}" in str(caught.value)]) <= 2
+
+
+def test_a_gradient_that_is_no_number_stops_too(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Overflow(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx: Any, x: Any) -> Any:
+            return x.clone()
+
+        @staticmethod
+        def backward(ctx: Any, gradient: Any) -> Any:
+            return gradient * float("inf")
+
+    losses = loop_module.matting_losses
+    monkeypatch.setattr(
+        loop_module, "matting_losses", lambda *args: (p := losses(*args)) | {"total": Overflow.apply(p["total"])}
+    )
+    with pytest.raises(Diverged, match="step 0: gradient_norm not finite with the pictures p"):
+        train(config(dataset), tmp_path / "out")
+
+
+def test_out_of_memory_says_what_fits(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    losses = loop_module.matting_losses
+
+    def small_memory(output: Any, batch: Any, given: Any) -> Any:
+        if len(batch["name"]) > limit:
+            raise torch.OutOfMemoryError("out of memory")
+        return losses(output, batch, given)
+
+    monkeypatch.setattr(loop_module, "matting_losses", small_memory)
+    limit = 3
+    with pytest.raises(BatchTooLarge, match="batch of 8, but one of 2: set batch to 2 and accumulation to 4 for"):
+        train(config(dataset, batch=8), tmp_path / "out")
+    limit = 0
+    with pytest.raises(BatchTooLarge, match="not hold a single crop"):
+        train(config(dataset, batch=8), tmp_path / "out")
+    # Nothing was trained yet: the same folder takes the advice.
+    limit = 2
+    train(config(dataset, batch=2, accumulation=4, epochs=1), tmp_path / "out")
+
+
+def test_a_folder_belongs_to_one_run(dataset: Path, undisturbed: Path, tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="finished run"):
+        train(config(dataset), undisturbed)
+    with pytest.raises(RunFolderError, match=r"other settings \(data\.flip, learning_rate\)"):
+        changed = settings(dataset, learning_rate=1e-2)
+        train(make_config(changed | {"data": changed["data"] | {"flip": 0}}), undisturbed)
+    (tmp_path / "holiday.txt").write_text("not yours")
+    with pytest.raises(RunFolderError, match="holds no training run"):
+        train(config(dataset), tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["holiday.txt"]
+
+
+@pytest.fixture
+def half(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run that was stopped after its first validation."""
+    out = tmp_path / "half"
+    with monkeypatch.context() as patch:
+        patch.setattr(loop_module._Run, "_validate", lambda run: setattr(run.stop, "asked", True))
+        with pytest.raises(Interrupted):
+            train(config(dataset), out)
+    return out
+
+
+def test_what_a_resumed_run_refuses(dataset: Path, half: Path) -> None:
+    with pytest.raises(RunFolderError, match="unfinished run"):
+        train(config(dataset), half, resume=False)
+    with pytest.raises(RunFolderError, match=r"\(epochs\)"):
+        train(config(dataset, epochs=3), half)
+    path = half / "checkpoints/last.pt"
+    content = torch.load(path)
+    torch.save(content | {"config": content["config"] | {"name": "narrow_too"}}, path)
+    with pytest.raises(SetupError, match="holds a narrow_too, but this run trains a narrow"):
+        train(config(dataset), half)
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(SetupError, match=r"last\.pt is not a weights file"):
+        train(config(dataset), half)
+
+
+def test_a_dataset_that_changed_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_set(tmp_path / "data", "train", 5)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop_module._Run, "_validate", lambda run: setattr(run.stop, "asked", True))
+        with pytest.raises(Interrupted):
+            train(config(tmp_path / "data"), tmp_path / "out")
+    for kind in ("images", "alphas", "facemasks"):
+        (tmp_path / f"data/train/{kind}/p0.png").unlink()
+    with pytest.raises(RunFolderError, match=r"pictures 4 then, 3 now"):
+        train(config(tmp_path / "data"), tmp_path / "out")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
+def test_a_full_disk_leaves_the_last_checkpoint(dataset: Path, half: Path, undisturbed: Path) -> None:
+    before = (half / "checkpoints/last.pt").read_bytes()
+    temporary = half / "checkpoints" / f".last.pt.{os.getpid()}.tmp"
+    temporary.symlink_to("/dev/full")
+    with pytest.raises(RunFolderError, match=os.strerror(errno.ENOSPC)):
+        train(config(dataset), half)
+    assert (half / "checkpoints/last.pt").read_bytes() == before
+    assert not temporary.is_symlink()
+    train(config(dataset), half)
+    assert (half / "log.csv").read_bytes() == (undisturbed / "log.csv").read_bytes()
+
+
+def test_the_selection_never_sees_training_or_test_pictures(dataset: Path, tmp_path: Path) -> None:
+    whole = TrainingSet(dataset)
+    names = list(whole.names)
+    held = hold_out(whole, 0.3, 0)
+    assert len(held) == 3 and sorted(held.names + whole.names) == names
+    assert all(set(files) == {"image", "alpha"} for files in held.files)
+    assert [files["image"].stem for files in whole.files] == whole.names
+    other = TrainingSet(dataset)
+    assert hold_out(other, 0.3, 1).names != held.names
+    with pytest.raises(SettingsError, match="trained on"):
+        train(config(dataset, validation={"set": "train"}), tmp_path / "out")
+    with pytest.raises(SettingsError, match="test set"):
+        train(config(dataset, validation={"set": "P3M-500-P"}), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_bad_datasets(tmp_path: Path) -> None:
+    with pytest.raises(SettingsError, match="no folder"):
+        train(config(tmp_path / "nowhere"), tmp_path / "out")
+    for kind in ("images", "alphas"):
+        (tmp_path / "empty/train" / kind).mkdir(parents=True)
+    with pytest.raises(SettingsError, match="no training pictures"):
+        train(config(tmp_path / "empty"), tmp_path / "out")
+    write_set(tmp_path / "one", "train", 1)
+    with pytest.raises(SettingsError, match="too few"):
+        train(config(tmp_path / "one"), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_broken_pictures_are_named_and_left_out(tmp_path: Path) -> None:
+    write_set(tmp_path / "data", "train", 8)
+    held = hold_out(TrainingSet(tmp_path / "data"), 0.3, 0).names
+    bad = {held[0], next(f"p{number}" for number in range(8) if f"p{number}" not in held)}
+    for name in bad:
+        (tmp_path / f"data/train/images/{name}.png").write_bytes(b"\x89PNG broken")
+    chosen = settings(tmp_path / "data", epochs=1, validation={"share": 0.3})
+    chosen["data"]["max_bad"] = 0.5
+    result = train(make_config(chosen), tmp_path / "out")
+    assert {Path(sentence.split(":")[0]).stem for sentence in result.skipped} == bad
+    assert rows(tmp_path / "out", "epochs.csv")[0]["pictures"] == 1
+
+
+def test_recipes_and_settings(dataset: Path, tmp_path: Path) -> None:
+    names = sorted(path.stem for path in RECIPES.glob("*.yaml"))
+    assert names == ["p3m10k_resnet34", "p3m10k_swin_t", "p3m10k_vitae_s", "smoke"]
+    chosen = {name: read_config(Path(name), dataset=str(dataset)) for name in names}
+    assert {one.model.name for one in chosen.values()} == set(list_models()) - {"narrow", "narrow_too"}
+    paper = chosen["p3m10k_resnet34"]
+    assert (paper.learning_rate, paper.batch, paper.epochs, paper.seed) == (1e-5, 8, 150, 0)
+    assert paper == make_config({"dataset": str(dataset), "validation": {"share": 0.02}})
+    changed = read_config(Path("smoke"), ["batch=4", "model.drop_path=0.1", "data.crop_sides=[64]"], dataset="x")
+    assert (changed.batch, changed.model.drop_path, changed.data.crop_sides) == (4, 0.1, (64,))
+    for wrong, sentence in (
+        (["batch"], "must look like"),
+        (["batch=0"], "'batch' cannot be 0"),
+        (["speed=9"], "'speed' cannot be 9"),
+        (["losses.beauty=1"], "losses.beauty"),
+        (["losses.alpha=-1"], "'losses.alpha' cannot be -1"),
+        (["batch.size=9"], "holds no settings"),
+    ):
+        with pytest.raises(SettingsError, match=sentence):
+            read_config(Path("smoke"), wrong, dataset="x")
+    with pytest.raises(SettingsError, match="'dataset' is missing"):
+        read_config(Path("smoke"))
+    with pytest.raises(SettingsError, match="cannot be read"):
+        read_config(tmp_path / "absent.yaml")
+    with pytest.raises(SettingsError, match="There is no network 'p3mnet_big'"):
+        train(config(dataset, model={"name": "p3mnet_big"}), tmp_path / "out")
+
+
+def test_the_command(dataset: Path, tmp_path: Path) -> None:
+    import typer
+
+    from p3mnet.commands import infer as infer_command
+    from p3mnet.commands import train as train_command
+
+    app = typer.Typer()
+    app.command()(train_command)
+    app.command()(infer_command)
+    recipe = tmp_path / "recipe.json"
+    recipe.write_text(json.dumps(settings(Path("elsewhere"), epochs=1)))
+    call = ["train", str(tmp_path / "out"), "--config", str(recipe), "--dataset", str(dataset), "--set", "seed=3"]
+    done = CliRunner().invoke(app, [*call, "--json"], catch_exceptions=False)
+    row = json.loads(done.stdout)
+    assert (row["steps"], row["metric"]) == (4, "SAD")
+    call = ["infer", str(dataset / "validation/images"), str(tmp_path / "mattes"), "--checkpoint", row["best"]]
+    done = CliRunner().invoke(app, [*call, "--json", "--mode", "resize"], catch_exceptions=False)
+    assert json.loads(done.stdout)["made"] == 4
+
+
+def _main(recipe: str, out: str) -> None:
+    """A run in a process of its own; what it says at the end goes to stderr."""
+    with narrow_networks():
+        try:
+            train(read_config(Path(recipe)), Path(out))
+        except Interrupted as error:
+            sys.stderr.write(str(error))
+            # Without this, torchrun would tell about it as of a crash.
+            sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
