@@ -58,7 +58,8 @@ def write_pictures(root: Path, number: int, width: int, height: int) -> None:
         for folder, plane in zip(FOLDERS, planes, strict=True):
             path = root / "train" / folder / f"p_{i}.{'jpg' if folder == FOLDERS[0] else 'png'}"
             path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(plane).save(path, **({"quality": 92} if folder == FOLDERS[0] else {}))
+            # PNG takes no notice of the quality.
+            Image.fromarray(plane).save(path, quality=92)
 
 
 def whole_sample(root: Path, index: int, draws: random.Random, size: int = 512) -> list[torch.Tensor]:

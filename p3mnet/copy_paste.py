@@ -66,7 +66,7 @@ class CopyPasteConfig(BaseModel):
         sources: FCP: "one" source per batch, or one for "each" image.
         detached: FCP: no gradient through the source's pass.
         frozen_norm: FCP: the source's pass uses the running statistics of batch norm and leaves them alone. Without
-            this it uses the source's own and moves them.
+            this it uses the source's own and moves them; not for statistics that processes share.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -340,11 +340,11 @@ class ICP:
         self.sources, self.config = sources, config
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
-        """A sample that differs as in `icp`; broken sources are told among its `bad` files."""
+        """A sample that differs as in `icp`; broken sources are `noted`."""
         single: Batch = {kind: sample[kind][None] for kind in ("image", "foreground", "facemask") if kind in sample}
         pasted = icp(single, self.sources, generator, self.config)
         images = {kind: values[0] for kind, values in pasted.items()}
-        return {**sample, **images, "bad": [*sample.get("bad", ()), *self.sources.bad]}
+        return {**sample, **images, "noted": list(self.sources.bad)}
 
 
 class FCP:
@@ -364,7 +364,7 @@ class FCP:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not config.detached):
             for source in {id(source): source for source, _ in self.pastes.values()}.values():
                 image = pad_to_stride(normalise(source.image[None].to(e0.device)))
-                with _evaluating(encoder) if config.frozen_norm else contextlib.nullcontext():
+                with _apart(e0.device.type), _evaluating(encoder) if config.frozen_norm else contextlib.nullcontext():
                     features[id(source)] = _source_features(encoder, image, config.layer)[0]
         if config.layer == "e0":
             return self._merge(e0, features)
@@ -414,6 +414,12 @@ def fcp(model: P3MNet, batch: Batch, sources: Sources, generator: torch.Generato
         found.append(found[0] if found and config.sources == "one" else sources.draw(generator, size))
     pastes = {i: (source, drawn[i][1]) for i, source in zip(chosen, found, strict=True)}
     return FCP(model, pastes, facemask, config)
+
+
+def _apart(device: str) -> torch.autocast:
+    """Autocast as it is, without its cache: weights that were cast without gradient would stay so for the batch."""
+    dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
+    return torch.autocast(device, dtype, enabled, cache_enabled=False)
 
 
 @contextlib.contextmanager

@@ -44,7 +44,8 @@ from p3mnet.model import normalise
 Array = NDArray[np.uint8]
 Sample = dict[str, Any]
 Batch = dict[str, Any]
-# Changes a sample with random numbers of its own, such as `p3mnet.copy_paste.ICP`.
+# Changes a sample with random numbers of its own, such as `p3mnet.copy_paste.ICP`; it may leave sentences for
+# `Loader.bad` as `noted`.
 Edit = Callable[[Sample, torch.Generator], Sample]
 
 COLOURS = ("foreground", "background")
@@ -260,11 +261,10 @@ class TrainingSet(Dataset[Sample]):
         """Raise SetupError if these are too many, seen by one of `world` processes that share the set."""
         pictures = len(self.names) + len(self.bad)
         if len(bad) > math.ceil(self.config.max_bad * pictures / world):
-            named = "\n".join(f"  {sentence}" for sentence in bad[:_NAMED])
-            more = f"\n  and {len(bad) - _NAMED} more" if len(bad) > _NAMED else ""
+            more = f" And {len(bad) - _NAMED} more." if len(bad) > _NAMED else ""
             raise SetupError(
-                f"{len(bad)} bad files in a set of {pictures} pictures are more than max_bad = {self.config.max_bad:g} "
-                f"allows; repair or remove them:\n{named}{more}"
+                f"Bad files: {len(bad)} in a set of {pictures} pictures, more than max_bad = {self.config.max_bad:g} "
+                f"allows; repair or remove them. {' '.join(bad[:_NAMED])}{more}"
             )
 
     def sample(self, index: int, generator: torch.Generator) -> Sample:
@@ -504,7 +504,8 @@ def collate(samples: Sequence[Sample | P3MError]) -> Batch | P3MError:
             continue
         batch[kind] = torch.stack([sample[kind].permute(1, 2, 0) for sample in whole]).permute(0, 3, 1, 2)
     batch["name"] = [sample["name"] for sample in whole]
-    batch["bad"] = [sentence for sample in whole for sentence in sample.get("bad", ())]
+    for notes in ("bad", "noted"):
+        batch[notes] = [sentence for sample in whole for sentence in sample.get(notes, ())]
     return batch
 
 
@@ -512,13 +513,15 @@ class Loader:
     """Batches of one epoch; see `make_loader`.
 
     Attributes:
-        bad: Sentences about files that were skipped, each once: those that the set lacks, then those met on the way.
+        bad: Sentences about files that were skipped, each once: pictures that lack one, then those met on the way.
+            What an edit noted, such as a broken source, is among them, but does not count for `max_bad`.
     """
 
     def __init__(
         self, pictures: TrainingSet, batches: list[list[int]], workers: int, epoch: _Epoch, world: int
     ) -> None:
         self.bad = list(pictures.bad)
+        self._counted = list(pictures.bad)
         self._pictures, self._batches, self._workers, self._epoch, self._world = (
             pictures,
             batches,
@@ -558,8 +561,10 @@ class Loader:
             for batch in batches:
                 if isinstance(batch, P3MError):
                     raise batch
-                self.bad += dict.fromkeys(sentence for sentence in batch.pop("bad") if sentence not in self.bad)
-                self._pictures.check(self.bad, self._world)
+                bad, noted = batch.pop("bad"), batch.pop("noted")
+                self._counted = list(dict.fromkeys([*self._counted, *bad]))
+                self.bad = list(dict.fromkeys([*self.bad, *bad, *noted]))
+                self._pictures.check(self._counted, self._world)
                 yield batch
         finally:
             # Ends the workers now; an exception's traceback would keep them until it is collected.

@@ -222,6 +222,16 @@ def test_workers_paste_as_one_process_does(tmp_path: Path, sources: Sources) -> 
         assert not changed[before["facemask"] == 0].any()
 
 
+def test_bad_sources_are_told_and_do_not_count(tmp_path: Path) -> None:
+    pictures = TrainingSet(write_dataset(tmp_path / "set", 6), config=DataConfig(**{**SMALL, "max_bad": 0}))
+    out = pairs_folder(tmp_path)
+    (tmp_path / "src/0.jpg").write_bytes(b"no")
+    for workers in (0, 2):
+        loader = make_loader(pictures, 3, workers, 0, 0, edit=ICP(Sources(out), CopyPasteConfig(mode="icp", **ALWAYS)))
+        assert all(set(batch) >= {"image", "name"} and "noted" not in batch for batch in loader)
+        assert len(loader.bad) == 1 and "0.jpg" in loader.bad[0]
+
+
 def test_a_picture_to_look_at(sources: Sources) -> None:
     source = sources.draw(seeded(0), 96)
     target = make_batch()["image"][0]
@@ -332,6 +342,21 @@ def test_no_gradient_through_the_source(model: P3MNet, sources: Sources) -> None
     assert gradients[True] is None
     assert gradients[False] is not None and gradients[False].any()
     model.train()
+
+
+@pytest.mark.parametrize("layer", ["e0", "stage1"])
+def test_gradients_under_autocast(model: P3MNet, sources: Sources, layer: str) -> None:
+    """Weights that the source's pass casts first must not lose their gradient in the batch's pass."""
+    batch = to_device(make_batch(2), "cpu")
+    model.train().zero_grad()
+    with torch.autocast("cpu", torch.bfloat16):
+        edit = fcp(model, batch, sources, seeded(1), CopyPasteConfig(mode="fcp", layer=layer, **ALWAYS))
+        features = model.encoder.pyramid(edit(model.encoder.stem(batch["image"])))
+    assert features.e0.dtype == torch.bfloat16
+    features.e4.float().square().mean().backward()
+    for name, parameter in model.encoder.named_parameters():
+        assert parameter.grad is not None and parameter.grad.any(), name
+    model.zero_grad()
 
 
 def test_batch_norm_of_the_source_can_be_let_loose(model: P3MNet, sources: Sources) -> None:

@@ -1,0 +1,239 @@
+"""Inference on folders: any size, both modes, resumable, the same bytes in any order, and bad input is told."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from p3mdata.errors import EXIT_HELD_BACK, RunFolderError, SettingsError, SetupError
+from tests.factories import encoded, synthetic_portrait, texture
+
+torch = pytest.importorskip("torch")
+
+from p3mnet import infer as infer_module  # noqa: E402
+from p3mnet.checkpoint import save_checkpoint  # noqa: E402
+from p3mnet.infer import infer, pick_device, predict_alpha, to_8_bit  # noqa: E402
+from p3mnet.model import Matting, P3MNet  # noqa: E402
+from p3mnet.registry import create_model  # noqa: E402
+from tests.test_train import narrow_networks  # noqa: E402
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _narrow() -> Iterator[None]:
+    with narrow_networks():
+        yield
+
+
+@pytest.fixture(scope="module")
+def model() -> P3MNet:
+    """Random weights whose statistics have seen a few pictures, with all three classes as likely."""
+    torch.manual_seed(1)
+    network = create_model("narrow", encoder_weights="random").train()
+    with torch.no_grad():
+        for number in range(8):
+            rgb = torch.from_numpy(synthetic_portrait(96, number)[0]).permute(2, 0, 1)[None]
+            network(rgb.float() / 128 - 1)
+        network.eval()
+        last = network.segmentation.stages[0][-1]  # type: ignore[index]
+        last.bias -= network(rgb.float() / 128 - 1).global_logits.mean((0, 2, 3))
+    return network
+
+
+@pytest.fixture(scope="module")
+def checkpoint(model: P3MNet, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "best.pt"
+    save_checkpoint(path, model)
+    return path
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Odd sizes, a subfolder, two names that differ in their ending, grey, 16 bits."""
+    folder = tmp_path / "images"
+    (folder / "deep").mkdir(parents=True)
+    rgb = synthetic_portrait(70, 3)[0]
+    (folder / "a.png").write_bytes(encoded(rgb[:67, :45], "PNG"))
+    (folder / "a.jpg").write_bytes(encoded(rgb[:33], "JPEG"))
+    (folder / "deep/b.png").write_bytes(encoded(texture(40, 97), "PNG"))
+    (folder / "grey.png").write_bytes(encoded(texture(31, 64, channels=1), "PNG"))
+    Image.fromarray(texture(20, 20, channels=1).astype(np.uint16) * 257).save(folder / "sixteen.png")
+    (folder / "notes.txt").write_text("no picture")
+    return folder
+
+
+SIZES = {"a.png": (67, 45), "a.jpg": (33, 70), "deep/b": (40, 97), "grey": (31, 64), "sixteen": (20, 20)}
+
+
+def contents(out: Path) -> dict[str, bytes]:
+    return {path.relative_to(out).as_posix(): path.read_bytes() for path in sorted(out.rglob("*")) if path.is_file()}
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "resize"])
+def test_every_picture_gets_a_matte_and_a_cutout_of_its_size(
+    mode: Any, images: Path, checkpoint: Path, tmp_path: Path
+) -> None:
+    done = infer(images, tmp_path / "out", checkpoint, mode, device="cpu")
+    assert (done.pictures, done.made, done.kept, done.broken, done.exit_code) == (5, 5, 0, [], 0)
+    for name, size in SIZES.items():
+        alpha = np.asarray(Image.open(tmp_path / f"out/alpha/{name}.png"))
+        cutout = np.asarray(Image.open(tmp_path / f"out/cutout/{name}.png"))
+        assert (alpha.shape, alpha.dtype, cutout.shape) == (size, np.uint8, (*size, 4))
+        assert np.array_equal(cutout[..., 3], alpha)
+    source = np.asarray(Image.open(images / "a.png"))
+    assert np.array_equal(np.asarray(Image.open(tmp_path / "out/cutout/a.png.png"))[..., :3], source)
+
+
+def test_alpha_is_within_range_and_soft(model: P3MNet) -> None:
+    rgb = synthetic_portrait(96, 2)[0]
+    for mode in ("hybrid", "resize"):
+        alpha = predict_alpha(model, rgb, mode)  # type: ignore[arg-type]
+        assert (alpha.shape, alpha.dtype) == ((96, 96), np.float32)
+        assert 0 <= alpha.min() <= alpha.max() <= 1
+        assert {0, 1} < set(alpha.ravel().tolist()) and len(np.unique(alpha)) > 100
+
+
+def test_the_modes_look_at_what_they_say(model: P3MNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+    forward = P3MNet.forward
+    monkeypatch.setattr(P3MNet, "forward", lambda net, x: seen.append(tuple(x.shape[2:])) or forward(net, x))
+    rgb = texture(100, 60)
+    predict_alpha(model, rgb, "hybrid")
+    predict_alpha(model, rgb, "resize")
+    predict_alpha(model, rgb, "hybrid", max_side=50)
+    # The cap keeps the aspect ratio.
+    assert seen == [(50, 30), (100, 60), (50, 30), (25, 15), (50, 30)]
+
+
+def test_probabilities_are_upsampled_before_they_are_compared(model: P3MNet, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sure and a doubtful pixel: the border between them lies nearer to the doubtful one."""
+
+    def forward(net: P3MNet, x: Any) -> Any:
+        shape = (1, 3, *x.shape[2:])
+        logits = torch.full(shape, -20.0)
+        logits[:, 0, :, : shape[3] // 2] = 20
+        logits[:, 2, :, shape[3] // 2 :] = 0
+        logits[:, 0, :, shape[3] // 2 :] = -0.2
+        nothing = torch.zeros(1, 1, *x.shape[2:])
+        return Matting(logits, nothing, nothing, None, None, None)
+
+    monkeypatch.setattr(P3MNet, "forward", forward)
+    alpha = predict_alpha(model, texture(8, 64), "resize")
+    # 32 columns upsampled to 64: comparing first would put the border at 32.
+    assert int((alpha[4] == 0).sum()) == 33
+
+
+def test_eight_bits_are_rounded() -> None:
+    values = np.float32([0, 0.49, 0.51, 127.4, 127.6, 254.49, 254.51, 255]) / 255
+    assert to_8_bit(values).tolist() == [0, 0, 1, 127, 128, 254, 255, 255]
+
+
+def test_resumed_work_is_kept_and_comes_to_the_same(
+    images: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    infer(images, tmp_path / "whole", checkpoint, device="cpu")
+    predict, calls = infer_module.predict_alpha, []
+
+    def interrupted(*args: Any) -> Any:
+        calls.append(1)
+        if len(calls) == 3:
+            raise KeyboardInterrupt
+        return predict(*args)
+
+    out = tmp_path / "out"
+    with monkeypatch.context() as patch:
+        patch.setattr(infer_module, "predict_alpha", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            infer(images, out, checkpoint, device="cpu")
+    done = infer(images, out, checkpoint, device="cpu")
+    assert (done.made, done.kept) == (3, 2)
+    assert contents(out) == contents(tmp_path / "whole")
+    again = infer(images, out, checkpoint, device="cpu")
+    assert (again.made, again.kept) == (0, 5)
+
+
+def test_a_picture_comes_out_the_same_without_the_others(images: Path, checkpoint: Path, tmp_path: Path) -> None:
+    infer(images, tmp_path / "all", checkpoint, device="cpu")
+    (tmp_path / "one").mkdir()
+    (tmp_path / "one/grey.png").write_bytes((images / "grey.png").read_bytes())
+    infer(tmp_path / "one", tmp_path / "alone", checkpoint, device="cpu")
+    for kind in ("alpha", "cutout"):
+        name = f"{kind}/grey.png"
+        assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "all" / name).read_bytes()
+
+
+def test_broken_pictures_are_named_and_skipped(images: Path, checkpoint: Path, tmp_path: Path) -> None:
+    (images / "torn.jpg").write_bytes((images / "a.jpg").read_bytes()[:300])
+    (images / "empty.png").write_bytes(b"")
+    done = infer(images, tmp_path / "out", checkpoint, device="cpu", cutouts=False)
+    assert [name for name, _ in done.broken] == ["empty.png", "torn.jpg"]
+    assert (done.made, done.exit_code) == (5, EXIT_HELD_BACK)
+    assert not (tmp_path / "out/cutout").exists()
+    assert json.loads(json.dumps(infer_module.summary_row(done)))["made"] == 5
+
+
+def test_a_folder_belongs_to_one_call(images: Path, checkpoint: Path, tmp_path: Path) -> None:
+    infer(images, tmp_path / "out", checkpoint, device="cpu")
+    with pytest.raises(RunFolderError, match="another max_side, mode"):
+        infer(images, tmp_path / "out", checkpoint, "resize", max_side=64, device="cpu")
+    torch.manual_seed(5)
+    save_checkpoint(tmp_path / "other.pt", create_model("narrow", encoder_weights="random"))
+    with pytest.raises(RunFolderError, match="another checkpoint"):
+        infer(images, tmp_path / "out", tmp_path / "other.pt", device="cpu")
+    with pytest.raises(RunFolderError, match="not empty"):
+        infer(images, images, checkpoint, device="cpu")
+
+
+def test_bad_settings_and_checkpoints(images: Path, checkpoint: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (tmp_path / "nothing").mkdir()
+    for error, sentence, call in (
+        (SettingsError, "holds no pictures", {"images": tmp_path / "nothing"}),
+        (SettingsError, "is no folder", {"images": tmp_path / "absent"}),
+        (SettingsError, "mode must be", {"mode": "tiled"}),
+        (SettingsError, "max_side must be", {"max_side": 8}),
+        (SettingsError, "does not exist", {"device": "abacus"}),
+        (SetupError, "cannot be read", {"checkpoint": tmp_path / "absent.pt"}),
+        (SettingsError, "There is no network", {"published": "p3mnet_big"}),
+    ):
+        with pytest.raises(error, match=sentence):
+            infer(**{"images": images, "out": out, "checkpoint": checkpoint, "device": "cpu"} | call)  # type: ignore[arg-type]
+    (tmp_path / "text.pt").write_text("hello")
+    with pytest.raises(SetupError, match="not a weights file"):
+        infer(images, out, tmp_path / "text.pt", device="cpu")
+    torch.save({"state_dict": {"conv.weight": torch.zeros(1)}}, tmp_path / "foreign.pt")
+    with pytest.raises(SetupError, match="not a p3mnet checkpoint"):
+        infer(images, out, tmp_path / "foreign.pt", device="cpu")
+    with pytest.raises(SetupError, match="do not fit p3mnet_swin_t"):
+        infer(images, out, tmp_path / "foreign.pt", device="cpu", published="p3mnet_swin_t")
+    if not torch.cuda.is_available():
+        with pytest.raises(SettingsError, match="not there"):
+            pick_device("cuda:0")
+    assert not out.exists()
+
+
+def test_memory_and_disk_at_their_end(
+    images: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def small_memory(*args: Any) -> Any:
+        raise torch.OutOfMemoryError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(infer_module, "predict_alpha", small_memory)
+        with pytest.raises(SettingsError, match=r"a\.jpg: needs more memory .* max_side of 1600"):
+            infer(images, tmp_path / "out", checkpoint, device="cpu")
+    if not Path("/dev/full").exists():
+        pytest.skip("no /dev/full")
+    temporary = tmp_path / "out/alpha/deep" / f".b.png.{os.getpid()}.tmp"
+    temporary.parent.mkdir(parents=True)
+    temporary.symlink_to("/dev/full")
+    with pytest.raises(RunFolderError, match=rf"{os.strerror(errno.ENOSPC)}.*2 of 5 pictures"):
+        infer(images, tmp_path / "out", checkpoint, device="cpu")
+    assert infer(images, tmp_path / "out", checkpoint, device="cpu").kept == 2
