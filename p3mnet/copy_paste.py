@@ -364,7 +364,7 @@ class FCP:
         with torch.set_grad_enabled(torch.is_grad_enabled() and not config.detached):
             for source in {id(source): source for source, _ in self.pastes.values()}.values():
                 image = pad_to_stride(normalise(source.image[None].to(e0.device)))
-                with _apart(e0.device.type), _evaluating(encoder) if config.frozen_norm else contextlib.nullcontext():
+                with _evaluating(encoder) if config.frozen_norm else contextlib.nullcontext():
                     features[id(source)] = _source_features(encoder, image, config.layer)[0]
         if config.layer == "e0":
             return self._merge(e0, features)
@@ -414,12 +414,6 @@ def fcp(model: P3MNet, batch: Batch, sources: Sources, generator: torch.Generato
         found.append(found[0] if found and config.sources == "one" else sources.draw(generator, size))
     pastes = {i: (source, drawn[i][1]) for i, source in zip(chosen, found, strict=True)}
     return FCP(model, pastes, facemask, config)
-
-
-def _apart(device: str) -> torch.autocast:
-    """Autocast as it is, without its cache: weights that were cast without gradient would stay so for the batch."""
-    dtype, enabled = torch.get_autocast_dtype(device), torch.is_autocast_enabled(device)
-    return torch.autocast(device, dtype, enabled, cache_enabled=False)
 
 
 @contextlib.contextmanager

@@ -143,10 +143,10 @@ def test_each_image_has_its_own_coin_and_source(sources: Sources, monkeypatch: p
 
     monkeypatch.setattr(Sources, "draw", draw)
     pasted = 0
-    for seed in range(100):
+    for seed in range(40):
         image = icp(batch, sources, seeded(seed), CopyPasteConfig(mode="icp"))["image"]
         pasted += int((image != batch["image"]).flatten(1).any(1).sum())
-    assert len(drawn) == pasted and 70 <= pasted <= 130
+    assert len(drawn) == pasted and 25 <= pasted <= 55
     assert set(drawn) == {f"{i}.jpg" for i in range(4)}
 
 
@@ -263,7 +263,7 @@ def captured(model: P3MNet, batch: dict[str, Any], edit: Any) -> tuple[Tensor, T
 @pytest.mark.parametrize("name", ["p3mnet_resnet34", "p3mnet_swin_t"])
 def test_fcp_touches_only_the_overlap(name: str, sources: Sources) -> None:
     model = create_model(name, encoder_weights="random").eval()
-    batch = to_device(make_batch(), "cpu")
+    batch = to_device(make_batch(3), "cpu")
     with torch.no_grad():
         edit = fcp(model, batch, sources, seeded(1), CopyPasteConfig(mode="fcp", **ALWAYS))
         before, after = captured(model, batch, edit)
@@ -280,7 +280,8 @@ def test_pasted_features_are_those_of_the_source(model: P3MNet, sources: Sources
     (source,) = {id(source): source for source, _ in edit.pastes.values()}.values()
     assert sorted(edit.pastes) == [0, 1, 2]
     with torch.no_grad():
-        before, after = captured(model, batch, edit)
+        before = model.encoder.stem(batch["image"])
+        after = edit(before)
     evaluated = copy.deepcopy(model).eval()
     with torch.no_grad():
         features = evaluated.encoder.stem(normalise(source.image)[None])[0]
