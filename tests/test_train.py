@@ -193,7 +193,9 @@ def test_an_interrupted_run_comes_to_the_same(how: str, dataset: Path, undisturb
     run = started(chosen, tmp_path, out)
     wait_for_steps(out, 2, run)
     if "all" in how:
+        # As schedulers do it, and once more.
         os.killpg(run.pid, signal.SIGTERM)
+        run.send_signal(signal.SIGTERM)
     else:
         run.send_signal(getattr(signal, how))
     said = run.communicate(timeout=PATIENCE)[1]
@@ -234,8 +236,12 @@ def test_two_processes_train_like_one_with_twice_the_batch(dataset: Path, tmp_pa
         settings(dataset, batch=2, **changes), tmp_path, tmp_path / "two", "-m", "torch.distributed.run",
         "--standalone", "--nproc-per-node", "2",
     )  # fmt: skip
-    train(config(dataset, batch=4, **changes), tmp_path / "one")
-    said = together.communicate(timeout=PATIENCE)[1]
+    try:
+        train(config(dataset, batch=4, **changes), tmp_path / "one")
+        said = together.communicate(timeout=PATIENCE)[1]
+    finally:
+        # torchrun passes it on.
+        together.terminate()
     assert together.returncode == 0, said
     one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
     assert len(one) == len(two) == 6
@@ -297,9 +303,8 @@ def test_a_loss_that_is_no_number_stops_with_the_pictures(
     monkeypatch.setattr(loop_module, "matting_losses", poisoned)
     with pytest.raises(Diverged, match=r"total, gradient_norm not finite with the pictures .*\bp3\b") as caught:
         train(config(dataset, accumulation=2), tmp_path / "out")
-    # Of four pictures in the step only the two of the batch.
-    assert str(caught.value).count("p") - str(caught.value).count("p3") < 12
-    assert len([name for name in ("p0", "p1", "p2", "p3", "p4", "p5") if f" {name}" in str(caught.value)]) <= 2
+    # Of the four pictures of the step only the two of its batch.
+    assert sum(f"p{number}" in str(caught.value) for number in range(9)) == 2
 
 
 def test_a_gradient_that_is_no_number_stops_too(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

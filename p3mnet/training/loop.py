@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import itertools
 import math
-import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import numpy as np
@@ -42,10 +38,10 @@ from p3mnet.training.state import (
     Table,
     digest_of,
 )
+from p3mnet.training.stopping import Stop, shielded, stopping
 
 # File names in a sentence.
 _NAMED = 8
-_STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 
 class Diverged(P3MError):
@@ -54,12 +50,6 @@ class Diverged(P3MError):
 
 class BatchTooLarge(P3MError):
     """Memory does not hold a batch."""
-
-
-class Stop:
-    """Whether somebody asked the run to end."""
-
-    asked = False
 
 
 @dataclass(frozen=True)
@@ -110,46 +100,11 @@ def train(config: TrainConfig, out: Path, resume: bool = True, watch: Watch | No
         Interrupted: The run was asked to stop. The same call goes on.
     """
     folder = RunFolder(out)
-    with processes(config.device) as group, _stopping() as stop:
+    with processes(config.device) as group, stopping() as stop:
         going_on = folder.check(config, resume)
         group.wait()
         run = _Run(config, folder, group, stop, (watch or Watch()) if group.first else Watch(), going_on)
         return run.go()
-
-
-@contextmanager
-def _stopping() -> Iterator[Stop]:
-    """The first SIGTERM or Ctrl-C asks to stop, the second one ends at once."""
-    stop = Stop()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if stop.asked:
-            raise KeyboardInterrupt
-        stop.asked = True
-
-    if threading.current_thread() is not threading.main_thread():
-        yield stop
-        return
-    before = {number: signal.signal(number, ask) for number in _STOPPING}
-    try:
-        yield stop
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def _begun(loader: Loader) -> Iterator[Batch]:
-    """A loader's batches; its workers are there and leave SIGTERM and Ctrl-C, which often go to all, to this process.
-
-    Else they would die before the step is finished, and their death would be an error in the middle of it.
-    """
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _STOPPING)
-    try:
-        batches = iter(loader)
-        first = list(itertools.islice(batches, 1))
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
-    return itertools.chain(first, batches)
 
 
 def _draw(*numbers: int) -> int:
@@ -233,7 +188,7 @@ class _Run:
         """The rest of an epoch, and its validation."""
         config, position = self.config, self.position
         loader = self._loader(position.epoch, position.batch)
-        batches = _begun(loader)
+        batches = shielded(loader)
         while position.batch < self.batches:
             begun = time.monotonic()
             taken = [next(batches) for _ in range(min(config.accumulation, self.batches - position.batch))]
@@ -311,9 +266,7 @@ class _Run:
         moved = to_device(batch, self.group.device)
         if config.copy_paste.mode == "fcp" and config.copy_paste.active(self.position.epoch) and self.sources:
             edit = fcp(self.model, moved, self.sources, torch.Generator().manual_seed(seed), config.copy_paste)
-        # The source's pass has no gradients: what it casts must not be taken again by the pass that has.
-        cast = torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.bfloat16, cache_enabled=edit is None)
-        with cast:
+        with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.bfloat16):
             output: Matting = network(moved["image"], edit)
         return matting_losses(output, moved, config.losses)
 

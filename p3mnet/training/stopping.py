@@ -1,0 +1,58 @@
+"""Ending early without losing a step: SIGTERM and Ctrl-C ask, the loop answers."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+from p3mnet.data import Batch, Loader
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stop:
+    """Whether somebody asked the run to end."""
+
+    asked = False
+
+
+@contextmanager
+def stopping() -> Iterator[Stop]:
+    """SIGTERM or Ctrl-C asks to stop, one more Ctrl-C ends at once.
+
+    One more SIGTERM does not: whoever starts several processes often sends it to all and has it passed on as well.
+    """
+    stop = Stop()
+
+    def ask(number: int, frame: FrameType | None) -> None:
+        if stop.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        stop.asked = True
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = {number: signal.signal(number, ask) for number in _SIGNALS}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def shielded(loader: Loader) -> Iterator[Batch]:
+    """A loader's batches; its workers are there and leave SIGTERM and Ctrl-C, which often go to all, to this process.
+
+    Else they would die before the step is finished, and their death would be an error in the middle of it.
+    """
+    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+    try:
+        batches = iter(loader)
+        first = list(itertools.islice(batches, 1))
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
+    return itertools.chain(first, batches)
