@@ -23,7 +23,7 @@ from p3mdata.dataset.stats import draw, stats_of
 from p3mdata.dataset.trimap import trimap_of
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.files import sha256
+from p3mdata.files import sha256, write_atomic
 from p3mdata.images import decode
 from p3mdata.manifest import read_rows
 from p3mdata.records import Action
@@ -214,6 +214,27 @@ def test_the_same_bytes_for_any_number_of_workers_and_after_an_interruption(
     assert ("dataset.json", "half_built") in codes(tmp_path / "two", layout="p3m10k", duplicates=False)
     build_split(run, tmp_path / "two", wishes, workers=2)
     assert files(tmp_path / "two") == files(built)
+
+
+def test_a_full_disk_is_told_and_the_same_call_goes_on(
+    run: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wishes = Wishes(P3M, validation=4, free=3, verify=False)
+    written = 0
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        nonlocal written
+        written += 1
+        if written > 10:
+            raise OSError(28, "No space left on device")
+        write_atomic(*args, **kwargs)
+
+    with monkeypatch.context() as patched:
+        patched.setattr("p3mdata.dataset.build.write_atomic", full)
+        with pytest.raises(RunFolderError, match="No space left.*run the same again"):
+            build_split(run, tmp_path / "d", wishes, workers=1)
+    build_split(run, tmp_path / "d", wishes, workers=1)
+    assert files(tmp_path / "d") == files(built)
 
 
 def test_building_again_keeps_the_split_and_removes_what_moved(run: Path, dataset: Path) -> None:

@@ -125,6 +125,36 @@ def build_split(
     chosen = assign(candidates, sets, wishes.validation, wishes.free, wishes.seed, _previous(wishes.previous or out))
     method, _ = plan.job.settings.obfuscation()
     obfuscated = wishes.obfuscated or OBFUSCATED[method]
+    group_of = {candidate.id: candidate.group for candidate in candidates}
+    register_derived(run, "dataset", out)
+    try:
+        rows = _write(plan, out, wishes, obfuscated, everything, usable, chosen, group_of, workers, progress)
+    except OSError as exc:
+        raise RunFolderError(f"{out}: cannot be written ({exc.strerror}). Make room, then run the same again.") from exc
+    counts = Counter(row["set"] for row in rows)
+    return Built(
+        out,
+        {name: counts[name] for name in wishes.layout.sets},
+        tuple(refused),
+        tuple(_notes(wishes, counts)),
+        balance_of(rows),
+        dataset_version(run),
+    )
+
+
+def _write(
+    plan: Plan,
+    out: Path,
+    wishes: Wishes,
+    obfuscated: str,
+    everything: Sequence[ImageResult],
+    usable: Sequence[ImageResult],
+    chosen: Mapping[str, str],
+    group_of: Mapping[str, int],
+    workers: int,
+    progress: Callable[[int], Callable[[], None]] | None,
+) -> list[dict[str, Any]]:
+    """Write all files of a dataset, its manifest, and dataset.json last; returns the rows of the manifest."""
     earlier = _earlier(out)
     begun = {
         "layout": wishes.layout.model_dump(mode="json"),
@@ -134,10 +164,9 @@ def build_split(
     write_json(out / BUILDING, begun)
     (out / ABOUT).unlink(missing_ok=True)
     step = progress(len(usable)) if progress else (lambda: None)
-    group_of = {candidate.id: candidate.group for candidate in candidates}
     rows: list[dict[str, Any]] = []
     with ThreadPoolExecutor(workers) as pool:
-        writer = _Writer(run, out, wishes, obfuscated)
+        writer = _Writer(plan.job.out, out, wishes, obfuscated)
         # In batches, so that a fault or Ctrl-C does not wait for everything that is queued.
         for batch in _batches(usable, _BATCH):
             for row in pool.map(lambda r: writer.write(r, chosen[r.id], group_of[r.id]), batch):
@@ -148,12 +177,11 @@ def build_split(
     _remove_others(earlier, rows)
     write_rows(out / LISTING, sorted(rows, key=lambda row: str(row["id"])))
     counts = Counter(row["set"] for row in rows)
-    version = dataset_version(run)
     write_json(
         out / ABOUT,
         {
             "tool": f"p3mdata {__version__}",
-            "version": version,
+            "version": dataset_version(plan.job.out),
             **begun,
             "outcomes": dict(Counter(row.outcome.value for row in everything)),
             "reasons": dict(Counter(row.reason for row in everything if row.reason)),
@@ -165,15 +193,7 @@ def build_split(
         },
     )
     (out / BUILDING).unlink()
-    register_derived(run, "dataset", out)
-    return Built(
-        out,
-        {name: counts[name] for name in wishes.layout.sets},
-        tuple(refused),
-        tuple(_notes(wishes, counts)),
-        balance_of(rows),
-        version,
-    )
+    return rows
 
 
 def _notes(wishes: Wishes, counts: Counter[str]) -> Iterator[str]:
