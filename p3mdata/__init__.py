@@ -16,6 +16,10 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from p3mdata.audit import Audit
+    from p3mdata.dataset.build import Built
+    from p3mdata.dataset.check import Check
+    from p3mdata.export import Exported
     from p3mdata.records import ImageResult
     from p3mdata.removal import Removal
     from p3mdata.run import RunSummary
@@ -26,7 +30,11 @@ __all__ = [
     "anonymize_dir",
     "anonymize_image",
     "apply_decisions",
+    "audit_run",
+    "build_split",
+    "check_dataset",
     "explain_photo",
+    "export_release",
     "remove_images",
     "verify_run",
 ]
@@ -113,6 +121,39 @@ def remove_images(run: PathLike, names: Sequence[str]) -> Removal:
     from p3mdata.removal import remove_images as remove
 
     return remove(Path(run), names)
+
+
+def audit_run(run: PathLike, identities: str = "auto", *, max_rank1: float | None = None) -> Audit:
+    """Try to re-identify the people of a finished run; writes audit.json, audit.png and a part of the report."""
+    from p3mdata.audit import audit_run as audit
+    from p3mdata.run import renew_report
+
+    found = audit(Path(run), identities, max_rank1=max_rank1)
+    renew_report(Path(run))
+    return found
+
+
+def build_split(run: PathLike, out: PathLike, *, layout: str = "p3m10k", workers: int = 0, **wishes: Any) -> Built:
+    """Build a dataset from a finished run; `wishes` are fields of `p3mdata.dataset.build.Wishes`."""
+    from p3mdata.dataset.build import Wishes
+    from p3mdata.dataset.build import build_split as build
+    from p3mdata.dataset.layout import read_layout
+
+    return build(Path(run), Path(out), Wishes(read_layout(layout), **wishes), workers)
+
+
+def check_dataset(dataset: PathLike, *, layout: str | None = None, duplicates: bool = True) -> Check:
+    """Check a dataset, ours or one of others; `errors` of the result is 0 when it can be used."""
+    from p3mdata.dataset.check import check_dataset as check
+
+    return check(Path(dataset), layout, duplicates)
+
+
+def export_release(source: PathLike, out: PathLike, to: str, *, licence: str | None = None, **options: Any) -> Exported:
+    """Write a release of a run or dataset; `options` as for `p3mdata.export.export`."""
+    from p3mdata.export import export as write
+
+    return write(Path(source), Path(out), to, licence, **options)
 
 
 def explain_photo(

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import p3mdata as p3mdata_api
 from p3mdata.config import Execution, Job, Settings
 from p3mdata.dataset.build import Wishes, build_split
 from p3mdata.dataset.check import check_dataset
@@ -417,6 +418,13 @@ def test_the_commands(run: Path, dataset: Path, tmp_path: Path) -> None:
     assert done.returncode == 4 and json.loads(done.stdout)["errors"] >= 1
     assert p3mdata("build-split", run, tmp_path / "d", "--validation", "many").returncode == 2
     assert p3mdata("check", tmp_path / "nothing").returncode == 2
+
+
+def test_the_python_verbs(run: Path, tmp_path: Path) -> None:
+    built = p3mdata_api.build_split(run, tmp_path / "d", validation=4, verify=False)
+    assert built.sets["P3M-500-P"] == 4
+    assert p3mdata_api.check_dataset(tmp_path / "d", duplicates=False).errors == 0
+    assert p3mdata_api.export_release(tmp_path / "d", tmp_path / "e", "webdataset").splits["train"] == 11
 
 
 def test_statistics_add_up(run: Path, built: Path, tmp_path: Path) -> None:
