@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -12,25 +10,6 @@ import typer
 
 from p3mdata import console
 from p3mdata import options as opt
-
-
-@contextmanager
-def _counted() -> Iterator[Callable[[int], Callable[[], None]]]:
-    """Progress of work that tells each step itself."""
-    done = 0
-
-    def start_counting(total: int) -> Callable[[], None]:
-        show = start(total)
-
-        def step() -> None:
-            nonlocal done
-            done += 1
-            show()
-
-        return step
-
-    with console.progress(lambda: done) as start:
-        yield start_counting
 
 
 def train(
@@ -89,7 +68,7 @@ def infer(
     from p3mnet.infer import summary_row
 
     console.out = console.Output(json, quiet, progress)
-    with _counted() as start:
+    with console.counted() as start:
         done = run(images, out, checkpoint, mode, max_side, cutouts, device, published, start)  # type: ignore[arg-type]
     for name, sentence in done.broken:
         console.say(f"broken: {name} {sentence}")
