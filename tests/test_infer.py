@@ -14,7 +14,9 @@ import pytest
 from PIL import Image
 
 from p3mdata.errors import EXIT_HELD_BACK, RunFolderError, SettingsError, SetupError
+from p3mdata.manifest import read_rows
 from tests.factories import encoded, synthetic_portrait, texture
+from tests.runs import p3mdata, portraits
 
 torch = pytest.importorskip("torch")
 
@@ -237,3 +239,21 @@ def test_memory_and_disk_at_their_end(
     with pytest.raises(RunFolderError, match=rf"{os.strerror(errno.ENOSPC)}.*2 of 5 pictures"):
         infer(images, tmp_path / "out", checkpoint, device="cpu")
     assert infer(images, tmp_path / "out", checkpoint, device="cpu").kept == 2
+
+
+def test_photographs_without_mattes_get_predicted_ones(tmp_path: Path) -> None:
+    photos = portraits(tmp_path / "photos", "a.png", "deep/b.jpg")
+    save_checkpoint(tmp_path / "w.pt", create_model("p3mnet_resnet34", encoder_weights="random"))
+    command = ("anonymize", "dir", photos, tmp_path / "run", "--alphas", "predict")
+    done = p3mdata(*command, "--checkpoint", tmp_path / "w.pt", "--json", timeout=300)
+    # Nobody can tell what random weights see; every photograph has a matte and an outcome all the same.
+    assert done.returncode in (0, 3), done.stderr
+    assert json.loads(done.stdout)["reasons"].get("alpha_missing") is None
+    assert sorted(p.name for p in (tmp_path / "run-alphas" / "alpha").rglob("*.png")) == ["a.png", "b.png"]
+    assert all(row["alpha"] for row in read_rows(tmp_path / "run" / "private" / "sources.jsonl"))
+    for options, words in (
+        (command, "needs --checkpoint"),
+        ((*command[:4], "--checkpoint", "x"), "goes with --alphas"),
+    ):
+        done = p3mdata(*options)
+        assert done.returncode == 2 and words in done.stderr

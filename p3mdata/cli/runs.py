@@ -14,7 +14,7 @@ from p3mdata.cli.common import RunArgument, later_stage, pick, read_settings, ru
 from p3mdata.cli.datasets import check
 from p3mdata.config import Job
 from p3mdata.dataset.folder import ABOUT
-from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError
+from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError, SetupError
 from p3mdata.run import anonymize_file, has_staged_images, verify_run
 from p3mdata.shards import Stage
 
@@ -40,6 +40,27 @@ def _default_out(source: Path) -> Path:
     return resolved.with_name(resolved.name + "-anonymized")
 
 
+def _predicted(source: Path, out: Path, checkpoint: Path | None, dry_run: bool) -> Path | None:
+    """Folder of the mattes that a network predicts for photographs that have none; it lies beside the run."""
+    if checkpoint is None:
+        raise SettingsError("--alphas predict: needs --checkpoint FILE, weights of p3mnet.")
+    try:
+        from p3mnet.infer import ALPHAS, infer
+    except ImportError as exc:
+        raise SetupError(f"--alphas predict needs {exc.name}: run pip install 'p3mdata[train]'.") from exc
+    folder = out.with_name(f"{out.name}-alphas")
+    if dry_run:
+        return folder / ALPHAS if (folder / ALPHAS).is_dir() else None
+    if not source.is_dir():
+        raise SettingsError(f"{source}: is no folder. Check the path.")
+    with console.counted() as start:
+        done = infer(source, folder, checkpoint, cutouts=False, progress=start)
+    for name, sentence in done.broken:
+        console.say(f"no matte: {name} {sentence}")
+    console.say(f"predicted mattes: {folder / ALPHAS}")
+    return folder / ALPHAS
+
+
 @anonymize_app.command("dir")
 def anonymize_dir(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="folder with photographs")],
@@ -49,6 +70,9 @@ def anonymize_dir(
     strength: opt.StrengthOption = None,
     area: opt.AreaOption = None,
     alphas: opt.AlphasOption = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="with --alphas predict: weights of p3mnet")
+    ] = None,
     trimaps: opt.TrimapsOption = None,
     masks: opt.MasksOption = None,
     transition_width: opt.WidthOption = None,
@@ -75,8 +99,13 @@ def anonymize_dir(
     flags = pick(locals())
     console.out = console.Output(json, quiet, progress)
     settings, execution = read_settings(config, flags)
+    out = out or _default_out(source)
+    if alphas == Path("predict"):
+        alphas = _predicted(source, out, checkpoint, dry_run)
+    elif checkpoint is not None:
+        raise SettingsError("--checkpoint: goes with --alphas predict.")
     job = Job(
-        source=source, out=out or _default_out(source), alphas=alphas, trimaps=trimaps, masks=masks,
+        source=source, out=out, alphas=alphas, trimaps=trimaps, masks=masks,
         settings=settings, execution=execution,
     )  # fmt: skip
     if not resume and (job.out / "plan.json").exists() and not execution.overwrite:
