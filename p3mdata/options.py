@@ -37,8 +37,9 @@ WorkersOption = Annotated[int | None, _option("workers")]
 LimitOption = Annotated[int | None, _option("limit")]
 FilesOption = Annotated[Path | None, _option("files")]
 OverwriteOption = Annotated[bool | None, typer.Option("--overwrite", help=_about("overwrite"))]
-AlphasOption = Annotated[
-    Path | None, typer.Option("--alphas", help="folder with alpha mattes of equal names, or predict")
+AlphasOption = Annotated[Path | None, typer.Option("--alphas", help="folder with alpha mattes of equal names")]
+AlphasOrPredict = Annotated[
+    Path | None, typer.Option("--alphas", help="folder with alpha mattes of equal names, or: predict")
 ]
 TrimapsOption = Annotated[
     Path | None, typer.Option("--trimaps", help="folder with trimaps; their unknown band is kept")

@@ -69,7 +69,7 @@ def anonymize_dir(
     preset: opt.PresetOption = None,
     strength: opt.StrengthOption = None,
     area: opt.AreaOption = None,
-    alphas: opt.AlphasOption = None,
+    alphas: opt.AlphasOrPredict = None,
     checkpoint: Annotated[
         Path | None, typer.Option("--checkpoint", help="with --alphas predict: weights of p3mnet")
     ] = None,
