@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
-import traceback
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from p3mdata import console
 from p3mdata import options as opt
-from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_INTERRUPTED, EXIT_USAGE, P3MError
+from p3mdata.entry import run_app
+from p3mdata.errors import EXIT_HELD_BACK
 from p3mnet import __version__, commands
 
 if TYPE_CHECKING:
@@ -85,32 +84,9 @@ def _root(
     pass
 
 
-# Some releases of typer use click and some carry a copy of it; this base class is the right one in both.
-_UsageError: Any = typer.BadParameter.__mro__[2]
-
-
 def main(args: list[str] | None = None) -> None:
     """Run the command line and exit with the documented code."""
-    try:
-        code = app(args, standalone_mode=False)
-        sys.stdout.flush()
-    except P3MError as exc:
-        code = exc.exit_code
-        console.error(str(exc))
-    except _UsageError as exc:
-        exc.show()
-        code = EXIT_USAGE
-    except (KeyboardInterrupt, typer.Abort):
-        code = EXIT_INTERRUPTED
-        console.error("interrupted.")
-    except OSError as exc:
-        console.error(f"a file cannot be read or written ({exc.filename or ''} {exc.strerror or exc}).")
-        code = EXIT_USAGE
-    except Exception:
-        traceback.print_exc()
-        console.error("this is a fault of p3mnet. Please report the lines above.")
-        code = EXIT_BUG
-    sys.exit(code if isinstance(code, int) else 0)
+    run_app(app, args, "what was written is kept")
 
 
 if __name__ == "__main__":
