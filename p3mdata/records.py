@@ -62,7 +62,7 @@ class Decision:
             log only) take the last decision back.
         mask: Hand-drawn mask below the run's private folder and its SHA-256, for `mask`.
         keep_transition: Obfuscate the transition area inside the hand-drawn mask as well.
-        confirmed: Release although detectors see a face that the hand-drawn mask leaves bare.
+        confirmed: Release although detectors see a face that is left bare.
         time: When, ISO 8601 in UTC.
         reviewer: Who, if they gave a name.
     """
@@ -76,8 +76,9 @@ class Decision:
 
     def overrules(self, doubt: Doubt) -> bool:
         """Whether this settles a doubt: a person judges what is a face, never whether a proof of bytes holds."""
-        insists = self.action in (Action.ACCEPT, Action.NO_FACE) or self.confirmed
-        return insists and doubt.code in _FOR_A_PERSON
+        # 'No face' where detectors see one on the very output is said twice: one wrong key must not publish a face.
+        once = self.action is Action.ACCEPT or (self.action is Action.NO_FACE and doubt.code != "redetected")
+        return (once or self.confirmed) and doubt.code in _FOR_A_PERSON
 
     def to_json(self) -> dict[str, Any]:
         return {**dataclasses.asdict(self), "action": self.action.value}

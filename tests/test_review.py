@@ -109,7 +109,11 @@ def test_nobody_is_named_in_public(run: HeldRun) -> None:
 def test_no_face_releases_the_picture_unchanged(run: HeldRun) -> None:
     with reviewing(run.out) as session:
         session.decide(run.id("none.png"), Action.NO_FACE)
-        session.decide(run.id("held.png"), Action.NO_FACE)
+        # One wrong key must not publish a face that the detectors are sure of.
+        row = session.decide(run.id("held.png"), Action.NO_FACE)
+        assert (row.outcome.value, row.reason) == ("needs_review", "redetected")
+        assert run.released() == {"fine.png", "also.jpg", "none.png"}
+        session.decide(run.id("held.png"), Action.NO_FACE, confirmed=True)
     for source in HELD:
         assert np.array_equal(pixels(run.path(source)), pixels(run.source / source))
         assert not pixels(run.path(source, "facemasks")).any()

@@ -146,8 +146,10 @@ def _wish(
         raise SettingsError(f"{sample.source}: was taken down and stays so.")
     said_by = row.get("reviewer") or reviewer
     drawn = action is Action.MASK
-    flags = {flag: row.get(flag, False) for flag in _FLAGS} if drawn else {}
-    decision = Decision(action, **flags, time=now(), reviewer=str(said_by) if said_by else None)
+    keep = drawn and row.get("keep_transition", False)
+    decision = Decision(
+        action, None, keep, row.get("confirmed", False), time=now(), reviewer=str(said_by) if said_by else None
+    )
     mask = None
     if not action.withholds:
         mask = _mask_of(plan, sample, row.get("mask"), masks, drawn)
