@@ -76,8 +76,8 @@ class Decision:
 
     def overrules(self, doubt: Doubt) -> bool:
         """Whether this settles a doubt: a person judges what is a face, never whether a proof of bytes holds."""
-        # 'No face' where detectors see one on the very output is said twice: one wrong key must not publish a face.
-        once = self.action is Action.ACCEPT or (self.action is Action.NO_FACE and doubt.code != "redetected")
+        # Where detectors see a bare face on the very output it is said twice: one wrong key must not publish a face.
+        once = self.action in (Action.ACCEPT, Action.NO_FACE) and doubt.code != "redetected"
         return (once or self.confirmed) and doubt.code in _FOR_A_PERSON
 
     def to_json(self) -> dict[str, Any]:

@@ -166,6 +166,14 @@ def test_no_person_overrules_a_proof_about_bytes(code: str) -> None:
         assert not Decision(action, confirmed=True).overrules(Doubt(code, ""))
 
 
+@pytest.mark.parametrize("action", [Action.ACCEPT, Action.NO_FACE, Action.MASK])
+def test_a_face_that_is_seen_on_the_output_needs_a_second_word(action: Action) -> None:
+    seen, unsure = Doubt("redetected", ""), Doubt("detectors_disagree", "")
+    assert not Decision(action).overrules(seen)
+    assert Decision(action, confirmed=True).overrules(seen)
+    assert Decision(action).overrules(unsure) is (action is not Action.MASK)
+
+
 def test_taking_a_decision_back_leaves_the_run_as_it_was(run: HeldRun) -> None:
     before = contents(run.out)
     with reviewing(run.out) as session:
