@@ -5,17 +5,14 @@ Both are trained apart from each other and fail on different pictures; `ensemble
 
 from __future__ import annotations
 
-import ctypes
-import math
-import os
 from dataclasses import dataclass, replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.faces import weights
+from p3mdata.faces import weights, yunet
 from p3mdata.faces.onnx_graph import with_free_image_size
 
 
@@ -35,11 +32,21 @@ class Box:
     points: NDArray[np.float32] | None
     detector: str
 
+    @property
+    def extent(self) -> float:
+        """The longer side in pixels."""
+        left, top, right, bottom = self.xyxy
+        return max(right - left, bottom - top)
+
     def scaled(self, factor: float) -> Box:
         """The same hit in an image that is `factor` times as large."""
         left, top, right, bottom = (value * factor for value in self.xyxy)
         points = None if self.points is None else (self.points * factor).astype(np.float32)
         return replace(self, xyxy=(left, top, right, bottom), points=points)
+
+
+# Shrinking to less than this share averages over the pixels in between.
+_AVERAGE_BELOW = 0.6
 
 
 class Detector(Protocol):
@@ -57,7 +64,8 @@ def shrink(rgb: NDArray[np.uint8], long_side: int) -> tuple[NDArray[np.uint8], f
     height, width = rgb.shape[:2]
     factor = long_side / max(height, width)
     size = max(1, round(width * factor)), max(1, round(height * factor))
-    method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
+    # Averaging costs five times as much as interpolation, and changes nothing where few pixels are left out.
+    method = cv2.INTER_AREA if factor < _AVERAGE_BELOW else cv2.INTER_LINEAR
     resized = cv2.resize(rgb, size, interpolation=method)
     return np.asarray(resized, dtype=np.uint8), factor
 
@@ -72,6 +80,28 @@ def iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     return inter / np.maximum(area, 1e-9)
 
 
+def _session(model: bytes) -> Any:
+    """An onnxruntime session of one thread."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    # One thread per worker process: the pool supplies the parallelism, and sums keep their order.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    # Plans of memory by shape would pile up, since shapes differ from image to image. The arena itself stays:
+    # without it every layer asks the system for fresh pages, which is a third of the time.
+    options.enable_mem_pattern = False
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def _blob(rgb: NDArray[np.uint8], swap: bool) -> NDArray[np.float32]:
+    """The image as (1, 3, h, w) float32 in 0..255, filled up with zeros to multiples of 32; B, G, R if swapped."""
+    height, width = rgb.shape[:2]
+    padded = cv2.copyMakeBorder(rgb, 0, -height % 32, 0, -width % 32, cv2.BORDER_CONSTANT, value=(0, 0, 0))
+    return np.asarray(cv2.dnn.blobFromImage(padded, swapRB=swap), np.float32)
+
+
 class CenterFace:
     """CenterFace (Xu et al. 2019): anchor-free, a heat map at a quarter of the input with box size and five points."""
 
@@ -84,23 +114,10 @@ class CenterFace:
     _outputs = {"537": 1, "538": 2, "539": 2, "540": 10}  # noqa: RUF012
 
     def __init__(self) -> None:
-        import onnxruntime
-
-        options = onnxruntime.SessionOptions()
-        # One thread per worker process: the pool supplies the parallelism, and sums keep their order.
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
-        # Plans of memory by shape would pile up, since shapes differ from image to image. The arena itself stays:
-        # without it every layer asks the system for fresh pages, which is a third of the time.
-        options.enable_mem_pattern = False
-        model = with_free_image_size(weights.load("centerface"), self._image, self._outputs)
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        self._session = _session(with_free_image_size(weights.load("centerface"), self._image, self._outputs))
 
     def detect(self, rgb: NDArray[np.uint8]) -> list[Box]:
-        height, width = rgb.shape[:2]
-        blob = np.zeros((1, 3, math.ceil(height / 32) * 32, math.ceil(width / 32) * 32), np.float32)
-        blob[0, :, :height, :width] = rgb.transpose(2, 0, 1)
+        blob = _blob(rgb, swap=False)
         heat, log_size, offset, points = self._session.run(list(self._outputs), {self._image: blob})
         rows, cols = np.nonzero(heat[0, 0] > self.threshold)
         if not len(rows):
@@ -119,40 +136,38 @@ class CenterFace:
 
 
 class LibFaceDetection:
-    """libfacedetection (Peng & Yu, YuNet family): weights compiled into the library.
-
-    The library's one C++ function is called directly: the Python layer of its carrier leaks a copy of every image.
-    """
+    """libfacedetection (Peng & Yu, YuNet): three levels of cells, each with a box and five points."""
 
     name = "libfacedetection"
     threshold = 0.3
-    _top_score = 100
-    # int* facedetect_cnn(unsigned char* results, unsigned char* bgr, int width, int height, int step)
-    _function = "_Z14facedetect_cnnPhS_iii"
-    # The results: their number as int32, then per face 16 int16: score, x, y, width, height, five points, unused.
-    _result_bytes, _face_shorts = 0x20000, 16
+    _nms_iou = 0.45
 
     def __init__(self) -> None:
-        # The library starts an OpenMP team per call; one thread per worker keeps pools from fighting for cores.
-        os.environ.setdefault("OMP_NUM_THREADS", "1")
         weights.load("libfacedetection")
-        self._detect = ctypes.CDLL(str(weights.locate("libfacedetection")))[self._function]
-        self._detect.restype = ctypes.POINTER(ctypes.c_int32)
-        self._detect.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int]
-        self._results = np.zeros(self._result_bytes, np.uint8)
+        self._session = _session(yunet.graph_of(weights.locate("libfacedetection")))
 
     def detect(self, rgb: NDArray[np.uint8]) -> list[Box]:
-        height, width = rgb.shape[:2]
-        bgr = np.ascontiguousarray(rgb[:, :, ::-1])
-        found = self._detect(self._results.ctypes.data, bgr.ctypes.data, width, height, 3 * width)
-        if not found:
-            raise MemoryError("libfacedetection could not take the image")
-        rows = self._results.view(np.int16)[2 : 2 + self._face_shorts * found[0]].reshape(-1, self._face_shorts)
+        levels = self._session.run([name for name, _ in yunet.LEVELS], {yunet.IMAGE: _blob(rgb, swap=True)})
+        hits = [self._hits(cells[0], stride) for cells, (_, stride) in zip(levels, yunet.LEVELS, strict=True)]
+        scores, boxes, fives = (np.concatenate(parts) for parts in zip(*hits, strict=True))
         return [
-            Box((x, y, x + w, y + h), score / self._top_score, None, self.name)
-            for score, x, y, w, h in rows[:, :5].tolist()
-            if score >= self.threshold * self._top_score
+            Box(_corners(boxes[i]), float(scores[i]), fives[i], self.name)
+            for i in _suppress(boxes, scores, self._nms_iou)
         ]
+
+    def _hits(
+        self, cells: NDArray[np.float32], stride: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
+        """Scores (n,), boxes (n, 4) and points (n, 5, 2) of the cells (16, h, w) of one level."""
+        # sqrt(sigmoid(class) * sigmoid(object)) >= threshold, without a root and a division for every cell.
+        odds = (1 + np.exp(-cells[0])) * (1 + np.exp(-cells[1]))
+        rows, cols = np.nonzero(odds <= 1 / self.threshold**2)
+        found = cells[2:, rows, cols].T.astype(np.float64)
+        corner = np.stack([cols, rows], 1)
+        centre, half = found[:, :2] + corner, np.exp(found[:, 2:4]) / 2
+        boxes = np.concatenate([centre - half, centre + half], 1) * stride
+        fives = (found[:, 4:].reshape(-1, 5, 2) + corner[:, None]) * stride
+        return 1 / np.sqrt(odds[rows, cols]), boxes, fives.astype(np.float32)
 
 
 def _corners(xyxy: NDArray[np.float64]) -> tuple[float, float, float, float]:
