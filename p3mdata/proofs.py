@@ -77,10 +77,10 @@ def prove(source: Picture, output: bytes, facemask: Mask, transition: Mask, find
 def redetect(source: Picture, released: Picture, facemask: Mask, finder: FaceFinder) -> tuple[int, int]:
     """Faces found on the output, and how many of them are outside the facemask.
 
-    The core of the box is held against the mask, not the whole box: the forehead stays by design. A bare hit counts when
-    the landmark model confirms it, or when both detectors see it, clearly beside the mask, and see it on the source as
-    well: outside the mask both show the same pixels, so a hit that the source does not show is one on obfuscated skin
-    or on the neck below it, where detectors fire often.
+    The core of the box is held against the mask, not the whole box: the forehead stays by design. A bare hit counts
+    when the landmark model confirms it, or when both detectors see it, clearly beside the mask, and see it on the
+    source as well: outside the mask both pictures are the same, so a hit that the source does not show is one on
+    obfuscated skin or on the neck below it, where detectors fire often.
     """
     rgb = released.rgb8()
     groups = finder.boxes(rgb, LOOKS_AGAIN)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.faces.detectors import REGISTRY, Box, Detector, iou, shrink
+from p3mdata.faces.detectors import REGISTRY, Box, Detector, Pyramid, iou
 from p3mdata.faces.landmarks import LandmarkModel, MediaPipeLandmarks, Points, crop_around
 from p3mdata.records import XYXY, Doubt, Face
 
@@ -32,8 +32,8 @@ class Look:
     largest: float = float("inf")
 
 
-# High resolution loses close-ups and low resolution loses small faces: a small scale for all, a large one for bystanders
-# only, by the faster network. Both detectors see every face that is large enough to be asked about when they disagree.
+# High resolution loses close-ups and low resolution loses small faces: a small scale for all, a large one for
+# bystanders only, by the faster network.
 LOOKS = (
     Look("centerface", 512),
     Look("libfacedetection", 640),
@@ -107,6 +107,7 @@ class FaceFinder:
         long_side = max(rgb.shape[:2])
         hits: list[Box] = []
         asked: dict[str, int] = {}
+        pyramid = Pyramid(rgb)
         for look in looks:
             side = look.side
             if look.detector in asked:
@@ -114,7 +115,7 @@ class FaceFinder:
                     continue
                 side = min(side, round(long_side * _MOST_ENLARGED))
             asked[look.detector] = side
-            small, factor = shrink(rgb, side)
+            small, factor = pyramid.at(side)
             hits += [
                 hit.scaled(1 / factor)
                 for hit in self._detectors[look.detector].detect(small)

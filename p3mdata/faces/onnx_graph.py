@@ -171,9 +171,7 @@ class Graph:
         """The ModelProto."""
         graph = b"".join(self._parts) + _message(_GRAPH_NAME, b"graph")
         opset = _message(1, b"") + _integer(2, _OPSET)
-        return (
-            _integer(_MODEL_IR_VERSION, _IR_VERSION) + _message(_MODEL_OPSET, opset) + _message(_MODEL_GRAPH, graph)
-        )
+        return _integer(_MODEL_IR_VERSION, _IR_VERSION) + _message(_MODEL_OPSET, opset) + _message(_MODEL_GRAPH, graph)
 
 
 def _name(value_info: bytes) -> str:

@@ -1,7 +1,7 @@
 """The network inside libfacedetection (YuNet, Peng & Yu), as an ONNX graph.
 
-The library computes it in plain C; onnxruntime does the same sums six times as fast. Its weights are global variables of
-the shared library, described by a table of its layers, and are read from there: nothing is copied into this project.
+The library computes it in plain C; onnxruntime does the same sums six times as fast. Its weights are global variables
+of the shared library, described by a table of its layers, and are read from there, after its hash was checked.
 """
 
 from __future__ import annotations
