@@ -35,6 +35,7 @@ from p3mnet.model import (  # noqa: E402
     TRANSITION,
     P3MNet,
     count_parameters,
+    folded,
     fuse,
     normalise,
 )
@@ -119,12 +120,15 @@ def difference(one: Any, other: Any) -> float:
 # --- the published networks
 
 
+@pytest.mark.parametrize("inference", [False, True])
 @variants
-def test_outputs_equal_the_published_network(variant: str) -> None:
+def test_outputs_equal_the_published_network(variant: str, inference: bool) -> None:
+    model = folded(network(variant)) if inference else network(variant)
+    assert any(isinstance(part, nn.BatchNorm2d) for part in model.modules()) is not inference
     golden = np.load(GOLDEN / f"p3mnet_{SHORT[variant]}.npz")
     step = 256 // golden["global"].shape[-2]
     with torch.inference_mode():
-        out = network(variant)(picture(256, 320))
+        out = model(picture(256, 320))
     assert out._fields == ("global_logits", "local", "fusion", "side2", "side1", "side0")
     for name, ours in zip(("global", "local", "fusion", "side2", "side1", "side0"), out, strict=True):
         np.testing.assert_allclose(ours.numpy()[..., ::step, ::step], golden[name], rtol=0, atol=1e-5, err_msg=name)
