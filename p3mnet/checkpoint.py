@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from p3mdata.errors import SetupError
-from p3mdata.files import atomic
+from p3mdata.files import atomic, sha256
 from p3mnet.model import ModelConfig, P3MNet
 from p3mnet.registry import HUB, build
 
@@ -97,10 +97,27 @@ TELLTALES = {
 # May be absent from a file: the performers' projections (published files never have them), batch norm's counters.
 OPTIONAL = re.compile(r".+\.(projection|num_batches_tracked)")
 
-# Of the hub's repositories: name and file.
+
+class HubFile(NamedTuple):
+    """A file on the Hugging Face hub, of one commit and with one content, so that all start from the same weights."""
+
+    repository: str
+    revision: str
+    sha256: str
+    name: str = "model.safetensors"
+
+
 HUB_FILES = {
-    "p3mnet_resnet34": ("timm/resnet34.tv_in1k", "model.safetensors"),
-    "p3mnet_swin_t": ("timm/swin_tiny_patch4_window7_224.ms_in1k", "model.safetensors"),
+    "p3mnet_resnet34": HubFile(
+        "timm/resnet34.tv_in1k",
+        "1b7b21cca82ff974d341713f777bf740c2db38c4",
+        "0bb82595a564991a9d424708b33f5d843f5aaed7f6c0886ff10849ff97022235",
+    ),
+    "p3mnet_swin_t": HubFile(
+        "timm/swin_tiny_patch4_window7_224.ms_in1k",
+        "4cc3a7275b50b53a7bec45f32c236ebe64227cff",
+        "fb01861f793143135fa0d6cd97b1631e4b33eaa3ee162bbea9e62de1c76ebac1",
+    ),
 }
 # Published names of an encoder begin with this in a P3M-Net file, and without it in an ImageNet file.
 ENCODER_PREFIXES = {"p3mnet_resnet34": "resnet.", "p3mnet_swin_t": "encoder.", "p3mnet_vitae_s": "encoder."}
@@ -273,13 +290,13 @@ def _from_hub(variant: str) -> Path:
     """Downloads, or finds in the hub's cache, the encoder's ImageNet weights.
 
     Raises:
-        SetupError: The hub has none, its client is not installed, or the download failed.
+        SetupError: The hub has none, its client is not installed, the download failed, or the file is another one.
     """
     if variant not in HUB_FILES:
         raise SetupError(
             f"The hub has no ImageNet weights for {variant}: give their file (see the P3M-Net repository)."
         )
-    repository, name = HUB_FILES[variant]
+    file = HUB_FILES[variant]
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
@@ -287,10 +304,17 @@ def _from_hub(variant: str) -> Path:
             "Weights from the hub need the package huggingface_hub: pip install huggingface_hub."
         ) from error
     try:
-        return Path(hf_hub_download(repository, name))
+        path = Path(hf_hub_download(file.repository, file.name, revision=file.revision))
+        found = sha256(path.read_bytes())
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SetupError(f"{name} of {repository} could not be fetched from the hub: {reason}") from error
+        raise SetupError(f"{file.name} of {file.repository} could not be fetched from the hub: {reason}") from error
+    if found != file.sha256:
+        raise SetupError(
+            f"{path}: is not the file that {file.repository} had at {file.revision[:12]} (SHA-256 {found[:12]} instead "
+            f"of {file.sha256[:12]}). Delete it and try again, or give a file that you trust."
+        )
+    return path
 
 
 def load_imagenet(model: P3MNet, source: str | Path) -> None:

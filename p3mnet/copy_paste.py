@@ -28,7 +28,6 @@ from typing import Any, Literal, NamedTuple
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -38,12 +37,12 @@ from p3mdata.errors import RunFolderError, SettingsError, SetupError
 from p3mdata.images import SUFFIXES
 from p3mdata.manifest import read_json, read_rows
 from p3mdata.plan import list_files
-from p3mnet.data import BadFile, Batch, Sample, read_colours, read_grey
+from p3mnet.data import Batch, Sample
 from p3mnet.encoders.contract import LARGEST_STRIDE, Encoder, TokenEncoder
 from p3mnet.encoders.resnet import ResNet34
 from p3mnet.model import P3MNet, normalise, pad_to_stride
+from p3mnet.planes import Array, BadFile, read_colours, read_grey
 
-Array = NDArray[np.uint8]
 RECIPES: dict[str, dict[str, Any]] = {
     "none": {},
     "icp": {"rotation": 30.0, "scale": (0.8, 1.2), "start_epoch": 0},

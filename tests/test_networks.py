@@ -582,15 +582,21 @@ def test_imagenet_weights_from_file_and_hub(tmp_path: Path, monkeypatch: pytest.
 
     fetched = tmp_path / "model.safetensors"
     write_safetensors(fetched, {key: 2 * value for key, value in state.items()})
-    asked: list[tuple[str, str]] = []
+    asked: list[Any] = []
     hub = types.ModuleType("huggingface_hub")
-    hub.hf_hub_download = lambda *what: asked.append(what) or str(fetched)  # type: ignore[attr-defined]
+    hub.hf_hub_download = lambda *what, **which: asked.append((*what, which)) or str(fetched)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    with pytest.raises(SetupError, match=r"is not the file that timm/resnet34\.tv_in1k had at 1b7b21cca82f"):
+        load_imagenet(model, "hub")
+    assert torch.equal(model.encoder.bn1.running_var, state["bn1.running_var"])
+    pinned = checkpoint.HUB_FILES["p3mnet_resnet34"]
+    assert asked == [("timm/resnet34.tv_in1k", "model.safetensors", {"revision": pinned.revision})]
+    digest = hashlib.sha256(fetched.read_bytes()).hexdigest()
+    monkeypatch.setitem(checkpoint.HUB_FILES, "p3mnet_resnet34", pinned._replace(sha256=digest))
     load_imagenet(model, "hub")
-    assert asked == [("timm/resnet34.tv_in1k", "model.safetensors")]
     assert torch.equal(model.encoder.bn1.running_var, 2 * state["bn1.running_var"])
 
-    def offline(*what: str) -> str:
+    def offline(*what: str, **which: str) -> str:
         raise OSError("Cannot reach the hub\nand more")
 
     hub.hf_hub_download = offline  # type: ignore[attr-defined]
