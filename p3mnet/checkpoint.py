@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import pickle
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -18,7 +17,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from p3mdata.errors import SetupError
+from p3mdata.errors import SettingsError, SetupError
 from p3mdata.files import atomic, sha256
 from p3mnet.model import ModelConfig, P3MNet
 from p3mnet.registry import HUB, build
@@ -195,20 +194,22 @@ def _read(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise SetupError(f"The weights file {path} cannot be read: {error.strerror or error}.") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
+        # The unpickler does not expect other files: it raises whatever comes of them.
         raise SetupError(
             f"{path} is not a weights file that can be read safely (damaged, or with objects other than tensors); "
             "if you trust it, save its state dict alone with torch.save."
         ) from error
 
 
-def _state_dict(payload: Any) -> dict[str, Tensor]:
+def _state_dict(payload: Any, source: str = "The payload") -> dict[str, Tensor]:
     """The entries in a file, a loaded file or a state dict; `module.` of parallel training is taken off.
 
     Raises:
-        SetupError: There are none.
+        SetupError: There are none; `source` begins the sentence.
     """
-    source = "The payload"
     if isinstance(payload, str | Path):
         source = str(payload)
         payload = _read(Path(payload))
@@ -308,7 +309,10 @@ def _from_hub(variant: str) -> Path:
         found = sha256(path.read_bytes())
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SetupError(f"{file.name} of {file.repository} could not be fetched from the hub: {reason}") from error
+        raise SetupError(
+            f"{file.name} of {file.repository} could not be fetched from the hub: {reason.rstrip('.')}. "
+            "Or give a file as encoder_weights."
+        ) from error
     if found != file.sha256:
         raise SetupError(
             f"{path}: is not the file that {file.repository} had at {file.revision[:12]} (SHA-256 {found[:12]} instead "
@@ -389,17 +393,20 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     content = _read(Path(path))
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise SetupError(f"{path} is not a p3mnet checkpoint; published P3M-Net files are read with load_official.")
-    if content["version"] != VERSION:
         raise SetupError(
-            f"{path} is a p3mnet checkpoint of version {content['version']}; this version reads {VERSION}."
+            f"{path} is not a p3mnet checkpoint. Published P3M-Net files are read with --published NETWORK, or by "
+            "load_official."
+        )
+    if content.get("version") != VERSION:
+        raise SetupError(
+            f"{path} is a p3mnet checkpoint of version {content.get('version')}; this version reads {VERSION}."
         )
     try:
         config = ModelConfig(**content["config"])
-    except TypeError as error:
-        raise SetupError(f"{path} has settings that this version does not know: {error}.") from error
-    model = build(config).eval()
-    own = model.state_dict()
-    _require(own, content["state_dict"], (), f"{path} does not fit {_describe(config)}")
-    model.load_state_dict(content["state_dict"])
-    return Checkpoint(model, content["extra"])
+        model = build(config).eval()
+    except (KeyError, TypeError, SettingsError) as error:
+        raise SetupError(f"{path} has settings that this version does not know: {error}") from error
+    state, extra = _state_dict(content, str(path)), content.get("extra")
+    _require(model.state_dict(), state, (), f"{path} does not fit {_describe(config)}")
+    model.load_state_dict(state)
+    return Checkpoint(model, extra if isinstance(extra, dict) else {})

@@ -489,11 +489,13 @@ def test_ablated_network_names_the_surplus() -> None:
 
 def test_unreadable_files_are_told(tmp_path: Path) -> None:
     model = network("p3mnet_resnet34")
-    damaged, foreign = tmp_path / "damaged.pth", tmp_path / "foreign.pth"
+    damaged, foreign, table = (tmp_path / name for name in ("damaged.pth", "foreign.pth", "log.csv"))
+    table.write_text("step,epoch,total\n0,0,3.7\n")
     damaged.write_bytes(b"\x80\x02not a pickle")
     torch.save({"state_dict": {}, "config": Path("x")}, foreign)
     for path, sentence in (
         (damaged, "not a weights file that can be read safely"),
+        (table, "not a weights file that can be read safely"),
         (foreign, "save its state dict alone"),
         (tmp_path / "absent.pth", "cannot be read: No such file"),
     ):
@@ -534,7 +536,7 @@ def test_checkpoint_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({"state_dict": {}}, "not a p3mnet checkpoint; published P3M-Net files are read with load_official"),
+        ({"state_dict": {}}, "not a p3mnet checkpoint. Published P3M-Net files are read with --published NETWORK"),
         ({"format": "p3mnet-checkpoint", "version": 99}, "version 99; this version reads 1"),
         (
             {"format": "p3mnet-checkpoint", "version": 1, "config": {"name": "p3mnet_vitae_s", "colour": 1}},
@@ -545,6 +547,9 @@ def test_checkpoint_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
             | {"state_dict": {"encoder.conv1.weight": torch.zeros(64, 3, 7, 7)}},
             r"does not fit p3mnet_resnet34: \d+ missing in the file",
         ),
+        ({"format": "p3mnet-checkpoint", "version": 1, "config": {"name": "unet"}}, "There is no network 'unet'"),
+        ({"format": "p3mnet-checkpoint", "version": 1}, "settings that this version does not know: 'config'"),
+        ({"format": "p3mnet-checkpoint", "version": 1, "config": {"name": "p3mnet_vitae_s"}}, "holds no weights"),
     ],
 )
 def test_foreign_checkpoints_are_told(tmp_path: Path, content: dict[str, Any], sentence: str) -> None:
@@ -600,7 +605,7 @@ def test_imagenet_weights_from_file_and_hub(tmp_path: Path, monkeypatch: pytest.
         raise OSError("Cannot reach the hub\nand more")
 
     hub.hf_hub_download = offline  # type: ignore[attr-defined]
-    with pytest.raises(SetupError, match="could not be fetched from the hub: Cannot reach the hub$"):
+    with pytest.raises(SetupError, match=r"could not be fetched from the hub: Cannot reach the hub. Or give a file"):
         load_imagenet(model, "hub")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(SetupError, match="pip install huggingface_hub"):

@@ -489,6 +489,8 @@ def test_recipes_and_settings(dataset: Path, tmp_path: Path) -> None:
         read_config(Path("smoke"))
     with pytest.raises(SettingsError, match="cannot be read"):
         read_config(tmp_path / "absent.yaml")
+    with pytest.raises(SettingsError, match="no recipe 'p3m10k'. Recipes are p3m10k_resnet34, "):
+        read_config(Path("p3m10k"))
     with pytest.raises(SettingsError, match="There is no network 'p3mnet_big'"):
         train(config(dataset, model={"name": "p3mnet_big"}), tmp_path / "out")
 

@@ -126,6 +126,9 @@ def read_config(recipe: Path, changes: Iterable[str] = (), **given: Any) -> Trai
     """
     own = RECIPES / f"{recipe}.yaml"
     recipe = own if not recipe.exists() and len(recipe.parts) == 1 and own.is_file() else recipe
+    if not recipe.exists() and len(recipe.parts) == 1 and not recipe.suffix:
+        names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
+        raise SettingsError(f"There is no file and no recipe '{recipe}'. Recipes are {names}.")
     settings = read_yaml(recipe)
     for change in changes:
         name, equals, value = change.partition("=")
