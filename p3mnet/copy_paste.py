@@ -1,9 +1,9 @@
 """P3M-CP: faces that may be shown are pasted over obfuscated ones while a network is trained (paper, section 'P3M-CP').
 
-Source data are portraits with facemasks and without alphas (`p3mdata celeba-facemask`). CA, 'copy with augmentation', cuts
-the source's face out, resizes it at random, then turns it at random. AM, 'align and merge', lays the centroid of the
-face's mask on that of the target's facemask and pastes where both masks are set; all else, alphas too, stays untouched.
-ICP does so with images, FCP with features of one shallow layer of the encoder. Nothing in it is learned.
+Source data are portraits with facemasks and without alphas (`p3mdata celeba-facemask`). CA, 'copy with augmentation',
+cuts the source's face out, resizes it at random, then turns it at random. AM, 'align and merge', lays the centroid of
+the face's mask on that of the target's facemask and pastes where both masks are set; all else, alphas too, stays
+untouched. ICP does so with images, FCP with features of one shallow layer of the encoder. Nothing in it is learned.
 
 What the paper leaves open, and what is done here:
 
@@ -112,8 +112,8 @@ class Sources:
         bad: Sentences about files that were drawn and could not be used.
 
     Args:
-        facemasks: What `p3mdata celeba-facemask` wrote (a folder with pairs.jsonl), or a folder of facemasks, or one that
-            has the folders `image` and `facemask`.
+        facemasks: What `p3mdata celeba-facemask` wrote (a folder with pairs.jsonl), or a folder of facemasks, or one
+            that has the folders `image` and `facemask`.
         images: The images' folder; None takes the one that pairs.jsonl was made from, or `image`.
 
     Raises:
@@ -133,8 +133,8 @@ class Sources:
                 self.pairs = []
         if not self.pairs:
             raise SettingsError(
-                f"{facemasks}: has no pairs of image and facemask. Give the folder that p3mdata celeba-facemask wrote, or "
-                "folders of images and facemasks with the same names."
+                f"{facemasks}: has no pairs of image and facemask. Give the folder that p3mdata celeba-facemask wrote, "
+                "or folders of images and facemasks with the same names."
             )
         self.bad: list[str] = []
 
