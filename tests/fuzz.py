@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import faulthandler
 import multiprocessing
 import random
 import resource
@@ -50,6 +51,8 @@ def _failure(target: str, data: bytes) -> str | None:
 def _batch(target: str, seed: int, first: int, last: int, at: Synchronized[int], keep: Path) -> None:
     """Cases of one child process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # A crash is told by the parent.
+    faulthandler.disable()
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     for number in range(first, last):
         at.value = number
