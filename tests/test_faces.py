@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from p3mdata.errors import SetupError
 from p3mdata.faces import weights
-from p3mdata.faces.detectors import REGISTRY, Box, CenterFace, LibFaceDetection, iou, shrink
+from p3mdata.faces.detectors import REGISTRY, Box, CenterFace, LibFaceDetection, Pyramid, iou
 from p3mdata.faces.ensemble import Detection, FaceFinder
 from p3mdata.faces.landmarks import MESH_POINTS, PARTS, Points, crop_around
 from p3mdata.faces.onnx_graph import _fields, with_free_image_size
@@ -171,11 +171,22 @@ def test_cleaning_keeps_every_weight_byte_for_byte() -> None:
 
 
 @pytest.mark.parametrize(
-    ("size", "expected"), [((100, 200), (320, 640)), ((2000, 1000), (640, 320)), ((1, 5000), (1, 640))]
+    ("size", "expected"),
+    [((100, 200), (320, 640)), ((2000, 1000), (640, 320)), ((1, 5000), (1, 640)), ((3001, 2999), (640, 640))],
 )
-def test_shrink_brings_the_longer_side_to_size(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    small, factor = shrink(np.zeros((*size, 3), np.uint8), 640)
+def test_a_pyramid_brings_the_longer_side_to_size(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    small, factor = Pyramid(np.zeros((*size, 3), np.uint8)).at(640)
     assert small.shape[:2] == expected and factor == 640 / max(size)
+
+
+def test_a_pyramid_gives_the_same_picture_in_any_order() -> None:
+    image = texture(1300, 1700)
+    both = Pyramid(image)
+    small, large = both.at(320)[0], both.at(1200)[0]
+    assert np.array_equal(Pyramid(image).at(1200)[0], large)
+    assert np.array_equal(Pyramid(image).at(320)[0], small)
+    exact = cv2.resize(image, small.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(exact.astype(int) - small).mean() < 6
 
 
 def test_iou() -> None:
