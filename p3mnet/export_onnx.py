@@ -15,6 +15,7 @@ from p3mdata.errors import SettingsError, SetupError
 from p3mdata.files import atomic
 from p3mnet.model import P3MNet
 
+INPUT = "image"
 OUTPUTS = ("alpha", "global_logits", "local")
 
 
@@ -45,7 +46,7 @@ def export_onnx(model: P3MNet, path: str | Path, height: int, width: int, batch:
 
     Raises:
         SettingsError: The network is in training mode, or the size is not positive.
-        SetupError: The packages that write ONNX files are not installed.
+        SetupError: The packages that write ONNX files are not installed, or the file cannot be written.
     """
     if model.training:
         raise SettingsError("The network is in training mode: call eval() on it before it is exported.")
@@ -53,7 +54,9 @@ def export_onnx(model: P3MNet, path: str | Path, height: int, width: int, batch:
         raise SettingsError(f"An ONNX file is for images of one size, which must be positive, not {height}x{width}.")
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
-        raise SetupError(f"Writing ONNX files needs more packages: pip install {' '.join(missing)}.")
+        raise SetupError(
+            f"Writing ONNX files needs more packages: pip install {' '.join(missing)}, or the extra 'onnx'."
+        )
     weight = next(model.parameters())
     example = torch.zeros(batch, 3, height, width, dtype=weight.dtype, device=weight.device)
     # The exporter tells of packages that it does without, and of its own deprecated calls.
@@ -65,10 +68,13 @@ def export_onnx(model: P3MNet, path: str | Path, height: int, width: int, batch:
         with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                _Inference(model), (example,), dynamo=True, verbose=False, input_names=["image"], output_names=OUTPUTS
+                _Inference(model), (example,), dynamo=True, verbose=False, input_names=[INPUT], output_names=OUTPUTS
             )
     finally:
         quiet.setLevel(level)
     assert program is not None
-    with atomic(Path(path)) as sink:
-        sink.write(program.model_proto.SerializeToString())
+    try:
+        with atomic(Path(path)) as sink:
+            sink.write(program.model_proto.SerializeToString())
+    except OSError as error:
+        raise SetupError(f"{path}: cannot be written ({error.strerror or error}).") from error
