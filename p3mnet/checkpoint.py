@@ -20,7 +20,7 @@ from torch import Tensor
 
 from p3mdata.errors import SetupError
 from p3mdata.files import atomic
-from p3mnet.model import ModelConfig, P3MNet
+from p3mnet.model import MattingNetwork, ModelConfig
 from p3mnet.registry import HUB, build
 
 FORMAT = "p3mnet-checkpoint"
@@ -64,7 +64,17 @@ VITAE_RULES: Rules = (
     (r"encoder\.layers\.(\d)\.NC\.(\d+)\.PCM\.(.+)", r"encoder.stages.\1.\2.local.\3"),
     (r"encoder\.layers\.(\d)\.NC\.(\d+)\.(.+)", r"encoder.stages.\1.\2.\3"),
 )
-ENCODER_RULES = {"p3mnet_resnet34": RESNET_RULES, "p3mnet_swin_t": SWIN_RULES, "p3mnet_vitae_s": VITAE_RULES}
+MOBILENET_RULES: Rules = (
+    (r"mobilenet\.classifier\..+", None),  # classifier
+    (r"mobilenet\.(.+)", r"encoder.\1"),
+)
+ENCODER_RULES = {
+    "p3mnet_resnet34": RESNET_RULES,
+    "p3mnet_swin_t": SWIN_RULES,
+    "p3mnet_vitae_s": VITAE_RULES,
+    "gfm_resnet34": RESNET_RULES,
+    "modnet": MOBILENET_RULES,
+}
 _UNITS = (("0", "0.conv"), ("1", "0.norm"), ("3", "1.conv"), ("4", "1.norm"), ("6", "2.conv"), ("7", "2.norm"))
 _BRANCHES = (("g", "segmentation"), ("l", "matting"))
 # `decoder.` stands before these names in the files of swin_t and vitae_s.
@@ -100,10 +110,17 @@ OPTIONAL = re.compile(r".+\.(projection|num_batches_tracked)")
 # Of the hub's repositories: name and file.
 HUB_FILES = {
     "p3mnet_resnet34": ("timm/resnet34.tv_in1k", "model.safetensors"),
+    "gfm_resnet34": ("timm/resnet34.tv_in1k", "model.safetensors"),
     "p3mnet_swin_t": ("timm/swin_tiny_patch4_window7_224.ms_in1k", "model.safetensors"),
 }
 # Published names of an encoder begin with this in a P3M-Net file, and without it in an ImageNet file.
-ENCODER_PREFIXES = {"p3mnet_resnet34": "resnet.", "p3mnet_swin_t": "encoder.", "p3mnet_vitae_s": "encoder."}
+ENCODER_PREFIXES = {
+    "p3mnet_resnet34": "resnet.",
+    "p3mnet_swin_t": "encoder.",
+    "p3mnet_vitae_s": "encoder.",
+    "gfm_resnet34": "resnet.",
+    "modnet": "mobilenet.",
+}
 # What an ordinary Swin-T has in another shape: it is trained without P3M-Net's poolings.
 REPLACED_IN_SWIN = re.compile(r"encoder\.(embed|merges)\..+")
 
@@ -125,7 +142,7 @@ class Official(NamedTuple):
 class Checkpoint(NamedTuple):
     """What `load_checkpoint` found: a network in eval mode and what else was saved."""
 
-    model: P3MNet
+    model: MattingNetwork
     extra: dict[str, Any]
 
 
@@ -226,11 +243,11 @@ def _describe(config: ModelConfig) -> str:
     return config.name + (f" without {', '.join(without)}" if without else "")
 
 
-def _fill(model: P3MNet, entries: Mapping[str, Tensor]) -> None:
+def _fill(model: MattingNetwork, entries: Mapping[str, Tensor]) -> None:
     model.load_state_dict({**model.state_dict(), **entries})
 
 
-def load_official(model: P3MNet, payload: Any) -> Official:
+def load_official(model: MattingNetwork, payload: Any) -> Official:
     """Fill a network from a published P3M-Net checkpoint.
 
     Args:
@@ -293,11 +310,12 @@ def _from_hub(variant: str) -> Path:
         raise SetupError(f"{name} of {repository} could not be fetched from the hub: {reason}") from error
 
 
-def load_imagenet(model: P3MNet, source: str | Path) -> None:
+def load_imagenet(model: MattingNetwork, source: str | Path) -> None:
     """Fill a network's encoder with ImageNet weights.
 
-    ResNet-34 takes any ordinary ResNet-34's. Swin-T takes the weights that P3M-Net was trained from, or those of an
-    ordinary Swin-T, whose stem and patch merging have other shapes and are left out. ViTAE-S takes P3M-Net's.
+    ResNet-34 takes any ordinary ResNet-34's, MODNet any ordinary MobileNetV2's (a file). Swin-T takes the weights that
+    P3M-Net was trained from, or those of an ordinary Swin-T, whose stem and patch merging have other shapes and are
+    left out. ViTAE-S takes P3M-Net's.
 
     Args:
         model: Its encoder changes only if everything fits.
@@ -338,7 +356,7 @@ def load_imagenet(model: P3MNet, source: str | Path) -> None:
     _fill(model, fitting)
 
 
-def save_checkpoint(path: str | Path, model: P3MNet, **extra: Any) -> None:
+def save_checkpoint(path: str | Path, model: MattingNetwork, **extra: Any) -> None:
     """Write a network and its configuration; the file appears whole or not at all.
 
     Args:
