@@ -237,7 +237,7 @@ def _require(own: Mapping[str, Tensor], file: Mapping[str, Tensor], unknown: Ite
         raise SetupError(f"{whose}: {'; '.join(told)}.")
 
 
-def _describe(config: ModelConfig) -> str:
+def describe(config: ModelConfig) -> str:
     """The variant's name, and the modules it does without."""
     without = [flag for flag in ("tfi", "sbfi", "dbfi") if not getattr(config, flag)]
     return config.name + (f" without {', '.join(without)}" if without else "")
@@ -281,7 +281,7 @@ def load_official(model: MattingNetwork, payload: Any) -> Official:
             unknown.append(official)
     likely = [name for name, telltale in TELLTALES.items() if telltale in state and name != variant]
     hint = f" (the file looks like {likely[0]})" if likely else ""
-    _require(own, renamed, unknown, f"The weights do not fit {_describe(model.config)}{hint}")
+    _require(own, renamed, unknown, f"The weights do not fit {describe(model.config)}{hint}")
     _fill(model, renamed)
     return Official(len(renamed), tuple(dropped), tuple(name for name in own if name not in renamed))
 
@@ -394,6 +394,6 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
         raise SetupError(f"{path} has settings that this version does not know: {error}.") from error
     model = build(config).eval()
     own = model.state_dict()
-    _require(own, content["state_dict"], (), f"{path} does not fit {_describe(config)}")
+    _require(own, content["state_dict"], (), f"{path} does not fit {describe(config)}")
     model.load_state_dict(content["state_dict"])
     return Checkpoint(model, content["extra"])
