@@ -6,12 +6,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch")
 
-from p3mdata.errors import SettingsError, SetupError  # noqa: E402
+from p3mdata.dataset import trimap as labels  # noqa: E402
+from p3mdata.dataset.trimap import BACKGROUND, UNKNOWN, trimap_of  # noqa: E402
+from p3mdata.errors import BrokenInput, SettingsError, SetupError  # noqa: E402
+from p3mnet.baselines import CATALOGUE, Family  # noqa: E402
+from p3mnet.baselines.classic import Classic, solve_small  # noqa: E402
 from p3mnet.baselines.modnet import MODNet, Objectives, objective_losses  # noqa: E402
+from p3mnet.baselines.onnx_file import OnnxFile, OnnxOptions  # noqa: E402
+from p3mnet.baselines.opening import open_method, parse_requests  # noqa: E402
+from p3mnet.baselines.sampling import expanded, global_matting  # noqa: E402
 from p3mnet.checkpoint import load_checkpoint, load_imagenet, save_checkpoint  # noqa: E402
 from p3mnet.copy_paste import CopyPasteConfig, Sources, fcp  # noqa: E402
 from p3mnet.data import seeded  # noqa: E402
@@ -20,9 +29,11 @@ from p3mnet.losses import matting_losses  # noqa: E402
 from p3mnet.model import FOREGROUND, TRANSITION, MattingNetwork, ModelConfig, count_parameters  # noqa: E402
 from p3mnet.registry import BASELINES, create_model  # noqa: E402
 from p3mnet.training import make_config, train  # noqa: E402
-from tests.factories import encoded, synthetic_portrait  # noqa: E402
+from tests import onnx_models  # noqa: E402
+from tests.factories import encoded, synthetic_portrait, texture  # noqa: E402
 
 SIDE = 96
+KNOWN = labels.FOREGROUND
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -193,3 +204,184 @@ def test_our_trainer_trains_it(name: str, paste: str, sources: Path, tmp_path: P
     result = train(make_config(settings), tmp_path / "out")
     assert result.losses["total"] > 0
     assert load_checkpoint(result.best).model.config.name == name
+
+
+# --- trimap-based, classic
+
+
+def composite(side: int = 96) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+    """A soft disc of skin before a scene of other colours: image, alpha, trimap."""
+    y, x = np.mgrid[:side, :side] - side / 2
+    alpha = np.clip((side / 3 - np.hypot(x, y)) / 6 + 0.5, 0, 1)
+    person, scene = np.array([220.0, 150, 110]), texture(side, side, 1) * 0.35 + [0, 40, 120]
+    image = np.rint(alpha[:, :, None] * person + (1 - alpha[:, :, None]) * scene).astype(np.uint8)
+    matte = np.rint(alpha * 255).astype(np.uint8)
+    return image, matte, trimap_of(matte, 9)
+
+
+@pytest.mark.parametrize("name", [e.name for e in CATALOGUE.values() if e.family is Family.CLASSIC and not e.absent])
+def test_classic_methods_find_a_known_matte(name: str) -> None:
+    if CATALOGUE[name].package:
+        pytest.importorskip("pymatting")
+    image, matte, trimap = composite()
+    alpha = Classic(name, 1024).predict(image, trimap)
+    assert alpha.dtype == np.float32 and alpha.shape == matte.shape
+    assert (alpha[trimap == KNOWN] == 1).all() and (alpha[trimap == BACKGROUND] == 0).all()
+    wrong = np.abs(alpha - matte / 255)[trimap == UNKNOWN].mean()
+    # Half everywhere is wrong by about 0.4; without a colour model random walks stay far behind the others.
+    assert wrong < (0.2 if name == "random-walk" else 0.06)
+
+
+def test_global_sampling_finds_colours_that_are_far_away() -> None:
+    """The background below is seen nowhere near: only a search among all samples finds it."""
+    image, matte, trimap = composite()
+    image[:24, :, 0] = np.rint(image[:24, :, 0] * 0.2).astype(np.uint8)
+    alpha = global_matting(image, trimap)
+    assert np.array_equal(alpha, global_matting(image, trimap))
+    assert np.abs(alpha - matte / 255)[trimap == UNKNOWN].mean() < 0.06
+    assert not np.array_equal(alpha, global_matting(image, trimap, seed=1))
+
+
+def test_what_looks_like_the_known_next_to_it_becomes_known() -> None:
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[:, 30:] = 200
+    trimap = np.full((40, 60), UNKNOWN, np.uint8)
+    trimap[:, :20], trimap[:, 50:] = BACKGROUND, KNOWN
+    found = expanded(image, trimap)
+    # 12 px at most, and never across the edge at 30.
+    assert (found[:, :30] != KNOWN).all() and (found[:, 30:] != BACKGROUND).all()
+    assert (found[:, 29] == BACKGROUND).all() and (found[:, 31] == UNKNOWN).all() and (found[:, 45] == KNOWN).all()
+
+
+def test_large_pictures_are_solved_small() -> None:
+    image, matte, trimap = composite(200)
+    seen: list[tuple[int, ...]] = []
+
+    def solve(small: NDArray[np.uint8], areas: NDArray[np.uint8]) -> NDArray[Any]:
+        seen.append(small.shape[:2])
+        assert set(np.unique(areas)) == {BACKGROUND, UNKNOWN, KNOWN}
+        return np.full(areas.shape, 0.25)
+
+    alpha = solve_small(solve, image[:100], trimap[:100], 64)
+    assert seen == [(32, 64)] and alpha.shape == (100, 200)
+    assert (alpha[trimap[:100] == UNKNOWN] == 0.25).all() and (alpha[trimap[:100] == KNOWN] == 1).all()
+    sure = np.where(matte > 127, KNOWN, BACKGROUND).astype(np.uint8)
+    assert np.array_equal(solve_small(solve, image, sure, 64), sure / np.float32(255)) and len(seen) == 1
+    with pytest.raises(BrokenInput, match="without known foreground"):
+        solve_small(solve, image, np.where(trimap == KNOWN, UNKNOWN, trimap), 64)
+
+
+# --- networks of others
+
+
+def onnx_file(folder: Path, data: bytes, side: int = 1024, **options: Any) -> OnnxFile:
+    (folder / "a.onnx").write_bytes(data)
+    return OnnxFile(folder / "a.onnx", OnnxOptions(**options), side)
+
+
+def test_onnx_files_see_picture_and_trimap_as_documented(tmp_path: Path) -> None:
+    image, _, trimap = composite(50)
+    mean = image.astype(np.float32).mean(2) / 255
+    free = onnx_file(tmp_path, onnx_models.brightness(), norm="unit")
+    assert not free.needs_trimap
+    assert np.allclose(free.predict(image, None), mean, atol=1e-6)
+    half = onnx_file(tmp_path, onnx_models.brightness(), norm="half").predict(image, None)
+    assert np.allclose(half, np.clip(2 * mean - 1, 0, 1), atol=1e-6)
+    # A fixed size is met by resizing, a small cap too.
+    for method in (
+        onnx_file(tmp_path, onnx_models.brightness(64, 32), norm="unit"),
+        onnx_file(tmp_path, onnx_models.brightness(), 32, norm="unit"),
+    ):
+        assert method.predict(image, None).shape == mean.shape
+        assert np.abs(method.predict(image, None) - mean).mean() < 0.03
+    blue = onnx_file(tmp_path, onnx_models.channel(0, 3), norm="unit", order="bgr")
+    assert np.allclose(blue.predict(image, None), image[:, :, 2] / 255, atol=1e-6)
+    unknown = trimap == UNKNOWN
+    four = onnx_file(tmp_path, onnx_models.channel(3, 4))
+    assert four.needs_trimap and np.allclose(four.predict(image, trimap), trimap_values(trimap, 0.5))
+    classes = onnx_file(tmp_path, onnx_models.channel(3, 4), trimap="classes")
+    assert (classes.predict(image, trimap)[unknown] == 1).all()
+    for plane, value in ((3, 0), (4, 1), (5, 0)):
+        six = onnx_file(tmp_path, onnx_models.channel(plane, 6))
+        assert (six.predict(image, trimap)[unknown] == value).all()
+    both = onnx_file(tmp_path, onnx_models.two_inputs(), norm="unit").predict(image, trimap)
+    assert np.allclose(both[unknown], 0.5 * mean[unknown], atol=1e-6)
+
+
+def trimap_values(trimap: NDArray[np.uint8], unknown: float) -> NDArray[np.float32]:
+    return np.where(trimap == UNKNOWN, unknown, trimap == KNOWN).astype(np.float32)
+
+
+def test_onnx_files_that_cannot_take_part_say_why(tmp_path: Path) -> None:
+    image = composite(48)[0]
+    absolute = [onnx_models.node("Abs", ["x"], "y")]
+    shapes: Any = ({"x": [1, 3, "h", "w"]}, {"y": [1, 3, "h", "w"]})
+    for data, sentence in (
+        (b"no model", "is no ONNX file"),
+        (onnx_models.channel(0, 5), r"its inputs \(x \[1, 5, 'h', 'w'\] tensor\(float\)\) are none that can be fed"),
+        (onnx_models.model(absolute, *shapes, kind=11), "must be float32 or float16"),
+    ):
+        with pytest.raises(SetupError, match=sentence):
+            onnx_file(tmp_path, data)
+    with pytest.raises(SetupError, match="has no output 'matte'. Outputs: alpha"):
+        onnx_file(tmp_path, onnx_models.brightness(), output="matte")
+    with pytest.raises(SetupError, match="cannot be read"):
+        OnnxFile(tmp_path / "absent.onnx", OnnxOptions(), 1024)
+    with pytest.raises(SetupError, match=r"output 'y' has the shape \[1, 3, 64, 64\]"):
+        onnx_file(tmp_path, onnx_models.model(absolute, *shapes)).predict(image, None)
+    mean = [onnx_models.node("ReduceMean", ["x"], "y", axes=[1])]
+    unsaid = onnx_models.model(mean, {"x": [1, "c", "h", "w"]}, {"y": [1, 1, "h", "w"]})
+    with pytest.raises(SetupError, match="none that can be fed"):
+        onnx_file(tmp_path, unsaid)
+    assert onnx_file(tmp_path, unsaid, channels=3).predict(image, None).shape == image.shape[:2]
+
+
+# --- what a user writes
+
+
+def test_requests() -> None:
+    found = parse_requests(
+        ["classic", "gfm, gfm+fcp", "onnx:dim=a/dim.onnx", "pngs:shm=b", "onnx:mine.onnx", "global"],
+        ["gfm+fcp=c.pt"], ["dim.norm=half", "dim.multiple=8"],
+    )  # fmt: skip
+    labels = [request.label for request in found]
+    assert labels == ["closed-form", "knn", "learning-based", "large-kernel", "random-walk", "shared", "global",
+                      "gfm", "gfm+fcp", "dim", "shm", "mine"]  # fmt: skip
+    by = dict(zip(labels, found, strict=True))
+    assert by["gfm+fcp"].path == Path("c.pt") and by["gfm"].path is None
+    assert by["gfm+fcp"].title == "GFM (Li et al. 2022) + fcp"
+    assert (by["dim"].options.norm, by["dim"].options.multiple, by["dim"].entry.family) == ("half", 8, Family.DEEP)
+
+
+@pytest.mark.parametrize(
+    ("methods", "checkpoints", "options", "sentence"),
+    [
+        (["closed-from"], [], [], "no such method. Did you mean closed-form"),
+        (["xyzzy"], [], [], "no such method. See --methods list"),
+        ([""], [], [], "--methods nothing"),
+        (["knn+icp"], [], [], "only networks carry"),
+        (["gfm+"], [], [], "only networks carry|must look"),
+        (["pngs:folder"], [], [], "must look like"),
+        (["onnx:../x=a.onnx"], [], [], "must look like"),
+        (["dim", "onnx:dim=a.onnx"], [], [], "two are called dim"),
+        (["knn"], ["knn=a.pt"], [], "has no weights to load"),
+        (["gfm"], ["modnet=a.pt"], [], r"is not among --methods \(gfm\)"),
+        (["gfm"], ["gfm"], [], "must look like NAME=FILE"),
+        (["gfm"], [], ["gfm.norm=half"], "is no ONNX file"),
+        (["onnx:dim=a.onnx"], [], ["dim.norm=odd"], "dim.norm: Input should be"),
+        (["onnx:dim=a.onnx"], [], ["dim.nrm=half"], "dim.nrm: .*Options: norm, order"),
+    ],
+)
+def test_requests_that_cannot_be_met(
+    methods: list[str], checkpoints: list[str], options: list[str], sentence: str
+) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        parse_requests(methods, checkpoints, options)
+
+
+def test_methods_that_are_not_there_say_so() -> None:
+    absent = [entry for entry in CATALOGUE.values() if entry.absent]
+    assert {"robust", "comprehensive", "information-flow", "dim", "indexnet", "gca", "fba", "alphagan", "shm", "lf",
+            "hatt"} == {entry.name for entry in absent}  # fmt: skip
+    with pytest.raises(SetupError, match="not yet there: give onnx:dim=FILE or pngs:dim=FOLDER"):
+        open_method(parse_requests(["dim"])[0], 512, "hybrid", "cpu")

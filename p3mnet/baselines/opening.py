@@ -133,13 +133,13 @@ def _requests(methods: Iterable[str]) -> Iterator[Request]:
 
 
 def _of_catalogue(word: str) -> Request:
-    name, plus, _ = word.partition("+")
+    name, plus, tail = word.partition("+")
     entry = CATALOGUE.get(name)
     if entry is None:
         close = difflib.get_close_matches(name, [*CATALOGUE, *GROUPS], 1, 0.5)
         hint = f" Did you mean {close[0]}?" if close else ""
         raise SettingsError(f"--methods {word or 'nothing'}: there is no such method.{hint} See --methods list.")
-    if plus and not (entry.trainable and _LABEL.fullmatch(word) and word.count("+") == 1):
+    if plus and not (entry.trainable and tail and _LABEL.fullmatch(word) and "+" not in tail):
         raise SettingsError(f"--methods {word}: only networks carry one '+' and a word, such as gfm+fcp.")
     return Request(word, entry)
 

@@ -80,6 +80,7 @@ def _panel(axes: Any, drawn: list[Point]) -> None:
     axes.set_ylim(bottom=0)
     times = [point.seconds for point in drawn]
     axes.set_xlim(min(times) / 3, max(times) * 6)
+    axes.xaxis.set_major_formatter("{x:g}")
     _label(axes, drawn)
 
 

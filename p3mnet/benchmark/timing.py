@@ -21,7 +21,10 @@ _LEAST = 3
 
 @dataclass(frozen=True)
 class Timing:
-    """Seconds per 512x512 picture: median, mean, fastest and slowest of `trials`, after a warm-up."""
+    """Seconds per 512x512 picture: median, mean, fastest and slowest of `trials`, after a warm-up.
+
+    `load` is the machine's load average at the end, with that of the method itself; None where there is none.
+    """
 
     median: float
     mean: float
@@ -29,6 +32,7 @@ class Timing:
     slowest: float
     trials: int
     device: str
+    load: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -53,8 +57,9 @@ def measure(method: Method, image: Image, trimap: Image, trials: int, seconds: f
         start = time.perf_counter()
         method.timed(image, given)
         taken.append(time.perf_counter() - start)
+    load = round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
     return Timing(
-        statistics.median(taken), statistics.fmean(taken), min(taken), max(taken), len(taken), device_of(method)
+        statistics.median(taken), statistics.fmean(taken), min(taken), max(taken), len(taken), device_of(method), load
     )
 
 
