@@ -7,16 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from p3mdata.faces.onnx_graph import _message, _varint
+
 Shape = Sequence[int | str]
 _FLOAT, _INTS = 1, 7
-
-
-def _varint(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    return bytes([*out, value])
 
 
 def _number(field: int, value: int) -> bytes:
@@ -24,8 +18,7 @@ def _number(field: int, value: int) -> bytes:
 
 
 def _bytes(field: int, value: bytes | str) -> bytes:
-    data = value.encode() if isinstance(value, str) else value
-    return _varint(field << 3 | 2) + _varint(len(data)) + data
+    return _message(field, value.encode() if isinstance(value, str) else value)
 
 
 def _value(name: str, shape: Shape, kind: int) -> bytes:

@@ -298,6 +298,7 @@ def test_onnx_files_see_picture_and_trimap_as_documented(tmp_path: Path) -> None
     assert np.allclose(blue.predict(image, None), image[:, :, 2] / 255, atol=1e-6)
     unknown = trimap == UNKNOWN
     four = onnx_file(tmp_path, onnx_models.channel(3, 4))
+    assert four.parameters == 4 and free.parameters == 0
     assert four.needs_trimap and np.allclose(four.predict(image, trimap), trimap_values(trimap, 0.5))
     classes = onnx_file(tmp_path, onnx_models.channel(3, 4), trimap="classes")
     assert (classes.predict(image, trimap)[unknown] == 1).all()

@@ -1,18 +1,23 @@
-"""Repair of the CenterFace file, on the protobuf wire format so that the `onnx` package is not needed.
+"""ONNX files on the protobuf wire format, so that the `onnx` package is not needed: repair of one, weights of any.
 
-The file lists its 194 weights as graph inputs, which keeps onnxruntime from folding constants (half of the
+The CenterFace file lists its 194 weights as graph inputs, which keeps onnxruntime from folding constants (half of the
 run time), and fixes the image to one size. Both are undone: only the image stays as input, with free sides.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 # Field numbers of onnx.proto.
 _MODEL_GRAPH = 7
+_GRAPH_INITIALIZER = 5
 _GRAPH_INPUT = 11
 _GRAPH_OUTPUT = 12
 _FLOAT = b"\x08\x01"
+_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_EXTERNAL = 1, 2, 13
+# float, float16, double, bfloat16
+_REAL_TYPES = (1, 10, 11, 16)
 _WIRE_VARINT, _WIRE_64, _WIRE_BYTES, _WIRE_32 = 0, 1, 2, 5
 
 
@@ -100,3 +105,38 @@ def with_free_image_size(model: bytes, image: str, outputs: dict[str, int]) -> b
     return b"".join(
         _message(field, graph(value)) if field == _MODEL_GRAPH else whole for field, value, whole in _fields(model)
     )
+
+
+def _numbers(payload: bytes) -> Iterator[int]:
+    """The varint, or the packed varints, of a field."""
+    pos = 0
+    while pos < len(payload):
+        value, pos = _read_varint(payload, pos)
+        yield value
+
+
+def weights_of(model: bytes) -> tuple[int, set[str]]:
+    """Real values that a file holds as weights, and the names of files beside it that hold some of them.
+
+    Args:
+        model: Serialized ONNX ModelProto.
+
+    Raises:
+        ValueError, IndexError: It is none.
+    """
+    count, files = 0, set()
+    graphs = (value for field, value, _ in _fields(model) if field == _MODEL_GRAPH)
+    tensors = (value for graph in graphs for field, value, _ in _fields(graph) if field == _GRAPH_INITIALIZER)
+    for tensor in tensors:
+        parts = list(_fields(tensor))
+        kinds = [kind for field, value, _ in parts if field == _TENSOR_TYPE for kind in _numbers(value)]
+        if kinds and kinds[0] in _REAL_TYPES:
+            count += math.prod(side for field, value, _ in parts if field == _TENSOR_DIMS for side in _numbers(value))
+        for entry in (dict(_texts(value)) for field, value, _ in parts if field == _TENSOR_EXTERNAL):
+            if entry.get(1) == "location":
+                files.add(entry[2])
+    return count, files
+
+
+def _texts(message: bytes) -> Iterator[tuple[int, str]]:
+    return ((field, value.decode()) for field, value, _ in _fields(message))

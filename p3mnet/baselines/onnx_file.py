@@ -25,6 +25,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from p3mdata.dataset.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from p3mdata.errors import SetupError
+from p3mdata.faces.onnx_graph import weights_of
 from p3mdata.files import sha256
 from p3mnet.baselines import Alpha, Image, Method
 from p3mnet.baselines.classic import solve_small
@@ -77,7 +78,7 @@ class OnnxFile(Method):
         path: The file.
         options: What it does not say about itself.
         max_side: Longest side that a file with open sides sees, in pixels.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu", "cuda" or "cuda:N"; the processor where onnxruntime has no GPU.
 
     Raises:
         SetupError: The file cannot be read, or its inputs are none of the table's.
@@ -91,9 +92,9 @@ class OnnxFile(Method):
             data = path.read_bytes()
         except OSError as exc:
             raise SetupError(f"{path}: cannot be read ({exc.strerror or exc}).") from exc
-        wanted = ["CPUExecutionProvider"]
+        wanted: list[Any] = ["CPUExecutionProvider"]
         if device != "cpu" and "CUDAExecutionProvider" in onnxruntime.get_available_providers():
-            wanted.insert(0, "CUDAExecutionProvider")
+            wanted.insert(0, ("CUDAExecutionProvider", {"device_id": int(device.partition(":")[2] or 0)}))
         settings = onnxruntime.SessionOptions()
         settings.log_severity_level = 3
         try:
@@ -106,18 +107,23 @@ class OnnxFile(Method):
         self.needs_trimap = self.inputs.planes > 0
         if self.session.get_providers()[0] != "CPUExecutionProvider":
             self.device = "GPU (onnxruntime)"
+        # Batch norm's statistics are among them, unless they are folded.
+        self.parameters, beside = weights_of(data)
+        files = [data, *((path.parent / name).read_bytes() for name in sorted(beside))]
         self.identity: Mapping[str, Any] = {
-            "onnx": sha256(data), "options": options.model_dump(), "max_side": max_side,
+            "onnx": [sha256(content) for content in files], "options": options.model_dump(), "max_side": max_side,
             "onnxruntime": onnxruntime.__version__,
         }  # fmt: skip
 
     def predict(self, image: Image, trimap: Image | None) -> Alpha:
         """See `Method.predict`."""
+        height, width = image.shape[:2]
+        # A fixed size is the only one that such a file sees.
+        cap = self.max_side if self.inputs.height is None else max(height, width)
         if self.needs_trimap:
             assert trimap is not None
-            return solve_small(self._run, image, trimap, self.max_side)
-        height, width = image.shape[:2]
-        scale = min(1.0, self.max_side / max(height, width))
+            return solve_small(self._run, image, trimap, cap)
+        scale = min(1.0, cap / max(height, width))
         size = max(1, round(width * scale)), max(1, round(height * scale))
         return _resized(self._run(_resized(image, *size), None), width, height)
 

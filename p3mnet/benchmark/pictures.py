@@ -79,6 +79,11 @@ def notes_on(dataset: Dataset, counts: Mapping[str, int]) -> list[str]:
     return notes
 
 
+def kernel_of(dataset: Dataset) -> int:
+    """Side of the kernel that a dataset's trimaps are made with, where it has none of its own."""
+    return int(dataset.about.get("trimap_kernel", KERNEL))
+
+
 def pictures_of(dataset: Dataset, sets: Sequence[str], limit: int = 0) -> list[Picture]:
     """Pictures of some sets in order.
 
@@ -115,8 +120,8 @@ def _picture(dataset: Dataset, name: str, item: Item, trimaps: bool) -> Picture:
     return Picture(name, item.stem, files, hashes)
 
 
-def load(picture: Picture) -> tuple[Image, Image]:
-    """RGB HxWx3, and trimap HxW of 0, 128, 255: the set's, or made of the alpha with the dataset's usual kernel.
+def load(picture: Picture, kernel: int) -> tuple[Image, Image]:
+    """RGB HxWx3, and trimap HxW of 0, 128, 255: the set's, or made of the alpha with this kernel.
 
     Raises:
         BrokenInput: A file cannot be used.
@@ -125,7 +130,7 @@ def load(picture: Picture) -> tuple[Image, Image]:
     photo = decode(picture.files["image"].read_bytes())
     if "trimap" not in picture.files:
         alpha = decode_matte(picture.files["alpha"].read_bytes(), photo, "alpha")
-        return photo.rgb8(), trimap_of(alpha, KERNEL)
+        return photo.rgb8(), trimap_of(alpha, kernel)
     trimap = decode_matte(picture.files["trimap"].read_bytes(), photo, "trimap")
     if set(np.unique(trimap)) - {BACKGROUND, UNKNOWN, FOREGROUND}:
         raise BrokenInput("trimap_values", "has a trimap with other values than 0, 128 and 255.")

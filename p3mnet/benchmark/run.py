@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 import traceback
 from collections import Counter
@@ -20,7 +21,7 @@ from p3mdata.images import encode_grey
 from p3mnet.baselines import Alpha, Family, Image, Method
 from p3mnet.baselines.opening import Request, open_method
 from p3mnet.benchmark import report
-from p3mnet.benchmark.pictures import Picture, choose_sets, load, notes_on, pictures_of, timing_picture
+from p3mnet.benchmark.pictures import Picture, choose_sets, kernel_of, load, notes_on, pictures_of, timing_picture
 from p3mnet.benchmark.results import Benchmark, MethodResult, State
 from p3mnet.benchmark.store import Store, key_of
 from p3mnet.benchmark.timing import SIDE, Timing, device_of, measure
@@ -99,6 +100,8 @@ def run_benchmark(
 
 
 def _check(plan: Plan) -> None:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", plan.device):
+        raise SettingsError(f"device must be auto, cpu, cuda or cuda:N, not '{plan.device}'.")
     for name, value, least in (("limit", plan.limit, 0), ("trials", plan.trials, 0), ("max_side", plan.max_side, 32)):
         if value < least:
             raise SettingsError(f"{name} must be at least {least}, not {value}.")
@@ -120,6 +123,7 @@ class _Bench:
         self.results: list[MethodResult] = []
         self.found: Benchmark | None = None
         self.card: tuple[Image, Image, str] | None = None
+        self.kernel = kernel_of(dataset)
 
     @contextmanager
     def reporting(self, sets: Sequence[str]) -> Iterator[None]:
@@ -219,7 +223,8 @@ class _Bench:
             return Row(picture.set, picture.stem, {}, picture.problem), None
         target = self.store.prediction(label, picture.set, picture.stem)
         hashes = picture.hashes
-        seen = [hashes["image"], hashes.get("trimap", hashes["alpha"]) if method.needs_trimap else None]
+        trimap_from = hashes.get("trimap") or [hashes["alpha"], self.kernel]
+        seen = [hashes["image"], trimap_from if method.needs_trimap else None]
         made = key_of(_VERSION, dict(method.identity), seen)
         measured = key_of(made, dict(hashes), self.plan.corrected)
         row = kept.get((picture.set, picture.stem), {})
@@ -229,7 +234,7 @@ class _Bench:
         taken: float = row["seconds"] if there else 0.0
         if not there:
             try:
-                rgb, trimap = load(picture)
+                rgb, trimap = load(picture, self.kernel)
                 begun = time.perf_counter()
                 alpha = method.predict(rgb, trimap if method.needs_trimap else None)
                 taken = time.perf_counter() - begun

@@ -45,12 +45,14 @@ def measure(method: Method, image: Image, trimap: Image, trials: int, seconds: f
         method: Opened.
         image: RGB, 512x512x3.
         trimap: 512x512.
-        trials: Runs that count.
+        trials: Runs that count, after two that do not; after one, where it is slow.
         seconds: No further run begins after this long, once there are three.
     """
     given = trimap if method.needs_trimap else None
+    begun = time.monotonic()
     for _ in range(_WARM_UPS):
-        method.timed(image, given)
+        if time.monotonic() - begun < seconds / 4:
+            method.timed(image, given)
     taken: list[float] = []
     begun = time.monotonic()
     while len(taken) < trials and (len(taken) < _LEAST or time.monotonic() - begun < seconds):
