@@ -68,14 +68,29 @@ MOBILENET_RULES: Rules = (
     (r"mobilenet\.classifier\..+", None),  # classifier
     (r"mobilenet\.(.+)", r"encoder.\1"),
 )
+_UNITS = (("0", "0.conv"), ("1", "0.norm"), ("3", "1.conv"), ("4", "1.norm"), ("6", "2.conv"), ("7", "2.norm"))
+GFM_RULES: Rules = (
+    (r"encoder1\.1\.(.+)", r"encoder.layer1.\1"),
+    (r"psp_module\.stages\.(\d)\.1\.(.+)", r"pooling.project.\1.\2"),
+    (r"psp_module\.bottleneck\.(.+)", r"pooling.merge.\1"),
+    *((rf"psp{level + 1}\.0\.(.+)", rf"context.{level}.conv.\1") for level in range(4)),
+    *((rf"psp{level + 1}\.1\.(.+)", rf"context.{level}.norm.\1") for level in range(4)),
+    *((rf"bridge_block\.{position}\.(.+)", rf"bridge.{unit}.\1") for position, unit in _UNITS),
+    *((rf"decoder0_{letter}\.6\.(.+)", rf"{branch}.0.2.\1") for letter, branch in (("g", "glance"), ("f", "focus"))),
+    *(
+        (rf"decoder(\d)_{letter}\.{position}\.(.+)", rf"{branch}.\1.{unit}.\2")
+        for letter, branch in (("g", "glance"), ("f", "focus"))
+        for position, unit in _UNITS
+    ),
+    *RESNET_RULES,
+)
 ENCODER_RULES = {
     "p3mnet_resnet34": RESNET_RULES,
     "p3mnet_swin_t": SWIN_RULES,
     "p3mnet_vitae_s": VITAE_RULES,
-    "gfm_resnet34": RESNET_RULES,
+    "gfm_resnet34": GFM_RULES,
     "modnet": MOBILENET_RULES,
 }
-_UNITS = (("0", "0.conv"), ("1", "0.norm"), ("3", "1.conv"), ("4", "1.norm"), ("6", "2.conv"), ("7", "2.norm"))
 _BRANCHES = (("g", "segmentation"), ("l", "matting"))
 # `decoder.` stands before these names in the files of swin_t and vitae_s.
 DECODER_RULES: Rules = (
@@ -100,6 +115,7 @@ DECODER_RULES: Rules = (
 ALIAS = r"encoder[0-4]\..+"
 # A name that only one variant's published files have.
 TELLTALES = {
+    "gfm_resnet34": "psp_module.bottleneck.weight",
     "p3mnet_resnet34": "resnet.conv1.weight",
     "p3mnet_swin_t": "encoder.patch_embed.proj1.weight",
     "p3mnet_vitae_s": "encoder.layers.0.RC.proj1.weight",

@@ -21,7 +21,7 @@ from p3mnet.baselines.modnet import MODNet, Objectives, objective_losses  # noqa
 from p3mnet.baselines.onnx_file import OnnxFile, OnnxOptions  # noqa: E402
 from p3mnet.baselines.opening import open_method, parse_requests  # noqa: E402
 from p3mnet.baselines.sampling import expanded, global_matting  # noqa: E402
-from p3mnet.checkpoint import load_checkpoint, load_imagenet, save_checkpoint  # noqa: E402
+from p3mnet.checkpoint import load_checkpoint, load_imagenet, load_official, save_checkpoint  # noqa: E402
 from p3mnet.copy_paste import CopyPasteConfig, Sources, fcp  # noqa: E402
 from p3mnet.data import seeded  # noqa: E402
 from p3mnet.infer import predict_alpha  # noqa: E402
@@ -141,6 +141,39 @@ def test_imagenet_weights_fit_as_they_are(network: MattingNetwork, tmp_path: Pat
     torch.save({"strange": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(SetupError, match="strange"):
         load_imagenet(fresh, tmp_path / "other.pth")
+
+
+def test_published_names_of_gfm_are_known(tmp_path: Path) -> None:
+    """A file with the published names, as its network's construction gives them, fills every weight once."""
+    torch.manual_seed(1)
+    model = create_model("gfm_resnet34", encoder_weights="random")
+    places = {"conv": (0, 3, 6), "norm": (1, 4, 7)}
+    renamed = {"pooling.merge": "psp_module.bottleneck", "encoder.": "resnet."}
+    renamed |= {f"pooling.project.{number}": f"psp_module.stages.{number}.1" for number in range(3)}
+    for level in range(5):
+        for branch, letter in (("glance", "g"), ("focus", "f")):
+            for unit in range(3):
+                for part, positions in places.items():
+                    renamed[f"{branch}.{level}.{unit}.{part}"] = f"decoder{level}_{letter}.{positions[unit]}"
+            renamed[f"{branch}.0.2"] = f"decoder0_{letter}.6"
+        renamed |= {f"context.{level}.conv": f"psp{level + 1}.0", f"context.{level}.norm": f"psp{level + 1}.1"}
+    for unit in range(3):
+        renamed |= {f"bridge.{unit}.{part}": f"bridge_block.{positions[unit]}" for part, positions in places.items()}
+    published = {}
+    for name, value in model.state_dict().items():
+        ours = next(ours for ours in renamed if name.startswith(ours))
+        published[renamed[ours] + name[len(ours) :]] = value
+    published |= {
+        "resnet.fc.weight": torch.zeros(1),
+        "encoder1.1.0.conv1.weight": published["resnet.layer1.0.conv1.weight"],
+    }
+    torch.save({"state_dict": published}, tmp_path / "gfm.pth")
+    fresh = create_model("gfm_resnet34", encoder_weights="random")
+    done = load_official(fresh, tmp_path / "gfm.pth")
+    assert done.dropped == ("resnet.fc.weight",) and not done.kept
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in fresh.state_dict().items())
+    with pytest.raises(SetupError, match="looks like gfm_resnet34"):
+        load_official(create_model("p3mnet_swin_t", encoder_weights="random"), tmp_path / "gfm.pth")
 
 
 def test_modnet_looks_at_its_own_size(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -90,10 +90,15 @@ def _decoder(outputs: int) -> nn.ModuleList:
     return levels
 
 
-def _decode(levels: nn.ModuleList, x: Tensor, beside: list[Tensor]) -> Tensor:
-    """From E_4's stride to that of the image; `beside`, index = level, is seen together with the features."""
-    for level in range(len(WIDTHS) - 1, -1, -1):
-        x = upsample(levels[level](torch.cat([x, beside[level]], 1)), 2)
+def _decode(levels: nn.ModuleList, x: Tensor, beside: list[Tensor], first: bool = False) -> Tensor:
+    """From E_4's stride to that of the image; `beside`, index = level, is seen together with the features.
+
+    In the order of published weights: features first, or below the deepest level those beside them `first`.
+    """
+    deepest = len(WIDTHS) - 1
+    for level in range(deepest, -1, -1):
+        pair = [beside[level], x] if first and level < deepest else [x, beside[level]]
+        x = upsample(levels[level](torch.cat(pair, 1)), 2)
     return x
 
 
@@ -124,7 +129,7 @@ class GFM(MattingNetwork):
         e4 = features[-1]
         pooled = self.pooling(e4)
         context = [upsample(unit(pooled), 2 ** (4 - level)) for level, unit in enumerate(self.context)]
-        logits = _decode(self.glance, pooled, [*context, e4])
+        logits = _decode(self.glance, pooled, [*context, e4], first=True)
         local = torch.sigmoid(_decode(self.focus, self.bridge(e4), features))
         logits, local = logits[..., :height, :width], local[..., :height, :width]
         return Matting(logits, local, fuse(logits, local), None, None, None)

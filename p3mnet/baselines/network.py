@@ -22,7 +22,7 @@ class Network(Method):
 
     Args:
         model: Arguments of `p3mnet.registry.create_model`.
-        checkpoint: Of `p3mnet train`, or a published P3M-Net file; None = untrained.
+        checkpoint: Of `p3mnet train`, or a published file of P3M-Net or GFM; None = untrained.
         mode: How it looks at a picture, see `p3mnet.infer`.
         device: "auto", "cpu", "cuda" or "cuda:N".
 
@@ -61,8 +61,8 @@ def _filled(wanted: ModelConfig, checkpoint: Path) -> MattingNetwork:
     try:
         model = open_network(checkpoint)
     except SetupError:
-        # A published file holds all integration modules.
-        if wanted.name not in VARIANTS or not (wanted.tfi and wanted.sbfi and wanted.dbfi):
+        # Published files: of P3M-Net with all integration modules, of GFM.
+        if wanted.name not in (*VARIANTS, "gfm_resnet34") or not (wanted.tfi and wanted.sbfi and wanted.dbfi):
             raise
         return open_network(checkpoint, wanted.name)
     if describe(model.config) != describe(wanted):
