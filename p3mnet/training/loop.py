@@ -21,7 +21,7 @@ from p3mnet.checkpoint import save_checkpoint
 from p3mnet.copy_paste import ICP, Sources, fcp
 from p3mnet.data import Batch, Loader, make_loader, to_device
 from p3mnet.losses import matting_losses
-from p3mnet.model import Matting, folded
+from p3mnet.model import folded
 from p3mnet.registry import create_model
 from p3mnet.training.config import TrainConfig
 from p3mnet.training.logs import TensorBoard, Watch, sample_sheet, write_picture
@@ -267,14 +267,17 @@ class _Run:
         if config.copy_paste.mode == "fcp" and config.copy_paste.active(self.position.epoch) and self.sources:
             edit = fcp(self.model, moved, self.sources, torch.Generator().manual_seed(seed), config.copy_paste)
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.bfloat16):
-            output: Matting = network(moved["image"], edit)
+            output = network(moved["image"], edit)
         return matting_losses(output, moved, config.losses)
 
     def _share_transition(self, parts: dict[str, Tensor], batch: Batch, everywhere: float) -> None:
         """Divide the transition's loss by its pixels in all batches of the step (mean per batch), not in this one.
 
-        A step of several batches, or processes, then has the loss of one large batch.
+        A step of several batches, or processes, then has the loss of one large batch. Losses that are means over all
+        pixels need no such share.
         """
+        if "alpha_t" not in parts:
+            return
         scale = (_transition_pixels(batch) + 1) / everywhere
         if scale != 1:
             before = parts["alpha_t"]

@@ -15,7 +15,7 @@ from p3mdata.files import sha256
 from p3mnet import metrics
 from p3mnet.data import TrainingSet, ValidationSet
 from p3mnet.infer import predict_alpha, to_8_bit
-from p3mnet.model import P3MNet
+from p3mnet.model import MattingNetwork
 from p3mnet.planes import BadFile
 from p3mnet.training.config import Selection, TrainConfig
 from p3mnet.training.logs import sample_row
@@ -91,7 +91,7 @@ class Measured:
 
 
 def measure(
-    model: P3MNet,
+    model: MattingNetwork,
     pictures: ValidationSet,
     indices: Iterable[int],
     how: Selection,
