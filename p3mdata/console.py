@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -159,7 +160,7 @@ def train_check(found: TrainCheck) -> None:
 def _spread(one: dict[str, Any] | None) -> str:
     if one is None:
         return "-"
-    return f"{one['value']:.3g}" + ("" if one["sd"] is None else f" ± {one['sd']:.2g}")
+    return f"{one['value']:.3g}" + ("" if one["sd"] is None else f"±{one['sd']:.1g}")
 
 
 def _interval(cost: dict[str, Any]) -> str:
@@ -169,10 +170,10 @@ def _interval(cost: dict[str, Any]) -> str:
 
 def _spreads(title: str, cells: list[dict[str, Any]]) -> None:
     """A line per metric, a column per protocol and test."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("")
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
     for row in cells:
-        table.add_column(f"{row['protocol']} {row['test']}", justify="right")
+        table.add_column(f"{row['protocol']}\n{row['test']}", justify="right", no_wrap=True)
     for metric in dict.fromkeys(name for row in cells for name in row["metrics"]):
         table.add_row(metric, *(_spread(row["metrics"].get(metric)) for row in cells))
     result(None, table)
@@ -183,9 +184,10 @@ def _compared(cells: list[dict[str, Any]], metric: str) -> None:
     if not any(metric in row["metrics"] for row in cells):
         return
     tests = list(dict.fromkeys(row["test"] for row in cells))
-    table = Table(title=f"{metric}: trained on (lines), tested on (columns)", title_justify="left")
+    title = f"{metric}: trained on (lines), tested on (columns)"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
     for heading in ("", *tests):
-        table.add_column(heading, justify="right" if heading else "left")
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for trained in dict.fromkeys(row["trained"] for row in cells):
         mine = {row["test"]: row["metrics"].get(metric) for row in cells if row["trained"] == trained}
         table.add_row(trained, *(_spread(mine.get(test)) for test in tests))

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from p3mdata import __version__
-from p3mdata.config import Method
+from p3mdata.config import Method, Settings
 from p3mdata.dataset.check import check_dataset
 from p3mdata.dataset.folder import BUILDING, Dataset, open_dataset
 from p3mdata.dataset.layout import OBFUSCATED
@@ -165,10 +165,12 @@ def _inside(inner: Path, outer: Path) -> bool:
 
 
 def _method_of(dataset: Dataset) -> Method | None:
-    """How the dataset was obfuscated, as far as the names of its folders say."""
-    named = {word: method for method, word in OBFUSCATED.items()}
-    settings = dataset.about.get("settings", {})
-    return Method(settings["method"]) if settings.get("method") else named.get(dataset.obfuscated)
+    """How the dataset was obfuscated, as its settings or the names of its folders say."""
+    if "settings" in dataset.about:
+        return Settings(**dataset.about["settings"]).obfuscation()[0]
+    if dataset.folder(dataset.layout.training, "image").name.startswith(dataset.obfuscated):
+        return next((method for method, word in OBFUSCATED.items() if word == dataset.obfuscated), None)
+    return None
 
 
 def _scale(wishes: Wishes, device: torch.device) -> Scale:

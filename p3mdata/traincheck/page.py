@@ -38,11 +38,6 @@ MOST_PICTURES = 6
 _BADGE = {State.PASS: "good", State.INCONCLUSIVE: "wait", State.FAIL: "bad"}
 _NAMES = {"SAD_T": "SAD-T", "MSE_T": "MSE-T", "MAD_T": "MAD-T", "SAD_FG": "SAD-FG", "SAD_BG": "SAD-BG",
           "SAD_FACE": "SAD inside facemasks", "GRAD": "Grad", "CONN": "Conn"}  # fmt: skip
-_VERDICTS = {
-    State.PASS: "Pass: the cost of anonymization is within the tolerance.",
-    State.INCONCLUSIVE: "Inconclusive.",
-    State.FAIL: "Fail.",
-}
 
 
 def shown(spread: Mapping[str, Any] | None) -> Figure:
@@ -53,11 +48,18 @@ def shown(spread: Mapping[str, Any] | None) -> Figure:
     return Figure(value if spread["sd"] is None else f"{value} ± {spread['sd']:.2g}")
 
 
-def headline(found: Mapping[str, Any]) -> str:
-    """The verdict in a sentence; a smoke check says first that it is one."""
-    words = _VERDICTS[State(found["verdict"])]
-    said = f"{str(found['kind']).capitalize()}. {words}"
-    return said if found["complete"] else f"{said} Partial: {found['stopped']}"
+def _headline(found: Mapping[str, Any]) -> str:
+    """The verdict in a sentence: which rules do not pass."""
+    of = {state: [row["name"] for row in found["rules"] if row["state"] == state.value] for state in State}
+    if found["verdict"] == State.PASS.value:
+        said = "Every rule passes."
+    elif of[State.FAIL]:
+        said = f"Failed: {', '.join(of[State.FAIL])}."
+    else:
+        said = f"{count(len(of[State.PASS]), 'rule')} of {len(found['rules'])} passed; not settled: " + (
+            f"{', '.join(of[State.INCONCLUSIVE])}."
+        )
+    return f"{_sentence(found['kind'])} {said}" + ("" if found["complete"] else " Partial.")
 
 
 def write_page(out: Path, dataset: Dataset, design: Design, plan: Mapping[str, Any], found: Mapping[str, Any]) -> None:
@@ -78,7 +80,7 @@ def write_page(out: Path, dataset: Dataset, design: Design, plan: Mapping[str, A
         kind=text(found["kind"]),
         badge=_BADGE[state],
         verdict=text(state.value),
-        headline=text(headline(found)),
+        headline=text(_headline(found)),
         lead=text(_lead(found)),
         rules=_rules(found),
         how=text(found["verdict_rules"]),
@@ -98,13 +100,18 @@ def write_page(out: Path, dataset: Dataset, design: Design, plan: Mapping[str, A
 def _lead(found: Mapping[str, Any]) -> str:
     budget, tested = found["budget"], found["tested"]
     if budget["steps"] is None:
-        return "Nothing was trained."
+        return _sentence(found["stopped"] or "nothing was trained")
     sets = ", ".join(f"{one['pictures']:,} of {one['of']:,} pictures of {name}" for name, one in tested.items())
     seeds = count(found["settings"]["seeds"], "seed")
+    partial = "" if found["complete"] else f"{_sentence(found['stopped'])} "
     return (
-        f"{found['recipe']}. {budget['steps']:,} steps of {budget['batch']} crops for every training, {seeds}, on "
-        f"{found['device']}. Tested on {sets}."
+        f"{partial}{_sentence(found['recipe'])} {budget['steps']:,} steps of {budget['batch']} crops for every training, "
+        f"{seeds}, on {found['device']}. Tested on {sets}."
     )
+
+
+def _sentence(words: str) -> str:
+    return f"{words[0].upper()}{words[1:]}{'' if words.endswith('.') else '.'}"
 
 
 def _rules(found: Mapping[str, Any]) -> Html:

@@ -150,4 +150,4 @@ def intervals(rows: Sequence[tuple[str, Mapping[str, Any]]], tolerance: float) -
             )
         parts.append(f'<circle cx="{x(value):.1f}" cy="{y}" r="5" fill="{BLUE}"/>')
     label = "Cost of anonymization as a share of the error of N:N, with 95% intervals; dashed: the tolerance"
-    return _svg(710, bottom + 26, label, parts)
+    return Html(f'<div class="scroll wide">{_svg(710, bottom + 26, label, parts)}</div>')

@@ -111,9 +111,10 @@ def design(wishes: Wishes, private: str | None, free: str | None, own: Method | 
     trained = list(dict.fromkeys([*(row.trained for row in rows), *methods.values()]))
     domains = sorted(trained, key=lambda domain: (domain != BLURRED, domain != NORMAL, trained.index(domain)))
     pairs = [(row.trained, row.test) for row in rows]
-    if methods:
-        everything = [*shown.values(), *normal]
-        pairs += [(domain, test) for domain in domains for test in everything]
+    # Each method on its own kind and on normal pictures; the dataset's networks on all kinds.
+    for domain in methods.values():
+        pairs += [(domain, test) for test in (shown[domain], *normal)]
+        pairs += [(BLURRED, shown[domain])] if BLURRED in domains else []
     pairs = list(dict.fromkeys(pairs))
     tests = list(dict.fromkeys(test for _, test in pairs))
     return Design(tuple(domains), tuple(tests), tuple(pairs), tuple(rows), methods, tuple(notes))
