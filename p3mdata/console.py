@@ -22,6 +22,7 @@ from p3mdata.audit.section import MEANING
 from p3mdata.records import RELEASED, Outcome
 from p3mdata.run import AUDIT, AUDIT_PLOT, REPORT, RunSummary
 from p3mdata.traincheck import TrainCheck
+from p3mdata.traincheck.statistics import short, told_interval, told_spread
 
 _MEANING = {
     Outcome.ANONYMIZED: "faces masked, proofs hold",
@@ -148,24 +149,15 @@ def train_check(found: TrainCheck) -> None:
     for metric in ("SAD", "SAD_T", "SAD_FACE"):
         _compared(report["table_8"], metric)
     for row in report["costs"]:
-        told = [f"{name} {_interval(cost)}" for name, cost in row["metrics"].items()]
+        told = [
+            f"{name} {short(cost['value'], sign='+')} ({told_interval(cost)})" for name, cost in row["metrics"].items()
+        ]
         result(None, f"cost on {row['test']}, {row['domain']}:N - N:N: " + "; ".join(told))
     for rule in report["rules"]:
         result(None, f"{rule['state']}: {rule['name']}: {rule['sentence']}")
     for problem in report["problems"]:
         say(problem)
     result(None, f"{report['verdict']} ({report['kind']})\npage: {found.page}\nfigures: {found.out / 'report.json'}")
-
-
-def _spread(one: dict[str, Any] | None) -> str:
-    if one is None:
-        return "-"
-    return f"{one['value']:.3g}" + ("" if one["sd"] is None else f"±{one['sd']:.1g}")
-
-
-def _interval(cost: dict[str, Any]) -> str:
-    ends = "" if cost["low"] is None else f" ({cost['low']:+.3g} to {cost['high']:+.3g})"
-    return f"{cost['value']:+.3g}{ends}"
 
 
 def _spreads(title: str, cells: list[dict[str, Any]]) -> None:
@@ -175,7 +167,7 @@ def _spreads(title: str, cells: list[dict[str, Any]]) -> None:
     for row in cells:
         table.add_column(f"{row['protocol']}\n{row['test']}", justify="right", no_wrap=True)
     for metric in dict.fromkeys(name for row in cells for name in row["metrics"]):
-        table.add_row(metric, *(_spread(row["metrics"].get(metric)) for row in cells))
+        table.add_row(metric, *(told_spread(row["metrics"].get(metric)).replace(" ", "") for row in cells))
     result(None, table)
 
 
@@ -190,7 +182,7 @@ def _compared(cells: list[dict[str, Any]], metric: str) -> None:
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for trained in dict.fromkeys(row["trained"] for row in cells):
         mine = {row["test"]: row["metrics"].get(metric) for row in cells if row["trained"] == trained}
-        table.add_row(trained, *(_spread(mine.get(test)) for test in tests))
+        table.add_row(trained, *(told_spread(mine.get(test)).replace(" ", "") for test in tests))
     result(None, table)
 
 

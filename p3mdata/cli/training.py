@@ -53,6 +53,9 @@ def train_check(
     ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")] = "auto",
     workers: opt.WorkersOption = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="begin anew where OUT is of other settings or an earlier dataset")
+    ] = False,
     json: opt.JsonOption = False,
     quiet: opt.QuietOption = False,
     progress: opt.ProgressOption = True,
@@ -66,7 +69,7 @@ def train_check(
         variant=variant, scale=scale, budget=None if budget is None else seconds_of(budget), epochs=epochs,
         protocols=None if protocols is None else _listed(protocols), methods=_methods(methods), originals=originals,
         seeds=seeds, tolerance=tolerance, copy_paste=cp, faces=faces, encoder_weights=encoder_weights,
-        most_tested=most_tested, device=device, workers=workers or 0,
+        most_tested=most_tested, device=device, workers=workers or 0, overwrite=overwrite,
     )  # fmt: skip
     target = out or dataset.resolve().with_name(f"{dataset.resolve().name}-train-check")
     found = check(dataset, target, wishes, Audience(console.say, console.counted, bars=True))

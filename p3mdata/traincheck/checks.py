@@ -213,7 +213,8 @@ def try_steps(
         # The first step has to warm up.
         computing = min(times[1:])
         step[domain] = max(computing, loading / workers) if workers else computing + loading
-    tested = _time_of_a_test(model.eval(), pictures, recipe)
+    model.eval()
+    tested = min(_time_of_a_test(model, pictures, recipe) for _ in range(2))
     rates = ", ".join(f"{domain} {1 / seconds:.0f}/s" for domain, seconds in loader.items())
     told = f"forward and backward are finite; loader {rates} per process; a step takes " + ", ".join(
         f"{seconds:.2g} s ({domain})" for domain, seconds in step.items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,7 +27,7 @@ from p3mdata.traincheck.originals import Images, find_originals, images_of
 from p3mdata.traincheck.page import write_page
 from p3mdata.traincheck.protocols import BLURRED, NORMAL, Design, design
 from p3mdata.traincheck.report import report_of
-from p3mdata.traincheck.running import Work, batches_of, run_all
+from p3mdata.traincheck.running import PREDICTIONS, RUNS, SCORES, Work, batches_of, run_all
 from p3mdata.traincheck.statistics import Rule, State
 from p3mdata.traincheck.wishes import Recipe, Scale, Wishes, recipe
 from p3mnet.data import BadFile, read_grey
@@ -36,6 +37,7 @@ from p3mnet.training.stopping import stopping
 
 PLAN = "plan.json"
 _LOADERS = 16
+_WORTH_LOADERS = 8
 
 
 class _Bar(ConsoleWatch):
@@ -189,15 +191,18 @@ def _earlier(out: Path, dataset: Dataset, wishes: Wishes, sizes: Mapping[str, in
         return {}
     plan = read_json(out / PLAN)
     now = wishes.to_json()
-    if changed := sorted(key for key in now if plan.get("settings", {}).get(key) != now[key]):
-        raise RunFolderError(
-            f"{out}: holds a train-check with other settings ({', '.join(changed)}). Give another --out, or those."
-        )
-    if plan.get("fingerprint") != fingerprint(dataset, iter(sizes)):
-        raise RunFolderError(
-            f"{out}: holds a train-check of another dataset, or of this one before it was changed. Give another --out."
-        )
-    return plan
+    changed = sorted(key for key in now if plan.get("settings", {}).get(key) != now[key])
+    same = plan.get("fingerprint") == fingerprint(dataset, iter(sizes))
+    if same and not changed:
+        return plan
+    if wishes.overwrite:
+        for name in (PLAN, REPORT, PAGE):
+            (out / name).unlink(missing_ok=True)
+        for name in (RUNS, PREDICTIONS, SCORES):
+            shutil.rmtree(out / name, ignore_errors=True)
+        return {}
+    what = f"with other settings ({', '.join(changed)})" if changed else "of another dataset, or of an earlier state"
+    raise RunFolderError(f"{out}: holds a train-check {what}. Give another --out, or --overwrite to begin anew.")
 
 
 def _sets_of(dataset: Dataset, chosen: Design) -> list[str]:
@@ -260,7 +265,10 @@ def _plan(
     """Measure speeds, and decide how many steps and tested pictures there are."""
     training = dataset.items(dataset.layout.training)
     batch, per_epoch = batches_of(len(training), how.batch)
-    workers = wishes.workers or (0 if scale is Scale.SMOKE else min(default_workers(), _LOADERS))
+    workers = wishes.workers or min(default_workers(), _LOADERS)
+    if scale is Scale.SMOKE:
+        # Loaders begin anew with each epoch: not worth it for a few steps.
+        workers = int(per_epoch >= _WORTH_LOADERS)
     domains = {domain: shown[domain] for domain in chosen.domains}
     rule, speeds = try_steps(dataset.root, how, batch, domains, device, workers)
     names = {test.set: sorted(dataset.items(test.set)) for test in chosen.tests}

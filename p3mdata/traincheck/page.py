@@ -29,7 +29,7 @@ from p3mdata.traincheck.plots import curves, intervals, legend
 from p3mdata.traincheck.protocols import BLURRED, NORMAL, Design, Row
 from p3mdata.traincheck.report import COSTS
 from p3mdata.traincheck.running import prediction_file, read_curve
-from p3mdata.traincheck.statistics import State
+from p3mdata.traincheck.statistics import State, short, told_interval, told_spread
 from p3mnet.data import BadFile, read_grey
 from p3mnet.evaluate import COLUMNS
 
@@ -38,14 +38,6 @@ MOST_PICTURES = 6
 _BADGE = {State.PASS: "good", State.INCONCLUSIVE: "wait", State.FAIL: "bad"}
 _NAMES = {"SAD_T": "SAD-T", "MSE_T": "MSE-T", "MAD_T": "MAD-T", "SAD_FG": "SAD-FG", "SAD_BG": "SAD-BG",
           "SAD_FACE": "SAD inside facemasks", "GRAD": "Grad", "CONN": "Conn"}  # fmt: skip
-
-
-def shown(spread: Mapping[str, Any] | None) -> Figure:
-    """'mean ± deviation over seeds' in as many digits as tell something."""
-    if spread is None:
-        return Figure("-")
-    value = f"{spread['value']:.3g}" if spread["value"] < 1000 else f"{spread['value']:.0f}"
-    return Figure(value if spread["sd"] is None else f"{value} ± {spread['sd']:.2g}")
 
 
 def _headline(found: Mapping[str, Any]) -> str:
@@ -105,8 +97,8 @@ def _lead(found: Mapping[str, Any]) -> str:
     seeds = count(found["settings"]["seeds"], "seed")
     partial = "" if found["complete"] else f"{_sentence(found['stopped'])} "
     return (
-        f"{partial}{_sentence(found['recipe'])} {budget['steps']:,} steps of {budget['batch']} crops for every training, "
-        f"{seeds}, on {found['device']}. Tested on {sets}."
+        f"{partial}{_sentence(found['recipe'])} {budget['steps']:,} steps of {budget['batch']} crops for every "
+        f"training, {seeds}, on {found['device']}. Tested on {sets}."
     )
 
 
@@ -133,11 +125,10 @@ def _costs(found: Mapping[str, Any]) -> str:
         for metric in (metric for metric in COSTS if metric in row["metrics"]):
             cost = row["metrics"][metric]
             name = _NAMES.get(metric, metric)
-            interval = "-" if cost["low"] is None else f"{cost['low']:+.3g} to {cost['high']:+.3g}"
             share = "-" if not cost["base"] else f"{cost['value'] / cost['base']:+.1%}"
             rows.append(
-                (f"{row['domain']}:N, {row['shown']}", name, Figure(f"{cost['value']:+.3g}"), Figure(interval),
-                 Figure(share), cost["pictures"], cost["seeds"])
+                (f"{row['domain']}:N, {row['shown']}", name, Figure(short(cost["value"], sign="+")),
+                 Figure(told_interval(cost)), Figure(share), cost["pictures"], cost["seeds"])
             )  # fmt: skip
             if metric == COSTS[0]:
                 drawn.append((f"{row['domain']}:N on {row['test']}, {name}", cost))
@@ -148,7 +139,7 @@ def _costs(found: Mapping[str, Any]) -> str:
 def _table_4(found: Mapping[str, Any]) -> Html:
     head = ("Metric", *(f"{row['protocol']} {row['test']}" for row in found["table_4"]))
     rows = [
-        (_NAMES.get(metric, metric), *(shown(row["metrics"].get(metric)) for row in found["table_4"]))
+        (_NAMES.get(metric, metric), *(Figure(told_spread(row["metrics"].get(metric))) for row in found["table_4"]))
         for metric in COLUMNS
         if any(metric in row["metrics"] for row in found["table_4"])
     ]
@@ -170,7 +161,7 @@ def _table_8(found: Mapping[str, Any]) -> str:
         rows = []
         for trained, domain in domains:
             mine = {row["test"]: row["metrics"].get(metric) for row in cells if row["domain"] == domain}
-            rows.append((trained, *(shown(mine.get(key)) for key in tests)))
+            rows.append((trained, *(Figure(told_spread(mine.get(key))) for key in tests)))
         caption = f"Obfuscations, {_NAMES.get(metric, metric)}: trained on (rows), tested on (columns)"
         parts.append(table(caption, ("Trained on", *tests), rows))
     own = next((row["trained"] for row in cells if row["domain"] == BLURRED), None)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -75,6 +75,23 @@ class Cost:
         return dict(vars(self))
 
 
+def short(value: float, digits: int = 3, sign: str = "") -> str:
+    """A figure in as many digits as tell something, without an exponent where it is large."""
+    return f"{value:{sign}.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:{sign}.{digits}g}"
+
+
+def told_spread(spread: Mapping[str, Any] | None) -> str:
+    """`Spread.to_json` as 'mean ± deviation over seeds'; '-' for none."""
+    if spread is None:
+        return "-"
+    return short(spread["value"]) + ("" if spread["sd"] is None else f" ± {short(spread['sd'], 2)}")
+
+
+def told_interval(cost: Mapping[str, Any]) -> str:
+    """Both ends of the interval of `Cost.to_json`; '-' for none."""
+    return "-" if cost["low"] is None else f"{short(cost['low'], sign='+')} to {short(cost['high'], sign='+')}"
+
+
 def spread_of(table: NDArray[np.float64]) -> Spread | None:
     """Of a table pictures x seeds; NaN is no value. None without any."""
     there = ~np.isnan(table)
@@ -131,11 +148,11 @@ def judge_cost(cost: Cost | None, tolerance: float, smoke: bool, learned: bool, 
     if cost is None:
         return Rule(name, State.INCONCLUSIVE, why_not)
     limit = tolerance * cost.base
-    told = f"B:N - N:N is {cost.value:+.3g} SAD"
+    told = f"B:N - N:N is {short(cost.value, sign='+')} SAD"
     if cost.low is None or cost.high is None:
         few = "one seed tells" if cost.seeds < 2 else "one picture (or group of near-duplicates) tells"
         return Rule(name, State.INCONCLUSIVE, f"{told}; {few} nothing about the spread, so there is no interval")
-    told += f", interval {cost.low:+.3g} to {cost.high:+.3g}; allowed are {limit:.3g} ({tolerance:.0%} of N:N)"
+    told += f", interval {told_interval(cost.to_json())}; allowed are {short(limit)} ({tolerance:.0%} of N:N)"
     if smoke:
         return Rule(name, State.INCONCLUSIVE, f"{told}; a smoke check does not settle it")
     if not learned:
@@ -156,7 +173,7 @@ def judge_learning(errors: Sequence[tuple[str, float, float]]) -> Rule:
     """
     what, error, constant = max(errors, key=lambda one: one[1] / max(one[2], 1e-9))
     share = error / max(constant, 1e-9)
-    told = f"the worst mean SAD, {error:.3g} of {what}, is {share:.0%} of that of a constant matte"
+    told = f"the worst mean SAD, {short(error)} of {what}, is {share:.0%} of that of a constant matte"
     if share <= LEARNED:
         return Rule("learning", State.PASS, told)
     return Rule("learning", State.INCONCLUSIVE, f"{told}, more than {LEARNED:.0%}: train longer")

@@ -49,6 +49,7 @@ class Wishes:
         most_tested: Largest number of pictures of each validation set that are tested; None takes all that fit.
         device: auto, cpu, cuda or cuda:N.
         workers: Processes; 0 chooses.
+        overwrite: Begin anew in a folder that holds a train-check of other settings or of another state of the dataset.
     """
 
     variant: str = "resnet34"
@@ -66,6 +67,7 @@ class Wishes:
     most_tested: int | None = None
     device: str = "auto"
     workers: int = 0
+    overwrite: bool = False
 
     def check(self) -> None:
         """Raise SettingsError where settings cannot be."""
@@ -97,7 +99,7 @@ class Wishes:
         row = asdict(self) | {"originals": self.originals is not None, "scale": self.scale.value}
         row |= {"methods": [method.value for method in self.methods], "faces": self.faces is not None}
         row["protocols"] = None if self.protocols is None else list(self.protocols)
-        return {key: value for key, value in row.items() if key not in ("device", "workers")}
+        return {key: value for key, value in row.items() if key not in ("device", "workers", "overwrite")}
 
 
 def seconds_of(budget: str) -> float:
