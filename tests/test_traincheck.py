@@ -37,6 +37,7 @@ from tests.runs import p3mdata as command
 torch = pytest.importorskip("torch")
 
 from p3mdata.traincheck import driver, running  # noqa: E402
+from p3mdata.traincheck.checks import try_steps  # noqa: E402
 from p3mdata.traincheck.originals import Images, find_originals, rendered  # noqa: E402
 from p3mnet.data import BadFile  # noqa: E402
 from p3mnet.metrics import NAMES  # noqa: E402
@@ -475,6 +476,25 @@ def test_a_gpu_that_disappears(world: Path, tmp_path: Path, monkeypatch: pytest.
     assert [row["done"] for row in report(tmp_path / "out")["trainings"]] == [True, False]
     assert rules(tmp_path / "out")["complete"][0] == "inconclusive"
     assert p3mdata.train_check(world / "data", tmp_path / "out", **small).report["complete"]
+
+
+def test_memory_that_is_short_takes_steps_in_parts(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def short(root: Path, how: Any, batch: int, *rest: Any) -> Any:
+        if batch > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return try_steps(root, how, batch, *rest)
+
+    small = SETTINGS | {"epochs": 1, "protocols": ("B:B",), "seeds": 1}
+    monkeypatch.setattr(driver, "try_steps", short)
+    found = p3mdata.train_check(world / "data", tmp_path / "out", **small)
+    assert (found.report["budget"]["batch"], found.report["trainings"][0]["steps"]) == (4, 1)
+    settings = (tmp_path / "out/runs/B-0/config.yaml").read_text()
+    assert "\nbatch: 2\n" in settings and "\naccumulation: 2\n" in settings
+    monkeypatch.setattr(driver, "try_steps", lambda root, how, batch, *rest: short(root, how, 9))
+    with pytest.raises(SettingsError, match="single crop"):
+        p3mdata.train_check(world / "data", tmp_path / "other", **small)
 
 
 def test_a_bug_is_not_taken_for_a_lost_gpu() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ from p3mnet.training import ConsoleWatch, Watch
 from p3mnet.training.stopping import stopping
 
 PLAN = "plan.json"
+# A step's crops go through the network at once, or in so many parts where memory is short.
+_PARTS = (1, 2, 4, 8)
 _LOADERS = 16
 _WORTH_LOADERS = 8
 
@@ -126,6 +128,7 @@ def _run(
     files = {name: dataset.items(name) for name in plan["tested"]}
     work = Work(
         out, dataset, chosen, how, wishes.with_workers(plan["workers"]), plan["pictures"], plan["steps"],
+        plan["batch"], plan["accumulation"],
         {name: {stem: dataset.root / files[name][stem].files["image"][0] for stem in stems}
          for name, stems in plan["tested"].items()},
         shown, _Bar if audience.bars else Watch, audience.say, audience.counted,
@@ -270,7 +273,14 @@ def _plan(
         # Loaders begin anew with each epoch: not worth it for a few steps.
         workers = int(per_epoch >= _WORTH_LOADERS)
     domains = {domain: shown[domain] for domain in chosen.domains}
-    rule, speeds = try_steps(dataset.root, how, batch, domains, device, workers)
+    for parts in _PARTS:
+        micro = max(1, batch // parts)
+        with suppress(torch.OutOfMemoryError):
+            rule, speeds = try_steps(dataset.root, how, micro, domains, device, workers)
+            break
+    else:
+        raise SettingsError("The GPU's memory does not hold a single crop. Use another one, or --scale smoke.")
+    accumulation = max(1, batch // micro)
     names = {test.set: sorted(dataset.items(test.set)) for test in chosen.tests}
     row: dict[str, Any] = {
         "tool": f"p3mdata {__version__}",
@@ -282,14 +292,16 @@ def _plan(
         "rules": [one.to_json() for one in (*rules, rule)],
         "figures": figures | {"speeds": speeds.to_json()},
         "pictures": len(training),
-        "batch": batch,
+        "batch": micro * accumulation,
+        "accumulation": accumulation,
         "workers": workers,
     }  # fmt: skip
     if rule.state is State.FAIL:
         return row
+    of_a_step = {domain: accumulation * seconds for domain, seconds in speeds.step.items()}
     spending = spend(
         None if wishes.epochs else wishes.budget or how.budget, wishes.epochs and wishes.epochs * per_epoch,
-        chosen.domains, wishes.seeds, speeds.step, speeds.tested,
+        chosen.domains, wishes.seeds, of_a_step, speeds.tested,
         [(domain, test.set) for domain, test in chosen.pairs], {name: len(mine) for name, mine in names.items()},
         wishes.most_tested,
     )  # fmt: skip

@@ -82,6 +82,7 @@ class Work:
         recipe, wishes: How.
         pictures: Pictures of the training set.
         steps: Of every training.
+        batch, accumulation: Crops of a step, and the parts in which they go through the network.
         tested: Tested pictures by set: the dataset's own image by name.
         shown: Images by domain, for the training set, and by key of the test; None is the dataset's own.
         watch: Told how a training goes.
@@ -96,6 +97,8 @@ class Work:
     wishes: Wishes
     pictures: int
     steps: int
+    batch: int
+    accumulation: int
     tested: Mapping[str, Mapping[str, Path]]
     shown: Mapping[str, Images | None]
     watch: Callable[[], Watch]
@@ -104,7 +107,7 @@ class Work:
 
     def config(self, domain: str, seed: int) -> TrainConfig:
         """Settings of a training; equal for all domains but for what is pasted, which is nothing on photographs."""
-        batch, per_epoch = batches_of(self.pictures, self.recipe.batch)
+        per_epoch = batches_of(self.pictures, self.batch)[1]
         epochs = math.ceil(self.steps / per_epoch)
         wishes = self.wishes
         paste = wishes.copy_paste if domain != NORMAL else "none"
@@ -122,7 +125,8 @@ class Work:
                     "max_side": self.recipe.max_side,
                 },
                 "learning_rate": self.recipe.learning_rate,
-                "batch": batch,
+                "batch": self.batch // self.accumulation,
+                "accumulation": self.accumulation,
                 "epochs": epochs,
                 "steps": self.steps,
                 "seed": seed,

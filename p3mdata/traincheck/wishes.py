@@ -98,6 +98,8 @@ class Wishes:
         """What of it a run is made with: without what changes nothing but speed, and without paths of photographs."""
         row = asdict(self) | {"originals": self.originals is not None, "scale": self.scale.value}
         row |= {"methods": [method.value for method in self.methods], "faces": self.faces is not None}
+        if row["encoder_weights"] not in ("hub", "random"):
+            row["encoder_weights"] = "file"
         row["protocols"] = None if self.protocols is None else list(self.protocols)
         return {key: value for key, value in row.items() if key not in ("device", "workers", "overwrite")}
 
@@ -152,8 +154,7 @@ def recipe(wishes: Wishes, scale: Scale) -> Recipe:
             budget=3600,
             mode="hybrid",
             max_side=1600,
-            words=f"P3M-Net ({wishes.variant}), 512 px crops, encoder weights: "
-            + (wishes.encoder_weights if wishes.encoder_weights in ("hub", "random") else "from a file"),
+            words=f"P3M-Net ({wishes.variant}), 512 px crops, encoder weights: {wishes.to_json()['encoder_weights']}",
         )
     narrow = wishes.variant == "resnet34"
     name = "smoke_resnet34" if narrow else f"p3mnet_{wishes.variant}"
