@@ -46,7 +46,7 @@ from p3mnet.training import Watch, train  # noqa: E402
 SIDE = 96
 ORIGINALS = Path("orig")
 # Small and the same everywhere; two seeds, so that there are intervals.
-SETTINGS: dict[str, Any] = {"epochs": 2, "seeds": 2, "device": "cpu"}
+SETTINGS: dict[str, Any] = {"epochs": 2, "seeds": 2, "device": "cpu", "workers": 1}
 
 
 def loaded(path: Path) -> np.ndarray:
@@ -545,13 +545,13 @@ def test_a_corrupt_image_fails_and_is_named(copy: Path) -> None:
 
 def test_few_pictures(tmp_path: Path) -> None:
     obfuscated_dataset(tmp_path, train=2, private=1, free=0)
-    found = p3mdata.train_check(tmp_path / "data", tmp_path / "out", epochs=1, seeds=1, device="cpu")
+    found = p3mdata.train_check(tmp_path / "data", tmp_path / "out", epochs=1, seeds=1, device="cpu", workers=1)
     assert found.report["complete"] and found.report["budget"]["batch"] == 1
     assert "--originals, or a validation set" in " ".join(found.report["notes"])
     for path in (tmp_path / "data/train").rglob("person1.png"):
         path.unlink()
     with pytest.raises(SettingsError, match="The training set has 1 picture: too few"):
-        p3mdata.train_check(tmp_path / "data", tmp_path / "other", epochs=1, seeds=1, device="cpu")
+        p3mdata.train_check(tmp_path / "data", tmp_path / "other", epochs=1, seeds=1, device="cpu", workers=1)
 
 
 def test_folders_that_cannot_be(world: Path, tmp_path: Path) -> None:
@@ -592,9 +592,8 @@ def test_methods_are_compared_and_pasting_is_for_obfuscated_training(world: Path
 
 def test_the_command(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(world / "data", tmp_path / "data")
-    done = command(
-        "train-check", "data", "--epochs", "1", "--seeds", "1", "--protocols", "B:B", "--device", "cpu", cwd=tmp_path
-    )
+    settings = ("--epochs", "1", "--seeds", "1", "--protocols", "B:B", "--device", "cpu", "--workers", "1")
+    done = command("train-check", "data", *settings, cwd=tmp_path, timeout=300)
     assert done.returncode == 3, done.stderr
     assert "smoke check, not a benchmark" in done.stdout and "SAD_FACE" in done.stdout
     assert (tmp_path / "data-train-check/report.html").is_file()
