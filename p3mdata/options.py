@@ -36,6 +36,7 @@ SeedOption = Annotated[int | None, _option("seed")]
 WorkersOption = Annotated[int | None, _option("workers")]
 LimitOption = Annotated[int | None, _option("limit")]
 FilesOption = Annotated[Path | None, _option("files")]
+ShardOption = Annotated[str | None, _option("shard", metavar="K/N")]
 OverwriteOption = Annotated[bool | None, typer.Option("--overwrite", help=_about("overwrite"))]
 AlphasOption = Annotated[Path | None, typer.Option("--alphas", help="folder with alpha mattes of equal names")]
 AlphasOrPredict = Annotated[

@@ -37,7 +37,7 @@ from p3mdata.celebamask.driver import PAIRS, SETTINGS
 from p3mdata.errors import RunFolderError, SettingsError, SetupError
 from p3mdata.images import SUFFIXES
 from p3mdata.manifest import read_json, read_rows
-from p3mdata.plan import list_files
+from p3mdata.sources import list_files
 from p3mnet.data import BadFile, Batch, Sample, read_colours, read_grey
 from p3mnet.encoders.contract import LARGEST_STRIDE, Encoder, TokenEncoder
 from p3mnet.encoders.resnet import ResNet34

@@ -23,7 +23,7 @@ import cv2
 from p3mdata.config import Job
 from p3mdata.errors import Interrupted, P3MError, SetupError
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.manifest import PRIVATE_MODE
+from p3mdata.files import locked
 from p3mdata.plan import Plan
 from p3mdata.records import Sample
 from p3mdata.shards import Stage, run_shard
@@ -32,7 +32,7 @@ from p3mdata.shards import Stage, run_shard
 WORKER_BYTES = 700 * 1024**2
 _CRASHES_ALLOWED = 3
 _POLL_SECONDS = 0.2
-_WORKERS_LOCK = "private/workers"
+WORKERS_LOCK = "private/workers"
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -156,19 +156,9 @@ def _run_here(
         models.close()
 
 
-@contextlib.contextmanager
-def _locked(out: Path, kind: int) -> Iterator[None]:
-    descriptor = os.open(out / _WORKERS_LOCK, os.O_RDWR | os.O_CREAT, PRIVATE_MODE)
-    try:
-        fcntl.flock(descriptor, kind)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def wait_for_orphans(out: Path) -> None:
     """Wait until no worker writes to a run any more: those of a parent that was killed finish their image first."""
-    with _locked(out, fcntl.LOCK_EX):
+    with locked(out / WORKERS_LOCK, fcntl.LOCK_EX):
         pass
 
 
@@ -198,7 +188,7 @@ def _serve(link: Connection, job: Job, stage: Stage) -> None:
         return None
 
     with (
-        _locked(job.out, fcntl.LOCK_SH),
+        locked(job.out / WORKERS_LOCK, fcntl.LOCK_SH),
         contextlib.closing(models),
         contextlib.suppress(EOFError, ConnectionError),
     ):
