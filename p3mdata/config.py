@@ -64,6 +64,13 @@ _PRESETS = {Preset.P3M: (Method.BLUR, 0.25), Preset.YANG: (Method.BLUR, 0.10), P
 _DEFAULT_STRENGTH = {Method.BLUR: 0.25, Method.MOSAIC: 0.2, Method.ZERO: 1.0}
 
 
+class Executor(str, Enum):
+    """Who does the shards: processes of this machine, or actors on a Ray cluster."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -111,6 +118,11 @@ class Execution(_Strict):
     overwrite: bool = Field(False, description="delete an earlier run in OUT first")
     shard: str | None = Field(
         None, description="K/N: do part K of N parts (K from 1) of a run that N calls on one or many machines share"
+    )
+
+    executor: Executor = Field(Executor.LOCAL, description="local processes, or ray: actors on the nodes of a cluster")
+    address: str | None = Field(
+        None, description="with --executor ray: the cluster; absent = RAY_ADDRESS, or this machine"
     )
 
     @field_validator("shard")

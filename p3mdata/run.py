@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from p3mdata.config import Format, Job, Settings
+from p3mdata.config import Executor, Format, Job, Settings
 from p3mdata.decisions import repair_log
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFolderError, SettingsError
 from p3mdata.executors import local
@@ -230,7 +230,7 @@ def _whole_run(job: Job, stage: Stage, on_start: Callable[[int], Callable[[], No
         plan, samples = make_plan(job)
         _remove_torn_files(job.out)
         make_private_folder(job.out / "shards")
-        local.run(plan, samples, stage, job.execution.workers, on_start(plan.samples))
+        _executor(job)(plan, samples, stage, job.execution.workers, on_start(plan.samples))
         if not stage.publishes:
             return RunSummary(job.out, plan.samples, {}, {}, 0, time.monotonic() - started)
         return close_run(plan, time.monotonic() - started)
@@ -244,7 +244,7 @@ def _part_of_run(job: Job, stage: Stage, on_start: Callable[[int], Callable[[], 
         make_private_folder(job.out / "shards")
         mine = my_shards(plan, part)
         progress = on_start(sum(min(plan.shard_size, plan.samples - i * plan.shard_size) for i in mine))
-        local.run(plan, samples, stage, job.execution.workers, progress, mine)
+        _executor(job)(plan, samples, stage, job.execution.workers, progress, mine)
     if not stage.publishes:
         return RunSummary(job.out, plan.samples, {}, {}, 0, time.monotonic() - started)
     summary = summarize(plan, _rows_of(plan, mine), time.monotonic() - started)
@@ -253,6 +253,14 @@ def _part_of_run(job: Job, stage: Stage, on_start: Callable[[int], Callable[[], 
         with suppress(RunFolderError), only_run(job.out):
             close_run(plan, 0.0)
     return replace(summary, part=job.execution.shard, shards_left=len(left))
+
+
+def _executor(job: Job) -> Callable[..., None]:
+    if job.execution.executor is Executor.LOCAL:
+        return local.run
+    from p3mdata.executors import ray
+
+    return ray.run
 
 
 def merge_parts(out: Path) -> RunSummary:

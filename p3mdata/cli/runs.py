@@ -90,6 +90,8 @@ def anonymize_dir(
     limit: opt.LimitOption = None,
     files: opt.FilesOption = None,
     shard: opt.ShardOption = None,
+    executor: opt.ExecutorOption = None,
+    address: opt.AddressOption = None,
     overwrite: opt.OverwriteOption = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="continue an earlier run in OUT")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list what would be done, write nothing")] = False,

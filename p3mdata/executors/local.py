@@ -75,7 +75,7 @@ class Models:
             self._finder = None
 
 
-class _StopOnSignal:
+class StopOnSignal:
     """Turns SIGINT and SIGTERM into a question answered between images; a second signal interrupts at once."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class _StopOnSignal:
             raise KeyboardInterrupt
         self.seen = True
 
-    def __enter__(self) -> _StopOnSignal:
+    def __enter__(self) -> StopOnSignal:
         if threading.current_thread() is threading.main_thread():
             for number in _STOP_SIGNALS:
                 self._previous[number] = signal.signal(number, self._handle)
@@ -127,7 +127,7 @@ def run(
         OSError: The run folder cannot be written.
     """
     todo = range(plan.shards) if shards is None else shards
-    with _StopOnSignal() as stop:
+    with StopOnSignal() as stop:
         if workers == 1:
             _run_here(plan, samples, stage, todo, stop, progress)
         else:
@@ -141,7 +141,7 @@ def _run_here(
     samples: Sequence[Sample],
     stage: Stage,
     shards: Sequence[int],
-    stop: _StopOnSignal,
+    stop: StopOnSignal,
     progress: Callable[[], None],
 ) -> None:
     def go_on(sample: Sample) -> bool:
@@ -162,6 +162,25 @@ def wait_for_orphans(out: Path) -> None:
         pass
 
 
+def attempt(
+    job: Job,
+    index: int,
+    samples: Sequence[Sample],
+    models: Models,
+    stage: Stage,
+    go_on: Callable[[Sample], bool],
+    crashing: frozenset[str],
+) -> Exception | None:
+    """`run_shard` in a worker; what it raised is given back, in a form that crosses processes."""
+    try:
+        run_shard(job, index, samples, models, stage, go_on, crashing)
+    except (P3MError, OSError) as exc:
+        return exc
+    except Exception:
+        return RuntimeError(traceback.format_exc())
+    return None
+
+
 def _serve(link: Connection, job: Job, stage: Stage) -> None:
     """A worker's life: run the shards that come over the link, until it is closed or the parent has died."""
     for number in _STOP_SIGNALS:
@@ -178,15 +197,6 @@ def _serve(link: Connection, job: Job, stage: Stage) -> None:
             return False
         return True
 
-    def outcome(index: int, samples: Sequence[Sample], crashing: frozenset[str]) -> Exception | None:
-        try:
-            run_shard(job, index, samples, models, stage, go_on, crashing)
-        except (P3MError, OSError) as exc:
-            return exc
-        except Exception:
-            return RuntimeError(traceback.format_exc())
-        return None
-
     with (
         locked(job.out / WORKERS_LOCK, fcntl.LOCK_SH),
         contextlib.closing(models),
@@ -197,7 +207,8 @@ def _serve(link: Connection, job: Job, stage: Stage) -> None:
             # The parent may have been killed after it sent this.
             if link.poll():
                 return
-            link.send(outcome(*task))
+            index, samples, crashing = task
+            link.send(attempt(job, index, samples, models, stage, go_on, crashing))
 
 
 class _Worker:
@@ -236,7 +247,7 @@ def _run_pool(
     stage: Stage,
     shards: Sequence[int],
     size: int,
-    stop: _StopOnSignal,
+    stop: StopOnSignal,
     progress: Callable[[], None],
 ) -> None:
     context = mp.get_context("spawn")
