@@ -21,6 +21,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from p3mdata.errors import EXIT_INTERRUPTED, Interrupted, RunFolderError, SettingsError, SetupError
+from p3mdata.files import temporary_name
 from tests.factories import encoded, synthetic_portrait
 
 torch = pytest.importorskip("torch")
@@ -413,7 +414,7 @@ def test_a_dataset_that_changed_is_refused(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_full_disk_leaves_the_last_checkpoint(dataset: Path, half: Path, undisturbed: Path) -> None:
     before = (half / "checkpoints/last.pt").read_bytes()
-    temporary = half / "checkpoints" / f".last.pt.{os.getpid()}.tmp"
+    temporary = temporary_name(half / "checkpoints" / "last.pt")
     temporary.symlink_to("/dev/full")
     with pytest.raises(RunFolderError, match=os.strerror(errno.ENOSPC)):
         train(config(dataset), half)
