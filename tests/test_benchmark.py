@@ -134,6 +134,11 @@ def test_nothing_is_done_twice(own: Path, tmp_path: Path, predicted: list[Any]) 
     third = bench(own, out, "global")
     assert len(predicted) - before == 4
     assert third.results[0].sets["free"] == first.results[0].sets["free"]
+    # Figures are taken again where only they can change.
+    (own / "validation/facemasks/p2.png").write_bytes(encoded(np.full((SIDE, SIDE), 255, np.uint8), "PNG"))
+    before = len(predicted)
+    fourth = {row.stem: row.values for row in bench(own, out, "global").results[0].rows if row.set == "validation"}
+    assert len(predicted) == before and fourth["p2"]["SAD_FACE"] == pytest.approx(fourth["p2"]["SAD"])
     before = len(predicted)
     bench(own, out, "global", max_side=48)
     assert len(predicted) - before == 2 * PICTURES
