@@ -14,10 +14,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from pydantic import ValidationError
-
 from p3mdata import __version__
-from p3mdata.config import Execution, Job, Settings
+from p3mdata.config import Execution, Job, Settings, fault
 from p3mdata.decisions import LOG, read_log, standing, with_decisions
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.faces import weights
@@ -381,7 +379,12 @@ def make_private_folder(path: Path) -> None:
 
 
 def _read_samples(out: Path) -> list[Sample]:
-    return [Sample.from_json(row) for row in read_rows(out / SOURCES)]
+    try:
+        return [Sample.from_json(row) for row in read_rows(out / SOURCES)]
+    except (KeyError, TypeError, IndexError) as exc:
+        raise RunFolderError(
+            f"{out / SOURCES}: is damaged ({fault(exc)}). Delete the run folder and run again."
+        ) from exc
 
 
 def read_plan(out: Path) -> tuple[Plan, list[Sample]]:
@@ -401,6 +404,10 @@ def read_plan(out: Path) -> tuple[Plan, list[Sample]]:
             execution=Execution(limit=kept["limit"], files=kept.get("files")),
         )
         samples = with_decisions(_read_samples(out), standing(read_log(out)))
+        if row["samples"] != len(samples) or not isinstance(row["shard_size"], int) or row["shard_size"] < 1:
+            raise ValueError(f"{row['samples']} samples are planned, {len(samples)} are listed")
         return Plan(job, row["samples"], row["shard_size"], row["sources_sha256"]), samples
-    except (AttributeError, KeyError, TypeError, ValidationError) as exc:
-        raise RunFolderError(f"{out}: its plan is damaged ({exc!r}). Delete the run folder and run again.") from exc
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise RunFolderError(
+            f"{out}: its plan is damaged ({fault(exc)}). Delete the run folder and run again."
+        ) from exc

@@ -17,7 +17,7 @@ from enum import Enum
 from pathlib import Path
 
 from p3mdata.anonymize import Anonymized, Inputs, anonymize, detect, load, mask, render
-from p3mdata.config import Job
+from p3mdata.config import Job, fault
 from p3mdata.errors import BrokenInput, Interrupted, P3MError, RunFolderError
 from p3mdata.faces.ensemble import Detection, FaceFinder
 from p3mdata.files import sha256, write_atomic
@@ -275,7 +275,9 @@ def read_results(folder: Path) -> list[ImageResult]:
         rows = {row["id"]: row for row in read_rows(folder / "results.jsonl", torn_tail=True)}
         return [ImageResult.from_json(row) for row in rows.values()]
     except (KeyError, TypeError, ValueError) as exc:
-        raise RunFolderError(f"{folder}: its results are damaged ({exc!r}). Delete the shard and run again.") from exc
+        raise RunFolderError(
+            f"{folder}: its results are damaged ({fault(exc)}). Delete the shard and run again."
+        ) from exc
 
 
 def run_shard(

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import pickle
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -18,8 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from p3mdata.errors import SetupError
-from p3mdata.files import atomic
+from p3mdata.errors import SettingsError, SetupError
+from p3mdata.files import atomic, sha256
 from p3mnet.model import MattingNetwork, ModelConfig
 from p3mnet.registry import HUB, build
 
@@ -123,11 +122,29 @@ TELLTALES = {
 # May be absent from a file: the performers' projections (published files never have them), batch norm's counters.
 OPTIONAL = re.compile(r".+\.(projection|num_batches_tracked)")
 
-# Of the hub's repositories: name and file.
+
+class HubFile(NamedTuple):
+    """A file on the Hugging Face hub, of one commit and with one content, so that all start from the same weights."""
+
+    repository: str
+    revision: str
+    sha256: str
+    name: str = "model.safetensors"
+
+
+RESNET34 = HubFile(
+    "timm/resnet34.tv_in1k",
+    "1b7b21cca82ff974d341713f777bf740c2db38c4",
+    "0bb82595a564991a9d424708b33f5d843f5aaed7f6c0886ff10849ff97022235",
+)
 HUB_FILES = {
-    "p3mnet_resnet34": ("timm/resnet34.tv_in1k", "model.safetensors"),
-    "gfm_resnet34": ("timm/resnet34.tv_in1k", "model.safetensors"),
-    "p3mnet_swin_t": ("timm/swin_tiny_patch4_window7_224.ms_in1k", "model.safetensors"),
+    "p3mnet_resnet34": RESNET34,
+    "gfm_resnet34": RESNET34,
+    "p3mnet_swin_t": HubFile(
+        "timm/swin_tiny_patch4_window7_224.ms_in1k",
+        "4cc3a7275b50b53a7bec45f32c236ebe64227cff",
+        "fb01861f793143135fa0d6cd97b1631e4b33eaa3ee162bbea9e62de1c76ebac1",
+    ),
 }
 # Published names of an encoder begin with this in a P3M-Net file, and without it in an ImageNet file.
 ENCODER_PREFIXES = {
@@ -211,20 +228,22 @@ def _read(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise SetupError(f"The weights file {path} cannot be read: {error.strerror or error}.") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
+        # The unpickler does not expect other files: it raises whatever comes of them.
         raise SetupError(
             f"{path} is not a weights file that can be read safely (damaged, or with objects other than tensors); "
             "if you trust it, save its state dict alone with torch.save."
         ) from error
 
 
-def _state_dict(payload: Any) -> dict[str, Tensor]:
+def _state_dict(payload: Any, source: str = "The payload") -> dict[str, Tensor]:
     """The entries in a file, a loaded file or a state dict; `module.` of parallel training is taken off.
 
     Raises:
-        SetupError: There are none.
+        SetupError: There are none; `source` begins the sentence.
     """
-    source = "The payload"
     if isinstance(payload, str | Path):
         source = str(payload)
         payload = _read(Path(payload))
@@ -306,13 +325,13 @@ def _from_hub(variant: str) -> Path:
     """Downloads, or finds in the hub's cache, the encoder's ImageNet weights.
 
     Raises:
-        SetupError: The hub has none, its client is not installed, or the download failed.
+        SetupError: The hub has none, its client is not installed, the download failed, or the file is another one.
     """
     if variant not in HUB_FILES:
         raise SetupError(
             f"The hub has no ImageNet weights for {variant}: give their file (see the P3M-Net repository)."
         )
-    repository, name = HUB_FILES[variant]
+    file = HUB_FILES[variant]
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
@@ -320,10 +339,20 @@ def _from_hub(variant: str) -> Path:
             "Weights from the hub need the package huggingface_hub: pip install huggingface_hub."
         ) from error
     try:
-        return Path(hf_hub_download(repository, name))
+        path = Path(hf_hub_download(file.repository, file.name, revision=file.revision))
+        found = sha256(path.read_bytes())
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SetupError(f"{name} of {repository} could not be fetched from the hub: {reason}") from error
+        raise SetupError(
+            f"{file.name} of {file.repository} could not be fetched from the hub: {reason.rstrip('.')}. "
+            "Or give a file as encoder_weights."
+        ) from error
+    if found != file.sha256:
+        raise SetupError(
+            f"{path}: is not the file that {file.repository} had at {file.revision[:12]} (SHA-256 {found[:12]} instead "
+            f"of {file.sha256[:12]}). Delete it and try again, or give a file that you trust."
+        )
+    return path
 
 
 def load_imagenet(model: MattingNetwork, source: str | Path) -> None:
@@ -399,17 +428,20 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     content = _read(Path(path))
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise SetupError(f"{path} is not a p3mnet checkpoint; published P3M-Net files are read with load_official.")
-    if content["version"] != VERSION:
         raise SetupError(
-            f"{path} is a p3mnet checkpoint of version {content['version']}; this version reads {VERSION}."
+            f"{path} is not a p3mnet checkpoint. Published P3M-Net files are read with --published NETWORK, or by "
+            "load_official."
+        )
+    if content.get("version") != VERSION:
+        raise SetupError(
+            f"{path} is a p3mnet checkpoint of version {content.get('version')}; this version reads {VERSION}."
         )
     try:
         config = ModelConfig(**content["config"])
-    except TypeError as error:
-        raise SetupError(f"{path} has settings that this version does not know: {error}.") from error
-    model = build(config).eval()
-    own = model.state_dict()
-    _require(own, content["state_dict"], (), f"{path} does not fit {describe(config)}")
-    model.load_state_dict(content["state_dict"])
-    return Checkpoint(model, content["extra"])
+        model = build(config).eval()
+    except (KeyError, TypeError, SettingsError) as error:
+        raise SetupError(f"{path} has settings that this version does not know: {error}") from error
+    state, extra = _state_dict(content, str(path)), content.get("extra")
+    _require(model.state_dict(), state, (), f"{path} does not fit {describe(config)}")
+    model.load_state_dict(state)
+    return Checkpoint(model, extra if isinstance(extra, dict) else {})

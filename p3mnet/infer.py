@@ -31,7 +31,7 @@ from p3mdata.images import SUFFIXES, Picture, decode, encode, encode_grey
 from p3mdata.manifest import read_json, write_json
 from p3mdata.plan import list_files
 from p3mnet.checkpoint import load_checkpoint, load_official
-from p3mnet.model import MattingNetwork, fuse, normalise
+from p3mnet.model import MattingNetwork, folded, fuse, normalise
 from p3mnet.registry import RANDOM, create_model
 
 Mode = Literal["hybrid", "resize"]
@@ -234,7 +234,7 @@ def infer(
         digest = sha256(checkpoint.read_bytes())
     except OSError as error:
         raise SetupError(f"The weights file {checkpoint} cannot be read: {error.strerror or error}.") from error
-    model = open_network(checkpoint, published).to(pick_device(device))
+    model = folded(open_network(checkpoint, published)).to(pick_device(device))
     done = Inferred(out, len(names))
     try:
         _claim(out, {"checkpoint": digest, "mode": mode, "max_side": max_side, "cutouts": cutouts})

@@ -179,6 +179,21 @@ def test_what_a_run_leaves(undisturbed: Path, dataset: Path) -> None:
     assert best.extra["seed"] == 0 and "optimizer" not in best.extra
 
 
+def test_tensorboard_shows_what_the_log_says(dataset: Path, undisturbed: Path, half: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(config(dataset), half)
+    for out in (undisturbed, half):
+        shown = reader.EventAccumulator(str(out / "tensorboard")).Reload()
+        for group, name, number in (("loss", "log.csv", "step"), ("validation", "epochs.csv", "step")):
+            told = rows(out, name)
+            for part in told[0].keys() - {"step", "epoch", "pictures"}:
+                scalars = shown.Scalars(f"{group}/{part}")
+                # An interrupted run's steps are there once.
+                assert [scalar.step for scalar in scalars] == [row[number] for row in told]
+                assert [scalar.value for scalar in scalars] == pytest.approx([row[part] for row in told], rel=1e-6)
+        assert [image.step for image in shown.Images("samples")] == [row["step"] for row in rows(out, "epochs.csv")]
+
+
 def test_equal_runs_are_equal_whatever_loads(dataset: Path, undisturbed: Path, tmp_path: Path) -> None:
     train(config(dataset, workers=2), tmp_path / "out")
     assert (tmp_path / "out/log.csv").read_bytes() == (undisturbed / "log.csv").read_bytes()
@@ -474,6 +489,8 @@ def test_recipes_and_settings(dataset: Path, tmp_path: Path) -> None:
         read_config(Path("smoke"))
     with pytest.raises(SettingsError, match="cannot be read"):
         read_config(tmp_path / "absent.yaml")
+    with pytest.raises(SettingsError, match="no recipe 'p3m10k'. Recipes are p3m10k_resnet34, "):
+        read_config(Path("p3m10k"))
     with pytest.raises(SettingsError, match="There is no network 'p3mnet_big'"):
         train(config(dataset, model={"name": "p3mnet_big"}), tmp_path / "out")
 

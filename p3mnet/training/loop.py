@@ -21,6 +21,7 @@ from p3mnet.checkpoint import save_checkpoint
 from p3mnet.copy_paste import ICP, Sources, fcp
 from p3mnet.data import Batch, Loader, make_loader, to_device
 from p3mnet.losses import matting_losses
+from p3mnet.model import folded
 from p3mnet.registry import create_model
 from p3mnet.training.config import TrainConfig
 from p3mnet.training.logs import TensorBoard, Watch, sample_sheet, write_picture
@@ -335,11 +336,11 @@ class _Run:
     def _validate(self) -> None:
         """Mean errors on the validation pictures; keeps the network if it is the best so far."""
         config, position, folder = self.config, self.position, self.folder
-        self.model.eval()
         mine = range(self.group.rank, len(self.validation), self.group.world)
         samples = config.samples if self.group.first else 0
-        own = measure(self.model, self.validation, mine, config.validation, samples, lambda: self.stop.asked)
-        self.model.train()
+        network = folded(self.model)
+        own = measure(network, self.validation, mine, config.validation, samples, lambda: self.stop.asked)
+        del network
         told = self.group.gather((own.errors, [*position.skipped, *own.skipped], self.stop.asked))
         position.skipped = sorted({sentence for _, skipped, _ in told for sentence in skipped})
         if any(asked for *_, asked in told):
