@@ -313,6 +313,16 @@ def test_where_it_cannot_begin(dataset: Path, tmp_path: Path) -> None:
     assert any("validation has 3 images" in note for note in found.notes) and found.exit_code == EXIT_OK
 
 
+def test_a_folder_that_cannot_be_written_ends_the_call(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    bench(dataset, out, f"pngs:lf={dataset / 'validation/alphas'}")
+    (out / "predictions").write_bytes(b"in the way")
+    with pytest.raises(RunFolderError, match="out: cannot be written .* run the same command again"):
+        bench(dataset, out, "global")
+    (out / "predictions").unlink()
+    assert bench(dataset, out, "global").exit_code == EXIT_OK
+
+
 def test_on_the_command_line(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
