@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from p3mdata.records import ImageResult
     from p3mdata.removal import Removal
     from p3mdata.run import RunSummary
+    from p3mdata.traincheck import TrainCheck
     from p3mdata.verify import Finding
     from p3mnet.benchmark import Benchmark
 
@@ -38,6 +39,7 @@ __all__ = [
     "explain_photo",
     "export_release",
     "remove_images",
+    "train_check",
     "verify_run",
 ]
 
@@ -199,3 +201,24 @@ def explain_photo(
 
     chosen, _ = resolve(settings)
     draw(Path(photo), Path(out), chosen, alpha=_path(alpha), trimap=_path(trimap), mask=_path(mask))
+
+
+def train_check(
+    dataset: PathLike, out: PathLike, *, originals: PathLike | None = None, faces: PathLike | None = None, **wishes: Any
+) -> TrainCheck:
+    """Train under the paper's protocols and judge the cost of anonymization; needs the extra `train`.
+
+    Args:
+        dataset: A dataset of build-split, or the original P3M-10k.
+        out: Folder of the result; the same call goes on in it after an interruption.
+        originals: The photographs before anonymization; only read.
+        faces: Facemasks of celeba-facemask, with `copy_paste="icp"` or "fcp".
+        **wishes: Fields of `p3mdata.traincheck.Wishes`, such as `budget=900`, `seeds=3`, `protocols=("B:B",)`.
+
+    Returns:
+        Tables, costs and rules in `report`, and the verdict.
+    """
+    from p3mdata.traincheck import Wishes
+    from p3mdata.traincheck import train_check as check
+
+    return check(Path(dataset), Path(out), Wishes(originals=_path(originals), faces=_path(faces), **wishes))

@@ -11,11 +11,13 @@ from p3mdata.errors import SettingsError
 from p3mnet.baselines.gfm import GFM
 from p3mnet.baselines.modnet import MODNet
 from p3mnet.decoders import Narrowing
-from p3mnet.encoders import Encoder, ResNet34, SwinT, ViTAES
+from p3mnet.encoders import Encoder, NarrowResNet34, ResNet34, SwinT, ViTAES
 from p3mnet.model import MattingNetwork, ModelConfig, P3MNet
 
 HUB = "hub"
 RANDOM = "random"
+# Learns something on a CPU in minutes; it is no network of the paper, and not listed.
+SMOKE = "smoke_resnet34"
 
 
 class Variant(NamedTuple):
@@ -31,6 +33,7 @@ VARIANTS = {
     "p3mnet_resnet34": Variant(lambda config: ResNet34(config.pool_kernel), "last", (3, 2)),
     "p3mnet_swin_t": Variant(lambda config: SwinT(config.drop_path), "first", (2,)),
     "p3mnet_vitae_s": Variant(lambda config: ViTAES(config.drop_path), "first", (2,)),
+    SMOKE: Variant(lambda config: NarrowResNet34(config.pool_kernel), "last", (2, 3)),
 }
 
 
@@ -39,8 +42,8 @@ BASELINES: dict[str, Callable[[ModelConfig], MattingNetwork]] = {"gfm_resnet34":
 
 
 def list_models() -> list[str]:
-    """Names that `create_model` knows: P3M-Net's variants first."""
-    return [*VARIANTS, *BASELINES]
+    """Names that `create_model` knows, P3M-Net's variants first, without that of smoke checks."""
+    return [*(name for name in VARIANTS if name != SMOKE), *BASELINES]
 
 
 def build(config: ModelConfig) -> MattingNetwork:
@@ -61,9 +64,10 @@ def build(config: ModelConfig) -> MattingNetwork:
         raise SettingsError(f"pool_kernel of {config.name} must be {allowed}, not {config.pool_kernel}.")
     if not 0 <= config.drop_path < 1:
         raise SettingsError(f"drop_path must be at least 0 and below 1, not {config.drop_path}.")
-    if config.drop_path and variant.encoder is VARIANTS["p3mnet_resnet34"].encoder:
+    encoder = variant.encoder(config)
+    if config.drop_path and isinstance(encoder, ResNet34):
         raise SettingsError(f"{config.name} has no stochastic depth: leave drop_path at 0.")
-    return P3MNet(config, variant.encoder(config), variant.narrowing)
+    return P3MNet(config, encoder, variant.narrowing)
 
 
 def create_model(

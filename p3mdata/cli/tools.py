@@ -31,6 +31,7 @@ _STAGES: dict[str, Callable[..., None]] = {
     "export": datasets.export,
     "celeba-facemask": datasets.celeba_facemask,
     "benchmark": training.benchmark,
+    "train-check": training.train_check,
 }
 
 

@@ -84,3 +84,10 @@ class ResNet34(Encoder):
             skips.append(x)
             indices.append(index)
         return Features(e0, tuple(skips[:-1]), x, tuple(indices))
+
+
+class NarrowResNet34(ResNet34):
+    """ResNet-34 with an eighth of its channels, for smoke checks on a CPU; there are no weights for it."""
+
+    widths: ClassVar[tuple[int, ...]] = (8, 8, 8, 16, 32, 64)
+    unused_in_reference: ClassVar[int] = 0
