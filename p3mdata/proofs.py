@@ -25,8 +25,13 @@ MISS_BELOW_UNCONFIRMED = 0.7
 
 def _difference(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """Largest difference over channels, HxW, in the pixels' dtype."""
-    channels = cv2.split(cv2.absdiff(a, b))
-    return np.asarray(functools.reduce(cv2.max, channels))
+    gap = cv2.absdiff(a, b)
+    return np.asarray(functools.reduce(cv2.max, cv2.split(gap)))
+
+
+def _where(gap: NDArray[Any], mask: Mask) -> NDArray[Any]:
+    """The differences inside a mask, 0 outside."""
+    return np.asarray(cv2.bitwise_and(gap, gap, mask=mask.view(np.uint8)))
 
 
 def _as_8_bit(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -59,13 +64,13 @@ def prove(source: Picture, output: bytes, facemask: Mask, transition: Mask, find
         kept = released.opacity is not None and np.array_equal(_as_8_bit(source.opacity), _as_8_bit(released.opacity))
         if not kept:
             raise ValueError("the output lost or changed the picture's transparency")
-    outside = gap[~facemask]
+    outside, masked = _where(gap, ~facemask), np.count_nonzero(facemask)
     scale = 257 if before.dtype == np.uint16 else 1
     redetected, missed = redetect(source, released, facemask, finder)
     return Proofs(
         changed_outside=int(np.count_nonzero(outside)),
-        changed_in_transition=int(np.count_nonzero(gap[transition])),
-        changed_inside=round(float((gap[facemask] > 0).mean()), 4) if facemask.any() else 1.0,
+        changed_in_transition=int(np.count_nonzero(_where(gap, transition))),
+        changed_inside=round(np.count_nonzero(_where(gap, facemask)) / masked, 4) if masked else 1.0,
         largest_deviation=-(-int(outside.max(initial=0)) // scale),
         exact=exact,
         metadata=tuple(leftovers(output)),

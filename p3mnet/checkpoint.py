@@ -19,7 +19,7 @@ from torch import Tensor
 
 from p3mdata.errors import SettingsError, SetupError
 from p3mdata.files import atomic, sha256
-from p3mnet.model import ModelConfig, P3MNet
+from p3mnet.model import MattingNetwork, ModelConfig
 from p3mnet.registry import HUB, build
 
 FORMAT = "p3mnet-checkpoint"
@@ -63,8 +63,33 @@ VITAE_RULES: Rules = (
     (r"encoder\.layers\.(\d)\.NC\.(\d+)\.PCM\.(.+)", r"encoder.stages.\1.\2.local.\3"),
     (r"encoder\.layers\.(\d)\.NC\.(\d+)\.(.+)", r"encoder.stages.\1.\2.\3"),
 )
-ENCODER_RULES = {"p3mnet_resnet34": RESNET_RULES, "p3mnet_swin_t": SWIN_RULES, "p3mnet_vitae_s": VITAE_RULES}
+MOBILENET_RULES: Rules = (
+    (r"mobilenet\.classifier\..+", None),  # classifier
+    (r"mobilenet\.(.+)", r"encoder.\1"),
+)
 _UNITS = (("0", "0.conv"), ("1", "0.norm"), ("3", "1.conv"), ("4", "1.norm"), ("6", "2.conv"), ("7", "2.norm"))
+GFM_RULES: Rules = (
+    (r"encoder1\.1\.(.+)", r"encoder.layer1.\1"),
+    (r"psp_module\.stages\.(\d)\.1\.(.+)", r"pooling.project.\1.\2"),
+    (r"psp_module\.bottleneck\.(.+)", r"pooling.merge.\1"),
+    *((rf"psp{level + 1}\.0\.(.+)", rf"context.{level}.conv.\1") for level in range(4)),
+    *((rf"psp{level + 1}\.1\.(.+)", rf"context.{level}.norm.\1") for level in range(4)),
+    *((rf"bridge_block\.{position}\.(.+)", rf"bridge.{unit}.\1") for position, unit in _UNITS),
+    *((rf"decoder0_{letter}\.6\.(.+)", rf"{branch}.0.2.\1") for letter, branch in (("g", "glance"), ("f", "focus"))),
+    *(
+        (rf"decoder(\d)_{letter}\.{position}\.(.+)", rf"{branch}.\1.{unit}.\2")
+        for letter, branch in (("g", "glance"), ("f", "focus"))
+        for position, unit in _UNITS
+    ),
+    *RESNET_RULES,
+)
+ENCODER_RULES = {
+    "p3mnet_resnet34": RESNET_RULES,
+    "p3mnet_swin_t": SWIN_RULES,
+    "p3mnet_vitae_s": VITAE_RULES,
+    "gfm_resnet34": GFM_RULES,
+    "modnet": MOBILENET_RULES,
+}
 _BRANCHES = (("g", "segmentation"), ("l", "matting"))
 # `decoder.` stands before these names in the files of swin_t and vitae_s.
 DECODER_RULES: Rules = (
@@ -89,6 +114,7 @@ DECODER_RULES: Rules = (
 ALIAS = r"encoder[0-4]\..+"
 # A name that only one variant's published files have.
 TELLTALES = {
+    "gfm_resnet34": "psp_module.bottleneck.weight",
     "p3mnet_resnet34": "resnet.conv1.weight",
     "p3mnet_swin_t": "encoder.patch_embed.proj1.weight",
     "p3mnet_vitae_s": "encoder.layers.0.RC.proj1.weight",
@@ -106,12 +132,14 @@ class HubFile(NamedTuple):
     name: str = "model.safetensors"
 
 
+RESNET34 = HubFile(
+    "timm/resnet34.tv_in1k",
+    "1b7b21cca82ff974d341713f777bf740c2db38c4",
+    "0bb82595a564991a9d424708b33f5d843f5aaed7f6c0886ff10849ff97022235",
+)
 HUB_FILES = {
-    "p3mnet_resnet34": HubFile(
-        "timm/resnet34.tv_in1k",
-        "1b7b21cca82ff974d341713f777bf740c2db38c4",
-        "0bb82595a564991a9d424708b33f5d843f5aaed7f6c0886ff10849ff97022235",
-    ),
+    "p3mnet_resnet34": RESNET34,
+    "gfm_resnet34": RESNET34,
     "p3mnet_swin_t": HubFile(
         "timm/swin_tiny_patch4_window7_224.ms_in1k",
         "4cc3a7275b50b53a7bec45f32c236ebe64227cff",
@@ -119,7 +147,13 @@ HUB_FILES = {
     ),
 }
 # Published names of an encoder begin with this in a P3M-Net file, and without it in an ImageNet file.
-ENCODER_PREFIXES = {"p3mnet_resnet34": "resnet.", "p3mnet_swin_t": "encoder.", "p3mnet_vitae_s": "encoder."}
+ENCODER_PREFIXES = {
+    "p3mnet_resnet34": "resnet.",
+    "p3mnet_swin_t": "encoder.",
+    "p3mnet_vitae_s": "encoder.",
+    "gfm_resnet34": "resnet.",
+    "modnet": "mobilenet.",
+}
 # What an ordinary Swin-T has in another shape: it is trained without P3M-Net's poolings.
 REPLACED_IN_SWIN = re.compile(r"encoder\.(embed|merges)\..+")
 
@@ -141,7 +175,7 @@ class Official(NamedTuple):
 class Checkpoint(NamedTuple):
     """What `load_checkpoint` found: a network in eval mode and what else was saved."""
 
-    model: P3MNet
+    model: MattingNetwork
     extra: dict[str, Any]
 
 
@@ -238,17 +272,17 @@ def _require(own: Mapping[str, Tensor], file: Mapping[str, Tensor], unknown: Ite
         raise SetupError(f"{whose}: {'; '.join(told)}.")
 
 
-def _describe(config: ModelConfig) -> str:
+def describe(config: ModelConfig) -> str:
     """The variant's name, and the modules it does without."""
     without = [flag for flag in ("tfi", "sbfi", "dbfi") if not getattr(config, flag)]
     return config.name + (f" without {', '.join(without)}" if without else "")
 
 
-def _fill(model: P3MNet, entries: Mapping[str, Tensor]) -> None:
+def _fill(model: MattingNetwork, entries: Mapping[str, Tensor]) -> None:
     model.load_state_dict({**model.state_dict(), **entries})
 
 
-def load_official(model: P3MNet, payload: Any) -> Official:
+def load_official(model: MattingNetwork, payload: Any) -> Official:
     """Fill a network from a published P3M-Net checkpoint.
 
     Args:
@@ -282,7 +316,7 @@ def load_official(model: P3MNet, payload: Any) -> Official:
             unknown.append(official)
     likely = [name for name, telltale in TELLTALES.items() if telltale in state and name != variant]
     hint = f" (the file looks like {likely[0]})" if likely else ""
-    _require(own, renamed, unknown, f"The weights do not fit {_describe(model.config)}{hint}")
+    _require(own, renamed, unknown, f"The weights do not fit {describe(model.config)}{hint}")
     _fill(model, renamed)
     return Official(len(renamed), tuple(dropped), tuple(name for name in own if name not in renamed))
 
@@ -321,11 +355,12 @@ def _from_hub(variant: str) -> Path:
     return path
 
 
-def load_imagenet(model: P3MNet, source: str | Path) -> None:
+def load_imagenet(model: MattingNetwork, source: str | Path) -> None:
     """Fill a network's encoder with ImageNet weights.
 
-    ResNet-34 takes any ordinary ResNet-34's. Swin-T takes the weights that P3M-Net was trained from, or those of an
-    ordinary Swin-T, whose stem and patch merging have other shapes and are left out. ViTAE-S takes P3M-Net's.
+    ResNet-34 takes any ordinary ResNet-34's, MODNet any ordinary MobileNetV2's (a file). Swin-T takes the weights that
+    P3M-Net was trained from, or those of an ordinary Swin-T, whose stem and patch merging have other shapes and are
+    left out. ViTAE-S takes P3M-Net's.
 
     Args:
         model: Its encoder changes only if everything fits.
@@ -366,7 +401,7 @@ def load_imagenet(model: P3MNet, source: str | Path) -> None:
     _fill(model, fitting)
 
 
-def save_checkpoint(path: str | Path, model: P3MNet, **extra: Any) -> None:
+def save_checkpoint(path: str | Path, model: MattingNetwork, **extra: Any) -> None:
     """Write a network and its configuration; the file appears whole or not at all.
 
     Args:
@@ -407,6 +442,6 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     except (KeyError, TypeError, SettingsError) as error:
         raise SetupError(f"{path} has settings that this version does not know: {error}") from error
     state, extra = _state_dict(content, str(path)), content.get("extra")
-    _require(model.state_dict(), state, (), f"{path} does not fit {_describe(config)}")
+    _require(model.state_dict(), state, (), f"{path} does not fit {describe(config)}")
     model.load_state_dict(state)
     return Checkpoint(model, extra if isinstance(extra, dict) else {})

@@ -94,7 +94,7 @@ def export_onnx(
     quiet: opt.QuietOption = False,
 ) -> None:
     """Write a network as an ONNX file, for inference without PyTorch."""
-    from p3mnet.export_onnx import INPUT, OUTPUTS
+    from p3mnet.export_onnx import INPUT
     from p3mnet.export_onnx import export_onnx as run
     from p3mnet.infer import open_network
 
@@ -102,6 +102,6 @@ def export_onnx(
     if not (sides := re.fullmatch(r"(\d+)x(\d+)", size)):
         raise SettingsError(f"--size must look like 1024x768, not '{size}'.")
     width, height = map(int, sides.groups())
-    run(open_network(checkpoint, published), file, height, width, batch)
-    row = {"file": str(file), "input": INPUT, "shape": [batch, 3, height, width], "outputs": list(OUTPUTS)}
-    console.result(row, f"{file}: {INPUT} {batch}x3x{height}x{width} -> {', '.join(OUTPUTS)}")
+    outputs = run(open_network(checkpoint, published), file, height, width, batch)
+    row = {"file": str(file), "input": INPUT, "shape": [batch, 3, height, width], "outputs": list(outputs)}
+    console.result(row, f"{file}: {INPUT} {batch}x3x{height}x{width} -> {', '.join(outputs)}")

@@ -37,10 +37,11 @@ from p3mdata.errors import RunFolderError, SettingsError, SetupError
 from p3mdata.images import SUFFIXES
 from p3mdata.manifest import read_json, read_rows
 from p3mdata.plan import list_files
+from p3mnet.baselines.gfm import StridedResNet34
 from p3mnet.data import Batch, Sample
 from p3mnet.encoders.contract import LARGEST_STRIDE, Encoder, TokenEncoder
 from p3mnet.encoders.resnet import ResNet34
-from p3mnet.model import P3MNet, normalise, pad_to_stride
+from p3mnet.model import MattingNetwork, normalise, pad_to_stride
 from p3mnet.planes import Array, BadFile, read_colours, read_grey
 
 RECIPES: dict[str, dict[str, Any]] = {
@@ -350,7 +351,11 @@ class FCP:
     """One batch's paste at feature level: an `edit_e0` of `P3MNet.forward`. Made by `fcp`."""
 
     def __init__(
-        self, model: P3MNet, pastes: Mapping[int, tuple[Source, Turn]], facemask: Tensor, config: CopyPasteConfig
+        self,
+        model: MattingNetwork,
+        pastes: Mapping[int, tuple[Source, Turn]],
+        facemask: Tensor,
+        config: CopyPasteConfig,
     ) -> None:
         self.model, self.pastes, self.facemask, self.config = model, pastes, facemask, config
 
@@ -392,7 +397,9 @@ class FCP:
         return merged
 
 
-def fcp(model: P3MNet, batch: Batch, sources: Sources, generator: torch.Generator, config: CopyPasteConfig) -> FCP:
+def fcp(
+    model: MattingNetwork, batch: Batch, sources: Sources, generator: torch.Generator, config: CopyPasteConfig
+) -> FCP:
     """Draw a batch's sources and decide which images get them; call the network with the result as `edit_e0`.
 
         output = model(batch["image"], fcp(model, batch, sources, generator, config))
@@ -438,7 +445,8 @@ def _first_stage(encoder: Encoder) -> tuple[nn.Module, _Order]:
     """The encoder's first stage, and the order of its output."""
     if isinstance(encoder, TokenEncoder):
         return encoder.stages[0], _Order(lambda x: x.permute(0, 3, 1, 2), lambda x: x.permute(0, 2, 3, 1))
-    assert isinstance(encoder, ResNet34)
+    if not isinstance(encoder, ResNet34 | StridedResNet34):
+        raise SettingsError(f"copy_paste.layer stage1 is not for {type(encoder).__name__}: choose e0.")
     return encoder.layer1, _Order(lambda x: x, lambda x: x)
 
 

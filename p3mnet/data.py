@@ -44,6 +44,8 @@ Batch = dict[str, Any]
 # Changes a sample with random numbers of its own, such as `p3mnet.copy_paste.ICP`; it may leave sentences for
 # `Loader.bad` as `noted`.
 Edit = Callable[[Sample, torch.Generator], Sample]
+# Gives the image of a name, HxWx3 RGB, in place of the set's own file; raises `BadFile`. Loader processes get a copy.
+Images = Callable[[str], Array]
 
 COLOURS = ("foreground", "background")
 # Random pixels that are asked whether they lie in the transition area, before it is computed as a whole.
@@ -113,14 +115,23 @@ class TrainingSet(Dataset[Sample]):
         root: The dataset's folder.
         set_name: Which set; None takes the one to train on.
         config: How samples are made.
+        images: What is shown instead of the set's images, such as the photographs they were made of. Nothing of it
+            goes to the cache.
 
     Raises:
         SettingsError: There is no such dataset or set, or no usable picture in it.
         SetupError: Too many pictures are bad.
     """
 
-    def __init__(self, root: Path, set_name: str | None = None, config: DataConfig | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        set_name: str | None = None,
+        config: DataConfig | None = None,
+        images: Images | None = None,
+    ) -> None:
         self.config = config or DataConfig()
+        self.images = images
         self.names, self.files, self.bad = _listed(root, set_name, "training", self.config)
         self._read = read_plane if self.config.cache is None else RawCache(self.config.cache).read
         if not self.names:
@@ -156,7 +167,7 @@ class TrainingSet(Dataset[Sample]):
             SetupError: The cache cannot be written.
         """
         files = self.files[index]
-        planes = {kind: self._read(kind, path) for kind, path in files.items()}
+        planes = _planes(self.names[index], files, self._read, self.images)
         height, width = planes["image"].shape[:2]
         for kind, plane in planes.items():
             if plane.shape[:2] != (height, width):
@@ -196,6 +207,14 @@ class TrainingSet(Dataset[Sample]):
         return {
             kind: _fitted(plane, config.size, kind in ("trimap", "facemask"), flipped) for kind, plane in cut.items()
         }
+
+
+def _planes(
+    name: str, files: Mapping[str, Path], read: Callable[[str, Path], Array], images: Images | None
+) -> dict[str, Array]:
+    """A picture's files by kind, decoded."""
+    own = {kind: read(kind, path) for kind, path in files.items() if images is None or kind != "image"}
+    return own if images is None else {"image": images(name), **own}
 
 
 def _listed(
@@ -320,6 +339,8 @@ class ValidationSet(Dataset[Sample]):
         BadFile: A picture lacks its alpha, or an alpha its image.
     """
 
+    images: Images | None = None
+
     def __init__(self, root: Path, set_name: str | None = None) -> None:
         self.names, self.files, bad = _listed(root, set_name, "validation", DataConfig(colours="none"))
         if bad:
@@ -339,7 +360,7 @@ class ValidationSet(Dataset[Sample]):
             BadFile: It cannot be used.
         """
         files = self.files[index]
-        planes = {kind: read_plane(kind, path) for kind, path in files.items()}
+        planes = _planes(self.names[index], files, read_plane, self.images)
         planes.setdefault("trimap", trimap_of(planes["alpha"]))
         if any(plane.shape[:2] != planes["image"].shape[:2] for plane in planes.values()):
             raise BadFile(f"{files['image']}: its alpha or trimap has another size. Export them at one size.")

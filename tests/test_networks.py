@@ -39,7 +39,7 @@ from p3mnet.model import (  # noqa: E402
     fuse,
     normalise,
 )
-from p3mnet.registry import create_model, list_models  # noqa: E402
+from p3mnet.registry import BASELINES, create_model, list_models  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden"
 SHORT = {"p3mnet_resnet34": "r34", "p3mnet_swin_t": "swin", "p3mnet_vitae_s": "vitae"}
@@ -377,7 +377,7 @@ def test_projection_stays_float32() -> None:
 
 
 def test_names_and_flags() -> None:
-    assert list_models() == list(SHORT)
+    assert list_models() == [*SHORT, *BASELINES]
     for name, options, sentence in (
         ("p3mnet_resnet50", {}, "no network 'p3mnet_resnet50'; choose one of p3mnet_resnet34"),
         ("p3mnet_swin_t", {"pool_kernel": 3}, "pool_kernel of p3mnet_swin_t must be 2, not 3"),

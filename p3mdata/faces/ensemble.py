@@ -147,21 +147,22 @@ class FaceFinder:
         mesh, missing = self._mesh(rgb, face.box)
         face = replace(face, landmarks=None if mesh is None else _flat(mesh), no_landmarks=missing)
         if mesh is None and len(face.seen_by) == 1 and not is_weak(face):
-            face = replace(face, seen_by=tuple(sorted({*face.seen_by, *self._second_opinion(rgb, face.box)})))
+            face = replace(face, seen_by=self._second_opinion(rgb, face.box, face.seen_by[0]))
         return face
 
-    def _second_opinion(self, rgb: NDArray[np.uint8], box: XYXY) -> set[str]:
-        """Names of the detectors that see a face in enlargements of the place where only one saw it."""
-        confirmed = set()
+    def _second_opinion(self, rgb: NDArray[np.uint8], box: XYXY, known: str) -> tuple[str, ...]:
+        """Names of the detectors that see a face where only `known` saw it, or in enlargements of the place."""
         for enlarge in _SECOND_LOOKS:
             crop, to_image = crop_around(rgb, box, enlarge, _SECOND_LOOK_SIDE)
             scale, offset = to_image[0, 0], np.tile(to_image[:, 2], 2)
             for name, detector in self._detectors.items():
+                if name == known:
+                    continue
                 hits = [hit for hit in detector.detect(crop) if hit.score >= _LONE_SCORE]
                 placed = np.array([hit.xyxy for hit in hits]).reshape(-1, 4) * scale + offset
                 if (iou(np.array(box), placed) >= _SAME_FACE_IOU).any():
-                    confirmed.add(name)
-        return confirmed
+                    return tuple(sorted((known, name)))
+        return (known,)
 
     def _mesh(self, rgb: NDArray[np.uint8], box: XYXY) -> tuple[Points | None, str | None]:
         found_elsewhere = False

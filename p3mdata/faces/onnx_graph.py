@@ -1,4 +1,4 @@
-"""ONNX graphs on the protobuf wire format, so that the `onnx` package is not needed: one repaired, one written.
+"""ONNX on the protobuf wire format, without the `onnx` package: one file repaired, one written, weights of any.
 
 The CenterFace file lists its 194 weights as graph inputs, which keeps onnxruntime from folding constants (half of the
 run time), and fixes the image to one size. Both are undone: only the image stays as input, with free sides.
@@ -7,6 +7,7 @@ run time), and fixes the image to one size. Both are undone: only the image stay
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import numpy as np
@@ -16,11 +17,13 @@ from numpy.typing import NDArray
 _MODEL_IR_VERSION, _MODEL_GRAPH, _MODEL_OPSET = 1, 7, 8
 _GRAPH_NODE, _GRAPH_NAME, _GRAPH_INITIALIZER, _GRAPH_INPUT, _GRAPH_OUTPUT = 1, 2, 5, 11, 12
 _NODE_INPUT, _NODE_OUTPUT, _NODE_OP, _NODE_ATTRIBUTE = 1, 2, 4, 5
-_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW = 1, 2, 8, 9
+_TENSOR_DIMS, _TENSOR_TYPE, _TENSOR_NAME, _TENSOR_RAW, _TENSOR_EXTERNAL = 1, 2, 8, 9, 13
 _ATTRIBUTE_NAME, _ATTRIBUTE_INT, _ATTRIBUTE_STRING, _ATTRIBUTE_INTS, _ATTRIBUTE_TYPE = 1, 3, 4, 8, 20
 _TYPE_INT, _TYPE_STRING, _TYPE_INTS, _TYPE_FLOAT_TENSOR = 2, 3, 7, 1
 _IR_VERSION, _OPSET = 8, 13
 _FLOAT = b"\x08\x01"
+# float, float16, double, bfloat16
+_REAL_TYPES = (1, 10, 11, 16)
 _WIRE_VARINT, _WIRE_64, _WIRE_BYTES, _WIRE_32 = 0, 1, 2, 5
 
 
@@ -206,3 +209,38 @@ def with_free_image_size(model: bytes, image: str, outputs: dict[str, int]) -> b
     return b"".join(
         _message(field, graph(value)) if field == _MODEL_GRAPH else whole for field, value, whole in _fields(model)
     )
+
+
+def _numbers(payload: bytes) -> Iterator[int]:
+    """The varint, or the packed varints, of a field."""
+    pos = 0
+    while pos < len(payload):
+        value, pos = _read_varint(payload, pos)
+        yield value
+
+
+def weights_of(model: bytes) -> tuple[int, set[str]]:
+    """Real values that a file holds as weights, and the names of files beside it that hold some of them.
+
+    Args:
+        model: Serialized ONNX ModelProto.
+
+    Raises:
+        ValueError, IndexError: It is none.
+    """
+    count, files = 0, set()
+    graphs = (value for field, value, _ in _fields(model) if field == _MODEL_GRAPH)
+    tensors = (value for graph in graphs for field, value, _ in _fields(graph) if field == _GRAPH_INITIALIZER)
+    for tensor in tensors:
+        parts = list(_fields(tensor))
+        kinds = [kind for field, value, _ in parts if field == _TENSOR_TYPE for kind in _numbers(value)]
+        if kinds and kinds[0] in _REAL_TYPES:
+            count += math.prod(side for field, value, _ in parts if field == _TENSOR_DIMS for side in _numbers(value))
+        for entry in (dict(_texts(value)) for field, value, _ in parts if field == _TENSOR_EXTERNAL):
+            if entry.get(1) == "location":
+                files.add(entry[2])
+    return count, files
+
+
+def _texts(message: bytes) -> Iterator[tuple[int, str]]:
+    return ((field, value.decode()) for field, value, _ in _fields(message))

@@ -69,6 +69,7 @@ class TrainConfig(_Strict):
     batch: int = Field(8, ge=1, description="crops at a time in each process")
     accumulation: int = Field(1, ge=1, description="batches whose gradients make one step")
     epochs: int = Field(150, ge=1)
+    steps: int | None = Field(None, ge=1, description="end after this many steps, within an epoch; absent = all epochs")
     seed: int = Field(0, ge=0, description="of weights, order, crops and whatever else is drawn")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto = bfloat16 on a GPU")
     sync_batch_norm: bool = Field(True, description="batch statistics over all processes")
