@@ -66,6 +66,7 @@ _PRESETS = {Preset.P3M: (Method.BLUR, 0.25), Preset.YANG: (Method.BLUR, 0.10), P
 _DEFAULT_STRENGTH = {Method.BLUR: 0.25, Method.MOSAIC: 0.2, Method.ZERO: 1.0}
 
 
+# Characters.
 _MOST_OF_A_FAULT = 160
 # Of a YAML file: ten aliases of ten aliases, and so on, are a small file that nobody can print.
 _MOST_VALUES = 100_000
