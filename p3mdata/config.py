@@ -66,6 +66,13 @@ _PRESETS = {Preset.P3M: (Method.BLUR, 0.25), Preset.YANG: (Method.BLUR, 0.10), P
 _DEFAULT_STRENGTH = {Method.BLUR: 0.25, Method.MOSAIC: 0.2, Method.ZERO: 1.0}
 
 
+class Executor(str, Enum):
+    """Who does the shards: processes of this machine, or actors on a Ray cluster."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
 _MOST_OF_A_FAULT = 160
 # Of a YAML file: ten aliases of ten aliases, and so on, are a small file that nobody can print.
 _MOST_VALUES = 100_000
@@ -116,6 +123,30 @@ class Execution(_Strict):
     limit: int | None = Field(None, ge=1, description="take only the first N source files")
     files: Path | None = Field(None, description="take only the source files of this list, one path below SRC per line")
     overwrite: bool = Field(False, description="delete an earlier run in OUT first")
+    shard: str | None = Field(
+        None, description="K/N: do part K of N parts (K from 1) of a run that N calls on one or many machines share"
+    )
+
+    executor: Executor = Field(Executor.LOCAL, description="local processes, or ray: actors on the nodes of a cluster")
+    address: str | None = Field(
+        None, description="with --executor ray: the cluster; absent = RAY_ADDRESS, or this machine"
+    )
+
+    @field_validator("shard")
+    @classmethod
+    def _is_a_part(cls, value: str | None) -> str | None:
+        number, _, of = (value or "1/1").partition("/")
+        if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+            raise ValueError("must be K/N with K from 1 to N, such as 3/8")
+        return value
+
+    @property
+    def part(self) -> tuple[int, int] | None:
+        """Number of the part, from 1, and how many there are; None when this call does the whole run."""
+        if self.shard is None:
+            return None
+        number, _, of = self.shard.partition("/")
+        return int(number), int(of)
 
 
 class Job(_Strict):

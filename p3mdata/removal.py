@@ -39,14 +39,14 @@ class Removal:
     summary: RunSummary
 
 
-_DERIVED = "private/derived.jsonl"
+DERIVED = "private/derived.jsonl"
 
 
 def register_derived(out: Path, kind: str, path: Path) -> None:
     """Note what was built from a run, so that a take-down reaches it: kind is `dataset` or an export's name."""
     row = {"kind": kind, "path": str(path.resolve())}
-    if row not in read_rows(out / _DERIVED, torn_tail=True):
-        append_row(out / _DERIVED, row)
+    if row not in read_rows(out / DERIVED, torn_tail=True):
+        append_row(out / DERIVED, row)
 
 
 def _tombstones(out: Path) -> Iterator[dict[str, Any]]:
@@ -119,7 +119,7 @@ def _clean_derived(out: Path, version: int) -> tuple[list[str], list[str]]:
     """Take everything that was ever removed out of datasets built from a run; also name the other exports."""
     removed = {row["id"] for row in _tombstones(out)}
     cleaned, rebuild = [], []
-    for row in read_rows(out / _DERIVED, torn_tail=True, needs=("kind", "path")):
+    for row in read_rows(out / DERIVED, torn_tail=True, needs=("kind", "path")):
         path = Path(row["path"])
         if row["kind"] == "dataset" and (path / ABOUT).is_file():
             _clean_dataset(path, removed, version)

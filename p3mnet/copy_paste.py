@@ -36,7 +36,7 @@ from p3mdata.celebamask.driver import PAIRS, SETTINGS
 from p3mdata.errors import RunFolderError, SettingsError, SetupError
 from p3mdata.images import SUFFIXES
 from p3mdata.manifest import read_json, read_rows
-from p3mdata.plan import list_files
+from p3mdata.sources import list_files
 from p3mnet.baselines.gfm import StridedResNet34
 from p3mnet.data import Batch, Sample
 from p3mnet.encoders.contract import LARGEST_STRIDE, Encoder, TokenEncoder

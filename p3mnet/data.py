@@ -53,6 +53,7 @@ _PROBES = 256
 # Other pictures that stand in for a bad one, before the run gives up.
 _STAND_INS = 16
 _NAMED = 5
+_MOST_KEPT = 1 << 30
 
 
 class DataConfig(BaseModel):
@@ -71,6 +72,8 @@ class DataConfig(BaseModel):
             crop; or nowhere, which leaves out the composition loss.
         cache: Folder for raw copies of the decoded files, which are mapped into memory instead of decoded again:
             5 bytes per pixel of the set, 11 with colours' files. A file that has changed is copied anew.
+        longest: Longer side that pictures are reduced to when they are read, facemasks with them; they are then kept in
+            memory, up to 1 GB. For checks in which training must be quick rather than good.
         max_bad: Share of bad pictures (rounded up to a whole number of them) that a run puts up with.
     """
 
@@ -84,6 +87,7 @@ class DataConfig(BaseModel):
     facemask: bool = True
     colours: Literal["files", "estimate", "none"] = "files"
     cache: Path | None = None
+    longest: int | None = Field(None, ge=32)
     max_bad: float = Field(0.02, ge=0, le=1)
 
     @model_validator(mode="after")
@@ -132,6 +136,8 @@ class TrainingSet(Dataset[Sample]):
     ) -> None:
         self.config = config or DataConfig()
         self.images = images
+        self._kept: dict[str, dict[str, Array]] = {}
+        self._kept_bytes = 0
         self.names, self.files, self.bad = _listed(root, set_name, "training", self.config)
         self._read = read_plane if self.config.cache is None else RawCache(self.config.cache).read
         if not self.names:
@@ -166,8 +172,25 @@ class TrainingSet(Dataset[Sample]):
             BadFile: The picture cannot be used.
             SetupError: The cache cannot be written.
         """
+        cut = self._crop(self._picture(index), generator)
+        if self.config.colours == "estimate":
+            cut |= dict(zip(COLOURS, estimate_colours(cut["image"], cut["alpha"]), strict=True))
+        cut.setdefault("facemask", np.zeros_like(cut["alpha"]))
+        tensors = {kind: torch.from_numpy(plane) for kind, plane in cut.items()}
+        maps = {kind: plane.permute(2, 0, 1) if plane.dim() == 3 else plane[None] for kind, plane in tensors.items()}
+        return {**maps, "name": self.names[index]}
+
+    def _picture(self, index: int) -> dict[str, Array]:
+        """A picture's files by kind, of one size.
+
+        Raises:
+            BadFile: They cannot be used.
+        """
+        name = self.names[index]
+        if name in self._kept:
+            return self._kept[name]
         files = self.files[index]
-        planes = _planes(self.names[index], files, self._read, self.images)
+        planes = _planes(name, files, self._read, self.images)
         height, width = planes["image"].shape[:2]
         for kind, plane in planes.items():
             if plane.shape[:2] != (height, width):
@@ -175,13 +198,13 @@ class TrainingSet(Dataset[Sample]):
                     f"{files[kind]}: is {plane.shape[1]}x{plane.shape[0]}, its image is {width}x{height}. "
                     "Export both at one size."
                 )
-        cut = self._crop(planes, generator)
-        if self.config.colours == "estimate":
-            cut |= dict(zip(COLOURS, estimate_colours(cut["image"], cut["alpha"]), strict=True))
-        cut.setdefault("facemask", np.zeros_like(cut["alpha"]))
-        tensors = {kind: torch.from_numpy(plane) for kind, plane in cut.items()}
-        maps = {kind: plane.permute(2, 0, 1) if plane.dim() == 3 else plane[None] for kind, plane in tensors.items()}
-        return {**maps, "name": self.names[index]}
+        if self.config.longest is not None:
+            planes = {kind: _reduced(plane, self.config.longest, kind == "facemask") for kind, plane in planes.items()}
+            size = sum(plane.nbytes for plane in planes.values())
+            if (self._kept_bytes + size) <= _MOST_KEPT:
+                self._kept[name] = planes
+                self._kept_bytes += size
+        return planes
 
     def _crop(self, planes: Mapping[str, Array], generator: torch.Generator) -> dict[str, Array]:
         """All planes cut, resized and flipped alike, and a trimap."""
@@ -282,6 +305,14 @@ def trimap_of_window(alpha: Array, kernel: int, window: tuple[slice, slice]) -> 
         slice(part.start - wide.start, part.stop - wide.start) for part, wide in zip(window, grown, strict=True)
     )
     return trimap_of(np.ascontiguousarray(alpha[grown]), kernel)[inside]
+
+
+def _reduced(plane: Array, longest: int, labels: bool) -> Array:
+    """A plane whose longer side is at most `longest`; never a view of a larger one."""
+    factor = min(1.0, longest / max(plane.shape[:2]))
+    size = max(1, round(plane.shape[1] * factor)), max(1, round(plane.shape[0] * factor))
+    how = cv2.INTER_NEAREST_EXACT if labels else cv2.INTER_AREA
+    return np.asarray(cv2.resize(plane, size, interpolation=how), np.uint8)
 
 
 def _fitted(plane: Array, size: int, labels: bool, flipped: bool) -> Array:

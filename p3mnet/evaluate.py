@@ -31,7 +31,7 @@ from p3mdata.errors import BrokenInput, SettingsError, SetupError
 from p3mdata.executors.local import default_workers
 from p3mdata.files import atomic
 from p3mdata.images import SUFFIXES, decode, decode_matte
-from p3mdata.plan import list_files, regular_file
+from p3mdata.sources import list_files, regular_file
 from p3mnet import metrics
 
 # SAD inside the facemask, in sets that have facemasks.

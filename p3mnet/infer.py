@@ -29,7 +29,7 @@ from p3mdata.errors import EXIT_HELD_BACK, EXIT_OK, BrokenInput, RunFolderError,
 from p3mdata.files import sha256, write_atomic
 from p3mdata.images import SUFFIXES, Picture, decode, encode, encode_grey
 from p3mdata.manifest import read_json, write_json
-from p3mdata.plan import list_files
+from p3mdata.sources import list_files
 from p3mnet.checkpoint import load_checkpoint, load_official
 from p3mnet.model import MattingNetwork, folded, fuse, normalise
 from p3mnet.registry import RANDOM, create_model

@@ -364,6 +364,20 @@ def test_a_cache_gives_the_same_samples(dataset: Path, tmp_path: Path, monkeypat
     assert same(plain, list(make_loader(cached, 3, 0, 0, 0)))
 
 
+def test_reduced_pictures_are_read_once(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = small_set(dataset, longest=40, crop_sides=(40,))
+    first = [pictures.sample(0, seeded(1)) for _ in range(2)]
+    monkeypatch.setattr(data, "_MOST_KEPT", 0)
+    unkept = small_set(dataset, longest=40, crop_sides=(40,))
+    assert same([first[0]], [unkept.sample(0, seeded(1))]) and same([first[0]], [first[1]])
+    assert max(pictures._picture(0)["image"].shape[:2]) == 40
+    assert set(np.unique(pictures._picture(0)["facemask"])) <= {0, 255}
+    monkeypatch.setattr(data, "_planes", None)
+    assert same([first[0]], [pictures.sample(0, seeded(1))])
+    with pytest.raises(TypeError):
+        unkept.sample(0, seeded(1))
+
+
 def test_a_cache_follows_its_files(changeable: Path, tmp_path: Path) -> None:
     pictures = small_set(changeable, cache=tmp_path / "cache")
     before = pictures[0]

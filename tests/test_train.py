@@ -21,6 +21,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from p3mdata.errors import EXIT_INTERRUPTED, Interrupted, RunFolderError, SettingsError, SetupError
+from p3mdata.files import temporary_name
 from tests.factories import encoded, synthetic_portrait
 
 torch = pytest.importorskip("torch")
@@ -31,7 +32,7 @@ from p3mnet.data import TrainingSet  # noqa: E402
 from p3mnet.encoders import ResNet34  # noqa: E402
 from p3mnet.infer import infer  # noqa: E402
 from p3mnet.registry import BASELINES, VARIANTS, Variant, list_models  # noqa: E402
-from p3mnet.training import BatchTooLarge, Diverged, TrainConfig, make_config, read_config, train  # noqa: E402
+from p3mnet.training import BatchTooLarge, Diverged, TrainConfig, Watch, make_config, read_config, train  # noqa: E402
 from p3mnet.training import loop as loop_module  # noqa: E402
 from p3mnet.training.config import RECIPES  # noqa: E402
 from p3mnet.training.selection import hold_out  # noqa: E402
@@ -260,7 +261,10 @@ def test_two_processes_train_like_one_with_twice_the_batch(dataset: Path, tmp_pa
     assert together.returncode == 0, said
     one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
     assert len(one) == len(two) == 6
-    assert two[0] == pytest.approx(one[0], rel=1e-5, abs=1e-6)
+    # One pixel whose argmax rounding has moved changes the gradient more than the losses.
+    rounding = {"gradient_norm": 1e-3}
+    for name, value in one[0].items():
+        assert two[0][name] == pytest.approx(value, rel=rounding.get(name, 1e-5), abs=1e-6), name
     for single, double in zip(one, two, strict=True):
         # Rounding may move a pixel's argmax, and with it the fusion.
         assert double["total"] == pytest.approx(single["total"], rel=2e-3)
@@ -413,7 +417,7 @@ def test_a_dataset_that_changed_is_refused(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_full_disk_leaves_the_last_checkpoint(dataset: Path, half: Path, undisturbed: Path) -> None:
     before = (half / "checkpoints/last.pt").read_bytes()
-    temporary = half / "checkpoints" / f".last.pt.{os.getpid()}.tmp"
+    temporary = temporary_name(half / "checkpoints" / "last.pt")
     temporary.symlink_to("/dev/full")
     with pytest.raises(RunFolderError, match=os.strerror(errno.ENOSPC)):
         train(config(dataset), half)
@@ -463,6 +467,55 @@ def test_broken_pictures_are_named_and_left_out(tmp_path: Path) -> None:
     result = train(make_config(chosen), tmp_path / "out")
     assert {Path(sentence.split(":")[0]).stem for sentence in result.skipped} == bad
     assert rows(tmp_path / "out", "epochs.csv")[0]["pictures"] == 1
+
+
+def test_steps_end_a_run_within_an_epoch(dataset: Path, tmp_path: Path) -> None:
+    # Eight pictures are left to train on: four steps an epoch.
+    result = train(config(dataset, steps=6, epochs=50), tmp_path / "out")
+    assert result.steps == len(rows(tmp_path / "out")) == 6
+    assert [(row["epoch"], row["step"]) for row in rows(tmp_path / "out", "epochs.csv")] == [(0, 4), (1, 6)]
+
+
+def test_a_run_that_was_stopped_at_its_last_step_is_validated(dataset: Path, tmp_path: Path) -> None:
+    class Pressing(Watch):
+        def step(self, epoch: int, images: int, parts: Any) -> None:
+            if images == 12:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    chosen = config(dataset, steps=6, epochs=50)
+    with pytest.raises(Interrupted):
+        train(chosen, tmp_path / "out", watch=Pressing())
+    assert train(chosen, tmp_path / "out").steps == 6
+    assert rows(tmp_path / "out", "epochs.csv")[-1]["step"] == 6
+
+
+def test_other_images_are_seen_and_must_stay_the_same(dataset: Path, tmp_path: Path) -> None:
+    seen = []
+
+    class Grey:
+        def __init__(self, level: int) -> None:
+            self.level = level
+
+        def __str__(self) -> str:
+            return f"grey {self.level}"
+
+        def __call__(self, name: str) -> Any:
+            seen.append(name)
+            return np.full((SIDE, SIDE, 3), self.level, np.uint8)
+
+    class Pressing(Watch):
+        def step(self, epoch: int, images: int, parts: Any) -> None:
+            if images == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        train(config(dataset, epochs=1), tmp_path / "out", watch=Pressing(), images=Grey(7))
+    for other in (Grey(8), None):
+        with pytest.raises(RunFolderError, match="images grey 7 then"):
+            train(config(dataset, epochs=1), tmp_path / "out", images=other)
+    train(config(dataset, epochs=1), tmp_path / "out", images=Grey(7))
+    # Those that are held out too.
+    assert set(seen) == {f"p{number}" for number in range(9)}
 
 
 def test_recipes_and_settings(dataset: Path, tmp_path: Path) -> None:

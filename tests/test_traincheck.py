@@ -25,8 +25,8 @@ from p3mdata.config import Method
 from p3mdata.dataset.folder import open_dataset
 from p3mdata.errors import EXIT_PROOF_FAILED, EXIT_USAGE, Interrupted, RunFolderError, SettingsError
 from p3mdata.files import sha256
-from p3mdata.plan import sample_id
-from p3mdata.traincheck.budget import drawn, spend
+from p3mdata.sources import sample_id
+from p3mdata.traincheck.budget import Spending, drawn, spend, used_up
 from p3mdata.traincheck.plots import curves, intervals
 from p3mdata.traincheck.protocols import Design, design, trainings
 from p3mdata.traincheck.statistics import Cost, Rule, State, cost_of, judge_cost, judge_learning, overall, spread_of
@@ -264,18 +264,22 @@ def test_times() -> None:
 # Budget
 
 SPENDING: dict[str, Any] = {
-    "fixed_steps": None, "domains": ("B", "N"), "seeds": 2, "step_seconds": {"B": 0.5, "N": 1.5}, "test_seconds": 0.1,
-    "pairs": [("B", "P"), ("N", "P")], "sizes": {"P": 50}, "most_tested": None,
+    "fixed_steps": None, "trainings": 4, "training_seconds": lambda steps: 4.0 * steps + min(steps, 10),
+    "test_seconds": 0.1, "tests": {"P": 4}, "sizes": {"P": 50}, "most_tested": None,
 }  # fmt: skip
 
 
-def test_a_budget_is_kept_and_steps_are_equal() -> None:
+def test_a_budget_is_kept_and_used() -> None:
     found = spend(1000, **SPENDING)
-    assert found.tested == {"P": 50} and found.steps == (1000 - 20) // 4
+    assert found.tested == {"P": 50} and found.steps == (1000 - 20 - 10) // 4
     tight = spend(40, **SPENDING)
-    assert 4 <= tight.tested["P"] < 50 and tight.training_seconds + tight.test_seconds <= 40
+    assert 4 <= tight.tested["P"] < 50 and 35 < tight.training_seconds + tight.test_seconds <= 40
     assert spend(None, **SPENDING | {"fixed_steps": 7}).steps == 7
     assert spend(1000, **SPENDING | {"most_tested": 9}).tested == {"P": 9}
+    for budget in range(20, 300, 7):
+        some = spend(budget, **SPENDING)
+        more = SPENDING["training_seconds"](some.steps + 1)
+        assert some.training_seconds + some.test_seconds <= budget < more + some.test_seconds
 
 
 def test_too_short_a_budget_says_the_least_one() -> None:
@@ -283,6 +287,11 @@ def test_too_short_a_budget_says_the_least_one() -> None:
         spend(2, **SPENDING)
     least = int(re.findall(r"at least (\d+)s", str(caught.value))[0])
     assert spend(least, **SPENDING).steps >= 1
+
+
+def test_a_machine_that_became_slow_is_noticed() -> None:
+    assert not used_up(100, 100, [10, 12], 20)
+    assert used_up(100, 100, [20, 30], 20)
 
 
 def test_more_tested_pictures_contain_fewer() -> None:
@@ -476,6 +485,17 @@ def test_a_gpu_that_disappears(world: Path, tmp_path: Path, monkeypatch: pytest.
     assert [row["done"] for row in report(tmp_path / "out")["trainings"]] == [True, False]
     assert rules(tmp_path / "out")["complete"][0] == "inconclusive"
     assert p3mdata.train_check(world / "data", tmp_path / "out", **small).report["complete"]
+
+
+def test_a_slow_machine_ends_after_two_seeds(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A plan of a fiftieth of what a step and a test take.
+    monkeypatch.setattr(driver, "spend", lambda *rest: Spending(1, {"validation": 1}, 0.01, 0.01))
+    settings = SETTINGS | {"budget": 0.02, "epochs": None, "seeds": 3, "protocols": ("B:B",)}
+    first = p3mdata.train_check(world / "data", tmp_path / "out", **settings)
+    assert [row["done"] for row in first.report["trainings"]] == [True, True, False]
+    assert "2 of 3 seeds" in " ".join(first.report["notes"]) and first.report["complete"]
+    assert first.report["table_4"][0]["metrics"]["SAD"]["seeds"] == 2
+    assert p3mdata.train_check(world / "data", tmp_path / "out", **settings).report == first.report
 
 
 def test_memory_that_is_short_takes_steps_in_parts(

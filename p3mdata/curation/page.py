@@ -29,8 +29,8 @@ from p3mdata.explain import fit, thumbnail
 from p3mdata.files import sha256, write_atomic
 from p3mdata.images import decode, orient
 from p3mdata.manifest import read_rows
-from p3mdata.plan import regular_file
 from p3mdata.run import MANIFEST
+from p3mdata.sources import regular_file
 
 if TYPE_CHECKING:
     from p3mdata.curation import Duplicates, Member
@@ -116,7 +116,7 @@ def _cluster(number: int, folder: Path, members: Sequence[Member], released: fro
 
 
 def _released_hashes(run: Path | None) -> frozenset[str]:
-    rows = read_rows(run / MANIFEST) if run else ()
+    rows = read_rows(run / MANIFEST, needs=("image",)) if run else ()
     return frozenset(row["image"]["sha256"] for row in rows)
 
 

@@ -12,7 +12,7 @@ from p3mdata.dataset.layout import KINDS, OBFUSCATED, Layout, layouts, read_layo
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.images import SUFFIXES
 from p3mdata.manifest import read_json, read_rows
-from p3mdata.plan import list_files
+from p3mdata.sources import list_files
 
 ABOUT = "dataset.json"
 LISTING = "manifest.jsonl"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -39,7 +40,6 @@ PLAN = "plan.json"
 # A step's crops go through the network at once, or in so many parts where memory is short.
 _PARTS = (1, 2, 4, 8)
 _LOADERS = 16
-_WORTH_LOADERS = 8
 
 
 class _Bar(ConsoleWatch):
@@ -137,17 +137,29 @@ def _run(
     audience.say(f"{plan['steps']} steps for each training; all in about {left / 60:.0f} min")
     with stopping() as stop:
         try:
-            run_all(work, stop)
+            seeds = run_all(work, stop, None if wishes.epochs else wishes.budget or how.budget, plan["seconds"])
         except P3MError as error:
             _report(out, dataset, chosen, plan, stopped=str(error))
             audience.say(f"report of what is finished: {out / PAGE}")
             raise
-    return _report(out, dataset, chosen, plan)
+    notes = []
+    if seeds < wishes.seeds:
+        notes.append(
+            f"{seeds} of {wishes.seeds} seeds were trained: the machine was slower than when the budget was planned."
+        )
+    return _report(out, dataset, chosen, plan, notes=notes)
 
 
-def _report(out: Path, dataset: Dataset, chosen: Design, plan: dict[str, Any], stopped: str | None = None) -> Any:
+def _report(
+    out: Path,
+    dataset: Dataset,
+    chosen: Design,
+    plan: dict[str, Any],
+    stopped: str | None = None,
+    notes: Sequence[str] = (),
+) -> dict[str, Any]:
     """Write the report of what is there."""
-    found = report_of(out, dataset, chosen, plan, stopped)
+    found = report_of(out, dataset, chosen, plan, stopped, notes)
     write_json(out / REPORT, found)
     write_page(out, dataset, chosen, plan, found)
     return found
@@ -270,8 +282,8 @@ def _plan(
     batch, per_epoch = batches_of(len(training), how.batch)
     workers = wishes.workers or min(default_workers(), _LOADERS)
     if scale is Scale.SMOKE:
-        # Loaders begin anew with each epoch: not worth it for a few steps.
-        workers = int(per_epoch >= _WORTH_LOADERS)
+        # The pictures are kept in this process's memory.
+        workers = 0
     domains = {domain: shown[domain] for domain in chosen.domains}
     for parts in _PARTS:
         micro = max(1, batch // parts)
@@ -298,12 +310,18 @@ def _plan(
     }  # fmt: skip
     if rule.state is State.FAIL:
         return row
-    of_a_step = {domain: accumulation * seconds for domain, seconds in speeds.step.items()}
+
+    def training_seconds(steps: int) -> float:
+        read = min(steps * micro * accumulation, len(training))
+        return wishes.seeds * sum(
+            steps * accumulation * speeds.step[domain] + read * speeds.first[domain] for domain in chosen.domains
+        )
+
+    tests = Counter(test.set for _, test in chosen.pairs for _ in range(wishes.seeds))
     spending = spend(
         None if wishes.epochs else wishes.budget or how.budget, wishes.epochs and wishes.epochs * per_epoch,
-        chosen.domains, wishes.seeds, of_a_step, speeds.tested,
-        [(domain, test.set) for domain, test in chosen.pairs], {name: len(mine) for name, mine in names.items()},
-        wishes.most_tested,
+        wishes.seeds * len(chosen.domains), training_seconds, speeds.tested, tests,
+        {name: len(mine) for name, mine in names.items()}, wishes.most_tested,
     )  # fmt: skip
     tested = {name: drawn(mine, spending.tested[name]) for name, mine in names.items()}
     return row | {
@@ -349,4 +367,4 @@ def _failed(
         "rules": [rule.to_json() for rule in rules],
         "figures": figures,
     }
-    return dict(_report(out, dataset, chosen, row, stopped="a check failed, so nothing was trained"))
+    return _report(out, dataset, chosen, row, stopped="a check failed, so nothing was trained")

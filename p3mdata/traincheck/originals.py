@@ -22,7 +22,7 @@ from p3mdata.files import sha256
 from p3mdata.images import SUFFIXES
 from p3mdata.masks import hand_regions
 from p3mdata.obfuscate import obfuscate
-from p3mdata.plan import list_files, sample_id
+from p3mdata.sources import list_files, sample_id
 from p3mnet.planes import BadFile, read_colours, read_grey
 
 Array = NDArray[np.uint8]

@@ -84,7 +84,12 @@ class Results:
 
 
 def report_of(
-    out: Path, dataset: Dataset, design: Design, plan: Mapping[str, Any], stopped: str | None = None
+    out: Path,
+    dataset: Dataset,
+    design: Design,
+    plan: Mapping[str, Any],
+    stopped: str | None = None,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Content of report.json.
 
@@ -94,6 +99,7 @@ def report_of(
         design: What is trained and tested.
         plan: Content of plan.json; of a dataset whose checks failed it has no steps.
         stopped: Why it ended early, if it did.
+        notes: Sentences to add.
     """
     results = Results(out, design, plan)
     groups = {str(row["id"]): int(row["group"]) for row in dataset.rows() if "group" in row}
@@ -122,7 +128,7 @@ def report_of(
         "costs": costs,
         "interval": HOW,
         "tolerance": plan["settings"]["tolerance"],
-        "notes": list(design.notes),
+        "notes": [*design.notes, *notes],
         "problems": results.problems(),
         "settings": plan["settings"],
         "recipe": plan["recipe"],

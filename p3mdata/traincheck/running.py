@@ -25,6 +25,7 @@ from p3mdata.errors import Interrupted, SettingsError, SetupError
 from p3mdata.files import write_atomic
 from p3mdata.images import encode_grey
 from p3mdata.manifest import read_json
+from p3mdata.traincheck.budget import used_up
 from p3mdata.traincheck.originals import Images
 from p3mdata.traincheck.protocols import NORMAL, Design, Test, trainings
 from p3mdata.traincheck.wishes import Recipe, Wishes
@@ -44,6 +45,8 @@ _LOOKS = 8
 _CHECKPOINTS = 10
 # Fewer predictions than this are not worth the start of other processes.
 _WORTH_WORKERS = 64
+# Fewer give no interval.
+_LEAST_SEEDS = 2
 Scores = dict[str, dict[str, float]]
 
 
@@ -140,8 +143,18 @@ class Work:
         )  # fmt: skip
 
 
-def run_all(work: Work, stop: Stop) -> None:
+def run_all(work: Work, stop: Stop, budget: float | None, planned: Mapping[str, float]) -> int:
     """Whatever is not done yet, seed by seed.
+
+    Args:
+        work: What to do.
+        stop: Whether to stop.
+        budget: Seconds for everything; where the machine has become so slow that this is far exceeded, seeds after the
+            second are left out. None does all.
+        planned: Seconds that trainings and tests were to take.
+
+    Returns:
+        Seeds that are done.
 
     Raises:
         Interrupted: It was asked to stop.
@@ -151,6 +164,12 @@ def run_all(work: Work, stop: Stop) -> None:
     todo = list(trainings(work.design.domains, work.wishes.seeds))
     for number, (domain, seed) in enumerate(todo, 1):
         name = f"{domain}-{seed}"
+        if budget is not None and seed >= _LEAST_SEEDS and domain == todo[0][0]:
+            done = [training_result(work.out, *one) for one in todo[: number - 1]]
+            seconds = [one["seconds"] for one in done if one is not None]
+            share = planned["training"] * len(seconds) / len(todo)
+            if used_up(budget, planned["training"] + planned["testing"], seconds, share):
+                return seed
         with gpu_guarded():
             if not (work.out / RUNS / name / RESULT).is_file():
                 work.say(f"training {number} of {len(todo)}: {domain}, seed {seed}, {work.steps} steps")
@@ -158,6 +177,7 @@ def run_all(work: Work, stop: Stop) -> None:
                     work.config(domain, seed), work.out / RUNS / name, watch=work.watch(), images=work.shown[domain]
                 )  # fmt: skip
             _test(work, name, [test for trained, test in work.design.pairs if trained == domain], stop)
+    return work.wishes.seeds
 
 
 @contextmanager

@@ -161,11 +161,12 @@ def recipe(wishes: Wishes, scale: Scale) -> Recipe:
     width = "an eighth of ResNet-34's channels" if narrow else f"encoder {wishes.variant} with few steps"
     return Recipe(
         model={"name": name, "encoder_weights": "random", **({"pool_kernel": 2} if narrow else {})},
-        data={"crop_sides": (512, 768, 1024), "size": 128, "colours": "none"},
+        # The largest square of each picture, reduced once and kept in memory.
+        data={"longest": 400, "crop_sides": (400,), "size": 128, "colours": "none", "trimap_kernel": (5, 10)},
         batch=4,
         learning_rate=1e-3 if narrow else 2e-4,
         budget=300,
         mode="resize",
-        max_side=512,
-        words=f"{width}, random weights, crops reduced to 128 px, pictures seen at 256 px",
+        max_side=256,
+        words=f"{width}, random weights, crops of 128 px, tested at 128 px",
     )

@@ -14,7 +14,7 @@ from p3mdata.dataset.trimap import BACKGROUND, FOREGROUND, KERNEL, UNKNOWN, trim
 from p3mdata.errors import BrokenInput, SettingsError
 from p3mdata.files import sha256
 from p3mdata.images import decode, decode_matte
-from p3mdata.plan import regular_file
+from p3mdata.sources import regular_file
 from p3mnet.baselines import Image
 from p3mnet.evaluate import Task
 
