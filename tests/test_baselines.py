@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from p3mnet.copy_paste import CopyPasteConfig, Sources, fcp  # noqa: E402
 from p3mnet.data import seeded  # noqa: E402
 from p3mnet.infer import predict_alpha  # noqa: E402
 from p3mnet.losses import matting_losses  # noqa: E402
-from p3mnet.model import FOREGROUND, TRANSITION, MattingNetwork, ModelConfig, count_parameters  # noqa: E402
+from p3mnet.model import FOREGROUND, TRANSITION, MattingNetwork, ModelConfig, count_parameters, folded  # noqa: E402
 from p3mnet.registry import BASELINES, create_model  # noqa: E402
 from p3mnet.training import make_config, train  # noqa: E402
 from tests import onnx_models  # noqa: E402
@@ -93,7 +94,7 @@ def test_any_size_gives_an_alpha_of_that_size(network: MattingNetwork, size: tup
 
 
 def test_steps_lower_the_loss(network: MattingNetwork) -> None:
-    batch = batch_of()
+    batch = batch_of(32)
     network.train()
     optimizer = torch.optim.Adam(network.parameters(), 1e-4)
     found = []
@@ -141,6 +142,19 @@ def test_imagenet_weights_fit_as_they_are(network: MattingNetwork, tmp_path: Pat
     torch.save({"strange": torch.zeros(1)}, tmp_path / "other.pth")
     with pytest.raises(SetupError, match="strange"):
         load_imagenet(fresh, tmp_path / "other.pth")
+
+
+def test_folding_batch_norm_changes_nothing(network: MattingNetwork) -> None:
+    moved = copy.deepcopy(network).train()
+    with torch.inference_mode():
+        for seed in range(3):
+            moved(torch.randn(2, 3, 64, 64, generator=torch.Generator().manual_seed(seed)) + 0.5)
+        image = torch.randn(1, 3, 64, 64)
+        apart, inside = moved.eval()(image), folded(moved)(image)
+    for one, other in zip(apart, inside, strict=True):
+        # The fusion of GFM is an argmax, which rounding may move.
+        if one is not None and not (hasattr(apart, "local") and one is apart.fusion):
+            assert torch.allclose(one, other, rtol=1e-3, atol=1e-3)
 
 
 def test_published_names_of_gfm_are_known(tmp_path: Path) -> None:
@@ -223,8 +237,7 @@ def test_faces_are_pasted_into_features(network: MattingNetwork, sources: Path) 
             assert not torch.equal(network(batch["image"], deeper).local, network(batch["image"]).local)
 
 
-@pytest.mark.parametrize("paste", ["icp", "fcp"])
-@pytest.mark.parametrize("name", list(BASELINES))
+@pytest.mark.parametrize(("name", "paste"), [("gfm_resnet34", "fcp"), ("modnet", "fcp"), ("modnet", "icp")])
 def test_our_trainer_trains_it(name: str, paste: str, sources: Path, tmp_path: Path) -> None:
     settings = {
         "dataset": str(write_dataset(tmp_path / "data")),

@@ -13,7 +13,7 @@ from p3mdata.files import sha256
 from p3mnet.baselines import Alpha, Image, Method
 from p3mnet.checkpoint import describe
 from p3mnet.infer import MAX_SIDE, Mode, open_network, pick_device, predict_alpha
-from p3mnet.model import MattingNetwork, ModelConfig, count_parameters
+from p3mnet.model import MattingNetwork, ModelConfig, count_parameters, folded
 from p3mnet.registry import RANDOM, VARIANTS, create_model
 
 
@@ -36,10 +36,11 @@ class Network(Method):
         self.mode = mode
         fresh = create_model(**model, encoder_weights=RANDOM)
         self.trained = checkpoint is not None
-        self.model = (fresh if checkpoint is None else _filled(fresh.config, checkpoint)).eval()
+        network = fresh if checkpoint is None else _filled(fresh.config, checkpoint)
+        self.parameters = count_parameters(network, as_published=True)
         place = pick_device(device)
-        self.model.to(place)
-        self.parameters = count_parameters(self.model, as_published=True)
+        # As `p3mnet infer` runs it.
+        self.model = folded(network).to(place)
         if place.type == "cuda":
             self.device = torch.cuda.get_device_name(place)
         weights = "random" if checkpoint is None else sha256(checkpoint.read_bytes())

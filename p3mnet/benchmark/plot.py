@@ -12,7 +12,10 @@ from p3mnet.benchmark.results import Benchmark
 from p3mnet.evaluate import Mean
 
 _STYLES = {Family.CLASSIC: (BLUE, "o"), Family.DEEP: (PURPLE, "D"), Family.FREE: (VERMILION, "s")}
-_DPI = 140
+# Errors beyond this ratio are drawn on a logarithmic axis.
+_FAR_APART = 20
+# Height of a line of text and width of a name, as shares of a panel.
+_LINE, _WORD = 0.045, 0.28
 
 
 class Point(NamedTuple):
@@ -77,7 +80,12 @@ def _panel(axes: Any, drawn: list[Point]) -> None:
             [point.seconds], [sad.value], [[sad.value - sad.low], [sad.high - sad.value]], color=colour, marker=marker,
             markersize=6, capsize=3, linewidth=1.2, linestyle="none", label=point.family.value,
         )  # fmt: skip
-    axes.set_ylim(bottom=0)
+    lowest, highest = min(point.sad.low for point in drawn), max(point.sad.high for point in drawn)
+    if lowest > 0 and highest > _FAR_APART * lowest:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+    else:
+        axes.set_ylim(bottom=0)
     times = [point.seconds for point in drawn]
     axes.set_xlim(min(times) / 3, max(times) * 6)
     axes.xaxis.set_major_formatter("{x:g}")
@@ -85,15 +93,16 @@ def _panel(axes: Any, drawn: list[Point]) -> None:
 
 
 def _label(axes: Any, drawn: list[Point]) -> None:
-    """Names beside the points, moved up where they would lie on one another."""
-    top = axes.get_ylim()[1]
+    """Names right of the points, moved up along a line where they would lie on one another."""
+    to_share = axes.transData + axes.transAxes.inverted()
     taken: list[tuple[float, float]] = []
     for point in sorted(drawn, key=lambda each: each.sad.value):
-        height = point.sad.value
-        while any(abs(height - y) < 0.04 * top and 1 / 8 < point.seconds / x < 8 for x, y in taken):
-            height += 0.01 * top
-        taken.append((point.seconds, height))
+        x, y = to_share.transform((point.seconds, point.sad.value))
+        while any(abs(y - other_y) < _LINE and abs(x - other_x) < _WORD for other_x, other_y in taken):
+            y += _LINE / 4
+        taken.append((x, y))
         axes.annotate(
-            point.title.partition(" (")[0], (point.seconds, point.sad.value), (point.seconds * 1.12, height),
-            fontsize=8, va="center", color=GREY,
+            point.title.partition(" (")[0], (point.seconds, point.sad.value), (x + 0.02, y),
+            textcoords="axes fraction", fontsize=8, va="center", color=GREY,
+            arrowprops={"arrowstyle": "-", "color": "#BBBBBB", "linewidth": 0.7, "shrinkA": 0, "shrinkB": 4},
         )  # fmt: skip

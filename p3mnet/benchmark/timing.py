@@ -50,8 +50,8 @@ def measure(method: Method, image: Image, trimap: Image, trials: int, seconds: f
     """
     given = trimap if method.needs_trimap else None
     begun = time.monotonic()
-    for _ in range(_WARM_UPS):
-        if time.monotonic() - begun < seconds / 4:
+    for number in range(_WARM_UPS):
+        if number == 0 or time.monotonic() - begun < seconds / 4:
             method.timed(image, given)
     taken: list[float] = []
     begun = time.monotonic()
