@@ -167,7 +167,7 @@ def _spreads(title: str, cells: list[dict[str, Any]]) -> None:
     for row in cells:
         table.add_column(f"{row['protocol']}\n{row['test']}", justify="right", no_wrap=True)
     for metric in dict.fromkeys(name for row in cells for name in row["metrics"]):
-        table.add_row(metric, *(told_spread(row["metrics"].get(metric)).replace(" ", "") for row in cells))
+        table.add_row(metric, *(told_spread(row["metrics"].get(metric), 1).replace(" ", "") for row in cells))
     result(None, table)
 
 
@@ -182,7 +182,7 @@ def _compared(cells: list[dict[str, Any]], metric: str) -> None:
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for trained in dict.fromkeys(row["trained"] for row in cells):
         mine = {row["test"]: row["metrics"].get(metric) for row in cells if row["trained"] == trained}
-        table.add_row(trained, *(told_spread(mine.get(test)).replace(" ", "") for test in tests))
+        table.add_row(trained, *(told_spread(mine.get(test), 1).replace(" ", "") for test in tests))
     result(None, table)
 
 
