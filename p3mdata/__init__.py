@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from p3mdata.audit import Audit
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from p3mdata.run import RunSummary
     from p3mdata.traincheck import TrainCheck
     from p3mdata.verify import Finding
+    from p3mnet.benchmark import Benchmark
 
 __all__ = [
     "__version__",
@@ -32,6 +33,7 @@ __all__ = [
     "anonymize_image",
     "apply_decisions",
     "audit_run",
+    "benchmark",
     "build_split",
     "check_dataset",
     "explain_photo",
@@ -156,6 +158,32 @@ def export_release(source: PathLike, out: PathLike, to: str, *, licence: str | N
     from p3mdata.export import export as write
 
     return write(Path(source), Path(out), to, licence, **options)
+
+
+def benchmark(
+    dataset: PathLike,
+    out: PathLike,
+    methods: Sequence[str] = ("all",),
+    *,
+    checkpoints: Sequence[str] = (),
+    onnx: Sequence[str] = (),
+    layout: str | None = None,
+    **plan: Any,
+) -> Benchmark:
+    """Benchmark matting methods on the validation sets of a dataset, as `p3mdata benchmark` does.
+
+    Args:
+        dataset: Its folder.
+        out: Folder for alphas, tables, plot; of a new or an earlier benchmark.
+        methods, checkpoints, onnx: See `p3mnet.baselines.opening.parse_requests`.
+        layout: Of the dataset; None takes the one that fits.
+        **plan: Fields of `p3mnet.benchmark.Plan`, such as `trials=10`.
+    """
+    from p3mnet.baselines.opening import parse_requests
+    from p3mnet.benchmark import Plan, run_benchmark
+
+    requests = parse_requests(methods, checkpoints, onnx)
+    return run_benchmark(Path(dataset), Path(out), requests, Plan(**plan), layout=layout)
 
 
 def explain_photo(

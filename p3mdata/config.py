@@ -5,8 +5,10 @@ Precedence: flag > environment variable `P3MDATA_<NAME>` > recipe or config file
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Mapping
+import reprlib
+from collections.abc import Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,18 @@ _PRESETS = {Preset.P3M: (Method.BLUR, 0.25), Preset.YANG: (Method.BLUR, 0.10), P
 _DEFAULT_STRENGTH = {Method.BLUR: 0.25, Method.MOSAIC: 0.2, Method.ZERO: 1.0}
 
 
+class Executor(str, Enum):
+    """Who does the shards: processes of this machine, or actors on a Ray cluster."""
+
+    LOCAL = "local"
+    RAY = "ray"
+
+
+_MOST_OF_A_FAULT = 160
+# Of a YAML file: ten aliases of ten aliases, and so on, are a small file that nobody can print.
+_MOST_VALUES = 100_000
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -109,6 +123,30 @@ class Execution(_Strict):
     limit: int | None = Field(None, ge=1, description="take only the first N source files")
     files: Path | None = Field(None, description="take only the source files of this list, one path below SRC per line")
     overwrite: bool = Field(False, description="delete an earlier run in OUT first")
+    shard: str | None = Field(
+        None, description="K/N: do part K of N parts (K from 1) of a run that N calls on one or many machines share"
+    )
+
+    executor: Executor = Field(Executor.LOCAL, description="local processes, or ray: actors on the nodes of a cluster")
+    address: str | None = Field(
+        None, description="with --executor ray: the cluster; absent = RAY_ADDRESS, or this machine"
+    )
+
+    @field_validator("shard")
+    @classmethod
+    def _is_a_part(cls, value: str | None) -> str | None:
+        number, _, of = (value or "1/1").partition("/")
+        if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
+            raise ValueError("must be K/N with K from 1 to N, such as 3/8")
+        return value
+
+    @property
+    def part(self) -> tuple[int, int] | None:
+        """Number of the part, from 1, and how many there are; None when this call does the whole run."""
+        if self.shard is None:
+            return None
+        number, _, of = self.shard.partition("/")
+        return int(number), int(of)
 
 
 class Job(_Strict):
@@ -123,10 +161,13 @@ class Job(_Strict):
     execution: Execution = Execution()
 
 
-def _sentence(exc: ValidationError, where: str) -> str:
-    first = exc.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "settings"
-    return f"{where}: '{key}' cannot be {first['input']!r}: {first['msg']}."
+def fault(exc: Exception) -> str:
+    """What is wrong, on one line and short, whatever the values are that somebody wrote."""
+    if not isinstance(exc, ValidationError):
+        return " ".join(f"{type(exc).__name__}: {exc}".split())[:_MOST_OF_A_FAULT]
+    first = exc.errors(include_url=False, include_context=False)[0]
+    key = ".".join(reprlib.repr(part).strip("'") for part in first["loc"]) or "settings"
+    return f"'{key}' cannot be {reprlib.repr(first['input'])}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _from_environment(environment: Mapping[str, str], fields: Mapping[str, Any]) -> dict[str, str]:
@@ -154,7 +195,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise SettingsError(f"{path}: must hold 'setting: value' lines.")
+    if sum(1 for _ in itertools.islice(_values(content), _MOST_VALUES + 1)) > _MOST_VALUES:
+        raise SettingsError(f"{path}: holds more than {_MOST_VALUES} values, or aliases of aliases. Write it plainly.")
     return content
+
+
+def _values(content: Any) -> Iterator[Any]:
+    """Everything in nested lists and mappings; what aliases name is counted as often as it is named."""
+    todo = [content]
+    while todo:
+        value = todo.pop()
+        yield value
+        if isinstance(value, dict):
+            todo += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple | set):
+            todo += value
 
 
 def resolve(
@@ -182,4 +237,4 @@ def resolve(
     try:
         return Settings(**merged), Execution(**execution)
     except ValidationError as exc:
-        raise SettingsError(_sentence(exc, where)) from exc
+        raise SettingsError(f"{where}: {fault(exc)}.") from exc

@@ -21,6 +21,7 @@ from p3mdata.audit.reidentify import Audit
 from p3mdata.audit.section import MEANING
 from p3mdata.records import RELEASED, Outcome
 from p3mdata.run import AUDIT, AUDIT_PLOT, REPORT, RunSummary
+from p3mdata.status import Status
 from p3mdata.traincheck import TrainCheck
 from p3mdata.traincheck.statistics import short, told_interval, told_spread
 
@@ -34,6 +35,7 @@ _MEANING = {
 }
 _SHOWN = 10
 _PLAIN_LINE_SECONDS = 5.0
+_BAR_SECONDS = 0.2
 
 
 @dataclass
@@ -80,7 +82,8 @@ def summary(run: RunSummary, report: Path) -> None:
     if out.json:
         result({**run.to_json(), "report": str(report)})
         return
-    table = Table(title=f"{run.samples} source files", title_justify="left")
+    of_part = f", part {run.part}" if run.part else ""
+    table = Table(title=f"{run.samples} source files{of_part}", title_justify="left")
     for heading in ("outcome", "files", "released", "meaning"):
         table.add_column(heading, justify="right" if heading == "files" else "left")
     for outcome in Outcome:
@@ -96,7 +99,46 @@ def summary(run: RunSummary, report: Path) -> None:
         say(f"... and {len(run.held_back) - _SHOWN} more in {run.out}/private/ledger.jsonl")
     if run.seconds:
         say(f"{run.seconds:.1f} s, {run.samples / run.seconds:.2f} images/s")
+    if run.shards_left:
+        result(None, f"{run.shards_left} shards of other parts are not done: p3mdata status {run.out}")
+        return
     result(None, f"report: {report}\nimages: {run.out / 'images'}")
+
+
+def status(found: Status, run: Path) -> None:
+    """How far a run is: outcomes, shards, speed, faults, and what to do next."""
+    if out.json:
+        result({"out": str(run), **found.to_json()})
+        return
+    table = Table(title=f"{found.done:,} of {found.samples:,} source files", title_justify="left")
+    table.add_column("outcome")
+    table.add_column("files", justify="right")
+    for name, number in found.outcomes.items():
+        table.add_row(name, f"{number:,}")
+    table.add_section()
+    for name, number in found.reasons.items():
+        table.add_row(f"because of {name}", f"{number:,}")
+    result(None, table)
+    shards = found.shards
+    lines = [f"shards: {shards['done']:,} done, {shards['begun']:,} begun, {shards['left']:,} left"]
+    if found.rate:
+        left = f", {_duration(found.seconds_left)} left at this rate" if found.seconds_left else ""
+        lines.append(f"speed: {found.rate:.2f} images/s over the last shards{left}")
+    if found.idle_seconds is not None and not found.closed:
+        lines.append(f"last image or shard: {_duration(found.idle_seconds)} ago")
+    if found.traces:
+        lines.append(f"faults of the program: {found.traces} in {run}/private/errors.jsonl")
+    if found.closed:
+        lines.append(f"closed: {run / REPORT}")
+    elif not shards["begun"] and not shards["left"]:
+        lines.append(f"all shards are done, manifest and report are to be written: p3mdata merge {run}")
+    result(None, "\n".join(lines))
+
+
+def _duration(seconds: float | None) -> str:
+    minutes, rest = divmod(round(seconds or 0), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def counts(sets: dict[str, int], tables: dict[str, dict[str, dict[str, int]]], row: Any) -> None:
@@ -211,11 +253,15 @@ def progress(done: Callable[[], int]) -> Iterator[Callable[[int], Callable[[], N
     with bar:
 
         def start(total: int) -> Callable[[], None]:
-            begun, first = time.monotonic(), done()
+            begun, first, shown = time.monotonic(), done(), 0.0
             task = bar.add_task("images", total=total, completed=first, rate="")
 
             def show() -> None:
-                now = done()
+                nonlocal shown
+                # Counting opens files: not for every image.
+                if time.monotonic() - shown < _BAR_SECONDS:
+                    return
+                shown, now = time.monotonic(), done()
                 rate = (now - first) / max(time.monotonic() - begun, 1e-6)
                 bar.update(task, completed=now, rate=f"{rate:.1f} images/s")
 

@@ -7,15 +7,15 @@ by which a run knows what is done: whatever was decided but not yet carried out 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from p3mdata.config import fault
 from p3mdata.errors import RunFolderError
 from p3mdata.files import sha256, write_atomic
 from p3mdata.manifest import PRIVATE_MODE, append_row, read_rows, write_rows
-from p3mdata.records import Action, Decision, Sample
+from p3mdata.records import Action, Decision
 
 LOG = "private/decisions.jsonl"
 # Below the private folder, beside the log: the log with its masks can be applied to another run.
@@ -40,7 +40,9 @@ def read_log(out: Path) -> list[tuple[str, Decision]]:
             rest = {key: row[key] for key in ("keep_transition", "confirmed", "time", "reviewer")}
             found.append((row["id"], Decision(Action(row["action"]), mask, **rest)))
         except (KeyError, TypeError, ValueError) as exc:
-            raise RunFolderError(f"{out / LOG}: holds a row that is no decision ({exc!r}). Restore the file.") from exc
+            raise RunFolderError(
+                f"{out / LOG}: holds a row that is no decision ({fault(exc)}). Restore the file."
+            ) from exc
     return found
 
 
@@ -48,11 +50,6 @@ def standing(log: Iterable[tuple[str, Decision]]) -> dict[str, Decision]:
     """The decision that counts for each id; images that were reopened have none."""
     last = dict(log)
     return {identity: decision for identity, decision in last.items() if decision.action is not Action.REOPEN}
-
-
-def with_decisions(samples: Sequence[Sample], decisions: Mapping[str, Decision]) -> list[Sample]:
-    """Samples with what people decided about them."""
-    return [replace(sample, decision=decisions.get(sample.id)) for sample in samples]
 
 
 def repair_log(out: Path) -> None:
@@ -65,6 +62,11 @@ def repair_log(out: Path) -> None:
 def append(out: Path, identity: str, decision: Decision) -> None:
     """Write a decision to the log and wait until it is on disk."""
     append_row(out / LOG, _row(identity, decision))
+
+
+def write_log(out: Path, log: Iterable[tuple[str, Decision]]) -> None:
+    """Write a whole log."""
+    write_rows(out / LOG, (_row(identity, decision) for identity, decision in log), PRIVATE_MODE)
 
 
 def _row(identity: str, decision: Decision) -> dict[str, Any]:
@@ -84,9 +86,14 @@ def _row(identity: str, decision: Decision) -> dict[str, Any]:
 def keep_mask(out: Path, identity: str, png: bytes) -> tuple[str, str]:
     """Store a hand-drawn mask; returns its name below the private folder and its SHA-256."""
     digest = sha256(png)
-    name = f"{_MASKS}/{identity}.{digest[:12]}.png"
+    name = mask_name(identity, digest)
     write_atomic(out / "private" / name, png, PRIVATE_MODE)
     return name, digest
+
+
+def mask_name(identity: str, digest: str) -> str:
+    """Where a hand-drawn mask lies below the private folder."""
+    return f"{_MASKS}/{identity}.{digest[:12]}.png"
 
 
 def forget_masks(out: Path, identity: str) -> None:

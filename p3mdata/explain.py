@@ -21,8 +21,8 @@ from p3mdata.faces.ensemble import Detection, FaceFinder
 from p3mdata.files import write_atomic
 from p3mdata.images import Picture, decode
 from p3mdata.masks import kernel_side
-from p3mdata.plan import regular_file
 from p3mdata.records import Face, ImageResult, Mask, Sample
+from p3mdata.sources import regular_file
 
 Canvas = NDArray[np.uint8]
 Colour = tuple[int, int, int]

@@ -1,13 +1,44 @@
-"""Bytes on disk: hashes, and writing so that a name never shows a part of its content."""
+"""Bytes on disk: hashes, locks, and writing so that a name never shows a part of its content."""
 
 from __future__ import annotations
 
 import contextlib
+import errno
+import fcntl
 import hashlib
 import os
+import platform
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
+
+# File systems of clusters may have no locks; what is done there twice comes to the same bytes.
+_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
+
+
+@contextlib.contextmanager
+def locked(path: Path, kind: int, mode: int = 0o600) -> Iterator[None]:
+    """Hold a lock (`fcntl.LOCK_EX` or `LOCK_SH`, with `LOCK_NB` to fail at once) while the block runs.
+
+    Raises:
+        BlockingIOError: Another process has it.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, mode)
+    try:
+        try:
+            fcntl.flock(descriptor, kind)
+        except OSError as exc:
+            if exc.errno not in _NO_LOCKS:
+                raise
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def temporary_name(path: Path) -> Path:
+    """Where this process writes what will be `path`; process numbers alone repeat on machines that share a folder."""
+    return path.with_name(f".{path.name}.{zlib.crc32(platform.node().encode())}{os.getpid():07d}.tmp")
 
 
 def sha256(data: bytes) -> str:
@@ -23,7 +54,7 @@ def atomic(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
         OSError: As the system says; the temporary file is removed, as after any other exception.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
         with os.fdopen(descriptor, "wb") as sink:

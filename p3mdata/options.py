@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from p3mdata.config import Area, Execution, Format, JpegMode, Method, Preset, Settings
+from p3mdata.config import Area, Execution, Executor, Format, JpegMode, Method, Preset, Settings
 
 
 def _about(name: str) -> str:
@@ -36,6 +36,9 @@ SeedOption = Annotated[int | None, _option("seed")]
 WorkersOption = Annotated[int | None, _option("workers")]
 LimitOption = Annotated[int | None, _option("limit")]
 FilesOption = Annotated[Path | None, _option("files")]
+ShardOption = Annotated[str | None, _option("shard", metavar="K/N")]
+ExecutorOption = Annotated[Executor | None, _option("executor")]
+AddressOption = Annotated[str | None, _option("address", metavar="HOST:PORT")]
 OverwriteOption = Annotated[bool | None, typer.Option("--overwrite", help=_about("overwrite"))]
 AlphasOption = Annotated[Path | None, typer.Option("--alphas", help="folder with alpha mattes of equal names")]
 AlphasOrPredict = Annotated[

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from p3mdata.config import Format, Job, Settings
+from p3mdata.config import Executor, Format, Job, Settings
 from p3mdata.decisions import repair_log
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFolderError, SettingsError
 from p3mdata.executors import local
-from p3mdata.files import write_atomic
+from p3mdata.files import locked, write_atomic
 from p3mdata.manifest import PRIVATE_MODE, public_row, read_json, write_rows
-from p3mdata.plan import PLAN, Plan, check_folders, make_plan, make_private_folder, read_plan
+from p3mdata.parts import LOCK, my_shards, part_of_run, shared_plan
+from p3mdata.plan import PLAN, PLANNING, Plan, check_folders, make_plan, make_private_folder, read_plan
 from p3mdata.records import ImageResult, Outcome, Sample
 from p3mdata.shards import KINDS, Stage, inputs_digest, read_results, shard_folder, stages_folder
+from p3mdata.sources import Samples
 from p3mdata.verify import Finding, check_files, check_images
 
 MANIFEST = "manifest.jsonl"
@@ -34,6 +35,7 @@ REPORT = "report.html"
 AUDIT, AUDIT_PLOT = "audit.json", "audit.png"
 TOMBSTONES = "removed.jsonl"
 _LOCKS = ("lock", "workers")
+_SHOWN = 5
 _FORMATS = {".jpg": Format.JPG, ".jpeg": Format.JPG, ".png": Format.PNG, ".webp": Format.WEBP}
 # In the order of removal. The plan goes last: while it is there, a run that was half removed is not taken for another.
 _OURS = (MANIFEST, REPORT, AUDIT, AUDIT_PLOT, TOMBSTONES, *reversed(KINDS), "shards", "review", "private", PLAN)
@@ -41,7 +43,12 @@ _OURS = (MANIFEST, REPORT, AUDIT, AUDIT_PLOT, TOMBSTONES, *reversed(KINDS), "sha
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run came to; `outcomes` add up to `samples`."""
+    """What a run, or one part of it, came to; `outcomes` add up to `samples`.
+
+    Attributes:
+        part: K/N when one part of a run was done.
+        shards_left: Shards of other parts that are not done; the run is closed when there are none.
+    """
 
     out: Path
     samples: int
@@ -50,6 +57,8 @@ class RunSummary:
     faces: int
     seconds: float = 0.0
     held_back: tuple[tuple[str, str, str], ...] = field(default=())
+    part: str | None = None
+    shards_left: int = 0
 
     @property
     def released(self) -> int:
@@ -57,9 +66,14 @@ class RunSummary:
 
     @property
     def exit_code(self) -> int:
-        """0 all released (or excluded by a rule), 3 something is held back, 1 a bug was met."""
+        """0 all released (or excluded by a rule), 3 something is held back, 1 a bug was met.
+
+        A part is done when its images have an outcome: schedulers start again what ends otherwise.
+        """
         if self.reasons.get("internal_error"):
             return EXIT_BUG
+        if self.part:
+            return EXIT_OK
         held = self.outcomes.get(Outcome.NEEDS_REVIEW.value, 0) + self.outcomes.get(Outcome.BROKEN.value, 0)
         return EXIT_HELD_BACK if held else EXIT_OK
 
@@ -73,12 +87,17 @@ class RunSummary:
             "faces": self.faces,
             "seconds": round(self.seconds, 2),
             "held_back": [{"source": s, "outcome": o, "reason": r} for s, o, r in self.held_back],
+            **({"part": self.part, "shards_left": self.shards_left} if self.part else {}),
         }
 
 
 def results(plan: Plan) -> Iterator[ImageResult]:
     """Rows of a run's finished shards, in source order."""
-    for index in range(plan.shards):
+    return _rows_of(plan, range(plan.shards))
+
+
+def _rows_of(plan: Plan, shards: Iterable[int]) -> Iterator[ImageResult]:
+    for index in shards:
         folder = shard_folder(plan.job.out, index)
         if (folder / "DONE").exists():
             yield from read_results(folder)
@@ -104,34 +123,43 @@ def open_shards(plan: Plan) -> list[int]:
 
 def count_done(out: Path) -> int:
     """Images that have an outcome so far, read from the run folder."""
-    total = 0
-    for folder in (out / "shards").glob("*"):
-        with contextlib.suppress(FileNotFoundError):
-            if (folder / "DONE").exists():
-                total += read_json(folder / "stats.json")["samples"]
-            else:
-                total += (folder / "results.jsonl").read_bytes().count(b"\n")
-    return total
+    return done_counter(out)()
+
+
+def done_counter(out: Path, part: tuple[int, int] | None = None) -> Callable[[], int]:
+    """`count_done` for calls again and again: shards that were done are not opened twice. Of a part, its shards."""
+    known: dict[str, int] = {}
+    number, of = part or (1, 1)
+
+    def count() -> int:
+        total = 0
+        for folder in (out / "shards").glob("*"):
+            if int(folder.name) % of != number - 1:
+                continue
+            with suppress(FileNotFoundError):
+                if folder.name not in known and (folder / "DONE").exists():
+                    known[folder.name] = read_json(folder / "stats.json")["samples"]
+                total += known.get(folder.name) or (folder / "results.jsonl").read_bytes().count(b"\n")
+        return total
+
+    return count
 
 
 @contextmanager
 def only_run(out: Path) -> Iterator[None]:
     """Hold the run folder's lock, so that two processes never work on one run."""
     make_private_folder(out / "private")
-    descriptor = os.open(out / "private" / "lock", os.O_WRONLY | os.O_CREAT, PRIVATE_MODE)
-    try:
+    with ExitStack() as held:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held.enter_context(locked(out / LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB))
         except BlockingIOError as exc:
             raise RunFolderError(f"{out}: another p3mdata process is working on it. Wait for it to end.") from exc
         local.wait_for_orphans(out)
         yield
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager
-def finished_run(out: Path) -> Iterator[tuple[Plan, list[Sample]]]:
+def finished_run(out: Path) -> Iterator[tuple[Plan, Samples]]:
     """Hold a finished run's lock and give its plan and its samples with the decisions about them.
 
     Raises:
@@ -164,6 +192,8 @@ def _remove_torn_files(out: Path) -> None:
         places = (out / name).rglob(".*.tmp") if (out / name).is_dir() else out.glob(f".{name}.*.tmp")
         for path in places:
             path.unlink(missing_ok=True)
+    for path in (out / "private").glob(f"{PLANNING}*"):
+        shutil.rmtree(path)
 
 
 def anonymize_job(
@@ -182,24 +212,73 @@ def anonymize_job(
     """
     started = time.monotonic()
     check_folders(job)
+    work = _whole_run if job.execution.part is None else _part_of_run
     try:
-        with only_run(job.out):
-            if job.execution.overwrite:
-                _remove_earlier_run(job.out)
-            plan, samples = make_plan(job)
-            _remove_torn_files(job.out)
-            make_private_folder(job.out / "shards")
-            progress = on_start(plan.samples) if on_start else (lambda: None)
-            local.run(plan, samples, stage, job.execution.workers, progress)
-            if not stage.publishes:
-                return RunSummary(job.out, plan.samples, {}, {}, 0, time.monotonic() - started)
-            return close_run(plan, time.monotonic() - started)
+        return work(job, stage, on_start or (lambda samples: lambda: None), started)
     except KeyboardInterrupt:
         raise Interrupted("stopped") from None
     except OSError as exc:
         raise RunFolderError(
             f"{job.out}: cannot be written ({exc.strerror or exc}). Make room or change permissions, then run again."
         ) from exc
+
+
+def _whole_run(job: Job, stage: Stage, on_start: Callable[[int], Callable[[], None]], started: float) -> RunSummary:
+    with only_run(job.out):
+        if job.execution.overwrite:
+            _remove_earlier_run(job.out)
+        plan, samples = make_plan(job)
+        _remove_torn_files(job.out)
+        make_private_folder(job.out / "shards")
+        _executor(job)(plan, samples, stage, job.execution.workers, on_start(plan.samples))
+        if not stage.publishes:
+            return RunSummary(job.out, plan.samples, {}, {}, 0, time.monotonic() - started)
+        return close_run(plan, time.monotonic() - started)
+
+
+def _part_of_run(job: Job, stage: Stage, on_start: Callable[[int], Callable[[], None]], started: float) -> RunSummary:
+    part = job.execution.part
+    assert part is not None
+    with part_of_run(job.out, part):
+        plan, samples = shared_plan(job)
+        make_private_folder(job.out / "shards")
+        mine = my_shards(plan, part)
+        progress = on_start(sum(min(plan.shard_size, plan.samples - i * plan.shard_size) for i in mine))
+        _executor(job)(plan, samples, stage, job.execution.workers, progress, mine)
+    if not stage.publishes:
+        return RunSummary(job.out, plan.samples, {}, {}, 0, time.monotonic() - started)
+    summary = summarize(plan, _rows_of(plan, mine), time.monotonic() - started)
+    # Of parts that end together at least the last one gets the lock, and finds all shards done.
+    if not (left := open_shards(plan)):
+        with suppress(RunFolderError), only_run(job.out):
+            close_run(plan, 0.0)
+    return replace(summary, part=job.execution.shard, shards_left=len(left))
+
+
+def _executor(job: Job) -> Callable[..., None]:
+    if job.execution.executor is Executor.LOCAL:
+        return local.run
+    from p3mdata.executors import ray
+
+    return ray.run
+
+
+def merge_parts(out: Path) -> RunSummary:
+    """Close a run whose parts are all done: what the last part does by itself where the file system lets it.
+
+    Raises:
+        RunFolderError: Not a run, in use, or shards are not done.
+    """
+    plan, _ = read_plan(out)
+    with only_run(out):
+        if left := open_shards(plan):
+            numbers = ", ".join(str(index + 1) for index in left[:_SHOWN]) + (" ..." if len(left) > _SHOWN else "")
+            raise RunFolderError(
+                f"{out}: {len(left)} of {plan.shards} shards are not done ({numbers}). Run their parts again (part K "
+                "of N has shards K, K + N, K + 2N and so on), or 'p3mdata anonymize dir' without --shard."
+            )
+        _remove_torn_files(out)
+        return close_run(plan, 0.0)
 
 
 def close_run(plan: Plan, seconds: float) -> RunSummary:
@@ -238,19 +317,25 @@ def renew_report(out: Path) -> None:
         write_report(plan, finished_rows(plan, samples), out / REPORT)
 
 
-def summarize(plan: Plan, rows: Sequence[ImageResult], seconds: float) -> RunSummary:
-    """Counts of a finished run."""
-    outcomes = Counter(row.outcome.value for row in rows)
+def summarize(plan: Plan, rows: Iterable[ImageResult], seconds: float) -> RunSummary:
+    """Counts of a run's rows."""
+    outcomes, reasons, faces = Counter({outcome.value: 0 for outcome in Outcome}), Counter[str](), 0
+    held_back = []
+    for row in rows:
+        outcomes[row.outcome.value] += 1
+        reasons.update([row.reason] if row.reason else ())
+        if row.outcome.released:
+            faces += len(row.faces)
+        else:
+            held_back.append((row.source, row.outcome.value, row.detail or row.reason or ""))
     return RunSummary(
         out=plan.job.out,
-        samples=plan.samples,
-        outcomes={outcome.value: outcomes[outcome.value] for outcome in Outcome},
-        reasons=dict(sorted(Counter(row.reason for row in rows if row.reason).items())),
-        faces=sum(len(row.faces) for row in rows if row.outcome.released),
+        samples=outcomes.total(),
+        outcomes=dict(outcomes),
+        reasons=dict(sorted(reasons.items())),
+        faces=faces,
         seconds=seconds,
-        held_back=tuple(
-            (row.source, row.outcome.value, row.detail or row.reason or "") for row in rows if not row.outcome.released
-        ),
+        held_back=tuple(held_back),
     )
 
 

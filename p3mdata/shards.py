@@ -17,14 +17,14 @@ from enum import Enum
 from pathlib import Path
 
 from p3mdata.anonymize import Anonymized, Inputs, anonymize, detect, load, mask, render
-from p3mdata.config import Job
+from p3mdata.config import Job, fault
 from p3mdata.errors import BrokenInput, Interrupted, P3MError, RunFolderError
 from p3mdata.faces.ensemble import Detection, FaceFinder
 from p3mdata.files import sha256, write_atomic
 from p3mdata.images import encode_mask
 from p3mdata.manifest import PRIVATE_MODE, append_row, dumps, read_json, read_rows, write_json, write_rows
-from p3mdata.plan import regular_file
 from p3mdata.records import Action, Decision, ImageResult, Outcome, Sample, ShardStats
+from p3mdata.sources import regular_file
 
 KINDS = ("facemasks", "alphas", "images")
 # Faults of the place or the program, not of the picture: such rows are tried again on resume.
@@ -275,7 +275,9 @@ def read_results(folder: Path) -> list[ImageResult]:
         rows = {row["id"]: row for row in read_rows(folder / "results.jsonl", torn_tail=True)}
         return [ImageResult.from_json(row) for row in rows.values()]
     except (KeyError, TypeError, ValueError) as exc:
-        raise RunFolderError(f"{folder}: its results are damaged ({exc!r}). Delete the shard and run again.") from exc
+        raise RunFolderError(
+            f"{folder}: its results are damaged ({fault(exc)}). Delete the shard and run again."
+        ) from exc
 
 
 def run_shard(
@@ -326,9 +328,13 @@ def run_shard(
             raise Interrupted("stopped")
         done[sample.id] = process(sample, job, finder, stage, _stopwatch(seconds), sample.id in crashing)
         append_row(results, done[sample.id].to_json())
-    ordered = [done[sample.id] for sample in samples]
-    write_rows(results, (row.to_json() for row in ordered), PRIVATE_MODE)
-    write_json(folder / "stats.json", _stats(ordered, seconds).to_json())
+    finish_shard(folder, [done[sample.id] for sample in samples], seconds)
+
+
+def finish_shard(folder: Path, rows: Sequence[ImageResult], seconds: Counter[str]) -> None:
+    """Write the rows of all members of a shard, in their order, and mark it as done."""
+    write_rows(folder / "results.jsonl", (row.to_json() for row in rows), PRIVATE_MODE)
+    write_json(folder / "stats.json", _stats(rows, seconds).to_json())
     write_atomic(folder / "DONE", b"")
 
 

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from p3mdata.errors import SettingsError
+from p3mnet.baselines.gfm import GFM
+from p3mnet.baselines.modnet import MODNet
 from p3mnet.decoders import Narrowing
 from p3mnet.encoders import Encoder, NarrowResNet34, ResNet34, SwinT, ViTAES
-from p3mnet.model import ModelConfig, P3MNet
+from p3mnet.model import MattingNetwork, ModelConfig, P3MNet
 
 HUB = "hub"
 RANDOM = "random"
@@ -35,19 +37,27 @@ VARIANTS = {
 }
 
 
+# Networks that P3M-Net is compared with.
+BASELINES: dict[str, Callable[[ModelConfig], MattingNetwork]] = {"gfm_resnet34": GFM, "modnet": MODNet}
+
+
 def list_models() -> list[str]:
-    """Names that `create_model` knows, without that of smoke checks."""
-    return [name for name in VARIANTS if name != SMOKE]
+    """Names that `create_model` knows, P3M-Net's variants first, without that of smoke checks."""
+    return [*(name for name in VARIANTS if name != SMOKE), *BASELINES]
 
 
-def build(config: ModelConfig) -> P3MNet:
+def build(config: ModelConfig) -> MattingNetwork:
     """A network with random weights.
 
     Raises:
         SettingsError: The variant does not exist or does not come in this form.
     """
+    if config.name in BASELINES:
+        if config != ModelConfig(config.name):
+            raise SettingsError(f"{config.name} has no settings: leave out tfi, sbfi, dbfi, pool_kernel and drop_path.")
+        return BASELINES[config.name](config)
     if config.name not in VARIANTS:
-        raise SettingsError(f"There is no network '{config.name}'; choose one of {', '.join(VARIANTS)}.")
+        raise SettingsError(f"There is no network '{config.name}'; choose one of {', '.join(list_models())}.")
     variant = VARIANTS[config.name]
     if config.pool_kernel not in variant.pool_kernels:
         allowed = " or ".join(map(str, variant.pool_kernels))
@@ -69,7 +79,7 @@ def create_model(
     pool_kernel: int | None = None,
     drop_path: float = 0.0,
     encoder_weights: str | Path | None = None,
-) -> P3MNet:
+) -> MattingNetwork:
     """A network in training mode.
 
     Args:

@@ -247,7 +247,7 @@ def test_ctrl_c_anywhere_is_exit_code_130(
     def interrupted(*args: object) -> None:
         raise KeyboardInterrupt
 
-    for place in ("p3mdata.plan._hash_file", "p3mdata.executors.local.run", "p3mdata.report.write_report"):
+    for place in ("p3mdata.sources._hash_file", "p3mdata.executors.local.run", "p3mdata.report.write_report"):
         with monkeypatch.context() as context:
             context.setattr(place, interrupted)
             assert in_process("anonymize", cheap, tmp_path / "out", "--workers", "1") == EXIT_INTERRUPTED

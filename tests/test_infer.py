@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from p3mdata.errors import EXIT_HELD_BACK, RunFolderError, SettingsError, SetupError
+from p3mdata.files import temporary_name
 from p3mdata.manifest import read_rows
 from tests.factories import encoded, synthetic_portrait, texture
 from tests.runs import p3mdata, portraits
@@ -233,7 +234,7 @@ def test_memory_and_disk_at_their_end(
             infer(images, tmp_path / "out", checkpoint, device="cpu")
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full")
-    temporary = tmp_path / "out/alpha/deep" / f".b.png.{os.getpid()}.tmp"
+    temporary = temporary_name(tmp_path / "out/alpha/deep" / "b.png")
     temporary.parent.mkdir(parents=True)
     temporary.symlink_to("/dev/full")
     with pytest.raises(RunFolderError, match=rf"{os.strerror(errno.ENOSPC)}.*2 of 5 pictures"):

@@ -21,6 +21,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from p3mdata.errors import EXIT_INTERRUPTED, Interrupted, RunFolderError, SettingsError, SetupError
+from p3mdata.files import temporary_name
 from tests.factories import encoded, synthetic_portrait
 
 torch = pytest.importorskip("torch")
@@ -30,7 +31,7 @@ from p3mnet.checkpoint import load_checkpoint  # noqa: E402
 from p3mnet.data import TrainingSet  # noqa: E402
 from p3mnet.encoders import ResNet34  # noqa: E402
 from p3mnet.infer import infer  # noqa: E402
-from p3mnet.registry import VARIANTS, Variant, list_models  # noqa: E402
+from p3mnet.registry import BASELINES, VARIANTS, Variant, list_models  # noqa: E402
 from p3mnet.training import BatchTooLarge, Diverged, TrainConfig, Watch, make_config, read_config, train  # noqa: E402
 from p3mnet.training import loop as loop_module  # noqa: E402
 from p3mnet.training.config import RECIPES  # noqa: E402
@@ -177,6 +178,21 @@ def test_what_a_run_leaves(undisturbed: Path, dataset: Path) -> None:
     assert sheet.shape == (256, 4 * 256, 3)
     best = load_checkpoint(undisturbed / "checkpoints/best.pt")
     assert best.extra["seed"] == 0 and "optimizer" not in best.extra
+
+
+def test_tensorboard_shows_what_the_log_says(dataset: Path, undisturbed: Path, half: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(config(dataset), half)
+    for out in (undisturbed, half):
+        shown = reader.EventAccumulator(str(out / "tensorboard")).Reload()
+        for group, name, number in (("loss", "log.csv", "step"), ("validation", "epochs.csv", "step")):
+            told = rows(out, name)
+            for part in told[0].keys() - {"step", "epoch", "pictures"}:
+                scalars = shown.Scalars(f"{group}/{part}")
+                # An interrupted run's steps are there once.
+                assert [scalar.step for scalar in scalars] == [row[number] for row in told]
+                assert [scalar.value for scalar in scalars] == pytest.approx([row[part] for row in told], rel=1e-6)
+        assert [image.step for image in shown.Images("samples")] == [row["step"] for row in rows(out, "epochs.csv")]
 
 
 def test_equal_runs_are_equal_whatever_loads(dataset: Path, undisturbed: Path, tmp_path: Path) -> None:
@@ -398,7 +414,7 @@ def test_a_dataset_that_changed_is_refused(tmp_path: Path, monkeypatch: pytest.M
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
 def test_a_full_disk_leaves_the_last_checkpoint(dataset: Path, half: Path, undisturbed: Path) -> None:
     before = (half / "checkpoints/last.pt").read_bytes()
-    temporary = half / "checkpoints" / f".last.pt.{os.getpid()}.tmp"
+    temporary = temporary_name(half / "checkpoints" / "last.pt")
     temporary.symlink_to("/dev/full")
     with pytest.raises(RunFolderError, match=os.strerror(errno.ENOSPC)):
         train(config(dataset), half)
@@ -503,7 +519,7 @@ def test_recipes_and_settings(dataset: Path, tmp_path: Path) -> None:
     names = sorted(path.stem for path in RECIPES.glob("*.yaml"))
     assert names == ["p3m10k_resnet34", "p3m10k_swin_t", "p3m10k_vitae_s", "smoke"]
     chosen = {name: read_config(Path(name), dataset=str(dataset)) for name in names}
-    assert {one.model.name for one in chosen.values()} == set(list_models()) - {"narrow", "narrow_too"}
+    assert {one.model.name for one in chosen.values()} == set(list_models()) - {"narrow", "narrow_too", *BASELINES}
     paper = chosen["p3m10k_resnet34"]
     assert (paper.learning_rate, paper.batch, paper.epochs, paper.seed) == (1e-5, 8, 150, 0)
     assert paper == make_config({"dataset": str(dataset), "validation": {"share": 0.02}})
@@ -523,6 +539,8 @@ def test_recipes_and_settings(dataset: Path, tmp_path: Path) -> None:
         read_config(Path("smoke"))
     with pytest.raises(SettingsError, match="cannot be read"):
         read_config(tmp_path / "absent.yaml")
+    with pytest.raises(SettingsError, match="no recipe 'p3m10k'. Recipes are p3m10k_resnet34, "):
+        read_config(Path("p3m10k"))
     with pytest.raises(SettingsError, match="There is no network 'p3mnet_big'"):
         train(config(dataset, model={"name": "p3mnet_big"}), tmp_path / "out")
 

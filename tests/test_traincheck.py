@@ -39,8 +39,8 @@ torch = pytest.importorskip("torch")
 from p3mdata.traincheck import driver, running  # noqa: E402
 from p3mdata.traincheck.checks import try_steps  # noqa: E402
 from p3mdata.traincheck.originals import Images, find_originals, rendered  # noqa: E402
-from p3mnet.data import BadFile  # noqa: E402
 from p3mnet.metrics import NAMES  # noqa: E402
+from p3mnet.planes import BadFile  # noqa: E402
 from p3mnet.training import Watch, train  # noqa: E402
 
 SIDE = 96

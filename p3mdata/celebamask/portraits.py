@@ -12,8 +12,8 @@ from p3mdata.errors import BrokenInput, SettingsError
 from p3mdata.executors.local import Models
 from p3mdata.images import SUFFIXES, decode
 from p3mdata.masks import private_area
-from p3mdata.plan import list_files, regular_file
 from p3mdata.records import Mask
+from p3mdata.sources import list_files, regular_file
 
 
 class Portraits:

@@ -9,7 +9,7 @@ import typer
 
 from p3mdata import console
 from p3mdata.config import Execution, Job, Settings, read_yaml, resolve
-from p3mdata.run import REPORT, anonymize_job, count_done, run_staged
+from p3mdata.run import REPORT, anonymize_job, done_counter, run_staged
 from p3mdata.shards import Stage
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="run folder")]
@@ -27,7 +27,7 @@ def pick(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_job(job: Job, stage: Stage) -> None:
-    with console.progress(lambda: count_done(job.out)) as start:
+    with console.progress(done_counter(job.out, job.execution.part)) as start:
         summary = anonymize_job(job, stage, start)
     finish(summary, job.out, stage)
 
@@ -44,6 +44,6 @@ def finish(summary: Any, out: Path, stage: Stage) -> None:
 
 def later_stage(run: Path, stage: Stage, workers: int | None, output: console.Output) -> None:
     console.out = output
-    with console.progress(lambda: count_done(run)) as start:
+    with console.progress(done_counter(run)) as start:
         summary = run_staged(run, stage, start, workers or 0)
     finish(summary, run, stage)

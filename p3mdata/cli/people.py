@@ -12,7 +12,7 @@ from p3mdata import console
 from p3mdata import options as opt
 from p3mdata.cli.common import RunArgument, finish
 from p3mdata.errors import EXIT_PROOF_FAILED, SettingsError, SetupError
-from p3mdata.run import count_done, renew_report
+from p3mdata.run import done_counter, renew_report
 from p3mdata.shards import Stage
 
 app = typer.Typer()
@@ -38,7 +38,7 @@ def review(
     if apply is not None:
         from p3mdata.review.batch import apply_file
 
-        with console.progress(lambda: count_done(run)) as start:
+        with console.progress(done_counter(run)) as start:
             finish(apply_file(run, apply, masks, reviewer, workers or 0, start), run, Stage.ALL)
         return
     if masks is not None:

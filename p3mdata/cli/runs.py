@@ -10,13 +10,15 @@ from typer.core import TyperGroup
 
 from p3mdata import console
 from p3mdata import options as opt
-from p3mdata.cli.common import RunArgument, later_stage, pick, read_settings, run_job
+from p3mdata.cli.common import RunArgument, finish, later_stage, pick, read_settings, run_job
 from p3mdata.cli.datasets import check
 from p3mdata.config import Job
 from p3mdata.dataset.folder import ABOUT
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError, SetupError
-from p3mdata.run import anonymize_file, has_staged_images, verify_run
+from p3mdata.merge import merge_runs
+from p3mdata.run import LEDGER, anonymize_file, has_staged_images, merge_parts, verify_run
 from p3mdata.shards import Stage
+from p3mdata.status import status_of
 
 
 class _DirByDefault(TyperGroup):
@@ -87,6 +89,9 @@ def anonymize_dir(
     workers: opt.WorkersOption = None,
     limit: opt.LimitOption = None,
     files: opt.FilesOption = None,
+    shard: opt.ShardOption = None,
+    executor: opt.ExecutorOption = None,
+    address: opt.AddressOption = None,
     overwrite: opt.OverwriteOption = None,
     resume: Annotated[bool, typer.Option("--resume/--no-resume", help="continue an earlier run in OUT")] = True,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="list what would be done, write nothing")] = False,
@@ -248,3 +253,30 @@ def verify(
     console.result({"released": released, "findings": rows}, text)
     if findings:
         raise typer.Exit(EXIT_PROOF_FAILED)
+
+
+@app.command()
+def status(run: RunArgument, json: opt.JsonOption = False, quiet: opt.QuietOption = False) -> None:
+    """How far RUN is, while any number of processes work on it: outcomes, shards, speed, faults."""
+    console.out = console.Output(json, quiet)
+    console.status(status_of(run, LEDGER), run)
+
+
+@app.command()
+def merge(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="run folders")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="new folder for the merged run")] = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:
+    """Make one run of several over different source files; of one RUN whose parts are all done, close it."""
+    console.out = console.Output(json, quiet, progress)
+    if out is None:
+        if len(runs) > 1:
+            raise SettingsError("merge: give --out, a new folder for the merged run.")
+        finish(merge_parts(runs[0]), runs[0], Stage.ALL)
+        return
+    with console.counted() as start:
+        summary = merge_runs(runs, out, start)
+    finish(summary, out, Stage.ALL)

@@ -16,7 +16,7 @@ from p3mdata.cli.common import later_stage, pick, read_settings, run_job
 from p3mdata.cli.runs import verify
 from p3mdata.config import Job, resolve
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_USAGE, SettingsError
-from p3mdata.run import REPORT, anonymize_job, count_done
+from p3mdata.run import REPORT, anonymize_job, done_counter
 from p3mdata.shards import Stage
 
 app = typer.Typer()
@@ -30,6 +30,7 @@ _STAGES: dict[str, Callable[..., None]] = {
     "stats": datasets.stats,
     "export": datasets.export,
     "celeba-facemask": datasets.celeba_facemask,
+    "benchmark": training.benchmark,
     "train-check": training.train_check,
 }
 
@@ -127,7 +128,7 @@ def demo(
         source=sample.photos, alphas=sample.mattes, out=folder / "run", settings=settings,
         execution=execution.model_copy(update={"overwrite": True}),
     )  # fmt: skip
-    with console.progress(lambda: count_done(job.out)) as start:
+    with console.progress(done_counter(job.out, job.execution.part)) as start:
         summary = anonymize_job(job, Stage.ALL, start)
     console.summary(summary, job.out / REPORT)
     if summary.outcomes != sample.expected:

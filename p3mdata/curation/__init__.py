@@ -18,9 +18,10 @@ from p3mdata.errors import SettingsError
 from p3mdata.files import write_atomic
 from p3mdata.images import SUFFIXES
 from p3mdata.manifest import read_rows, write_rows
-from p3mdata.plan import PLAN, list_files
+from p3mdata.plan import PLAN
 from p3mdata.records import ImageResult
 from p3mdata.run import LEDGER
+from p3mdata.sources import list_files
 
 __all__ = [
     "NEAR",

@@ -21,7 +21,7 @@ from p3mdata.curation.fingerprints import Fingerprint, Grey, fingerprint, grey_o
 from p3mdata.errors import BrokenInput, Interrupted, SetupError
 from p3mdata.executors.local import default_workers
 from p3mdata.images import decode
-from p3mdata.plan import regular_file
+from p3mdata.sources import regular_file
 
 Progress = Callable[[int], Callable[[], None]]
 

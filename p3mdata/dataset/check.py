@@ -23,7 +23,7 @@ from p3mdata.executors.local import default_workers
 from p3mdata.files import sha256
 from p3mdata.images import decode
 from p3mdata.metadata import leftovers
-from p3mdata.plan import regular_file
+from p3mdata.sources import regular_file
 
 _MAX_PIXELS = 200_000_000
 # An alpha of fewer values than this is a mask, not a matte.

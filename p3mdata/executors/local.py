@@ -23,7 +23,7 @@ import cv2
 from p3mdata.config import Job
 from p3mdata.errors import Interrupted, P3MError, SetupError
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.manifest import PRIVATE_MODE
+from p3mdata.files import locked
 from p3mdata.plan import Plan
 from p3mdata.records import Sample
 from p3mdata.shards import Stage, run_shard
@@ -32,7 +32,7 @@ from p3mdata.shards import Stage, run_shard
 WORKER_BYTES = 700 * 1024**2
 _CRASHES_ALLOWED = 3
 _POLL_SECONDS = 0.2
-_WORKERS_LOCK = "private/workers"
+WORKERS_LOCK = "private/workers"
 _STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -75,7 +75,7 @@ class Models:
             self._finder = None
 
 
-class _StopOnSignal:
+class StopOnSignal:
     """Turns SIGINT and SIGTERM into a question answered between images; a second signal interrupts at once."""
 
     def __init__(self) -> None:
@@ -87,7 +87,7 @@ class _StopOnSignal:
             raise KeyboardInterrupt
         self.seen = True
 
-    def __enter__(self) -> _StopOnSignal:
+    def __enter__(self) -> StopOnSignal:
         if threading.current_thread() is threading.main_thread():
             for number in _STOP_SIGNALS:
                 self._previous[number] = signal.signal(number, self._handle)
@@ -127,7 +127,7 @@ def run(
         OSError: The run folder cannot be written.
     """
     todo = range(plan.shards) if shards is None else shards
-    with _StopOnSignal() as stop:
+    with StopOnSignal() as stop:
         if workers == 1:
             _run_here(plan, samples, stage, todo, stop, progress)
         else:
@@ -141,7 +141,7 @@ def _run_here(
     samples: Sequence[Sample],
     stage: Stage,
     shards: Sequence[int],
-    stop: _StopOnSignal,
+    stop: StopOnSignal,
     progress: Callable[[], None],
 ) -> None:
     def go_on(sample: Sample) -> bool:
@@ -156,20 +156,29 @@ def _run_here(
         models.close()
 
 
-@contextlib.contextmanager
-def _locked(out: Path, kind: int) -> Iterator[None]:
-    descriptor = os.open(out / _WORKERS_LOCK, os.O_RDWR | os.O_CREAT, PRIVATE_MODE)
-    try:
-        fcntl.flock(descriptor, kind)
-        yield
-    finally:
-        os.close(descriptor)
-
-
 def wait_for_orphans(out: Path) -> None:
     """Wait until no worker writes to a run any more: those of a parent that was killed finish their image first."""
-    with _locked(out, fcntl.LOCK_EX):
+    with locked(out / WORKERS_LOCK, fcntl.LOCK_EX):
         pass
+
+
+def attempt(
+    job: Job,
+    index: int,
+    samples: Sequence[Sample],
+    models: Models,
+    stage: Stage,
+    go_on: Callable[[Sample], bool],
+    crashing: frozenset[str],
+) -> Exception | None:
+    """`run_shard` in a worker; what it raised is given back, in a form that crosses processes."""
+    try:
+        run_shard(job, index, samples, models, stage, go_on, crashing)
+    except (P3MError, OSError) as exc:
+        return exc
+    except Exception:
+        return RuntimeError(traceback.format_exc())
+    return None
 
 
 def _serve(link: Connection, job: Job, stage: Stage) -> None:
@@ -188,17 +197,8 @@ def _serve(link: Connection, job: Job, stage: Stage) -> None:
             return False
         return True
 
-    def outcome(index: int, samples: Sequence[Sample], crashing: frozenset[str]) -> Exception | None:
-        try:
-            run_shard(job, index, samples, models, stage, go_on, crashing)
-        except (P3MError, OSError) as exc:
-            return exc
-        except Exception:
-            return RuntimeError(traceback.format_exc())
-        return None
-
     with (
-        _locked(job.out, fcntl.LOCK_SH),
+        locked(job.out / WORKERS_LOCK, fcntl.LOCK_SH),
         contextlib.closing(models),
         contextlib.suppress(EOFError, ConnectionError),
     ):
@@ -207,7 +207,8 @@ def _serve(link: Connection, job: Job, stage: Stage) -> None:
             # The parent may have been killed after it sent this.
             if link.poll():
                 return
-            link.send(outcome(*task))
+            index, samples, crashing = task
+            link.send(attempt(job, index, samples, models, stage, go_on, crashing))
 
 
 class _Worker:
@@ -246,7 +247,7 @@ def _run_pool(
     stage: Stage,
     shards: Sequence[int],
     size: int,
-    stop: _StopOnSignal,
+    stop: StopOnSignal,
     progress: Callable[[], None],
 ) -> None:
     context = mp.get_context("spawn")

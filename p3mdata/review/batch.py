@@ -15,14 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from p3mdata.decisions import append, keep_mask, now, read_log, standing, with_decisions
+from p3mdata.decisions import append, keep_mask, now, read_log, standing
 from p3mdata.errors import BrokenInput, SettingsError
 from p3mdata.executors import local
 from p3mdata.images import SUFFIXES, decode, decode_matte, encode_mask
-from p3mdata.plan import Plan, regular_file
+from p3mdata.plan import Plan
 from p3mdata.records import Action, Decision, Sample
 from p3mdata.run import RunSummary, close_run, finished_run, open_shards
 from p3mdata.shards import Stage, read_inputs, shard_folder
+from p3mdata.sources import Samples, regular_file
 
 _ACTIONS = {action.value: action for action in Action if action is not Action.REMOVE}
 _FLAGS = ("keep_transition", "confirmed")
@@ -65,7 +66,7 @@ def apply_file(
         wishes = _checked(plan, samples, decisions, masks or decisions.parent, reviewer)
         for wish in wishes:
             _log(plan, wish)
-        decided = with_decisions(samples, standing(read_log(out)))
+        decided = samples.with_decisions(standing(read_log(out)))
         progress = on_start(plan.samples) if on_start else (lambda: None)
         local.run(plan, decided, Stage.ALL, workers, progress, open_shards(plan))
         return close_run(plan, 0.0)
@@ -90,7 +91,7 @@ def _same(old: Decision | None, new: Decision) -> bool:
     return all(getattr(old, name) == getattr(new, name) for name in what)
 
 
-def _checked(plan: Plan, samples: list[Sample], path: Path, masks: Path, reviewer: str | None) -> list[_Wish]:
+def _checked(plan: Plan, samples: Samples, path: Path, masks: Path, reviewer: str | None) -> list[_Wish]:
     by_id = {sample.id: sample for sample in samples}
     by_source = {sample.source: sample for sample in samples}
     wishes: dict[str, _Wish] = {}

@@ -15,10 +15,11 @@ from p3mdata.executors.local import Models, members
 from p3mdata.images import encode_mask
 from p3mdata.manifest import PRIVATE_MODE, append_row, read_rows
 from p3mdata.plan import Plan
-from p3mdata.records import Action, Decision, ImageResult, Mask, Outcome, Sample
+from p3mdata.records import Action, Decision, ImageResult, Mask, Outcome
 from p3mdata.review.views import View
 from p3mdata.run import QUEUE, SAMPLE, RunSummary, close_run, finished_run, open_shards
 from p3mdata.shards import Stage, process, read_inputs, read_results, run_shard, shard_folder
+from p3mdata.sources import Samples
 
 # Decoded photographs that are kept, so that the pictures of one item are made from one decoding.
 _KEPT_VIEWS = 3
@@ -63,11 +64,11 @@ class Session:
         reviewer: Recorded with every decision.
     """
 
-    def __init__(self, plan: Plan, samples: list[Sample], models: Models, reviewer: str | None = None) -> None:
+    def __init__(self, plan: Plan, samples: Samples, models: Models, reviewer: str | None = None) -> None:
         self.plan, self.reviewer = plan, reviewer
         self._out = plan.job.out
         self._samples, self._models = samples, models
-        self._index = {sample.id: i for i, sample in enumerate(samples)}
+        self._index = {sample.id: sample.index for sample in samples}
         self._lock = threading.RLock()
         self._views: OrderedDict[tuple[str, int], View] = OrderedDict()
         self._shard: tuple[int, dict[str, ImageResult]] | None = None
@@ -75,12 +76,12 @@ class Session:
         self._changed = False
         self.summary: RunSummary | None = None
         self._settle()
-        self._sampled = frozenset(row["id"] for row in read_rows(self._out / SAMPLE))
+        self._sampled = frozenset(row["id"] for row in read_rows(self._out / SAMPLE, needs=("id",)))
         self._items = self._listed()
 
     def _listed(self) -> dict[str, Item]:
         """Items of the queue, of the random sample, and those decided about, in the order of the sources."""
-        queued = {row["id"] for row in read_rows(self._out / QUEUE)}
+        queued = {row["id"] for row in read_rows(self._out / QUEUE, needs=("id",))}
         wanted = (queued | self._sampled | set(self._versions)) & set(self._index)
         return {identity: self._listing(identity) for identity in sorted(wanted, key=self._index.__getitem__)}
 
@@ -198,7 +199,7 @@ class Session:
         append(self._out, identity, decision)
         self._versions[identity] += 1
         standing = None if decision.action is Action.REOPEN else decision
-        self._samples[index] = replace(self._samples[index], decision=standing)
+        self._samples.decide(identity, standing)
         row = process(self._samples[index], self.plan.job, self._models, Stage.ALL, lambda stage: None)
         append_row(shard_folder(self._out, number) / "results.jsonl", row.to_json(), PRIVATE_MODE)
         if rows:

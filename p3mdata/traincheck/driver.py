@@ -31,8 +31,8 @@ from p3mdata.traincheck.report import report_of
 from p3mdata.traincheck.running import PREDICTIONS, RUNS, SCORES, Work, batches_of, run_all
 from p3mdata.traincheck.statistics import Rule, State
 from p3mdata.traincheck.wishes import Recipe, Scale, Wishes, recipe
-from p3mnet.data import BadFile, read_grey
 from p3mnet.infer import pick_device
+from p3mnet.planes import BadFile, read_grey
 from p3mnet.training import ConsoleWatch, Watch
 from p3mnet.training.stopping import stopping
 

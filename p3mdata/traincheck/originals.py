@@ -22,8 +22,8 @@ from p3mdata.files import sha256
 from p3mdata.images import SUFFIXES
 from p3mdata.masks import hand_regions
 from p3mdata.obfuscate import obfuscate
-from p3mdata.plan import list_files, sample_id
-from p3mnet.data import BadFile, read_colours, read_grey
+from p3mdata.sources import list_files, sample_id
+from p3mnet.planes import BadFile, read_colours, read_grey
 
 Array = NDArray[np.uint8]
 # Mean difference outside the facemask, in levels of 255, above which a file is not the picture's original; a JPEG that

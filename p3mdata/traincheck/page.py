@@ -30,8 +30,8 @@ from p3mdata.traincheck.protocols import BLURRED, NORMAL, Design, Row
 from p3mdata.traincheck.report import COSTS
 from p3mdata.traincheck.running import prediction_file, read_curve
 from p3mdata.traincheck.statistics import State, short, told_interval, told_spread
-from p3mnet.data import BadFile, read_grey
 from p3mnet.evaluate import COLUMNS
+from p3mnet.planes import BadFile, read_grey
 
 _SIDE = 200
 MOST_PICTURES = 6

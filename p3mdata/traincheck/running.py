@@ -30,10 +30,10 @@ from p3mdata.traincheck.originals import Images
 from p3mdata.traincheck.protocols import NORMAL, Design, Test, trainings
 from p3mdata.traincheck.wishes import Recipe, Wishes
 from p3mnet.checkpoint import load_checkpoint
-from p3mnet.data import BadFile, read_colours
 from p3mnet.evaluate import COLUMNS, evaluate
 from p3mnet.infer import pick_device, predict_alpha, to_8_bit
-from p3mnet.model import P3MNet
+from p3mnet.model import MattingNetwork
+from p3mnet.planes import BadFile, read_colours
 from p3mnet.training import TrainConfig, Watch, make_config, train
 from p3mnet.training.state import EPOCHS, LAST, RESULT, STEPS
 from p3mnet.training.stopping import Stop
@@ -224,7 +224,7 @@ def _test(work: Work, name: str, tests: list[Test], stop: Stop) -> None:
             raise Interrupted("Stopped while testing; the same command goes on from there.")
 
 
-def _predict(work: Work, model: P3MNet, test: Test, stem: str, path: Path) -> None:
+def _predict(work: Work, model: MattingNetwork, test: Test, stem: str, path: Path) -> None:
     """Write the alpha of a picture, unless it is there; one that cannot be read has none, and is named by its score."""
     if path.is_file():
         return

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from p3mdata.config import read_yaml
+from p3mdata.config import fault, read_yaml
 from p3mdata.errors import SettingsError
 from p3mnet.copy_paste import CopyPasteConfig
 from p3mnet.data import DataConfig
@@ -111,7 +111,7 @@ def make_config(settings: Mapping[str, Any], where: str = "settings") -> TrainCo
             raise SettingsError(f"{where}: '{key}' is missing.") from error
         if not key:
             raise SettingsError(f"{where}: {first['msg'].removeprefix('Value error, ')}.") from error
-        raise SettingsError(f"{where}: '{key}' cannot be {first['input']!r}: {first['msg']}.") from error
+        raise SettingsError(f"{where}: {fault(error)}.") from error
 
 
 def read_config(recipe: Path, changes: Iterable[str] = (), **given: Any) -> TrainConfig:
@@ -127,6 +127,9 @@ def read_config(recipe: Path, changes: Iterable[str] = (), **given: Any) -> Trai
     """
     own = RECIPES / f"{recipe}.yaml"
     recipe = own if not recipe.exists() and len(recipe.parts) == 1 and own.is_file() else recipe
+    if not recipe.exists() and len(recipe.parts) == 1 and not recipe.suffix:
+        names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
+        raise SettingsError(f"There is no file and no recipe '{recipe}'. Recipes are {names}.")
     settings = read_yaml(recipe)
     for change in changes:
         name, equals, value = change.partition("=")

@@ -21,7 +21,7 @@ from p3mnet.checkpoint import save_checkpoint
 from p3mnet.copy_paste import ICP, Sources, fcp
 from p3mnet.data import Batch, Images, Loader, make_loader, to_device
 from p3mnet.losses import matting_losses
-from p3mnet.model import Matting
+from p3mnet.model import folded
 from p3mnet.registry import create_model
 from p3mnet.training.config import TrainConfig
 from p3mnet.training.logs import TensorBoard, Watch, sample_sheet, write_picture
@@ -292,14 +292,17 @@ class _Run:
         if config.copy_paste.mode == "fcp" and config.copy_paste.active(self.position.epoch) and self.sources:
             edit = fcp(self.model, moved, self.sources, torch.Generator().manual_seed(seed), config.copy_paste)
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.bfloat16):
-            output: Matting = network(moved["image"], edit)
+            output = network(moved["image"], edit)
         return matting_losses(output, moved, config.losses)
 
     def _share_transition(self, parts: dict[str, Tensor], batch: Batch, everywhere: float) -> None:
         """Divide the transition's loss by its pixels in all batches of the step (mean per batch), not in this one.
 
-        A step of several batches, or processes, then has the loss of one large batch.
+        A step of several batches, or processes, then has the loss of one large batch. Losses that are means over all
+        pixels need no such share.
         """
+        if "alpha_t" not in parts:
+            return
         scale = (_transition_pixels(batch) + 1) / everywhere
         if scale != 1:
             before = parts["alpha_t"]
@@ -358,11 +361,11 @@ class _Run:
     def _validate(self) -> None:
         """Mean errors on the validation pictures; keeps the network if it is the best so far."""
         config, position, folder = self.config, self.position, self.folder
-        self.model.eval()
         mine = range(self.group.rank, len(self.validation), self.group.world)
         samples = config.samples if self.group.first else 0
-        own = measure(self.model, self.validation, mine, config.validation, samples, lambda: self.stop.asked)
-        self.model.train()
+        network = folded(self.model)
+        own = measure(network, self.validation, mine, config.validation, samples, lambda: self.stop.asked)
+        del network
         told = self.group.gather((own.errors, [*position.skipped, *own.skipped], self.stop.asked))
         position.skipped = sorted({sentence for _, skipped, _ in told for sentence in skipped})
         if any(asked for *_, asked in told):

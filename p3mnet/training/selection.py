@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from p3mdata.errors import SettingsError
 from p3mdata.files import sha256
 from p3mnet import metrics
-from p3mnet.data import BadFile, Images, TrainingSet, ValidationSet
+from p3mnet.data import Images, TrainingSet, ValidationSet
 from p3mnet.infer import predict_alpha, to_8_bit
-from p3mnet.model import P3MNet
+from p3mnet.model import MattingNetwork
+from p3mnet.planes import BadFile
 from p3mnet.training.config import Selection, TrainConfig
 from p3mnet.training.logs import sample_row
 
@@ -92,7 +93,7 @@ class Measured:
 
 
 def measure(
-    model: P3MNet,
+    model: MattingNetwork,
     pictures: ValidationSet,
     indices: Iterable[int],
     how: Selection,

@@ -1,0 +1,392 @@
+"""Source files of a run, in the order of their paths: found, matched with companions, hashed, and kept in a file.
+
+Nothing here holds the whole list: folders are read one at a time, and a finished list stays on disk.
+"""
+
+from __future__ import annotations
+
+import array
+import errno
+import hashlib
+import hmac
+import json
+import os
+import stat
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar, overload
+
+import numpy as np
+
+from p3mdata.config import Job, fault
+from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.images import SUFFIXES
+from p3mdata.manifest import read_rows
+from p3mdata.records import Decision, Sample
+
+_ID_DOMAIN = b"p3mdata.id.v1"
+_ID_HEX = 20
+_HASH_THREADS = 4
+# Files that are hashed ahead of the one that is asked for.
+_AHEAD = 256
+_LISTINGS_KEPT = 16
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+def list_files(folder: Path, recursive: bool) -> Iterator[Path]:
+    """Files below a folder, sorted by their path. Names that begin with a dot are left out, as by file browsers.
+
+    Links to folders are not followed, so that loops cannot happen.
+
+    Raises:
+        SettingsError: A folder cannot be listed.
+    """
+    files, folders = _entries(folder)
+    # A folder's name counts with the slash behind it, which makes this the order of the whole paths.
+    for name in sorted([*files, *(f"{name}/" for name in folders if recursive)]):
+        if name.endswith("/"):
+            yield from list_files(folder / name[:-1], recursive)
+        else:
+            yield folder / name
+
+
+def _entries(folder: Path) -> tuple[list[str], list[str]]:
+    """Names of a folder's files and of its folders."""
+    files: list[str] = []
+    folders: list[str] = []
+    try:
+        with os.scandir(folder) as entries:
+            for entry in entries:
+                if not entry.name.startswith("."):
+                    (folders if entry.is_dir(follow_symlinks=False) else files).append(entry.name)
+    except OSError as exc:
+        raise SettingsError(f"{folder}: cannot be listed ({exc.strerror}). Check the path.") from exc
+    return files, folders
+
+
+def pictures(folder: Path, recursive: bool) -> Iterator[Path]:
+    """Files below a folder whose ending is that of a picture, sorted by their path."""
+    return (path for path in list_files(folder, recursive) if path.suffix.lower() in SUFFIXES)
+
+
+def _by_stem(folder: Path) -> dict[str, list[str]]:
+    """Pictures of one folder by their name without its ending."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(_entries(folder)[0]):
+        path = PurePosixPath(name)
+        if path.suffix.lower() in SUFFIXES:
+            found.setdefault(path.stem, []).append(name)
+    return found
+
+
+def _folders(root: Path, recursive: bool) -> Iterator[str]:
+    """Relative paths of a folder and of those below it."""
+    waiting = [""]
+    while waiting:
+        current = waiting.pop()
+        yield current
+        if recursive:
+            waiting += [_joined(current, name) for name in _entries(root / current)[1]]
+
+
+def _joined(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+class _Companions:
+    """Files of a companion folder, found by the path of a photo without its ending, else by the bare name.
+
+    Only files that do not lie where a photo of their name lies are remembered.
+
+    Args:
+        what: alpha, trimap or mask.
+        root: Their folder; None has no files.
+        photos: Folder of the photos.
+        recursive: Whether to look into subfolders.
+    """
+
+    def __init__(self, what: str, root: Path | None, photos: Path, recursive: bool) -> None:
+        self._what = what
+        self._strays: dict[str, list[str]] = {}
+        self._bearers: Counter[str] = Counter()
+        self._here: set[str] = set()
+        if root is None:
+            return
+        self._listing = lru_cache(_LISTINGS_KEPT)(lambda folder: _by_stem(root / folder))
+        there = set(_folders(photos, recursive))
+        for folder in _folders(root, recursive):
+            self._here.add(folder)
+            beside = _by_stem(photos / folder) if folder in there else {}
+            for stem, names in _by_stem(root / folder).items():
+                if stem not in beside:
+                    self._strays.setdefault(stem, []).extend(_joined(folder, name) for name in names)
+        if self._strays:
+            for folder in there:
+                self._bearers.update(stem for stem in _by_stem(photos / folder) if stem in self._strays)
+
+    def of(self, photo: str) -> tuple[str | None, str | None]:
+        """Path of a photo's companion, or None; and what is wrong, or None."""
+        folder, _, name = photo.rpartition("/")
+        stem = PurePosixPath(name).stem
+        exact = self._listing(folder).get(stem, []) if folder in self._here else []
+        found = [_joined(folder, file) for file in exact] or sorted(self._strays.get(stem, []))
+        if len(found) > 1:
+            return None, f"has {len(found)} files that could be its {self._what}: {', '.join(found[:3])}. Keep one."
+        if found and not exact and self._bearers[stem] > 1:
+            return None, (
+                f"has its name in common with photos of other folders: it is unclear whose {self._what} {found[0]} is. "
+                "Put it into a folder of the same name as the photo's."
+            )
+        return (found[0] if found else None), None
+
+
+def regular_file(path: Path) -> Path:
+    """The path, if reading it comes to an end: a pipe or a device would keep its reader for ever.
+
+    Raises:
+        OSError: It is no regular file, or is not there.
+    """
+    if not stat.S_ISREG(path.stat().st_mode):
+        raise OSError(errno.EINVAL, "not a regular file")
+    return path
+
+
+def _hash_file(path: Path) -> str:
+    """SHA-256, or '' when the file cannot be read; the worker that meets it says why."""
+    digest = hashlib.sha256()
+    try:
+        with regular_file(path).open("rb") as source:
+            while block := source.read(1 << 20):
+                digest.update(block)
+    except OSError:
+        return ""
+    return digest.hexdigest()
+
+
+def sample_id(sha256: str, source: str, seed: int) -> str:
+    """Id of a source: a keyed hash of its content, so that no public name equals a hash of the source file.
+
+    A file without readable content is named by its path.
+    """
+    content = sha256 or f"unreadable:{source}"
+    key = _ID_DOMAIN + str(seed).encode()
+    return hmac.new(key, content.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:_ID_HEX]
+
+
+def collect(job: Job) -> Iterator[Sample]:
+    """All source files with companions, hashes and ids, sorted by path. Copies of one file still share their id.
+
+    Raises:
+        SettingsError: A folder cannot be listed.
+    """
+    settings, source = job.settings, job.source
+    roots = {"alpha": job.alphas, "trimap": job.trimaps, "mask": job.masks}
+    companions = {what: _Companions(what, root, source, settings.recursive) for what, root in roots.items()}
+
+    def named() -> Iterator[tuple[int, str, dict[str, tuple[str | None, str | None]]]]:
+        prefix = len(source.as_posix().rstrip("/")) + 1 if source != Path(".") else 0
+        relatives: Iterable[str] = (path.as_posix()[prefix:] for path in pictures(source, settings.recursive))
+        for index, relative in enumerate(_listed(relatives, job.execution.files)):
+            if index == job.execution.limit:
+                return
+            yield index, relative, {what: among.of(relative) for what, among in companions.items()}
+
+    def examined(entry: tuple[int, str, dict[str, tuple[str | None, str | None]]]) -> Sample:
+        index, relative, found = entry
+        sha = _hash_file(source / relative)
+        sample = Sample(index, sample_id(sha, relative, settings.seed), relative, sha)
+        for what, (companion, problem) in found.items():
+            root = roots[what]
+            if problem:
+                sample = replace(sample, problem=problem)
+            elif companion and root:
+                entry_of: dict[str, Any] = {what: (companion, _hash_file(root / companion))}
+                sample = replace(sample, **entry_of)
+        return sample
+
+    return _map_ahead(examined, named())
+
+
+def _listed(relatives: Iterable[str], listing: Path | None) -> Iterator[str]:
+    """Those of the paths that a list names; all without a list."""
+    if listing is None:
+        yield from relatives
+        return
+    try:
+        lines = listing.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    except OSError as exc:
+        raise SettingsError(f"{listing}: cannot be read ({exc.strerror}). Check the path given as --files.") from exc
+    wanted = {line.rstrip("\r") for line in lines} - {""}
+    if not wanted:
+        raise SettingsError(f"{listing}: names no file. Write paths relative to SRC, one per line.")
+    unknown = set(wanted)
+    for relative in relatives:
+        if relative in wanted:
+            unknown.discard(relative)
+            yield relative
+    if unknown:
+        raise SettingsError(
+            f"{listing}: '{min(unknown)}' is no picture below SRC. Write paths relative to SRC, one per line."
+        )
+
+
+def _map_ahead(work: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
+    """`map` in threads, in order, with a bounded number of items under way."""
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        under_way: deque[Future[_R]] = deque()
+        try:
+            for item in items:
+                under_way.append(pool.submit(work, item))
+                if len(under_way) >= _AHEAD:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        except BaseException:
+            # Ctrl-C need not wait for the files that are left.
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+class IdHeads:
+    """The first 64 bits of ids, so that millions need megabytes."""
+
+    def __init__(self) -> None:
+        self._heads = array.array("Q")
+
+    @staticmethod
+    def of(identity: str) -> int:
+        return int(identity[:16], 16)
+
+    def noting(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The same rows; their ids are remembered."""
+        for row in rows:
+            self._heads.append(self.of(row["id"]))
+            yield row
+
+    def repeated(self) -> frozenset[int]:
+        """Those that came more than once."""
+        values, counts = np.unique(np.frombuffer(self._heads, np.uint64), return_counts=True)
+        return frozenset(values[counts > 1].tolist())
+
+
+class Copies:
+    """Numbers copies of one file: the first keeps its id, the others get -2, -3 in the order of their paths."""
+
+    def __init__(self, ids: IdHeads) -> None:
+        self._repeated = ids.repeated()
+        self._seen: Counter[str] = Counter()
+
+    def number(self, identity: str) -> str:
+        """The id of the next file with this content."""
+        if IdHeads.of(identity) not in self._repeated:
+            return identity
+        self._seen[identity] += 1
+        copies = self._seen[identity]
+        return identity if copies == 1 else f"{identity}-{copies}"
+
+
+class Samples(Sequence[Sample]):
+    """Samples of a plan, read from its file when they are asked for, with what people decided about them.
+
+    Args:
+        path: JSON lines, one per sample, in order.
+        count: Number of samples.
+        decisions: By id.
+    """
+
+    def __init__(self, path: Path, count: int, decisions: Mapping[str, Decision] | None = None) -> None:
+        self._path, self._count = path, count
+        self._decisions = dict(decisions or {})
+
+    def with_decisions(self, decisions: Mapping[str, Decision]) -> Samples:
+        """The same samples with other decisions."""
+        return Samples(self._path, self._count, decisions)
+
+    def decide(self, identity: str, decision: Decision | None) -> None:
+        """Put a decision in the place of what was decided about an image."""
+        self._decisions.pop(identity, None)
+        if decision is not None:
+            self._decisions[identity] = decision
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Sample]:
+        found = 0
+        for row in read_rows(self._path):
+            yield self._sample(row)
+            found += 1
+        if found != self._count:
+            raise self._damaged(f"{found} rows in the place of {self._count}")
+
+    def _damaged(self, why: object) -> RunFolderError:
+        return RunFolderError(f"{self._path}: is damaged ({why}). Delete the run folder and run again.")
+
+    @overload
+    def __getitem__(self, index: int) -> Sample: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Sample]: ...
+    def __getitem__(self, index: int | slice) -> Sample | list[Sample]:
+        if isinstance(index, slice):
+            start, stop, step = index.indices(self._count)
+            return self._read(start, max(start, stop))[::step]
+        if not -self._count <= index < self._count:
+            raise IndexError(index)
+        return self._read(index % self._count, index % self._count + 1)[0]
+
+    def _sample(self, row: dict[str, Any]) -> Sample:
+        try:
+            sample = Sample.from_json(row)
+        except (AttributeError, IndexError, KeyError, TypeError) as exc:
+            raise self._damaged(fault(exc)) from exc
+        decision = self._decisions.get(sample.id)
+        return sample if decision is None else replace(sample, decision=decision)
+
+    def _read(self, start: int, stop: int) -> list[Sample]:
+        if start == stop:
+            return []
+        try:
+            with self._path.open("rb") as lines:
+                lines.seek(_offset(lines, start, self._path.stat().st_size))
+                samples = [self._sample(_row(lines.readline())) for _ in range(start, stop)]
+        except (OSError, ValueError, LookupError, TypeError) as exc:
+            raise self._damaged(repr(exc)) from exc
+        if samples[0].index != start:
+            raise self._damaged(f"row {start} is not there")
+        return samples
+
+
+def _row(line: bytes) -> dict[str, Any]:
+    row: dict[str, Any] = json.loads(line.decode("utf-8", "surrogateescape"))
+    return row
+
+
+def _offset(lines: Any, index: int, size: int) -> int:
+    """Where the row of an index begins, by bisection: rows carry their index."""
+    low, high = 0, size
+    # The row begins in [low, high]; both are beginnings of rows, or the end.
+    while low < high:
+        middle = (low + high) // 2
+        lines.seek(middle)
+        if middle > low:
+            lines.readline()
+        begin = lines.tell()
+        if begin >= high:
+            # No row begins between the middle and `high`: walk from `low`.
+            lines.seek(low)
+            while _row(lines.readline())["index"] < index:
+                low = lines.tell()
+            return low
+        found = _row(lines.readline())["index"]
+        if found == index:
+            return int(begin)
+        if found < index:
+            low = lines.tell()
+        else:
+            high = begin
+    return low
