@@ -25,7 +25,7 @@ from p3mdata.config import Method
 from p3mdata.dataset.folder import open_dataset
 from p3mdata.errors import EXIT_PROOF_FAILED, EXIT_USAGE, Interrupted, RunFolderError, SettingsError
 from p3mdata.files import sha256
-from p3mdata.plan import sample_id
+from p3mdata.sources import sample_id
 from p3mdata.traincheck.budget import Spending, drawn, spend, used_up
 from p3mdata.traincheck.plots import curves, intervals
 from p3mdata.traincheck.protocols import Design, design, trainings
