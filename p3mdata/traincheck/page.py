@@ -93,7 +93,9 @@ def _lead(found: Mapping[str, Any]) -> str:
     if budget["steps"] is None:
         return _sentence(found["stopped"] or "nothing was trained")
     sets = ", ".join(f"{one['pictures']:,} of {one['of']:,} pictures of {name}" for name, one in tested.items())
-    seeds = count(found["settings"]["seeds"], "seed")
+    wanted = found["settings"]["seeds"]
+    open_seeds = {row["seed"] for row in found["trainings"] if not row["done"]}
+    seeds = count(wanted, "seed") if not open_seeds else f"{wanted - len(open_seeds)} of {count(wanted, 'seed')}"
     partial = "" if found["complete"] else f"{_sentence(found['stopped'])} "
     return (
         f"{partial}{_sentence(found['recipe'])} {budget['steps']:,} steps of {budget['batch']} crops for every "
