@@ -26,8 +26,8 @@ from pathlib import Path
 BATCH = 250
 # Address space of a child; a file of a few kilobytes must not need it.
 MEMORY = 6 << 30
-# Without a new case for so long, a child stands still.
-PATIENCE = 60.0
+# Seconds of processor time for a case, and of waiting for it to come to an end on a crowded machine.
+PATIENCE, WAITING = 30.0, 900.0
 
 
 def case(target: str, seed: int, number: int) -> bytes:
@@ -56,6 +56,8 @@ def _batch(target: str, seed: int, first: int, last: int, at: Synchronized[int],
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     for number in range(first, last):
         at.value = number
+        # Its signal ends the process.
+        signal.setitimer(signal.ITIMER_PROF, PATIENCE)
         data = case(target, seed, number)
         if (trace := _failure(target, data)) is not None:
             _keep(keep, target, seed, number, data, trace)
@@ -85,7 +87,7 @@ def run(targets: list[str], cases: int, seed: int, keep: Path) -> int:
                 child.join(0.5)
                 if at.value != seen:
                     seen, since = at.value, time.monotonic()
-                elif time.monotonic() - since > PATIENCE:
+                elif time.monotonic() - since > WAITING:
                     child.kill()
                     child.join()
             if at.value < last:

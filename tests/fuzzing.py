@@ -38,6 +38,7 @@ from p3mdata.plan import JOB, PLAN, SOURCES, make_plan, read_plan
 from p3mdata.recipes import read_recipe
 from p3mdata.records import Action, Decision, Face, ImageResult, Outcome, Proofs
 from p3mdata.resources import manifests_dir, pipelines_dir
+from p3mdata.review import batch
 from p3mdata.run import TOMBSTONES
 from p3mdata.shards import read_results
 from tests.factories import encoded, texture
@@ -401,6 +402,24 @@ def _versions(folder: Path) -> object:
     return removal.dataset_version(folder)
 
 
+def _apply_seeds() -> list[bytes]:
+    rows = [
+        {"source": "0.png", "action": "no_face", "reviewer": "ann"},
+        {"source": "1.png", "action": "mask", "mask": "1.png", "keep_transition": True, "confirmed": False},
+    ]
+    return ["".join(dumps(row) + "\n" for row in rows).encode()]
+
+
+def _apply(path: Path) -> object:
+    """Checks the lines, as `p3mdata review --apply` does before it does anything."""
+    run = path.parent / "reviewed"
+    if not run.exists():
+        for name, content in run_files().items():
+            (run / name).parent.mkdir(parents=True, exist_ok=True)
+            (run / name).write_bytes(content)
+    return batch._checked(*read_plan(run), path, run, None)
+
+
 def _training_seeds() -> list[bytes]:
     from p3mnet.training.config import RECIPES
 
@@ -469,6 +488,7 @@ TARGETS: dict[str, Target] = {
     "recipe": _text_target(_recipe_seeds, ".yaml", _recipe),
     "layout": _text_target(_layout_seeds, ".yaml", lambda path: read_layout(str(path))),
     "config": _text_target(_config_seeds, ".yaml", lambda path: resolve({}, read_yaml(path), {})),
+    "decisions to apply": _text_target(_apply_seeds, ".jsonl", _apply),
     "identities": _text_target(_identity_seeds, ".csv", identities.read_csv),
     "training config": _text_target(_training_seeds, ".yaml", _training_config),
     "checkpoint": Target(_checkpoint_seeds, check_checkpoint),

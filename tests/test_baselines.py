@@ -20,7 +20,7 @@ from p3mnet.baselines.classic import Classic, solve_small  # noqa: E402
 from p3mnet.baselines.modnet import MODNet, Objectives, objective_losses  # noqa: E402
 from p3mnet.baselines.onnx_file import OnnxFile, OnnxOptions  # noqa: E402
 from p3mnet.baselines.opening import open_method, parse_requests  # noqa: E402
-from p3mnet.baselines.sampling import expanded, global_matting  # noqa: E402
+from p3mnet.baselines.sampling import _Search, expanded, global_matting  # noqa: E402
 from p3mnet.checkpoint import load_checkpoint, load_imagenet, load_official, save_checkpoint  # noqa: E402
 from p3mnet.copy_paste import CopyPasteConfig, Sources, fcp  # noqa: E402
 from p3mnet.data import seeded  # noqa: E402
@@ -273,6 +273,15 @@ def test_global_sampling_finds_colours_that_are_far_away() -> None:
     assert np.array_equal(alpha, global_matting(image, trimap))
     assert np.abs(alpha - matte / 255)[trimap == UNKNOWN].mean() < 0.06
     assert not np.array_equal(alpha, global_matting(image, trimap, seed=1))
+
+
+def test_both_steps_of_the_search_find_better_pairs() -> None:
+    image, _, trimap = composite()
+    search = _Search(image, trimap, np.random.default_rng(0))
+    first = search.first()
+    asked, jumped = search.ask_neighbours(first, 1), search.jump(first)
+    assert (asked.cost <= first.cost).all() and asked.cost.mean() < 0.8 * first.cost.mean()
+    assert (jumped.cost <= first.cost).all() and jumped.cost.mean() < 0.7 * first.cost.mean()
 
 
 def test_what_looks_like_the_known_next_to_it_becomes_known() -> None:

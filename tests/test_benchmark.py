@@ -134,6 +134,11 @@ def test_nothing_is_done_twice(own: Path, tmp_path: Path, predicted: list[Any]) 
     third = bench(own, out, "global")
     assert len(predicted) - before == 4
     assert third.results[0].sets["free"] == first.results[0].sets["free"]
+    # Figures are taken again where only they can change.
+    (own / "validation/facemasks/p2.png").write_bytes(encoded(np.full((SIDE, SIDE), 255, np.uint8), "PNG"))
+    before = len(predicted)
+    fourth = {row.stem: row.values for row in bench(own, out, "global").results[0].rows if row.set == "validation"}
+    assert len(predicted) == before and fourth["p2"]["SAD_FACE"] == pytest.approx(fourth["p2"]["SAD"])
     before = len(predicted)
     bench(own, out, "global", max_side=48)
     assert len(predicted) - before == 2 * PICTURES
@@ -306,6 +311,16 @@ def test_where_it_cannot_begin(dataset: Path, tmp_path: Path) -> None:
     found = bench(write_dataset(tmp_path / "no-free", ("train", "validation")), tmp_path / "out", "global")
     assert any("no set free of private content" in note for note in found.notes)
     assert any("validation has 3 images" in note for note in found.notes) and found.exit_code == EXIT_OK
+
+
+def test_a_folder_that_cannot_be_written_ends_the_call(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    bench(dataset, out, f"pngs:lf={dataset / 'validation/alphas'}")
+    (out / "predictions").write_bytes(b"in the way")
+    with pytest.raises(RunFolderError, match="out: cannot be written .* run the same command again"):
+        bench(dataset, out, "global")
+    (out / "predictions").unlink()
+    assert bench(dataset, out, "global").exit_code == EXIT_OK
 
 
 def test_on_the_command_line(

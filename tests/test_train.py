@@ -261,7 +261,10 @@ def test_two_processes_train_like_one_with_twice_the_batch(dataset: Path, tmp_pa
     assert together.returncode == 0, said
     one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
     assert len(one) == len(two) == 6
-    assert two[0] == pytest.approx(one[0], rel=1e-5, abs=1e-6)
+    # One pixel whose argmax rounding has moved changes the gradient more than the losses.
+    rounding = {"gradient_norm": 1e-3}
+    for name, value in one[0].items():
+        assert two[0][name] == pytest.approx(value, rel=rounding.get(name, 1e-5), abs=1e-6), name
     for single, double in zip(one, two, strict=True):
         # Rounding may move a pixel's argmax, and with it the fusion.
         assert double["total"] == pytest.approx(single["total"], rel=2e-3)

@@ -1,0 +1,124 @@
+"""What the detectors find, and at what price: looks at photographs with faces checked by eye, and at bystanders.
+
+Needs the test photographs (`$P3MDATA_SHARED/testdata`, default `../shared`): `faces.json` holds their faces' boxes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.anonymize import table
+from p3mdata.faces.detectors import iou
+from p3mdata.faces.ensemble import LOOKS, LOOKS_AGAIN, FaceFinder, Look
+from p3mdata.images import decode
+from p3mdata.records import XYXY
+
+Image = NDArray[np.uint8]
+EARLIER = (Look("centerface", 640), Look("centerface", 1280), Look("libfacedetection", 640))
+SETS = {
+    "all looks": LOOKS,
+    **{f"{look.detector} {look.side}": (look,) for look in LOOKS},
+    "on outputs": LOOKS_AGAIN,
+    "version 0.1": EARLIER,
+    "centerface 1280": EARLIER[1:2],
+}
+WIDTHS = (16, 20, 24, 30, 40, 56)
+# A scene of bystanders: its size, how many stand in it, and how far apart.
+SCENE, COLUMNS, ROWS, APART = (1280, 1920), 6, 4, 310
+FOUND_IOU = 0.3
+
+
+def photographs(shared: Path) -> Iterator[tuple[Image, list[XYXY], list[XYXY], str]]:
+    """Picture, faces, faces that need not be found, and what kind of picture it is."""
+    for name, entry in json.loads((shared / "faces.json").read_text()).items():
+        picture = decode((shared / name).read_bytes()).rgb8()
+        yield picture, [tuple(box) for box in entry["faces"]], [tuple(box) for box in entry["ignore"]], entry["kind"]
+
+
+def found(finder: FaceFinder, picture: Image, looks: Sequence[Look]) -> tuple[NDArray[np.float64], float]:
+    """Boxes (n, 4) of all groups of hits, and the processor time in ms."""
+    begin = time.process_time()
+    groups = finder.boxes(picture, looks)
+    spent = (time.process_time() - begin) * 1000
+    return np.array([hit.xyxy for group in groups for hit in group]).reshape(-1, 4), spent
+
+
+def is_found(face: Sequence[float], boxes: NDArray[np.float64]) -> bool:
+    """Whether one of the boxes stands for the face."""
+    return bool((iou(np.array(face, np.float64), boxes) > FOUND_IOU).any())
+
+
+def on_photographs(finder: FaceFinder, shared: Path) -> str:
+    """Found faces, hits on no face, and time, for each set of looks."""
+    counts = {name: np.zeros(4) for name in SETS}
+    for picture, faces, others, _ in photographs(shared):
+        for name, looks in SETS.items():
+            boxes, spent = found(finder, picture, looks)
+            wrong = [box for box in boxes if not is_found(tuple(box), np.array([*faces, *others]).reshape(-1, 4))]
+            counts[name] += (sum(is_found(face, boxes) for face in faces), len(faces), len(wrong), spent)
+    total = len(json.loads((shared / "faces.json").read_text()))
+    rows = [[n, f"{c[0]:.0f} of {c[1]:.0f}", f"{c[2]:.0f}", f"{c[3] / total:.0f}"] for n, c in counts.items()]
+    return table([f"looks, {total} photographs", "faces found", "hits on no face", "CPU ms/image"], rows)
+
+
+def chips(shared: Path) -> list[tuple[Image, float, XYXY]]:
+    """Faces cut out with their surroundings: picture, longer side of the face, its box in the picture."""
+    cut = []
+    for picture, faces, _, _ in photographs(shared):
+        for left, top, right, bottom in faces:
+            extent = max(right - left, bottom - top)
+            if extent < WIDTHS[-1]:
+                continue
+            x, y = (left + right) / 2, (top + bottom) / 2
+            x0, y0 = int(max(0, x - 1.3 * extent)), int(max(0, y - 1.3 * extent))
+            part = picture[y0 : int(y + 1.3 * extent), x0 : int(x + 1.3 * extent)]
+            cut.append((part, extent, (left - x0, top - y0, right - x0, bottom - y0)))
+    return cut
+
+
+def bystanders(finder: FaceFinder, shared: Path) -> str:
+    """How many faces of each size are found in scenes of 1920 x 1280, a little out of focus, for each set of looks."""
+    empty = next(picture for picture, _, _, kind in photographs(shared) if kind == "none")
+    ground = cv2.resize(empty, SCENE[::-1], interpolation=cv2.INTER_AREA)
+    people = chips(shared)
+    rows = {name: [name] for name in SETS}
+    for width in WIDTHS:
+        seen = dict.fromkeys(SETS, 0)
+        for start in range(0, len(people), COLUMNS * ROWS):
+            scene, faces = ground.copy(), []
+            for number, (part, extent, box) in enumerate(people[start : start + COLUMNS * ROWS]):
+                scale = width / extent
+                small = cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+                small = cv2.GaussianBlur(small, (0, 0), 0.03 * width)
+                x, y = 40 + number % COLUMNS * APART, 40 + number // COLUMNS * APART
+                scene[y : y + small.shape[0], x : x + small.shape[1]] = small
+                faces.append(tuple(place * scale + shift for place, shift in zip(box, (x, y, x, y), strict=True)))
+            for name, looks in SETS.items():
+                boxes = found(finder, np.asarray(scene, np.uint8), looks)[0]
+                seen[name] += sum(is_found(face, boxes) for face in faces)
+        for name, count in seen.items():
+            rows[name].append(f"{count}")
+    head = [f"looks, {len(people)} bystanders each", *(f"{width} px" for width in WIDTHS)]
+    return table(head, list(rows.values()))
+
+
+def main() -> None:
+    """Measure and print."""
+    argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0]).parse_args()
+    shared = Path(os.environ.get("P3MDATA_SHARED", "../shared")) / "testdata"
+    with FaceFinder() as finder:
+        print(on_photographs(finder, shared), end="\n\n")
+        print(bystanders(finder, shared))
+
+
+if __name__ == "__main__":
+    main()
