@@ -204,12 +204,12 @@ def train_check(found: TrainCheck) -> None:
 
 def _spreads(title: str, cells: list[dict[str, Any]]) -> None:
     """A line per metric, a column per protocol and test."""
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for row in cells:
         table.add_column(f"{row['protocol']}\n{row['test']}", justify="right", no_wrap=True)
     for metric in dict.fromkeys(name for row in cells for name in row["metrics"]):
-        table.add_row(metric, *(told_spread(row["metrics"].get(metric)).replace(" ", "") for row in cells))
+        table.add_row(metric, *(told_spread(row["metrics"].get(metric), 1).replace(" ", "") for row in cells))
     result(None, table)
 
 
@@ -219,12 +219,12 @@ def _compared(cells: list[dict[str, Any]], metric: str) -> None:
         return
     tests = list(dict.fromkeys(row["test"] for row in cells))
     title = f"{metric}: trained on (lines), tested on (columns)"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("", *tests):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
     for trained in dict.fromkeys(row["trained"] for row in cells):
         mine = {row["test"]: row["metrics"].get(metric) for row in cells if row["trained"] == trained}
-        table.add_row(trained, *(told_spread(mine.get(test)).replace(" ", "") for test in tests))
+        table.add_row(trained, *(told_spread(mine.get(test), 1).replace(" ", "") for test in tests))
     result(None, table)
 
 

@@ -77,7 +77,6 @@ def write_page(out: Path, dataset: Dataset, design: Design, plan: Mapping[str, A
         rules=_rules(found),
         how=text(found["verdict_rules"]),
         costs=_costs(found),
-        interval=text(found["interval"]),
         protocols=_table_4(found),
         methods=_table_8(found),
         notes="".join(f'<p class="note">{text(note)}</p>' for note in (*found["notes"], *found["problems"])),
@@ -94,7 +93,9 @@ def _lead(found: Mapping[str, Any]) -> str:
     if budget["steps"] is None:
         return _sentence(found["stopped"] or "nothing was trained")
     sets = ", ".join(f"{one['pictures']:,} of {one['of']:,} pictures of {name}" for name, one in tested.items())
-    seeds = count(found["settings"]["seeds"], "seed")
+    wanted = found["settings"]["seeds"]
+    open_seeds = {row["seed"] for row in found["trainings"] if not row["done"]}
+    seeds = count(wanted, "seed") if not open_seeds else f"{wanted - len(open_seeds)} of {count(wanted, 'seed')}"
     partial = "" if found["complete"] else f"{_sentence(found['stopped'])} "
     return (
         f"{partial}{_sentence(found['recipe'])} {budget['steps']:,} steps of {budget['batch']} crops for every "
@@ -133,7 +134,12 @@ def _costs(found: Mapping[str, Any]) -> str:
             if metric == COSTS[0]:
                 drawn.append((f"{row['domain']}:N on {row['test']}, {name}", cost))
     head = ("Tested on", "Metric", "Mean", "95% interval", "Of N:N", "Pictures", "Seeds")
-    return intervals(drawn, found["tolerance"]) + table("Cost of anonymization: B:N - N:N", head, rows)
+    said = (
+        f"{found['interval']}. Positive: training on obfuscated faces is worse. Dashed: the tolerance, for SAD on "
+        "P-normal."
+    )
+    found_table = table("Cost of anonymization: B:N - N:N", head, rows)
+    return f"{intervals(drawn, found['tolerance'])}{found_table}<p>{text(said)}</p>"
 
 
 def _table_4(found: Mapping[str, Any]) -> Html:
@@ -143,6 +149,8 @@ def _table_4(found: Mapping[str, Any]) -> Html:
         for metric in COLUMNS
         if any(metric in row["metrics"] for row in found["table_4"])
     ]
+    if not rows:
+        return Html("<p>No network has been tested yet.</p>")
     said = {row["test"]: row["shown"] for row in found["table_4"]}
     keys = "; ".join(f"{key}: {words}" for key, words in said.items())
     return Html(

@@ -80,11 +80,11 @@ def short(value: float, digits: int = 3, sign: str = "") -> str:
     return f"{value:{sign}.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:{sign}.{digits}g}"
 
 
-def told_spread(spread: Mapping[str, Any] | None) -> str:
-    """`Spread.to_json` as 'mean ± deviation over seeds'; '-' for none."""
+def told_spread(spread: Mapping[str, Any] | None, digits: int = 2) -> str:
+    """`Spread.to_json` as 'mean ± deviation over seeds', the latter in so many digits; '-' for none."""
     if spread is None:
         return "-"
-    return short(spread["value"]) + ("" if spread["sd"] is None else f" ± {short(spread['sd'], 2)}")
+    return short(spread["value"]) + ("" if spread["sd"] is None else f" ± {short(spread['sd'], digits)}")
 
 
 def told_interval(cost: Mapping[str, Any]) -> str:
