@@ -275,11 +275,21 @@ def _part_of_run(job: Job, stage: Stage, on_start: Callable[[int], Callable[[], 
     if not stage.publishes:
         return RunSummary(job.out, plan.samples, {}, {}, 0, time.monotonic() - started)
     summary = summarize(plan, Rows(plan, mine), time.monotonic() - started)
-    # Of parts that end together at least the last one gets the lock, and finds all shards done.
     if not (left := open_shards(plan)):
-        with suppress(RunFolderError), only_run(job.out):
-            close_run(plan, 0.0)
+        _close_if_last(plan)
     return replace(summary, part=job.execution.shard, shards_left=len(left))
+
+
+def _close_if_last(plan: Plan) -> None:
+    """Close a run whose shards are done. Of parts that end together at least the last one gets the lock."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(only_run(plan.job.out))
+        except RunFolderError:
+            # Whoever has it comes here after this part.
+            return
+        _remove_torn_files(plan.job.out)
+        close_run(plan, 0.0)
 
 
 def _executor(job: Job) -> Callable[..., None]:
