@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 if TYPE_CHECKING:
     from p3mdata.audit import Audit
@@ -24,7 +24,9 @@ if TYPE_CHECKING:
     from p3mdata.removal import Removal
     from p3mdata.run import RunSummary
     from p3mdata.status import Status
+    from p3mdata.traincheck import TrainCheck
     from p3mdata.verify import Finding
+    from p3mnet.benchmark import Benchmark
 
 __all__ = [
     "__version__",
@@ -32,6 +34,7 @@ __all__ = [
     "anonymize_image",
     "apply_decisions",
     "audit_run",
+    "benchmark",
     "build_split",
     "check_dataset",
     "explain_photo",
@@ -39,6 +42,7 @@ __all__ = [
     "merge_runs",
     "remove_images",
     "run_status",
+    "train_check",
     "verify_run",
 ]
 
@@ -174,6 +178,32 @@ def export_release(source: PathLike, out: PathLike, to: str, *, licence: str | N
     return write(Path(source), Path(out), to, licence, **options)
 
 
+def benchmark(
+    dataset: PathLike,
+    out: PathLike,
+    methods: Sequence[str] = ("all",),
+    *,
+    checkpoints: Sequence[str] = (),
+    onnx: Sequence[str] = (),
+    layout: str | None = None,
+    **plan: Any,
+) -> Benchmark:
+    """Benchmark matting methods on the validation sets of a dataset, as `p3mdata benchmark` does.
+
+    Args:
+        dataset: Its folder.
+        out: Folder for alphas, tables, plot; of a new or an earlier benchmark.
+        methods, checkpoints, onnx: See `p3mnet.baselines.opening.parse_requests`.
+        layout: Of the dataset; None takes the one that fits.
+        **plan: Fields of `p3mnet.benchmark.Plan`, such as `trials=10`.
+    """
+    from p3mnet.baselines.opening import parse_requests
+    from p3mnet.benchmark import Plan, run_benchmark
+
+    requests = parse_requests(methods, checkpoints, onnx)
+    return run_benchmark(Path(dataset), Path(out), requests, Plan(**plan), layout=layout)
+
+
 def explain_photo(
     photo: PathLike,
     out: PathLike,
@@ -189,3 +219,24 @@ def explain_photo(
 
     chosen, _ = resolve(settings)
     draw(Path(photo), Path(out), chosen, alpha=_path(alpha), trimap=_path(trimap), mask=_path(mask))
+
+
+def train_check(
+    dataset: PathLike, out: PathLike, *, originals: PathLike | None = None, faces: PathLike | None = None, **wishes: Any
+) -> TrainCheck:
+    """Train under the paper's protocols and judge the cost of anonymization; needs the extra `train`.
+
+    Args:
+        dataset: A dataset of build-split, or the original P3M-10k.
+        out: Folder of the result; the same call goes on in it after an interruption.
+        originals: The photographs before anonymization; only read.
+        faces: Facemasks of celeba-facemask, with `copy_paste="icp"` or "fcp".
+        **wishes: Fields of `p3mdata.traincheck.Wishes`, such as `budget=900`, `seeds=3`, `protocols=("B:B",)`.
+
+    Returns:
+        Tables, costs and rules in `report`, and the verdict.
+    """
+    from p3mdata.traincheck import Wishes
+    from p3mdata.traincheck import train_check as check
+
+    return check(Path(dataset), Path(out), Wishes(originals=_path(originals), faces=_path(faces), **wishes))

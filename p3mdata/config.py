@@ -5,8 +5,10 @@ Precedence: flag > environment variable `P3MDATA_<NAME>` > recipe or config file
 
 from __future__ import annotations
 
+import itertools
 import os
-from collections.abc import Callable, Mapping
+import reprlib
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -70,6 +72,11 @@ class Executor(str, Enum):
 
     LOCAL = "local"
     RAY = "ray"
+
+
+_MOST_OF_A_FAULT = 160
+# Of a YAML file: ten aliases of ten aliases, and so on, are a small file that nobody can print.
+_MOST_VALUES = 100_000
 
 
 class _Strict(BaseModel):
@@ -164,10 +171,13 @@ class Job(_Strict):
     execution: Execution = Execution()
 
 
-def _sentence(exc: ValidationError, where: str) -> str:
-    first = exc.errors()[0]
-    key = ".".join(str(part) for part in first["loc"]) or "settings"
-    return f"{where}: '{key}' cannot be {first['input']!r}: {first['msg']}."
+def fault(exc: Exception) -> str:
+    """What is wrong, on one line and short, whatever the values are that somebody wrote."""
+    if not isinstance(exc, ValidationError):
+        return " ".join(f"{type(exc).__name__}: {exc}".split())[:_MOST_OF_A_FAULT]
+    first = exc.errors(include_url=False, include_context=False)[0]
+    key = ".".join(reprlib.repr(part).strip("'") for part in first["loc"]) or "settings"
+    return f"'{key}' cannot be {reprlib.repr(first['input'])}: {first['msg'].removeprefix('Value error, ')}"
 
 
 def _from_environment(environment: Mapping[str, str], fields: Mapping[str, Any]) -> dict[str, str]:
@@ -195,7 +205,21 @@ def read_yaml(path: Path) -> dict[str, Any]:
         return {}
     if not isinstance(content, dict):
         raise SettingsError(f"{path}: must hold 'setting: value' lines.")
+    if sum(1 for _ in itertools.islice(_values(content), _MOST_VALUES + 1)) > _MOST_VALUES:
+        raise SettingsError(f"{path}: holds more than {_MOST_VALUES} values, or aliases of aliases. Write it plainly.")
     return content
+
+
+def _values(content: Any) -> Iterator[Any]:
+    """Everything in nested lists and mappings; what aliases name is counted as often as it is named."""
+    todo = [content]
+    while todo:
+        value = todo.pop()
+        yield value
+        if isinstance(value, dict):
+            todo += [*value.keys(), *value.values()]
+        elif isinstance(value, list | tuple | set):
+            todo += value
 
 
 def resolve(
@@ -223,4 +247,4 @@ def resolve(
     try:
         return Settings(**merged), Execution(**execution)
     except ValidationError as exc:
-        raise SettingsError(_sentence(exc, where)) from exc
+        raise SettingsError(f"{where}: {fault(exc)}.") from exc

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -21,6 +22,8 @@ from p3mdata.audit.section import MEANING
 from p3mdata.records import RELEASED, Outcome
 from p3mdata.run import AUDIT, AUDIT_PLOT, REPORT, RunSummary
 from p3mdata.status import Status
+from p3mdata.traincheck import TrainCheck
+from p3mdata.traincheck.statistics import short, told_interval, told_spread
 
 _MEANING = {
     Outcome.ANONYMIZED: "faces masked, proofs hold",
@@ -174,6 +177,55 @@ def audit(found: Audit, run: Path) -> None:
         verdict = "passed" if found.passed else "NOT passed"
         say(f"gate {100 * found.max_rank1:g} %: worst rank-1 is {100 * found.worst_rank1:.1f} %: {verdict}")
     result(None, f"figures: {run / AUDIT}\nplot: {run / AUDIT_PLOT}\nreport: {run / REPORT}")
+
+
+def train_check(found: TrainCheck) -> None:
+    """Tables 4 and 8 of a train-check, its costs, rules and verdict."""
+    report = found.report
+    if out.json:
+        result({**report, "page": str(found.page)})
+        return
+    cells = report["table_4"]
+    if any(row["metrics"] for row in cells):
+        _spreads(f"{report['kind']}: trained on : tested on", cells)
+    for metric in ("SAD", "SAD_T", "SAD_FACE"):
+        _compared(report["table_8"], metric)
+    for row in report["costs"]:
+        told = [
+            f"{name} {short(cost['value'], sign='+')} ({told_interval(cost)})" for name, cost in row["metrics"].items()
+        ]
+        result(None, f"cost on {row['test']}, {row['domain']}:N - N:N: " + "; ".join(told))
+    for rule in report["rules"]:
+        result(None, f"{rule['state']}: {rule['name']}: {rule['sentence']}")
+    for problem in report["problems"]:
+        say(problem)
+    result(None, f"{report['verdict']} ({report['kind']})\npage: {found.page}\nfigures: {found.out / 'report.json'}")
+
+
+def _spreads(title: str, cells: list[dict[str, Any]]) -> None:
+    """A line per metric, a column per protocol and test."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("", no_wrap=True)
+    for row in cells:
+        table.add_column(f"{row['protocol']}\n{row['test']}", justify="right", no_wrap=True)
+    for metric in dict.fromkeys(name for row in cells for name in row["metrics"]):
+        table.add_row(metric, *(told_spread(row["metrics"].get(metric)).replace(" ", "") for row in cells))
+    result(None, table)
+
+
+def _compared(cells: list[dict[str, Any]], metric: str) -> None:
+    """A line per obfuscation that was trained on, a column per one that was tested on."""
+    if not any(metric in row["metrics"] for row in cells):
+        return
+    tests = list(dict.fromkeys(row["test"] for row in cells))
+    title = f"{metric}: trained on (lines), tested on (columns)"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
+    for heading in ("", *tests):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for trained in dict.fromkeys(row["trained"] for row in cells):
+        mine = {row["test"]: row["metrics"].get(metric) for row in cells if row["trained"] == trained}
+        table.add_row(trained, *(told_spread(mine.get(test)).replace(" ", "") for test in tests))
+    result(None, table)
 
 
 def _joined(reason: str) -> str:

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from p3mdata.config import fault
 from p3mdata.errors import RunFolderError
 from p3mdata.files import sha256, write_atomic
 from p3mdata.manifest import PRIVATE_MODE, append_row, read_rows, write_rows
@@ -39,7 +40,9 @@ def read_log(out: Path) -> list[tuple[str, Decision]]:
             rest = {key: row[key] for key in ("keep_transition", "confirmed", "time", "reviewer")}
             found.append((row["id"], Decision(Action(row["action"]), mask, **rest)))
         except (KeyError, TypeError, ValueError) as exc:
-            raise RunFolderError(f"{out / LOG}: holds a row that is no decision ({exc!r}). Restore the file.") from exc
+            raise RunFolderError(
+                f"{out / LOG}: holds a row that is no decision ({fault(exc)}). Restore the file."
+            ) from exc
     return found
 
 

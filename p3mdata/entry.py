@@ -7,6 +7,7 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
+import cv2
 import typer
 
 from p3mdata import console
@@ -24,6 +25,8 @@ def run_app(app: typer.Typer, args: list[str] | None, kept: str) -> NoReturn:
         args: Arguments; None takes those of the process.
         kept: What an interruption leaves, in words.
     """
+    # What it has to say about a damaged file is in our sentence about it.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     try:
         code = app(args, standalone_mode=False)
         sys.stdout.flush()

@@ -9,12 +9,15 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from p3mdata.config import fault
 from p3mdata.errors import RunFolderError
 from p3mdata.files import atomic, write_atomic
 from p3mdata.records import Decision, ImageResult
 
 SCHEMA_VERSION = 1
 PRIVATE_MODE = 0o600
+# Numbers of thousands of digits are a ValueError to the library, deep nesting a RecursionError.
+NOT_JSON = (ValueError, RecursionError)
 
 
 def dumps(row: Any) -> str:
@@ -56,26 +59,30 @@ def append_row(path: Path, row: Any, mode: int = PRIVATE_MODE) -> None:
         os.fsync(sink.fileno())
 
 
-def read_rows(path: Path, torn_tail: bool = False) -> Iterator[dict[str, Any]]:
+def read_rows(path: Path, torn_tail: bool = False, needs: Iterable[str] = ()) -> Iterator[dict[str, Any]]:
     """Rows of a JSON-lines file.
 
     Args:
         path: The file; a missing one has no rows.
         torn_tail: Allow a last line that a crash cut off; it is skipped.
+        needs: Keys that every row must have.
 
     Raises:
-        RunFolderError: A line is not JSON.
+        RunFolderError: A line is not a JSON object with these keys.
     """
+    needed = frozenset(needs)
     if not path.exists():
         return
     with path.open(encoding="utf-8", errors="surrogateescape") as lines:
         for number, line in enumerate(lines, 1):
             try:
                 row = json.loads(line)
-            except json.JSONDecodeError as exc:
+            except NOT_JSON as exc:
                 if torn_tail and not line.endswith("\n"):
                     return
                 raise RunFolderError(f"{path}: line {number} is damaged. Delete the run folder and run again.") from exc
+            if not isinstance(row, dict) or not needed <= row.keys():
+                raise RunFolderError(f"{path}: line {number} is damaged. Delete the run folder and run again.")
             yield row
 
 
@@ -87,11 +94,24 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         row = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
-    except (OSError, json.JSONDecodeError) as exc:
+    except (OSError, *NOT_JSON) as exc:
         raise RunFolderError(f"{path}: cannot be read ({exc}). Delete the run folder and run again.") from exc
     if not isinstance(row, dict):
         raise RunFolderError(f"{path}: is not a JSON object. Delete the run folder and run again.")
     return row
+
+
+def image_rows(path: Path, torn_tail: bool = False) -> list[ImageResult]:
+    """Rows of images, one each: the last one counts.
+
+    Raises:
+        RunFolderError: The file is damaged.
+    """
+    try:
+        rows = {row["id"]: row for row in read_rows(path, torn_tail, needs=("id",))}
+        return [ImageResult.from_json(row) for row in rows.values()]
+    except (KeyError, TypeError, ValueError) as exc:
+        raise RunFolderError(f"{path}: is damaged ({fault(exc)}). Run the command again that wrote it.") from exc
 
 
 def _public_decision(decision: Decision) -> dict[str, Any]:

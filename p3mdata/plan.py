@@ -13,10 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
-
 from p3mdata import __version__
-from p3mdata.config import Execution, Job, Settings
+from p3mdata.config import Execution, Job, Settings, fault
 from p3mdata.decisions import LOG, read_log, standing
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.faces import weights
@@ -274,7 +272,11 @@ def make_private_folder(path: Path) -> None:
 
 
 def _read_samples(listing: Path) -> Iterator[Sample]:
-    return map(Sample.from_json, read_rows(listing))
+    try:
+        for row in read_rows(listing):
+            yield Sample.from_json(row)
+    except (KeyError, TypeError, IndexError) as exc:
+        raise RunFolderError(f"{listing}: is damaged ({fault(exc)}). Delete the run folder and run again.") from exc
 
 
 def read_plan(out: Path) -> tuple[Plan, Samples]:
@@ -293,8 +295,12 @@ def read_plan(out: Path) -> tuple[Plan, Samples]:
             settings=Settings(**row["settings"]),
             execution=Execution(limit=kept["limit"], files=kept.get("files")),
         )
+        if not isinstance(row["shard_size"], int) or row["shard_size"] < 1:
+            raise ValueError(f"shards of {row['shard_size']} images")
         samples = Samples(out / SOURCES, row["samples"], standing(read_log(out)))
         samples[:1]
         return Plan(job, row["samples"], row["shard_size"], row["sources_sha256"]), samples
-    except (AttributeError, KeyError, TypeError, ValidationError) as exc:
-        raise RunFolderError(f"{out}: its plan is damaged ({exc!r}). Delete the run folder and run again.") from exc
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise RunFolderError(
+            f"{out}: its plan is damaged ({fault(exc)}). Delete the run folder and run again."
+        ) from exc

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.faces.ensemble import SCALES_AGAIN, Detection, FaceFinder, group_face
+from p3mdata.faces.ensemble import LOOKS_AGAIN, Detection, FaceFinder, group_face, same_face
 from p3mdata.images import Picture, decode
 from p3mdata.masks import core_coverage
 from p3mdata.metadata import leftovers
@@ -25,8 +25,13 @@ MISS_BELOW_UNCONFIRMED = 0.7
 
 def _difference(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """Largest difference over channels, HxW, in the pixels' dtype."""
-    channels = cv2.split(cv2.absdiff(a, b))
-    return np.asarray(functools.reduce(cv2.max, channels))
+    gap = cv2.absdiff(a, b)
+    return np.asarray(functools.reduce(cv2.max, cv2.split(gap)))
+
+
+def _where(gap: NDArray[Any], mask: Mask) -> NDArray[Any]:
+    """The differences inside a mask, 0 outside."""
+    return np.asarray(cv2.bitwise_and(gap, gap, mask=mask.view(np.uint8)))
 
 
 def _as_8_bit(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -59,13 +64,13 @@ def prove(source: Picture, output: bytes, facemask: Mask, transition: Mask, find
         kept = released.opacity is not None and np.array_equal(_as_8_bit(source.opacity), _as_8_bit(released.opacity))
         if not kept:
             raise ValueError("the output lost or changed the picture's transparency")
-    outside = gap[~facemask]
+    outside, masked = _where(gap, ~facemask), np.count_nonzero(facemask)
     scale = 257 if before.dtype == np.uint16 else 1
-    redetected, missed = redetect(released, facemask, finder)
+    redetected, missed = redetect(source, released, facemask, finder)
     return Proofs(
         changed_outside=int(np.count_nonzero(outside)),
-        changed_in_transition=int(np.count_nonzero(gap[transition])),
-        changed_inside=round(float((gap[facemask] > 0).mean()), 4) if facemask.any() else 1.0,
+        changed_in_transition=int(np.count_nonzero(_where(gap, transition))),
+        changed_inside=round(np.count_nonzero(_where(gap, facemask)) / masked, 4) if masked else 1.0,
         largest_deviation=-(-int(outside.max(initial=0)) // scale),
         exact=exact,
         metadata=tuple(leftovers(output)),
@@ -74,24 +79,34 @@ def prove(source: Picture, output: bytes, facemask: Mask, transition: Mask, find
     )
 
 
-def redetect(released: Picture, facemask: Mask, finder: FaceFinder) -> tuple[int, int]:
+def redetect(source: Picture, released: Picture, facemask: Mask, finder: FaceFinder) -> tuple[int, int]:
     """Faces found on the output, and how many of them are outside the facemask.
 
-    The core of the box is held against the mask, not the whole box: the forehead stays by design. Detectors also
-    fire on obfuscated skin, a little beside the face or on the neck below it. So a bare hit counts when the landmark
-    model confirms it, or when both detectors see it and it is clearly beside the mask.
+    The core of the box is held against the mask, not the whole box: the forehead stays by design. A bare hit counts
+    when the landmark model confirms it, or when both detectors see it, clearly beside the mask, and see it on the
+    source as well: outside the mask both pictures are the same, so a hit that the source does not show is one on
+    obfuscated skin or on the neck below it, where detectors fire often.
     """
     rgb = released.rgb8()
-    groups = finder.boxes(rgb, SCALES_AGAIN)
-    missed = 0
+    groups = finder.boxes(rgb, LOOKS_AGAIN)
+    suspects, missed = [], 0
     for group in groups:
         face = group_face(group)
         covered = core_coverage(face, facemask)
         if covered >= MISS_BELOW:
             continue
         # Landmarks decide about a weak hit too: without them it has one detector, and counts for nothing below.
-        face = finder.look_closer(rgb, group)
-        missed += face.landmarks is not None or (len(face.seen_by) > 1 and covered < MISS_BELOW_UNCONFIRMED)
+        if finder.look_closer(rgb, group).landmarks is not None:
+            missed += 1
+        elif len(face.seen_by) > 1 and covered < MISS_BELOW_UNCONFIRMED:
+            suspects.append(face)
+    if suspects:
+        bare = [
+            face
+            for face in map(group_face, finder.boxes(source.rgb8(), LOOKS_AGAIN))
+            if core_coverage(face, facemask) < MISS_BELOW
+        ]
+        missed += sum(any(same_face(face.box, other.box) for other in bare) for face in suspects)
     return len(groups), missed
 
 

@@ -7,7 +7,8 @@ stages:
   - verify: {run: "${out}"}
   - build-split: {run: "${out}", out: "${out}-data", validation: 500}
 
-Every other command is a stage too; its keys are its arguments and its options with `_` for `-`.
+Every other command is a stage too; its keys are its arguments and its options with `_` for `-`. A key whose variables
+are empty counts as not given, and a stage with `when: "${decisions}"` is left out where that is empty.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ _JOB_STAGES = {"anonymize": Stage.ALL, "detect": Stage.DETECT}
 _RUN_STAGES = {"mask": Stage.MASK, "obfuscate": Stage.OBFUSCATE, "verify": Stage.VERIFY}
 
 
+_WHEN = "when"
 # How a command prints is said once, for the whole recipe.
 _OUTPUT = ("json", "quiet", "progress")
 _NUMBERS_ARE_TEXT = ConfigDict(coerce_numbers_to_str=True)
@@ -57,6 +59,20 @@ def _fill(value: Any, variables: Mapping[str, str], where: str) -> Any:
         raise SettingsError(f"{where}: the variable {exc} has no value. Give it with --set {exc.args[0]}=...") from exc
     except ValueError as exc:
         raise SettingsError(f"{where}: '{value}' has a '$' that begins no variable. Write '$$' for a dollar.") from exc
+
+
+def _filled(options: Mapping[str, Any], variables: Mapping[str, str], where: str) -> dict[str, Any]:
+    """Options with their variables; those that come to nothing by them are left out."""
+    filled = {key: _fill(value, variables, where) for key, value in options.items()}
+    return {key: value for key, value in filled.items() if value != "" or options[key] == ""}
+
+
+def _wanted(entry: Any, variables: Mapping[str, str], path: Path) -> bool:
+    """Whether the condition of a stage holds; one without a condition is wanted."""
+    options = next(iter(entry.values()), None) if isinstance(entry, dict) else None
+    if not isinstance(options, dict) or _WHEN not in options:
+        return True
+    return bool(_fill(options[_WHEN], variables, f"{path}: stage '{next(iter(entry))}'"))
 
 
 def _path(value: Any, where: str, key: str) -> Path:
@@ -95,7 +111,8 @@ def _step(
         )
     name, options = next(iter(entry.items()))
     where = f"{path}: stage '{name}'"
-    options, shared = ({key: _fill(value, variables, where) for key, value in d.items()} for d in (options, shared))
+    options, shared = (_filled(d, variables, where) for d in (options, shared))
+    options.pop(_WHEN, None)
     if name in _JOB_STAGES:
         given = {key: options.pop(key) for key in _FOLDERS if key in options}
         folders = {key: _path(value, where, key) for key, value in given.items() if value is not None}
@@ -148,4 +165,5 @@ def read_recipe(
             f"{path}: has no variable '{sorted(unknown)[0]}'. Name it under 'variables:' or drop --set."
         )
     variables = {**defaults, **given}
-    return [_step(entry, recipe.get("settings", {}), variables, path, commands or {}) for entry in stages]
+    wanted = [entry for entry in stages if _wanted(entry, variables, path)]
+    return [_step(entry, recipe.get("settings", {}), variables, path, commands or {}) for entry in wanted]

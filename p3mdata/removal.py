@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import datetime
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from p3mdata.dataset.folder import ABOUT, LISTING, listed_files
 from p3mdata.dataset.traits import balance_of
 from p3mdata.decisions import forget_masks, read_log, standing
-from p3mdata.errors import SettingsError
+from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.manifest import append_row, read_json, read_rows, write_json, write_rows
 from p3mdata.plan import read_plan
 from p3mdata.records import Action, Sample
@@ -48,9 +49,16 @@ def register_derived(out: Path, kind: str, path: Path) -> None:
         append_row(out / DERIVED, row)
 
 
+def _tombstones(out: Path) -> Iterator[dict[str, Any]]:
+    for row in read_rows(out / TOMBSTONES, needs=("id", "version")):
+        if not isinstance(row["version"], int):
+            raise RunFolderError(f"{out / TOMBSTONES}: holds a version that is no number. Restore the file.")
+        yield row
+
+
 def dataset_version(out: Path) -> int:
     """1, and one more for each take-down."""
-    return max((row["version"] for row in read_rows(out / TOMBSTONES)), default=1)
+    return max((row["version"] for row in _tombstones(out)), default=1)
 
 
 def remove_images(out: Path, names: Sequence[str]) -> Removal:
@@ -95,7 +103,7 @@ def _named(out: Path, samples: Iterable[Sample], names: Sequence[str]) -> list[s
 
 def _bury(out: Path) -> int:
     """Write a tombstone for every image that was taken down and has none; returns the version."""
-    rows = list(read_rows(out / TOMBSTONES))
+    rows = list(_tombstones(out))
     buried = {row["id"] for row in rows}
     removed = {i for i, decision in standing(read_log(out)).items() if decision.action is Action.REMOVE}
     version = dataset_version(out) + bool(removed - buried)
@@ -109,9 +117,9 @@ def _bury(out: Path) -> int:
 
 def _clean_derived(out: Path, version: int) -> tuple[list[str], list[str]]:
     """Take everything that was ever removed out of datasets built from a run; also name the other exports."""
-    removed = {row["id"] for row in read_rows(out / TOMBSTONES)}
+    removed = {row["id"] for row in _tombstones(out)}
     cleaned, rebuild = [], []
-    for row in read_rows(out / DERIVED, torn_tail=True):
+    for row in read_rows(out / DERIVED, torn_tail=True, needs=("kind", "path")):
         path = Path(row["path"])
         if row["kind"] == "dataset" and (path / ABOUT).is_file():
             _clean_dataset(path, removed, version)
@@ -122,7 +130,7 @@ def _clean_derived(out: Path, version: int) -> tuple[list[str], list[str]]:
 
 
 def _clean_dataset(path: Path, removed: set[str], version: int) -> None:
-    rows = list(read_rows(path / LISTING))
+    rows = list(read_rows(path / LISTING, needs=("id", "set")))
     for row in rows:
         if row["id"] in removed:
             for file, _ in listed_files([row]):

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import array
 import base64
-import html
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from importlib import resources
 from pathlib import Path, PurePosixPath
 from string import Template
@@ -23,6 +22,16 @@ from p3mdata.explain import thumbnail
 from p3mdata.faces import weights
 from p3mdata.files import sha256, write_atomic
 from p3mdata.images import decode
+from p3mdata.markup import Figure as _Figure
+from p3mdata.markup import Html as _Html
+from p3mdata.markup import cell as _cell
+from p3mdata.markup import code as _code
+from p3mdata.markup import count as _count
+from p3mdata.markup import frame as _frame
+from p3mdata.markup import lines as _lines
+from p3mdata.markup import style as _style
+from p3mdata.markup import table as _table
+from p3mdata.markup import text as _text
 from p3mdata.plan import Plan
 from p3mdata.records import Action, Face, ImageResult, Outcome, Proofs
 
@@ -44,60 +53,6 @@ _STRENGTH = {
     Method.MOSAIC: "mosaic with cells as wide as {:g}% of each face's width",
     Method.ZERO: "everything inside the masks is black",
 }
-
-
-class _Html(str):
-    """Text that is HTML already; all other text is escaped when it enters the page."""
-
-
-class _Figure(str):
-    """A number with its unit, set like a number."""
-
-
-def _text(value: object) -> _Html:
-    """Escaped text; characters that HTML may not hold or that change the reading direction become a sign."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
-    return _Html(html.escape(shown))
-
-
-def _code(value: object, kind: str = "name") -> _Html:
-    return _Html(f'<code class="{kind}">{_text(value)}</code>')
-
-
-def _cell(value: object, tag: str = "td", scope: str = "") -> str:
-    kind = ' class="number"' if isinstance(value, int | _Figure) else ""
-    scope = f' scope="{scope}"' if scope else ""
-    shown = f"{value:,}" if isinstance(value, int) else value
-    return f"<{tag}{scope}{kind}>{shown if isinstance(shown, _Html) else _text(shown)}</{tag}>"
-
-
-def _lines(rows: Iterable[Sequence[object]]) -> str:
-    """Table rows; the first cell is the row's head."""
-    return "\n".join(
-        f"<tr>{_cell(row[0], 'th', 'row')}{''.join(_cell(value) for value in row[1:])}</tr>" for row in rows
-    )
-
-
-def _frame(caption: str, heads: str, bodies: str) -> _Html:
-    """A table that scrolls sideways where the page is narrower than the table."""
-    return _Html(
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{_text(caption)}"><table>'
-        f"<caption>{_text(caption)}</caption>\n<thead><tr>{heads}</tr></thead>\n{bodies}\n</table></div>"
-    )
-
-
-def _table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> _Html:
-    """A table; its columns are headed in the alignment of their cells."""
-    body = list(rows)
-    if not body:
-        return _Html("")
-    right = [isinstance(value, int | _Figure) for value in body[0]]
-    heads = "".join(_cell(_Figure(h) if r else h, "th", "col") for h, r in zip(head, right, strict=True))
-    return _frame(caption, heads, f"<tbody>\n{_lines(body)}\n</tbody>")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
 def _share(part: int, total: int) -> _Figure:
@@ -349,6 +304,7 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
     headline, lead = _headline(plan.samples, figures.outcomes)
     template = resources.files("p3mdata").joinpath("templates/report.html").read_text(encoding="utf-8")
     page = Template(template).substitute(
+        style=_style(),
         headline=_text(headline),
         lead=_text(lead),
         **_outcomes(plan.samples, figures.outcomes),

@@ -22,7 +22,7 @@ from p3mdata.errors import BrokenInput, Interrupted, P3MError, RunFolderError
 from p3mdata.faces.ensemble import Detection, FaceFinder
 from p3mdata.files import sha256, write_atomic
 from p3mdata.images import encode_mask
-from p3mdata.manifest import PRIVATE_MODE, append_row, dumps, read_json, read_rows, write_json, write_rows
+from p3mdata.manifest import PRIVATE_MODE, append_row, dumps, image_rows, read_json, write_json, write_rows
 from p3mdata.records import Action, Decision, ImageResult, Outcome, Sample, ShardStats
 from p3mdata.sources import read_source
 
@@ -271,11 +271,7 @@ def read_results(folder: Path) -> list[ImageResult]:
     Raises:
         RunFolderError: The file is damaged.
     """
-    try:
-        rows = {row["id"]: row for row in read_rows(folder / "results.jsonl", torn_tail=True)}
-        return [ImageResult.from_json(row) for row in rows.values()]
-    except (KeyError, TypeError, ValueError) as exc:
-        raise RunFolderError(f"{folder}: its results are damaged ({exc!r}). Delete the shard and run again.") from exc
+    return image_rows(folder / "results.jsonl", torn_tail=True)
 
 
 def run_shard(

@@ -22,7 +22,7 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from p3mdata.config import Job
+from p3mdata.config import Job, fault
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.files import sha256
 from p3mdata.images import SUFFIXES
@@ -364,8 +364,8 @@ class Samples(Sequence[Sample]):
     def _sample(self, row: dict[str, Any]) -> Sample:
         try:
             sample = Sample.from_json(row)
-        except (AttributeError, KeyError, TypeError) as exc:
-            raise self._damaged(repr(exc)) from exc
+        except (AttributeError, IndexError, KeyError, TypeError) as exc:
+            raise self._damaged(fault(exc)) from exc
         decision = self._decisions.get(sample.id)
         return sample if decision is None else replace(sample, decision=decision)
 

@@ -26,11 +26,12 @@ class ConvUnit(nn.Module):
         channels_in: Channels of the input.
         channels_out: Channels of the output.
         bias: Whether the convolution has a bias; the decoders' units do, those inside the integration modules do not.
+        dilation: Of the convolution.
     """
 
-    def __init__(self, channels_in: int, channels_out: int, *, bias: bool = True) -> None:
+    def __init__(self, channels_in: int, channels_out: int, *, bias: bool = True, dilation: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=bias)
+        self.conv = nn.Conv2d(channels_in, channels_out, 3, padding=dilation, dilation=dilation, bias=bias)
         self.norm: nn.Module = nn.BatchNorm2d(channels_out)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import pickle
 import re
 import warnings
 from collections.abc import Iterable, Mapping
@@ -18,9 +17,9 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from p3mdata.errors import SetupError
-from p3mdata.files import atomic
-from p3mnet.model import ModelConfig, P3MNet
+from p3mdata.errors import SettingsError, SetupError
+from p3mdata.files import atomic, sha256
+from p3mnet.model import MattingNetwork, ModelConfig
 from p3mnet.registry import HUB, build
 
 FORMAT = "p3mnet-checkpoint"
@@ -64,8 +63,33 @@ VITAE_RULES: Rules = (
     (r"encoder\.layers\.(\d)\.NC\.(\d+)\.PCM\.(.+)", r"encoder.stages.\1.\2.local.\3"),
     (r"encoder\.layers\.(\d)\.NC\.(\d+)\.(.+)", r"encoder.stages.\1.\2.\3"),
 )
-ENCODER_RULES = {"p3mnet_resnet34": RESNET_RULES, "p3mnet_swin_t": SWIN_RULES, "p3mnet_vitae_s": VITAE_RULES}
+MOBILENET_RULES: Rules = (
+    (r"mobilenet\.classifier\..+", None),  # classifier
+    (r"mobilenet\.(.+)", r"encoder.\1"),
+)
 _UNITS = (("0", "0.conv"), ("1", "0.norm"), ("3", "1.conv"), ("4", "1.norm"), ("6", "2.conv"), ("7", "2.norm"))
+GFM_RULES: Rules = (
+    (r"encoder1\.1\.(.+)", r"encoder.layer1.\1"),
+    (r"psp_module\.stages\.(\d)\.1\.(.+)", r"pooling.project.\1.\2"),
+    (r"psp_module\.bottleneck\.(.+)", r"pooling.merge.\1"),
+    *((rf"psp{level + 1}\.0\.(.+)", rf"context.{level}.conv.\1") for level in range(4)),
+    *((rf"psp{level + 1}\.1\.(.+)", rf"context.{level}.norm.\1") for level in range(4)),
+    *((rf"bridge_block\.{position}\.(.+)", rf"bridge.{unit}.\1") for position, unit in _UNITS),
+    *((rf"decoder0_{letter}\.6\.(.+)", rf"{branch}.0.2.\1") for letter, branch in (("g", "glance"), ("f", "focus"))),
+    *(
+        (rf"decoder(\d)_{letter}\.{position}\.(.+)", rf"{branch}.\1.{unit}.\2")
+        for letter, branch in (("g", "glance"), ("f", "focus"))
+        for position, unit in _UNITS
+    ),
+    *RESNET_RULES,
+)
+ENCODER_RULES = {
+    "p3mnet_resnet34": RESNET_RULES,
+    "p3mnet_swin_t": SWIN_RULES,
+    "p3mnet_vitae_s": VITAE_RULES,
+    "gfm_resnet34": GFM_RULES,
+    "modnet": MOBILENET_RULES,
+}
 _BRANCHES = (("g", "segmentation"), ("l", "matting"))
 # `decoder.` stands before these names in the files of swin_t and vitae_s.
 DECODER_RULES: Rules = (
@@ -90,6 +114,7 @@ DECODER_RULES: Rules = (
 ALIAS = r"encoder[0-4]\..+"
 # A name that only one variant's published files have.
 TELLTALES = {
+    "gfm_resnet34": "psp_module.bottleneck.weight",
     "p3mnet_resnet34": "resnet.conv1.weight",
     "p3mnet_swin_t": "encoder.patch_embed.proj1.weight",
     "p3mnet_vitae_s": "encoder.layers.0.RC.proj1.weight",
@@ -97,13 +122,38 @@ TELLTALES = {
 # May be absent from a file: the performers' projections (published files never have them), batch norm's counters.
 OPTIONAL = re.compile(r".+\.(projection|num_batches_tracked)")
 
-# Of the hub's repositories: name and file.
+
+class HubFile(NamedTuple):
+    """A file on the Hugging Face hub, of one commit and with one content, so that all start from the same weights."""
+
+    repository: str
+    revision: str
+    sha256: str
+    name: str = "model.safetensors"
+
+
+RESNET34 = HubFile(
+    "timm/resnet34.tv_in1k",
+    "1b7b21cca82ff974d341713f777bf740c2db38c4",
+    "0bb82595a564991a9d424708b33f5d843f5aaed7f6c0886ff10849ff97022235",
+)
 HUB_FILES = {
-    "p3mnet_resnet34": ("timm/resnet34.tv_in1k", "model.safetensors"),
-    "p3mnet_swin_t": ("timm/swin_tiny_patch4_window7_224.ms_in1k", "model.safetensors"),
+    "p3mnet_resnet34": RESNET34,
+    "gfm_resnet34": RESNET34,
+    "p3mnet_swin_t": HubFile(
+        "timm/swin_tiny_patch4_window7_224.ms_in1k",
+        "4cc3a7275b50b53a7bec45f32c236ebe64227cff",
+        "fb01861f793143135fa0d6cd97b1631e4b33eaa3ee162bbea9e62de1c76ebac1",
+    ),
 }
 # Published names of an encoder begin with this in a P3M-Net file, and without it in an ImageNet file.
-ENCODER_PREFIXES = {"p3mnet_resnet34": "resnet.", "p3mnet_swin_t": "encoder.", "p3mnet_vitae_s": "encoder."}
+ENCODER_PREFIXES = {
+    "p3mnet_resnet34": "resnet.",
+    "p3mnet_swin_t": "encoder.",
+    "p3mnet_vitae_s": "encoder.",
+    "gfm_resnet34": "resnet.",
+    "modnet": "mobilenet.",
+}
 # What an ordinary Swin-T has in another shape: it is trained without P3M-Net's poolings.
 REPLACED_IN_SWIN = re.compile(r"encoder\.(embed|merges)\..+")
 
@@ -125,7 +175,7 @@ class Official(NamedTuple):
 class Checkpoint(NamedTuple):
     """What `load_checkpoint` found: a network in eval mode and what else was saved."""
 
-    model: P3MNet
+    model: MattingNetwork
     extra: dict[str, Any]
 
 
@@ -178,20 +228,22 @@ def _read(path: Path) -> Any:
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise SetupError(f"The weights file {path} cannot be read: {error.strerror or error}.") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, KeyError, TypeError) as error:
+    except MemoryError:
+        raise
+    except Exception as error:
+        # The unpickler does not expect other files: it raises whatever comes of them.
         raise SetupError(
             f"{path} is not a weights file that can be read safely (damaged, or with objects other than tensors); "
             "if you trust it, save its state dict alone with torch.save."
         ) from error
 
 
-def _state_dict(payload: Any) -> dict[str, Tensor]:
+def _state_dict(payload: Any, source: str = "The payload") -> dict[str, Tensor]:
     """The entries in a file, a loaded file or a state dict; `module.` of parallel training is taken off.
 
     Raises:
-        SetupError: There are none.
+        SetupError: There are none; `source` begins the sentence.
     """
-    source = "The payload"
     if isinstance(payload, str | Path):
         source = str(payload)
         payload = _read(Path(payload))
@@ -220,17 +272,17 @@ def _require(own: Mapping[str, Tensor], file: Mapping[str, Tensor], unknown: Ite
         raise SetupError(f"{whose}: {'; '.join(told)}.")
 
 
-def _describe(config: ModelConfig) -> str:
+def describe(config: ModelConfig) -> str:
     """The variant's name, and the modules it does without."""
     without = [flag for flag in ("tfi", "sbfi", "dbfi") if not getattr(config, flag)]
     return config.name + (f" without {', '.join(without)}" if without else "")
 
 
-def _fill(model: P3MNet, entries: Mapping[str, Tensor]) -> None:
+def _fill(model: MattingNetwork, entries: Mapping[str, Tensor]) -> None:
     model.load_state_dict({**model.state_dict(), **entries})
 
 
-def load_official(model: P3MNet, payload: Any) -> Official:
+def load_official(model: MattingNetwork, payload: Any) -> Official:
     """Fill a network from a published P3M-Net checkpoint.
 
     Args:
@@ -264,7 +316,7 @@ def load_official(model: P3MNet, payload: Any) -> Official:
             unknown.append(official)
     likely = [name for name, telltale in TELLTALES.items() if telltale in state and name != variant]
     hint = f" (the file looks like {likely[0]})" if likely else ""
-    _require(own, renamed, unknown, f"The weights do not fit {_describe(model.config)}{hint}")
+    _require(own, renamed, unknown, f"The weights do not fit {describe(model.config)}{hint}")
     _fill(model, renamed)
     return Official(len(renamed), tuple(dropped), tuple(name for name in own if name not in renamed))
 
@@ -273,13 +325,13 @@ def _from_hub(variant: str) -> Path:
     """Downloads, or finds in the hub's cache, the encoder's ImageNet weights.
 
     Raises:
-        SetupError: The hub has none, its client is not installed, or the download failed.
+        SetupError: The hub has none, its client is not installed, the download failed, or the file is another one.
     """
     if variant not in HUB_FILES:
         raise SetupError(
             f"The hub has no ImageNet weights for {variant}: give their file (see the P3M-Net repository)."
         )
-    repository, name = HUB_FILES[variant]
+    file = HUB_FILES[variant]
     try:
         from huggingface_hub import hf_hub_download
     except ImportError as error:
@@ -287,17 +339,28 @@ def _from_hub(variant: str) -> Path:
             "Weights from the hub need the package huggingface_hub: pip install huggingface_hub."
         ) from error
     try:
-        return Path(hf_hub_download(repository, name))
+        path = Path(hf_hub_download(file.repository, file.name, revision=file.revision))
+        found = sha256(path.read_bytes())
     except Exception as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SetupError(f"{name} of {repository} could not be fetched from the hub: {reason}") from error
+        raise SetupError(
+            f"{file.name} of {file.repository} could not be fetched from the hub: {reason.rstrip('.')}. "
+            "Or give a file as encoder_weights."
+        ) from error
+    if found != file.sha256:
+        raise SetupError(
+            f"{path}: is not the file that {file.repository} had at {file.revision[:12]} (SHA-256 {found[:12]} instead "
+            f"of {file.sha256[:12]}). Delete it and try again, or give a file that you trust."
+        )
+    return path
 
 
-def load_imagenet(model: P3MNet, source: str | Path) -> None:
+def load_imagenet(model: MattingNetwork, source: str | Path) -> None:
     """Fill a network's encoder with ImageNet weights.
 
-    ResNet-34 takes any ordinary ResNet-34's. Swin-T takes the weights that P3M-Net was trained from, or those of an
-    ordinary Swin-T, whose stem and patch merging have other shapes and are left out. ViTAE-S takes P3M-Net's.
+    ResNet-34 takes any ordinary ResNet-34's, MODNet any ordinary MobileNetV2's (a file). Swin-T takes the weights that
+    P3M-Net was trained from, or those of an ordinary Swin-T, whose stem and patch merging have other shapes and are
+    left out. ViTAE-S takes P3M-Net's.
 
     Args:
         model: Its encoder changes only if everything fits.
@@ -338,7 +401,7 @@ def load_imagenet(model: P3MNet, source: str | Path) -> None:
     _fill(model, fitting)
 
 
-def save_checkpoint(path: str | Path, model: P3MNet, **extra: Any) -> None:
+def save_checkpoint(path: str | Path, model: MattingNetwork, **extra: Any) -> None:
     """Write a network and its configuration; the file appears whole or not at all.
 
     Args:
@@ -365,17 +428,20 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     """
     content = _read(Path(path))
     if not isinstance(content, dict) or content.get("format") != FORMAT:
-        raise SetupError(f"{path} is not a p3mnet checkpoint; published P3M-Net files are read with load_official.")
-    if content["version"] != VERSION:
         raise SetupError(
-            f"{path} is a p3mnet checkpoint of version {content['version']}; this version reads {VERSION}."
+            f"{path} is not a p3mnet checkpoint. Published P3M-Net files are read with --published NETWORK, or by "
+            "load_official."
+        )
+    if content.get("version") != VERSION:
+        raise SetupError(
+            f"{path} is a p3mnet checkpoint of version {content.get('version')}; this version reads {VERSION}."
         )
     try:
         config = ModelConfig(**content["config"])
-    except TypeError as error:
-        raise SetupError(f"{path} has settings that this version does not know: {error}.") from error
-    model = build(config).eval()
-    own = model.state_dict()
-    _require(own, content["state_dict"], (), f"{path} does not fit {_describe(config)}")
-    model.load_state_dict(content["state_dict"])
-    return Checkpoint(model, content["extra"])
+        model = build(config).eval()
+    except (KeyError, TypeError, SettingsError) as error:
+        raise SetupError(f"{path} has settings that this version does not know: {error}") from error
+    state, extra = _state_dict(content, str(path)), content.get("extra")
+    _require(model.state_dict(), state, (), f"{path} does not fit {describe(config)}")
+    model.load_state_dict(state)
+    return Checkpoint(model, extra if isinstance(extra, dict) else {})

@@ -29,6 +29,7 @@ app = typer.Typer(
 
 app.command()(commands.train)
 app.command()(commands.infer)
+app.command()(commands.export_onnx)
 
 
 @app.command()

@@ -1,8 +1,9 @@
-"""The commands `train` and `infer`: parse, call, render; plain functions for the command line to register."""
+"""The commands that need torch: parse, call, render; plain functions for the command line to register."""
 
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +11,7 @@ import typer
 
 from p3mdata import console
 from p3mdata import options as opt
+from p3mdata.errors import SettingsError
 
 
 def train(
@@ -78,3 +80,28 @@ def infer(
     )
     if done.exit_code:
         raise typer.Exit(done.exit_code)
+
+
+def export_onnx(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="weights, such as OUT/checkpoints/best.pt")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="the ONNX file to write")],
+    size: Annotated[str, typer.Option("--size", help="WIDTHxHEIGHT of the images that it is for")] = "512x512",
+    batch: Annotated[int, typer.Option("--batch", help="images at a time")] = 1,
+    published: Annotated[
+        str | None, typer.Option("--published", help="the weights are a published file of this network")
+    ] = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+) -> None:
+    """Write a network as an ONNX file, for inference without PyTorch."""
+    from p3mnet.export_onnx import INPUT
+    from p3mnet.export_onnx import export_onnx as run
+    from p3mnet.infer import open_network
+
+    console.out = console.Output(json, quiet)
+    if not (sides := re.fullmatch(r"(\d+)x(\d+)", size)):
+        raise SettingsError(f"--size must look like 1024x768, not '{size}'.")
+    width, height = map(int, sides.groups())
+    outputs = run(open_network(checkpoint, published), file, height, width, batch)
+    row = {"file": str(file), "input": INPUT, "shape": [batch, 3, height, width], "outputs": list(outputs)}
+    console.result(row, f"{file}: {INPUT} {batch}x3x{height}x{width} -> {', '.join(outputs)}")

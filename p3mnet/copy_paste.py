@@ -1,9 +1,9 @@
 """P3M-CP: faces that may be shown are pasted over obfuscated ones while a network is trained (paper, section 'P3M-CP').
 
-Source data are portraits with facemasks and without alphas (`p3mdata celebamask`). CA, 'copy with augmentation', cuts
-the source's face out, resizes it at random, then turns it at random. AM, 'align and merge', lays the centroid of the
-face's mask on that of the target's facemask and pastes where both masks are set; all else, alphas too, stays untouched.
-ICP does so with images, FCP with features of one shallow layer of the encoder. Nothing in it is learned.
+Source data are portraits with facemasks and without alphas (`p3mdata celeba-facemask`). CA, 'copy with augmentation',
+cuts the source's face out, resizes it at random, then turns it at random. AM, 'align and merge', lays the centroid of
+the face's mask on that of the target's facemask and pastes where both masks are set; all else, alphas too, stays
+untouched. ICP does so with images, FCP with features of one shallow layer of the encoder. Nothing in it is learned.
 
 What the paper leaves open, and what is done here:
 
@@ -28,7 +28,6 @@ from typing import Any, Literal, NamedTuple
 import cv2
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -38,12 +37,13 @@ from p3mdata.errors import RunFolderError, SettingsError, SetupError
 from p3mdata.images import SUFFIXES
 from p3mdata.manifest import read_json, read_rows
 from p3mdata.sources import list_files
-from p3mnet.data import BadFile, Batch, Sample, read_colours, read_grey
+from p3mnet.baselines.gfm import StridedResNet34
+from p3mnet.data import Batch, Sample
 from p3mnet.encoders.contract import LARGEST_STRIDE, Encoder, TokenEncoder
 from p3mnet.encoders.resnet import ResNet34
-from p3mnet.model import P3MNet, normalise, pad_to_stride
+from p3mnet.model import MattingNetwork, normalise, pad_to_stride
+from p3mnet.planes import Array, BadFile, read_colours, read_grey
 
-Array = NDArray[np.uint8]
 RECIPES: dict[str, dict[str, Any]] = {
     "none": {},
     "icp": {"rotation": 30.0, "scale": (0.8, 1.2), "start_epoch": 0},
@@ -113,8 +113,8 @@ class Sources:
         bad: Sentences about files that were drawn and could not be used.
 
     Args:
-        facemasks: What `p3mdata celebamask` wrote (a folder with pairs.jsonl), or a folder of facemasks, or one that
-            has the folders `image` and `facemask`.
+        facemasks: What `p3mdata celeba-facemask` wrote (a folder with pairs.jsonl), or a folder of facemasks, or one
+            that has the folders `image` and `facemask`.
         images: The images' folder; None takes the one that pairs.jsonl was made from, or `image`.
 
     Raises:
@@ -134,8 +134,8 @@ class Sources:
                 self.pairs = []
         if not self.pairs:
             raise SettingsError(
-                f"{facemasks}: has no pairs of image and facemask. Give the folder that p3mdata celebamask wrote, or "
-                "folders of images and facemasks with the same names."
+                f"{facemasks}: has no pairs of image and facemask. Give the folder that p3mdata celeba-facemask wrote, "
+                "or folders of images and facemasks with the same names."
             )
         self.bad: list[str] = []
 
@@ -351,7 +351,11 @@ class FCP:
     """One batch's paste at feature level: an `edit_e0` of `P3MNet.forward`. Made by `fcp`."""
 
     def __init__(
-        self, model: P3MNet, pastes: Mapping[int, tuple[Source, Turn]], facemask: Tensor, config: CopyPasteConfig
+        self,
+        model: MattingNetwork,
+        pastes: Mapping[int, tuple[Source, Turn]],
+        facemask: Tensor,
+        config: CopyPasteConfig,
     ) -> None:
         self.model, self.pastes, self.facemask, self.config = model, pastes, facemask, config
 
@@ -393,7 +397,9 @@ class FCP:
         return merged
 
 
-def fcp(model: P3MNet, batch: Batch, sources: Sources, generator: torch.Generator, config: CopyPasteConfig) -> FCP:
+def fcp(
+    model: MattingNetwork, batch: Batch, sources: Sources, generator: torch.Generator, config: CopyPasteConfig
+) -> FCP:
     """Draw a batch's sources and decide which images get them; call the network with the result as `edit_e0`.
 
         output = model(batch["image"], fcp(model, batch, sources, generator, config))
@@ -439,7 +445,8 @@ def _first_stage(encoder: Encoder) -> tuple[nn.Module, _Order]:
     """The encoder's first stage, and the order of its output."""
     if isinstance(encoder, TokenEncoder):
         return encoder.stages[0], _Order(lambda x: x.permute(0, 3, 1, 2), lambda x: x.permute(0, 2, 3, 1))
-    assert isinstance(encoder, ResNet34)
+    if not isinstance(encoder, ResNet34 | StridedResNet34):
+        raise SettingsError(f"copy_paste.layer stage1 is not for {type(encoder).__name__}: choose e0.")
     return encoder.layer1, _Order(lambda x: x, lambda x: x)
 
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import struct
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -35,18 +34,18 @@ from torch.utils.data import DataLoader, Dataset
 from p3mdata.dataset.folder import BUILDING, open_dataset
 from p3mdata.dataset.layout import PICTURES
 from p3mdata.dataset.trimap import FOREGROUND, trimap_of
-from p3mdata.errors import BrokenInput, P3MError, SettingsError, SetupError
-from p3mdata.files import atomic
-from p3mdata.images import decode
+from p3mdata.errors import P3MError, SettingsError, SetupError
 from p3mdata.masks import transition_area
 from p3mnet.model import normalise
+from p3mnet.planes import Array, BadFile, RawCache, read_plane
 
-Array = NDArray[np.uint8]
 Sample = dict[str, Any]
 Batch = dict[str, Any]
 # Changes a sample with random numbers of its own, such as `p3mnet.copy_paste.ICP`; it may leave sentences for
 # `Loader.bad` as `noted`.
 Edit = Callable[[Sample, torch.Generator], Sample]
+# Gives the image of a name, HxWx3 RGB, in place of the set's own file; raises `BadFile`. Loader processes get a copy.
+Images = Callable[[str], Array]
 
 COLOURS = ("foreground", "background")
 # Random pixels that are asked whether they lie in the transition area, before it is computed as a whole.
@@ -54,13 +53,7 @@ _PROBES = 256
 # Other pictures that stand in for a bad one, before the run gives up.
 _STAND_INS = 16
 _NAMED = 5
-_RAW_MAGIC = b"P3MRAW01"
-# Magic, size and time of the file it was made from, height, width, channels.
-_RAW_HEADER = struct.Struct("<8sQqIII")
-
-
-class BadFile(P3MError):
-    """A file, or a pair of files, that cannot be used; the sentence begins with its path."""
+_MOST_KEPT = 1 << 30
 
 
 class DataConfig(BaseModel):
@@ -79,6 +72,8 @@ class DataConfig(BaseModel):
             crop; or nowhere, which leaves out the composition loss.
         cache: Folder for raw copies of the decoded files, which are mapped into memory instead of decoded again:
             5 bytes per pixel of the set, 11 with colours' files. A file that has changed is copied anew.
+        longest: Longer side that pictures are reduced to when they are read, facemasks with them; they are then kept in
+            memory, up to 1 GB. For checks in which training must be quick rather than good.
         max_bad: Share of bad pictures (rounded up to a whole number of them) that a run puts up with.
     """
 
@@ -92,6 +87,7 @@ class DataConfig(BaseModel):
     facemask: bool = True
     colours: Literal["files", "estimate", "none"] = "files"
     cache: Path | None = None
+    longest: int | None = Field(None, ge=32)
     max_bad: float = Field(0.02, ge=0, le=1)
 
     @model_validator(mode="after")
@@ -112,115 +108,6 @@ def seeded(*numbers: int) -> torch.Generator:
     return torch.Generator().manual_seed(int.from_bytes(digest, "little"))
 
 
-def read_colours(path: Path) -> Array:
-    """A picture's colours, HxWx3 RGB uint8, as displayed.
-
-    Raises:
-        BadFile: It cannot be read or is damaged.
-    """
-    return _decoded(path, cv2.IMREAD_COLOR_RGB)
-
-
-def read_grey(path: Path) -> Array:
-    """A matte or mask, HxW uint8; 16 bits are rounded to 8. Three channels that are equal are taken for one.
-
-    Raises:
-        BadFile: It cannot be read, is damaged, in colour or transparent.
-    """
-    pixels = _decoded(path, cv2.IMREAD_UNCHANGED)
-    if pixels.ndim == 3:
-        grey, opaque = pixels[..., 0], pixels.shape[2] == 3 or (pixels[..., 3] == np.iinfo(pixels.dtype).max).all()
-        if not opaque or any((pixels[..., channel] != grey).any() for channel in (1, 2)):
-            raise BadFile(f"{path}: has three channels or transparency. Save it as one grey channel.")
-        pixels = np.ascontiguousarray(grey)
-    return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
-
-
-def _decoded(path: Path, flags: int) -> NDArray[Any]:
-    """By OpenCV, which is fast, or else by p3mdata's decoder, which knows more formats and says what is wrong."""
-    try:
-        data = path.read_bytes()
-    except OSError as exc:
-        raise BadFile(f"{path}: cannot be read ({exc.strerror or exc}).") from exc
-    try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error:
-        pixels = None
-    if pixels is not None and pixels.dtype in (np.uint8, np.uint16):
-        return pixels
-    try:
-        picture = decode(data)
-    except BrokenInput as exc:
-        raise BadFile(f"{path}: {exc.sentence}") from exc
-    return np.array(picture.pixels if flags == cv2.IMREAD_UNCHANGED else picture.rgb8())
-
-
-def _read(kind: str, path: Path) -> Array:
-    if kind in PICTURES:
-        return read_colours(path)
-    pixels = read_grey(path)
-    if kind == "alpha" and not pixels.any():
-        raise BadFile(f"{path}: is empty, it shows nobody. Remove the picture from the set.")
-    return pixels
-
-
-class RawCache:
-    """Decoded files as raw bytes, one beside the other in a folder, read by mapping them into memory.
-
-    A copy is written once, under a temporary name and then renamed, so that any number of processes can share the
-    folder. It is made again when the file's size or time of change is another one.
-
-    Args:
-        folder: Where the copies are; made if need be.
-    """
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-
-    def read(self, kind: str, path: Path) -> Array:
-        """A file's pixels, read-only: HxWx3 for colours, else HxW.
-
-        Raises:
-            BadFile: It cannot be used; there is no copy then.
-            SetupError: The copy cannot be written.
-        """
-        try:
-            stat = path.stat()
-        except OSError as exc:
-            raise BadFile(f"{path}: cannot be read ({exc.strerror or exc}).") from exc
-        key = _RAW_MAGIC, stat.st_size, stat.st_mtime_ns
-        # Greys are checked and made one channel, so that a file has as many copies as kinds it is used for.
-        copy = (
-            self.folder
-            / f"{hashlib.sha256(f'{kind} {path.resolve()}'.encode(errors='surrogateescape')).hexdigest()}.raw"
-        )
-        if (known := _map_raw(copy, key)) is not None:
-            return known
-        pixels = _read(kind, path)
-        try:
-            with atomic(copy) as sink:
-                sink.write(_RAW_HEADER.pack(*key, *pixels.shape[:2], pixels.size // math.prod(pixels.shape[:2])))
-                sink.write(np.ascontiguousarray(pixels).data)
-        except OSError as exc:
-            raise SetupError(
-                f"{self.folder}: the cache cannot be written ({exc.strerror or exc}). Make room, or go on without it."
-            ) from exc
-        return pixels
-
-
-def _map_raw(copy: Path, key: tuple[bytes, int, int]) -> Array | None:
-    """The copy's pixels, or None if it is not there, not whole, or of another state of the file."""
-    try:
-        with copy.open("rb") as source:
-            *found, height, width, channels = _RAW_HEADER.unpack(source.read(_RAW_HEADER.size))
-            if tuple(found) != key:
-                return None
-            shape = (height, width) if channels == 1 else (height, width, channels)
-            return np.asarray(np.memmap(source, np.uint8, "r", _RAW_HEADER.size, shape))
-    except (OSError, ValueError, struct.error):
-        return None
-
-
 class TrainingSet(Dataset[Sample]):
     """The training pictures of a dataset, each a random crop.
 
@@ -232,16 +119,27 @@ class TrainingSet(Dataset[Sample]):
         root: The dataset's folder.
         set_name: Which set; None takes the one to train on.
         config: How samples are made.
+        images: What is shown instead of the set's images, such as the photographs they were made of. Nothing of it
+            goes to the cache.
 
     Raises:
         SettingsError: There is no such dataset or set, or no usable picture in it.
         SetupError: Too many pictures are bad.
     """
 
-    def __init__(self, root: Path, set_name: str | None = None, config: DataConfig | None = None) -> None:
+    def __init__(
+        self,
+        root: Path,
+        set_name: str | None = None,
+        config: DataConfig | None = None,
+        images: Images | None = None,
+    ) -> None:
         self.config = config or DataConfig()
+        self.images = images
+        self._kept: dict[str, dict[str, Array]] = {}
+        self._kept_bytes = 0
         self.names, self.files, self.bad = _listed(root, set_name, "training", self.config)
-        self._read = _read if self.config.cache is None else RawCache(self.config.cache).read
+        self._read = read_plane if self.config.cache is None else RawCache(self.config.cache).read
         if not self.names:
             raise SettingsError(f"{root}: has no training pictures with alphas. Check the set's name and its folders.")
         self.check(self.bad)
@@ -274,8 +172,25 @@ class TrainingSet(Dataset[Sample]):
             BadFile: The picture cannot be used.
             SetupError: The cache cannot be written.
         """
+        cut = self._crop(self._picture(index), generator)
+        if self.config.colours == "estimate":
+            cut |= dict(zip(COLOURS, estimate_colours(cut["image"], cut["alpha"]), strict=True))
+        cut.setdefault("facemask", np.zeros_like(cut["alpha"]))
+        tensors = {kind: torch.from_numpy(plane) for kind, plane in cut.items()}
+        maps = {kind: plane.permute(2, 0, 1) if plane.dim() == 3 else plane[None] for kind, plane in tensors.items()}
+        return {**maps, "name": self.names[index]}
+
+    def _picture(self, index: int) -> dict[str, Array]:
+        """A picture's files by kind, of one size.
+
+        Raises:
+            BadFile: They cannot be used.
+        """
+        name = self.names[index]
+        if name in self._kept:
+            return self._kept[name]
         files = self.files[index]
-        planes = {kind: self._read(kind, path) for kind, path in files.items()}
+        planes = _planes(name, files, self._read, self.images)
         height, width = planes["image"].shape[:2]
         for kind, plane in planes.items():
             if plane.shape[:2] != (height, width):
@@ -283,13 +198,13 @@ class TrainingSet(Dataset[Sample]):
                     f"{files[kind]}: is {plane.shape[1]}x{plane.shape[0]}, its image is {width}x{height}. "
                     "Export both at one size."
                 )
-        cut = self._crop(planes, generator)
-        if self.config.colours == "estimate":
-            cut |= dict(zip(COLOURS, estimate_colours(cut["image"], cut["alpha"]), strict=True))
-        cut.setdefault("facemask", np.zeros_like(cut["alpha"]))
-        tensors = {kind: torch.from_numpy(plane) for kind, plane in cut.items()}
-        maps = {kind: plane.permute(2, 0, 1) if plane.dim() == 3 else plane[None] for kind, plane in tensors.items()}
-        return {**maps, "name": self.names[index]}
+        if self.config.longest is not None:
+            planes = {kind: _reduced(plane, self.config.longest, kind == "facemask") for kind, plane in planes.items()}
+            size = sum(plane.nbytes for plane in planes.values())
+            if (self._kept_bytes + size) <= _MOST_KEPT:
+                self._kept[name] = planes
+                self._kept_bytes += size
+        return planes
 
     def _crop(self, planes: Mapping[str, Array], generator: torch.Generator) -> dict[str, Array]:
         """All planes cut, resized and flipped alike, and a trimap."""
@@ -315,6 +230,14 @@ class TrainingSet(Dataset[Sample]):
         return {
             kind: _fitted(plane, config.size, kind in ("trimap", "facemask"), flipped) for kind, plane in cut.items()
         }
+
+
+def _planes(
+    name: str, files: Mapping[str, Path], read: Callable[[str, Path], Array], images: Images | None
+) -> dict[str, Array]:
+    """A picture's files by kind, decoded."""
+    own = {kind: read(kind, path) for kind, path in files.items() if images is None or kind != "image"}
+    return own if images is None else {"image": images(name), **own}
 
 
 def _listed(
@@ -384,6 +307,14 @@ def trimap_of_window(alpha: Array, kernel: int, window: tuple[slice, slice]) -> 
     return trimap_of(np.ascontiguousarray(alpha[grown]), kernel)[inside]
 
 
+def _reduced(plane: Array, longest: int, labels: bool) -> Array:
+    """A plane whose longer side is at most `longest`; never a view of a larger one."""
+    factor = min(1.0, longest / max(plane.shape[:2]))
+    size = max(1, round(plane.shape[1] * factor)), max(1, round(plane.shape[0] * factor))
+    how = cv2.INTER_NEAREST_EXACT if labels else cv2.INTER_AREA
+    return np.asarray(cv2.resize(plane, size, interpolation=how), np.uint8)
+
+
 def _fitted(plane: Array, size: int, labels: bool, flipped: bool) -> Array:
     """A square resized to `size`, labels by their nearest neighbour, then flipped; never a view of its source."""
     side = plane.shape[0]
@@ -439,6 +370,8 @@ class ValidationSet(Dataset[Sample]):
         BadFile: A picture lacks its alpha, or an alpha its image.
     """
 
+    images: Images | None = None
+
     def __init__(self, root: Path, set_name: str | None = None) -> None:
         self.names, self.files, bad = _listed(root, set_name, "validation", DataConfig(colours="none"))
         if bad:
@@ -458,7 +391,7 @@ class ValidationSet(Dataset[Sample]):
             BadFile: It cannot be used.
         """
         files = self.files[index]
-        planes = {kind: _read(kind, path) for kind, path in files.items()}
+        planes = _planes(self.names[index], files, read_plane, self.images)
         planes.setdefault("trimap", trimap_of(planes["alpha"]))
         if any(plane.shape[:2] != planes["image"].shape[:2] for plane in planes.values()):
             raise BadFile(f"{files['image']}: its alpha or trimap has another size. Export them at one size.")

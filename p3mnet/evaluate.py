@@ -168,7 +168,7 @@ def evaluate(
         if out is None:
             raise
         raise SettingsError(f"{out}: cannot be written ({exc.strerror or exc}).") from exc
-    return Evaluation(tuple(_summary(name, found) for name, found in rows.items()), unused)
+    return Evaluation(tuple(summary_of(name, found) for name, found in rows.items()), unused)
 
 
 def _choose(
@@ -178,12 +178,12 @@ def _choose(
     there = list(dataset.sets())
     if unknown := sorted(set(wanted or ()) - set(there)):
         raise SettingsError(f"{dataset.root}: has no set '{unknown[0]}'. Sets: {', '.join(there)}.")
-    shared = _predictions(pred_dir)
+    shared = predictions_of(pred_dir)
     chosen: dict[str, dict[str, list[Path]]] = {}
     used: set[Path] = set()
     for name in (name for name in there if name in wanted) if wanted else there:
         own = pred_dir / name
-        predictions = _predictions(own) if own.is_dir() else shared
+        predictions = predictions_of(own) if own.is_dir() else shared
         mine = {path for stem in dataset.items(name) for path in predictions.get(stem, ())}
         if twice := sorted(used & mine):
             raise SettingsError(f"{twice[0]}: belongs to images of two sets. Put predictions in folders named by set.")
@@ -196,8 +196,8 @@ def _choose(
     return chosen, len(every - used)
 
 
-def _predictions(folder: Path) -> dict[str, list[Path]]:
-    """Pictures of a folder by their names without ending."""
+def predictions_of(folder: Path) -> dict[str, list[Path]]:
+    """Pictures below a folder by their names without ending."""
     found: dict[str, list[Path]] = {}
     for path in sorted(list_files(folder, recursive=True)):
         if path.suffix.lower() in SUFFIXES:
@@ -228,7 +228,7 @@ def _file(dataset: Dataset, item: Item, kind: str) -> Path | None:
 
 def _rows(tasks: Sequence[Task | Row], workers: int, corrected: bool) -> Iterator[Row]:
     """A row for each task, in their order; no more images are read ahead than workers need."""
-    work = partial(_evaluate_one, corrected=corrected)
+    work = partial(evaluate_one, corrected=corrected)
     todo = sum(isinstance(task, Task) for task in tasks)
     if min(workers, todo) <= 1:
         yield from (task if isinstance(task, Row) else work(task) for task in tasks)
@@ -262,19 +262,20 @@ def _done(row: Row | Future[Row]) -> Row:
     return row if isinstance(row, Row) else row.result()
 
 
-def _evaluate_one(task: Task, corrected: bool) -> Row:
+def evaluate_one(task: Task, corrected: bool) -> Row:
+    """All figures of one image, or why there are none."""
     try:
         values = _measure(task, corrected)
     except BrokenInput as exc:
-        return Row(task.set, task.stem, {}, _fact(exc.sentence))
+        return Row(task.set, task.stem, {}, fact_of(exc.sentence))
     except OSError as exc:
         return Row(task.set, task.stem, {}, f"has a file that cannot be read ({exc.strerror or exc})")
     except (TypeError, ValueError) as exc:
-        return Row(task.set, task.stem, {}, f"cannot be evaluated: {_fact(str(exc))}")
+        return Row(task.set, task.stem, {}, f"cannot be evaluated: {fact_of(str(exc))}")
     return Row(task.set, task.stem, {name: value for name, value in values.items() if value is not None})
 
 
-def _fact(sentence: str) -> str:
+def fact_of(sentence: str) -> str:
     """What is wrong, without the advice that follows: it is for other commands."""
     return sentence.split(". ", maxsplit=1)[0].rstrip(".")
 
@@ -306,7 +307,8 @@ def _write(sink: BinaryIO | None, cells: Sequence[str]) -> None:
         sink.write(line.getvalue().encode("utf-8", "surrogateescape"))
 
 
-def _summary(name: str, rows: Sequence[Row]) -> SetResult:
+def summary_of(name: str, rows: Sequence[Row]) -> SetResult:
+    """Figures of a set from the rows of its images."""
     counted = [row for row in rows if not row.problem]
     means = means_of(np.array([_for_means(row) for row in counted])) if counted else []
     return SetResult(

@@ -1,4 +1,4 @@
-"""P3M-Net as an ONNX file, for inference without torch."""
+"""A network as an ONNX file, for inference without torch."""
 
 from __future__ import annotations
 
@@ -13,29 +13,32 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from p3mdata.errors import SettingsError, SetupError
 from p3mdata.files import atomic
-from p3mnet.model import P3MNet
+from p3mnet.model import MattingNetwork
 
+INPUT = "image"
+# Networks without a separate segmentation have the first alone.
 OUTPUTS = ("alpha", "global_logits", "local")
 
 
 class _Inference(nn.Module):
     """The outputs that inference needs, without those for deep supervision."""
 
-    def __init__(self, model: P3MNet) -> None:
+    def __init__(self, model: MattingNetwork) -> None:
         super().__init__()
         self.model = model
 
-    def forward(self, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
         out = self.model(image)
-        return out.fusion, out.global_logits, out.local
+        return (out.fusion,) if self.model.short_side else (out.fusion, out.global_logits, out.local)
 
 
-def export_onnx(model: P3MNet, path: str | Path, height: int, width: int, batch: int = 1) -> None:
+def export_onnx(model: MattingNetwork, path: str | Path, height: int, width: int, batch: int = 1) -> tuple[str, ...]:
     """Write a network for images of one size; the file appears whole or not at all.
 
     The graph has the input `image` [N, 3, H, W], float32, ImageNet-normalised, and the outputs `alpha` [N, 1, H, W],
-    `global_logits` [N, 3, H, W] and `local` [N, 1, H, W] of `p3mnet.model.Matting`. Max unpooling becomes comparisons
-    (`p3mnet.blocks.unpool_ordered`), since ONNX leaves open which of two values stays at one place.
+    `global_logits` [N, 3, H, W] and `local` [N, 1, H, W] of `p3mnet.model.Matting`, where the network has them. Max
+    unpooling becomes comparisons (`p3mnet.blocks.unpool_ordered`), since ONNX leaves open which of two values stays at
+    one place.
 
     Args:
         model: Any variant, in eval mode.
@@ -43,9 +46,12 @@ def export_onnx(model: P3MNet, path: str | Path, height: int, width: int, batch:
         height, width: Of the images; multiples of 32 need no padding.
         batch: N.
 
+    Returns:
+        Names of the outputs.
+
     Raises:
         SettingsError: The network is in training mode, or the size is not positive.
-        SetupError: The packages that write ONNX files are not installed.
+        SetupError: The packages that write ONNX files are not installed, or the file cannot be written.
     """
     if model.training:
         raise SettingsError("The network is in training mode: call eval() on it before it is exported.")
@@ -53,7 +59,10 @@ def export_onnx(model: P3MNet, path: str | Path, height: int, width: int, batch:
         raise SettingsError(f"An ONNX file is for images of one size, which must be positive, not {height}x{width}.")
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
-        raise SetupError(f"Writing ONNX files needs more packages: pip install {' '.join(missing)}.")
+        raise SetupError(
+            f"Writing ONNX files needs more packages: pip install {' '.join(missing)}, or the extra 'onnx'."
+        )
+    outputs = OUTPUTS[:1] if model.short_side else OUTPUTS
     weight = next(model.parameters())
     example = torch.zeros(batch, 3, height, width, dtype=weight.dtype, device=weight.device)
     # The exporter tells of packages that it does without, and of its own deprecated calls.
@@ -65,10 +74,14 @@ def export_onnx(model: P3MNet, path: str | Path, height: int, width: int, batch:
         with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                _Inference(model), (example,), dynamo=True, verbose=False, input_names=["image"], output_names=OUTPUTS
+                _Inference(model), (example,), dynamo=True, verbose=False, input_names=[INPUT], output_names=outputs
             )
     finally:
         quiet.setLevel(level)
     assert program is not None
-    with atomic(Path(path)) as sink:
-        sink.write(program.model_proto.SerializeToString())
+    try:
+        with atomic(Path(path)) as sink:
+            sink.write(program.model_proto.SerializeToString())
+    except OSError as error:
+        raise SetupError(f"{path}: cannot be written ({error.strerror or error}).") from error
+    return outputs

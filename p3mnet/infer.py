@@ -31,7 +31,7 @@ from p3mdata.images import SUFFIXES, Picture, decode, encode, encode_grey
 from p3mdata.manifest import read_json, write_json
 from p3mdata.sources import list_files
 from p3mnet.checkpoint import load_checkpoint, load_official
-from p3mnet.model import P3MNet, fuse, normalise
+from p3mnet.model import MattingNetwork, folded, fuse, normalise
 from p3mnet.registry import RANDOM, create_model
 
 Mode = Literal["hybrid", "resize"]
@@ -83,7 +83,7 @@ def pick_device(wanted: str) -> torch.device:
     return device
 
 
-def open_network(checkpoint: Path, published: str | None = None) -> P3MNet:
+def open_network(checkpoint: Path, published: str | None = None) -> MattingNetwork:
     """A trained network on the CPU, in eval mode.
 
     Args:
@@ -110,14 +110,14 @@ def _resized(x: Tensor, height: int, width: int) -> Tensor:
 
 @torch.inference_mode()
 def predict_alpha(
-    model: P3MNet, rgb: NDArray[np.uint8], mode: Mode = "hybrid", max_side: int = MAX_SIDE
+    model: MattingNetwork, rgb: NDArray[np.uint8], mode: Mode = "hybrid", max_side: int = MAX_SIDE
 ) -> NDArray[np.float32]:
     """Alpha of one picture, of its size.
 
     Args:
         model: In eval mode, on any device.
         rgb: [H, W, 3] uint8.
-        mode: "hybrid" or "resize", see the module.
+        mode: "hybrid" or "resize", see the module; networks with one alpha for the whole picture have one way to look.
         max_side: A picture with a longer side is seen smaller, both sides by the same factor; its alpha is upsampled.
 
     Returns:
@@ -127,6 +127,10 @@ def predict_alpha(
     device = next(model.parameters()).device
     image = normalise(torch.tensor(rgb, device=device).permute(2, 0, 1)[None])
     scale = min(1.0, max_side / max(height, width))
+    if model.short_side is not None:
+        scale = min(scale, model.short_side / min(height, width))
+        seen = model(_resized(image, max(1, round(height * scale)), max(1, round(width * scale))))
+        return _resized(seen.fusion.float(), height, width)[0, 0].clamp(0, 1).cpu().numpy()
     full, half = ((max(1, round(height * share)), max(1, round(width * share))) for share in (scale, scale / 2))
     seen = model(_resized(image, *half))
     probabilities = _resized(seen.global_logits.float().softmax(1), height, width)
@@ -230,7 +234,7 @@ def infer(
         digest = sha256(checkpoint.read_bytes())
     except OSError as error:
         raise SetupError(f"The weights file {checkpoint} cannot be read: {error.strerror or error}.") from error
-    model = open_network(checkpoint, published).to(pick_device(device))
+    model = folded(open_network(checkpoint, published)).to(pick_device(device))
     done = Inferred(out, len(names))
     try:
         _claim(out, {"checkpoint": digest, "mode": mode, "max_side": max_side, "cutouts": cutouts})
@@ -251,7 +255,7 @@ def infer(
 
 
 def _one(
-    model: P3MNet, path: Path, name: str, targets: dict[str, Path], mode: Mode, max_side: int, done: Inferred
+    model: MattingNetwork, path: Path, name: str, targets: dict[str, Path], mode: Mode, max_side: int, done: Inferred
 ) -> None:
     """Make the files of one picture, or say why not."""
     try:

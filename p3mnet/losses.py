@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
+from p3mnet.baselines.modnet import Objectives, objective_losses
 from p3mnet.model import TRANSITION, Matting
 
 # Levels of the Laplacian pyramid; what is left after them counts as one more.
@@ -50,12 +51,13 @@ class LossWeights(BaseModel):
 
 
 def matting_losses(
-    output: Matting, batch: Mapping[str, Tensor], weights: LossWeights | None = None
+    output: Matting | Objectives, batch: Mapping[str, Tensor], weights: LossWeights | None = None
 ) -> dict[str, Tensor]:
     """All parts of the loss and their weighted sum, in float32 even under autocast.
 
     Args:
-        output: What the network says about images [N, 3, H, W], H and W at least 32.
+        output: What the network says about images [N, 3, H, W], H and W at least 32. MODNet's has losses of its own,
+            see `p3mnet.baselines.modnet.objective_losses`; `weights` are not for it.
         batch: Of `p3mnet.data.to_device`: `alpha` [N, 1, H, W] in 0..1, `trimap` int64 [N, 1, H, W] of 0 (background),
             1 (transition), 2 (foreground), and for the composition loss `image`, `foreground`, `background`
             [N, 3, H, W], ImageNet-normalised.
@@ -66,6 +68,9 @@ def matting_losses(
         "laplacian_t", "alpha", "laplacian"; "composition" if the batch has foreground and background; "total".
     """
     weights = weights or LossWeights()
+    if isinstance(output, Objectives):
+        with torch.autocast(output.fusion.device.type, enabled=False):
+            return objective_losses(output, batch)
     with torch.autocast(output.local.device.type, enabled=False):
         alpha, trimap = batch["alpha"].float(), batch["trimap"]
         scores = dict(zip(_SEGMENTATION, (output.global_logits, output.side2, output.side1, output.side0), strict=True))

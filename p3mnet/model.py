@@ -1,14 +1,21 @@
-"""P3M-Net: one encoder, a segmentation and a matting decoder, and their fusion (paper, section 'P3M-Net')."""
+"""P3M-Net: one encoder, a segmentation and a matting decoder, and their fusion (paper, section 'P3M-Net').
+
+`MattingNetwork` is what the trainer, inference and checkpoints know of it and of the networks it is compared with.
+"""
 
 from __future__ import annotations
 
+import copy
+import itertools
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from p3mdata.errors import SettingsError
 from p3mnet.decoders import MattingDecoder, Narrowing, SegmentationDecoder
@@ -85,7 +92,54 @@ def fuse(global_logits: Tensor, local: Tensor) -> Tensor:
     return torch.where(label == TRANSITION, local, (label == FOREGROUND).to(local.dtype))
 
 
-class P3MNet(nn.Module):
+class MattingNetwork(nn.Module, ABC):
+    """A trimap-free network that `p3mnet.registry.create_model` builds.
+
+    Attributes:
+        config: What it takes to build it again.
+        encoder: Has `stem`, which makes E_0, and names its parts like an ordinary ImageNet network.
+        short_side: Of networks with one alpha for the whole picture: they see it with its shorter side at this, as
+            their publication tests them. None for those that tell a trimap and an alpha apart.
+    """
+
+    config: ModelConfig
+    encoder: Any
+    short_side: ClassVar[int | None] = None
+
+    @abstractmethod
+    def forward(self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None) -> Any:
+        """Outputs for images [N, 3, H, W] of any size, ImageNet-normalised.
+
+        Args:
+            image: The images.
+            edit_e0: Applied to E_0 before the rest of the network sees it, see `p3mnet.copy_paste.fcp`.
+
+        Returns:
+            A named tuple whose `fusion` [N, 1, H, W] is alpha in 0..1.
+        """
+
+    @torch.inference_mode()
+    def predict(self, image: Tensor) -> Tensor:
+        """Alpha of pictures at their own size.
+
+        Args:
+            image: RGB, [3, H, W] or [N, 3, H, W], uint8 or floating point in 0..1, on any device.
+
+        Returns:
+            Alpha [1, H, W] or [N, 1, H, W] in 0..1, of the network's precision, on its device.
+
+        Raises:
+            SettingsError: The network is in training mode, in which batch norm depends on the batch.
+        """
+        if self.training:
+            raise SettingsError("The network is in training mode: call eval() on it before it predicts.")
+        weight = next(self.parameters())
+        batch = normalise(image.to(weight.device)).to(weight.dtype)
+        alpha = self(batch if image.dim() == 4 else batch[None]).fusion
+        return alpha if image.dim() == 4 else alpha[0]
+
+
+class P3MNet(MattingNetwork):
     """The network. Build it with `p3mnet.registry.create_model`.
 
     Args:
@@ -126,28 +180,8 @@ class P3MNet(nn.Module):
         side2, side1, side0 = sides or (None, None, None)
         return Matting(logits, local, fuse(logits, local), side2, side1, side0)
 
-    @torch.inference_mode()
-    def predict(self, image: Tensor) -> Tensor:
-        """Alpha of pictures at their own size.
 
-        Args:
-            image: RGB, [3, H, W] or [N, 3, H, W], uint8 or floating point in 0..1, on any device.
-
-        Returns:
-            Alpha [1, H, W] or [N, 1, H, W] in 0..1, of the network's precision, on its device.
-
-        Raises:
-            SettingsError: The network is in training mode, in which batch norm depends on the batch.
-        """
-        if self.training:
-            raise SettingsError("The network is in training mode: call eval() on it before it predicts.")
-        weight = next(self.parameters())
-        batch = normalise(image.to(weight.device)).to(weight.dtype)
-        alpha = self(batch if image.dim() == 4 else batch[None]).fusion
-        return alpha if image.dim() == 4 else alpha[0]
-
-
-def count_parameters(model: P3MNet, *, as_published: bool = False) -> int:
+def count_parameters(model: MattingNetwork, *, as_published: bool = False) -> int:
     """Number of trained values.
 
     Args:
@@ -157,3 +191,23 @@ def count_parameters(model: P3MNet, *, as_published: bool = False) -> int:
     """
     count = sum(parameter.numel() for parameter in model.parameters())
     return count + (model.encoder.unused_in_reference if as_published else 0)
+
+
+def folded(model: MattingNetwork) -> MattingNetwork:
+    """A copy for inference alone: each batch norm becomes part of the convolution before it, so that no map is read and
+    written once more for it. Outputs differ by rounding; checkpoints are made of the network itself.
+
+    Args:
+        model: In either mode; it stays as it is.
+
+    Returns:
+        In eval mode, on the same device.
+    """
+    copied = copy.deepcopy(model).eval()
+    for parent in copied.modules():
+        # In all our modules a batch norm is named right after the one convolution that feeds it.
+        for (name, conv), (norm_name, norm) in itertools.pairwise(list(parent.named_children())):
+            if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.modules.batchnorm._BatchNorm):
+                setattr(parent, name, fuse_conv_bn_eval(conv, norm))
+                setattr(parent, norm_name, nn.Identity())
+    return copied

@@ -8,12 +8,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from p3mdata.errors import SettingsError
+from p3mnet.baselines.gfm import GFM
+from p3mnet.baselines.modnet import MODNet
 from p3mnet.decoders import Narrowing
-from p3mnet.encoders import Encoder, ResNet34, SwinT, ViTAES
-from p3mnet.model import ModelConfig, P3MNet
+from p3mnet.encoders import Encoder, NarrowResNet34, ResNet34, SwinT, ViTAES
+from p3mnet.model import MattingNetwork, ModelConfig, P3MNet
 
 HUB = "hub"
 RANDOM = "random"
+# Learns something on a CPU in minutes; it is no network of the paper, and not listed.
+SMOKE = "smoke_resnet34"
 
 
 class Variant(NamedTuple):
@@ -29,31 +33,41 @@ VARIANTS = {
     "p3mnet_resnet34": Variant(lambda config: ResNet34(config.pool_kernel), "last", (3, 2)),
     "p3mnet_swin_t": Variant(lambda config: SwinT(config.drop_path), "first", (2,)),
     "p3mnet_vitae_s": Variant(lambda config: ViTAES(config.drop_path), "first", (2,)),
+    SMOKE: Variant(lambda config: NarrowResNet34(config.pool_kernel), "last", (2, 3)),
 }
 
 
+# Networks that P3M-Net is compared with.
+BASELINES: dict[str, Callable[[ModelConfig], MattingNetwork]] = {"gfm_resnet34": GFM, "modnet": MODNet}
+
+
 def list_models() -> list[str]:
-    """Names that `create_model` knows."""
-    return list(VARIANTS)
+    """Names that `create_model` knows, P3M-Net's variants first, without that of smoke checks."""
+    return [*(name for name in VARIANTS if name != SMOKE), *BASELINES]
 
 
-def build(config: ModelConfig) -> P3MNet:
+def build(config: ModelConfig) -> MattingNetwork:
     """A network with random weights.
 
     Raises:
         SettingsError: The variant does not exist or does not come in this form.
     """
+    if config.name in BASELINES:
+        if config != ModelConfig(config.name):
+            raise SettingsError(f"{config.name} has no settings: leave out tfi, sbfi, dbfi, pool_kernel and drop_path.")
+        return BASELINES[config.name](config)
     if config.name not in VARIANTS:
-        raise SettingsError(f"There is no network '{config.name}'; choose one of {', '.join(VARIANTS)}.")
+        raise SettingsError(f"There is no network '{config.name}'; choose one of {', '.join(list_models())}.")
     variant = VARIANTS[config.name]
     if config.pool_kernel not in variant.pool_kernels:
         allowed = " or ".join(map(str, variant.pool_kernels))
         raise SettingsError(f"pool_kernel of {config.name} must be {allowed}, not {config.pool_kernel}.")
     if not 0 <= config.drop_path < 1:
         raise SettingsError(f"drop_path must be at least 0 and below 1, not {config.drop_path}.")
-    if config.drop_path and variant.encoder is VARIANTS["p3mnet_resnet34"].encoder:
+    encoder = variant.encoder(config)
+    if config.drop_path and isinstance(encoder, ResNet34):
         raise SettingsError(f"{config.name} has no stochastic depth: leave drop_path at 0.")
-    return P3MNet(config, variant.encoder(config), variant.narrowing)
+    return P3MNet(config, encoder, variant.narrowing)
 
 
 def create_model(
@@ -65,7 +79,7 @@ def create_model(
     pool_kernel: int | None = None,
     drop_path: float = 0.0,
     encoder_weights: str | Path | None = None,
-) -> P3MNet:
+) -> MattingNetwork:
     """A network in training mode.
 
     Args:

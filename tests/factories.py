@@ -15,6 +15,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from p3mdata.dataset.trimap import UNKNOWN, trimap_of
 from p3mdata.demo import portrait, synthetic_matte
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.records import XYXY, Face
@@ -101,3 +102,38 @@ def synthetic_portrait(side: int, seed: int = 0) -> tuple[NDArray[np.uint8], NDA
     facemask = np.zeros((side, side), np.uint8)
     cv2.ellipse(facemask, (x // 4, y // 4 + high // 16), (wide // 6, high // 6), 0, 0, 360, 255, -1)
     return rgb, alpha, facemask
+
+
+# On faces of originals only: no picture that may be passed on has it.
+MARK = np.array([255, 0, 255], np.uint8)
+
+
+def marked_portrait(side: int, number: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDArray[np.uint8]]:
+    """`synthetic_portrait` whose face has the colour MARK, and whose facemask keeps out of the transition."""
+    rgb, alpha, mask = synthetic_portrait(side, number)
+    mask[trimap_of(alpha) == UNKNOWN] = 0
+    assert mask.any()
+    rgb[mask > 0] = MARK
+    return rgb, alpha, mask
+
+
+def write_png(path: Path, array: NDArray[Any]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(encoded(array, "PNG"))
+
+
+def obfuscated_dataset(folder: Path, train: int = 6, private: int = 3, free: int = 2, side: int = 96) -> Path:
+    """`folder/data`, a zero-masked dataset of the plain layout, and its photographs in `folder/orig`."""
+    names = [name for name, count in (("train", train), ("validation", private), ("free", free)) for _ in range(count)]
+    for number, name in enumerate(names):
+        rgb, alpha, mask = marked_portrait(side, number)
+        root, file = folder / "data" / name, f"person{number}.png"
+        write_png(root / "alphas" / file, alpha)
+        if name != "train":
+            write_png(root / "trimaps" / file, trimap_of(alpha))
+        if name != "free":
+            write_png(folder / "orig" / file, rgb)
+            write_png(root / "facemasks" / file, mask)
+        rgb[mask > 0] = 90 if name == "free" else 0
+        write_png(root / "images" / file, rgb)
+    return folder / "data"

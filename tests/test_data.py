@@ -21,21 +21,20 @@ from pydantic import ValidationError  # noqa: E402
 
 from p3mdata.dataset.trimap import trimap_of  # noqa: E402
 from p3mdata.errors import SettingsError, SetupError  # noqa: E402
-from p3mnet import data  # noqa: E402
+from p3mnet import data, planes  # noqa: E402
 from p3mnet.data import (  # noqa: E402
-    BadFile,
     DataConfig,
     TrainingSet,
     ValidationSet,
     collate,
     make_loader,
-    read_grey,
     seeded,
     to_device,
     transition_pixel,
     trimap_of_window,
 )
 from p3mnet.model import normalise  # noqa: E402
+from p3mnet.planes import BadFile, read_grey  # noqa: E402
 from tests.factories import encoded, texture  # noqa: E402
 
 HEIGHT, WIDTH, SIZE = 120, 150, 48
@@ -158,7 +157,7 @@ def test_other_seeds_and_epochs_are_other_samples(dataset: Path) -> None:
 
 def test_skipped_batches_are_not_loaded(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pictures, read = small_set(dataset), []
-    monkeypatch.setattr(pictures, "_read", lambda kind, path: read.append(path) or data._read(kind, path))
+    monkeypatch.setattr(pictures, "_read", lambda kind, path: read.append(path) or planes.read_plane(kind, path))
     list(make_loader(pictures, 4, 0, seed=0, epoch=0, start_batch=1))
     assert len(read) == 4 * len(FOLDERS)
 
@@ -361,8 +360,22 @@ def test_a_cache_gives_the_same_samples(dataset: Path, tmp_path: Path, monkeypat
     assert same(plain, list(make_loader(cached, 3, 2, 0, 0)))
     copies = sorted((tmp_path / "cache").iterdir())
     assert len(copies) == 9 * len(FOLDERS)
-    monkeypatch.setattr(data, "_read", lambda *args: pytest.fail("decoded again"))
+    monkeypatch.setattr(planes, "read_plane", lambda *args: pytest.fail("decoded again"))
     assert same(plain, list(make_loader(cached, 3, 0, 0, 0)))
+
+
+def test_reduced_pictures_are_read_once(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pictures = small_set(dataset, longest=40, crop_sides=(40,))
+    first = [pictures.sample(0, seeded(1)) for _ in range(2)]
+    monkeypatch.setattr(data, "_MOST_KEPT", 0)
+    unkept = small_set(dataset, longest=40, crop_sides=(40,))
+    assert same([first[0]], [unkept.sample(0, seeded(1))]) and same([first[0]], [first[1]])
+    assert max(pictures._picture(0)["image"].shape[:2]) == 40
+    assert set(np.unique(pictures._picture(0)["facemask"])) <= {0, 255}
+    monkeypatch.setattr(data, "_planes", None)
+    assert same([first[0]], [pictures.sample(0, seeded(1))])
+    with pytest.raises(TypeError):
+        unkept.sample(0, seeded(1))
 
 
 def test_a_cache_follows_its_files(changeable: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -16,11 +17,13 @@ from numpy.typing import NDArray
 
 from p3mdata.errors import SetupError
 from p3mdata.faces import weights
-from p3mdata.faces.detectors import REGISTRY, Box, CenterFace, LibFaceDetection, iou, shrink
-from p3mdata.faces.ensemble import Detection, FaceFinder
+from p3mdata.faces.detectors import REGISTRY, Box, LibFaceDetection, Pyramid, iou
+from p3mdata.faces.ensemble import LOOKS, Detection, FaceFinder
 from p3mdata.faces.landmarks import MESH_POINTS, PARTS, Points, crop_around
 from p3mdata.faces.onnx_graph import _fields, with_free_image_size
+from p3mdata.images import Picture
 from p3mdata.masks import bare_parts, private_area
+from p3mdata.proofs import redetect
 from p3mdata.records import XYXY, Doubt, Face
 from tests.factories import astronaut, astronaut_face, face_at, texture
 
@@ -45,8 +48,9 @@ def test_each_detector_finds_the_astronaut_alone(name: str) -> None:
         assert left < x < right and top < y < bottom
 
 
-def test_the_five_points_of_centerface_are_eyes_nose_and_mouth() -> None:
-    (hit,) = CenterFace().detect(astronaut())
+@pytest.mark.parametrize("name", REGISTRY)
+def test_the_five_points_are_eyes_nose_and_mouth(name: str) -> None:
+    (hit,) = REGISTRY[name]().detect(astronaut())
     mesh = astronaut_face().mesh()
     wanted = [mesh[list(PARTS["right eye"])].mean(0), mesh[list(PARTS["left eye"])].mean(0), mesh[4]]
     wanted += [mesh[61], mesh[291]]
@@ -170,12 +174,56 @@ def test_cleaning_keeps_every_weight_byte_for_byte() -> None:
     assert tensors(cleaned) == tensors(original)
 
 
+def _what_the_library_itself_finds(rgb: Image) -> NDArray[np.int16]:
+    """Rows of score in percent, x, y, width, height and five points, by libfacedetection's own function."""
+    function = ctypes.CDLL(str(weights.locate("libfacedetection")))["_Z14facedetect_cnnPhS_iii"]
+    function.restype = ctypes.POINTER(ctypes.c_int32)
+    function.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_int, ctypes.c_int]
+    results, bgr = np.zeros(0x20000, np.uint8), np.ascontiguousarray(rgb[:, :, ::-1])
+    count = function(results.ctypes.data, bgr.ctypes.data, rgb.shape[1], rgb.shape[0], 3 * rgb.shape[1])[0]
+    return results.view(np.int16)[2 : 2 + 16 * count].reshape(-1, 16)[:, :15].copy()
+
+
+@pytest.mark.parametrize("side", [300, 333, 640])
+def test_the_graph_of_libfacedetection_computes_what_the_library_computes(side: int) -> None:
+    """The library cuts off decimals: scores to percents, places to pixels."""
+    image = np.concatenate([astronaut(side), texture(side, side // 2), astronaut(side)[:, ::-1]], 1)
+    rows = _what_the_library_itself_finds(image)
+    hits = LibFaceDetection().detect(image)
+    assert len(rows) >= 2
+    rows = rows[rows[:, 0] >= 100 * LibFaceDetection.threshold]
+    assert len(hits) == len(rows)
+    for hit, (score, x, y, width, height, *points) in zip(hits, rows.tolist(), strict=True):
+        assert 0 <= 100 * hit.score - score < 1.01
+        assert hit.xyxy == pytest.approx((x, y, x + width, y + height), abs=2)
+        assert hit.points is not None and hit.points.ravel() == pytest.approx(points, abs=1.01)
+
+
+def test_a_bystander_of_an_eightieth_of_the_width_is_found(finder: FaceFinder) -> None:
+    scene = texture(1280, 1920)
+    scene[700:820, 1500:1620] = astronaut(120)
+    (face,) = finder.find(scene).faces
+    left, top, right, bottom = face.box
+    assert left > 1500 and right < 1620 and top > 700 and bottom < 820 and right - left < 0.0125 * 1920
+
+
 @pytest.mark.parametrize(
-    ("size", "expected"), [((100, 200), (320, 640)), ((2000, 1000), (640, 320)), ((1, 5000), (1, 640))]
+    ("size", "expected"),
+    [((100, 200), (320, 640)), ((2000, 1000), (640, 320)), ((1, 5000), (1, 640)), ((3001, 2999), (640, 640))],
 )
-def test_shrink_brings_the_longer_side_to_size(size: tuple[int, int], expected: tuple[int, int]) -> None:
-    small, factor = shrink(np.zeros((*size, 3), np.uint8), 640)
+def test_a_pyramid_brings_the_longer_side_to_size(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    small, factor = Pyramid(np.zeros((*size, 3), np.uint8)).at(640)
     assert small.shape[:2] == expected and factor == 640 / max(size)
+
+
+def test_a_pyramid_gives_the_same_picture_in_any_order() -> None:
+    image = texture(1300, 1700)
+    both = Pyramid(image)
+    small, large = both.at(320)[0], both.at(1200)[0]
+    assert np.array_equal(Pyramid(image).at(1200)[0], large)
+    assert np.array_equal(Pyramid(image).at(320)[0], small)
+    exact = cv2.resize(image, small.shape[1::-1], interpolation=cv2.INTER_AREA)
+    assert np.abs(exact.astype(int) - small).mean() < 6
 
 
 def test_iou() -> None:
@@ -249,6 +297,22 @@ def codes(detection: Detection) -> list[str]:
     return [doubt.code for doubt in detection.doubts]
 
 
+@pytest.mark.parametrize(("width", "seen"), [(30.0, True), (200.0, False)])
+def test_the_largest_look_is_for_small_faces_only(width: float, seen: bool) -> None:
+    class SeesAtFullScale:
+        name = "libfacedetection"
+
+        def detect(self, rgb: Image) -> list[Box]:
+            if rgb.shape[1] != LOOKS[-1].side:
+                return []
+            return [Box((300.0, 300.0, 300 + width, 300 + width), 0.9, None, self.name)]
+
+    finder = FaceFinder(
+        {"centerface": FakeDetector("centerface", []), "libfacedetection": SeesAtFullScale()}, FakeLandmarks(False)
+    )
+    assert bool(finder.boxes(np.zeros((1000, LOOKS[-1].side, 3), np.uint8))) is seen
+
+
 def test_hits_of_one_face_are_one_face_with_the_mean_box() -> None:
     detection = found([(FACE, 0.9)], [(NEAR, 0.5)])
     (face,) = detection.faces
@@ -314,6 +378,36 @@ def test_landmarks_elsewhere_than_the_box_are_not_taken() -> None:
     detectors: dict[str, Any] = {A: FakeDetector(A, [(FACE, 0.9)]), B: FakeDetector(B, [(FACE, 0.9)])}
     (face,) = FaceFinder(detectors, Elsewhere(True)).find(np.zeros((600, 800, 3), np.uint8)).faces
     assert face.landmarks is None and face.no_landmarks == "landmarks lie elsewhere than the box"
+
+
+class SeesWhereItIsBright:
+    """A detector that takes a bright spot in the middle of a dark picture for a face."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def detect(self, rgb: Image) -> list[Box]:
+        height, width = rgb.shape[:2]
+        box = (0.4 * width, 0.4 * height, 0.6 * width, 0.6 * height)
+        return [Box(box, 0.9, None, self.name)] if rgb[height // 2, width // 2, 0] > 127 else []
+
+
+@pytest.mark.parametrize(
+    ("source", "mesh", "masked", "missed"),
+    [
+        (255, False, "elsewhere", 1),  # a face that both detectors see on the source as well
+        (0, False, "elsewhere", 0),  # nothing is there on the source: what fires is the obfuscated skin
+        (0, True, "elsewhere", 1),  # landmarks are a face, whatever the source shows
+        (255, False, "there", 0),
+    ],
+)
+def test_what_counts_as_a_bare_face_on_the_output(source: int, mesh: bool, masked: str, missed: int) -> None:
+    before, after = (np.full((400, 400, 3), value, np.uint8) for value in (source, 255))
+    facemask = np.zeros((400, 400), bool)
+    facemask[(slice(140, 260),) * 2 if masked == "there" else slice(0, 100)] = True
+    finder = FaceFinder({name: SeesWhereItIsBright(name) for name in (A, B)}, FakeLandmarks(mesh))
+    pictures = [Picture(pixels, None, "PNG", None, 1) for pixels in (before, after)]
+    assert redetect(*pictures, facemask, finder) == (1, missed)
 
 
 def test_two_looks_at_one_image_are_joined() -> None:

@@ -23,6 +23,7 @@ from PIL import Image, ImageCms, ImageFile, ImageOps
 from p3mdata.errors import BrokenInput
 from p3mdata.files import sha256, write_atomic
 from p3mdata.images import Picture, decode, decode_matte, encode, encode_grey, extension, orient, target_format
+from p3mdata.jpeg.segments import SOS, join, split
 from p3mdata.metadata import leftovers
 from tests.factories import encoded, texture
 
@@ -374,6 +375,21 @@ def test_hostile_bytes_end_as_broken_or_as_a_picture(data: bytes) -> None:
         assert "\n" not in exc.sentence
     else:
         assert picture.pixels.shape[:2] == picture.size and picture.pixels.dtype in (np.uint8, np.uint16)
+
+
+@pytest.mark.parametrize("damaged", [False, True])
+def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded(
+    damaged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    segments = list(split(encoded(texture(40, 56), progressive=True)))
+    scan = min((segment for segment in segments if segment.scan), key=lambda segment: len(segment.scan))
+    decode(join([*segments, *[scan] * 200]))
+    decode(join(segments) + bytes((0xFF, SOS)) * 300)
+    many = join([*segments, *[scan] * 300])
+    monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail("decoded"))
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
+    with pytest.raises(BrokenInput, match="more than 256 scans"):
+        decode(many[:-2] if damaged else many)
 
 
 PICTURES = {

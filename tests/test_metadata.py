@@ -599,3 +599,13 @@ def test_needed_icc_never_raises(edits: list[tuple[int, bytes]], channels: int) 
         data[at : at + len(value)] = value
     declared = int.from_bytes(data[:4], "big")
     assert needed_icc(bytes(data), channels) in (None, bytes(data)[:declared])
+
+
+@pytest.mark.parametrize("at", [26, 28])
+def test_webp_without_width_or_height(at: int) -> None:
+    data = bytearray(encode("WEBP"))
+    data[at : at + 2] = b"\0\0"
+    with pytest.raises(ValueError, match="image data cannot be read"):
+        walk(bytes(data))
+    with pytest.raises(ValueError, match="image data cannot be read"):
+        with_icc(bytes(data), srgb())

@@ -35,10 +35,11 @@ from p3mnet.model import (  # noqa: E402
     TRANSITION,
     P3MNet,
     count_parameters,
+    folded,
     fuse,
     normalise,
 )
-from p3mnet.registry import create_model, list_models  # noqa: E402
+from p3mnet.registry import BASELINES, create_model, list_models  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden"
 SHORT = {"p3mnet_resnet34": "r34", "p3mnet_swin_t": "swin", "p3mnet_vitae_s": "vitae"}
@@ -119,12 +120,15 @@ def difference(one: Any, other: Any) -> float:
 # --- the published networks
 
 
+@pytest.mark.parametrize("inference", [False, True])
 @variants
-def test_outputs_equal_the_published_network(variant: str) -> None:
+def test_outputs_equal_the_published_network(variant: str, inference: bool) -> None:
+    model = folded(network(variant)) if inference else network(variant)
+    assert any(isinstance(part, nn.BatchNorm2d) for part in model.modules()) is not inference
     golden = np.load(GOLDEN / f"p3mnet_{SHORT[variant]}.npz")
     step = 256 // golden["global"].shape[-2]
     with torch.inference_mode():
-        out = network(variant)(picture(256, 320))
+        out = model(picture(256, 320))
     assert out._fields == ("global_logits", "local", "fusion", "side2", "side1", "side0")
     for name, ours in zip(("global", "local", "fusion", "side2", "side1", "side0"), out, strict=True):
         np.testing.assert_allclose(ours.numpy()[..., ::step, ::step], golden[name], rtol=0, atol=1e-5, err_msg=name)
@@ -373,7 +377,7 @@ def test_projection_stays_float32() -> None:
 
 
 def test_names_and_flags() -> None:
-    assert list_models() == list(SHORT)
+    assert list_models() == [*SHORT, *BASELINES]
     for name, options, sentence in (
         ("p3mnet_resnet50", {}, "no network 'p3mnet_resnet50'; choose one of p3mnet_resnet34"),
         ("p3mnet_swin_t", {"pool_kernel": 3}, "pool_kernel of p3mnet_swin_t must be 2, not 3"),
@@ -485,11 +489,13 @@ def test_ablated_network_names_the_surplus() -> None:
 
 def test_unreadable_files_are_told(tmp_path: Path) -> None:
     model = network("p3mnet_resnet34")
-    damaged, foreign = tmp_path / "damaged.pth", tmp_path / "foreign.pth"
+    damaged, foreign, table = (tmp_path / name for name in ("damaged.pth", "foreign.pth", "log.csv"))
+    table.write_text("step,epoch,total\n0,0,3.7\n")
     damaged.write_bytes(b"\x80\x02not a pickle")
     torch.save({"state_dict": {}, "config": Path("x")}, foreign)
     for path, sentence in (
         (damaged, "not a weights file that can be read safely"),
+        (table, "not a weights file that can be read safely"),
         (foreign, "save its state dict alone"),
         (tmp_path / "absent.pth", "cannot be read: No such file"),
     ):
@@ -530,7 +536,7 @@ def test_checkpoint_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({"state_dict": {}}, "not a p3mnet checkpoint; published P3M-Net files are read with load_official"),
+        ({"state_dict": {}}, "not a p3mnet checkpoint. Published P3M-Net files are read with --published NETWORK"),
         ({"format": "p3mnet-checkpoint", "version": 99}, "version 99; this version reads 1"),
         (
             {"format": "p3mnet-checkpoint", "version": 1, "config": {"name": "p3mnet_vitae_s", "colour": 1}},
@@ -541,6 +547,9 @@ def test_checkpoint_appears_whole_or_not_at_all(tmp_path: Path, monkeypatch: pyt
             | {"state_dict": {"encoder.conv1.weight": torch.zeros(64, 3, 7, 7)}},
             r"does not fit p3mnet_resnet34: \d+ missing in the file",
         ),
+        ({"format": "p3mnet-checkpoint", "version": 1, "config": {"name": "unet"}}, "There is no network 'unet'"),
+        ({"format": "p3mnet-checkpoint", "version": 1}, "settings that this version does not know: 'config'"),
+        ({"format": "p3mnet-checkpoint", "version": 1, "config": {"name": "p3mnet_vitae_s"}}, "holds no weights"),
     ],
 )
 def test_foreign_checkpoints_are_told(tmp_path: Path, content: dict[str, Any], sentence: str) -> None:
@@ -578,19 +587,25 @@ def test_imagenet_weights_from_file_and_hub(tmp_path: Path, monkeypatch: pytest.
 
     fetched = tmp_path / "model.safetensors"
     write_safetensors(fetched, {key: 2 * value for key, value in state.items()})
-    asked: list[tuple[str, str]] = []
+    asked: list[Any] = []
     hub = types.ModuleType("huggingface_hub")
-    hub.hf_hub_download = lambda *what: asked.append(what) or str(fetched)  # type: ignore[attr-defined]
+    hub.hf_hub_download = lambda *what, **which: asked.append((*what, which)) or str(fetched)  # type: ignore[attr-defined]
     monkeypatch.setitem(sys.modules, "huggingface_hub", hub)
+    with pytest.raises(SetupError, match=r"is not the file that timm/resnet34\.tv_in1k had at 1b7b21cca82f"):
+        load_imagenet(model, "hub")
+    assert torch.equal(model.encoder.bn1.running_var, state["bn1.running_var"])
+    pinned = checkpoint.HUB_FILES["p3mnet_resnet34"]
+    assert asked == [("timm/resnet34.tv_in1k", "model.safetensors", {"revision": pinned.revision})]
+    digest = hashlib.sha256(fetched.read_bytes()).hexdigest()
+    monkeypatch.setitem(checkpoint.HUB_FILES, "p3mnet_resnet34", pinned._replace(sha256=digest))
     load_imagenet(model, "hub")
-    assert asked == [("timm/resnet34.tv_in1k", "model.safetensors")]
     assert torch.equal(model.encoder.bn1.running_var, 2 * state["bn1.running_var"])
 
-    def offline(*what: str) -> str:
+    def offline(*what: str, **which: str) -> str:
         raise OSError("Cannot reach the hub\nand more")
 
     hub.hf_hub_download = offline  # type: ignore[attr-defined]
-    with pytest.raises(SetupError, match="could not be fetched from the hub: Cannot reach the hub$"):
+    with pytest.raises(SetupError, match=r"could not be fetched from the hub: Cannot reach the hub. Or give a file"):
         load_imagenet(model, "hub")
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(SetupError, match="pip install huggingface_hub"):

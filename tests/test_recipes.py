@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from p3mdata.cli import main
 from p3mdata.cli.tools import _STAGES
 from p3mdata.config import Method, Preset
-from p3mdata.errors import SettingsError
+from p3mdata.errors import EXIT_HELD_BACK, EXIT_OK, SettingsError
 from p3mdata.recipes import Step, read_recipe
 from p3mdata.resources import pipelines_dir
 from p3mdata.shards import Stage
-from tests.factories import encoded, matte, texture
-from tests.runs import p3mdata
+from tests.factories import encoded, matte, obfuscated_dataset, texture
+from tests.runs import p3mdata, portraits
+from tests.test_celebamask import annotated, write_face
 
 Read = Callable[..., list[Step]]
 
@@ -121,9 +124,9 @@ def test_errors_name_file_stage_and_key(read: Read, text: str, words: str) -> No
 
 def test_the_recipes_that_come_with_the_tool_can_be_read() -> None:
     recipes = sorted(pipelines_dir().glob("*.yaml"))
-    assert len(recipes) >= 4
+    assert len(recipes) >= 6
     for path in recipes:
-        assert read_recipe(path, {"source": "photos", "out": "run"}, _STAGES)
+        assert read_recipe(path, {"out": "run"}, _STAGES)
 
 
 def test_other_commands_are_stages_with_their_own_keys(tmp_path: Path) -> None:
@@ -146,31 +149,91 @@ def test_other_commands_are_stages_with_their_own_keys(tmp_path: Path) -> None:
             step(text)
 
 
+def test_what_variables_leave_empty_is_not_given(tmp_path: Path) -> None:
+    recipe = tmp_path / "r.yaml"
+    recipe.write_text(
+        "variables: {d: '', a: ''}\n"
+        "stages: [{review: {when: '${d}', run: r, apply: '${d}'}}, {anonymize: {source: s, out: o, alphas: '${a}'}}]"
+    )
+    (only,) = read_recipe(recipe, {}, _STAGES)
+    assert only.job is not None and only.job.alphas is None
+    review, job = read_recipe(recipe, {"d": "d.jsonl", "a": "mattes"}, _STAGES)
+    assert review.arguments == {"run": Path("r"), "apply": Path("d.jsonl")}
+    assert job.job is not None and job.job.alphas == Path("mattes")
+    with pytest.raises(SettingsError, match="stage 'review': the variable 'x' has no value"):
+        recipe.write_text("stages: [{review: {when: '${x}', run: r}}]")
+        read_recipe(recipe, {}, _STAGES)
+
+
+def recipe_args(name: str, variables: dict[str, object]) -> list[str]:
+    return ["run", name, *(part for key, value in variables.items() for part in ("--set", f"{key}={value}"))]
+
+
+def run_recipe(name: str, **variables: object) -> int:
+    """Exit code of a recipe that comes with the tool, run in this process."""
+    with pytest.raises(SystemExit) as caught:
+        main(recipe_args(name, variables))
+    assert isinstance(caught.value.code, int)
+    return caught.value.code
+
+
+# A train-check of one step for each training: it is a smoke check, which leaves the verdict open.
+TINY = {"epochs": 1, "seeds": 1}
+
+
 def test_the_recipe_of_a_whole_dataset_runs_and_runs_again(tmp_path: Path) -> None:
-    photos, mattes = tmp_path / "photos", tmp_path / "mattes"
+    pytest.importorskip("torch")
+    photos, mattes, out = tmp_path / "photos", tmp_path / "mattes", tmp_path / "p3m"
     for seed in range(4):
         for folder, array in ((photos, texture(240, 240, seed=seed)), (mattes, matte(240))):
             folder.mkdir(exist_ok=True)
             (folder / f"{seed}.png").write_bytes(encoded(array, "PNG"))
-    recipe = (
-        "run",
-        "p3m10k",
-        "--set",
-        f"source={photos}",
-        "--set",
-        f"alphas={mattes}",
-        "--set",
-        f"out={tmp_path / 'p3m'}",
-    )
-    sizes = ("--set", "min_side=200", "--set", "validation=1")
-    assert p3mdata(*recipe, *sizes).returncode == 2
+    variables: dict[str, object] = {"source": photos, "alphas": mattes, "out": out, "min_side": 200, "validation": 1}
     decisions = tmp_path / "d.jsonl"
     decisions.write_text("".join(f'{{"source":"{seed}.png","action":"no_face"}}\n' for seed in range(4)))
-    assert p3mdata("review", tmp_path / "p3m" / "run", "--apply", decisions).returncode == 0
-    done = p3mdata(*recipe, *sizes)
-    assert done.returncode == 0, done.stderr
-    assert (tmp_path / "p3m" / "release" / "README.md").is_file()
-    assert len(list((tmp_path / "p3m" / "data" / "train" / "blurred_image").iterdir())) == 3
+    variables |= {"decisions": decisions, **TINY}
+    done = p3mdata(*recipe_args("p3m10k", variables), timeout=300)
+    assert done.returncode == EXIT_HELD_BACK, done.stderr
+    assert (out / "release" / "README.md").is_file()
+    assert len(list((out / "data" / "train" / "blurred_image").iterdir())) == 3
+    found = json.loads((out / "train-check" / "report.json").read_text())
+    assert found["complete"] and {row["protocol"] for row in found["table_4"]} == {"B:B", "B:N", "N:N"}
+    # Again, after another decision.
+    decisions.write_text('{"source":"3.png","action":"exclude"}\n')
+    done = p3mdata(*recipe_args("p3m10k", variables), timeout=300)
+    assert done.returncode == EXIT_HELD_BACK, done.stderr
+    assert json.loads((out / "train-check" / "report.json").read_text())["training_pictures"] == 2
+
+
+def test_the_recipes_of_a_run_run(tmp_path: Path) -> None:
+    photos = portraits(tmp_path / "photos", "a.png", "b.jpg")
+    assert run_recipe("quickstart", source=photos, out=tmp_path / "quick") == EXIT_OK
+    assert run_recipe("staged", source=photos, alphas="", out=tmp_path / "staged") == EXIT_OK
+    assert len(list((tmp_path / "staged" / "images").iterdir())) == 2
+
+
+def test_the_recipes_of_the_tables_run(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    data = obfuscated_dataset(tmp_path, train=3, private=1, free=1)
+    common: dict[str, object] = {"dataset": data, "originals": tmp_path / "orig", **TINY}
+    assert run_recipe("protocols", out=tmp_path / "p", **common) == EXIT_HELD_BACK
+    found = json.loads((tmp_path / "p" / "report.json").read_text())
+    assert [row["protocol"] for row in found["table_4"]] == ["B:B", "B:N", "B:N", "N:N", "N:N"]
+    assert run_recipe("obfuscations", out=tmp_path / "o", **common) == EXIT_HELD_BACK
+    found = json.loads((tmp_path / "o" / "report.json").read_text())
+    assert {row["trained"] for row in found["table_8"]} == {"B", "none", "blur", "mosaic", "zero"}
+
+
+def test_the_recipe_of_facemasks_runs_and_pastes(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    source = tmp_path / "CelebAMask-HQ"
+    write_face(source, 0, annotated())
+    variables: dict[str, object] = {"source": source, "out": tmp_path / "faces"}
+    assert run_recipe("celebamask_hq", **variables) == EXIT_OK
+    data = obfuscated_dataset(tmp_path, train=3, private=1, free=0)
+    assert run_recipe("celebamask_hq", dataset=data, **variables, **TINY) == EXIT_HELD_BACK
+    found = json.loads((tmp_path / "data-train-check-icp" / "report.json").read_text())
+    assert found["complete"] and found["settings"]["copy_paste"] == "icp"
 
 
 def test_a_built_in_recipe_is_found_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

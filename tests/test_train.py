@@ -31,8 +31,8 @@ from p3mnet.checkpoint import load_checkpoint  # noqa: E402
 from p3mnet.data import TrainingSet  # noqa: E402
 from p3mnet.encoders import ResNet34  # noqa: E402
 from p3mnet.infer import infer  # noqa: E402
-from p3mnet.registry import VARIANTS, Variant, list_models  # noqa: E402
-from p3mnet.training import BatchTooLarge, Diverged, TrainConfig, make_config, read_config, train  # noqa: E402
+from p3mnet.registry import BASELINES, VARIANTS, Variant, list_models  # noqa: E402
+from p3mnet.training import BatchTooLarge, Diverged, TrainConfig, Watch, make_config, read_config, train  # noqa: E402
 from p3mnet.training import loop as loop_module  # noqa: E402
 from p3mnet.training.config import RECIPES  # noqa: E402
 from p3mnet.training.selection import hold_out  # noqa: E402
@@ -180,6 +180,21 @@ def test_what_a_run_leaves(undisturbed: Path, dataset: Path) -> None:
     assert best.extra["seed"] == 0 and "optimizer" not in best.extra
 
 
+def test_tensorboard_shows_what_the_log_says(dataset: Path, undisturbed: Path, half: Path) -> None:
+    reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    train(config(dataset), half)
+    for out in (undisturbed, half):
+        shown = reader.EventAccumulator(str(out / "tensorboard")).Reload()
+        for group, name, number in (("loss", "log.csv", "step"), ("validation", "epochs.csv", "step")):
+            told = rows(out, name)
+            for part in told[0].keys() - {"step", "epoch", "pictures"}:
+                scalars = shown.Scalars(f"{group}/{part}")
+                # An interrupted run's steps are there once.
+                assert [scalar.step for scalar in scalars] == [row[number] for row in told]
+                assert [scalar.value for scalar in scalars] == pytest.approx([row[part] for row in told], rel=1e-6)
+        assert [image.step for image in shown.Images("samples")] == [row["step"] for row in rows(out, "epochs.csv")]
+
+
 def test_equal_runs_are_equal_whatever_loads(dataset: Path, undisturbed: Path, tmp_path: Path) -> None:
     train(config(dataset, workers=2), tmp_path / "out")
     assert (tmp_path / "out/log.csv").read_bytes() == (undisturbed / "log.csv").read_bytes()
@@ -246,7 +261,10 @@ def test_two_processes_train_like_one_with_twice_the_batch(dataset: Path, tmp_pa
     assert together.returncode == 0, said
     one, two = rows(tmp_path / "one"), rows(tmp_path / "two")
     assert len(one) == len(two) == 6
-    assert two[0] == pytest.approx(one[0], rel=1e-5, abs=1e-6)
+    # One pixel whose argmax rounding has moved changes the gradient more than the losses.
+    rounding = {"gradient_norm": 1e-3}
+    for name, value in one[0].items():
+        assert two[0][name] == pytest.approx(value, rel=rounding.get(name, 1e-5), abs=1e-6), name
     for single, double in zip(one, two, strict=True):
         # Rounding may move a pixel's argmax, and with it the fusion.
         assert double["total"] == pytest.approx(single["total"], rel=2e-3)
@@ -451,11 +469,60 @@ def test_broken_pictures_are_named_and_left_out(tmp_path: Path) -> None:
     assert rows(tmp_path / "out", "epochs.csv")[0]["pictures"] == 1
 
 
+def test_steps_end_a_run_within_an_epoch(dataset: Path, tmp_path: Path) -> None:
+    # Eight pictures are left to train on: four steps an epoch.
+    result = train(config(dataset, steps=6, epochs=50), tmp_path / "out")
+    assert result.steps == len(rows(tmp_path / "out")) == 6
+    assert [(row["epoch"], row["step"]) for row in rows(tmp_path / "out", "epochs.csv")] == [(0, 4), (1, 6)]
+
+
+def test_a_run_that_was_stopped_at_its_last_step_is_validated(dataset: Path, tmp_path: Path) -> None:
+    class Pressing(Watch):
+        def step(self, epoch: int, images: int, parts: Any) -> None:
+            if images == 12:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    chosen = config(dataset, steps=6, epochs=50)
+    with pytest.raises(Interrupted):
+        train(chosen, tmp_path / "out", watch=Pressing())
+    assert train(chosen, tmp_path / "out").steps == 6
+    assert rows(tmp_path / "out", "epochs.csv")[-1]["step"] == 6
+
+
+def test_other_images_are_seen_and_must_stay_the_same(dataset: Path, tmp_path: Path) -> None:
+    seen = []
+
+    class Grey:
+        def __init__(self, level: int) -> None:
+            self.level = level
+
+        def __str__(self) -> str:
+            return f"grey {self.level}"
+
+        def __call__(self, name: str) -> Any:
+            seen.append(name)
+            return np.full((SIDE, SIDE, 3), self.level, np.uint8)
+
+    class Pressing(Watch):
+        def step(self, epoch: int, images: int, parts: Any) -> None:
+            if images == 2:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        train(config(dataset, epochs=1), tmp_path / "out", watch=Pressing(), images=Grey(7))
+    for other in (Grey(8), None):
+        with pytest.raises(RunFolderError, match="images grey 7 then"):
+            train(config(dataset, epochs=1), tmp_path / "out", images=other)
+    train(config(dataset, epochs=1), tmp_path / "out", images=Grey(7))
+    # Those that are held out too.
+    assert set(seen) == {f"p{number}" for number in range(9)}
+
+
 def test_recipes_and_settings(dataset: Path, tmp_path: Path) -> None:
     names = sorted(path.stem for path in RECIPES.glob("*.yaml"))
     assert names == ["p3m10k_resnet34", "p3m10k_swin_t", "p3m10k_vitae_s", "smoke"]
     chosen = {name: read_config(Path(name), dataset=str(dataset)) for name in names}
-    assert {one.model.name for one in chosen.values()} == set(list_models()) - {"narrow", "narrow_too"}
+    assert {one.model.name for one in chosen.values()} == set(list_models()) - {"narrow", "narrow_too", *BASELINES}
     paper = chosen["p3m10k_resnet34"]
     assert (paper.learning_rate, paper.batch, paper.epochs, paper.seed) == (1e-5, 8, 150, 0)
     assert paper == make_config({"dataset": str(dataset), "validation": {"share": 0.02}})
@@ -475,6 +542,8 @@ def test_recipes_and_settings(dataset: Path, tmp_path: Path) -> None:
         read_config(Path("smoke"))
     with pytest.raises(SettingsError, match="cannot be read"):
         read_config(tmp_path / "absent.yaml")
+    with pytest.raises(SettingsError, match="no recipe 'p3m10k'. Recipes are p3m10k_resnet34, "):
+        read_config(Path("p3m10k"))
     with pytest.raises(SettingsError, match="There is no network 'p3mnet_big'"):
         train(config(dataset, model={"name": "p3mnet_big"}), tmp_path / "out")
 

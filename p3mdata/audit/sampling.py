@@ -72,7 +72,7 @@ def looked_at(out: Path, rows: Iterable[ImageResult]) -> dict[str, int] | None:
     Returns:
         `images` drawn, how many were `looked_at`, and `misses`: any word but 'fine as it is' counts as one.
     """
-    drawn = {row["id"] for row in read_rows(out / SAMPLE)}
+    drawn = {row["id"] for row in read_rows(out / SAMPLE, needs=("id",))}
     said = [row.decision.action for row in rows if row.id in drawn and row.decision is not None]
     misses = sum(action not in (Action.ACCEPT, Action.NO_FACE) for action in said)
     return {"images": len(drawn), "looked_at": len(said), "misses": misses} if drawn else None

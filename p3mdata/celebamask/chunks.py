@@ -64,7 +64,7 @@ def rows_path(out: Path, index: int) -> Path:
 
 def is_done(out: Path, chunk: Chunk) -> bool:
     """Whether a chunk has a row for each of its images, and all their facemasks."""
-    rows = list(read_rows(rows_path(out, chunk[0])))
+    rows = list(read_rows(rows_path(out, chunk[0]), needs=("id",)))
     return [row["id"] for row in rows] == list(chunk[1]) and all(
         (out / row["facemask"]).is_file() for row in rows if "facemask" in row
     )

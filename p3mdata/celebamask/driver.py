@@ -186,7 +186,9 @@ def _close(images: Source, out: Path, chunks: int, started: float) -> FacemaskRu
     """Write lists, pairs and contact sheet from the chunks' rows."""
 
     def rows(wanted: str) -> Iterator[dict[str, Any]]:
-        return (row for index in range(chunks) for row in read_rows(rows_path(out, index)) if wanted in row)
+        return (
+            row for index in range(chunks) for row in read_rows(rows_path(out, index), needs=("id",)) if wanted in row
+        )
 
     def has_image(row: dict[str, Any]) -> bool:
         return (images.root / images.image(row["id"])).is_file()

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from p3mdata import __version__, console
-from p3mdata.cli import datasets, people, runs, tools
+from p3mdata.cli import datasets, people, runs, tools, training
 from p3mdata.entry import run_app
 
 app = typer.Typer(
@@ -22,6 +22,7 @@ _PARTS = {
     "From photographs to a run": runs,
     "A finished run and people": people,
     "Datasets": datasets,
+    "Networks": training,
     "Tools": tools,
 }
 for _title, _part in _PARTS.items():

@@ -11,7 +11,7 @@ import typer
 
 from p3mdata import console
 from p3mdata import options as opt
-from p3mdata.cli import datasets, people
+from p3mdata.cli import datasets, people, training
 from p3mdata.cli.common import later_stage, pick, read_settings, run_job
 from p3mdata.cli.runs import verify
 from p3mdata.config import Job, resolve
@@ -30,6 +30,8 @@ _STAGES: dict[str, Callable[..., None]] = {
     "stats": datasets.stats,
     "export": datasets.export,
     "celeba-facemask": datasets.celeba_facemask,
+    "benchmark": training.benchmark,
+    "train-check": training.train_check,
 }
 
 

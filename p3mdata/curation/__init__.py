@@ -17,7 +17,7 @@ from p3mdata.curation.scan import Look, Progress, Task, look_at_all
 from p3mdata.errors import SettingsError
 from p3mdata.files import write_atomic
 from p3mdata.images import SUFFIXES
-from p3mdata.manifest import read_rows, write_rows
+from p3mdata.manifest import image_rows, write_rows
 from p3mdata.plan import PLAN
 from p3mdata.records import ImageResult
 from p3mdata.run import LEDGER
@@ -234,7 +234,7 @@ def _faces(run: Path | None, released: bool) -> Mapping[str, ImageResult]:
         return {}
     if not (run / LEDGER).is_file():
         raise SettingsError(f"{run}: is not a finished run (it has no {LEDGER}). Finish it, or leave the run out.")
-    rows = [ImageResult.from_json(row) for row in read_rows(run / LEDGER)]
+    rows = image_rows(run / LEDGER)
     if released:
         return {row.files["images"][0]: row for row in rows if "images" in row.files}
     # What was not looked at has no faces to count.

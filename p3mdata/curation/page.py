@@ -116,7 +116,7 @@ def _cluster(number: int, folder: Path, members: Sequence[Member], released: fro
 
 
 def _released_hashes(run: Path | None) -> frozenset[str]:
-    rows = read_rows(run / MANIFEST) if run else ()
+    rows = read_rows(run / MANIFEST, needs=("image",)) if run else ()
     return frozenset(row["image"]["sha256"] for row in rows)
 
 

@@ -333,7 +333,9 @@ def _free_ids(path: Path | None, rows: Sequence[_Image]) -> set[str]:
 
 def _previous(dataset: Path) -> dict[str, str]:
     """Set by id of an earlier dataset; empty when there is none."""
-    return {row["id"]: row["set"] for row in read_rows(dataset / LISTING)} if dataset.is_dir() else {}
+    return (
+        {row["id"]: row["set"] for row in read_rows(dataset / LISTING, needs=("id", "set"))} if dataset.is_dir() else {}
+    )
 
 
 def _batches(rows: Sequence[_Image], size: int) -> Iterator[Sequence[_Image]]:

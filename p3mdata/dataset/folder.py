@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from p3mdata.config import fault
 from p3mdata.dataset.layout import KINDS, OBFUSCATED, Layout, layouts, read_layout
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.images import SUFFIXES
@@ -113,7 +114,9 @@ def described(root: Path, name: str) -> Dataset:
         ordered = layout.model_copy(update={"sets": {set_name: layout.sets[set_name] for set_name in names}})
         return Dataset(root, ordered, about["obfuscated"], about)
     except (KeyError, TypeError, ValueError) as exc:
-        raise RunFolderError(f"{root / name}: is damaged ({exc!r}). Delete the dataset and build it again.") from exc
+        raise RunFolderError(
+            f"{root / name}: is damaged ({fault(exc)}). Delete the dataset and build it again."
+        ) from exc
 
 
 def _fitting(dataset: Dataset) -> int:

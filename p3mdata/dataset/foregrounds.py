@@ -42,7 +42,10 @@ def estimate(root: Path, tasks: Sequence[Task], workers: int) -> Iterator[tuple[
     Yields:
         SHA-256 of foreground and background, in the order of the tasks.
     """
-    done = {(row["inputs"], row["foreground"]): row for row in read_rows(root / _DONE, torn_tail=True)}
+    done = {
+        (row["inputs"], row["foreground"]): row
+        for row in read_rows(root / _DONE, torn_tail=True, needs=("inputs", "foreground"))
+    }
     context = multiprocessing.get_context("spawn")
     size = min(workers, max(1, len(tasks)))
     with ProcessPoolExecutor(size, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:

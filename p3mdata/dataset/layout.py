@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from p3mdata.config import Method, read_yaml
+from p3mdata.config import Method, fault, read_yaml
 from p3mdata.errors import SettingsError
 from p3mdata.resources import manifests_dir
 
@@ -100,7 +100,7 @@ def read_layout(name: str) -> Layout:
     try:
         layout = Layout(**read_yaml(path))
     except (ValidationError, TypeError) as exc:
-        raise SettingsError(f"{path}: is no layout ({str(exc).splitlines()[0]}).") from exc
+        raise SettingsError(f"{path}: is no layout ({fault(exc)}).") from exc
     for set_name, chosen in layout.sets.items():
         if unknown := sorted(set(chosen.folders) - set(KINDS)) or sorted({"image", "alpha"} - set(chosen.folders)):
             raise SettingsError(f"{path}: set '{set_name}' has a wrong or missing folder kind '{unknown[0]}'.")

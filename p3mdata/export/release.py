@@ -13,7 +13,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from p3mdata.audit import looked_at, read_audit
-from p3mdata.config import Settings
+from p3mdata.config import Settings, fault
 from p3mdata.dataset.folder import ABOUT, BUILDING, Dataset, open_dataset
 from p3mdata.dataset.layout import Content
 from p3mdata.dataset.traits import resolution_of, traits_of
@@ -284,7 +284,7 @@ class Release:
             balance = dict(dataset.about.get("balance", {}))
             facts = _figures(splits, empty, tool, version, settings, behind, balance)
         except (KeyError, TypeError, ValueError, ValidationError) as exc:
-            raise RunFolderError(f"{root}: its {ABOUT} or manifest is damaged ({exc!r}). Build it again.") from exc
+            raise RunFolderError(f"{root}: its {ABOUT} or manifest is damaged ({fault(exc)}). Build it again.") from exc
         if not splits:
             raise SettingsError(f"{root}: all sets are empty, so there is nothing to export.")
         return cls(root, run, dataset, tuple(splits), facts)

@@ -10,16 +10,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.faces.detectors import REGISTRY, Box, Detector, iou, shrink
+from p3mdata.faces.detectors import REGISTRY, Box, Detector, Pyramid, iou
 from p3mdata.faces.landmarks import LandmarkModel, MediaPipeLandmarks, Points, crop_around
 from p3mdata.records import XYXY, Doubt, Face
 
-# (detector, pixels of the longer side). High resolution loses close-ups and low resolution loses small faces.
-SCALES = (("centerface", 640), ("centerface", 1280), ("libfacedetection", 640))
+
+@dataclass(frozen=True)
+class Look:
+    """One detector at one scale.
+
+    Attributes:
+        detector: Its name.
+        side: Pixels of the image's longer side.
+        least: Hits of a lower score do not count.
+        largest: Nor do hits wider or higher than this many pixels at that scale.
+    """
+
+    detector: str
+    side: int
+    least: float = 0.0
+    largest: float = float("inf")
+
+
+# High resolution loses close-ups and low resolution loses small faces: a small scale for all, a large one for
+# bystanders only, by the faster network.
+LOOKS = (
+    Look("centerface", 512),
+    Look("libfacedetection", 640),
+    Look("libfacedetection", 1536, least=0.4, largest=64),
+)
 # On an output: the large scale would repeat its answer about pixels that are proved to be those of the source.
-SCALES_AGAIN = (("centerface", 640), ("libfacedetection", 640))
-# A larger scale is asked only where it shows more than the one before.
+LOOKS_AGAIN = (Look("centerface", 320), Look("libfacedetection", 640))
+# A larger scale is asked only where it shows more than the one before, and enlarges a small image only a little.
 _LARGER_SCALE_HELPS = 1.3
+_MOST_ENLARGED = 1.25
 _SAME_FACE_IOU = 0.35
 _SAME_FACE_INSIDE = 0.75
 _CROPS = (2.0, 1.5)
@@ -45,7 +69,7 @@ class Detection:
 
     def merged_with(self, other: Detection) -> Detection:
         """Union of two looks at one image; a face seen in both is kept as the first look has it."""
-        new = [face for face in other.faces if not any(_same_face(face.box, known.box) for known in self.faces)]
+        new = [face for face in other.faces if not any(same_face(face.box, known.box) for known in self.faces)]
         doubts = self.doubts + tuple(doubt for doubt in other.doubts if doubt not in self.doubts)
         return Detection(tuple(sorted((*self.faces, *new), key=_reading_order)), doubts)
 
@@ -78,20 +102,25 @@ class FaceFinder:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def boxes(self, rgb: NDArray[np.uint8], scales: Sequence[tuple[str, int]] = SCALES) -> list[list[Box]]:
+    def boxes(self, rgb: NDArray[np.uint8], looks: Sequence[Look] = LOOKS) -> list[list[Box]]:
         """Hits of the detectors at their scales, grouped by face, from the strongest group to the weakest."""
         long_side = max(rgb.shape[:2])
         hits: list[Box] = []
         asked: dict[str, int] = {}
-        shrunk: dict[int, tuple[NDArray[np.uint8], float]] = {}
-        for name, scale in scales:
-            if name in asked and long_side < asked[name] * _LARGER_SCALE_HELPS:
-                continue
-            asked[name] = scale
-            if scale not in shrunk:
-                shrunk[scale] = shrink(rgb, scale)
-            small, factor = shrunk[scale]
-            hits += [hit.scaled(1 / factor) for hit in self._detectors[name].detect(small)]
+        pyramid = Pyramid(rgb)
+        for look in looks:
+            side = look.side
+            if look.detector in asked:
+                if long_side < asked[look.detector] * _LARGER_SCALE_HELPS:
+                    continue
+                side = min(side, round(long_side * _MOST_ENLARGED))
+            asked[look.detector] = side
+            small, factor = pyramid.at(side)
+            hits += [
+                hit.scaled(1 / factor)
+                for hit in self._detectors[look.detector].detect(small)
+                if hit.score >= look.least and hit.extent <= look.largest
+            ]
         return _group(hits)
 
     def find(self, rgb: NDArray[np.uint8]) -> Detection:
@@ -118,21 +147,22 @@ class FaceFinder:
         mesh, missing = self._mesh(rgb, face.box)
         face = replace(face, landmarks=None if mesh is None else _flat(mesh), no_landmarks=missing)
         if mesh is None and len(face.seen_by) == 1 and not is_weak(face):
-            face = replace(face, seen_by=tuple(sorted({*face.seen_by, *self._second_opinion(rgb, face.box)})))
+            face = replace(face, seen_by=self._second_opinion(rgb, face.box, face.seen_by[0]))
         return face
 
-    def _second_opinion(self, rgb: NDArray[np.uint8], box: XYXY) -> set[str]:
-        """Names of the detectors that see a face in enlargements of the place where only one saw it."""
-        confirmed = set()
+    def _second_opinion(self, rgb: NDArray[np.uint8], box: XYXY, known: str) -> tuple[str, ...]:
+        """Names of the detectors that see a face where only `known` saw it, or in enlargements of the place."""
         for enlarge in _SECOND_LOOKS:
             crop, to_image = crop_around(rgb, box, enlarge, _SECOND_LOOK_SIDE)
             scale, offset = to_image[0, 0], np.tile(to_image[:, 2], 2)
             for name, detector in self._detectors.items():
+                if name == known:
+                    continue
                 hits = [hit for hit in detector.detect(crop) if hit.score >= _LONE_SCORE]
                 placed = np.array([hit.xyxy for hit in hits]).reshape(-1, 4) * scale + offset
                 if (iou(np.array(box), placed) >= _SAME_FACE_IOU).any():
-                    confirmed.add(name)
-        return confirmed
+                    return tuple(sorted((known, name)))
+        return (known,)
 
     def _mesh(self, rgb: NDArray[np.uint8], box: XYXY) -> tuple[Points | None, str | None]:
         found_elsewhere = False
@@ -181,7 +211,7 @@ def _group(hits: list[Box]) -> list[list[Box]]:
     groups: list[list[Box]] = []
     for hit in hits:
         for group in groups:
-            if any(_same_face(hit.xyxy, other.xyxy) for other in group):
+            if any(same_face(hit.xyxy, other.xyxy) for other in group):
                 group.append(hit)
                 break
         else:
@@ -189,7 +219,8 @@ def _group(hits: list[Box]) -> list[list[Box]]:
     return groups
 
 
-def _same_face(a: XYXY, b: XYXY) -> bool:
+def same_face(a: XYXY, b: XYXY) -> bool:
+    """Whether two boxes stand for one face: strong overlap, or one mostly inside the other of similar size."""
     box_a, box_b = np.array(a), np.array(b)
     overlap = float(iou(box_a, box_b[None])[0])
     if overlap >= _SAME_FACE_IOU:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import types
 from collections.abc import Iterator
 from types import TracebackType
 from typing import Protocol
@@ -58,6 +59,23 @@ def _quiet_native_stderr() -> Iterator[None]:
         os.close(sink)
 
 
+@contextlib.contextmanager
+def _without_matplotlib() -> Iterator[None]:
+    """Import mediapipe without matplotlib, which only its drawing helpers use: half of a worker's start and 50 MB."""
+    if "matplotlib" in sys.modules:
+        yield
+        return
+    package, pyplot = (types.ModuleType(name) for name in ("matplotlib", "matplotlib.pyplot"))
+    package.pyplot = pyplot  # type: ignore[attr-defined]
+    stubs = {module.__name__: module for module in (package, pyplot)}
+    sys.modules.update(stubs)
+    try:
+        yield
+    finally:
+        for name in stubs:
+            del sys.modules[name]
+
+
 class MediaPipeLandmarks:
     """MediaPipe FaceLandmarker (tasks API) in image mode."""
 
@@ -65,8 +83,9 @@ class MediaPipeLandmarks:
 
     def __init__(self) -> None:
         with _quiet_native_stderr():
-            import mediapipe as mp
-            from mediapipe.tasks.python import BaseOptions, vision
+            with _without_matplotlib():
+                import mediapipe as mp
+                from mediapipe.tasks.python import BaseOptions, vision
 
             options = vision.FaceLandmarkerOptions(
                 base_options=BaseOptions(model_asset_buffer=weights.load("face_landmarker")),

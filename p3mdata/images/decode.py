@@ -14,6 +14,8 @@ from PIL import Image, ImageChops, ImageCms, JpegImagePlugin
 from p3mdata.errors import BrokenInput
 from p3mdata.images.encode import EXTENSIONS
 from p3mdata.images.picture import Picture, Pixels, orient
+from p3mdata.jpeg.segments import SOS, UnsupportedJpeg, split
+from p3mdata.jpeg.structure import MAX_SCANS
 from p3mdata.metadata import needed_icc
 
 try:
@@ -79,6 +81,19 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
     if frames > 1 and image.format != "MPO":
         raise BrokenInput("several_pictures", f"holds {frames} pictures or pages. Save each as a file of its own.")
     return image
+
+
+def _check_scans(data: bytes) -> None:
+    """Refuse a JPEG of more scans than any encoder makes: each is a pass over all pixels, however few bytes it has."""
+    # Other data that follows the picture may look like scans; only then the segments are counted one by one.
+    if data.count(bytes((0xFF, SOS))) <= MAX_SCANS:
+        return
+    try:
+        many = sum(segment.marker == SOS for segment in split(data)) > MAX_SCANS
+    except UnsupportedJpeg:
+        many = True
+    if many:
+        raise BrokenInput("too_many_scans", f"has more than {MAX_SCANS} scans, as no camera makes. Save it anew.")
 
 
 def _not_an_image(data: bytes) -> str:
@@ -200,6 +215,8 @@ def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
     image = _open(data, max_pixels)
     icc = image.info.get("icc_profile")
     note: str | None = None
+    if image.format in ("JPEG", "MPO"):
+        _check_scans(data)
     with _decoding():
         # The decoders of TIFF turn the pixels themselves, and Pillow forgets how.
         turned = image.format == "TIFF"

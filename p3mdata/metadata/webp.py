@@ -44,8 +44,9 @@ def walk_webp(walk: Walk) -> None:
 def image_size(name: str, body: bytes) -> tuple[int, int, bool]:
     """Width, height and alpha of a VP8 or VP8L chunk."""
     if name == "VP8" and len(body) >= 10 and not body[0] & 1 and body[3:6] == b"\x9d\x01\x2a":
-        width, height = struct.unpack_from("<HH", body, 6)
-        return width & 0x3FFF, height & 0x3FFF, False
+        width, height = (side & 0x3FFF for side in struct.unpack_from("<HH", body, 6))
+        if width and height:
+            return width, height, False
     if name == "VP8L" and len(body) >= 5 and body[0] == 0x2F:
         bits = int.from_bytes(body[1:5], "little")
         return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1, bool(bits >> 28 & 1)

@@ -19,6 +19,7 @@ from p3mdata.decisions import append, keep_mask, now, read_log, standing
 from p3mdata.errors import BrokenInput, SettingsError
 from p3mdata.executors import local
 from p3mdata.images import SUFFIXES, decode, decode_matte, encode_mask
+from p3mdata.manifest import NOT_JSON
 from p3mdata.plan import Plan
 from p3mdata.records import Action, Decision, Sample
 from p3mdata.run import RunSummary, close_run, finished_run, open_shards
@@ -118,8 +119,8 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
             continue
         try:
             yield number, json.loads(line)
-        except json.JSONDecodeError as exc:
-            raise SettingsError(f"{path}: line {number} is not JSON ({exc.msg}). Write one object per line.") from exc
+        except NOT_JSON as exc:
+            raise SettingsError(f"{path}: line {number} is not JSON ({exc}). Write one object per line.") from exc
 
 
 def _wish(

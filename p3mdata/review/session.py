@@ -76,12 +76,12 @@ class Session:
         self._changed = False
         self.summary: RunSummary | None = None
         self._settle()
-        self._sampled = frozenset(row["id"] for row in read_rows(self._out / SAMPLE))
+        self._sampled = frozenset(row["id"] for row in read_rows(self._out / SAMPLE, needs=("id",)))
         self._items = self._listed()
 
     def _listed(self) -> dict[str, Item]:
         """Items of the queue, of the random sample, and those decided about, in the order of the sources."""
-        queued = {row["id"] for row in read_rows(self._out / QUEUE)}
+        queued = {row["id"] for row in read_rows(self._out / QUEUE, needs=("id",))}
         wanted = (queued | self._sampled | set(self._versions)) & set(self._index)
         return {identity: self._listing(identity) for identity in sorted(wanted, key=self._index.__getitem__)}
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from p3mnet.encoders.contract import LARGEST_STRIDE, STRIDES, Encoder, Features
-from p3mnet.encoders.resnet import ResNet34
+from p3mnet.encoders.resnet import NarrowResNet34, ResNet34
 from p3mnet.encoders.swin import SwinT
 from p3mnet.encoders.vitae import ViTAES
 
-__all__ = ["LARGEST_STRIDE", "STRIDES", "Encoder", "Features", "ResNet34", "SwinT", "ViTAES"]
+__all__ = ["LARGEST_STRIDE", "STRIDES", "Encoder", "Features", "NarrowResNet34", "ResNet34", "SwinT", "ViTAES"]

@@ -16,22 +16,30 @@ DEPTHS = (3, 4, 6, 3)
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions with batch norm around a shortcut, which is a 1x1 convolution where channels change."""
+    """Two 3x3 convolutions with batch norm around a shortcut, which is a 1x1 convolution where channels change.
 
-    def __init__(self, channels_in: int, channels_out: int) -> None:
+    Args:
+        channels_in: Channels of the input.
+        channels_out: Channels of the output.
+        stride: Of the first convolution and of the shortcut; above 1 only where channels change.
+    """
+
+    def __init__(self, channels_in: int, channels_out: int, stride: int = 1) -> None:
         super().__init__()
-        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, padding=1, bias=False)
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False)
         self.bn1: nn.Module = nn.BatchNorm2d(channels_out)
         self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
         self.bn2: nn.Module = nn.BatchNorm2d(channels_out)
         self.downsample = (
             nn.Identity()
             if channels_in == channels_out
-            else nn.Sequential(nn.Conv2d(channels_in, channels_out, 1, bias=False), nn.BatchNorm2d(channels_out))
+            else nn.Sequential(
+                nn.Conv2d(channels_in, channels_out, 1, stride, bias=False), nn.BatchNorm2d(channels_out)
+            )
         )
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, channels_in, H, W] -> [N, channels_out, H, W]."""
+        """[N, channels_in, H, W] -> [N, channels_out, H / stride, W / stride]."""
         inner = F.relu(self.bn1(self.conv1(x)), inplace=True)
         return F.relu(self.bn2(self.conv2(inner)) + self.downsample(x), inplace=True)
 
@@ -76,3 +84,10 @@ class ResNet34(Encoder):
             skips.append(x)
             indices.append(index)
         return Features(e0, tuple(skips[:-1]), x, tuple(indices))
+
+
+class NarrowResNet34(ResNet34):
+    """ResNet-34 with an eighth of its channels, for smoke checks on a CPU; there are no weights for it."""
+
+    widths: ClassVar[tuple[int, ...]] = (8, 8, 8, 16, 32, 64)
+    unused_in_reference: ClassVar[int] = 0

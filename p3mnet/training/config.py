@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from p3mdata.config import read_yaml
+from p3mdata.config import fault, read_yaml
 from p3mdata.errors import SettingsError
 from p3mnet.copy_paste import CopyPasteConfig
 from p3mnet.data import DataConfig
@@ -69,6 +69,7 @@ class TrainConfig(_Strict):
     batch: int = Field(8, ge=1, description="crops at a time in each process")
     accumulation: int = Field(1, ge=1, description="batches whose gradients make one step")
     epochs: int = Field(150, ge=1)
+    steps: int | None = Field(None, ge=1, description="end after this many steps, within an epoch; absent = all epochs")
     seed: int = Field(0, ge=0, description="of weights, order, crops and whatever else is drawn")
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto = bfloat16 on a GPU")
     sync_batch_norm: bool = Field(True, description="batch statistics over all processes")
@@ -110,7 +111,7 @@ def make_config(settings: Mapping[str, Any], where: str = "settings") -> TrainCo
             raise SettingsError(f"{where}: '{key}' is missing.") from error
         if not key:
             raise SettingsError(f"{where}: {first['msg'].removeprefix('Value error, ')}.") from error
-        raise SettingsError(f"{where}: '{key}' cannot be {first['input']!r}: {first['msg']}.") from error
+        raise SettingsError(f"{where}: {fault(error)}.") from error
 
 
 def read_config(recipe: Path, changes: Iterable[str] = (), **given: Any) -> TrainConfig:
@@ -126,6 +127,9 @@ def read_config(recipe: Path, changes: Iterable[str] = (), **given: Any) -> Trai
     """
     own = RECIPES / f"{recipe}.yaml"
     recipe = own if not recipe.exists() and len(recipe.parts) == 1 and own.is_file() else recipe
+    if not recipe.exists() and len(recipe.parts) == 1 and not recipe.suffix:
+        names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
+        raise SettingsError(f"There is no file and no recipe '{recipe}'. Recipes are {names}.")
     settings = read_yaml(recipe)
     for change in changes:
         name, equals, value = change.partition("=")

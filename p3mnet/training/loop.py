@@ -19,9 +19,9 @@ from p3mdata.dataset.trimap import UNKNOWN
 from p3mdata.errors import Interrupted, P3MError, SettingsError
 from p3mnet.checkpoint import save_checkpoint
 from p3mnet.copy_paste import ICP, Sources, fcp
-from p3mnet.data import Batch, Loader, make_loader, to_device
+from p3mnet.data import Batch, Images, Loader, make_loader, to_device
 from p3mnet.losses import matting_losses
-from p3mnet.model import Matting
+from p3mnet.model import folded
 from p3mnet.registry import create_model
 from p3mnet.training.config import TrainConfig
 from p3mnet.training.logs import TensorBoard, Watch, sample_sheet, write_picture
@@ -75,7 +75,13 @@ class TrainResult:
     images_per_second: float
 
 
-def train(config: TrainConfig, out: Path, resume: bool = True, watch: Watch | None = None) -> TrainResult:
+def train(
+    config: TrainConfig,
+    out: Path,
+    resume: bool = True,
+    watch: Watch | None = None,
+    images: Images | None = None,
+) -> TrainResult:
     """Train a network, or go on where an interrupted call ended.
 
     After SIGTERM or Ctrl-C the step is finished and a checkpoint written. What is drawn at random depends on the seed
@@ -87,6 +93,7 @@ def train(config: TrainConfig, out: Path, resume: bool = True, watch: Watch | No
         out: A new folder, or that of an interrupted run; see `p3mnet.training.state.RunFolder` for what is in it.
         resume: False refuses an interrupted run.
         watch: Told how it goes.
+        images: See `p3mnet.data.TrainingSet`; its name, as `str` gives it, must be the same when a run goes on.
 
     Returns:
         What came out, as in result.json.
@@ -103,7 +110,7 @@ def train(config: TrainConfig, out: Path, resume: bool = True, watch: Watch | No
     with processes(config.device) as group, stopping() as stop:
         going_on = folder.check(config, resume)
         group.wait()
-        run = _Run(config, folder, group, stop, (watch or Watch()) if group.first else Watch(), going_on)
+        run = _Run(config, folder, group, stop, (watch or Watch()) if group.first else Watch(), going_on, images)
         return run.go()
 
 
@@ -125,10 +132,17 @@ class _Run:
     """One call of `train`."""
 
     def __init__(
-        self, config: TrainConfig, folder: RunFolder, group: Processes, stop: Stop, watch: Watch, going_on: bool
+        self,
+        config: TrainConfig,
+        folder: RunFolder,
+        group: Processes,
+        stop: Stop,
+        watch: Watch,
+        going_on: bool,
+        images: Images | None = None,
     ) -> None:
         self.config, self.folder, self.group, self.stop, self.watch = config, folder, group, stop, watch
-        self.training, self.validation = open_pictures(config)
+        self.training, self.validation = open_pictures(config, images)
         self.sources = None if config.sources is None else Sources(config.sources, config.source_images)
         self.batches = len(self._loader(0, 0))
         self.about = {
@@ -136,6 +150,7 @@ class _Run:
             "processes": group.world,
             "pictures": len(self.training),
             "fingerprint": digest_of([*self.training.names, "", *self.validation.names]),
+            "images": None if images is None else str(images),
         }
         self.position = Position()
         state: dict[str, Any] | None = None
@@ -171,9 +186,9 @@ class _Run:
                 self.board = TensorBoard(self.folder / TENSORBOARD, position.step)
             if self.board.writer is None:
                 self.watch.say(f"TensorBoard is not installed: losses are in {self.folder / STEPS} only.")
-        self.watch.begin(config.epochs * per_epoch, position.epoch * per_epoch + position.batch * crops)
+        self.watch.begin(self._crops(), position.epoch * per_epoch + position.batch * crops)
         try:
-            while position.epoch < config.epochs:
+            while position.epoch < config.epochs and not (self._enough() and position.batch == 0):
                 self._epoch()
         except Interrupted:
             self._save()
@@ -184,12 +199,22 @@ class _Run:
                 self.board.close()
         return self._finish()
 
+    def _enough(self) -> bool:
+        """Whether all steps that were asked for are done."""
+        return self.config.steps is not None and self.position.step >= self.config.steps
+
+    def _crops(self) -> int:
+        """Crops of the whole run, over all processes."""
+        config, crops = self.config, self.config.batch * self.group.world
+        whole = config.epochs * self.batches * crops
+        return whole if config.steps is None else min(whole, config.steps * config.accumulation * crops)
+
     def _epoch(self) -> None:
         """The rest of an epoch, and its validation."""
         config, position = self.config, self.position
         loader = self._loader(position.epoch, position.batch)
         batches = shielded(loader)
-        while position.batch < self.batches:
+        while position.batch < self.batches and not self._enough():
             begun = time.monotonic()
             taken = [next(batches) for _ in range(min(config.accumulation, self.batches - position.batch))]
             self._step(taken)
@@ -200,7 +225,7 @@ class _Run:
             if position.step % config.checkpoint_every == 0:
                 self._save()
         del batches
-        last = position.epoch + 1 == config.epochs
+        last = position.epoch + 1 == config.epochs or self._enough()
         if last or (position.epoch + 1) % config.validation.every == 0:
             self._validate()
         position.epoch, position.batch = position.epoch + 1, 0
@@ -267,14 +292,17 @@ class _Run:
         if config.copy_paste.mode == "fcp" and config.copy_paste.active(self.position.epoch) and self.sources:
             edit = fcp(self.model, moved, self.sources, torch.Generator().manual_seed(seed), config.copy_paste)
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.bfloat16):
-            output: Matting = network(moved["image"], edit)
+            output = network(moved["image"], edit)
         return matting_losses(output, moved, config.losses)
 
     def _share_transition(self, parts: dict[str, Tensor], batch: Batch, everywhere: float) -> None:
         """Divide the transition's loss by its pixels in all batches of the step (mean per batch), not in this one.
 
-        A step of several batches, or processes, then has the loss of one large batch.
+        A step of several batches, or processes, then has the loss of one large batch. Losses that are means over all
+        pixels need no such share.
         """
+        if "alpha_t" not in parts:
+            return
         scale = (_transition_pixels(batch) + 1) / everywhere
         if scale != 1:
             before = parts["alpha_t"]
@@ -333,11 +361,11 @@ class _Run:
     def _validate(self) -> None:
         """Mean errors on the validation pictures; keeps the network if it is the best so far."""
         config, position, folder = self.config, self.position, self.folder
-        self.model.eval()
         mine = range(self.group.rank, len(self.validation), self.group.world)
         samples = config.samples if self.group.first else 0
-        own = measure(self.model, self.validation, mine, config.validation, samples, lambda: self.stop.asked)
-        self.model.train()
+        network = folded(self.model)
+        own = measure(network, self.validation, mine, config.validation, samples, lambda: self.stop.asked)
+        del network
         told = self.group.gather((own.errors, [*position.skipped, *own.skipped], self.stop.asked))
         position.skipped = sorted({sentence for _, skipped, _ in told for sentence in skipped})
         if any(asked for *_, asked in told):
@@ -378,10 +406,9 @@ class _Run:
     def _finish(self) -> TrainResult:
         config, position, group = self.config, self.position, self.group
         assert position.best is not None and position.best_epoch is not None
-        crops = config.epochs * self.batches * config.batch * group.world
         result = TrainResult(
             self.folder / BEST, position.best_epoch, position.best, position.step, position.losses, position.skipped,
-            crops / max(position.seconds, 1e-9),
+            self._crops() / max(position.seconds, 1e-9),
         )  # fmt: skip
         if group.first:
             cuda = group.device.type == "cuda"

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from p3mdata.errors import SettingsError
 from p3mdata.files import sha256
 from p3mnet import metrics
-from p3mnet.data import BadFile, TrainingSet, ValidationSet
+from p3mnet.data import Images, TrainingSet, ValidationSet
 from p3mnet.infer import predict_alpha, to_8_bit
-from p3mnet.model import P3MNet
+from p3mnet.model import MattingNetwork
+from p3mnet.planes import BadFile
 from p3mnet.training.config import Selection, TrainConfig
 from p3mnet.training.logs import sample_row
 
@@ -27,8 +28,8 @@ _SEEN = ("image", "alpha")
 class HeldOut(ValidationSet):
     """Whole pictures that were taken out of a training set."""
 
-    def __init__(self, names: list[str], files: list[dict[str, Path]]) -> None:
-        self.names = names
+    def __init__(self, names: list[str], files: list[dict[str, Path]], images: Images | None) -> None:
+        self.names, self.images = names, images
         self.files = [{kind: paths[kind] for kind in _SEEN} for paths in files]
 
 
@@ -50,16 +51,18 @@ def hold_out(training: TrainingSet, share: float, seed: int) -> HeldOut:
     training.names = [name for name, _ in pairs if name not in held]
     training.files = [files for name, files in pairs if name not in held]
     out = [(name, files) for name, files in pairs if name in held]
-    return HeldOut([name for name, _ in out], [files for _, files in out])
+    return HeldOut([name for name, _ in out], [files for _, files in out], training.images)
 
 
-def open_pictures(config: TrainConfig) -> tuple[TrainingSet, ValidationSet]:
+def open_pictures(config: TrainConfig, images: Images | None = None) -> tuple[TrainingSet, ValidationSet]:
     """What a run trains on, and what its best epoch is chosen by; they share no picture.
+
+    `images` stand in for those of the training set, also where they are held out of it.
 
     Raises:
         SettingsError: There are no such sets, no pictures in them, or the choice would be made on a test set.
     """
-    training = TrainingSet(config.dataset, config.training_set, config.data)
+    training = TrainingSet(config.dataset, config.training_set, config.data, images)
     name = config.validation.set
     if name is None:
         return training, hold_out(training, config.validation.share, config.seed)
@@ -90,7 +93,7 @@ class Measured:
 
 
 def measure(
-    model: P3MNet,
+    model: MattingNetwork,
     pictures: ValidationSet,
     indices: Iterable[int],
     how: Selection,

@@ -18,7 +18,7 @@ from p3mdata.errors import RunFolderError, SetupError
 from p3mdata.files import sha256, write_atomic
 from p3mdata.manifest import write_json
 from p3mnet.checkpoint import load_checkpoint, save_checkpoint
-from p3mnet.model import P3MNet
+from p3mnet.model import MattingNetwork
 from p3mnet.training.config import TrainConfig, changed_keys
 
 CONFIG, RESULT = "config.yaml", "result.json"
@@ -144,14 +144,16 @@ class RunFolder:
         with self.writing():
             write_atomic(self / CONFIG, text.encode())
 
-    def save(self, model: P3MNet, optimizer: torch.optim.Optimizer, position: Position, about: dict[str, Any]) -> None:
+    def save(
+        self, model: MattingNetwork, optimizer: torch.optim.Optimizer, position: Position, about: dict[str, Any]
+    ) -> None:
         """Write last.pt: all that it takes to go on."""
         with self.writing():
             save_checkpoint(
                 self / LAST, model, optimizer=optimizer.state_dict(), position=asdict(position), about=about
             )
 
-    def load(self, config: TrainConfig, about: dict[str, Any]) -> tuple[P3MNet, dict[str, Any], Position]:
+    def load(self, config: TrainConfig, about: dict[str, Any]) -> tuple[MattingNetwork, dict[str, Any], Position]:
         """Network, optimiser's state and position of last.pt.
 
         Raises:

@@ -1,0 +1,70 @@
+"""Networks that `p3mnet train` trains, as methods."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from p3mdata.errors import SetupError
+from p3mdata.files import sha256
+from p3mnet.baselines import Alpha, Image, Method
+from p3mnet.checkpoint import describe
+from p3mnet.infer import MAX_SIDE, Mode, open_network, pick_device, predict_alpha
+from p3mnet.model import MattingNetwork, ModelConfig, count_parameters
+from p3mnet.registry import RANDOM, VARIANTS, create_model
+
+
+class Network(Method):
+    """A network, with the weights of a checkpoint or random ones.
+
+    Args:
+        model: Arguments of `p3mnet.registry.create_model`.
+        checkpoint: Of `p3mnet train`, or a published file of P3M-Net or GFM; None = untrained.
+        mode: How it looks at a picture, see `p3mnet.infer`.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        SetupError: The checkpoint cannot be read, or is another network's.
+    """
+
+    needs_trimap = False
+
+    def __init__(self, model: Mapping[str, Any], checkpoint: Path | None, mode: Mode, device: str) -> None:
+        self.mode = mode
+        fresh = create_model(**model, encoder_weights=RANDOM)
+        self.trained = checkpoint is not None
+        self.model = (fresh if checkpoint is None else _filled(fresh.config, checkpoint)).eval()
+        place = pick_device(device)
+        self.model.to(place)
+        self.parameters = count_parameters(self.model, as_published=True)
+        if place.type == "cuda":
+            self.device = torch.cuda.get_device_name(place)
+        weights = "random" if checkpoint is None else sha256(checkpoint.read_bytes())
+        self.identity: Mapping[str, Any] = {
+            "model": dict(model), "weights": weights, "mode": mode, "max_side": MAX_SIDE, "device": place.type,
+            "torch": torch.__version__,
+        }  # fmt: skip
+
+    def predict(self, image: Image, trimap: Image | None) -> Alpha:
+        """See `Method.predict`; the trimap is not looked at."""
+        return predict_alpha(self.model, image, self.mode)
+
+    def timed(self, image: Image, trimap: Image | None) -> None:
+        """One pass at the picture's own size, to the processor and back."""
+        self.model.predict(torch.from_numpy(image.copy()).permute(2, 0, 1)).cpu()
+
+
+def _filled(wanted: ModelConfig, checkpoint: Path) -> MattingNetwork:
+    try:
+        model = open_network(checkpoint)
+    except SetupError:
+        # Published files: of P3M-Net with all integration modules, of GFM.
+        if wanted.name not in (*VARIANTS, "gfm_resnet34") or not (wanted.tfi and wanted.sbfi and wanted.dbfi):
+            raise
+        return open_network(checkpoint, wanted.name)
+    if describe(model.config) != describe(wanted):
+        raise SetupError(f"{checkpoint}: holds {describe(model.config)}, not {describe(wanted)}.")
+    return model

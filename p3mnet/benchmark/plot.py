@@ -1,0 +1,99 @@
+"""The plot of error against time: one panel per set, a point per method with the 95 % interval of its SAD."""
+
+from __future__ import annotations
+
+import io
+import logging
+from typing import Any, NamedTuple
+
+from p3mdata.audit.plot import BLUE, GREY, PURPLE, VERMILION
+from p3mnet.baselines import Family
+from p3mnet.benchmark.results import Benchmark
+from p3mnet.evaluate import Mean
+
+_STYLES = {Family.CLASSIC: (BLUE, "o"), Family.DEEP: (PURPLE, "D"), Family.FREE: (VERMILION, "s")}
+_DPI = 140
+
+
+class Point(NamedTuple):
+    """A method on a set."""
+
+    set: str
+    title: str
+    family: Family
+    seconds: float
+    sad: Mean
+
+
+def points(found: Benchmark) -> list[Point]:
+    """What can be drawn: methods with a time and an error."""
+    return [
+        Point(name, result.title, result.family, result.timing.median, result.sets[name].means["SAD"])
+        for name in found.sets
+        for result in found.results
+        if result.timing and name in result.sets and "SAD" in result.sets[name].means
+    ]
+
+
+def draw(found: Benchmark) -> bytes:
+    """PNG file; equal figures give equal bytes, and nothing but pixels is in the file.
+
+    Raises:
+        ValueError: There is no point.
+    """
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    drawn = points(found)
+    if not drawn:
+        raise ValueError("no method has both a time and an error")
+    names = [name for name in found.sets if any(point.set == name for point in drawn)]
+    figure = Figure(figsize=(6.4 * len(names), 5.0), layout="constrained")
+    canvas = FigureCanvasAgg(figure)
+    grid = figure.subplots(1, len(names), squeeze=False)[0]
+    for axes, name in zip(grid, names, strict=True):
+        _panel(axes, [point for point in drawn if point.set == name])
+        axes.set_title(f"{name}, {found.sets[name]} images", fontsize=11, fontweight="bold")
+    grid[0].set_ylabel("SAD, mean and 95 % interval (lower is better)", fontsize=9)
+    handles = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=9, frameon=False)
+    sink = io.BytesIO()
+    canvas.print_png(sink, metadata={"Software": None})
+    return sink.getvalue()
+
+
+def _panel(axes: Any, drawn: list[Point]) -> None:
+    axes.set_xscale("log")
+    axes.grid(color="#E3E3E3", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.tick_params(labelsize=8.5)
+    axes.set_xlabel("seconds per 512x512 picture, logarithmic", fontsize=9)
+    for point in drawn:
+        colour, marker = _STYLES[point.family]
+        sad = point.sad
+        axes.errorbar(
+            [point.seconds], [sad.value], [[sad.value - sad.low], [sad.high - sad.value]], color=colour, marker=marker,
+            markersize=6, capsize=3, linewidth=1.2, linestyle="none", label=point.family.value,
+        )  # fmt: skip
+    axes.set_ylim(bottom=0)
+    times = [point.seconds for point in drawn]
+    axes.set_xlim(min(times) / 3, max(times) * 6)
+    axes.xaxis.set_major_formatter("{x:g}")
+    _label(axes, drawn)
+
+
+def _label(axes: Any, drawn: list[Point]) -> None:
+    """Names beside the points, moved up where they would lie on one another."""
+    top = axes.get_ylim()[1]
+    taken: list[tuple[float, float]] = []
+    for point in sorted(drawn, key=lambda each: each.sad.value):
+        height = point.sad.value
+        while any(abs(height - y) < 0.04 * top and 1 / 8 < point.seconds / x < 8 for x, y in taken):
+            height += 0.01 * top
+        taken.append((point.seconds, height))
+        axes.annotate(
+            point.title.partition(" (")[0], (point.seconds, point.sad.value), (point.seconds * 1.12, height),
+            fontsize=8, va="center", color=GREY,
+        )  # fmt: skip

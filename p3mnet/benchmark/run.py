@@ -1,0 +1,289 @@
+"""Running a benchmark: methods one after the other, each picture's alpha and figures kept as soon as they are there."""
+
+from __future__ import annotations
+
+import re
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p3mdata.dataset.folder import Dataset, open_dataset
+from p3mdata.errors import BrokenInput, P3MError, RunFolderError, SettingsError, SetupError
+from p3mdata.files import sha256
+from p3mdata.images import encode_grey
+from p3mnet.baselines import Alpha, Family, Image, Method
+from p3mnet.baselines.opening import Request, open_method
+from p3mnet.benchmark import report
+from p3mnet.benchmark.pictures import Picture, choose_sets, kernel_of, load, notes_on, pictures_of, timing_picture
+from p3mnet.benchmark.results import Benchmark, MethodResult, State
+from p3mnet.benchmark.store import Store, key_of
+from p3mnet.benchmark.timing import SIDE, Timing, device_of, measure
+from p3mnet.evaluate import Progress, Row, evaluate_one, fact_of, predictions_of, summary_of
+
+# Of what is kept: another one makes all of it again.
+_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do besides dataset and methods.
+
+    Attributes:
+        sets: To test on; None = those of validation.
+        limit: Of each set the first so many pictures; 0 = all.
+        trials: Runs on the 512x512 picture; 0 = no times.
+        trial_seconds: No further run of a method begins after this long, once there are three.
+        max_side: Longest side that classic methods and ONNX files of open size see.
+        mode: How networks look at pictures, see `p3mnet.infer`.
+        device: Of networks and ONNX files: auto, cpu, cuda, cuda:N.
+        corrected: Metrics as defined, see `p3mnet.metrics`.
+    """
+
+    sets: tuple[str, ...] | None = None
+    limit: int = 0
+    trials: int = 100
+    trial_seconds: float = 60.0
+    max_side: int = 1024
+    mode: str = "hybrid"
+    device: str = "auto"
+    corrected: bool = False
+
+
+def run_benchmark(
+    root: Path,
+    out: Path,
+    requests: Sequence[Request],
+    plan: Plan | None = None,
+    progress: Progress | None = None,
+    layout: str | None = None,
+) -> Benchmark:
+    """Benchmark methods on the validation sets of a dataset; see `p3mnet.benchmark.store` for what is written.
+
+    Alphas, figures and times are kept by what they depend on: the same call goes on where it was, and more methods add
+    to the folder. Tables and plot are those of the last call.
+
+    Args:
+        root: The dataset.
+        out: A new folder, or one of an earlier benchmark, outside the dataset.
+        requests: Methods, see `p3mnet.baselines.opening.parse_requests`.
+        plan: What else.
+        progress: Gets the number of alphas; gives a function to call after each.
+        layout: Of the dataset; None takes the one that fits.
+
+    Raises:
+        SettingsError: Dataset, sets or settings cannot be used.
+        RunFolderError: `out` is something else's, or cannot be written.
+        KeyboardInterrupt: Passed on, after tables of what is there were written.
+    """
+    plan = plan or Plan()
+    _check(plan)
+    dataset = open_dataset(root, layout)
+    sets = choose_sets(dataset, plan.sets)
+    store = Store(out, root)
+    pictures = pictures_of(dataset, sets, plan.limit)
+    bench = _Bench(dataset, store, pictures, plan)
+    with bench.reporting(sets):
+        step = progress(len(pictures) * len(requests)) if progress else (lambda: None)
+        for request in requests:
+            bench.results.append(_unreached(request))
+        for number, request in enumerate(requests):
+            bench.results[number] = bench.one(request, step)
+    assert bench.found is not None
+    return bench.found
+
+
+def _check(plan: Plan) -> None:
+    if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", plan.device):
+        raise SettingsError(f"device must be auto, cpu, cuda or cuda:N, not '{plan.device}'.")
+    for name, value, least in (("limit", plan.limit, 0), ("trials", plan.trials, 0), ("max_side", plan.max_side, 32)):
+        if value < least:
+            raise SettingsError(f"{name} must be at least {least}, not {value}.")
+    if plan.mode not in ("hybrid", "resize"):
+        raise SettingsError(f"mode must be hybrid or resize, not '{plan.mode}'.")
+
+
+def _unreached(request: Request) -> MethodResult:
+    return MethodResult(
+        request.label, request.title, request.entry.family, State.NOT_REACHED, "not reached: the call was interrupted"
+    )
+
+
+class _Bench:
+    """One call."""
+
+    def __init__(self, dataset: Dataset, store: Store, pictures: list[Picture], plan: Plan) -> None:
+        self.dataset, self.store, self.pictures, self.plan = dataset, store, pictures, plan
+        self.results: list[MethodResult] = []
+        self.found: Benchmark | None = None
+        self.card: tuple[Image, Image, str] | None = None
+        self.kernel = kernel_of(dataset)
+
+    @contextmanager
+    def reporting(self, sets: Sequence[str]) -> Iterator[None]:
+        """Tables and plot afterwards, also when the call is interrupted."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self._report(sets)
+            raise
+        self._report(sets)
+
+    def _report(self, sets: Sequence[str]) -> None:
+        counts = Counter(picture.set for picture in self.pictures)
+        plan, version = self.plan, self.dataset.about.get("version")
+        self.found = Benchmark(
+            self.dataset.root, None if version is None else str(version), self.store.out,
+            {name: counts[name] for name in sets}, tuple(notes_on(self.dataset, counts)), tuple(self.results),
+            {"limit": plan.limit, "max_side": plan.max_side, "mode": plan.mode, "corrected": plan.corrected},
+        )  # fmt: skip
+        report.write(self.found, self.store)
+
+    def one(self, request: Request, step: Any) -> MethodResult:
+        """A method from opening to figures; whatever it does wrong is in the result."""
+        base = MethodResult(request.label, request.title, request.entry.family, State.DONE)
+        left = len(self.pictures)
+
+        def stepped() -> None:
+            nonlocal left
+            left -= 1
+            step()
+
+        try:
+            return self._folder(request, base, stepped) if request.kind == "pngs" else self._run(request, base, stepped)
+        except RunFolderError:
+            raise
+        except (SetupError, SettingsError) as exc:
+            return replace(base, state=State.CANNOT_RUN, sentence=str(exc))
+        except P3MError as exc:
+            return replace(base, state=State.FAILED, sentence=str(exc))
+        except Exception as exc:
+            trace = self.store.error(request.label)
+            self.store.write(trace, traceback.format_exc().encode("utf-8", "surrogateescape"))
+            first = (str(exc).strip().splitlines() or ["no message"])[0]
+            return replace(base, state=State.FAILED, sentence=f"{type(exc).__name__}: {first}", trace=trace)
+        finally:
+            for _ in range(left):
+                step()
+
+    def _folder(self, request: Request, base: MethodResult, step: Any) -> MethodResult:
+        """Alphas that are there already."""
+        assert request.path is not None
+        if not request.path.is_dir():
+            raise SettingsError(f"{request.path}: is no folder of alphas.")
+        shared = predictions_of(request.path)
+        folders: dict[str, dict[str, list[Path]]] = {}
+        rows = []
+        for picture in self.pictures:
+            if picture.set not in folders:
+                own = request.path / picture.set
+                folders[picture.set] = predictions_of(own) if own.is_dir() else shared
+            found = folders[picture.set].get(picture.stem, [])
+            if len(found) == 1 or picture.problem:
+                rows.append(self._evaluated(picture, found[0] if found else request.path))
+            else:
+                names = ", ".join(path.name for path in found)
+                problem = f"has several predictions ({names})" if found else f"has no prediction in {request.path}"
+                rows.append(Row(picture.set, picture.stem, {}, problem))
+            step()
+        return _summed(base, rows)
+
+    def _run(self, request: Request, base: MethodResult, step: Any) -> MethodResult:
+        plan = self.plan
+        method = open_method(request, plan.max_side, plan.mode, plan.device)
+        base = replace(base, parameters=method.parameters)
+        if request.kind == "onnx" and request.entry.name == request.entry.title:
+            base = replace(base, family=Family.DEEP if method.needs_trimap else Family.FREE)
+        kept = self.store.rows(request.label)
+        if not method.trained:
+            timing = self._timing(request.label, method, kept)
+            return replace(base, state=State.UNTRAINED, sentence="untrained: no checkpoint", timing=timing)
+        rows: list[Row] = []
+        seconds: list[float] = []
+        for picture in self.pictures:
+            row, taken = self._picture(request.label, method, picture, kept)
+            rows.append(row)
+            seconds += [] if taken is None else [taken]
+            step()
+        timing = self._timing(request.label, method, kept)
+        mean = sum(seconds) / len(seconds) if seconds else None
+        return replace(_summed(base, rows), timing=timing, seconds=mean)
+
+    def _picture(
+        self, label: str, method: Method, picture: Picture, kept: dict[tuple[str, str], dict[str, Any]]
+    ) -> tuple[Row, float | None]:
+        """Figures of one picture, and how long its alpha took; kept ones where they still hold."""
+        if picture.problem:
+            return Row(picture.set, picture.stem, {}, picture.problem), None
+        target = self.store.prediction(label, picture.set, picture.stem)
+        hashes = picture.hashes
+        trimap_from = hashes.get("trimap") or [hashes["alpha"], self.kernel]
+        seen = [hashes["image"], trimap_from if method.needs_trimap else None]
+        made = key_of(_VERSION, dict(method.identity), seen)
+        measured = key_of(made, dict(hashes), self.plan.corrected)
+        row = kept.get((picture.set, picture.stem), {})
+        there = row.get("made") == made and target.is_file() and sha256(target.read_bytes()) == row["prediction"]
+        if there and row["measured"] == measured:
+            return Row(picture.set, picture.stem, row["values"]), row["seconds"]
+        taken: float = row["seconds"] if there else 0.0
+        if not there:
+            try:
+                rgb, trimap = load(picture, self.kernel)
+                begun = time.perf_counter()
+                alpha = method.predict(rgb, trimap if method.needs_trimap else None)
+                taken = time.perf_counter() - begun
+            except BrokenInput as exc:
+                return Row(picture.set, picture.stem, {}, fact_of(exc.sentence)), None
+            self.store.write(target, encode_grey(_eight_bit(alpha, rgb)))
+        found = self._evaluated(picture, target)
+        if not found.problem:
+            self.store.add(label, {
+                "set": picture.set, "image": picture.stem, "made": made, "measured": measured,
+                "prediction": sha256(target.read_bytes()), "seconds": taken, "values": found.values,
+            })  # fmt: skip
+        return found, taken
+
+    def _evaluated(self, picture: Picture, prediction: Path) -> Row:
+        if picture.problem:
+            return Row(picture.set, picture.stem, {}, picture.problem)
+        return evaluate_one(picture.task(prediction), self.plan.corrected)
+
+    def _timing(self, label: str, method: Method, kept: dict[tuple[str, str], dict[str, Any]]) -> Timing | None:
+        plan = self.plan
+        if not plan.trials:
+            return None
+        if self.card is None:
+            self.card = timing_picture(self.pictures, SIDE)
+        image, trimap, name = self.card
+        key = key_of(_VERSION, dict(method.identity), device_of(method), name, plan.trials, plan.trial_seconds)
+        row = kept.get(("", ""), {})
+        if row.get("key") == key:
+            return Timing(**row["timing"])
+        timing = measure(method, image, trimap, plan.trials, plan.trial_seconds)
+        self.store.add(label, {"set": "", "image": "", "key": key, "timing": timing.to_json()})
+        return timing
+
+
+def _eight_bit(alpha: Alpha, rgb: Image) -> Image:
+    """What is written of an alpha; a method that gives anything else is at fault."""
+    if alpha.shape != rgb.shape[:2] or not np.isfinite(alpha).all():
+        raise ValueError(f"it gave {alpha.shape} {alpha.dtype}, finite numbers of shape {rgb.shape[:2]} were wanted")
+    return np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8)
+
+
+def _summed(base: MethodResult, rows: list[Row]) -> MethodResult:
+    """Figures by set; incomplete where pictures lack them."""
+    names = dict.fromkeys(row.set for row in rows)
+    sets = {name: summary_of(name, [row for row in rows if row.set == name]) for name in names}
+    lacking = [row for row in rows if row.problem]
+    if not lacking:
+        return replace(base, sets=sets, rows=tuple(rows))
+    first = f"{lacking[0].stem} {lacking[0].problem}" + (f", and {len(lacking) - 1} more" if len(lacking) > 1 else "")
+    sentence = f"{len(lacking)} of {len(rows)} images do not count: {first}"
+    return replace(base, state=State.INCOMPLETE, sentence=sentence, sets=sets, rows=tuple(rows))

@@ -1,0 +1,96 @@
+"""The folder of a benchmark: alphas and figures of each method by what they depend on, so that a call can go on.
+
+predictions/METHOD/SET/NAME.png    alphas, 8 bit
+cache/METHOD.jsonl                 a row per alpha or time, with the key of its inputs
+errors/METHOD.txt                  where a method failed
+benchmark.md .json .png images.csv what the last call came to
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.files import sha256, write_atomic
+from p3mdata.manifest import append_row, dumps, read_json, read_rows, write_json
+
+MARK, FORMAT = "benchmark-folder.json", {"format": "p3mdata-benchmark", "version": 1}
+TABLES, FIGURES, PLOT, IMAGES = "benchmark.md", "benchmark.json", "benchmark.png", "images.csv"
+
+
+def key_of(*inputs: Any) -> str:
+    """Digest of plain values."""
+    return sha256(dumps(inputs).encode("utf-8", "surrogateescape"))
+
+
+class Store:
+    """The folder.
+
+    Args:
+        out: New, empty, or of an earlier benchmark.
+        dataset: Must not hold it.
+
+    Raises:
+        SettingsError: It lies in the dataset.
+        RunFolderError: It holds something else, or cannot be written.
+    """
+
+    def __init__(self, out: Path, dataset: Path) -> None:
+        self.out = out
+        if out.resolve() == dataset.resolve() or dataset.resolve() in out.resolve().parents:
+            raise SettingsError(f"{out}: lies in the dataset. Give a folder outside it.")
+        with self.writing():
+            if (out / MARK).is_file():
+                if read_json(out / MARK) != FORMAT:
+                    raise RunFolderError(f"{out}: is of another version. Give a new folder.")
+            elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+                raise RunFolderError(f"{out}: is not empty and not of a benchmark. Give a new folder.")
+            else:
+                write_json(out / MARK, FORMAT)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Failures to write become one sentence, which ends the call."""
+        try:
+            yield
+        except OSError as exc:
+            raise RunFolderError(
+                f"{self.out}: cannot be written ({exc.strerror or exc}). Make room and run the same command again."
+            ) from exc
+
+    def prediction(self, label: str, set_name: str, stem: str) -> Path:
+        """Where an alpha is."""
+        return self.out / "predictions" / label / set_name / f"{stem}.png"
+
+    def rows(self, label: str) -> dict[tuple[str, str], dict[str, Any]]:
+        """Rows of a method by set and name; that of its time has empty ones. The last one counts."""
+        path = self._cache(label)
+        try:
+            rows, whole = list(read_rows(path, torn_tail=True)), True
+        except RunFolderError:
+            # It is only kept for speed.
+            rows, whole = [], False
+        with self.writing():
+            if path.exists() and not (whole and path.read_bytes()[-1:] == b"\n"):
+                write_atomic(path, "".join(dumps(row) + "\n" for row in rows).encode("utf-8", "surrogateescape"))
+        return {(row["set"], row["image"]): row for row in rows}
+
+    def add(self, label: str, row: dict[str, Any]) -> None:
+        """Append a row."""
+        with self.writing():
+            append_row(self._cache(label), row, 0o644)
+
+    def write(self, path: Path, data: bytes) -> None:
+        """Write a file, whole or not at all."""
+        with self.writing():
+            write_atomic(path, data)
+
+    def error(self, label: str) -> Path:
+        """Where the trace of a method's failure is."""
+        return self.out / "errors" / f"{label}.txt"
+
+    def _cache(self, label: str) -> Path:
+        return self.out / "cache" / f"{label}.jsonl"
