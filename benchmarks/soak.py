@@ -97,6 +97,7 @@ class Disturber:
     def __init__(self, seed: int, place: Path, room: int) -> None:
         self.chance, self.place, self.room = random.Random(seed), place, room
         self.met: Counter[str] = Counter()
+        self.stopped: Counter[str] = Counter()
 
     def run(self, line: list[str], event: str | None, ready: Callable[[], bool]) -> int:
         """Exit code of the command; an event of None leaves it alone."""
@@ -110,6 +111,7 @@ class Disturber:
             getattr(self, event)(process)
         said = process.stderr.read().decode(errors="replace")
         code = process.wait()
+        self.stopped[event or "nothing"] += code not in (EXIT_OK, EXIT_HELD_BACK)
         (self.place / "filler").unlink(missing_ok=True)
         expected = {EXIT_OK, EXIT_HELD_BACK} | (
             {EXIT_INTERRUPTED, EXIT_USAGE, -signal.SIGKILL, -signal.SIGTERM} if event else set()
@@ -182,6 +184,9 @@ def soak(images: int, workers: int, disturbances: int, seed: int, work: Path) ->
     Raises:
         SystemExit: Something that must hold does not.
     """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell's background jobs ignore it, and so would what they start.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     src, calm, place, wishes = work / "src", work / "calm", work / "disk", work / "decisions.jsonl"
     place.mkdir()
     make_sources(src, images)
@@ -240,9 +245,15 @@ def soak(images: int, workers: int, disturbances: int, seed: int, work: Path) ->
             raise SystemExit(f"a proof fails: {verified.stdout[-500:]}{verified.stderr[-500:]}")
         outcomes = Counter(row["outcome"] for row in read_rows(out / LEDGER))
         return {
-            "images": images, "outcomes": dict(outcomes), "disturbances": dict(rough.met), "starts": dict(starts),
-            "small_disk": mounted, "undisturbed_seconds": times, "seconds": round(time.monotonic() - begun, 1),
-        }  # fmt: skip
+            "images": images,
+            "outcomes": dict(outcomes),
+            "disturbances": dict(rough.met),
+            "of_them_stopped": dict(rough.stopped),
+            "starts": dict(starts),
+            "small_disk": mounted,
+            "undisturbed_seconds": times,
+            "seconds": round(time.monotonic() - begun, 1),
+        }
     finally:
         if mounted:
             subprocess.run(["umount", "-l", str(place)], check=True)
