@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from p3mdata.records import ImageResult
     from p3mdata.removal import Removal
     from p3mdata.run import RunSummary
+    from p3mdata.status import Status
     from p3mdata.traincheck import TrainCheck
     from p3mdata.verify import Finding
     from p3mnet.benchmark import Benchmark
@@ -38,7 +39,9 @@ __all__ = [
     "check_dataset",
     "explain_photo",
     "export_release",
+    "merge_runs",
     "remove_images",
+    "run_status",
     "train_check",
     "verify_run",
 ]
@@ -109,6 +112,21 @@ def verify_run(run: PathLike, *, workers: int = 1) -> list[Finding]:
     from p3mdata.run import verify_run as prove
 
     return prove(Path(run), workers=workers)[1]
+
+
+def run_status(run: PathLike) -> Status:
+    """How far a run is, while any number of processes work on it."""
+    from p3mdata.run import LEDGER
+    from p3mdata.status import status_of
+
+    return status_of(Path(run), LEDGER)
+
+
+def merge_runs(runs: Sequence[PathLike], out: PathLike) -> RunSummary:
+    """Make one run of finished runs with equal settings over different source files."""
+    from p3mdata.merge import merge_runs as merge
+
+    return merge([Path(run) for run in runs], Path(out))
 
 
 def apply_decisions(

@@ -8,15 +8,16 @@ from __future__ import annotations
 import itertools
 import os
 import reprlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, field_validator
 
 from p3mdata.errors import SettingsError
+from p3mdata.remote import is_remote, location
 
 ENVIRONMENT_PREFIX = "P3MDATA_"
 
@@ -150,14 +151,23 @@ class Execution(_Strict):
         return int(number), int(of)
 
 
+def _local_or_remote(value: Any, check: Callable[[Any], Any]) -> Any:
+    there = location(value)
+    return there if is_remote(there) else check(there)
+
+
+# A local path, or an address such as s3://bucket/photos.
+Folder = Annotated[Path, WrapValidator(_local_or_remote)]
+
+
 class Job(_Strict):
     """One `anonymize` stage: a source folder, its companions, where to, and the settings."""
 
-    source: Path
+    source: Folder
     out: Path
-    alphas: Path | None = None
-    trimaps: Path | None = None
-    masks: Path | None = None
+    alphas: Folder | None = None
+    trimaps: Folder | None = None
+    masks: Folder | None = None
     settings: Settings = Settings()
     execution: Execution = Execution()
 

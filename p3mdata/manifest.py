@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +33,16 @@ def write_json(path: Path, row: Any, mode: int = 0o644) -> None:
 
 def write_rows(path: Path, rows: Iterable[Any], mode: int = 0o644) -> None:
     """Write JSON lines atomically without holding them in memory."""
-    with atomic(path, mode) as sink:
+    with rows_file(path, mode) as write:
         for row in rows:
-            sink.write((dumps(row) + "\n").encode("utf-8", "surrogateescape"))
+            write(row)
+
+
+@contextmanager
+def rows_file(path: Path, mode: int = 0o644) -> Iterator[Callable[[Any], object]]:
+    """Yields what writes one row of JSON lines; the file appears when the block ends."""
+    with atomic(path, mode) as sink:
+        yield lambda row: sink.write((dumps(row) + "\n").encode("utf-8", "surrogateescape"))
 
 
 def append_row(path: Path, row: Any, mode: int = PRIVATE_MODE) -> None:

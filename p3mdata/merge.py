@@ -23,8 +23,9 @@ from p3mdata.files import sha256, write_atomic
 from p3mdata.manifest import PRIVATE_MODE, read_json, read_rows, write_json, write_rows
 from p3mdata.plan import JOB, PLAN, SOURCES, Plan, differing_settings, job_row, make_private_folder, write_list
 from p3mdata.records import Action, Decision, ImageResult, Sample
+from p3mdata.remote import is_remote
 from p3mdata.removal import DERIVED
-from p3mdata.run import TOMBSTONES, RunSummary, close_run, finished_run, results
+from p3mdata.run import TOMBSTONES, Rows, RunSummary, close_run, finished_run
 from p3mdata.shards import KINDS, finish_shard, inputs_digest, shard_folder
 from p3mdata.sources import Samples, sample_id
 
@@ -113,6 +114,13 @@ def _merged_job(plans: Sequence[Plan], out: Path) -> tuple[Job, list[dict[str, s
         given = [folder for plan in plans if (folder := getattr(plan.job, name)) is not None]
         if not given:
             continue
+        if any(is_remote(folder) for folder in given):
+            if len({str(folder) for folder in given}) > 1:
+                raise RunFolderError(f"{out}: runs over different addresses cannot be merged: {given[0]}, {given[1]}.")
+            roots[name] = given[0]
+            for own in prefixes:
+                own[name] = ""
+            continue
         roots[name] = Path(os.path.commonpath(given))
         for plan, own in zip(plans, prefixes, strict=True):
             inner = os.path.relpath(getattr(plan.job, name) or roots[name], roots[name])
@@ -128,7 +136,7 @@ def _in_order(parts: Sequence[_Part]) -> Iterator[tuple[int, Sample, ImageResult
     """
 
     def rows(number: int, part: _Part) -> Iterator[tuple[str, int, Sample, ImageResult, Sample]]:
-        for sample, row in zip(part.samples, results(part.plan), strict=True):
+        for sample, row in zip(part.samples, Rows(part.plan), strict=True):
             if row.inputs != inputs_digest(sample):
                 raise RunFolderError(f"{part.out}: is not finished. Run 'p3mdata anonymize dir' again to finish it.")
             moved = part.moved(sample)

@@ -21,6 +21,7 @@ from p3mdata.faces import weights
 from p3mdata.images import SUFFIXES
 from p3mdata.manifest import PRIVATE_MODE, dumps, read_json, read_rows, write_json, write_rows
 from p3mdata.records import Sample
+from p3mdata.remote import as_os_error, is_remote, location
 from p3mdata.sources import Copies, IdHeads, Samples, collect, pictures
 
 PLAN = "plan.json"
@@ -83,7 +84,13 @@ def check_folders(job: Job) -> None:
     Raises:
         SettingsError, RunFolderError: With what is wrong and what to do.
     """
-    if not job.source.is_dir():
+    if location(job.out) is not job.out:
+        raise SettingsError(f"{job.out}: OUT must be a folder of this machine or of a shared disk, not an address.")
+    try:
+        is_folder = as_os_error(job.source.is_dir)
+    except OSError as exc:
+        raise SettingsError(f"{job.source}: cannot be looked at ({exc.strerror or exc}). Check the address.") from exc
+    if not is_folder:
         what = "is a file: use 'p3mdata anonymize image'" if job.source.is_file() else "does not exist. Check the path"
         raise SettingsError(f"{job.source}: {what}.")
     if _inside(job.out, job.source) or _inside(job.source, job.out):
@@ -95,7 +102,7 @@ def check_folders(job: Job) -> None:
             continue
         if not folder.is_dir():
             raise SettingsError(f"{folder}: the folder given as --{name} does not exist. Check the path.")
-        if _inside(folder, job.source) and (recursive or os.path.samefile(folder, job.source)):
+        if _inside(folder, job.source) and (recursive or _inside(job.source, folder)):
             raise SettingsError(f"{folder}: lies inside SRC, so that the {name} would count as photos. Move it out.")
         if job.execution.overwrite and _inside(folder, job.out):
             raise SettingsError(f"{folder}: lies inside OUT, which --overwrite empties. Move the {name} out first.")
@@ -110,6 +117,8 @@ def check_folders(job: Job) -> None:
 
 
 def _inside(inner: Path, outer: Path) -> bool:
+    if is_remote(inner) or is_remote(outer):
+        return is_remote(inner) and is_remote(outer) and f"{inner}/".startswith(f"{outer}/")
     real_inner, real_outer = Path(os.path.realpath(inner)), Path(os.path.realpath(outer))
     return real_inner == real_outer or real_outer in real_inner.parents
 
@@ -280,7 +289,7 @@ def read_plan(out: Path) -> tuple[Plan, Samples]:
         raise RunFolderError(f"{out}: is not a run folder (it has no {PLAN}). Run 'p3mdata anonymize dir SRC {out}'.")
     row, kept = read_json(out / PLAN), read_json(out / JOB)
     try:
-        folders = {name: Path(path) for name, path in kept["folders"].items()} | {"out": out}
+        folders = {**kept["folders"], "out": out}
         job = Job(
             **folders,
             settings=Settings(**row["settings"]),

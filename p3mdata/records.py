@@ -128,7 +128,8 @@ class Sample:
     decision: Decision | None = None
 
     def to_json(self) -> dict[str, Any]:
-        return {k: v for k, v in dataclasses.asdict(self).items() if v is not None}
+        row = {k: v for k, v in vars(self).items() if v is not None}
+        return row if self.decision is None else {**row, "decision": self.decision.to_json()}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Sample:
@@ -172,7 +173,8 @@ class Face:
         return None if self.points is None else np.array(self.points).reshape(-1, 2)
 
     def to_json(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
+        # Not `asdict`, which copies each of a thousand numbers.
+        return dict(vars(self))
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Face:
@@ -242,9 +244,11 @@ class ImageResult:
 
     def to_json(self) -> dict[str, Any]:
         """Private ledger row: everything, landmarks included."""
-        row = dataclasses.asdict(self)
-        row["outcome"] = self.outcome.value
-        return {k: v for k, v in row.items() if v is not None}
+        row = {k: v for k, v in vars(self).items() if v is not None}
+        row |= {"outcome": self.outcome.value, "faces": tuple(face.to_json() for face in self.faces)}
+        if self.proofs is not None:
+            row["proofs"] = dict(vars(self.proofs))
+        return row if self.decision is None else {**row, "decision": self.decision.to_json()}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> ImageResult:

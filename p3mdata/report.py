@@ -6,6 +6,7 @@ it tells the id and the reason. No time and no path of a machine is in it: the s
 
 from __future__ import annotations
 
+import array
 import base64
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,7 @@ from p3mdata.markup import style as _style
 from p3mdata.markup import table as _table
 from p3mdata.markup import text as _text
 from p3mdata.plan import Plan
-from p3mdata.records import Action, ImageResult, Outcome
+from p3mdata.records import Action, Face, ImageResult, Outcome, Proofs
 
 MOST_THUMBNAILS = 48
 _THUMBNAIL_SIDE = 320
@@ -88,21 +89,18 @@ def _reason(row: ImageResult, plan: Plan) -> str:
     return _WITHHELD if named or row.reason in _REASONS_WITH_PATHS else sentence
 
 
-def _held_as(outcome: Outcome, title: str, column: str, where: str, plan: Plan, rows: Sequence[ImageResult]) -> str:
+def _held_as(outcome: Outcome, title: str, column: str, where: str, figures: _Figures) -> str:
     """The held-back files of one outcome, grouped by reason."""
-    groups: dict[str, list[ImageResult]] = {}
-    for row in rows:
-        if row.outcome is outcome:
-            groups.setdefault(row.reason or "no reason recorded", []).append(row)
-    if not groups:
+    counts = Counter({code: number for (kind, code), number in figures.held.items() if kind is outcome})
+    if not counts:
         return ""
     bodies = []
-    for code, number in _most_first(Counter({code: len(mine) for code, mine in groups.items()})):
-        shown = groups[code][:_MOST_ROWS]
+    for code, number in _most_first(counts):
+        shown = figures.shown[outcome, code]
         files = _count(number, "file")
         said = files if len(shown) == number else f"the first {len(shown):,} of {files}"
         head = f'<tr><th scope="rowgroup" colspan="2">{_code(code)} - {said}</th></tr>'
-        lines = _lines((_code(row.id), _reason(row, plan)) for row in shown)
+        lines = _lines((_code(identity), sentence) for identity, sentence in shown)
         bodies.append(f"<tbody>\n{head}\n{lines}\n</tbody>")
     heads = "".join(_cell(name, "th", "col") for name in ("Id", column))
     note = f"<p>The names of these source files are in {_code(where)}, which stays with you.</p>"
@@ -153,49 +151,108 @@ def _card(plan: Plan, row: ImageResult) -> str:
     return f'<li><figure><div class="frame">{drawn}</div>{caption}</figure></li>'
 
 
-def _released(plan: Plan, released: Sequence[ImageResult]) -> _Html:
-    number = min(MOST_THUMBNAILS, len(released))
-    cards = (_card(plan, released[i * len(released) // number]) for i in range(number))
-    grid = "\n".join(('<ul class="grid">', *cards, "</ul>")) if released else ""
-    return _Html(f"<p>Showing {number:,} of {len(released):,}.</p>\n{grid}")
+def _released(plan: Plan, rows: Sequence[ImageResult], places: Sequence[int]) -> _Html:
+    """Thumbnails of released images, spread evenly over `places`, their positions in `rows`."""
+    number = min(MOST_THUMBNAILS, len(places))
+    cards = (_card(plan, rows[places[i * len(places) // number]]) for i in range(number))
+    grid = "\n".join(('<ul class="grid">', *cards, "</ul>")) if places else ""
+    return _Html(f"<p>Showing {number:,} of {len(places):,}.</p>\n{grid}")
 
 
-def _proofs(released: Sequence[ImageResult]) -> dict[str, str]:
-    """Values of the template's table of proofs."""
-    proofs = [row.proofs for row in released if row.proofs is not None]
-    exact = [proof for proof in proofs if proof.exact]
-    again = [proof.largest_deviation for proof in proofs if not proof.exact]
-    sums = {
-        "exact": len(exact),
-        "changed_outside": sum(proof.changed_outside for proof in exact),
-        "changed_in_transition": sum(proof.changed_in_transition for proof in exact),
-        "reencoded": len(again),
-        "metadata": sum(len(proof.metadata) for proof in proofs),
-        "redetected": sum(proof.redetected for proof in proofs),
-        "missed": sum(proof.missed for proof in proofs),
-    }
-    deviation = f"{max(again)} of 255" if again else "-"
-    return {name: f"{number:,}" for name, number in sums.items()} | {"largest_deviation": deviation}
+class _Figures:
+    """What the report says about all rows, counted in one pass: a run may have millions."""
 
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self.outcomes: Counter[Outcome] = Counter()
+        self.held: Counter[tuple[Outcome, str]] = Counter()
+        self.shown: dict[tuple[Outcome, str], list[tuple[str, str]]] = {}
+        self.places = array.array("Q")
+        self.proofs: Counter[str] = Counter()
+        self.again: list[int] = []
+        self.encodings: Counter[str] = Counter()
+        self.looked = self.faces = self.together = 0
+        self.per_image: Counter[str] = Counter()
+        self.alone: Counter[str] = Counter()
+        self.without: Counter[str] = Counter()
+        self.said: Counter[Action] = Counter()
+        self.kept_transition = self.confirmed = 0
 
-def _detection(looked: Sequence[ImageResult]) -> Iterator[str]:
-    images = [
-        (name, number, _share(number, len(looked)))
-        for low, high, name in _FACE_COUNTS
-        for number in [sum(low <= len(row.faces) <= high for row in looked)]
-    ]
-    yield f"<div>{_table('Faces per image', ('Faces', 'Images', 'Share'), images)}</div>"
-    faces = [face for row in looked for face in row.faces]
-    alone = Counter(face.seen_by[0] for face in faces if len(face.seen_by) == 1)
-    without = Counter(face.no_landmarks or "no reason recorded" for face in faces if face.landmarks is None)
-    kinds = (
-        ("seen by both detectors", sum(len(face.seen_by) > 1 for face in faces)),
-        *((f"seen by {name} only", number) for name, number in _most_first(alone)),
-        ("with landmarks", len(faces) - without.total()),
-        *((f"without landmarks: {why}", number) for why, number in _most_first(without)),
-    )
-    found = [(name, number, _share(number, len(faces))) for name, number in kinds]
-    yield f"<div>{_table('How the faces were found', ('Faces', 'Number', 'Share'), found)}</div>"
+    def add(self, place: int, row: ImageResult) -> None:
+        """Count one row; `place` is its position."""
+        self.outcomes[row.outcome] += 1
+        if row.outcome.released:
+            self.places.append(place)
+            self.encodings[row.encoding or "not recorded"] += 1
+            self._add_proofs(row.proofs)
+        else:
+            key = row.outcome, row.reason or "no reason recorded"
+            self.held[key] += 1
+            shown = self.shown.setdefault(key, [])
+            if len(shown) < _MOST_ROWS:
+                shown.append((row.id, _reason(row, self._plan)))
+        if row.outcome not in (Outcome.BROKEN, Outcome.EXCLUDED):
+            self._add_faces(row.faces)
+        if row.decision is not None:
+            self.said[row.decision.action] += 1
+            self.kept_transition += row.decision.keep_transition
+            self.confirmed += row.decision.confirmed
+
+    def _add_proofs(self, proofs: Proofs | None) -> None:
+        if proofs is None:
+            return
+        if proofs.exact:
+            self.proofs["exact"] += 1
+            self.proofs["changed_outside"] += proofs.changed_outside
+            self.proofs["changed_in_transition"] += proofs.changed_in_transition
+        else:
+            self.proofs["reencoded"] += 1
+            self.again = [max(proofs.largest_deviation, *self.again)] if self.again else [proofs.largest_deviation]
+        self.proofs["metadata"] += len(proofs.metadata)
+        self.proofs["redetected"] += proofs.redetected
+        self.proofs["missed"] += proofs.missed
+
+    def _add_faces(self, faces: Sequence[Face]) -> None:
+        self.looked += 1
+        self.faces += len(faces)
+        self.per_image[next(name for low, high, name in _FACE_COUNTS if low <= len(faces) <= high)] += 1
+        for face in faces:
+            if len(face.seen_by) == 1:
+                self.alone[face.seen_by[0]] += 1
+            self.together += len(face.seen_by) > 1
+            if face.landmarks is None:
+                self.without[face.no_landmarks or "no reason recorded"] += 1
+
+    def proof_values(self) -> dict[str, str]:
+        """Values of the template's table of proofs."""
+        names = ("exact", "changed_outside", "changed_in_transition", "reencoded", "metadata", "redetected", "missed")
+        deviation = f"{self.again[0]} of 255" if self.again else "-"
+        return {name: f"{self.proofs[name]:,}" for name in names} | {"largest_deviation": deviation}
+
+    def detection(self) -> Iterator[str]:
+        """Tables of faces per image and of how they were found."""
+        images = [(name, self.per_image[name], _share(self.per_image[name], self.looked)) for *_, name in _FACE_COUNTS]
+        yield f"<div>{_table('Faces per image', ('Faces', 'Images', 'Share'), images)}</div>"
+        kinds = (
+            ("seen by both detectors", self.together),
+            *((f"seen by {name} only", number) for name, number in _most_first(self.alone)),
+            ("with landmarks", self.faces - self.without.total()),
+            *((f"without landmarks: {why}", number) for why, number in _most_first(self.without)),
+        )
+        found = [(name, number, _share(number, self.faces)) for name, number in kinds]
+        yield f"<div>{_table('How the faces were found', ('Faces', 'Number', 'Share'), found)}</div>"
+
+    def decisions(self) -> _Html:
+        """What people decided, if they decided anything."""
+        lines: list[tuple[str, str, int]] = [
+            (_code(action.value), words, self.said[action]) for action, words in _SAID.items() if self.said[action]
+        ]
+        special = {
+            "the transition area inside the drawn mask is obfuscated too": self.kept_transition,
+            "released although detectors see a face outside the mask": self.confirmed,
+        }
+        lines += [("of those", words, number) for words, number in special.items() if number]
+        return _table("Decisions of people", ("Decision", "Meaning", "Images"), lines)
 
 
 _SAID = {
@@ -205,21 +262,6 @@ _SAID = {
     Action.EXCLUDE: "left out",
     Action.REMOVE: "taken down",
 }
-
-
-def _decisions(rows: Sequence[ImageResult]) -> _Html:
-    """What people decided, if they decided anything."""
-    said = [row.decision for row in rows if row.decision is not None]
-    counts = Counter(decision.action for decision in said)
-    lines: list[tuple[str, str, int]] = [
-        (_code(action.value), words, counts[action]) for action, words in _SAID.items() if counts[action]
-    ]
-    special = {
-        "the transition area inside the drawn mask is obfuscated too": sum(d.keep_transition for d in said),
-        "released although detectors see a face outside the mask": sum(d.confirmed for d in said),
-    }
-    lines += [("of those", words, number) for words, number in special.items() if number]
-    return _table("Decisions of people", ("Decision", "Meaning", "Images"), lines)
 
 
 def _settings(plan: Plan) -> _Html:
@@ -241,7 +283,7 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
 
     Args:
         plan: The run's plan; released files are read from its run folder, one at a time.
-        rows: One result per source file, in source order.
+        rows: One result per source file, in source order; gone through once, and asked for those that are drawn.
         path: The HTML file to write.
 
     Raises:
@@ -249,29 +291,35 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
     """
     settings = plan.job.settings
     method, strength = settings.obfuscation()
-    counts = Counter(row.outcome for row in rows)
-    released = [row for row in rows if row.outcome.released]
-    looked = [row for row in rows if row.outcome not in (Outcome.BROKEN, Outcome.EXCLUDED)]
-    headline, lead = _headline(plan.samples, counts)
-    audit = audit_section(read_audit(plan.job.out), looked_at(plan.job.out, rows))
+    figures = _Figures(plan)
+
+    def counted() -> Iterator[ImageResult]:
+        for place, row in enumerate(rows):
+            figures.add(place, row)
+            yield row
+
+    # The sample's part goes through all rows, and everything is counted on the way.
+    sample = looked_at(plan.job.out, counted())
+    audit = audit_section(read_audit(plan.job.out), sample)
+    headline, lead = _headline(plan.samples, figures.outcomes)
     template = resources.files("p3mdata").joinpath("templates/report.html").read_text(encoding="utf-8")
     page = Template(template).substitute(
         style=_style(),
         headline=_text(headline),
         lead=_text(lead),
-        **_outcomes(plan.samples, counts),
-        decisions=_decisions(rows),
-        held="".join(_held_as(*kind, plan, rows) for kind in _HELD) or "<p>Nothing was held back.</p>",
-        released=_released(plan, released),
-        **_proofs(released),
+        **_outcomes(plan.samples, figures.outcomes),
+        decisions=figures.decisions(),
+        held="".join(_held_as(*kind, figures) for kind in _HELD) or "<p>Nothing was held back.</p>",
+        released=_released(plan, rows, figures.places),
+        **figures.proof_values(),
         encodings=_table(
             "Images by encoding",
             ("Encoding", "Images"),
-            _most_first(Counter(row.encoding or "not recorded" for row in released)),
+            _most_first(figures.encodings),
         ),
-        faces=_text(_count(sum(len(row.faces) for row in looked), "face")),
-        looked=_text(_count(len(looked), "image")),
-        detection="".join(_detection(looked)),
+        faces=_text(_count(figures.faces, "face")),
+        looked=_text(_count(figures.looked, "image")),
+        detection="".join(figures.detection()),
         preset=_text(settings.preset.value),
         strength=_text(_STRENGTH[method].format(100 * strength)),
         companions=_text(", ".join(plan.to_json()["companions"]) or "nothing"),

@@ -11,14 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 from p3mdata.config import Executor, Format, Job, Settings
 from p3mdata.decisions import repair_log
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFolderError, SettingsError
 from p3mdata.executors import local
 from p3mdata.files import locked, write_atomic
-from p3mdata.manifest import PRIVATE_MODE, public_row, read_json, write_rows
+from p3mdata.manifest import PRIVATE_MODE, public_row, read_json, rows_file
 from p3mdata.parts import LOCK, my_shards, part_of_run, shared_plan
 from p3mdata.plan import PLAN, PLANNING, Plan, check_folders, make_plan, make_private_folder, read_plan
 from p3mdata.records import ImageResult, Outcome, Sample
@@ -91,27 +91,54 @@ class RunSummary:
         }
 
 
-def results(plan: Plan) -> Iterator[ImageResult]:
-    """Rows of a run's finished shards, in source order."""
-    return _rows_of(plan, range(plan.shards))
+class Rows(Sequence[ImageResult]):
+    """Rows of a run's finished shards, in source order, read from the run folder when they are asked for.
+
+    Args:
+        plan: Of the run.
+        shards: Which; None reads all.
+    """
+
+    def __init__(self, plan: Plan, shards: Sequence[int] | None = None) -> None:
+        self._plan = plan
+        self._shards = range(plan.shards) if shards is None else shards
+        self._last: tuple[int, list[ImageResult]] = -1, []
+
+    def __len__(self) -> int:
+        size, samples = self._plan.shard_size, self._plan.samples
+        return sum(min(size, samples - index * size) for index in self._shards)
+
+    def __iter__(self) -> Iterator[ImageResult]:
+        for index in self._shards:
+            folder = shard_folder(self._plan.job.out, index)
+            if (folder / "DONE").exists():
+                yield from read_results(folder)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageResult: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ImageResult]: ...
+    def __getitem__(self, index: int | slice) -> ImageResult | list[ImageResult]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        place, inner = divmod(range(len(self))[index], self._plan.shard_size)
+        if self._last[0] != place:
+            self._last = place, read_results(shard_folder(self._plan.job.out, self._shards[place]))
+        return self._last[1][inner]
 
 
-def _rows_of(plan: Plan, shards: Iterable[int]) -> Iterator[ImageResult]:
-    for index in shards:
-        folder = shard_folder(plan.job.out, index)
-        if (folder / "DONE").exists():
-            yield from read_results(folder)
-
-
-def finished_rows(plan: Plan, samples: Sequence[Sample]) -> list[ImageResult]:
+def finished_rows(plan: Plan, samples: Iterable[Sample]) -> Rows:
     """The results of a finished run, one per source file, in source order.
 
     Raises:
         RunFolderError: Some are missing, or were made from other inputs than the plan's.
     """
-    out, rows = plan.job.out, list(results(plan))
-    finished = len(rows) == plan.samples and (out / LEDGER).exists()
-    if not finished or any(row.inputs != inputs_digest(sample) for sample, row in zip(samples, rows, strict=True)):
+    out, rows, number = plan.job.out, Rows(plan), 0
+    finished = (out / LEDGER).exists()
+    for sample, row in zip(samples, rows, strict=False):
+        number += 1
+        finished = finished and row.inputs == inputs_digest(sample)
+    if not finished or number != plan.samples:
         raise RunFolderError(f"{out}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it.")
     return rows
 
@@ -247,12 +274,22 @@ def _part_of_run(job: Job, stage: Stage, on_start: Callable[[int], Callable[[], 
         _executor(job)(plan, samples, stage, job.execution.workers, progress, mine)
     if not stage.publishes:
         return RunSummary(job.out, plan.samples, {}, {}, 0, time.monotonic() - started)
-    summary = summarize(plan, _rows_of(plan, mine), time.monotonic() - started)
-    # Of parts that end together at least the last one gets the lock, and finds all shards done.
+    summary = summarize(plan, Rows(plan, mine), time.monotonic() - started)
     if not (left := open_shards(plan)):
-        with suppress(RunFolderError), only_run(job.out):
-            close_run(plan, 0.0)
+        _close_if_last(plan)
     return replace(summary, part=job.execution.shard, shards_left=len(left))
+
+
+def _close_if_last(plan: Plan) -> None:
+    """Close a run whose shards are done. Of parts that end together at least the last one gets the lock."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(only_run(plan.job.out))
+        except RunFolderError:
+            # Whoever has it comes here after this part.
+            return
+        _remove_torn_files(plan.job.out)
+        close_run(plan, 0.0)
 
 
 def _executor(job: Job) -> Callable[..., None]:
@@ -290,23 +327,33 @@ def close_run(plan: Plan, seconds: float) -> RunSummary:
     from p3mdata.report import write_report
 
     out = plan.job.out
-    rows = list(results(plan))
-    if len(rows) != plan.samples:
-        raise RunFolderError(f"{out}: {len(rows)} of {plan.samples} source files have an outcome. Run again to finish.")
-    write_rows(out / LEDGER, (row.to_json() for row in rows), PRIVATE_MODE)
+    rows = Rows(plan)
+    done = sum(1 for _ in rows) if open_shards(plan) else plan.samples
+    if done != plan.samples:
+        raise RunFolderError(f"{out}: {done} of {plan.samples} source files have an outcome. Run again to finish.")
     make_private_folder(out / "review")
-    queue = (
-        {"id": row.id, "source": row.source, "reason": row.reason, "detail": row.detail}
-        for row in rows
-        if row.outcome is Outcome.NEEDS_REVIEW
-    )
-    write_rows(out / QUEUE, queue, PRIVATE_MODE)
-    write_rows(out / MANIFEST, (public_row(row) for row in rows if row.outcome.released))
     for kind in KINDS:
         (out / kind).mkdir(exist_ok=True)
+    with ExitStack() as files:
+        ledger = files.enter_context(rows_file(out / LEDGER, PRIVATE_MODE))
+        queue = files.enter_context(rows_file(out / QUEUE, PRIVATE_MODE))
+        manifest = files.enter_context(rows_file(out / MANIFEST))
+
+        def written() -> Iterator[ImageResult]:
+            for row in rows:
+                ledger(row.to_json())
+                if row.outcome is Outcome.NEEDS_REVIEW:
+                    queue({"id": row.id, "source": row.source, "reason": row.reason, "detail": row.detail})
+                if row.outcome.released:
+                    manifest(public_row(row))
+                yield row
+
+        summary = summarize(plan, written(), seconds)
+        if summary.samples != plan.samples:
+            raise RunFolderError(f"{out}: its results are damaged. Run 'p3mdata anonymize dir' again.")
     write_report(plan, rows, out / REPORT)
     shutil.rmtree(stages_folder(out), ignore_errors=True)
-    return summarize(plan, rows, seconds)
+    return summary
 
 
 def renew_report(out: Path) -> None:
@@ -358,12 +405,13 @@ def verify_run(
     plan, samples = read_plan(out)
     rows = finished_rows(plan, samples)
     findings = list(check_files(plan, rows, MANIFEST, LEDGER))
-    released = [(sample, row) for sample, row in zip(samples, rows, strict=True) if row.outcome.released]
-    step = progress(len(released)) if progress else (lambda: None)
-    for found in check_images(plan, released, workers or local.default_workers()):
+    number = sum(row.outcome.released for row in rows)
+    released = ((sample, row) for sample, row in zip(samples, rows, strict=True) if row.outcome.released)
+    step = progress(number) if progress else (lambda: None)
+    for found in check_images(plan, released, number, workers or local.default_workers()):
         findings += found
         step()
-    return len(released), findings
+    return number, findings
 
 
 def has_staged_images(out: Path) -> bool:

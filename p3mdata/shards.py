@@ -24,7 +24,7 @@ from p3mdata.files import sha256, write_atomic
 from p3mdata.images import encode_mask
 from p3mdata.manifest import PRIVATE_MODE, append_row, dumps, image_rows, read_json, write_json, write_rows
 from p3mdata.records import Action, Decision, ImageResult, Outcome, Sample, ShardStats
-from p3mdata.sources import regular_file
+from p3mdata.sources import read_source
 
 KINDS = ("facemasks", "alphas", "images")
 # Faults of the place or the program, not of the picture: such rows are tried again on resume.
@@ -69,9 +69,9 @@ def inputs_digest(sample: Sample) -> str:
 def _read(path: Path, expected: str, what: str = "") -> bytes:
     subject = f"has {'an' if what[0] in 'aeiou' else 'a'} {what} that " if what else ""
     try:
-        data = regular_file(path).read_bytes()
+        data = read_source(path)
     except OSError as exc:
-        raise BrokenInput("cannot_read", f"{subject}cannot be read ({exc.strerror}). Check it.") from exc
+        raise BrokenInput("cannot_read", f"{subject}cannot be read ({exc.strerror or exc}). Check it.") from exc
     if sha256(data) != expected:
         raise BrokenInput("changed", f"{subject}has changed since the run was planned. Use another OUT.")
     return data

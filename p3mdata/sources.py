@@ -24,9 +24,11 @@ import numpy as np
 
 from p3mdata.config import Job, fault
 from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.files import sha256
 from p3mdata.images import SUFFIXES
 from p3mdata.manifest import read_rows
 from p3mdata.records import Decision, Sample
+from p3mdata.remote import as_os_error, entries, is_remote
 
 _ID_DOMAIN = b"p3mdata.id.v1"
 _ID_HEX = 20
@@ -60,13 +62,19 @@ def _entries(folder: Path) -> tuple[list[str], list[str]]:
     files: list[str] = []
     folders: list[str] = []
     try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if not entry.name.startswith("."):
+        if is_remote(folder):
+            files, folders = entries(folder)
+        else:
+            with os.scandir(folder) as found:
+                for entry in found:
                     (folders if entry.is_dir(follow_symlinks=False) else files).append(entry.name)
     except OSError as exc:
-        raise SettingsError(f"{folder}: cannot be listed ({exc.strerror}). Check the path.") from exc
-    return files, folders
+        raise SettingsError(f"{folder}: cannot be listed ({exc.strerror or exc}). Check the path.") from exc
+    return _shown(files), _shown(folders)
+
+
+def _shown(names: list[str]) -> list[str]:
+    return [name for name in names if not name.startswith(".")]
 
 
 def pictures(folder: Path, recursive: bool) -> Iterator[Path]:
@@ -156,10 +164,24 @@ def regular_file(path: Path) -> Path:
     return path
 
 
+def read_source(path: Path) -> bytes:
+    """Content of a source file, here or in a remote store.
+
+    Raises:
+        OSError: It cannot be read.
+    """
+    if is_remote(path):
+        data: bytes = as_os_error(path.read_bytes)
+        return data
+    return regular_file(path).read_bytes()
+
+
 def _hash_file(path: Path) -> str:
     """SHA-256, or '' when the file cannot be read; the worker that meets it says why."""
     digest = hashlib.sha256()
     try:
+        if is_remote(path):
+            return sha256(read_source(path))
         with regular_file(path).open("rb") as source:
             while block := source.read(1 << 20):
                 digest.update(block)
@@ -168,12 +190,12 @@ def _hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def sample_id(sha256: str, source: str, seed: int) -> str:
+def sample_id(digest: str, source: str, seed: int) -> str:
     """Id of a source: a keyed hash of its content, so that no public name equals a hash of the source file.
 
     A file without readable content is named by its path.
     """
-    content = sha256 or f"unreadable:{source}"
+    content = digest or f"unreadable:{source}"
     key = _ID_DOMAIN + str(seed).encode()
     return hmac.new(key, content.encode("utf-8", "surrogateescape"), hashlib.sha256).hexdigest()[:_ID_HEX]
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +29,7 @@ from p3mdata.shards import KINDS, read_inputs
 _MOST_DEVIATION = 1 / 255
 # Images handed to a worker at a time.
 _CHUNK = 4
+_BATCH = 512
 _WORTH_A_WORKER = 8
 
 
@@ -39,35 +42,57 @@ class Finding:
     sentence: str
 
 
-def check_files(plan: Plan, rows: list[ImageResult], manifest: str, ledger: str) -> Iterator[Finding]:
+def check_files(plan: Plan, rows: Iterable[ImageResult], manifest: str, ledger: str) -> Iterator[Finding]:
     """Counts, manifest and the set of released files, without opening any image."""
     out = plan.job.out
-    released = [row for row in rows if row.outcome.released]
-    if not _holds_rows(out / ledger, [row.to_json() for row in rows]):
+    expected: dict[str, set[str]] = {kind: set() for kind in KINDS}
+    without_mask = []
+    in_ledger, in_manifest = _Lines(out / ledger), _Lines(out / manifest)
+    for row in rows:
+        in_ledger.expect(row.to_json())
+        if row.outcome.released:
+            in_manifest.expect(public_row(row))
+            for kind, (name, _) in row.files.items():
+                expected[kind].add(name)
+            if not {"images", "facemasks"} <= set(row.files):
+                without_mask.append(row.id)
+    if not in_ledger.hold():
         yield Finding("", "ledger", f"{ledger} is not the list of the {plan.samples} source files' outcomes")
-    if not _holds_rows(out / manifest, [public_row(row) for row in released]):
+    if not in_manifest.hold():
         yield Finding("", "manifest", f"{manifest} is not the list of what was released")
     for kind in KINDS:
-        expected = {row.files[kind][0] for row in released if kind in row.files}
         present = {path.name for path in (out / kind).glob("*")}
-        for name in sorted(present - expected):
+        for name in sorted(present - expected[kind]):
             yield Finding(name.split(".")[0], "stray_file", f"{kind}/{name} is in the release but not in the manifest")
-    for row in released:
-        if not {"images", "facemasks"} <= set(row.files):
-            yield Finding(row.id, "no_mask", "was released without a facemask")
+    for identity in without_mask:
+        yield Finding(identity, "no_mask", "was released without a facemask")
 
 
-def _holds_rows(path: Path, rows: list[dict[str, Any]]) -> bool:
-    wanted = "".join(dumps(row) + "\n" for row in rows)
-    return path.is_file() and path.read_bytes() == wanted.encode("utf-8", "surrogateescape")
+class _Lines:
+    """Whether a file of JSON lines has exactly the rows that are expected, one after another."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._wanted = path, hashlib.sha256()
+
+    def expect(self, row: dict[str, Any]) -> None:
+        self._wanted.update((dumps(row) + "\n").encode("utf-8", "surrogateescape"))
+
+    def hold(self) -> bool:
+        if not self._path.is_file():
+            return False
+        found = hashlib.sha256()
+        with self._path.open("rb") as file:
+            while block := file.read(1 << 20):
+                found.update(block)
+        return found.digest() == self._wanted.digest()
 
 
 def check_images(
-    plan: Plan, released: Sequence[tuple[Sample, ImageResult]], workers: int = 1
+    plan: Plan, released: Iterable[tuple[Sample, ImageResult]], number: int, workers: int = 1
 ) -> Iterator[list[Finding]]:
-    """What is wrong with each of the released images, in their order."""
+    """What is wrong with each of the released images, `number` of them, in their order."""
     # A worker must be worth the second that loading its models takes.
-    size = min(workers, -(-len(released) // _WORTH_A_WORKER))
+    size = min(workers, -(-number // _WORTH_A_WORKER))
     if size <= 1:
         with FaceFinder() as finder:
             for sample, row in released:
@@ -76,7 +101,10 @@ def check_images(
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(size, context, initializer=_load_models, initargs=(plan,)) as pool:
         try:
-            yield from pool.map(_check_one, released, chunksize=_CHUNK)
+            # The pool takes all that it is given at once: rows of millions would not fit.
+            left = iter(released)
+            while batch := list(itertools.islice(left, _BATCH)):
+                yield from pool.map(_check_one, batch, chunksize=_CHUNK)
         except BaseException:
             # Ctrl-C need not wait for the images that are left.
             pool.shutdown(wait=False, cancel_futures=True)

@@ -189,9 +189,12 @@ def test_a_part_that_was_killed_is_started_again(tmp_path: Path, source: Path, w
         assert part.poll() is None
     os.killpg(part.pid, signal.SIGKILL)
     part.wait()
+    (out / "images").mkdir(exist_ok=True)
+    (out / "images" / ".torn.jpg.1.tmp").write_bytes(b"torn")
     for k in (2, 1):
         anonymize_job(a_job(source, out, shard=f"{k}/2"))
     assert contents(out) == whole
+    assert not list(out.rglob("*.tmp"))
 
 
 def apart(tmp_path: Path, source: Path) -> list[Path]:

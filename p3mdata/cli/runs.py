@@ -16,6 +16,7 @@ from p3mdata.config import Job
 from p3mdata.dataset.folder import ABOUT
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError, SetupError
 from p3mdata.merge import merge_runs
+from p3mdata.remote import is_remote, location
 from p3mdata.run import LEDGER, anonymize_file, has_staged_images, merge_parts, verify_run
 from p3mdata.shards import Stage
 from p3mdata.status import status_of
@@ -36,6 +37,8 @@ app.add_typer(anonymize_app, name="anonymize")
 
 
 def _default_out(source: Path) -> Path:
+    if is_remote(location(source)):
+        raise SettingsError(f"{location(source)}: give OUT as well, a folder of this machine or of a shared disk.")
     resolved = source.resolve()
     if not resolved.name:
         raise SettingsError(f"{source}: give OUT as well; this folder has no name to derive it from.")
@@ -106,6 +109,8 @@ def anonymize_dir(
     settings, execution = read_settings(config, flags)
     out = out or _default_out(source)
     if alphas == Path("predict"):
+        if execution.part is not None:
+            raise SettingsError("--alphas predict: not with --shard. Run 'p3mnet infer' first and give its folder.")
         alphas = _predicted(source, out, checkpoint, dry_run)
     elif checkpoint is not None:
         raise SettingsError("--checkpoint: goes with --alphas predict.")

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from p3mdata.executors.local import default_workers
 from p3mdata.files import sha256, write_atomic
 from p3mdata.identities import from_prefix, identify
 from p3mdata.images import encode_grey
-from p3mdata.manifest import public_row, read_rows, write_json, write_rows
+from p3mdata.manifest import dumps, public_row, read_rows, write_json, write_rows
 from p3mdata.plan import Plan, read_plan
 from p3mdata.records import ImageResult, Outcome, Sample
 from p3mdata.removal import dataset_version, register_derived
@@ -147,8 +148,8 @@ def _write(
     out: Path,
     wishes: Wishes,
     obfuscated: str,
-    everything: Sequence[ImageResult],
-    usable: Sequence[ImageResult],
+    everything: _Counts,
+    usable: Sequence[_Image],
     chosen: Mapping[str, str],
     group_of: Mapping[str, int],
     workers: int,
@@ -183,8 +184,8 @@ def _write(
             "tool": f"p3mdata {__version__}",
             "version": dataset_version(plan.job.out),
             **begun,
-            "outcomes": dict(Counter(row.outcome.value for row in everything)),
-            "reasons": dict(Counter(row.reason for row in everything if row.reason)),
+            "outcomes": dict(everything.outcomes),
+            "reasons": dict(everything.reasons),
             "sets": {name: counts[name] for name in wishes.layout.sets if counts[name]},
             "seed": wishes.seed,
             "trimap_kernel": wishes.kernel,
@@ -218,10 +219,35 @@ def _check_out(run: Path, out: Path) -> None:
         raise RunFolderError(f"{out}: is a file. Choose a folder.")
 
 
+@dataclass
+class _Counts:
+    """Of all rows of the run."""
+
+    outcomes: Counter[str] = field(default_factory=Counter)
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass(frozen=True)
+class _Image:
+    """What a dataset needs to know of a released image; landmarks of a million faces would not fit into memory."""
+
+    id: str
+    source: str
+    outcome: Outcome
+    files: Mapping[str, tuple[str, str]]
+    public: bytes
+    traits: Mapping[str, str]
+
+    @classmethod
+    def of(cls, row: ImageResult) -> _Image:
+        public = {key: value for key, value in public_row(row).items() if key not in _RUN_KINDS}
+        return cls(row.id, row.source, row.outcome, row.files, dumps(public).encode(), traits_of(row))
+
+
 def _usable(
-    plan: Plan, samples: Sequence[Sample], wishes: Wishes, workers: int
-) -> tuple[list[ImageResult], list[ImageResult], list[tuple[str, str]]]:
-    """All rows, the released ones that can enter a dataset, and (source, why) of the other released ones."""
+    plan: Plan, samples: Iterable[Sample], wishes: Wishes, workers: int
+) -> tuple[_Counts, list[_Image], list[tuple[str, str]]]:
+    """Counts of all rows, the released ones that can enter a dataset, and (source, why) of the other released ones."""
     if wishes.verify:
         _, findings = verify_run(plan.job.out, workers=workers)
         if general := [finding for finding in findings if not finding.id]:
@@ -230,8 +256,10 @@ def _usable(
     else:
         failed = {}
     usable, refused = [], []
-    everything = finished_rows(plan, samples)
-    for row in everything:
+    everything = _Counts()
+    for row in finished_rows(plan, samples):
+        everything.outcomes[row.outcome.value] += 1
+        everything.reasons.update([row.reason] if row.reason else ())
         if not row.outcome.released:
             continue
         if row.id in failed:
@@ -239,7 +267,7 @@ def _usable(
         elif "alphas" not in row.files:
             refused.append((row.source, "has no alpha matte"))
         else:
-            usable.append(row)
+            usable.append(_Image.of(row))
     if not usable:
         what = (
             "no released image has an alpha matte: run 'p3mdata anonymize dir' with --alphas"
@@ -250,7 +278,7 @@ def _usable(
     return everything, usable, refused
 
 
-def _candidates(plan: Plan, rows: Sequence[ImageResult], wishes: Wishes, workers: int) -> list[Candidate]:
+def _candidates(plan: Plan, rows: Sequence[_Image], wishes: Wishes, workers: int) -> list[Candidate]:
     sources = [row.source for row in rows]
     declared = [_declared(sources, how) for how in wishes.group_by]
     alike = group_ids([plan.job.out / "images" / row.files["images"][0] for row in rows], workers)
@@ -263,7 +291,7 @@ def _candidates(plan: Plan, rows: Sequence[ImageResult], wishes: Wishes, workers
             unit=next(
                 (f"{how}:{names[i]}" for how, names in zip(wishes.group_by, declared, strict=True) if names[i]), row.id
             ),
-            stratum=tuple(traits_of(row).values()),
+            stratum=tuple(row.traits.values()),
             free=row.id in allowed,
         )
         for i, row in enumerate(rows)
@@ -282,7 +310,7 @@ def _named(names: Sequence[str | None], number: int) -> list[tuple[int, str] | N
     return [None if name is None else (number, name) for name in names]
 
 
-def _free_ids(path: Path | None, rows: Sequence[ImageResult]) -> set[str]:
+def _free_ids(path: Path | None, rows: Sequence[_Image]) -> set[str]:
     """Ids of images that may be published as they are: they were released with nothing to hide."""
     without = {row.id for row in rows if row.outcome is Outcome.NO_FACE_CONFIRMED}
     if path is None:
@@ -310,7 +338,7 @@ def _previous(dataset: Path) -> dict[str, str]:
     )
 
 
-def _batches(rows: Sequence[ImageResult], size: int) -> Iterator[Sequence[ImageResult]]:
+def _batches(rows: Sequence[_Image], size: int) -> Iterator[Sequence[_Image]]:
     for start in itertools.count(0, size):
         if start >= len(rows):
             return
@@ -326,7 +354,7 @@ class _Writer:
     wishes: Wishes
     obfuscated: str
 
-    def write(self, row: ImageResult, name: str, group: int) -> dict[str, Any]:
+    def write(self, row: _Image, name: str, group: int) -> dict[str, Any]:
         """Copy an image's released files, make its trimap; returns its row of the manifest.
 
         Raises:
@@ -351,12 +379,10 @@ class _Writer:
             if not (target.is_file() and sha256(target.read_bytes()) == digest):
                 write_atomic(target, data)
             files[kind] = {"path": path, "sha256": digest}
-        traits = traits_of(row)
-        public = {key: value for key, value in public_row(row).items() if key not in _RUN_KINDS}
         free = layout.content is Content.FREE
-        return {**public, **files, "set": name, "group": group, "free": free, "traits": traits}
+        return {**json.loads(row.public), **files, "set": name, "group": group, "free": free, "traits": row.traits}
 
-    def _released(self, row: ImageResult, kind: str) -> bytes:
+    def _released(self, row: _Image, kind: str) -> bytes:
         name, expected = row.files[_RUN_KINDS[kind]]
         path = self.run / _RUN_KINDS[kind] / name
         try:
