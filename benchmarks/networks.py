@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from p3mnet.model import P3MNet, folded
+from p3mnet.model import MattingNetwork, folded
 from p3mnet.registry import create_model
 
 # Of the published networks at 512x512, one CPU thread, from an earlier measurement: plain and channels_last.
@@ -37,7 +37,7 @@ def full_matrix(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None =
     return (scores if mask is None else scores + mask).softmax(-1) @ value
 
 
-def gflop(model: P3MNet, image: Tensor) -> float:
+def gflop(model: MattingNetwork, image: Tensor) -> float:
     """Multiplications and additions of a forward pass, in 10^9."""
     attention = 0
 

@@ -73,6 +73,7 @@ class Executor(str, Enum):
     RAY = "ray"
 
 
+# Characters.
 _MOST_OF_A_FAULT = 160
 # Of a YAML file: ten aliases of ten aliases, and so on, are a small file that nobody can print.
 _MOST_VALUES = 100_000

@@ -71,10 +71,17 @@ def export_onnx(model: MattingNetwork, path: str | Path, height: int, width: int
     quiet.setLevel(logging.ERROR)
     try:
         # Other kernels of attention give results in an order of memory that the exported graph does not keep.
+        # Who runs the file makes its graph simpler too, and sooner.
         with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                _Inference(model), (example,), dynamo=True, verbose=False, input_names=[INPUT], output_names=outputs
+                _Inference(model),
+                (example,),
+                dynamo=True,
+                verbose=False,
+                optimize=False,
+                input_names=[INPUT],
+                output_names=outputs,
             )
     finally:
         quiet.setLevel(level)

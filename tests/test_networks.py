@@ -229,6 +229,19 @@ def test_any_size(variant: str, size: tuple[int, int]) -> None:
     assert difference(out, [x[..., :height, :width] for x in larger]) < 1e-5
 
 
+@pytest.mark.parametrize("name", BASELINES)
+def test_baselines_are_folded_too(name: str) -> None:
+    model = create_model(name, encoder_weights="random").eval()
+    for part in model.modules():
+        if isinstance(part, nn.BatchNorm2d):
+            for values, low, high in ((part.running_mean, -0.2, 0.2), (part.running_var, 0.5, 1.5)):
+                nn.init.uniform_(values, low, high)
+            nn.init.uniform_(part.weight, 0.5, 1.5)
+    with torch.inference_mode():
+        ours, plain = folded(model)(picture(64, 96)), model(picture(64, 96))
+    assert abs(ours.fusion - plain.fusion).max() < 1e-3
+
+
 @variants
 def test_batch_equals_single(variant: str) -> None:
     batch = picture(96, 64, count=3)

@@ -180,10 +180,24 @@ def test_what_a_run_leaves(undisturbed: Path, dataset: Path) -> None:
     assert best.extra["seed"] == 0 and "optimizer" not in best.extra
 
 
-def test_tensorboard_shows_what_the_log_says(dataset: Path, undisturbed: Path, half: Path) -> None:
+def test_tensorboard_shows_what_the_log_says(
+    dataset: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    train(config(dataset), half)
-    for out in (undisturbed, half):
+    losses, calls = loop_module.matting_losses, []
+
+    def power_cut(*args: Any) -> Any:
+        calls.append(1)
+        return losses(*args) if len(calls) < 4 else pytest.fail("power cut")
+
+    chosen, cut = config(dataset, checkpoint_every=2), tmp_path / "out"
+    with monkeypatch.context() as patch, pytest.raises(pytest.fail.Exception):
+        patch.setattr(loop_module, "matting_losses", power_cut)
+        train(chosen, cut)
+    # The third step is told, and past the checkpoint.
+    assert len(rows(cut)) == 3
+    train(chosen, cut)
+    for out in (undisturbed, cut):
         shown = reader.EventAccumulator(str(out / "tensorboard")).Reload()
         for group, name, number in (("loss", "log.csv", "step"), ("validation", "epochs.csv", "step")):
             told = rows(out, name)

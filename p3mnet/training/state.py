@@ -134,8 +134,8 @@ class RunFolder:
                 reason = reason.__context__
             told = reason.strerror or str(reason) if isinstance(reason, OSError) else str(error).splitlines()[0]
             raise RunFolderError(
-                f"{self.path}: cannot be written ({told}). The last checkpoint is whole: make room and run the same "
-                "command again."
+                f"{self.path}: cannot be written ({told}). What was written before is whole: make room and run the "
+                "same command again."
             ) from error
 
     def begin(self, config: TrainConfig) -> None:
