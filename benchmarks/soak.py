@@ -110,6 +110,7 @@ class Disturber:
             self.met[event] += process.poll() is None
             getattr(self, event)(process)
         said = process.stderr.read().decode(errors="replace")
+        process.stderr.close()
         code = process.wait()
         self.stopped[event or "nothing"] += code not in (EXIT_OK, EXIT_HELD_BACK)
         (self.place / "filler").unlink(missing_ok=True)
