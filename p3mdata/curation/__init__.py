@@ -22,6 +22,7 @@ from p3mdata.plan import PLAN
 from p3mdata.records import ImageResult
 from p3mdata.run import LEDGER
 from p3mdata.sources import list_files
+from p3mdata.spool import Each
 
 __all__ = [
     "NEAR",
@@ -140,9 +141,7 @@ def _pictures(folder: Path) -> list[str]:
 
 
 def _clusters(looks: Sequence[Look], distance: float | None) -> list[list[int]]:
-    read = [i for i, seen in enumerate(looks) if seen.fingerprint is not None]
-    marks = [seen.fingerprint for seen in looks if seen.fingerprint is not None]
-    return [[read[i] for i in members] for members in cluster(marks, distance)]
+    return cluster(Each(lambda seen: seen.fingerprint, looks), distance)
 
 
 def _members(names: Sequence[str], looks: Sequence[Look], indices: Sequence[int]) -> tuple[Member, ...]:
@@ -183,7 +182,7 @@ def find_duplicates(
     """
     pictures, run = _resolve(folder)
     names = _pictures(pictures)
-    looks = look_at_all([Task(pictures / name) for name in names], workers, progress)
+    looks = look_at_all(Each(lambda name: Task(pictures / name), names), workers, progress)
     return _duplicates(pictures, run, names, looks, _clusters(looks, distance))
 
 
@@ -197,12 +196,10 @@ def group_ids(
     Raises:
         Interrupted: Stopped by Ctrl-C.
     """
-    first = list(range(len(paths)))
-    for members in _clusters(look_at_all([Task(path) for path in paths], workers, progress), distance):
-        for i in members:
-            first[i] = members[0]
-    numbers = {leader: number for number, leader in enumerate(sorted(set(first)))}
-    return [numbers[leader] for leader in first]
+    first = np.arange(len(paths))
+    for members in _clusters(look_at_all(Each(Task, paths), workers, progress), distance):
+        first[members] = members[0]
+    return list(np.unique(first, return_inverse=True)[1].tolist())
 
 
 def _alphas(folder: Path | None, names: Sequence[str]) -> dict[str, Path]:
@@ -272,7 +269,8 @@ def curate_folder(
         alphas = own / "alphas"
     mattes = _alphas(alphas, names)
     rows = _faces(own or run, released=own is not None)
-    looks = look_at_all([Task(pictures / name, mattes.get(name), True) for name in names], workers, progress)
+    tasks = Each(lambda name: Task(pictures / name, mattes.get(name), True), names)
+    looks = look_at_all(tasks, workers, progress)
     clusters = _clusters(looks, rules.distance if rules.near_duplicates else None)
     entries = curate(names, looks, clusters, rules, [rows.get(name) for name in names])
     return Curation(rules, tuple(entries), _duplicates(pictures, own, names, looks, clusters))

@@ -8,12 +8,14 @@ each other always meet in some leaf. There the few pairs that look alike coarsel
 from __future__ import annotations
 
 import hashlib
+from array import array
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.curation.fingerprints import NEAR, SIDE, Fingerprint, Floats, distances
+from p3mdata.curation.fingerprints import NEAR, SIDE, Fingerprint, Floats, Thumb, distances
+from p3mdata.spool import Each
 
 Indices = NDArray[np.intp]
 
@@ -33,16 +35,17 @@ _LEAF = 256
 # A cut that leaves this share of the points on one side is none.
 _HARDLY_CUT = 0.9
 _SAMPLE = 1000
-_BATCH = 4096
+_BATCH = 1024
 _ROWS = 32
 _MOST_WAITING = 4_000_000
+_DIGEST_BYTES = 16
 
 
 class _Union:
     """Disjoint sets; the root of each is its smallest member."""
 
     def __init__(self, count: int) -> None:
-        self._parent = list(range(count))
+        self._parent = array("q", range(count))
 
     def root(self, i: int) -> int:
         while self._parent[i] != i:
@@ -61,8 +64,9 @@ class _Union:
         """Sets of two members and more, by smallest member."""
         found: dict[int, list[int]] = {}
         for i in range(len(self._parent)):
-            found.setdefault(self.root(i), []).append(i)
-        return [members for members in found.values() if len(members) > 1]
+            if (root := self.root(i)) != i:
+                found.setdefault(root, [root]).append(i)
+        return [found[root] for root in sorted(found)]
 
 
 def _basis() -> Floats:
@@ -71,21 +75,18 @@ def _basis() -> Floats:
     return np.cos(np.pi * rows * (2 * at + 1) / (2 * SIDE)).astype(np.float32) * np.where(rows, np.sqrt(2), 1)
 
 
-def _halves(thumbs: Sequence[NDArray[np.floating]]) -> Floats:
+def _halves(thumbs: NDArray[np.floating]) -> Floats:
     """N x 16 x 16 thumbnails of half size."""
     return np.asarray(thumbs, np.float32).reshape(-1, SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4))
 
 
-def _coefficients(thumbs: Sequence[NDArray[np.floating]]) -> Floats:
+def _coefficients(thumbs: NDArray[np.floating]) -> Floats:
     """N x 8 x 8 cosine coefficients of thumbnails, each a unit vector, without the mean."""
     basis = _basis().astype(np.float32)
-    out = np.empty((len(thumbs), _COARSE, _COARSE), np.float32)
-    for start in range(0, len(thumbs), _BATCH):
-        block = np.asarray(thumbs[start : start + _BATCH], np.float32)
-        out[start : start + _BATCH] = basis @ block @ basis.T
+    out = basis @ np.asarray(thumbs, np.float32) @ basis.T
     out[:, 0, 0] = 0
     out /= np.linalg.norm(out, axis=(1, 2), keepdims=True) + 1e-12
-    return out
+    return np.asarray(out, np.float32)
 
 
 def _inner(halves: Floats) -> Floats:
@@ -102,21 +103,27 @@ def _directions(half: Floats) -> Floats:
 
 
 class _Points:
-    """Pictures as points: mirrored pictures share one, for mirroring only turns the sign of odd coefficients."""
+    """Pictures as points: mirrored pictures share one, for mirroring only turns the sign of odd coefficients.
 
-    def __init__(self, thumbs: Sequence[NDArray[np.floating]], distance: float) -> None:
+    In memory are 312 bytes of each; thumbnails are asked for when they are compared.
+    """
+
+    def __init__(self, thumbs: Sequence[Thumb], distance: float) -> None:
         self._thumbs, self._distance = thumbs, distance
-        coefficients = _coefficients(thumbs)
-        self.at = np.stack(
-            [
-                (np.abs if across % 2 else np.positive)(coefficients[:, down, across]) / (_ALLOWANCE * most)
-                for (down, across), most in _LARGEST.items()
-            ],
-            axis=1,
-        )
-        self._even = np.ascontiguousarray(coefficients[:, :, ::2]).reshape(len(thumbs), -1)
-        self._odd = np.ascontiguousarray(coefficients[:, :, 1::2]).reshape(len(thumbs), -1)
-        self._inner = np.concatenate([_inner(_halves(thumbs[i : i + _BATCH])) for i in range(0, len(thumbs), _BATCH)])
+        self.at = np.empty((len(thumbs), len(_LARGEST)), np.float32)
+        self._even, self._odd = (np.empty((len(thumbs), _COARSE * _COARSE // 2), np.float32) for _ in range(2))
+        for start in range(0, len(thumbs), _BATCH):
+            block = slice(start, start + _BATCH)
+            coefficients = _coefficients(np.stack(list(thumbs[block])))
+            for axis, ((down, across), most) in enumerate(_LARGEST.items()):
+                turned = (np.abs if across % 2 else np.positive)(coefficients[:, down, across])
+                self.at[block, axis] = turned / (_ALLOWANCE * most)
+            self._even[block] = coefficients[:, :, ::2].reshape(len(coefficients), -1)
+            self._odd[block] = coefficients[:, :, 1::2].reshape(len(coefficients), -1)
+
+    def _pictures(self, indices: Indices) -> NDArray[np.floating]:
+        """Their thumbnails."""
+        return np.stack([self._thumbs[i] for i in indices.tolist()])
 
     def _leaves(self) -> Iterator[Indices]:
         """Groups of points; two points that differ by 1 at most in every coordinate meet in at least one."""
@@ -146,10 +153,10 @@ class _Points:
             found[start : start + _ROWS] = self._even[rows] @ even + np.abs(self._odd[rows] @ odd) >= _ALIKE
         return found
 
-    def _plausible(self, one: int, others: Indices) -> NDArray[np.bool_]:
+    def _plausible(self, one: Thumb, pictures: Floats) -> NDArray[np.bool_]:
         """Leaves out, at little cost, what `distances` would not call near: crowds before one backdrop."""
-        half = _halves(self._thumbs[one : one + 1])
-        pictures, found = self._inner[others], np.zeros(len(others), bool)
+        half = _halves(one[None])
+        found = np.zeros(len(pictures), bool)
         for turned in (half, half[:, :, ::-1]):
             base = _inner(turned)
             apart = pictures - base
@@ -168,33 +175,37 @@ class _Points:
         """Join the copies among pairs. Each picture's first pair comes first: it often saves the others."""
         first = np.unique(pairs // len(self.at), return_index=True)[1]
         for some in (pairs[first], np.delete(pairs, first)):
-            open_ = [
-                pair for pair in map(lambda key: divmod(key, len(self.at)), some.tolist()) if not union.same(*pair)
-            ]
-            for start in range(0, len(open_), _BATCH):
-                block = open_[start : start + _BATCH]
-                one, other = (np.stack([self._thumbs[pair[side]] for pair in block]) for side in (0, 1))
-                for k in np.flatnonzero(distances(one, other) <= self._distance).tolist():
-                    union.join(*block[k])
+            for start in range(0, len(some), _BATCH):
+                block = np.stack(np.divmod(some[start : start + _BATCH], len(self.at)), axis=1)
+                open_ = np.array([not union.same(*pair) for pair in block.tolist()])
+                one, other = block[open_].T
+                if len(one):
+                    near = distances(self._pictures(one), self._pictures(other)) <= self._distance
+                    for pair in block[open_][near].tolist():
+                        union.join(*pair)
 
-    def _near(self, one: int, others: Indices) -> Indices:
-        """Those of a crowd that are copies of one picture."""
+    def _near(self, one: int, others: Indices, crowd: Indices, halves: Floats) -> Indices:
+        """Those of a crowd that are copies of one picture; `halves` are the thumbnails of all of it, at half size."""
         others = others[self._alike(np.array([one]), others)[0]]
         others = others[(np.abs(self.at[others] - self.at[one]) <= 1).all(axis=1)]
         if len(others):
-            others = others[self._plausible(one, others)]
+            mine = self._thumbs[one]
+            others = others[self._plausible(mine, halves[np.searchsorted(crowd, others)])]
         if not len(others):
             return others
-        mine = np.broadcast_to(self._thumbs[one], (len(others), SIDE, SIDE))
-        return others[distances(mine, np.stack([self._thumbs[i] for i in others])) <= self._distance]
+        apart = distances(np.broadcast_to(mine, (len(others), SIDE, SIDE)), self._pictures(others))
+        return others[apart <= self._distance]
 
-    def _join_crowd(self, rest: Indices, union: _Union) -> None:
+    def _join_crowd(self, crowd: Indices, union: _Union) -> None:
         """A leaf that cannot be cut: whoever is joined is not compared with again, so that copies cost one look."""
+        blocks = (crowd[start : start + _BATCH] for start in range(0, len(crowd), _BATCH))
+        halves = np.concatenate([_inner(_halves(self._pictures(block))) for block in blocks])
+        rest = crowd
         while len(rest):
             queue, rest = [int(rest[0])], rest[1:]
             while queue and len(rest):
                 one = queue.pop()
-                joined = self._near(one, rest)
+                joined = self._near(one, rest, crowd, halves)
                 for other in joined.tolist():
                     union.join(one, other)
                 queue += joined.tolist()
@@ -216,7 +227,20 @@ class _Points:
         self._join_pairs(np.unique(np.concatenate(found)), union)
 
 
-def cluster(fingerprints: Sequence[Fingerprint], distance: float | None = NEAR) -> list[list[int]]:
+def _digest(data: bytes) -> bytes:
+    return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
+
+
+def _join_equal(items: array[int], digests: bytearray, union: _Union) -> array[int]:
+    """Join items of equal digests; returns the first one of each digest, in order."""
+    kinds = np.frombuffer(digests, f"S{_DIGEST_BYTES}")
+    _, first, which = np.unique(kinds, return_index=True, return_inverse=True)
+    for k in np.flatnonzero(first[which] < np.arange(len(items))).tolist():
+        union.join(items[first[which[k]]], items[k])
+    return array("q", map(items.__getitem__, np.sort(first)))
+
+
+def cluster(fingerprints: Sequence[Fingerprint | None], distance: float | None = NEAR) -> list[list[int]]:
     """Indices of pictures that are copies of each other, exact or near.
 
     Two pictures are joined when their files are equal or when `distances` gives `distance` or less; clusters are what
@@ -224,24 +248,33 @@ def cluster(fingerprints: Sequence[Fingerprint], distance: float | None = NEAR) 
     only. Neither the order of the input nor that of the search changes what is joined.
 
     Args:
-        fingerprints: One per picture.
+        fingerprints: One per picture; None for one that has no copies.
         distance: Up to which two pictures are near copies, see `fingerprints.NEAR`; None joins equal files only.
 
     Returns:
         Clusters of two and more, each sorted, sorted by their smallest index.
     """
     union = _Union(len(fingerprints))
-    files: dict[str, int] = {}
-    looks: dict[bytes, int] = {}
+    read, shown = array("q"), array("q")
+    files, looks = bytearray(), bytearray()
     for i, mark in enumerate(fingerprints):
-        union.join(i, files.setdefault(mark.sha256, i))
-        if distance is not None and not mark.flat:
-            look = hashlib.blake2b(mark.thumb.tobytes(), digest_size=16).digest()
-            union.join(i, looks.setdefault(look, i))
-    chosen = list(looks.values())
-    if distance is not None and chosen:
-        points = _Points([fingerprints[i].thumb for i in chosen], distance)
-        seen = _Union(len(chosen))
+        if mark is not None:
+            read.append(i)
+            files += _digest(mark.sha256.encode())
+            if distance is not None and not mark.flat:
+                shown.append(i)
+                looks += _digest(mark.thumb.tobytes())
+    if read:
+        _join_equal(read, files, union)
+    if distance is not None and shown:
+        chosen = _join_equal(shown, looks, union)
+
+        def thumb_of(i: int) -> Thumb:
+            mark = fingerprints[i]
+            assert mark is not None
+            return mark.thumb
+
+        points, seen = _Points(Each(thumb_of, chosen), distance), _Union(len(chosen))
         points.join(seen)
         for members in seen.sets():
             for member in members[1:]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import multiprocessing as mp
 import signal
 from collections import deque
@@ -12,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from multiprocessing.resource_tracker import ensure_running
 from pathlib import Path
+from typing import cast
 
 import cv2
 import numpy as np
@@ -22,6 +24,7 @@ from p3mdata.errors import BrokenInput, Interrupted, SetupError
 from p3mdata.executors.local import default_workers
 from p3mdata.images import decode
 from p3mdata.sources import regular_file
+from p3mdata.spool import Spool
 
 Progress = Callable[[int], Callable[[], None]]
 
@@ -159,8 +162,10 @@ def _pool(workers: int) -> ProcessPoolExecutor:
     return ProcessPoolExecutor(workers, mp.get_context("spawn"), _begin)
 
 
-def look_at_all(tasks: Sequence[Task], workers: int = 0, progress: Progress | None = None) -> list[Look]:
+def look_at_all(tasks: Sequence[Task], workers: int = 0, progress: Progress | None = None) -> Sequence[Look]:
     """Look at all files; neither the number of workers nor the order of their work changes what is returned.
+
+    The looks lie in a temporary file of 2.5 KB per picture.
 
     Args:
         tasks: What to look at.
@@ -170,12 +175,13 @@ def look_at_all(tasks: Sequence[Task], workers: int = 0, progress: Progress | No
     Raises:
         Interrupted: Stopped by Ctrl-C.
         SetupError: The worker processes die before they look at anything.
+        SettingsError: There is no room for the temporary file.
     """
     step = progress(len(tasks)) if progress else (lambda: None)
     size = min(workers or default_workers(), -(-len(tasks) // _CHUNK))
     try:
         if size <= 1:
-            return [_stepped(look(task), step) for task in tasks]
+            return Spool(_stepped(look(task), step) for task in tasks)
         return _look_in_pool(tasks, size, step)
     except KeyboardInterrupt:
         raise Interrupted("stopped") from None
@@ -186,8 +192,8 @@ def _stepped(seen: Look, step: Callable[[], None]) -> Look:
     return seen
 
 
-def _look_in_pool(tasks: Sequence[Task], size: int, step: Callable[[], None]) -> list[Look]:
-    seen: list[Look | None] = [None] * len(tasks)
+def _look_in_pool(tasks: Sequence[Task], size: int, step: Callable[[], None]) -> Sequence[Look]:
+    seen: Spool[Look | None] = Spool(itertools.repeat(None, len(tasks)))
     todo = deque(range(start, min(start + _CHUNK, len(tasks))) for start in range(0, len(tasks), _CHUNK))
     while todo:
         running: dict[Future[list[Look]], range] = {}
@@ -209,11 +215,11 @@ def _look_in_pool(tasks: Sequence[Task], size: int, step: Callable[[], None]) ->
             _look_alone(tasks, [i for chunk in running.values() for i in chunk if seen[i] is None], seen, step)
         finally:
             pool.shutdown(cancel_futures=True)
-    return [found for found in seen if found is not None]
+    return cast("Spool[Look]", seen)
 
 
 def _look_alone(
-    tasks: Sequence[Task], suspects: Sequence[int], seen: list[Look | None], step: Callable[[], None]
+    tasks: Sequence[Task], suspects: Sequence[int], seen: Spool[Look | None], step: Callable[[], None]
 ) -> None:
     crashes, well = 0, any(seen)
     pool = _pool(1)
