@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,11 +25,12 @@ from p3mdata.executors.local import default_workers
 from p3mdata.files import sha256, write_atomic
 from p3mdata.identities import from_prefix, identify
 from p3mdata.images import encode_grey
-from p3mdata.manifest import dumps, public_row, read_rows, write_json, write_rows
+from p3mdata.manifest import public_row, read_rows, write_json, write_rows
 from p3mdata.plan import Plan, read_plan
 from p3mdata.records import ImageResult, Outcome, Sample
 from p3mdata.removal import dataset_version, register_derived
 from p3mdata.run import finished_rows, verify_run
+from p3mdata.spool import Each, Spool
 
 _BATCH = 256
 # A share that comes out further from what was asked for is told.
@@ -126,19 +126,19 @@ def build_split(
     chosen = assign(candidates, sets, wishes.validation, wishes.free, wishes.seed, _previous(wishes.previous or out))
     method, _ = plan.job.settings.obfuscation()
     obfuscated = wishes.obfuscated or OBFUSCATED[method]
-    group_of = {candidate.id: candidate.group for candidate in candidates}
     register_derived(run, "dataset", out)
     try:
-        rows = _write(plan, out, wishes, obfuscated, everything, usable, chosen, group_of, workers, progress)
+        counts, balance = _write(
+            plan, out, wishes, obfuscated, everything, usable, candidates, chosen, workers, progress
+        )
     except OSError as exc:
         raise RunFolderError(f"{out}: cannot be written ({exc.strerror}). Make room, then run the same again.") from exc
-    counts = Counter(row["set"] for row in rows)
     return Built(
         out,
         {name: counts[name] for name in wishes.layout.sets},
         tuple(refused),
         tuple(_notes(wishes, counts)),
-        balance_of(rows),
+        balance,
         dataset_version(run),
     )
 
@@ -150,12 +150,12 @@ def _write(
     obfuscated: str,
     everything: _Counts,
     usable: Sequence[_Image],
+    candidates: Sequence[Candidate],
     chosen: Mapping[str, str],
-    group_of: Mapping[str, int],
     workers: int,
     progress: Callable[[int], Callable[[], None]] | None,
-) -> list[dict[str, Any]]:
-    """Write all files of a dataset, its manifest, and dataset.json last; returns the rows of the manifest."""
+) -> tuple[Counter[str], dict[str, dict[str, dict[str, int]]]]:
+    """Write all files of a dataset, its manifest, and dataset.json last; returns images per set, and their balance."""
     earlier = _earlier(out)
     begun = {
         "layout": wishes.layout.model_dump(mode="json"),
@@ -165,19 +165,23 @@ def _write(
     write_json(out / BUILDING, begun)
     (out / ABOUT).unlink(missing_ok=True)
     step = progress(len(usable)) if progress else (lambda: None)
-    rows: list[dict[str, Any]] = []
+    rows: Spool[dict[str, Any]] = Spool()
     with ThreadPoolExecutor(workers) as pool:
         writer = _Writer(plan.job.out, out, wishes, obfuscated)
+
+        def write(i: int) -> dict[str, Any]:
+            return writer.write(usable[i], chosen[candidates[i].id], candidates[i].group)
+
         # In batches, so that a fault or Ctrl-C does not wait for everything that is queued.
-        for batch in _batches(usable, _BATCH):
-            for row in pool.map(lambda r: writer.write(r, chosen[r.id], group_of[r.id]), batch):
+        for start in range(0, len(usable), _BATCH):
+            for row in pool.map(write, range(len(usable))[start : start + _BATCH]):
                 rows.append(row)
                 step()
     if wishes.foregrounds:
         _add_colours(out, wishes, obfuscated, rows, workers)
     _remove_others(earlier, rows)
-    write_rows(out / LISTING, sorted(rows, key=lambda row: str(row["id"])))
-    counts = Counter(row["set"] for row in rows)
+    write_rows(out / LISTING, (rows[i] for i in sorted(range(len(rows)), key=lambda i: candidates[i].id)))
+    counts, balance = Counter(chosen.values()), balance_of(rows)
     write_json(
         out / ABOUT,
         {
@@ -190,11 +194,11 @@ def _write(
             "seed": wishes.seed,
             "trimap_kernel": wishes.kernel,
             "settings": plan.job.settings.model_dump(mode="json"),
-            "balance": balance_of(rows),
+            "balance": balance,
         },
     )
     (out / BUILDING).unlink()
-    return rows
+    return counts, balance
 
 
 def _notes(wishes: Wishes, counts: Counter[str]) -> Iterator[str]:
@@ -229,24 +233,24 @@ class _Counts:
 
 @dataclass(frozen=True)
 class _Image:
-    """What a dataset needs to know of a released image; landmarks of a million faces would not fit into memory."""
+    """What a dataset needs to know of a released image, without its landmarks."""
 
     id: str
     source: str
     outcome: Outcome
     files: Mapping[str, tuple[str, str]]
-    public: bytes
+    public: Mapping[str, Any]
     traits: Mapping[str, str]
 
     @classmethod
     def of(cls, row: ImageResult) -> _Image:
         public = {key: value for key, value in public_row(row).items() if key not in _RUN_KINDS}
-        return cls(row.id, row.source, row.outcome, row.files, dumps(public).encode(), traits_of(row))
+        return cls(row.id, row.source, row.outcome, row.files, public, traits_of(row))
 
 
 def _usable(
     plan: Plan, samples: Iterable[Sample], wishes: Wishes, workers: int
-) -> tuple[_Counts, list[_Image], list[tuple[str, str]]]:
+) -> tuple[_Counts, Spool[_Image], list[tuple[str, str]]]:
     """Counts of all rows, the released ones that can enter a dataset, and (source, why) of the other released ones."""
     if wishes.verify:
         _, findings = verify_run(plan.job.out, workers=workers)
@@ -255,7 +259,8 @@ def _usable(
         failed = {finding.id: finding.sentence for finding in findings}
     else:
         failed = {}
-    usable, refused = [], []
+    usable: Spool[_Image] = Spool()
+    refused = []
     everything = _Counts()
     for row in finished_rows(plan, samples):
         everything.outcomes[row.outcome.value] += 1
@@ -279,11 +284,12 @@ def _usable(
 
 
 def _candidates(plan: Plan, rows: Sequence[_Image], wishes: Wishes, workers: int) -> list[Candidate]:
-    sources = [row.source for row in rows]
-    declared = [_declared(sources, how) for how in wishes.group_by]
-    alike = group_ids([plan.job.out / "images" / row.files["images"][0] for row in rows], workers)
+    declared = [_declared(Each(lambda row: row.source, rows), how) for how in wishes.group_by]
+    alike = group_ids(Each(lambda row: plan.job.out / "images" / row.files["images"][0], rows), workers)
     groups = join_groups(len(rows), alike, *(_named(names, number) for number, names in enumerate(declared)))
     allowed = _free_ids(wishes.free_list, rows)
+    # One object for all images of a stratum, of which there are few.
+    strata: dict[tuple[str, ...], tuple[str, ...]] = {}
     return [
         Candidate(
             id=row.id,
@@ -291,7 +297,7 @@ def _candidates(plan: Plan, rows: Sequence[_Image], wishes: Wishes, workers: int
             unit=next(
                 (f"{how}:{names[i]}" for how, names in zip(wishes.group_by, declared, strict=True) if names[i]), row.id
             ),
-            stratum=tuple(row.traits.values()),
+            stratum=strata.setdefault(stratum := tuple(row.traits.values()), stratum),
             free=row.id in allowed,
         )
         for i, row in enumerate(rows)
@@ -338,13 +344,6 @@ def _previous(dataset: Path) -> dict[str, str]:
     )
 
 
-def _batches(rows: Sequence[_Image], size: int) -> Iterator[Sequence[_Image]]:
-    for start in itertools.count(0, size):
-        if start >= len(rows):
-            return
-        yield rows[start : start + size]
-
-
 @dataclass(frozen=True)
 class _Writer:
     """Writes the files of one image into its set."""
@@ -380,7 +379,7 @@ class _Writer:
                 write_atomic(target, data)
             files[kind] = {"path": path, "sha256": digest}
         free = layout.content is Content.FREE
-        return {**json.loads(row.public), **files, "set": name, "group": group, "free": free, "traits": row.traits}
+        return {**row.public, **files, "set": name, "group": group, "free": free, "traits": row.traits}
 
     def _released(self, row: _Image, kind: str) -> bytes:
         name, expected = row.files[_RUN_KINDS[kind]]
@@ -394,21 +393,21 @@ class _Writer:
         return data
 
 
-def _add_colours(out: Path, wishes: Wishes, obfuscated: str, rows: list[dict[str, Any]], workers: int) -> None:
+def _add_colours(out: Path, wishes: Wishes, obfuscated: str, rows: Spool[dict[str, Any]], workers: int) -> None:
     """Estimate fg and bg of the sets whose layout has folders for them."""
     folders = {
         name: [wishes.layout.folder(name, kind, obfuscated) for kind in _COLOURS]
         for name, layout in wishes.layout.sets.items()
         if set(_COLOURS) <= set(layout.folders)
     }
-    mine = [row for row in rows if row["set"] in folders]
+    mine = [i for i, row in enumerate(rows) if row["set"] in folders]
     tasks = [
         (row["image"]["path"], row["alpha"]["path"], *(f"{folder}/{row['id']}.png" for folder in folders[row["set"]]))
-        for row in mine
+        for row in map(rows.__getitem__, mine)
     ]
-    for row, task, hashes in zip(mine, tasks, estimate(out, tasks, workers), strict=True):
-        for kind, path, digest in zip(_COLOURS, task[2:], hashes, strict=True):
-            row[kind] = {"path": path, "sha256": digest}
+    for i, task, hashes in zip(mine, tasks, estimate(out, tasks, workers), strict=True):
+        colours = zip(_COLOURS, task[2:], hashes, strict=True)
+        rows[i] |= {kind: {"path": path, "sha256": digest} for kind, path, digest in colours}
 
 
 def _earlier(out: Path) -> list[Dataset]:
@@ -418,7 +417,7 @@ def _earlier(out: Path) -> list[Dataset]:
 
 def _remove_others(earlier: Sequence[Dataset], rows: Sequence[Mapping[str, Any]]) -> None:
     """Delete files of earlier builds that are in no set any more; only what has the name of an id."""
-    now = {path for path, _ in listed_files(rows)}
+    now = {path for path, _ in listed_files(rows)} if earlier else set()
     for dataset in earlier:
         for name in dataset.layout.sets:
             for item in dataset.items(name).values():

@@ -19,7 +19,7 @@ _DOMAIN = "p3mdata.split.v1"
 Size = int | float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Candidate:
     """An image that may enter a set.
 
@@ -76,7 +76,7 @@ def place(unit: str, seed: int) -> float:
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class _Group:
     place: float
     members: tuple[Candidate, ...]
@@ -99,14 +99,18 @@ def _groups(candidates: Iterable[Candidate], seed: int) -> list[_Group]:
 
     The minimum only falls when members are added: a group never leaves validation for having grown.
     """
-    by_group: dict[int, list[tuple[float, str, Candidate]]] = {}
+    by_group: dict[int, list[Candidate]] = {}
     for candidate in candidates:
-        by_group.setdefault(candidate.group, []).append((place(candidate.unit, seed), candidate.id, candidate))
+        by_group.setdefault(candidate.group, []).append(candidate)
     groups = []
-    for members in by_group.values():
-        members.sort(key=lambda member: member[:2])
-        groups.append(_Group(members[0][0], tuple(candidate for _, _, candidate in members)))
-    return sorted(groups, key=lambda group: (group.place, group.members[0].id))
+    while by_group:
+        placed = [(place(member.unit, seed), member.id, member) for member in by_group.popitem()[1]]
+        placed.sort(key=lambda member: member[:2])
+        groups.append(_Group(placed[0][0], tuple(candidate for _, _, candidate in placed)))
+    # One key after the other: a million pairs of keys would be the largest thing in memory.
+    groups.sort(key=lambda group: group.members[0].id)
+    groups.sort(key=lambda group: group.place)
+    return groups
 
 
 def assign(
