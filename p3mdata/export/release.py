@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import re
 import unicodedata
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -24,6 +27,7 @@ from p3mdata.plan import PLAN, read_plan
 from p3mdata.records import ImageResult
 from p3mdata.removal import dataset_version
 from p3mdata.run import finished_rows
+from p3mdata.spool import Each, Spool
 
 KINDS = ("image", "alpha", "trimap", "facemask", "foreground", "background")
 # What each column of a release holds; the order is that of tables.
@@ -62,15 +66,20 @@ Tables = dict[str, dict[str, dict[str, int]]]
 
 @dataclass(frozen=True)
 class File:
-    """A released file and the hash under which it was released."""
+    """A released file: where it is below the release, and the hash under which it was released."""
 
-    path: Path
+    root: Path
+    name: str
     sha256: str
+
+    @property
+    def path(self) -> Path:
+        return self.root / self.name
 
     @property
     def suffix(self) -> str:
         """Its ending with the dot."""
-        return self.path.suffix
+        return os.path.splitext(self.name)[1]
 
     def size(self) -> int:
         """Bytes on disk."""
@@ -144,19 +153,16 @@ class Split:
         title: Its name in the dataset, such as P3M-500-P.
         training: Whether it is the one to train on.
         free: Whether its images are published as they were.
-        entries: Its images, sorted by id.
+        kinds: Kinds of files that any of its images has, in the order of `KINDS`.
+        entries: Its images, sorted by id; each is made when it is asked for.
     """
 
     name: str
     title: str
     training: bool
     free: bool
-    entries: tuple[Entry, ...]
-
-    @property
-    def kinds(self) -> tuple[str, ...]:
-        """Kinds of files that any of its images has, in the order of `KINDS`."""
-        return tuple(kind for kind in KINDS if any(kind in entry.files for entry in self.entries))
+    kinds: tuple[str, ...]
+    entries: Sequence[Entry]
 
 
 @dataclass(frozen=True)
@@ -247,10 +253,12 @@ class Release:
     def _of_run(cls, out: Path) -> Release:
         plan, samples = read_plan(out)
         rows = finished_rows(plan, samples)
-        released = [row for row in rows if row.outcome.released]
-        public = [_without_schema(public_row(row)) for row in released]
-        split = Split("train", "train", True, False, _entries(out, public))
-        if not released:
+        gathered = _Gathered(out)
+        for row in rows:
+            if row.outcome.released:
+                gathered.add(public_row(row))
+        split = gathered.split("train", "train", training=True, free=False)
+        if not split.entries:
             raise SettingsError(f"{out}: nothing was released, so there is nothing to export.")
         tool = str(read_json(out / PLAN).get("tool", ""))
         facts = _figures([split], [], tool, dataset_version(out), plan.job.settings, _behind(out, rows), {})
@@ -262,16 +270,16 @@ class Release:
         try:
             settings = Settings(**dataset.about["settings"])
             tool, version = str(dataset.about["tool"]), int(dataset.about["version"])
-            by_set: dict[str, list[dict[str, Any]]] = {name: [] for name in dataset.layout.sets}
+            by_set = {name: _Gathered(root) for name in dataset.layout.sets}
             for row in dataset.rows():
-                by_set[row["set"]].append(_without_schema(row))
-            training = _training(dataset, {name: len(rows) for name, rows in by_set.items()})
+                by_set[row["set"]].add(row)
+            training = _training(dataset, {name: len(gathered.rows) for name, gathered in by_set.items()})
             splits, empty = [], []
             for (title, layout), name in zip(
                 dataset.layout.sets.items(), split_names(list(dataset.layout.sets)), strict=True
             ):
                 free = layout.content is Content.FREE
-                split = Split(name, title, title == training, free, _entries(root, by_set[title]))
+                split = by_set[title].split(name, title, title == training, free)
                 if split.entries:
                     splits.append(split)
                 elif title in dataset.about["sets"]:
@@ -327,39 +335,57 @@ def split_names(titles: Sequence[str]) -> list[str]:
     return names
 
 
-def shards(entries: Sequence[Entry], most_images: int, most_bytes: int) -> list[list[Entry]]:
+def shards(entries: Sequence[Entry], most_images: int, most_bytes: int) -> list[Sequence[Entry]]:
     """Entries cut into runs of at most so many images and bytes; a larger image has a shard of its own."""
-    cut: list[list[Entry]] = []
+    starts: list[int] = []
     room = 0
-    for entry in entries:
+    for number, entry in enumerate(entries):
         size = entry.size()
-        if not cut or len(cut[-1]) >= most_images or size > room:
-            cut.append([])
+        if not starts or number - starts[-1] >= most_images or size > room:
+            starts.append(number)
             room = most_bytes
-        cut[-1].append(entry)
         room -= size
-    return cut
+    return [entries[start:stop] for start, stop in itertools.pairwise([*starts, len(entries)])]
 
 
-def _without_schema(row: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in row.items() if key != "schema"}
+class _Gathered:
+    """Images of a set in the order in which they come, kept on disk: of each, files by kind and the rest of its row."""
 
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self.rows: Spool[tuple[dict[str, tuple[str, str]], dict[str, Any]]] = Spool()
+        self._ids: list[str] = []
+        self._kinds: set[str] = set()
 
-def _entries(root: Path, rows: Sequence[dict[str, Any]]) -> tuple[Entry, ...]:
-    return tuple(sorted((_entry(root, row) for row in rows), key=lambda entry: entry.id))
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Add an image by its row of a public manifest.
 
+        Raises:
+            KeyError, TypeError, ValueError: It is no such row.
+        """
+        files = {}
+        for kind in KINDS:
+            if kind in row:
+                path = PurePosixPath(row[kind]["path"])
+                if path.is_absolute() or ".." in path.parts:
+                    raise ValueError(f"path {path}")
+                files[kind] = str(path), row[kind]["sha256"]
+        if not _ID.fullmatch(row["id"]) or "image" not in files:
+            raise ValueError(f"row {row['id']}")
+        self.rows.append((files, {key: value for key, value in row.items() if key not in (*KINDS, "schema")}))
+        self._ids.append(row["id"])
+        self._kinds |= files.keys()
 
-def _entry(root: Path, row: dict[str, Any]) -> Entry:
-    files = {}
-    for kind in KINDS:
-        if kind in row:
-            path = PurePosixPath(row[kind]["path"])
-            if path.is_absolute() or ".." in path.parts:
-                raise ValueError(f"path {path}")
-            files[kind] = File(root / path, row[kind]["sha256"])
-    if not _ID.fullmatch(row["id"]) or "image" not in files:
-        raise ValueError(f"row {row['id']}")
-    return Entry(row["id"], files, {key: value for key, value in row.items() if key not in KINDS})
+    def _entry(self, number: int) -> Entry:
+        files, row = self.rows[number]
+        return Entry(row["id"], {kind: File(self._root, *file) for kind, file in files.items()}, row)
+
+    def split(self, name: str, title: str, training: bool, free: bool) -> Split:
+        """The set, once all its images are here."""
+        order = array("q", sorted(range(len(self._ids)), key=self._ids.__getitem__))
+        self._ids.clear()
+        kinds = tuple(kind for kind in KINDS if kind in self._kinds)
+        return Split(name, title, training, free, kinds, Each(self._entry, order))
 
 
 def _training(dataset: Dataset, sizes: Mapping[str, int]) -> str:
@@ -380,15 +406,19 @@ class _Behind:
     traits: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
-def _behind(out: Path, rows: Sequence[ImageResult]) -> _Behind:
-    held = [row for row in rows if not row.outcome.released]
-    return _Behind(
-        dict(Counter(row.outcome.value for row in rows)),
-        dict(Counter(row.reason or row.outcome.value for row in held)),
-        read_audit(out),
-        looked_at(out, rows),
-        {row.id: traits_of(row) for row in rows if row.outcome.released},
-    )
+def _behind(out: Path, rows: Iterable[ImageResult]) -> _Behind:
+    outcomes, reasons = Counter[str](), Counter[str]()
+    traits: dict[str, dict[str, str]] = {}
+    # One object for all images of the same traits.
+    shared: dict[tuple[str, ...], dict[str, str]] = {}
+    for row in rows:
+        outcomes[row.outcome.value] += 1
+        if row.outcome.released:
+            found = traits_of(row)
+            traits[row.id] = shared.setdefault(tuple(found.values()), found)
+        else:
+            reasons[row.reason or row.outcome.value] += 1
+    return _Behind(dict(outcomes), dict(reasons), read_audit(out), looked_at(out, rows), traits)
 
 
 def _checked_run(run: Path, root: Path, splits: Sequence[Split], settings: Settings) -> _Behind:
@@ -417,49 +447,57 @@ def _figures(
     behind: _Behind,
     balance: Tables,
 ) -> Facts:
-    rows = [entry.row for split in splits for entry in split.entries]
-    proofs = [row["proofs"] for row in rows]
-    again = [proof["largest_deviation"] for proof in proofs if not proof["exact"]]
+    faces, decisions, encodings = Counter[str](), Counter[str](), Counter[str]()
+    proofs = dict.fromkeys(("exact", "reencoded", "largest_deviation", "missed", "transition_hidden"), 0)
+    tables: Tables = {trait: {} for trait in _TABLES}
+    for split in splits:
+        for entry in split.entries:
+            row, proof = entry.row, entry.row["proofs"]
+            faces[split.name] += row["faces"]
+            encodings[str(row["encoding"])] += 1
+            if row["decision"]:
+                decisions[row["decision"]["action"]] += 1
+                proofs["transition_hidden"] += bool(row["decision"]["keep_transition"])
+            proofs["exact" if proof["exact"] else "reencoded"] += 1
+            if not proof["exact"]:
+                proofs["largest_deviation"] = max(proofs["largest_deviation"], proof["largest_deviation"])
+            proofs["missed"] += proof["missed"]
+            _count(tables, split.name, behind.traits.get(entry.id, {}) | _plain_traits(row))
     return Facts(
         tool=tool,
         version=version,
         settings=settings,
         splits={
-            split.name: (split.title, len(split.entries), sum(e.row["faces"] for e in split.entries), split.free)
-            for split in (*splits, *empty)
+            split.name: (split.title, len(split.entries), faces[split.name], split.free) for split in (*splits, *empty)
         },
         outcomes=behind.outcomes,
         reasons=behind.reasons,
-        decisions=dict(sorted(Counter(row["decision"]["action"] for row in rows if row["decision"]).items())),
-        proofs={
-            "exact": len(proofs) - len(again),
-            "reencoded": len(again),
-            "largest_deviation": max(again, default=0),
-            "missed": sum(proof["missed"] for proof in proofs),
-            "transition_hidden": sum(bool(row["decision"] and row["decision"]["keep_transition"]) for row in rows),
-        },
-        encodings=dict(sorted(Counter(str(row["encoding"]) for row in rows).items())),
-        tables=_tables(splits, behind.traits, balance),
+        decisions=dict(sorted(decisions.items())),
+        proofs=proofs,
+        encodings=dict(sorted(encodings.items())),
+        tables=_completed(tables, splits, balance),
         audit=behind.audit,
         sample=behind.sample,
     )
 
 
-def _tables(splits: Sequence[Split], traits: Mapping[str, dict[str, str]], balance: Tables) -> Tables:
+def _plain_traits(row: Mapping[str, Any]) -> dict[str, str]:
+    """Traits that the public row of an image tells."""
+    return {
+        "resolution": resolution_of(row["width"], row["height"]),
+        "faces": str(row["faces"]) if row["faces"] < 3 else "3+",
+        "outcome": row["outcome"],
+    }
+
+
+def _count(tables: Tables, split: str, traits: Mapping[str, str]) -> None:
+    for trait, value in traits.items():
+        by_split = tables[trait].setdefault(value, {})
+        by_split[split] = by_split.get(split, 0) + 1
+
+
+def _completed(tables: Tables, splits: Sequence[Split], balance: Tables) -> Tables:
     """Images by trait. What only faces tell comes from the run, or from the dataset's figures while they add up."""
-    tables: Tables = {trait: {} for trait in _TABLES}
-    for split in splits:
-        for entry in split.entries:
-            row = entry.row
-            faces = str(row["faces"]) if row["faces"] < 3 else "3+"
-            plain = {
-                "resolution": resolution_of(row["width"], row["height"]),
-                "faces": faces,
-                "outcome": row["outcome"],
-            }
-            for trait, value in (traits.get(entry.id, {}) | plain).items():
-                by_split = tables[trait].setdefault(value, {})
-                by_split[split.name] = by_split.get(split.name, 0) + 1
     names = {split.title: split.name for split in splits}
     total = sum(len(split.entries) for split in splits)
     for trait in ("face_size", "pose"):
