@@ -21,7 +21,7 @@ from p3mdata.faces import weights
 from p3mdata.images import SUFFIXES
 from p3mdata.manifest import PRIVATE_MODE, dumps, read_json, read_rows, write_json, write_rows
 from p3mdata.records import Sample
-from p3mdata.remote import as_os_error, is_remote, location
+from p3mdata.remote import as_os_error, is_address, is_remote
 from p3mdata.sources import Copies, IdHeads, Samples, collect, pictures
 
 PLAN = "plan.json"
@@ -84,7 +84,7 @@ def check_folders(job: Job) -> None:
     Raises:
         SettingsError, RunFolderError: With what is wrong and what to do.
     """
-    if location(job.out) is not job.out:
+    if is_address(job.out):
         raise SettingsError(f"{job.out}: OUT must be a folder of this machine or of a shared disk, not an address.")
     try:
         is_folder = as_os_error(job.source.is_dir)

@@ -44,6 +44,11 @@ def location(path: Any) -> Any:
     return remote
 
 
+def is_address(path: Any) -> bool:
+    """Whether a path reads like s3://bucket/photos."""
+    return _ADDRESS.match(str(path)) is not None
+
+
 def is_remote(path: Any) -> bool:
     """Whether a path is no path of this machine."""
     return not isinstance(path, Path | str)

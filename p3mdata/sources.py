@@ -26,7 +26,7 @@ from p3mdata.config import Job, fault
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.files import sha256
 from p3mdata.images import SUFFIXES
-from p3mdata.manifest import read_rows
+from p3mdata.manifest import NOT_JSON, read_rows
 from p3mdata.records import Decision, Sample
 from p3mdata.remote import as_os_error, entries, is_remote
 
@@ -369,23 +369,33 @@ class Samples(Sequence[Sample]):
         decision = self._decisions.get(sample.id)
         return sample if decision is None else replace(sample, decision=decision)
 
+    def _row(self, line: bytes, number: int) -> dict[str, Any]:
+        if not line:
+            raise self._damaged(f"{self._count} samples are planned, {number} are listed")
+        try:
+            row = _parsed(line)
+        except NOT_JSON:
+            row = None
+        if not isinstance(row, dict):
+            raise self._damaged(f"line {number + 1} is damaged")
+        return row
+
     def _read(self, start: int, stop: int) -> list[Sample]:
         if start == stop:
             return []
         try:
             with self._path.open("rb") as lines:
-                lines.seek(_offset(lines, start, self._path.stat().st_size))
-                samples = [self._sample(_row(lines.readline())) for _ in range(start, stop)]
-        except (OSError, ValueError, LookupError, TypeError) as exc:
-            raise self._damaged(repr(exc)) from exc
+                lines.seek(_offset(lines, start, self._path.stat().st_size) if start else 0)
+                samples = [self._sample(self._row(lines.readline(), number)) for number in range(start, stop)]
+        except (OSError, LookupError, TypeError, *NOT_JSON) as exc:
+            raise self._damaged(fault(exc)) from exc
         if samples[0].index != start:
             raise self._damaged(f"row {start} is not there")
         return samples
 
 
-def _row(line: bytes) -> dict[str, Any]:
-    row: dict[str, Any] = json.loads(line.decode("utf-8", "surrogateescape"))
-    return row
+def _parsed(line: bytes) -> Any:
+    return json.loads(line.decode("utf-8", "surrogateescape"))
 
 
 def _offset(lines: Any, index: int, size: int) -> int:
@@ -401,10 +411,10 @@ def _offset(lines: Any, index: int, size: int) -> int:
         if begin >= high:
             # No row begins between the middle and `high`: walk from `low`.
             lines.seek(low)
-            while _row(lines.readline())["index"] < index:
+            while _parsed(lines.readline())["index"] < index:
                 low = lines.tell()
             return low
-        found = _row(lines.readline())["index"]
+        found = _parsed(lines.readline())["index"]
         if found == index:
             return int(begin)
         if found < index:

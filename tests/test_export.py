@@ -294,7 +294,9 @@ def test_nothing_of_the_sources_is_in_an_export(exports: dict[str, Path], run: P
         '"source":"',
     ]
     words += [row["sha256"] for row in private] + [row["alpha"][1] for row in private if "alpha" in row]
-    words += [row["inputs"] for row in rows] + [os.uname().nodename, '"landmarks"', '"box"']
+    words += [row["inputs"] for row in rows] + ['"landmarks"', '"box"']
+    # Two or three letters are in any compressed picture by chance.
+    words += [name for name in [os.uname().nodename] if len(name) > 5]
     meshes = [face["landmarks"] for row in rows for face in row.get("faces", ()) if face["landmarks"]]
     assert meshes
     words += [dumps(mesh)[1:40] for mesh in meshes]
