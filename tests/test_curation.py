@@ -8,7 +8,9 @@ import itertools
 import json
 import os
 import re
+import tempfile
 import time
+import tracemalloc
 from pathlib import Path
 
 import cv2
@@ -34,11 +36,13 @@ from p3mdata.curation import (
 from p3mdata.curation.fingerprints import SIDE, read_grey
 from p3mdata.curation.page import write_page
 from p3mdata.curation.rules import curate
-from p3mdata.curation.scan import Look, Task, blur_of
+from p3mdata.curation.scan import Look, Task, blur_of, look_at_all
 from p3mdata.errors import SettingsError
+from p3mdata.files import sha256
 from p3mdata.images import decode, orient
 from p3mdata.manifest import read_rows
 from p3mdata.records import ImageResult, Outcome
+from p3mdata.spool import Spool
 from tests import factories
 from tests.factories import astronaut, encoded, face_at, matte, texture
 
@@ -284,6 +288,41 @@ def test_group_numbers(tmp_path: Path) -> None:
     }
     write(tmp_path, files)
     assert group_ids([tmp_path / name for name in files], 1) == [0, 1, 2, 1]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_looks_do_not_lie_in_memory_nor_stay_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    write(tmp_path, {"a.png": encoded(texture(64, 64), "PNG")})
+    tasks = [Task(tmp_path / "a.png")] * 400
+    look_at_all(tasks[:20], workers)  # what is loaded once is not counted
+    tracemalloc.start()
+    looks = look_at_all(tasks, workers)
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    # A thumbnail alone has 2 bytes per pixel.
+    assert len(looks) == 400 and held < 400 * SIDE * SIDE
+    assert {seen.fingerprint.sha256 for seen in looks if seen.fingerprint} == {
+        sha256((tmp_path / "a.png").read_bytes())
+    }
+    assert os.listdir(tmp_path) == ["a.png"]
+
+
+def test_spooled_items_come_back_as_they_were_put() -> None:
+    spool: Spool[object] = Spool(["a", None])
+    spool.append({"b": 1})
+    spool[1] = ("changed", "and longer than before")
+    assert list(spool) == ["a", ("changed", "and longer than before"), {"b": 1}]
+    assert list(spool[1:]) == list(spool)[1:] and spool[-1] == {"b": 1} and len(spool[::2]) == 2
+
+
+def test_no_room_for_temporary_files_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(tmp_path, {"a.png": encoded(texture(64, 64), "PNG")})
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "none"))
+    with pytest.raises(SettingsError, match="temporary files.*TMPDIR"):
+        find_duplicates(tmp_path, 1)
 
 
 def test_folders_that_cannot_be_used(tmp_path: Path) -> None:
