@@ -93,7 +93,7 @@ def _files() -> dict[str, bytes]:
         "cut-out.png": _encoded(np.dstack([rgb, matte]), "PNG"),
         "lossless.webp": _encoded(rgb, "WEBP", lossless=True),
         "scan.tif": _encoded(rgb, "TIFF"),
-        "no-face.jpg": _encoded(np.ascontiguousarray(rgb[620:, :1000]), "JPEG", quality=90),
+        "no-face.jpg": _encoded(np.ascontiguousarray(rgb[600:, :1000]), "JPEG", quality=90),
         "truncated.jpg": _encoded(_at(700), "JPEG", quality=90)[:20000],
     }
 
@@ -113,7 +113,7 @@ def make_sample(folder: Path) -> DemoSample:
             if stem == "truncated":
                 matte = synthetic_matte(700)
             elif stem == "no-face":
-                matte = np.ascontiguousarray(synthetic_matte(1080)[620:, :1000])
+                matte = np.ascontiguousarray(synthetic_matte(1080)[600:, :1000])
             else:
                 with Image.open(io.BytesIO(data)) as picture:
                     matte = synthetic_matte(picture.size[0])
