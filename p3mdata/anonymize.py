@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from p3mdata.config import JpegMode, Settings
 from p3mdata.errors import BrokenInput
-from p3mdata.faces.ensemble import Detection, FaceFinder
+from p3mdata.faces.ensemble import Detection, FaceFinder, doubt_about_all
 from p3mdata.files import sha256
 from p3mdata.images import Picture, decode, decode_matte, encode, encode_grey, encode_mask, extension, target_format
 from p3mdata.jpeg import JpegBlocks, Reach, UnsupportedJpeg
@@ -227,7 +227,7 @@ def _mask_doubts(loaded: Loaded, detection: Detection, covered: Mask) -> list[Do
         if not covered.any():
             return [Doubt("hand_mask_empty", "nothing of the hand-drawn mask is left to obfuscate")]
         return uncovered_by_hand(detection, covered)
-    doubts = list(detection.doubts)
+    doubts = list(detection.doubts) or doubt_about_all(detection.faces)
     if loaded.alpha is not None:
         doubts += matte_doubts(detection.faces, loaded.alpha)
     return doubts + coverage_doubts(detection.faces, covered)

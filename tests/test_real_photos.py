@@ -58,12 +58,22 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Release:
     return _release(folder / "src", folder / "run", ["portraits/", "groups/", "identity/"], None)
 
 
+def _with_mattes(tmp_path_factory: pytest.TempPathFactory, alphas: str) -> Release:
+    run = tmp_path_factory.mktemp("mattes") / "run"
+    folder = shared() / "mattes"
+    return _release(folder / "image", run, ["mattes/image/"], folder / alphas)
+
+
 @pytest.fixture(scope="module")
 def mattes(tmp_path_factory: pytest.TempPathFactory) -> Release:
     """Photographs with predicted mattes; some faces are blurred already, some photographs show none."""
-    run = tmp_path_factory.mktemp("mattes") / "run"
-    folder = shared() / "mattes"
-    return _release(folder / "image", run, ["mattes/image/"], folder / "alpha_r34")
+    return _with_mattes(tmp_path_factory, "alpha_r34")
+
+
+@pytest.fixture(scope="module")
+def other_mattes(tmp_path_factory: pytest.TempPathFactory) -> Release:
+    """The same with another network's mattes."""
+    return _with_mattes(tmp_path_factory, "alpha_vitae")
 
 
 def _displayed(path: Path) -> np.ndarray:
@@ -81,7 +91,7 @@ def _inner_ellipse(box: list[int], shape: tuple[int, int]) -> np.ndarray:
     return across**2 + down**2 <= 1
 
 
-@pytest.mark.parametrize("name", ["photos", "mattes"])
+@pytest.mark.parametrize("name", ["photos", "mattes", "other_mattes"])
 def test_no_face_of_a_released_image_is_bare(name: str, request: pytest.FixtureRequest) -> None:
     release: Release = request.getfixturevalue(name)
     bare, faces = [], 0
@@ -101,7 +111,7 @@ def test_most_portraits_are_released_without_review(photos: Release) -> None:
     assert len(held) <= MAX_SHARE_OF_PORTRAITS_IN_REVIEW * len(with_face), held
 
 
-@pytest.mark.parametrize("name", ["photos", "mattes"])
+@pytest.mark.parametrize("name", ["photos", "mattes", "other_mattes"])
 def test_photographs_without_a_face_are_never_released(name: str, request: pytest.FixtureRequest) -> None:
     release: Release = request.getfixturevalue(name)
     empty = [source for source, entry in release.truth.items() if entry["kind"] == "none"]
@@ -109,7 +119,7 @@ def test_photographs_without_a_face_are_never_released(name: str, request: pytes
     assert [source for source in empty if release.rows[source]["files"]] == []
 
 
-@pytest.mark.parametrize("name", ["photos", "mattes"])
+@pytest.mark.parametrize("name", ["photos", "mattes", "other_mattes"])
 def test_nothing_outside_the_masks_changed(name: str, request: pytest.FixtureRequest) -> None:
     release: Release = request.getfixturevalue(name)
     for source, row in release.released():
@@ -119,18 +129,27 @@ def test_nothing_outside_the_masks_changed(name: str, request: pytest.FixtureReq
         assert gap[mask].any(), source
 
 
-def test_nothing_inside_the_transition_areas_changed(mattes: Release) -> None:
+def test_nothing_inside_the_transition_areas_changed(mattes: Release, other_mattes: Release) -> None:
     checked = 0
-    for source, row in mattes.released():
-        alpha = np.asarray(Image.open(mattes.file(row, "alphas")))
-        band = transition_area(alpha, kernel_side(alpha.shape, 0.02))
-        mask = np.asarray(Image.open(mattes.file(row, "facemasks"))) > 0
-        gap = np.abs(_displayed(mattes.source / source) - _displayed(mattes.file(row, "images"))).max(2)
-        assert band.any()
-        assert not (mask & band).any(), source
-        assert not gap[band].any(), source
-        checked += 1
-    assert checked >= 3
+    for release in (mattes, other_mattes):
+        for source, row in release.released():
+            alpha = np.asarray(Image.open(release.file(row, "alphas")))
+            band = transition_area(alpha, kernel_side(alpha.shape, 0.02))
+            mask = np.asarray(Image.open(release.file(row, "facemasks"))) > 0
+            gap = np.abs(_displayed(release.source / source) - _displayed(release.file(row, "images"))).max(2)
+            assert band.any()
+            assert not (mask & band).any(), source
+            assert not gap[band].any(), source
+            checked += 1
+    assert checked >= 5
+
+
+def test_a_photograph_is_never_released_for_a_weak_hit_alone(
+    photos: Release, mattes: Release, other_mattes: Release
+) -> None:
+    for release in (photos, mattes, other_mattes):
+        for source, row in release.released():
+            assert any(face["landmarks"] or len(face["seen_by"]) > 1 for face in row["faces"]), source
 
 
 def test_released_alphas_are_the_given_ones(mattes: Release) -> None:
