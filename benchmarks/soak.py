@@ -117,7 +117,9 @@ class Disturber:
         expected = {EXIT_OK, EXIT_HELD_BACK} | (
             {EXIT_INTERRUPTED, EXIT_USAGE, -signal.SIGKILL, -signal.SIGTERM} if event else set()
         )
-        if code not in expected or "Traceback" in said:
+        # Python itself tells of a Ctrl-C that comes before its first line of ours, or of a worker's.
+        too_early = event == "sigint" and "KeyboardInterrupt" in said
+        if code not in expected | ({-signal.SIGINT} if too_early else set()) or ("Traceback" in said and not too_early):
             raise SystemExit(f"{' '.join(line[3:5])} after {event}: exit {code}\n{said}")
         return code
 
