@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from benchmarks.anonymize import table
 from p3mdata.faces.detectors import iou
 from p3mdata.faces.ensemble import LOOKS, LOOKS_AGAIN, FaceFinder, Look
+from p3mdata.faces.pyramid import Pyramid
 from p3mdata.images import decode
 from p3mdata.records import XYXY
 
@@ -47,7 +48,7 @@ def photographs(shared: Path) -> Iterator[tuple[Image, list[XYXY], list[XYXY], s
 def found(finder: FaceFinder, picture: Image, looks: Sequence[Look]) -> tuple[NDArray[np.float64], float]:
     """Boxes (n, 4) of all groups of hits, and the processor time in ms."""
     begin = time.process_time()
-    groups = finder.boxes(picture, looks)
+    groups = finder.boxes(Pyramid(picture), looks)
     spent = (time.process_time() - begin) * 1000
     return np.array([hit.xyxy for group in groups for hit in group]).reshape(-1, 4), spent
 

@@ -332,7 +332,7 @@ def anonymize(
         detail=doubt.sentence if doubt else None,
         method=f"{method.value} {strength:g}",
         encoding=how,
-        masked_share=round(float(masked.facemask.mean()), 6),
+        masked_share=round(np.count_nonzero(masked.facemask) / masked.facemask.size, 6),
         faces=detection.faces,
         proofs=proofs,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import Any
 
 import cv2
@@ -10,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.faces.ensemble import LOOKS_AGAIN, Detection, FaceFinder, group_face, same_face
+from p3mdata.faces.pyramid import Pyramid
 from p3mdata.images import Picture, decode
 from p3mdata.masks import core_coverage
 from p3mdata.metadata import leftovers
@@ -21,12 +21,20 @@ MISS_BELOW = 0.9
 CHANGED_INSIDE = 0.5
 # As MISS_BELOW, without landmarks, where the box may have shifted on the featureless skin.
 MISS_BELOW_UNCONFIRMED = 0.7
+_STRIP = 32
 
 
 def _difference(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """Largest difference over channels, HxW, in the pixels' dtype."""
-    gap = cv2.absdiff(a, b)
-    return np.asarray(functools.reduce(cv2.max, cv2.split(gap)))
+    if a.ndim == 2:
+        return np.asarray(cv2.absdiff(a, b))
+    largest = np.empty(a.shape[:2], a.dtype)
+    # Strips stay in the cache, and need no fresh memory.
+    for top in range(0, len(a), _STRIP):
+        gap, rows = np.asarray(cv2.absdiff(a[top : top + _STRIP], b[top : top + _STRIP])), largest[top : top + _STRIP]
+        np.maximum(gap[:, :, 0], gap[:, :, 1], out=rows)
+        np.maximum(rows, gap[:, :, 2], out=rows)
+    return largest
 
 
 def _where(gap: NDArray[Any], mask: Mask) -> NDArray[Any]:
@@ -87,8 +95,8 @@ def redetect(source: Picture, released: Picture, facemask: Mask, finder: FaceFin
     source as well: outside the mask both pictures are the same, so a hit that the source does not show is one on
     obfuscated skin or on the neck below it, where detectors fire often.
     """
-    rgb = released.rgb8()
-    groups = finder.boxes(rgb, LOOKS_AGAIN)
+    image = Pyramid(released.rgb8())
+    groups = finder.boxes(image, LOOKS_AGAIN)
     suspects, missed = [], 0
     for group in groups:
         face = group_face(group)
@@ -96,14 +104,14 @@ def redetect(source: Picture, released: Picture, facemask: Mask, finder: FaceFin
         if covered >= MISS_BELOW:
             continue
         # Landmarks decide about a weak hit too: without them it has one detector, and counts for nothing below.
-        if finder.look_closer(rgb, group).landmarks is not None:
+        if finder.look_closer(image, group).landmarks is not None:
             missed += 1
         elif len(face.seen_by) > 1 and covered < MISS_BELOW_UNCONFIRMED:
             suspects.append(face)
     if suspects:
         bare = [
             face
-            for face in map(group_face, finder.boxes(source.rgb8(), LOOKS_AGAIN))
+            for face in map(group_face, finder.boxes(Pyramid(source.rgb8()), LOOKS_AGAIN))
             if core_coverage(face, facemask) < MISS_BELOW
         ]
         missed += sum(any(same_face(face.box, other.box) for other in bare) for face in suspects)

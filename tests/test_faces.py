@@ -17,10 +17,11 @@ from numpy.typing import NDArray
 
 from p3mdata.errors import SetupError
 from p3mdata.faces import weights
-from p3mdata.faces.detectors import REGISTRY, Box, LibFaceDetection, Pyramid, iou
+from p3mdata.faces.detectors import REGISTRY, Box, LibFaceDetection, iou
 from p3mdata.faces.ensemble import LOOKS, Detection, FaceFinder
-from p3mdata.faces.landmarks import MESH_POINTS, PARTS, Points, crop_around
+from p3mdata.faces.landmarks import MESH_POINTS, PARTS, Points
 from p3mdata.faces.onnx_graph import _fields, with_free_image_size
+from p3mdata.faces.pyramid import Pyramid
 from p3mdata.images import Picture
 from p3mdata.masks import bare_parts, private_area
 from p3mdata.proofs import redetect
@@ -237,7 +238,7 @@ def test_iou() -> None:
 def test_a_crop_shows_what_its_matrix_says(box: XYXY, enlarge: float) -> None:
     x, y = np.meshgrid(np.arange(600), np.arange(420))
     ramp = np.dstack([x * 255 / 600, y * 255 / 420, x * 0]).astype(np.uint8)
-    crop, to_image = crop_around(ramp, box, enlarge)
+    crop, to_image = Pyramid(ramp).crop(box, enlarge)
     assert crop.shape == (256, 256, 3)
     cols, rows = np.meshgrid(np.arange(256), np.arange(256))
     there = np.stack([cols, rows, np.ones_like(rows)], axis=-1) @ to_image.T
@@ -249,7 +250,7 @@ def test_a_crop_shows_what_its_matrix_says(box: XYXY, enlarge: float) -> None:
 
 @pytest.mark.parametrize("box", [(700, 700, 1500, 1500), (-1500, 50, -500, 800), (100, -900, 300, -500)])
 def test_a_crop_outside_the_image_repeats_its_border(box: XYXY) -> None:
-    crop, _ = crop_around(np.full((420, 600, 3), 90, np.uint8), box, 1.5)
+    crop, _ = Pyramid(np.full((420, 600, 3), 90, np.uint8)).crop(box, 1.5)
     assert crop.shape == (256, 256, 3) and (crop == 90).all()
 
 
@@ -310,7 +311,7 @@ def test_the_largest_look_is_for_small_faces_only(width: float, seen: bool) -> N
     finder = FaceFinder(
         {"centerface": FakeDetector("centerface", []), "libfacedetection": SeesAtFullScale()}, FakeLandmarks(False)
     )
-    assert bool(finder.boxes(np.zeros((1000, LOOKS[-1].side, 3), np.uint8))) is seen
+    assert bool(finder.boxes(Pyramid(np.zeros((1000, LOOKS[-1].side, 3), np.uint8)))) is seen
 
 
 def test_hits_of_one_face_are_one_face_with_the_mean_box() -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, ImageOps
@@ -350,6 +350,42 @@ def test_truncated_files_are_never_completed() -> None:
             # The last bytes of some formats are padding that no decoder reads.
             with pytest.raises(BrokenInput):
                 decode(data[: rng.randrange(len(data) - 16)])
+
+
+INTACT = [
+    saved(Image.fromarray(array), "JPEG", quality=85, **options)
+    for array in (texture(61, 47), texture(48, 64)[..., 1], texture(3, 7))
+    for options in ({}, {"subsampling": 0}, {"subsampling": 1, "restart_marker_blocks": 3}, {"progressive": True})
+]
+
+
+def test_intact_jpegs_take_the_fast_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda self: pytest.fail("Pillow decoded it"))
+    for data in INTACT:
+        decode(data)
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow], database=None)
+@given(
+    st.sampled_from(INTACT), st.randoms(use_true_random=False), st.sampled_from(["flip", "cut", "end", "lose", "add"])
+)
+def test_a_jpeg_decodes_as_pillow_decodes_it(intact: bytes, rng: random.Random, damage: str) -> None:
+    data, at = bytearray(intact), rng.randrange(2, len(intact))
+    if damage == "flip":
+        data[at] ^= 1 << rng.randrange(8)
+    elif damage == "add":
+        data[at:at] = rng.randbytes(rng.randint(1, 40))
+    else:
+        data[at : at + 20 if damage == "lose" else None] = b"\xff\xd9" if damage == "end" else b""
+    try:
+        with Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
+            expected = np.asarray(image)
+        assume(image.mode in ("L", "RGB"))
+    except (OSError, SyntaxError, ValueError, TypeError):
+        with pytest.raises(BrokenInput):
+            decode(bytes(data))
+    else:
+        assert np.array_equal(decode(bytes(data)).pixels, expected)
 
 
 FUZZ = {**{name: sample[0] for name, sample in SAMPLES.items()}, **{k: v for k, (v, _) in BROKEN.items() if v}}

@@ -6,10 +6,10 @@ Both are trained apart from each other and fail on different pictures; `ensemble
 from __future__ import annotations
 
 import functools
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -56,39 +56,6 @@ class Detector(Protocol):
         ...
 
 
-class Pyramid:
-    """An image at several sizes: halved until the next half would be too small, then interpolated.
-
-    Averages over exact pairs of pixels are several times as fast as over other shares, and each half is made once.
-    """
-
-    def __init__(self, rgb: NDArray[np.uint8]) -> None:
-        self._levels = [rgb]
-
-    def at(self, long_side: int) -> tuple[NDArray[np.uint8], float]:
-        """The image at `long_side` pixels of its longer side, and the factor that was applied."""
-        height, width = self._levels[0].shape[:2]
-        factor = long_side / max(height, width)
-        size = max(1, round(width * factor)), max(1, round(height * factor))
-        resized = cv2.resize(self._level(size), size, interpolation=cv2.INTER_LINEAR)
-        return np.asarray(resized, np.uint8), factor
-
-    def _level(self, size: tuple[int, int]) -> NDArray[np.uint8]:
-        """The smallest half that is not smaller than `size` (width, height), or the image itself."""
-        number = 0
-        while True:
-            level = self._levels[number]
-            width, height = level.shape[1] // 2, level.shape[0] // 2
-            if width < size[0] or height < size[1]:
-                return level
-            number += 1
-            if number == len(self._levels):
-                even = level[: 2 * height, : 2 * width]
-                self._levels.append(
-                    np.asarray(cv2.resize(even, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
-                )
-
-
 def iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     """Intersection over union of one box (4,) with many (n, 4)."""
     left_top = np.maximum(a[:2], b[:, :2])
@@ -131,14 +98,24 @@ def _session(model: bytes) -> Any:
     return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
-def _blob(rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """The image as (1, 3, h, w) float32 in 0..255, filled up with zeros to multiples of 32."""
-    height, width = rgb.shape[:2]
-    blob = np.empty((1, 3, height + -height % 32, width + -width % 32), np.float32)
-    blob[0, :, :height, :width] = rgb.transpose(2, 0, 1)
-    blob[0, :, height:] = 0
-    blob[0, :, :, width:] = 0
-    return blob
+class _Blob:
+    """Images as input of a network, in memory that is kept: fresh pages would cost more than the conversion."""
+
+    def __init__(self) -> None:
+        self._memory = np.empty(0, np.float32)
+
+    def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """The image as (1, 3, h, w) float32 in 0..255, filled up with zeros to multiples of 32; until the next call."""
+        height, width = rgb.shape[:2]
+        shape = 1, 3, height + -height % 32, width + -width % 32
+        size = math.prod(shape)
+        if self._memory.size < size:
+            self._memory = np.empty(size, np.float32)
+        blob = self._memory[:size].reshape(shape)
+        blob[0, :, :height, :width] = rgb.transpose(2, 0, 1)
+        blob[0, :, height:] = 0
+        blob[0, :, :, width:] = 0
+        return blob
 
 
 class CenterFace:
@@ -154,10 +131,10 @@ class CenterFace:
 
     def __init__(self) -> None:
         self._session = _session(with_free_image_size(weights.load("centerface"), self._image, self._outputs))
+        self._blob = _Blob()
 
     def detect(self, rgb: NDArray[np.uint8]) -> list[Box]:
-        blob = _blob(rgb)
-        heat, log_size, offset, points = self._session.run(list(self._outputs), {self._image: blob})
+        heat, log_size, offset, points = self._session.run(list(self._outputs), {self._image: self._blob(rgb)})
         rows, cols = np.nonzero(heat[0, 0] > self.threshold)
         if not len(rows):
             return []
@@ -184,9 +161,10 @@ class LibFaceDetection:
     def __init__(self) -> None:
         weights.load("libfacedetection")
         self._session = _session(yunet.graph_of(weights.locate("libfacedetection")))
+        self._blob = _Blob()
 
     def detect(self, rgb: NDArray[np.uint8]) -> list[Box]:
-        levels = self._session.run([name for name, _ in yunet.LEVELS], {yunet.IMAGE: _blob(rgb[:, :, ::-1])})
+        levels = self._session.run([name for name, _ in yunet.LEVELS], {yunet.IMAGE: self._blob(rgb[:, :, ::-1])})
         hits = [self._hits(cells[0], stride) for cells, (_, stride) in zip(levels, yunet.LEVELS, strict=True)]
         scores, boxes, fives = (np.concatenate(parts) for parts in zip(*hits, strict=True))
         return [

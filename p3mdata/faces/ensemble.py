@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.faces.detectors import REGISTRY, Box, Detector, Pyramid, iou
-from p3mdata.faces.landmarks import LandmarkModel, MediaPipeLandmarks, Points, crop_around
+from p3mdata.faces.detectors import REGISTRY, Box, Detector, iou
+from p3mdata.faces.landmarks import LandmarkModel, MediaPipeLandmarks, Points
+from p3mdata.faces.pyramid import Pyramid
 from p3mdata.records import XYXY, Doubt, Face
 
 
@@ -102,12 +103,11 @@ class FaceFinder:
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
 
-    def boxes(self, rgb: NDArray[np.uint8], looks: Sequence[Look] = LOOKS) -> list[list[Box]]:
+    def boxes(self, image: Pyramid, looks: Sequence[Look] = LOOKS) -> list[list[Box]]:
         """Hits of the detectors at their scales, grouped by face, from the strongest group to the weakest."""
-        long_side = max(rgb.shape[:2])
+        long_side = max(image.size)
         hits: list[Box] = []
         asked: dict[str, int] = {}
-        pyramid = Pyramid(rgb)
         for look in looks:
             side = look.side
             if look.detector in asked:
@@ -115,7 +115,7 @@ class FaceFinder:
                     continue
                 side = min(side, round(long_side * _MOST_ENLARGED))
             asked[look.detector] = side
-            small, factor = pyramid.at(side)
+            small, factor = image.at(side)
             hits += [
                 hit.scaled(1 / factor)
                 for hit in self._detectors[look.detector].detect(small)
@@ -132,28 +132,28 @@ class FaceFinder:
         Returns:
             Faces in reading order, and doubts about them.
         """
-        height, width = rgb.shape[:2]
+        image = Pyramid(rgb)
         faces, doubts = [], []
-        for group in self.boxes(rgb):
-            face = self.look_closer(rgb, group)
+        for group in self.boxes(image):
+            face = self.look_closer(image, group)
             faces.append(face)
-            if doubt := _doubt(face, max(height, width)):
+            if doubt := _doubt(face, max(image.size)):
                 doubts.append(doubt)
         return Detection(tuple(sorted(faces, key=_reading_order)), tuple(doubts))
 
-    def look_closer(self, rgb: NDArray[np.uint8], group: list[Box]) -> Face:
+    def look_closer(self, image: Pyramid, group: list[Box]) -> Face:
         """The face that a group of hits stands for, with landmarks, or with a second opinion where there are none."""
         face = group_face(group)
-        mesh, missing = self._mesh(rgb, face.box)
+        mesh, missing = self._mesh(image, face.box)
         face = replace(face, landmarks=None if mesh is None else _flat(mesh), no_landmarks=missing)
         if mesh is None and len(face.seen_by) == 1 and not is_weak(face):
-            face = replace(face, seen_by=self._second_opinion(rgb, face.box, face.seen_by[0]))
+            face = replace(face, seen_by=self._second_opinion(image, face.box, face.seen_by[0]))
         return face
 
-    def _second_opinion(self, rgb: NDArray[np.uint8], box: XYXY, known: str) -> tuple[str, ...]:
+    def _second_opinion(self, image: Pyramid, box: XYXY, known: str) -> tuple[str, ...]:
         """Names of the detectors that see a face where only `known` saw it, or in enlargements of the place."""
         for enlarge in _SECOND_LOOKS:
-            crop, to_image = crop_around(rgb, box, enlarge, _SECOND_LOOK_SIDE)
+            crop, to_image = image.crop(box, enlarge, _SECOND_LOOK_SIDE)
             scale, offset = to_image[0, 0], np.tile(to_image[:, 2], 2)
             for name, detector in self._detectors.items():
                 if name == known:
@@ -164,10 +164,10 @@ class FaceFinder:
                     return tuple(sorted((known, name)))
         return (known,)
 
-    def _mesh(self, rgb: NDArray[np.uint8], box: XYXY) -> tuple[Points | None, str | None]:
+    def _mesh(self, image: Pyramid, box: XYXY) -> tuple[Points | None, str | None]:
         found_elsewhere = False
         for enlarge in _CROPS:
-            crop, to_image = crop_around(rgb, box, enlarge)
+            crop, to_image = image.crop(box, enlarge)
             mesh = self._landmarks.locate(crop)
             if mesh is None:
                 continue

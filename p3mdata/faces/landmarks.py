@@ -10,7 +10,6 @@ from collections.abc import Iterator
 from types import TracebackType
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -113,42 +112,3 @@ class MediaPipeLandmarks:
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, tb: TracebackType | None) -> None:
         self.close()
-
-
-def crop_around(
-    rgb: NDArray[np.uint8], box: tuple[float, float, float, float], enlarge: float, side: int = 256
-) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
-    """Square crop around a box, resampled to `side` pixels; beyond the image its border is repeated.
-
-    Returns:
-        The crop (side x side x 3) and the 2x3 matrix that maps crop pixels to image pixels.
-    """
-    left, top, right, bottom = box
-    extent = max(right - left, bottom - top) * enlarge
-    x0, y0 = (left + right - extent) / 2, (top + bottom - extent) / 2
-    scale = extent / side
-    to_image = np.array([[scale, 0, x0], [0, scale, y0]])
-    if scale > 1:
-        # Warping alone would alias when a large face shrinks: average first, over the crop's own pixels.
-        (xa, xb), (ya, yb) = (
-            _pixels(start, start + extent, side) for start, side in ((x0, rgb.shape[1]), (y0, rgb.shape[0]))
-        )
-        part = rgb[ya:yb, xa:xb]
-        small = cv2.resize(
-            part, (max(1, round(part.shape[1] / scale)), max(1, round(part.shape[0] / scale))),
-            interpolation=cv2.INTER_AREA,
-        )  # fmt: skip
-        rgb = np.asarray(small, np.uint8)
-        inner = np.array([[1, 0, (x0 - xa) / scale], [0, 1, (y0 - ya) / scale]])
-    else:
-        inner = to_image
-    crop = cv2.warpAffine(
-        rgb, inner, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
-    )
-    return np.asarray(crop, np.uint8), to_image
-
-
-def _pixels(start: float, stop: float, side: int) -> tuple[int, int]:
-    """The pixels of a row or column of `side` between two places; the nearest one where there are none."""
-    first = min(max(0, int(np.floor(start))), side - 1)
-    return first, max(first + 1, min(side, int(np.ceil(stop))))

@@ -80,9 +80,9 @@ def _encode_jpeg(picture: Picture, quality: int | None) -> tuple[bytes, str]:
         # A list, for Pillow takes the tables of a dictionary only if they are numbered from 0 without a gap.
         qtables = [[int(x) for x in table] for _, table in sorted(tables.items())]
         options = {"qtables": qtables, "subsampling": max(sampling, 0)}
-        return _save(picture, "JPEG", optimize=True, **options), "jpeg reencoded, source tables"
+        return _save(picture, "JPEG", **options), "jpeg reencoded, source tables"
     quality = quality or _EXPORT_QUALITY
-    return _save(picture, "JPEG", quality=quality, subsampling=0, optimize=True), f"jpeg reencoded, quality {quality}"
+    return _save(picture, "JPEG", quality=quality, subsampling=0), f"jpeg reencoded, quality {quality}"
 
 
 def _save(picture: Picture, name: str, **options: Any) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -102,29 +103,31 @@ class JpegBlocks:
         for mask in (wanted,) if forbidden is None else (wanted, forbidden):
             if mask.shape != (self.height, self.width) or mask.dtype != np.bool_:
                 raise ValueError(f"a mask must be bool of shape {(self.height, self.width)}")
-        changed = np.zeros_like(wanted)
-        luma = np.zeros_like(wanted)
-        blocks: list[BoolArray] = []
+        changed, luma = np.zeros_like(wanted), np.zeros_like(wanted)
+        blocks = [np.zeros(part.grid, np.bool_) for part in self._components]
+        window = _window(wanted, [part.footprint for part in self._components])
+        (top, left), (height, width) = [side.start for side in window], wanted[window].shape
         for number, part in enumerate(self._components):
             if number and part.step == self._components[number - 1].step:
-                blocks.append(blocks[-1])  # Cb and Cr as a rule
+                blocks[number] = blocks[number - 1]  # Cb and Cr as a rule
                 continue
             ring = _ring(part.step)
-            chosen = _any_in_blocks(wanted, part.footprint)
+            chosen = _any_in_blocks(wanted[window], part.footprint)
             if forbidden is not None:
-                chosen &= ~_any_in_blocks(_grown(forbidden, ring), part.footprint)
-            area = chosen.repeat(part.footprint[0], axis=0)[: self.height]
-            area = area.repeat(part.footprint[1], axis=1)[:, : self.width]
+                chosen &= ~_any_in_blocks(_grown(forbidden[window], ring), part.footprint)
+            area = chosen.repeat(part.footprint[0], axis=0)[:height]
+            area = area.repeat(part.footprint[1], axis=1)[:, :width]
             if number == 0:
-                luma |= area
-            changed |= _grown(area, ring)
-            blocks.append(chosen)
+                luma[window] = area
+            changed[window] |= _grown(area, ring)
+            first = top // part.footprint[0], left // part.footprint[1]
+            blocks[number][first[0] : first[0] + len(chosen), first[1] : first[1] + chosen.shape[1]] = chosen
         return Reach(tuple(blocks), changed, luma)
 
     def rewrite(self, pixels: NDArray[np.uint8], reach: Reach) -> bytes:
         """Write the file with the selected blocks taken from another image.
 
-        The result is sequential, Huffman-optimised, and has no metadata but a JFIF header: no EXIF, XMP,
+        The result is sequential, with the standard Huffman tables, and has no metadata but a JFIF header: no EXIF, XMP,
         colour profile, comments, or bytes after the end. Equal arguments give equal bytes on every machine.
 
         Args:
@@ -143,6 +146,17 @@ class JpegBlocks:
         parts = zip(self._components, self._coefs, reach.blocks, strict=True)
         coefs = [requantised(old, pixels, n, part, chosen) for n, (part, old, chosen) in enumerate(parts)]
         return write_coefficients((self.height, self.width), self._components, coefs)
+
+
+def _window(mask: BoolArray, footprints: list[tuple[int, int]]) -> tuple[slice, slice]:
+    """The blocks of every component that hold a pixel of a mask, and one more block on each side, inside the image."""
+    sides = []
+    for axis in (0, 1):
+        block = math.lcm(*(footprint[axis] for footprint in footprints))
+        held = np.flatnonzero(mask.any(axis=1 - axis)) // block
+        first, last = (int(held[0]), int(held[-1])) if len(held) else (0, 0)
+        sides.append(slice(max(0, (first - 1) * block), min(mask.shape[axis], (last + 2) * block)))
+    return sides[0], sides[1]
 
 
 def _ring(step: tuple[int, int]) -> tuple[int, int]:

@@ -54,7 +54,9 @@ def _expressible(coefs: Coefs) -> bool:
 
 
 def write_coefficients(size: tuple[int, int], components: list[Component], coefs: list[Coefs]) -> bytes:
-    """Encode coefficients as a sequential, Huffman-optimised file with a JFIF header.
+    """Encode coefficients as a sequential file with the standard Huffman tables and a JFIF header.
+
+    Tables of its own would take a second pass over the coefficients, and make a file 2 to 4 % smaller.
 
     Args:
         size: height and width of the image in pixels.
@@ -86,7 +88,7 @@ def write_coefficients(size: tuple[int, int], components: list[Component], coefs
             -1,
             slots.ctypes.data,
             *(0, None, None, None),
-            *jpeglib.dct_jpeg.CJpegLib.flags_to_mask(["OPTIMIZE_CODING"]),
+            *jpeglib.dct_jpeg.CJpegLib.flags_to_mask(["-OPTIMIZE_CODING"]),
         )
         written = path.read_bytes()
     if status == 0:
