@@ -43,7 +43,7 @@ def obfuscate(pixels: Pixels, region: Patch, method: Method, strength: float, fa
         filled = _mosaic(block, region.mask, max(1, round(strength * face_width)))
     else:
         filled = _blur(block, region.mask, max(1.0, strength * face_width))
-    block[region.mask] = filled[region.mask]
+    np.copyto(block, filled, where=region.mask[:, :, None])
 
 
 def _cell_sums(block: Pixels, mask: NDArray[np.bool_], cell: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
