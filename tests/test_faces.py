@@ -264,7 +264,7 @@ class FakeDetector:
         if rgb.shape[:2] == (320, 320):
             return [Box(box, 0.9, None, self.name) for box in self.close]
         # The hits are told in pixels of a picture that is 800 wide.
-        return [Box(box, score, None, self.name).scaled(rgb.shape[1] / 800) for box, score in self.hits]
+        return [Box(box, score, None, self.name).placed(0, 0, rgb.shape[1] / 800) for box, score in self.hits]
 
 
 class FakeLandmarks:
@@ -298,20 +298,42 @@ def codes(detection: Detection) -> list[str]:
     return [doubt.code for doubt in detection.doubts]
 
 
-@pytest.mark.parametrize(("width", "seen"), [(30.0, True), (200.0, False)])
-def test_the_largest_look_is_for_small_faces_only(width: float, seen: bool) -> None:
-    class SeesAtFullScale:
-        name = "libfacedetection"
+class SeesWhite:
+    """The box around what is white in whatever it is shown."""
 
-        def detect(self, rgb: Image) -> list[Box]:
-            if rgb.shape[1] != LOOKS[-1].side:
-                return []
-            return [Box((300.0, 300.0, 300 + width, 300 + width), 0.9, None, self.name)]
+    name = LOOKS[-1].detector
 
-    finder = FaceFinder(
-        {"centerface": FakeDetector("centerface", []), "libfacedetection": SeesAtFullScale()}, FakeLandmarks(False)
-    )
-    assert bool(finder.boxes(Pyramid(np.zeros((1000, LOOKS[-1].side, 3), np.uint8)))) is seen
+    def __init__(self) -> None:
+        self.shown: list[tuple[int, int]] = []
+
+    def detect(self, rgb: Image) -> list[Box]:
+        self.shown.append(rgb.shape[:2])
+        rows, cols = np.nonzero(rgb[..., 0])
+        if not len(rows):
+            return []
+        return [Box((cols.min(), rows.min(), cols.max() + 1.0, rows.max() + 1.0), 0.9, None, self.name)]
+
+
+@pytest.mark.parametrize("upright", [False, True])
+def test_a_small_face_is_seen_once_and_whole_wherever_the_image_is_cut(upright: bool) -> None:
+    look = LOOKS[-1]
+    detector = SeesWhite()
+    finder = FaceFinder({look.detector: detector}, FakeLandmarks(False))
+    for place in range(0, look.side - 60, 23):
+        image = np.zeros((900, look.side, 3), np.uint8)
+        image[400:460, place : place + 60] = 255
+        (group,) = finder.boxes(Pyramid(image.swapaxes(0, 1).copy() if upright else image), [look])
+        expected = place, 400, place + 60, 460
+        assert {hit.xyxy for hit in group} == {(*expected[1::-1], *expected[:1:-1]) if upright else expected}
+    assert max(map(max, detector.shown)) < 0.6 * look.side
+
+
+@pytest.mark.parametrize(("width", "seen"), [(60, True), (70, False)])
+def test_the_largest_look_is_for_small_faces_only(width: int, seen: bool) -> None:
+    image = np.zeros((1000, LOOKS[-1].side, 3), np.uint8)
+    image[300 : 300 + width, 200 : 200 + width] = 255
+    finder = FaceFinder({LOOKS[-1].detector: SeesWhite()}, FakeLandmarks(False))
+    assert bool(finder.boxes(Pyramid(image), LOOKS[-1:])) is seen
 
 
 def test_hits_of_one_face_are_one_face_with_the_mean_box() -> None:

@@ -39,10 +39,12 @@ class Box:
         left, top, right, bottom = self.xyxy
         return max(right - left, bottom - top)
 
-    def scaled(self, factor: float) -> Box:
-        """The same hit in an image that is `factor` times as large."""
-        left, top, right, bottom = (value * factor for value in self.xyxy)
-        points = None if self.points is None else (self.points * factor).astype(np.float32)
+    def placed(self, across: int, down: int, factor: float) -> Box:
+        """The same hit in an image of which a piece at (across, down) was asked about, `factor` times as large."""
+        left, top, right, bottom = ((v + at) * factor for v, at in zip(self.xyxy, (across, down) * 2, strict=True))
+        points = self.points
+        if points is not None:
+            points = ((points + np.array([across, down])) * factor).astype(np.float32)
         return replace(self, xyxy=(left, top, right, bottom), points=points)
 
 
