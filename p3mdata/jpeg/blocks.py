@@ -143,8 +143,7 @@ class JpegBlocks:
             raise ValueError(f"pixels must be uint8 of shape {shape}")
         if [b.shape for b in reach.blocks] != [c.grid for c in self._components]:
             raise ValueError("the reach belongs to another file")
-        parts = zip(self._components, self._coefs, reach.blocks, strict=True)
-        coefs = [requantised(old, pixels, n, part, chosen) for n, (part, old, chosen) in enumerate(parts)]
+        coefs = requantised(self._coefs, pixels, self._components, reach.blocks)
         return write_coefficients((self.height, self.width), self._components, coefs)
 
 
