@@ -42,7 +42,8 @@ def location(path: Any) -> Any:
         remote = UPath(f"{scheme}://{rest}")
         _ = remote.fs
     except ImportError as exc:
-        raise SetupError(f"{scheme}://{rest}: needs {exc.name or exc}: run pip install 'p3mdata[{extra}]'.") from exc
+        library = exc.name or "another library"
+        raise SetupError(f"{scheme}://{rest}: needs {library}: run pip install 'p3mdata[{extra}]'.") from exc
     except ValueError as exc:
         raise SettingsError(f"{scheme}://{rest}: cannot be opened ({exc}). Check the address.") from exc
     return remote

@@ -228,8 +228,9 @@ def _planned(job: Job, store: Store) -> tuple[Plan, Samples]:
     """The plan that all machines share, in the staging folder as well."""
 
     def make() -> tuple[Plan, Samples]:
-        # A store that cannot be written says so before all sources are read.
-        store.put(JOB, dumps(job_row(job)).encode("utf-8", "surrogateescape"))
+        if not there:
+            # A store that cannot be written says so before all sources are read.
+            store.put(JOB, dumps(job_row(job)).encode("utf-8", "surrogateescape"))
         made = make_plan(job)
         store.put_file(JOB, job.out / JOB)
         store.put_file(SOURCES, job.out / SOURCES)
