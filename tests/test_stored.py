@@ -480,6 +480,7 @@ def test_a_killed_process_shows_nothing_half(tmp_path: Path, source: Path, whole
         # Images first: masks that come between the two looks do no harm.
         images = {Path(name).stem for name in s3.find("bucket/killed/images", refresh=True)}
         assert images <= {Path(name).stem for name in s3.find("bucket/killed/facemasks", refresh=True)}
+        time.sleep(0.05)
     again.communicate()
     assert again.returncode == EXIT_HELD_BACK
     assert released(objects(s3, "bucket/killed")) == whole
