@@ -72,7 +72,9 @@ def _predicted(source: Path, out: Path, checkpoint: Path | None, dry_run: bool) 
 @anonymize_app.command("dir")
 def anonymize_dir(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="folder with photographs")],
-    out: Annotated[Path | None, typer.Argument(metavar="[OUT]", help="run folder, or an address [default: SRC-anonymized]")] = None,
+    out: Annotated[
+        Path | None, typer.Argument(metavar="[OUT]", help="run folder, or an address [default: SRC-anonymized]")
+    ] = None,
     method: opt.MethodOption = None,
     preset: opt.PresetOption = None,
     strength: opt.StrengthOption = None,
