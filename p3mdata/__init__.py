@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from p3mdata.dataset.build import Built
     from p3mdata.dataset.check import Check
     from p3mdata.export import Exported
+    from p3mdata.fetch import Fetched
     from p3mdata.records import ImageResult
     from p3mdata.removal import Removal
     from p3mdata.run import RunSummary
@@ -39,6 +40,7 @@ __all__ = [
     "check_dataset",
     "explain_photo",
     "export_release",
+    "fetch_run",
     "merge_runs",
     "remove_images",
     "run_status",
@@ -66,7 +68,7 @@ def anonymize_dir(
 
     Args:
         source: Folder with photographs.
-        out: Run folder.
+        out: Run folder, or address of a run in an object store.
         alphas, trimaps, masks: Folders with companions of equal relative name or stem.
         **settings: Any field of `p3mdata.config.Settings` or `Execution`, such as `method="mosaic"`, `workers=2`.
 
@@ -115,11 +117,17 @@ def verify_run(run: PathLike, *, workers: int = 1) -> list[Finding]:
 
 
 def run_status(run: PathLike) -> Status:
-    """How far a run is, while any number of processes work on it."""
-    from p3mdata.run import LEDGER
-    from p3mdata.status import status_of
+    """How far a run is, in a folder or at an address, while any number of processes work on it."""
+    from p3mdata.stored import status_anywhere
 
-    return status_of(Path(run), LEDGER)
+    return status_anywhere(Path(run))
+
+
+def fetch_run(address: PathLike, out: PathLike) -> Fetched:
+    """Bring a finished run from an object store into a folder, where every other function works on it."""
+    from p3mdata.fetch import fetch_run as fetch
+
+    return fetch(address, Path(out))
 
 
 def merge_runs(runs: Sequence[PathLike], out: PathLike) -> RunSummary:

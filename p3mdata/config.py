@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, field_validator, model_validator
 
 from p3mdata.errors import SettingsError
-from p3mdata.remote import is_remote, location
+from p3mdata.remote import is_address, is_remote, location, staging_folder
 
 ENVIRONMENT_PREFIX = "P3MDATA_"
 
@@ -161,7 +161,12 @@ Folder = Annotated[Path, WrapValidator(_local_or_remote)]
 
 
 class Job(_Strict):
-    """One `anonymize` stage: a source folder, its companions, where to, and the settings."""
+    """One `anonymize` stage: a source folder, its companions, where to, and the settings.
+
+    Attributes:
+        out: The run folder; given an address, the folder of this machine in which the run is staged.
+        store: The run's address in an object store; None when the run is `out`.
+    """
 
     source: Folder
     out: Path
@@ -170,6 +175,24 @@ class Job(_Strict):
     masks: Folder | None = None
     settings: Settings = Settings()
     execution: Execution = Execution()
+    store: Folder | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _staged(cls, values: Any) -> Any:
+        """An OUT that is an address becomes `store`."""
+        if not isinstance(values, dict) or not is_address(values.get("out", "")):
+            return values
+        there = location(str(values["out"]).rstrip("/"))
+        if not is_remote(there):
+            return {**values, "out": there}
+        part = getattr(values.get("execution"), "shard", None)
+        return {**values, "store": there, "out": staging_folder(there, part)}
+
+    @property
+    def place(self) -> Path:
+        """Where the run lies for its user: a folder or an address."""
+        return self.out if self.store is None else self.store
 
 
 def fault(exc: Exception) -> str:

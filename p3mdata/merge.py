@@ -23,7 +23,7 @@ from p3mdata.files import sha256, write_atomic
 from p3mdata.manifest import PRIVATE_MODE, read_json, read_rows, write_json, write_rows
 from p3mdata.plan import JOB, PLAN, SOURCES, Plan, differing_settings, job_row, make_private_folder, write_list
 from p3mdata.records import Action, Decision, ImageResult, Sample
-from p3mdata.remote import is_remote
+from p3mdata.remote import is_address, is_remote
 from p3mdata.removal import DERIVED
 from p3mdata.run import TOMBSTONES, Rows, RunSummary, close_run, finished_run
 from p3mdata.shards import KINDS, finish_shard, inputs_digest, shard_folder
@@ -74,6 +74,8 @@ def merge_runs(
     """
     if len({path.resolve() for path in runs}) < max(2, len(runs)):
         raise SettingsError("merge: name two or more different runs, or one run to close it.")
+    if is_address(out):
+        raise SettingsError(f"{out}: --out must be a folder of this machine, not an address.")
     if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
         raise RunFolderError(f"{out}: exists. Choose a new folder for the merged run.")
     with ExitStack() as held:

@@ -11,8 +11,9 @@ import contextlib
 import fcntl
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Protocol
 
 from p3mdata.config import Job
 from p3mdata.errors import RunFolderError, SettingsError
@@ -76,7 +77,7 @@ def shared_plan(job: Job) -> tuple[Plan, Samples]:
     if job.execution.overwrite:
         raise SettingsError("--overwrite: not together with --shard. Delete OUT before the parts are started.")
     if not (job.out / PLAN).exists():
-        _make_or_await(job)
+        make_or_await((job.out / PLAN).exists, lambda: make_plan(job), _Files(job.out))
     plan, samples = read_plan(job.out)
     mine = Plan(job, plan.samples, plan.shard_size, plan.digest)
     different = differing_settings(read_json(job.out / PLAN), mine.to_json())
@@ -87,51 +88,108 @@ def shared_plan(job: Job) -> tuple[Plan, Samples]:
     different += [f"{key} ({kept.get(key)} -> {given.get(key)})" for key in keys if kept.get(key) != given.get(key)]
     if different:
         raise RunFolderError(
-            f"{job.out}: was planned with other settings or folders: {'; '.join(different)}. "
+            f"{job.place}: was planned with other settings or folders: {'; '.join(different)}. "
             "Give the same to all parts."
         )
     return mine, samples
 
 
-def _make_or_await(job: Job) -> None:
-    """Make the plan, unless another process is at it; one that shows no life is replaced."""
-    generation, beat, since = 0, -1, time.monotonic()
-    while not (job.out / PLAN).exists():
-        claim = job.out / _PLANNING.format(generation)
-        try:
-            claim.touch(mode=PRIVATE_MODE, exist_ok=False)
-        except FileExistsError:
-            with contextlib.suppress(FileNotFoundError):
-                now = claim.stat().st_mtime_ns
-                # Compared with itself, not with this machine's clock.
-                if now != beat:
-                    beat, since = now, time.monotonic()
-            if time.monotonic() - since > _PATIENCE_SECONDS:
-                generation, beat = generation + 1, -1
-            time.sleep(_POLL_SECONDS)
+class Claims(Protocol):
+    """Signs that a process is making the plan, numbered: the next number is for who replaces a dead one."""
+
+    poll_seconds: float
+
+    def take(self, number: int) -> bool:
+        """Make the claim; False when it is there."""
+        ...
+
+    def sign(self, number: int) -> object:
+        """What changes while its maker lives; None when the claim is gone."""
+        ...
+
+    def beat(self, number: int) -> None:
+        """Show life."""
+        ...
+
+    def drop(self, number: int) -> None:
+        """Take the claim back."""
+        ...
+
+    def clear(self) -> None:
+        """Remove all claims."""
+        ...
+
+
+class _Files:
+    """Claims in a run folder that all processes see."""
+
+    def __init__(self, out: Path) -> None:
+        self._out, self.poll_seconds = out, _POLL_SECONDS
+
+    def _path(self, number: int) -> Path:
+        return self._out / _PLANNING.format(number)
+
+    def take(self, number: int) -> bool:
+        with contextlib.suppress(FileExistsError):
+            self._path(number).touch(mode=PRIVATE_MODE, exist_ok=False)
+            return True
+        return False
+
+    def sign(self, number: int) -> object:
+        with contextlib.suppress(FileNotFoundError):
+            return self._path(number).stat().st_mtime_ns
+        return None
+
+    def beat(self, number: int) -> None:
+        with contextlib.suppress(OSError):
+            self._path(number).touch()
+
+    def drop(self, number: int) -> None:
+        self._path(number).unlink(missing_ok=True)
+
+    def clear(self) -> None:
+        for claim in self._out.glob(_PLANNING.format("*")):
+            claim.unlink(missing_ok=True)
+
+
+def make_or_await(there: Callable[[], bool], make: Callable[[], object], claims: Claims) -> None:
+    """Make the plan, unless another process is at it; one that shows no life is replaced.
+
+    Args:
+        there: Whether there is a plan.
+        make: Makes it.
+        claims: Where processes tell each other.
+    """
+    number, beat, since = 0, None, time.monotonic()
+    while not there():
+        if claims.take(number):
+            with _beating(claims, number):
+                make()
             continue
-        with _beating(claim):
-            make_plan(job)
-    for claim in job.out.glob(_PLANNING.format("*")):
-        claim.unlink(missing_ok=True)
+        # Compared with itself, not with this machine's clock.
+        if (now := claims.sign(number)) is not None and now != beat:
+            beat, since = now, time.monotonic()
+        if time.monotonic() - since > _PATIENCE_SECONDS:
+            number, beat = number + 1, None
+        time.sleep(claims.poll_seconds)
+    claims.clear()
 
 
 @contextlib.contextmanager
-def _beating(claim: Path) -> Iterator[None]:
-    """Show life by touching the claim; it goes when the block fails, so that another process need not wait."""
+def _beating(claims: Claims, number: int) -> Iterator[None]:
+    """Show life; the claim goes when the block fails, so that another process need not wait."""
     stop = threading.Event()
 
     def beat() -> None:
         while not stop.wait(_BEAT_SECONDS):
-            with contextlib.suppress(OSError):
-                claim.touch()
+            claims.beat(number)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()
     try:
         yield
     except BaseException:
-        claim.unlink(missing_ok=True)
+        claims.drop(number)
         raise
     finally:
         stop.set()

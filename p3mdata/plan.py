@@ -21,7 +21,7 @@ from p3mdata.faces import weights
 from p3mdata.images import SUFFIXES
 from p3mdata.manifest import PRIVATE_MODE, dumps, read_json, read_rows, write_json, write_rows
 from p3mdata.records import Sample
-from p3mdata.remote import as_os_error, is_address, is_remote
+from p3mdata.remote import as_os_error, is_remote, refuse_address
 from p3mdata.sources import Copies, IdHeads, Samples, collect, pictures
 
 PLAN = "plan.json"
@@ -68,9 +68,22 @@ class Plan:
         }
 
 
-def _frozen(sample: Sample) -> dict[str, Any]:
-    """What of a sample may not change between two calls; hand-drawn masks and decisions may be added."""
-    return {key: value for key, value in sample.to_json().items() if key not in ("mask", "problem", "decision")}
+def _frozen(row: dict[str, Any]) -> bytes:
+    """What of a source may not change between two calls; hand-drawn masks and decisions may be added."""
+    kept = {key: value for key, value in row.items() if key not in ("mask", "problem", "decision")}
+    return dumps(kept).encode("utf-8", "surrogateescape")
+
+
+def listing_digest(listing: Path) -> str:
+    """`Plan.digest` of a list of sources.
+
+    Raises:
+        RunFolderError: The file is damaged.
+    """
+    digest = hashlib.sha256()
+    for row in read_rows(listing):
+        digest.update(_frozen(row))
+    return digest.hexdigest()
 
 
 def shard_size(samples: int) -> int:
@@ -84,8 +97,6 @@ def check_folders(job: Job) -> None:
     Raises:
         SettingsError, RunFolderError: With what is wrong and what to do.
     """
-    if is_address(job.out):
-        raise SettingsError(f"{job.out}: OUT must be a folder of this machine or of a shared disk, not an address.")
     try:
         is_folder = as_os_error(job.source.is_dir)
     except OSError as exc:
@@ -93,8 +104,8 @@ def check_folders(job: Job) -> None:
     if not is_folder:
         what = "is a file: use 'p3mdata anonymize image'" if job.source.is_file() else "does not exist. Check the path"
         raise SettingsError(f"{job.source}: {what}.")
-    if _inside(job.out, job.source) or _inside(job.source, job.out):
-        raise SettingsError(f"{job.out}: OUT and SRC must not lie inside each other. Choose another OUT.")
+    if _inside(job.place, job.source) or _inside(job.source, job.place):
+        raise SettingsError(f"{job.place}: OUT and SRC must not lie inside each other. Choose another OUT.")
     recursive = job.settings.recursive
     for name in ("alphas", "trimaps", "masks"):
         folder: Path | None = getattr(job, name)
@@ -220,9 +231,7 @@ def write_list(job: Job, rows: Iterable[dict[str, Any]], path: Path) -> Plan:
         nonlocal count
         for row in read_rows(found):
             row |= {"id": copies.number(row["id"]), "index": count}
-            # Hand-drawn masks may be added between two calls, and nothing else.
-            frozen = {key: value for key, value in row.items() if key not in ("mask", "problem", "decision")}
-            digest.update(dumps(frozen).encode("utf-8", "surrogateescape"))
+            digest.update(_frozen(row))
             count += 1
             yield row
 
@@ -258,8 +267,9 @@ def job_row(job: Job) -> dict[str, Any]:
 
 def job_paths(job: Job) -> dict[str, str]:
     """Absolute folders of a job, for the private part of a run."""
-    names = ("source", "out", "alphas", "trimaps", "masks")
-    return {name: str(getattr(job, name).resolve()) for name in names if getattr(job, name)}
+    names = ("source", "place", "alphas", "trimaps", "masks")
+    paths = {name: str(getattr(job, name).resolve()) for name in names if getattr(job, name)}
+    return {"out": paths.pop("place"), **paths}
 
 
 def make_private_folder(path: Path) -> None:
@@ -283,8 +293,9 @@ def read_plan(out: Path) -> tuple[Plan, Samples]:
     """The plan of an existing run.
 
     Raises:
-        RunFolderError: The folder is not a run, or its plan is damaged.
+        RunFolderError: The folder is not a run, lies in an object store, or its plan is damaged.
     """
+    refuse_address(out)
     if not (out / PLAN).is_file():
         raise RunFolderError(f"{out}: is not a run folder (it has no {PLAN}). Run 'p3mdata anonymize dir SRC {out}'.")
     row, kept = read_json(out / PLAN), read_json(out / JOB)

@@ -1,17 +1,21 @@
-"""Folders of sources that are not on this machine: s3://bucket/photos, gs://..., and whatever else fsspec opens.
+"""Addresses of what is not on this machine: s3://bucket/photos, gs://..., and whatever else fsspec opens.
 
-They are `upath.UPath` objects, which have the methods of `pathlib.Path` that are used on sources. Only sources and
-companions may be remote; a run folder needs locks and renames, which object stores do not have.
+They are `upath.UPath` objects, which have the methods of `pathlib.Path` that are used on sources. A run may be put
+into a store as well (`store.py`, `staging.py`), but it is worked on in a folder of this machine: that needs locks and
+renames, which object stores do not have.
 """
 
 from __future__ import annotations
 
 import errno
+import os
 import re
+import tempfile
 from pathlib import Path
 from typing import Any
 
-from p3mdata.errors import SettingsError, SetupError
+from p3mdata.errors import RunFolderError, SettingsError, SetupError
+from p3mdata.files import sha256
 
 # As `Path` leaves an address: with one slash.
 _ADDRESS = re.compile(r"([a-z][a-z0-9+.-]+):/{1,3}(?=[^/])")
@@ -38,7 +42,8 @@ def location(path: Any) -> Any:
         remote = UPath(f"{scheme}://{rest}")
         _ = remote.fs
     except ImportError as exc:
-        raise SetupError(f"{scheme}://{rest}: needs {exc.name or exc}: run pip install 'p3mdata[{extra}]'.") from exc
+        library = exc.name or "another library"
+        raise SetupError(f"{scheme}://{rest}: needs {library}: run pip install 'p3mdata[{extra}]'.") from exc
     except ValueError as exc:
         raise SettingsError(f"{scheme}://{rest}: cannot be opened ({exc}). Check the address.") from exc
     return remote
@@ -52,6 +57,26 @@ def is_address(path: Any) -> bool:
 def is_remote(path: Any) -> bool:
     """Whether a path is no path of this machine."""
     return not isinstance(path, Path | str)
+
+
+def refuse_address(run: Any) -> None:
+    """Refuse an address where a run folder is needed.
+
+    Raises:
+        RunFolderError: With the way out.
+    """
+    found = _ADDRESS.match(str(run))
+    if found is not None and found[1] != "file":
+        address = f"{found[1]}://{str(run)[found.end() :]}"
+        raise RunFolderError(
+            f"{address}: lies in an object store. Run 'p3mdata fetch {address} DIR' first, then use DIR."
+        )
+
+
+def staging_folder(store: Any, part: str | None) -> Path:
+    """Where this machine works on a run that lies in a store; each part has a folder of its own."""
+    digest = sha256(f"{store} {part or ''}".encode("utf-8", "surrogateescape"))
+    return Path(tempfile.gettempdir()) / f"p3mdata-{os.getuid()}-{digest[:16]}"
 
 
 def entries(folder: Any) -> tuple[list[str], list[str]]:

@@ -34,6 +34,7 @@ from p3mdata.markup import table as _table
 from p3mdata.markup import text as _text
 from p3mdata.plan import Plan
 from p3mdata.records import Action, Face, ImageResult, Outcome, Proofs
+from p3mdata.store import read_released
 
 MOST_THUMBNAILS = 48
 _THUMBNAIL_SIDE = 320
@@ -112,7 +113,7 @@ def _checked(plan: Plan, row: ImageResult, kind: str) -> tuple[bytes | None, str
     name, expected = row.files.get(kind, ("", ""))
     what = f"The {kind[:-1]}"
     try:
-        data = (plan.job.out / kind / name).read_bytes() if name else b""
+        data = read_released(plan.job, f"{kind}/{name}") if name else b""
     except OSError as exc:
         return None, f"{what} cannot be read ({exc.strerror})."
     if not data:

@@ -240,6 +240,8 @@ def anonymize_job(
     started = time.monotonic()
     check_folders(job)
     work = _whole_run if job.execution.part is None else _part_of_run
+    if job.store is not None:
+        from p3mdata.stored import anonymize_stored as work
     try:
         return work(job, stage, on_start or (lambda samples: lambda: None), started)
     except KeyboardInterrupt:
@@ -257,7 +259,7 @@ def _whole_run(job: Job, stage: Stage, on_start: Callable[[int], Callable[[], No
         plan, samples = make_plan(job)
         _remove_torn_files(job.out)
         make_private_folder(job.out / "shards")
-        _executor(job)(plan, samples, stage, job.execution.workers, on_start(plan.samples))
+        executor_of(job)(plan, samples, stage, job.execution.workers, on_start(plan.samples))
         if not stage.publishes:
             return RunSummary(job.out, plan.samples, {}, {}, 0, time.monotonic() - started)
         return close_run(plan, time.monotonic() - started)
@@ -271,7 +273,7 @@ def _part_of_run(job: Job, stage: Stage, on_start: Callable[[int], Callable[[], 
         make_private_folder(job.out / "shards")
         mine = my_shards(plan, part)
         progress = on_start(sum(min(plan.shard_size, plan.samples - i * plan.shard_size) for i in mine))
-        _executor(job)(plan, samples, stage, job.execution.workers, progress, mine)
+        executor_of(job)(plan, samples, stage, job.execution.workers, progress, mine)
     if not stage.publishes:
         return RunSummary(job.out, plan.samples, {}, {}, 0, time.monotonic() - started)
     summary = summarize(plan, Rows(plan, mine), time.monotonic() - started)
@@ -292,7 +294,8 @@ def _close_if_last(plan: Plan) -> None:
         close_run(plan, 0.0)
 
 
-def _executor(job: Job) -> Callable[..., None]:
+def executor_of(job: Job) -> Callable[..., None]:
+    """What runs the shards of a job."""
     if job.execution.executor is Executor.LOCAL:
         return local.run
     from p3mdata.executors import ray

@@ -255,8 +255,13 @@ def withdraw(identity: str, out: Path, keep: Mapping[str, str] | None = None) ->
                 (out / kind / name).unlink(missing_ok=True)
 
 
+def counts_for(row: ImageResult, sample: Sample) -> bool:
+    """Whether a row was made from a sample's present inputs, and need not be tried again."""
+    return row.inputs == inputs_digest(sample) and row.reason not in TRANSIENT
+
+
 def _still_valid(row: ImageResult, sample: Sample, out: Path) -> bool:
-    if row.inputs != inputs_digest(sample) or row.reason in TRANSIENT:
+    if not counts_for(row, sample):
         return False
     for kind, (name, expected) in row.files.items():
         path = out / kind / name

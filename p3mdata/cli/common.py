@@ -29,7 +29,7 @@ def pick(values: dict[str, Any]) -> dict[str, Any]:
 def run_job(job: Job, stage: Stage) -> None:
     with console.progress(done_counter(job.out, job.execution.part)) as start:
         summary = anonymize_job(job, stage, start)
-    finish(summary, job.out, stage)
+    finish(summary, job.place, stage)
 
 
 def finish(summary: Any, out: Path, stage: Stage) -> None:

@@ -16,10 +16,11 @@ from p3mdata.config import Job
 from p3mdata.dataset.folder import ABOUT
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError, SetupError
 from p3mdata.merge import merge_runs
-from p3mdata.remote import is_remote, location
-from p3mdata.run import LEDGER, anonymize_file, has_staged_images, merge_parts, verify_run
+from p3mdata.plan import PLAN
+from p3mdata.remote import as_os_error, is_remote, location
+from p3mdata.run import anonymize_file, has_staged_images, merge_parts, verify_run
 from p3mdata.shards import Stage
-from p3mdata.status import status_of
+from p3mdata.stored import close_stored, status_anywhere
 
 
 class _DirByDefault(TyperGroup):
@@ -38,7 +39,7 @@ app.add_typer(anonymize_app, name="anonymize")
 
 def _default_out(source: Path) -> Path:
     if is_remote(location(source)):
-        raise SettingsError(f"{location(source)}: give OUT as well, a folder of this machine or of a shared disk.")
+        raise SettingsError(f"{location(source)}: give OUT as well, a folder or another address.")
     resolved = source.resolve()
     if not resolved.name:
         raise SettingsError(f"{source}: give OUT as well; this folder has no name to derive it from.")
@@ -53,6 +54,8 @@ def _predicted(source: Path, out: Path, checkpoint: Path | None, dry_run: bool) 
         from p3mnet.infer import ALPHAS, infer
     except ImportError as exc:
         raise SetupError(f"--alphas predict needs {exc.name}: run pip install 'p3mdata[train]'.") from exc
+    if is_remote(location(out)):
+        raise SettingsError("--alphas predict: OUT is an address. Run 'p3mnet infer' first and give its folder.")
     folder = out.with_name(f"{out.name}-alphas")
     if dry_run:
         return folder / ALPHAS if (folder / ALPHAS).is_dir() else None
@@ -69,7 +72,9 @@ def _predicted(source: Path, out: Path, checkpoint: Path | None, dry_run: bool) 
 @anonymize_app.command("dir")
 def anonymize_dir(
     source: Annotated[Path, typer.Argument(metavar="SRC", help="folder with photographs")],
-    out: Annotated[Path | None, typer.Argument(metavar="[OUT]", help="run folder [default: SRC-anonymized]")] = None,
+    out: Annotated[
+        Path | None, typer.Argument(metavar="[OUT]", help="run folder, or an address [default: SRC-anonymized]")
+    ] = None,
     method: opt.MethodOption = None,
     preset: opt.PresetOption = None,
     strength: opt.StrengthOption = None,
@@ -118,8 +123,8 @@ def anonymize_dir(
         source=source, out=out, alphas=alphas, trimaps=trimaps, masks=masks,
         settings=settings, execution=execution,
     )  # fmt: skip
-    if not resume and (job.out / "plan.json").exists() and not execution.overwrite:
-        raise SettingsError(f"{job.out}: holds a run. Give --resume to continue it or --overwrite to replace it.")
+    if not resume and as_os_error((job.place / PLAN).exists) and not execution.overwrite:
+        raise SettingsError(f"{job.place}: holds a run. Give --resume to continue it or --overwrite to replace it.")
     if dry_run:
         _dry_run(job)
         return
@@ -137,7 +142,7 @@ def _dry_run(job: Job) -> None:
         f"{s.source}" + "".join(f"  {k}: {v[0]}" for k in ("alpha", "trimap", "mask") if (v := getattr(s, k)))
         + (f"  PROBLEM: {s.problem}" if s.problem else "") for s in samples
     )  # fmt: skip
-    head = f"{plan.samples} pictures, {plan.shards} shards, {method.value} {strength:g} -> {job.out}\n"
+    head = f"{plan.samples} pictures, {plan.shards} shards, {method.value} {strength:g} -> {job.place}\n"
     console.result({**plan.to_json(), "files": rows}, head + text)
 
 
@@ -264,7 +269,25 @@ def verify(
 def status(run: RunArgument, json: opt.JsonOption = False, quiet: opt.QuietOption = False) -> None:
     """How far RUN is, while any number of processes work on it: outcomes, shards, speed, faults."""
     console.out = console.Output(json, quiet)
-    console.status(status_of(run, LEDGER), run)
+    console.status(status_anywhere(run), location(run))
+
+
+@app.command()
+def fetch(
+    address: Annotated[Path, typer.Argument(metavar="ADDRESS", help="finished run, such as s3://bucket/run")],
+    out: Annotated[Path, typer.Argument(metavar="DIR", help="new folder, or one that an earlier call began")],
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:
+    """Bring a run from an object store into a folder, where every command works on it; each file is checked by hash."""
+    from p3mdata.fetch import fetch_run
+
+    console.out = console.Output(json, quiet, progress)
+    with console.counted() as start:
+        found = fetch_run(address, out, start)
+    text = f"{found.released} released images of {found.samples} source files: {found.out}"
+    console.result(found.to_json(), text)
 
 
 @app.command()
@@ -280,7 +303,8 @@ def merge(
     if out is None:
         if len(runs) > 1:
             raise SettingsError("merge: give --out, a new folder for the merged run.")
-        finish(merge_parts(runs[0]), runs[0], Stage.ALL)
+        there = location(runs[0])
+        finish(close_stored(there) if is_remote(there) else merge_parts(there), there, Stage.ALL)
         return
     with console.counted() as start:
         summary = merge_runs(runs, out, start)

@@ -14,6 +14,7 @@ from p3mdata.dataset.traits import TRAITS, resolution_of, traits_of
 from p3mdata.errors import RunFolderError
 from p3mdata.images import decode
 from p3mdata.plan import PLAN, read_plan
+from p3mdata.remote import refuse_address
 from p3mdata.run import Rows
 
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -40,6 +41,7 @@ def stats_of(path: Path) -> Stats:
     Raises:
         SettingsError, RunFolderError: Neither a run nor a dataset.
     """
+    refuse_address(path)
     if (path / PLAN).is_file():
         return _of_run(path)
     dataset = open_dataset(path)

@@ -1,1 +1,1 @@
-"""Where shards run. Every executor calls `shards.run_shard` and nothing else; progress is read from the run folder."""
+"""Where shards run. Executors call `staging.bring_shard` and nothing else; progress is read from the run folder."""

@@ -26,7 +26,8 @@ from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.files import locked
 from p3mdata.plan import Plan
 from p3mdata.records import Sample
-from p3mdata.shards import Stage, run_shard
+from p3mdata.shards import Stage
+from p3mdata.staging import bring_shard
 
 # Working memory of one worker on large photographs; the models take most of it.
 WORKER_BYTES = 700 * 1024**2
@@ -151,7 +152,7 @@ def _run_here(
     models = Models()
     try:
         for index in shards:
-            run_shard(plan.job, index, members(plan, samples, index), models, stage, go_on)
+            bring_shard(plan.job, index, members(plan, samples, index), models, stage, go_on)
     finally:
         models.close()
 
@@ -171,9 +172,9 @@ def attempt(
     go_on: Callable[[Sample], bool],
     crashing: frozenset[str],
 ) -> Exception | None:
-    """`run_shard` in a worker; what it raised is given back, in a form that crosses processes."""
+    """`bring_shard` in a worker; what it raised is given back, in a form that crosses processes."""
     try:
-        run_shard(job, index, samples, models, stage, go_on, crashing)
+        bring_shard(job, index, samples, models, stage, go_on, crashing)
     except (P3MError, OSError) as exc:
         return exc
     except Exception:

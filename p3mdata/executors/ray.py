@@ -1,9 +1,9 @@
 """Shards on a Ray cluster: actors that load the models once, each with one shard at a time.
 
-All nodes see the sources and the run folder under the paths of the driver. A shard is given again when its actor
-died, which is a fault of the cluster until it happened at one image four times; faults of images are rows like
-everywhere else. How far the run is stands in the run folder, not in the driver: a driver that was killed is started
-again.
+All nodes see the sources and the run folder under the paths of the driver, or a run in a store under its address. A
+shard is given again when its actor died, which is a fault of the cluster until it happened at one image four times (in
+a store, where nobody sees which image it was: at one shard, and then the run ends); faults of images are rows like
+everywhere else. How far the run is stands in the run, not in the driver: a driver that was killed is started again.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ class _Worker:
     def __init__(self, job: Job, stage: Stage) -> None:
         self._job, self._stage, self._models = job, stage, Models()
         self._held = contextlib.ExitStack()
-        self._held.enter_context(locked(job.out / WORKERS_LOCK, fcntl.LOCK_SH))
+        # A run in a store has no folder that all nodes see.
+        if job.store is None:
+            self._held.enter_context(locked(job.out / WORKERS_LOCK, fcntl.LOCK_SH))
 
     def ready(self) -> Exception | None:
         """Load the models here, so that models that do not fit are not blamed on an image."""
@@ -177,8 +179,8 @@ class _Pool:
             self._todo.appendleft(shard)
 
     def _image_of(self, shard: int) -> str:
-        """The image that a dead actor was at: the first one without a row."""
-        if not self._stage.publishes:
+        """The image that a dead actor was at: the first one without a row; of staged rows only their node knows."""
+        if not self._stage.publishes or self._plan.job.store is not None:
             return f"shard {shard}"
         rows = {row.id for row in read_results(shard_folder(self._plan.job.out, shard))}
         return next((sample.id for sample in self._members(shard) if sample.id not in rows), f"shard {shard}")

@@ -25,6 +25,7 @@ from p3mdata.files import sha256
 from p3mdata.manifest import public_row, read_json
 from p3mdata.plan import PLAN, read_plan
 from p3mdata.records import ImageResult
+from p3mdata.remote import refuse_address
 from p3mdata.removal import dataset_version
 from p3mdata.run import finished_rows
 from p3mdata.spool import Each, Spool
@@ -236,6 +237,7 @@ class Release:
             SettingsError: Nothing is released, `source` is neither, or `run` is another one.
             RunFolderError: The run is not finished, or the dataset is half built or damaged.
         """
+        refuse_address(source)
         if (source / PLAN).is_file():
             if run is not None and run.resolve() != source.resolve():
                 raise SettingsError(f"{run}: --run is for datasets; {source} is a run itself. Leave it out.")

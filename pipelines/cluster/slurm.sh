@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# One run on many nodes of a Slurm cluster; SRC and OUT lie on a file system that all nodes see under one path.
+# One run on many nodes of a Slurm cluster; SRC and OUT lie on a file system that all nodes see under one path,
+# or are addresses such as s3://bucket/run.
 #   sbatch --array=1-64 pipelines/cluster/slurm.sh SRC OUT [options of 'p3mdata anonymize dir']
 # Task K does every 64th shard; the last one writes manifest and report. Tasks that failed or ran out of time are
 # started again with the same command (--array=7,12 for some of them, with PARTS=64): finished images are kept.
