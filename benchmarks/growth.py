@@ -94,10 +94,9 @@ def shards(work: Path) -> None:
 
 
 def status(work: Path) -> None:
-    from p3mdata.run import LEDGER
     from p3mdata.status import status_of
 
-    assert status_of(work / "run", LEDGER).shards["left"] == 0
+    assert status_of(work / "run").shards["left"] == 0
 
 
 def close(work: Path) -> None:

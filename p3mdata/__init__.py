@@ -100,7 +100,7 @@ def anonymize_image(
 ) -> ImageResult:
     """Anonymize one picture; `out` is written only when the result's outcome is a released one."""
     from p3mdata.config import resolve
-    from p3mdata.run import anonymize_file
+    from p3mdata.onefile import anonymize_file
 
     chosen, _ = resolve(settings)
     companions = {"alpha": _path(alpha), "trimap": _path(trimap), "mask": _path(mask), "facemask": _path(facemask)}
@@ -116,10 +116,9 @@ def verify_run(run: PathLike, *, workers: int = 1) -> list[Finding]:
 
 def run_status(run: PathLike) -> Status:
     """How far a run is, while any number of processes work on it."""
-    from p3mdata.run import LEDGER
     from p3mdata.status import status_of
 
-    return status_of(Path(run), LEDGER)
+    return status_of(Path(run))
 
 
 def merge_runs(runs: Sequence[PathLike], out: PathLike) -> RunSummary:

@@ -1,33 +1,31 @@
-"""The verbs on run folders: anonymize a folder or an image, run one stage, close a run, prove it again."""
+"""The verbs on run folders: anonymize a folder, run one stage, close a run, prove it again."""
 
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
-from p3mdata.config import Executor, Format, Job, Settings
+from p3mdata.config import Executor, Job
 from p3mdata.decisions import repair_log
-from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFolderError, SettingsError
+from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFolderError
 from p3mdata.executors import local
-from p3mdata.files import locked, write_atomic
-from p3mdata.manifest import PRIVATE_MODE, public_row, read_json, rows_file
+from p3mdata.files import locked
+from p3mdata.manifest import PRIVATE_MODE, public_row, rows_file
 from p3mdata.parts import LOCK, my_shards, part_of_run, shared_plan
 from p3mdata.plan import PLAN, PLANNING, Plan, check_folders, make_plan, make_private_folder, read_plan
-from p3mdata.records import ImageResult, Outcome, Sample
-from p3mdata.shards import KINDS, Stage, inputs_digest, read_results, shard_folder, stages_folder
+from p3mdata.records import ImageResult, Outcome
+from p3mdata.rows import LEDGER, MANIFEST, Rows, finished_rows, open_shards
+from p3mdata.shards import KINDS, Stage, stages_folder
 from p3mdata.sources import Samples
 from p3mdata.verify import Finding, check_files, check_images
 
-MANIFEST = "manifest.jsonl"
-LEDGER = "private/ledger.jsonl"
 QUEUE = "review/queue.jsonl"
 # Ids of released images drawn at random for a person to look at.
 SAMPLE = "review/sample.jsonl"
@@ -36,7 +34,6 @@ AUDIT, AUDIT_PLOT = "audit.json", "audit.png"
 TOMBSTONES = "removed.jsonl"
 _LOCKS = ("lock", "workers")
 _SHOWN = 5
-_FORMATS = {".jpg": Format.JPG, ".jpeg": Format.JPG, ".png": Format.PNG, ".webp": Format.WEBP}
 # In the order of removal. The plan goes last: while it is there, a run that was half removed is not taken for another.
 _OURS = (MANIFEST, REPORT, AUDIT, AUDIT_PLOT, TOMBSTONES, *reversed(KINDS), "shards", "review", "private", PLAN)
 
@@ -89,87 +86,6 @@ class RunSummary:
             "held_back": [{"source": s, "outcome": o, "reason": r} for s, o, r in self.held_back],
             **({"part": self.part, "shards_left": self.shards_left} if self.part else {}),
         }
-
-
-class Rows(Sequence[ImageResult]):
-    """Rows of a run's finished shards, in source order, read from the run folder when they are asked for.
-
-    Args:
-        plan: Of the run.
-        shards: Which; None reads all.
-    """
-
-    def __init__(self, plan: Plan, shards: Sequence[int] | None = None) -> None:
-        self._plan = plan
-        self._shards = range(plan.shards) if shards is None else shards
-        self._last: tuple[int, list[ImageResult]] = -1, []
-
-    def __len__(self) -> int:
-        size, samples = self._plan.shard_size, self._plan.samples
-        return sum(min(size, samples - index * size) for index in self._shards)
-
-    def __iter__(self) -> Iterator[ImageResult]:
-        for index in self._shards:
-            folder = shard_folder(self._plan.job.out, index)
-            if (folder / "DONE").exists():
-                yield from read_results(folder)
-
-    @overload
-    def __getitem__(self, index: int) -> ImageResult: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[ImageResult]: ...
-    def __getitem__(self, index: int | slice) -> ImageResult | list[ImageResult]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        place, inner = divmod(range(len(self))[index], self._plan.shard_size)
-        if self._last[0] != place:
-            self._last = place, read_results(shard_folder(self._plan.job.out, self._shards[place]))
-        return self._last[1][inner]
-
-
-def finished_rows(plan: Plan, samples: Iterable[Sample]) -> Rows:
-    """The results of a finished run, one per source file, in source order.
-
-    Raises:
-        RunFolderError: Some are missing, or were made from other inputs than the plan's.
-    """
-    out, rows, number = plan.job.out, Rows(plan), 0
-    finished = (out / LEDGER).exists()
-    for sample, row in zip(samples, rows, strict=False):
-        number += 1
-        finished = finished and row.inputs == inputs_digest(sample)
-    if not finished or number != plan.samples:
-        raise RunFolderError(f"{out}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it.")
-    return rows
-
-
-def open_shards(plan: Plan) -> list[int]:
-    """Shards that are not done: not finished yet, or touched by a decision since."""
-    return [i for i in range(plan.shards) if not (shard_folder(plan.job.out, i) / "DONE").exists()]
-
-
-def count_done(out: Path) -> int:
-    """Images that have an outcome so far, read from the run folder."""
-    return done_counter(out)()
-
-
-def done_counter(out: Path, part: tuple[int, int] | None = None) -> Callable[[], int]:
-    """`count_done` for calls again and again: shards that were done are not opened twice. Of a part, its shards."""
-    known: dict[str, int] = {}
-    number, of = part or (1, 1)
-
-    def count() -> int:
-        total = 0
-        for folder in (out / "shards").glob("*"):
-            if int(folder.name) % of != number - 1:
-                continue
-            with suppress(FileNotFoundError):
-                if folder.name not in known and (folder / "DONE").exists():
-                    known[folder.name] = read_json(folder / "stats.json")["samples"]
-                total += known.get(folder.name) or (folder / "results.jsonl").read_bytes().count(b"\n")
-        return total
-
-    return count
 
 
 @contextmanager
@@ -404,7 +320,7 @@ def verify_run(
     """
     plan, samples = read_plan(out)
     rows = finished_rows(plan, samples)
-    findings = list(check_files(plan, rows, MANIFEST, LEDGER))
+    findings = list(check_files(plan, rows))
     number = sum(row.outcome.released for row in rows)
     released = ((sample, row) for sample, row in zip(samples, rows, strict=True) if row.outcome.released)
     step = progress(number) if progress else (lambda: None)
@@ -426,72 +342,3 @@ def run_staged(
     plan, _ = read_plan(out)
     job = plan.job.model_copy(update={"execution": plan.job.execution.model_copy(update={"workers": workers})})
     return anonymize_job(job, stage, on_start)
-
-
-def anonymize_file(
-    source: Path,
-    out: Path,
-    settings: Settings,
-    alpha: Path | None = None,
-    trimap: Path | None = None,
-    mask: Path | None = None,
-    facemask: Path | None = None,
-    overwrite: bool = False,
-) -> ImageResult:
-    """Anonymize one image file; nothing is written unless its outcome is a released one.
-
-    Args:
-        source: The photograph.
-        out: The released image; its ending chooses the format.
-        settings: What to do; `format` is taken from `out`.
-        alpha, trimap, mask: Companion files.
-        facemask: Where to write the facemask, if anywhere.
-        overwrite: Whether `out` may exist.
-
-    Raises:
-        SettingsError: A path or ending that cannot be used.
-    """
-    from p3mdata.anonymize import Inputs, anonymize
-    from p3mdata.faces.ensemble import FaceFinder
-
-    settings = settings.model_copy(update={"format": _format_of(out)})
-    if facemask and facemask.suffix.lower() != ".png":
-        raise SettingsError(f"{facemask}: unknown ending for a facemask. Use .png.")
-    if facemask and _real(facemask) == _real(out):
-        raise SettingsError(f"{out}: is one file for two, the image and its facemask. Choose another file name.")
-    for path in filter(None, (out, facemask)):
-        if _real(path) in {_real(p) for p in (source, alpha, trimap, mask) if p}:
-            raise SettingsError(f"{path}: would overwrite an input. Choose another file name.")
-        if os.path.lexists(path) and not overwrite:
-            raise SettingsError(f"{path}: exists. Choose another name or give --overwrite.")
-
-    def read(path: Path | None) -> bytes | None:
-        try:
-            return None if path is None else path.read_bytes()
-        except OSError as exc:
-            raise SettingsError(f"{path}: cannot be read ({exc.strerror}). Check the path.") from exc
-
-    photo = read(source)
-    assert photo is not None
-    with FaceFinder() as finder:
-        inputs = Inputs(photo, read(alpha), read(trimap), read(mask))
-        done = anonymize(Sample(0, out.stem, source.name, ""), inputs, settings, finder)
-    if done.result.outcome.released:
-        try:
-            if facemask:
-                write_atomic(facemask, done.files["facemasks"][1])
-            write_atomic(out, done.files["images"][1])
-        except OSError as exc:
-            raise SettingsError(f"{out}: cannot be written ({exc.strerror}). Choose another place.") from exc
-    return done.result
-
-
-def _real(path: Path) -> str:
-    return os.path.realpath(path)
-
-
-def _format_of(out: Path) -> Format:
-    try:
-        return _FORMATS[out.suffix.lower()]
-    except KeyError:
-        raise SettingsError(f"{out}: unknown ending. Use {', '.join(_FORMATS)}.") from None

@@ -36,7 +36,8 @@ from p3mdata.manifest import dumps, read_rows, write_json, write_rows
 from p3mdata.records import Action
 from p3mdata.removal import remove_images
 from p3mdata.review.session import reviewing
-from p3mdata.run import AUDIT, LEDGER, MANIFEST, SAMPLE, anonymize_job
+from p3mdata.rows import LEDGER, MANIFEST
+from p3mdata.run import AUDIT, SAMPLE, anonymize_job
 from tests.factories import astronaut, encoded, matte, texture
 
 SIDE = 160

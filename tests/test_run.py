@@ -16,8 +16,10 @@ from PIL import Image
 from p3mdata.config import Execution, Job, Settings
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFolderError, SettingsError
 from p3mdata.manifest import read_rows
+from p3mdata.onefile import anonymize_file
 from p3mdata.records import ImageResult, Outcome
-from p3mdata.run import LEDGER, MANIFEST, anonymize_file, anonymize_job, count_done, run_staged, verify_run
+from p3mdata.rows import LEDGER, MANIFEST, count_done
+from p3mdata.run import anonymize_job, run_staged, verify_run
 from p3mdata.shards import Stage
 from tests.factories import astronaut, encoded, matte, texture
 from tests.runs import contents, p3mdata, portraits

@@ -16,8 +16,9 @@ from p3mdata.config import Job
 from p3mdata.dataset.folder import ABOUT
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError, SetupError
 from p3mdata.merge import merge_runs
+from p3mdata.onefile import anonymize_file
 from p3mdata.remote import is_remote, location
-from p3mdata.run import LEDGER, anonymize_file, has_staged_images, merge_parts, verify_run
+from p3mdata.run import has_staged_images, merge_parts, verify_run
 from p3mdata.shards import Stage
 from p3mdata.status import status_of
 
@@ -264,7 +265,7 @@ def verify(
 def status(run: RunArgument, json: opt.JsonOption = False, quiet: opt.QuietOption = False) -> None:
     """How far RUN is, while any number of processes work on it: outcomes, shards, speed, faults."""
     console.out = console.Output(json, quiet)
-    console.status(status_of(run, LEDGER), run)
+    console.status(status_of(run), run)
 
 
 @app.command()

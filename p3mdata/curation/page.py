@@ -29,7 +29,7 @@ from p3mdata.explain import fit, thumbnail
 from p3mdata.files import sha256, write_atomic
 from p3mdata.images import decode, orient
 from p3mdata.manifest import read_rows
-from p3mdata.run import MANIFEST
+from p3mdata.rows import MANIFEST
 from p3mdata.sources import regular_file
 
 if TYPE_CHECKING:

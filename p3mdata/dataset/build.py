@@ -29,7 +29,8 @@ from p3mdata.manifest import public_row, read_rows, write_json, write_rows
 from p3mdata.plan import Plan, read_plan
 from p3mdata.records import ImageResult, Outcome, Sample
 from p3mdata.removal import dataset_version, register_derived
-from p3mdata.run import finished_rows, verify_run
+from p3mdata.rows import finished_rows
+from p3mdata.run import verify_run
 from p3mdata.spool import Each, Spool
 
 _BATCH = 256

@@ -26,7 +26,7 @@ from p3mdata.manifest import public_row, read_json
 from p3mdata.plan import PLAN, read_plan
 from p3mdata.records import ImageResult
 from p3mdata.removal import dataset_version
-from p3mdata.run import finished_rows
+from p3mdata.rows import finished_rows
 from p3mdata.spool import Each, Spool
 
 KINDS = ("image", "alpha", "trimap", "facemask", "foreground", "background")

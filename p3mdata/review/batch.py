@@ -22,7 +22,8 @@ from p3mdata.images import SUFFIXES, decode, decode_matte, encode_mask
 from p3mdata.manifest import NOT_JSON
 from p3mdata.plan import Plan
 from p3mdata.records import Action, Decision, Sample
-from p3mdata.run import RunSummary, close_run, finished_run, open_shards
+from p3mdata.rows import open_shards
+from p3mdata.run import RunSummary, close_run, finished_run
 from p3mdata.shards import Stage, read_inputs, shard_folder
 from p3mdata.sources import Samples, regular_file
 

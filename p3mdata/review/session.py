@@ -17,7 +17,8 @@ from p3mdata.manifest import PRIVATE_MODE, append_row, read_rows
 from p3mdata.plan import Plan
 from p3mdata.records import Action, Decision, ImageResult, Mask, Outcome
 from p3mdata.review.views import View
-from p3mdata.run import QUEUE, SAMPLE, RunSummary, close_run, finished_run, open_shards
+from p3mdata.rows import open_shards
+from p3mdata.run import QUEUE, SAMPLE, RunSummary, close_run, finished_run
 from p3mdata.shards import Stage, process, read_inputs, read_results, run_shard, shard_folder
 from p3mdata.sources import Samples
 
