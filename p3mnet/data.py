@@ -548,8 +548,8 @@ def to_device(batch: Batch, device: torch.device | str) -> Batch:
     """A batch as the network and its losses take it; it crosses to the device as uint8.
 
     Returns:
-        image, foreground, background: float32, ImageNet-normalised. alpha: float32 in 0..1. trimap: int64 of
-        0 (background), 1 (transition), 2 (foreground). facemask: bool. Shapes stay; name stays.
+        image, foreground, background: ImageNet-normalised. alpha: in 0..1. All of PyTorch's default type (float32).
+        trimap: int64 of 0 (background), 1 (transition), 2 (foreground). facemask: bool. Shapes stay; name stays.
     """
     moved = {
         key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
@@ -558,7 +558,7 @@ def to_device(batch: Batch, device: torch.device | str) -> Batch:
     for kind in PICTURES:
         if kind in moved:
             moved[kind] = normalise(moved[kind])
-    moved["alpha"] = moved["alpha"].float() / 255
+    moved["alpha"] = moved["alpha"] / 255
     moved["trimap"] = (moved["trimap"] > 0).long() + (moved["trimap"] == FOREGROUND).long()
     moved["facemask"] = moved["facemask"] > 127
     return moved

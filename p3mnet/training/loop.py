@@ -257,7 +257,7 @@ class _Run:
                     )
                     self._share_transition(parts, batch, transition)
                     (parts["total"] * share).backward()
-                rows.append(torch.stack([part.detach().float() for part in parts.values()]))
+                rows.append(torch.stack([part.detach() for part in parts.values()]))
             gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
             norm = torch.nn.utils.get_total_norm(gradients)
         except RuntimeError as error:
