@@ -3,7 +3,8 @@
     python -m benchmarks.growth --samples 10000 30000 100000
 
 Real code: planning (listing, matching alphas, hashing), shards with their rows and published files, status, closing
-(manifest, ledger, queue, report), build-split with its duplicates, finding duplicates, and an export.
+(manifest, ledger, queue, report), build-split with its duplicates, once more over the first, checking the dataset,
+finding duplicates, an export to shards, and one to folders with the figures of the run.
 Not real: the pictures, 32 x 32 pixels and distinct; `anonymize` of one image, whose place a function takes that gives
 the rows and files of a portrait with one face and 478 landmarks without opening the picture; and fsync, which would
 measure the disk. Each stage is a process of its own; memory is its peak resident size, imports included.
@@ -113,6 +114,16 @@ def split(work: Path) -> None:
     build_split(work / "run", work / "data", Wishes(read_layout("p3m10k"), validation=0.05, verify=False), 1)
 
 
+def rebuild(work: Path) -> None:
+    split(work)
+
+
+def check(work: Path) -> None:
+    from p3mdata.dataset.check import check_dataset
+
+    check_dataset(work / "data", workers=1)
+
+
 def duplicates(work: Path) -> None:
     from p3mdata.curation import find_duplicates
 
@@ -125,7 +136,15 @@ def export(work: Path) -> None:
     write(work / "data", work / "release", "webdataset")
 
 
-STAGES: tuple[Callable[[Path], None], ...] = (plan, shards, status, close, split, duplicates, export)
+def folders(work: Path) -> None:
+    from p3mdata.export import export as write
+
+    write(work / "data", work / "folders", "p3m10k", run=work / "run")
+
+
+STAGES: tuple[Callable[[Path], None], ...] = (
+    plan, shards, status, close, split, rebuild, check, duplicates, export, folders,
+)  # fmt: skip
 
 
 def _measured(stage: Callable[[Path], None], work: Path) -> dict[str, float]:

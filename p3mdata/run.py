@@ -6,9 +6,9 @@ import fcntl
 import shutil
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from p3mdata.records import ImageResult, Outcome
 from p3mdata.rows import LEDGER, MANIFEST, Rows, finished_rows, open_shards
 from p3mdata.shards import KINDS, Stage, stages_folder
 from p3mdata.sources import Samples
+from p3mdata.spool import Spool
 from p3mdata.verify import Finding, check_files, check_images
 
 QUEUE = "review/queue.jsonl"
@@ -43,6 +44,7 @@ class RunSummary:
     """What a run, or one part of it, came to; `outcomes` add up to `samples`.
 
     Attributes:
+        held_back: Source, outcome and why, of each that is not released.
         part: K/N when one part of a run was done.
         shards_left: Shards of other parts that are not done; the run is closed when there are none.
     """
@@ -53,7 +55,7 @@ class RunSummary:
     reasons: dict[str, int]
     faces: int
     seconds: float = 0.0
-    held_back: tuple[tuple[str, str, str], ...] = field(default=())
+    held_back: Sequence[tuple[str, str, str]] = ()
     part: str | None = None
     shards_left: int = 0
 
@@ -283,7 +285,7 @@ def renew_report(out: Path) -> None:
 def summarize(plan: Plan, rows: Iterable[ImageResult], seconds: float) -> RunSummary:
     """Counts of a run's rows."""
     outcomes, reasons, faces = Counter({outcome.value: 0 for outcome in Outcome}), Counter[str](), 0
-    held_back = []
+    held_back: Spool[tuple[str, str, str]] = Spool()
     for row in rows:
         outcomes[row.outcome.value] += 1
         reasons.update([row.reason] if row.reason else ())
@@ -298,7 +300,7 @@ def summarize(plan: Plan, rows: Iterable[ImageResult], seconds: float) -> RunSum
         reasons=dict(sorted(reasons.items())),
         faces=faces,
         seconds=seconds,
-        held_back=tuple(held_back),
+        held_back=held_back,
     )
 
 

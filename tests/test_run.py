@@ -185,7 +185,7 @@ def test_resuming_a_finished_run_writes_no_released_file(tmp_path: Path, source:
     first = anonymize_job(a_job(source, out))
     before, files = contents(out), files_of(out)
     second = anonymize_job(a_job(source, out))
-    assert (first.outcomes, first.held_back) == (second.outcomes, second.held_back)
+    assert (first.outcomes, list(first.held_back)) == (second.outcomes, list(second.held_back))
     assert contents(out) == before
     assert not rewritten(files, out)
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata import __version__
+from p3mdata.config import fault
 from p3mdata.curation import group_ids
 from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, described, listed_files
 from p3mdata.dataset.foregrounds import estimate, require_pymatting
@@ -31,7 +32,7 @@ from p3mdata.records import ImageResult, Outcome, Sample
 from p3mdata.removal import dataset_version, register_derived
 from p3mdata.rows import finished_rows
 from p3mdata.run import verify_run
-from p3mdata.spool import Each, Spool
+from p3mdata.spool import Each, Shelf, Spool
 
 _BATCH = 256
 # A share that comes out further from what was asked for is told.
@@ -338,11 +339,15 @@ def _free_ids(path: Path | None, rows: Sequence[_Image]) -> set[str]:
     return set(named)
 
 
-def _previous(dataset: Path) -> dict[str, str]:
+def _previous(dataset: Path) -> Mapping[str, str]:
     """Set by id of an earlier dataset; empty when there is none."""
-    return (
-        {row["id"]: row["set"] for row in read_rows(dataset / LISTING, needs=("id", "set"))} if dataset.is_dir() else {}
-    )
+    rows = read_rows(dataset / LISTING, needs=("id", "set")) if dataset.is_dir() else ()
+    try:
+        return Shelf((row["id"], row["set"]) for row in rows)
+    except TypeError as exc:
+        raise RunFolderError(
+            f"{dataset / LISTING}: is damaged ({fault(exc)}). Delete the dataset and build it again."
+        ) from exc
 
 
 @dataclass(frozen=True)
@@ -418,10 +423,12 @@ def _earlier(out: Path) -> list[Dataset]:
 
 def _remove_others(earlier: Sequence[Dataset], rows: Sequence[Mapping[str, Any]]) -> None:
     """Delete files of earlier builds that are in no set any more; only what has the name of an id."""
-    now = {path for path, _ in listed_files(rows)} if earlier else set()
+    if not earlier:
+        return
+    now = Shelf((path, None) for path, _ in listed_files(rows))
     for dataset in earlier:
         for name in dataset.layout.sets:
-            for item in dataset.items(name).values():
+            for item in dataset.shelf(name).values():
                 for path in itertools.chain.from_iterable(item.files.values()):
                     if path not in now and _ID.fullmatch(item.stem):
                         (dataset.root / path).unlink(missing_ok=True)

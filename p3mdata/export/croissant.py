@@ -129,7 +129,7 @@ def responsible(words: Words) -> dict[str, str | list[str]]:
 
 def _distribution(release: Release, target: Target) -> Iterator[dict[str, Any]]:
     """Every file with its hash, and the set of files of each split."""
-    for path, (digest, size) in sorted(target.files.items()):
+    for path, (digest, size) in target.files.items():
         yield {
             "@type": "cr:FileObject",
             "@id": path,

@@ -27,7 +27,7 @@ from p3mdata.plan import PLAN, read_plan
 from p3mdata.records import ImageResult
 from p3mdata.removal import dataset_version
 from p3mdata.rows import finished_rows
-from p3mdata.spool import Each, Spool
+from p3mdata.spool import Each, Shelf, Spool
 
 KINDS = ("image", "alpha", "trimap", "facemask", "foreground", "background")
 # What each column of a release holds; the order is that of tables.
@@ -403,19 +403,16 @@ class _Behind:
     reasons: dict[str, int] | None = None
     audit: dict[str, Any] | None = None
     sample: dict[str, int] | None = None
-    traits: dict[str, dict[str, str]] = field(default_factory=dict)
+    traits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def _behind(out: Path, rows: Iterable[ImageResult]) -> _Behind:
     outcomes, reasons = Counter[str](), Counter[str]()
-    traits: dict[str, dict[str, str]] = {}
-    # One object for all images of the same traits.
-    shared: dict[tuple[str, ...], dict[str, str]] = {}
+    traits: Shelf[Mapping[str, str]] = Shelf()
     for row in rows:
         outcomes[row.outcome.value] += 1
         if row.outcome.released:
-            found = traits_of(row)
-            traits[row.id] = shared.setdefault(tuple(found.values()), found)
+            traits[row.id] = traits_of(row)
         else:
             reasons[row.reason or row.outcome.value] += 1
     return _Behind(dict(outcomes), dict(reasons), read_audit(out), looked_at(out, rows), traits)
@@ -425,7 +422,7 @@ def _checked_run(run: Path, root: Path, splits: Sequence[Split], settings: Setti
     """What the run behind a dataset knows; refused when images of the dataset are not of the run."""
     plan, samples = read_plan(run)
     rows = finished_rows(plan, samples)
-    released = {row.id: row.files["images"][1] for row in rows if row.outcome.released}
+    released = Shelf((row.id, row.files["images"][1]) for row in rows if row.outcome.released)
     for split in splits:
         for entry in split.entries:
             if released.get(entry.id) != entry.files["image"].sha256:
@@ -462,7 +459,7 @@ def _figures(
             if not proof["exact"]:
                 proofs["largest_deviation"] = max(proofs["largest_deviation"], proof["largest_deviation"])
             proofs["missed"] += proof["missed"]
-            _count(tables, split.name, behind.traits.get(entry.id, {}) | _plain_traits(row))
+            _count(tables, split.name, {**behind.traits.get(entry.id, {}), **_plain_traits(row)})
     return Facts(
         tool=tool,
         version=version,
