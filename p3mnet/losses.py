@@ -58,9 +58,9 @@ def matting_losses(
     Args:
         output: What the network says about images [N, 3, H, W], H and W at least 32. MODNet's has losses of its own,
             see `p3mnet.baselines.modnet.objective_losses`; `weights` are not for it.
-        batch: Of `p3mnet.data.to_device`: `alpha` [N, 1, H, W] in 0..1, `trimap` int64 [N, 1, H, W] of 0 (background),
-            1 (transition), 2 (foreground), and for the composition loss `image`, `foreground`, `background`
-            [N, 3, H, W], ImageNet-normalised.
+        batch: Of `p3mnet.loader.to_device`: `alpha` [N, 1, H, W] in 0..1, `trimap` int64 [N, 1, H, W] of
+            0 (background), 1 (transition), 2 (foreground), and for the composition loss `image`, `foreground`,
+            `background` [N, 3, H, W], ImageNet-normalised.
         weights: None takes the recipe's.
 
     Returns:
