@@ -15,7 +15,7 @@ from typing import Any
 from p3mdata.config import Executor, Job
 from p3mdata.decisions import repair_log
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFolderError
-from p3mdata.executors import local
+from p3mdata.executors import Work, local
 from p3mdata.files import locked
 from p3mdata.manifest import PRIVATE_MODE, public_row, rows_file
 from p3mdata.parts import LOCK, my_shards, part_of_run, shared_plan
@@ -175,7 +175,8 @@ def _whole_run(job: Job, stage: Stage, on_start: Callable[[int], Callable[[], No
         plan, samples = make_plan(job)
         _remove_torn_files(job.out)
         make_private_folder(job.out / "shards")
-        _executor(job)(plan, samples, stage, job.execution.workers, on_start(plan.samples))
+        work = Work(plan, samples, stage, range(plan.shards), on_start(plan.samples))
+        _executor(job)(work, job.execution.workers)
         if not stage.publishes:
             return RunSummary(job.out, plan.samples, {}, {}, 0, time.monotonic() - started)
         return close_run(plan, time.monotonic() - started)
@@ -189,7 +190,7 @@ def _part_of_run(job: Job, stage: Stage, on_start: Callable[[int], Callable[[], 
         make_private_folder(job.out / "shards")
         mine = my_shards(plan, part)
         progress = on_start(sum(min(plan.shard_size, plan.samples - i * plan.shard_size) for i in mine))
-        _executor(job)(plan, samples, stage, job.execution.workers, progress, mine)
+        _executor(job)(Work(plan, samples, stage, mine, progress), job.execution.workers)
     if not stage.publishes:
         return RunSummary(job.out, plan.samples, {}, {}, 0, time.monotonic() - started)
     summary = summarize(plan, Rows(plan, mine), time.monotonic() - started)
@@ -210,7 +211,7 @@ def _close_if_last(plan: Plan) -> None:
         close_run(plan, 0.0)
 
 
-def _executor(job: Job) -> Callable[..., None]:
+def _executor(job: Job) -> Callable[[Work, int], None]:
     if job.execution.executor is Executor.LOCAL:
         return local.run
     from p3mdata.executors import ray
