@@ -12,7 +12,9 @@ import yaml
 from p3mdata.audit.measures import miss_bound
 from p3mdata.config import Area, JpegMode, Method
 from p3mdata.errors import SettingsError
-from p3mdata.export.release import MEANING, Facts, Release
+from p3mdata.export.entries import MEANING
+from p3mdata.export.facts import Facts
+from p3mdata.export.release import Release
 from p3mdata.records import Outcome
 
 NAME = "Anonymized portraits with alpha mattes"

@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from p3mdata.export.card import Words
+from p3mdata.export.entries import KINDS, MEANING, Split
 from p3mdata.export.huggingface import Config, write_parquet
-from p3mdata.export.release import KINDS, MEANING, Release, Split
+from p3mdata.export.release import Release
 from p3mdata.export.target import Target
 
 CROISSANT = "croissant.json"
