@@ -23,6 +23,7 @@ import yaml
 from PIL import Image
 
 from p3mdata.config import Execution, Job, Settings
+from p3mdata.dataset.build import Wishes, build_split
 from p3mdata.dataset.folder import open_dataset
 from p3mdata.dataset.layout import read_layout
 from p3mdata.errors import RunFolderError, SettingsError, SetupError
@@ -80,12 +81,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, kept_models: FaceFinder) -> Pa
 def build(run: Path, out: Path) -> Path:
     """A dataset of the run; which of its pictures are alike is not what is tested here."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        alike = lambda paths, workers: range(len(paths))  # noqa: E731
-        monkeypatch.setattr("p3mdata.curation.group_ids", alike, raising=False)
-        from p3mdata.dataset import build as module
-
-        monkeypatch.setattr(module, "group_ids", alike)
-        module.build_split(run, out, module.Wishes(read_layout("p3m10k"), validation=2, free=2, verify=False), 1)
+        monkeypatch.setattr("p3mdata.dataset.entrants.group_ids", lambda paths, workers: range(len(paths)))
+        build_split(run, out, Wishes(read_layout("p3m10k"), validation=2, free=2, verify=False), 1)
     return out
 
 
