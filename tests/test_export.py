@@ -28,10 +28,11 @@ from p3mdata.dataset.folder import open_dataset
 from p3mdata.dataset.layout import read_layout
 from p3mdata.errors import RunFolderError, SettingsError, SetupError
 from p3mdata.export import Form, export
-from p3mdata.export.card import card, describe
+from p3mdata.export.card import card
 from p3mdata.export.entries import shards
 from p3mdata.export.release import Release, split_names
 from p3mdata.export.target import EXPORTING, Target
+from p3mdata.export.words import describe
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.files import sha256
 from p3mdata.manifest import dumps, read_rows, write_json, write_rows
