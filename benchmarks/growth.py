@@ -3,7 +3,8 @@
     python -m benchmarks.growth --samples 10000 30000 100000
 
 Real code: planning (listing, matching alphas, hashing), shards with their rows and published files, status, closing
-(manifest, ledger, queue, report), build-split with its duplicates, finding duplicates, and an export.
+(manifest, ledger, queue, report), build-split with its duplicates, once more over the first, checking the dataset,
+finding duplicates, an export to shards, and one to folders with the figures of the run.
 Not real: the pictures, 32 x 32 pixels and distinct; `anonymize` of one image, whose place a function takes that gives
 the rows and files of a portrait with one face and 478 landmarks without opening the picture; and fsync, which would
 measure the disk. Each stage is a process of its own; memory is its peak resident size, imports included.
@@ -65,14 +66,16 @@ def shards(work: Path) -> None:
 
     import p3mdata.shards
     from p3mdata.anonymize import Anonymized, Inputs
-    from p3mdata.executors import local
+    from p3mdata.executors import Work, local
     from p3mdata.files import sha256
     from p3mdata.plan import read_plan
     from p3mdata.records import Face, ImageResult, Outcome, Proofs, Sample
     from p3mdata.shards import Stage
 
-    _, png = cv2.imencode(".png", np.full((_SIDE, _SIDE), 255, np.uint8))
-    facemask = png.tobytes()
+    # A quarter of the picture, so that checking finds nothing wrong.
+    quarter = np.zeros((_SIDE, _SIDE), np.uint8)
+    quarter[_SIDE // 4 : -_SIDE // 4, _SIDE // 4 : -_SIDE // 4] = 255
+    facemask = cv2.imencode(".png", quarter)[1].tobytes()
     landmarks = tuple(round(float(x), 1) for x in np.random.default_rng(0).uniform(0, _SIDE, 956))
     face = Face((8.0, 8.0, 24.0, 24.0), 0.9, ("centerface", "libfacedetection"), landmarks[:10], landmarks, None)
     proofs = Proofs(0, 0, 1.0, 0, True, (), 0, 0)
@@ -90,14 +93,13 @@ def shards(work: Path) -> None:
     p3mdata.shards.anonymize = recorded  # type: ignore[assignment]
     made, samples = read_plan(work / "run")
     local.Models.__call__ = lambda self: None  # type: ignore[method-assign, assignment]
-    local.run(made, samples, Stage.ALL, 1)
+    local.run(Work(made, samples, Stage.ALL, range(made.shards)), 1)
 
 
 def status(work: Path) -> None:
-    from p3mdata.run import LEDGER
     from p3mdata.status import status_of
 
-    assert status_of(work / "run", LEDGER).shards["left"] == 0
+    assert status_of(work / "run").shards["left"] == 0
 
 
 def close(work: Path) -> None:
@@ -114,6 +116,16 @@ def split(work: Path) -> None:
     build_split(work / "run", work / "data", Wishes(read_layout("p3m10k"), validation=0.05, verify=False), 1)
 
 
+def rebuild(work: Path) -> None:
+    split(work)
+
+
+def check(work: Path) -> None:
+    from p3mdata.dataset.check import check_dataset
+
+    check_dataset(work / "data", workers=1)
+
+
 def duplicates(work: Path) -> None:
     from p3mdata.curation import find_duplicates
 
@@ -126,7 +138,15 @@ def export(work: Path) -> None:
     write(work / "data", work / "release", "webdataset")
 
 
-STAGES: tuple[Callable[[Path], None], ...] = (plan, shards, status, close, split, duplicates, export)
+def folders(work: Path) -> None:
+    from p3mdata.export import export as write
+
+    write(work / "data", work / "folders", "p3m10k", run=work / "run")
+
+
+STAGES: tuple[Callable[[Path], None], ...] = (
+    plan, shards, status, close, split, rebuild, check, duplicates, export, folders,
+)  # fmt: skip
 
 
 def _measured(stage: Callable[[Path], None], work: Path) -> dict[str, float]:

@@ -32,7 +32,7 @@ from pathlib import Path
 
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
 from p3mdata.manifest import dumps, read_rows
-from p3mdata.run import LEDGER, MANIFEST, count_done
+from p3mdata.rows import LEDGER, MANIFEST, count_done
 from tests.factories import astronaut, encoded, texture
 
 _SIDE = 96

@@ -26,7 +26,7 @@ from typing import Any
 import torch
 
 from p3mdata.errors import EXIT_USAGE
-from p3mnet.data import Batch, to_device
+from p3mnet.loader import Batch, to_device
 from p3mnet.losses import matting_losses
 from p3mnet.registry import create_model
 

@@ -102,7 +102,7 @@ def anonymize_image(
 ) -> ImageResult:
     """Anonymize one picture; `out` is written only when the result's outcome is a released one."""
     from p3mdata.config import resolve
-    from p3mdata.run import anonymize_file
+    from p3mdata.onefile import anonymize_file
 
     chosen, _ = resolve(settings)
     companions = {"alpha": _path(alpha), "trimap": _path(trimap), "mask": _path(mask), "facemask": _path(facemask)}

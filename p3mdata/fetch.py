@@ -14,7 +14,8 @@ from p3mdata.manifest import PRIVATE_MODE
 from p3mdata.plan import JOB, PLAN, SOURCES, Plan, listing_digest, read_plan
 from p3mdata.records import ImageResult
 from p3mdata.remote import is_remote, location
-from p3mdata.run import AUDIT, LEDGER, MANIFEST, QUEUE, SAMPLE, TOMBSTONES, finished_rows, only_run
+from p3mdata.rows import LEDGER, MANIFEST, finished_rows
+from p3mdata.run import AUDIT, QUEUE, SAMPLE, TOMBSTONES, only_run
 from p3mdata.shards import KINDS
 from p3mdata.staging import DONE, ERROR, ERRORS, bring_rows, shard_name, shards_done
 from p3mdata.store import Store
@@ -155,7 +156,7 @@ def _check(plan: Plan, store: Store) -> None:
     """What came is a finished run: rows, ledger, manifest and files belong together."""
     out = plan.job.out
     try:
-        found = next(check_files(plan, finished_rows(plan, read_plan(out)[1]), MANIFEST, LEDGER), None)
+        found = next(check_files(plan, finished_rows(plan, read_plan(out)[1])), None)
     except RunFolderError:
         raise _unfinished(store) from None
     if found is not None:

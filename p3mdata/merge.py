@@ -25,7 +25,8 @@ from p3mdata.plan import JOB, PLAN, SOURCES, Plan, differing_settings, job_row, 
 from p3mdata.records import Action, Decision, ImageResult, Sample
 from p3mdata.remote import is_address, is_remote
 from p3mdata.removal import DERIVED
-from p3mdata.run import TOMBSTONES, Rows, RunSummary, close_run, finished_run
+from p3mdata.rows import Rows
+from p3mdata.run import TOMBSTONES, RunSummary, close_run, finished_run
 from p3mdata.shards import KINDS, finish_shard, inputs_digest, shard_folder
 from p3mdata.sources import Samples, sample_id
 

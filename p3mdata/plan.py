@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,6 +54,10 @@ class Plan:
     @property
     def shards(self) -> int:
         return -(-self.samples // self.shard_size)
+
+    def members(self, samples: Sequence[Sample], shard: int) -> Sequence[Sample]:
+        """Those of all samples, in plan order, that are of one shard."""
+        return samples[shard * self.shard_size : (shard + 1) * self.shard_size]
 
     def to_json(self) -> dict[str, Any]:
         """Public part: no path of a source appears in it."""

@@ -1,33 +1,32 @@
-"""The verbs on run folders: anonymize a folder or an image, run one stage, close a run, prove it again."""
+"""The verbs on run folders: anonymize a folder, run one stage, close a run, prove it again."""
 
 from __future__ import annotations
 
 import fcntl
-import os
 import shutil
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, overload
+from typing import Any
 
-from p3mdata.config import Executor, Format, Job, Settings
+from p3mdata.config import Executor, Job
 from p3mdata.decisions import repair_log
-from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFolderError, SettingsError
-from p3mdata.executors import local
-from p3mdata.files import locked, write_atomic
-from p3mdata.manifest import PRIVATE_MODE, public_row, read_json, rows_file
+from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFolderError
+from p3mdata.executors import Work, local
+from p3mdata.files import locked
+from p3mdata.manifest import PRIVATE_MODE, public_row, rows_file
 from p3mdata.parts import LOCK, my_shards, part_of_run, shared_plan
 from p3mdata.plan import PLAN, PLANNING, Plan, check_folders, make_plan, make_private_folder, read_plan
-from p3mdata.records import ImageResult, Outcome, Sample
-from p3mdata.shards import KINDS, Stage, inputs_digest, read_results, shard_folder, stages_folder
+from p3mdata.records import ImageResult, Outcome
+from p3mdata.rows import LEDGER, MANIFEST, Rows, finished_rows, open_shards
+from p3mdata.shards import KINDS, Stage, stages_folder
 from p3mdata.sources import Samples
+from p3mdata.spool import Spool
 from p3mdata.verify import Finding, check_files, check_images
 
-MANIFEST = "manifest.jsonl"
-LEDGER = "private/ledger.jsonl"
 QUEUE = "review/queue.jsonl"
 # Ids of released images drawn at random for a person to look at.
 SAMPLE = "review/sample.jsonl"
@@ -36,7 +35,6 @@ AUDIT, AUDIT_PLOT = "audit.json", "audit.png"
 TOMBSTONES = "removed.jsonl"
 _LOCKS = ("lock", "workers")
 _SHOWN = 5
-_FORMATS = {".jpg": Format.JPG, ".jpeg": Format.JPG, ".png": Format.PNG, ".webp": Format.WEBP}
 # In the order of removal. The plan goes last: while it is there, a run that was half removed is not taken for another.
 _OURS = (MANIFEST, REPORT, AUDIT, AUDIT_PLOT, TOMBSTONES, *reversed(KINDS), "shards", "review", "private", PLAN)
 
@@ -46,6 +44,7 @@ class RunSummary:
     """What a run, or one part of it, came to; `outcomes` add up to `samples`.
 
     Attributes:
+        held_back: Source, outcome and why, of each that is not released.
         part: K/N when one part of a run was done.
         shards_left: Shards of other parts that are not done; the run is closed when there are none.
     """
@@ -56,7 +55,7 @@ class RunSummary:
     reasons: dict[str, int]
     faces: int
     seconds: float = 0.0
-    held_back: tuple[tuple[str, str, str], ...] = field(default=())
+    held_back: Sequence[tuple[str, str, str]] = ()
     part: str | None = None
     shards_left: int = 0
 
@@ -89,87 +88,6 @@ class RunSummary:
             "held_back": [{"source": s, "outcome": o, "reason": r} for s, o, r in self.held_back],
             **({"part": self.part, "shards_left": self.shards_left} if self.part else {}),
         }
-
-
-class Rows(Sequence[ImageResult]):
-    """Rows of a run's finished shards, in source order, read from the run folder when they are asked for.
-
-    Args:
-        plan: Of the run.
-        shards: Which; None reads all.
-    """
-
-    def __init__(self, plan: Plan, shards: Sequence[int] | None = None) -> None:
-        self._plan = plan
-        self._shards = range(plan.shards) if shards is None else shards
-        self._last: tuple[int, list[ImageResult]] = -1, []
-
-    def __len__(self) -> int:
-        size, samples = self._plan.shard_size, self._plan.samples
-        return sum(min(size, samples - index * size) for index in self._shards)
-
-    def __iter__(self) -> Iterator[ImageResult]:
-        for index in self._shards:
-            folder = shard_folder(self._plan.job.out, index)
-            if (folder / "DONE").exists():
-                yield from read_results(folder)
-
-    @overload
-    def __getitem__(self, index: int) -> ImageResult: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[ImageResult]: ...
-    def __getitem__(self, index: int | slice) -> ImageResult | list[ImageResult]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        place, inner = divmod(range(len(self))[index], self._plan.shard_size)
-        if self._last[0] != place:
-            self._last = place, read_results(shard_folder(self._plan.job.out, self._shards[place]))
-        return self._last[1][inner]
-
-
-def finished_rows(plan: Plan, samples: Iterable[Sample]) -> Rows:
-    """The results of a finished run, one per source file, in source order.
-
-    Raises:
-        RunFolderError: Some are missing, or were made from other inputs than the plan's.
-    """
-    out, rows, number = plan.job.out, Rows(plan), 0
-    finished = (out / LEDGER).exists()
-    for sample, row in zip(samples, rows, strict=False):
-        number += 1
-        finished = finished and row.inputs == inputs_digest(sample)
-    if not finished or number != plan.samples:
-        raise RunFolderError(f"{out}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it.")
-    return rows
-
-
-def open_shards(plan: Plan) -> list[int]:
-    """Shards that are not done: not finished yet, or touched by a decision since."""
-    return [i for i in range(plan.shards) if not (shard_folder(plan.job.out, i) / "DONE").exists()]
-
-
-def count_done(out: Path) -> int:
-    """Images that have an outcome so far, read from the run folder."""
-    return done_counter(out)()
-
-
-def done_counter(out: Path, part: tuple[int, int] | None = None) -> Callable[[], int]:
-    """`count_done` for calls again and again: shards that were done are not opened twice. Of a part, its shards."""
-    known: dict[str, int] = {}
-    number, of = part or (1, 1)
-
-    def count() -> int:
-        total = 0
-        for folder in (out / "shards").glob("*"):
-            if int(folder.name) % of != number - 1:
-                continue
-            with suppress(FileNotFoundError):
-                if folder.name not in known and (folder / "DONE").exists():
-                    known[folder.name] = read_json(folder / "stats.json")["samples"]
-                total += known.get(folder.name) or (folder / "results.jsonl").read_bytes().count(b"\n")
-        return total
-
-    return count
 
 
 @contextmanager
@@ -259,7 +177,8 @@ def _whole_run(job: Job, stage: Stage, on_start: Callable[[int], Callable[[], No
         plan, samples = make_plan(job)
         _remove_torn_files(job.out)
         make_private_folder(job.out / "shards")
-        executor_of(job)(plan, samples, stage, job.execution.workers, on_start(plan.samples))
+        work = Work(plan, samples, stage, range(plan.shards), on_start(plan.samples))
+        executor_of(job)(work, job.execution.workers)
         if not stage.publishes:
             return RunSummary(job.out, plan.samples, {}, {}, 0, time.monotonic() - started)
         return close_run(plan, time.monotonic() - started)
@@ -273,7 +192,7 @@ def _part_of_run(job: Job, stage: Stage, on_start: Callable[[int], Callable[[], 
         make_private_folder(job.out / "shards")
         mine = my_shards(plan, part)
         progress = on_start(sum(min(plan.shard_size, plan.samples - i * plan.shard_size) for i in mine))
-        executor_of(job)(plan, samples, stage, job.execution.workers, progress, mine)
+        executor_of(job)(Work(plan, samples, stage, mine, progress), job.execution.workers)
     if not stage.publishes:
         return RunSummary(job.out, plan.samples, {}, {}, 0, time.monotonic() - started)
     summary = summarize(plan, Rows(plan, mine), time.monotonic() - started)
@@ -294,7 +213,7 @@ def _close_if_last(plan: Plan) -> None:
         close_run(plan, 0.0)
 
 
-def executor_of(job: Job) -> Callable[..., None]:
+def executor_of(job: Job) -> Callable[[Work, int], None]:
     """What runs the shards of a job."""
     if job.execution.executor is Executor.LOCAL:
         return local.run
@@ -370,7 +289,7 @@ def renew_report(out: Path) -> None:
 def summarize(plan: Plan, rows: Iterable[ImageResult], seconds: float) -> RunSummary:
     """Counts of a run's rows."""
     outcomes, reasons, faces = Counter({outcome.value: 0 for outcome in Outcome}), Counter[str](), 0
-    held_back = []
+    held_back: Spool[tuple[str, str, str]] = Spool()
     for row in rows:
         outcomes[row.outcome.value] += 1
         reasons.update([row.reason] if row.reason else ())
@@ -385,7 +304,7 @@ def summarize(plan: Plan, rows: Iterable[ImageResult], seconds: float) -> RunSum
         reasons=dict(sorted(reasons.items())),
         faces=faces,
         seconds=seconds,
-        held_back=tuple(held_back),
+        held_back=held_back,
     )
 
 
@@ -407,7 +326,7 @@ def verify_run(
     """
     plan, samples = read_plan(out)
     rows = finished_rows(plan, samples)
-    findings = list(check_files(plan, rows, MANIFEST, LEDGER))
+    findings = list(check_files(plan, rows))
     number = sum(row.outcome.released for row in rows)
     released = ((sample, row) for sample, row in zip(samples, rows, strict=True) if row.outcome.released)
     step = progress(number) if progress else (lambda: None)
@@ -429,72 +348,3 @@ def run_staged(
     plan, _ = read_plan(out)
     job = plan.job.model_copy(update={"execution": plan.job.execution.model_copy(update={"workers": workers})})
     return anonymize_job(job, stage, on_start)
-
-
-def anonymize_file(
-    source: Path,
-    out: Path,
-    settings: Settings,
-    alpha: Path | None = None,
-    trimap: Path | None = None,
-    mask: Path | None = None,
-    facemask: Path | None = None,
-    overwrite: bool = False,
-) -> ImageResult:
-    """Anonymize one image file; nothing is written unless its outcome is a released one.
-
-    Args:
-        source: The photograph.
-        out: The released image; its ending chooses the format.
-        settings: What to do; `format` is taken from `out`.
-        alpha, trimap, mask: Companion files.
-        facemask: Where to write the facemask, if anywhere.
-        overwrite: Whether `out` may exist.
-
-    Raises:
-        SettingsError: A path or ending that cannot be used.
-    """
-    from p3mdata.anonymize import Inputs, anonymize
-    from p3mdata.faces.ensemble import FaceFinder
-
-    settings = settings.model_copy(update={"format": _format_of(out)})
-    if facemask and facemask.suffix.lower() != ".png":
-        raise SettingsError(f"{facemask}: unknown ending for a facemask. Use .png.")
-    if facemask and _real(facemask) == _real(out):
-        raise SettingsError(f"{out}: is one file for two, the image and its facemask. Choose another file name.")
-    for path in filter(None, (out, facemask)):
-        if _real(path) in {_real(p) for p in (source, alpha, trimap, mask) if p}:
-            raise SettingsError(f"{path}: would overwrite an input. Choose another file name.")
-        if os.path.lexists(path) and not overwrite:
-            raise SettingsError(f"{path}: exists. Choose another name or give --overwrite.")
-
-    def read(path: Path | None) -> bytes | None:
-        try:
-            return None if path is None else path.read_bytes()
-        except OSError as exc:
-            raise SettingsError(f"{path}: cannot be read ({exc.strerror}). Check the path.") from exc
-
-    photo = read(source)
-    assert photo is not None
-    with FaceFinder() as finder:
-        inputs = Inputs(photo, read(alpha), read(trimap), read(mask))
-        done = anonymize(Sample(0, out.stem, source.name, ""), inputs, settings, finder)
-    if done.result.outcome.released:
-        try:
-            if facemask:
-                write_atomic(facemask, done.files["facemasks"][1])
-            write_atomic(out, done.files["images"][1])
-        except OSError as exc:
-            raise SettingsError(f"{out}: cannot be written ({exc.strerror}). Choose another place.") from exc
-    return done.result
-
-
-def _real(path: Path) -> str:
-    return os.path.realpath(path)
-
-
-def _format_of(out: Path) -> Format:
-    try:
-        return _FORMATS[out.suffix.lower()]
-    except KeyError:
-        raise SettingsError(f"{out}: unknown ending. Use {', '.join(_FORMATS)}.") from None

@@ -13,6 +13,7 @@ from p3mdata.errors import RunFolderError
 from p3mdata.manifest import read_json
 from p3mdata.plan import PLAN
 from p3mdata.records import Outcome
+from p3mdata.rows import LEDGER
 from p3mdata.shards import read_results, shard_folder
 
 # Speed is that of the last shards: a run may have stood still for a night.
@@ -50,12 +51,11 @@ class Status:
         return asdict(self)
 
 
-def status_of(out: Path, ledger: str) -> Status:
+def status_of(out: Path) -> Status:
     """Read how far a run is.
 
     Args:
         out: The run folder.
-        ledger: Name of the file that closing a run writes.
 
     Raises:
         RunFolderError: Not a run.
@@ -84,7 +84,7 @@ def status_of(out: Path, ledger: str) -> Status:
                 outcomes[row.outcome.value] += 1
                 reasons.update([row.reason] if row.reason else ())
     done, rate = outcomes.total(), _rate(finished)
-    closed_at = (out / ledger).stat().st_mtime if (out / ledger).exists() else 0.0
+    closed_at = (out / LEDGER).stat().st_mtime if (out / LEDGER).exists() else 0.0
     errors = out / "private" / "errors.jsonl"
     return Status(
         samples=plan["samples"],

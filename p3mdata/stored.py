@@ -23,6 +23,7 @@ from typing import Any
 
 from p3mdata.config import Job
 from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.executors import Work
 from p3mdata.executors.local import wait_for_orphans
 from p3mdata.files import locked, write_atomic
 from p3mdata.manifest import NOT_JSON, PRIVATE_MODE, dumps, read_json
@@ -40,7 +41,8 @@ from p3mdata.plan import (
     read_plan,
 )
 from p3mdata.remote import is_remote, location, staging_folder
-from p3mdata.run import LEDGER, MANIFEST, QUEUE, REPORT, Rows, RunSummary, close_run, executor_of, summarize
+from p3mdata.rows import LEDGER, MANIFEST, Rows
+from p3mdata.run import QUEUE, REPORT, RunSummary, close_run, executor_of, summarize
 from p3mdata.shards import Stage, shard_folder
 from p3mdata.staging import DONE, ERROR, ERRORS, STATS, bring_rows, shard_name, shards_done
 from p3mdata.status import Status, status_of
@@ -99,7 +101,7 @@ def anonymize_stored(
         part = job.execution.part
         mine = range(plan.shards) if part is None else my_shards(plan, part)
         progress = on_start(sum(min(plan.shard_size, plan.samples - i * plan.shard_size) for i in mine))
-        executor_of(job)(plan, samples, stage, job.execution.workers, progress, mine)
+        executor_of(job)(Work(plan, samples, stage, mine, progress), job.execution.workers)
         left = _left(plan, store)
         if part is None:
             if left:
@@ -138,7 +140,7 @@ def status_anywhere(run: Path) -> Status:
     """
     there = location(run)
     if not is_remote(there):
-        return status_of(there, LEDGER)
+        return status_of(there)
     store = Store(there)
     with tempfile.TemporaryDirectory(prefix="p3mdata-") as place:
         out = Path(place)
@@ -160,7 +162,7 @@ def status_anywhere(run: Path) -> Status:
             write_atomic(out / LEDGER, b"")
             os.utime(out / LEDGER, (written, written))
         bring_errors(store, out, (i for i in shards_done(store) if ERROR in _reasons(out, i)))
-        return status_of(out, LEDGER)
+        return status_of(out)
 
 
 def _reasons(out: Path, index: int) -> Iterable[str]:

@@ -23,6 +23,7 @@ from p3mdata.manifest import dumps, public_row
 from p3mdata.plan import Plan
 from p3mdata.proofs import proof_doubts, prove
 from p3mdata.records import ImageResult, Mask, Outcome, Sample
+from p3mdata.rows import LEDGER, MANIFEST
 from p3mdata.shards import KINDS, read_inputs
 
 # Another version of an image library may round otherwise; a clear face differs by far more.
@@ -42,12 +43,12 @@ class Finding:
     sentence: str
 
 
-def check_files(plan: Plan, rows: Iterable[ImageResult], manifest: str, ledger: str) -> Iterator[Finding]:
+def check_files(plan: Plan, rows: Iterable[ImageResult]) -> Iterator[Finding]:
     """Counts, manifest and the set of released files, without opening any image."""
     out = plan.job.out
     expected: dict[str, set[str]] = {kind: set() for kind in KINDS}
     without_mask = []
-    in_ledger, in_manifest = _Lines(out / ledger), _Lines(out / manifest)
+    in_ledger, in_manifest = _Lines(out / LEDGER), _Lines(out / MANIFEST)
     for row in rows:
         in_ledger.expect(row.to_json())
         if row.outcome.released:
@@ -57,9 +58,9 @@ def check_files(plan: Plan, rows: Iterable[ImageResult], manifest: str, ledger: 
             if not {"images", "facemasks"} <= set(row.files):
                 without_mask.append(row.id)
     if not in_ledger.hold():
-        yield Finding("", "ledger", f"{ledger} is not the list of the {plan.samples} source files' outcomes")
+        yield Finding("", "ledger", f"{LEDGER} is not the list of the {plan.samples} source files' outcomes")
     if not in_manifest.hold():
-        yield Finding("", "manifest", f"{manifest} is not the list of what was released")
+        yield Finding("", "manifest", f"{MANIFEST} is not the list of what was released")
     for kind in KINDS:
         present = {path.name for path in (out / kind).glob("*")}
         for name in sorted(present - expected[kind]):

@@ -53,40 +53,43 @@ class LossWeights(BaseModel):
 def matting_losses(
     output: Matting | Objectives, batch: Mapping[str, Tensor], weights: LossWeights | None = None
 ) -> dict[str, Tensor]:
-    """All parts of the loss and their weighted sum, in float32 even under autocast.
+    """All parts of the loss and their weighted sum, in PyTorch's default type (float32) even under autocast.
 
     Args:
         output: What the network says about images [N, 3, H, W], H and W at least 32. MODNet's has losses of its own,
             see `p3mnet.baselines.modnet.objective_losses`; `weights` are not for it.
-        batch: Of `p3mnet.data.to_device`: `alpha` [N, 1, H, W] in 0..1, `trimap` int64 [N, 1, H, W] of 0 (background),
-            1 (transition), 2 (foreground), and for the composition loss `image`, `foreground`, `background`
-            [N, 3, H, W], ImageNet-normalised.
+        batch: Of `p3mnet.loader.to_device`: `alpha` [N, 1, H, W] in 0..1, `trimap` int64 [N, 1, H, W] of
+            0 (background), 1 (transition), 2 (foreground), and for the composition loss `image`, `foreground`,
+            `background` [N, 3, H, W], ImageNet-normalised.
         weights: None takes the recipe's.
 
     Returns:
         Scalars by name: "ce_global"; "ce_side2", "ce_side1", "ce_side0" if the network has dBFI; "alpha_t",
         "laplacian_t", "alpha", "laplacian"; "composition" if the batch has foreground and background; "total".
     """
-    weights = weights or LossWeights()
+    weights, exact = weights or LossWeights(), torch.get_default_dtype()
     if isinstance(output, Objectives):
         with torch.autocast(output.fusion.device.type, enabled=False):
             return objective_losses(output, batch)
     with torch.autocast(output.local.device.type, enabled=False):
-        alpha, trimap = batch["alpha"].float(), batch["trimap"]
+        alpha, trimap = batch["alpha"].to(exact), batch["trimap"]
         scores = dict(zip(_SEGMENTATION, (output.global_logits, output.side2, output.side1, output.side0), strict=True))
         parts = {
-            name: F.cross_entropy(logits.float(), trimap[:, 0]) for name, logits in scores.items() if logits is not None
+            name: F.cross_entropy(logits.to(exact), trimap[:, 0])
+            for name, logits in scores.items()
+            if logits is not None
         }
         segmentation = list(parts)
-        transition = (trimap == TRANSITION).float()
-        local = (output.local.float() - alpha) * transition
-        fused = output.fusion.float() - alpha
+        transition = (trimap == TRANSITION).to(exact)
+        local = (output.local.to(exact) - alpha) * transition
+        fusion = output.fusion.to(exact)
+        fused = fusion - alpha
         parts["alpha_t"] = (_absolute(local) * transition).sum() / (transition.sum() + 1)
         parts["laplacian_t"] = _laplacian(local)
         parts["alpha"] = _absolute(fused).mean()
         parts["laplacian"] = _laplacian(fused)
         if "foreground" in batch and "background" in batch:
-            parts["composition"] = _composition(output.fusion.float(), batch)
+            parts["composition"] = _composition(fusion, batch)
         share = weights.model_dump()
         total = sum(share[name] * part for name, part in parts.items() if name not in segmentation)
         if scale := sum(share[name] for name in segmentation):
@@ -104,7 +107,7 @@ def _composition(fusion: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
 
     The colours are ImageNet-normalised, as in the recipe, which makes it 13.28 times the mean over plain RGB in 0..1.
     """
-    image, foreground, background = (batch[kind].float() for kind in ("image", "foreground", "background"))
+    image, foreground, background = (batch[kind].to(fusion.dtype) for kind in ("image", "foreground", "background"))
     return _absolute(fusion * foreground + (1 - fusion) * background - image).sum(1).mean()
 
 

@@ -10,7 +10,8 @@ import numpy as np
 
 from p3mdata.config import Execution, Job
 from p3mdata.manifest import read_rows
-from p3mdata.run import LEDGER, anonymize_job
+from p3mdata.rows import LEDGER
+from p3mdata.run import anonymize_job
 from tests.factories import astronaut, encoded, matte, texture
 
 SIDE = 192

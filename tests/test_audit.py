@@ -38,7 +38,8 @@ from p3mdata.manifest import read_rows
 from p3mdata.masks import Patch, private_area
 from p3mdata.obfuscate import obfuscate
 from p3mdata.records import ImageResult, Outcome
-from p3mdata.run import LEDGER, SAMPLE, anonymize_job
+from p3mdata.rows import LEDGER
+from p3mdata.run import SAMPLE, anonymize_job
 from tests.factories import astronaut, astronaut_face, encoded, face_at, shared
 from tests.runs import portraits
 

@@ -31,7 +31,8 @@ from p3mnet.copy_paste import (  # noqa: E402
     icp,
     paste_image,
 )
-from p3mnet.data import DataConfig, TrainingSet, make_loader, seeded, to_device  # noqa: E402
+from p3mnet.data import DataConfig, TrainingSet, seeded  # noqa: E402
+from p3mnet.loader import make_loader, to_device  # noqa: E402
 from p3mnet.model import P3MNet, normalise  # noqa: E402
 from p3mnet.registry import create_model  # noqa: E402
 from tests.factories import encoded, texture  # noqa: E402

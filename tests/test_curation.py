@@ -42,7 +42,6 @@ from p3mdata.files import sha256
 from p3mdata.images import decode, orient
 from p3mdata.manifest import read_rows
 from p3mdata.records import ImageResult, Outcome
-from p3mdata.spool import Spool
 from tests import factories
 from tests.factories import astronaut, encoded, face_at, matte, texture
 
@@ -308,14 +307,6 @@ def test_looks_do_not_lie_in_memory_nor_stay_on_disk(
         sha256((tmp_path / "a.png").read_bytes())
     }
     assert os.listdir(tmp_path) == ["a.png"]
-
-
-def test_spooled_items_come_back_as_they_were_put() -> None:
-    spool: Spool[object] = Spool(["a", None])
-    spool.append({"b": 1})
-    spool[1] = ("changed", "and longer than before")
-    assert list(spool) == ["a", ("changed", "and longer than before"), {"b": 1}]
-    assert list(spool[1:]) == list(spool)[1:] and spool[-1] == {"b": 1} and len(spool[::2]) == 2
 
 
 def test_no_room_for_temporary_files_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,18 +21,10 @@ from pydantic import ValidationError  # noqa: E402
 
 from p3mdata.dataset.trimap import trimap_of  # noqa: E402
 from p3mdata.errors import SettingsError, SetupError  # noqa: E402
-from p3mnet import data, planes  # noqa: E402
-from p3mnet.data import (  # noqa: E402
-    DataConfig,
-    TrainingSet,
-    ValidationSet,
-    collate,
-    make_loader,
-    seeded,
-    to_device,
-    transition_pixel,
-    trimap_of_window,
-)
+from p3mnet import crops, data, planes  # noqa: E402
+from p3mnet.crops import transition_pixel, trimap_of_window  # noqa: E402
+from p3mnet.data import DataConfig, TrainingSet, ValidationSet, seeded  # noqa: E402
+from p3mnet.loader import collate, make_loader, to_device  # noqa: E402
 from p3mnet.model import normalise  # noqa: E402
 from p3mnet.planes import BadFile, read_grey  # noqa: E402
 from tests.factories import encoded, texture  # noqa: E402
@@ -199,7 +191,7 @@ def test_trimap_of_a_window_is_that_of_the_picture(seed: int, kernel: int, top: 
 
 @pytest.mark.parametrize("probes", [0, 64])
 def test_transition_pixels_are_found_evenly(probes: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "_PROBES", probes)
+    monkeypatch.setattr(crops, "_PROBES", probes)
     for kernel in (4, 7):
         alpha = blob(40, 40)
         alpha[:, :20] = 255  # also at the border
@@ -242,7 +234,7 @@ def test_pictures_smaller_than_a_crop(dataset: Path, sides: tuple[int, ...], mon
     """A side that fits is taken, else the largest square."""
     taken = []
     monkeypatch.setattr(
-        data, "_fitted", lambda plane, *rest, real=data._fitted: taken.append(plane.shape) or real(plane, *rest)
+        data, "fitted", lambda plane, *rest, real=crops.fitted: taken.append(plane.shape) or real(plane, *rest)
     )
     pictures = small_set(dataset, crop_sides=sides)
     for index in range(9):

@@ -31,7 +31,8 @@ from p3mdata.records import Action
 from p3mdata.removal import remove_images
 from p3mdata.resources import manifests_dir
 from p3mdata.review.session import reviewing
-from p3mdata.run import LEDGER, anonymize_job
+from p3mdata.rows import LEDGER
+from p3mdata.run import anonymize_job
 from tests.factories import astronaut, encoded, matte, texture
 from tests.runs import p3mdata
 

@@ -19,7 +19,8 @@ from p3mdata.errors import EXIT_HELD_BACK, EXIT_USAGE, SetupError
 from p3mdata.executors.local import WORKERS_LOCK
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.manifest import read_rows
-from p3mdata.run import LEDGER, anonymize_job, count_done
+from p3mdata.rows import LEDGER, count_done
+from p3mdata.run import anonymize_job
 from tests.runs import contents, p3mdata, portraits
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'p3mdata[ray]')")

@@ -23,20 +23,24 @@ import yaml
 from PIL import Image
 
 from p3mdata.config import Execution, Job, Settings
+from p3mdata.dataset.build import Wishes, build_split
 from p3mdata.dataset.folder import open_dataset
 from p3mdata.dataset.layout import read_layout
 from p3mdata.errors import RunFolderError, SettingsError, SetupError
 from p3mdata.export import Form, export
-from p3mdata.export.card import card, describe
-from p3mdata.export.release import Release, shards, split_names
+from p3mdata.export.card import card
+from p3mdata.export.entries import shards
+from p3mdata.export.release import Release, split_names
 from p3mdata.export.target import EXPORTING, Target
+from p3mdata.export.words import describe
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.files import sha256
 from p3mdata.manifest import dumps, read_rows, write_json, write_rows
 from p3mdata.records import Action
 from p3mdata.removal import remove_images
 from p3mdata.review.session import reviewing
-from p3mdata.run import AUDIT, LEDGER, MANIFEST, SAMPLE, anonymize_job
+from p3mdata.rows import LEDGER, MANIFEST
+from p3mdata.run import AUDIT, SAMPLE, anonymize_job
 from tests.factories import astronaut, encoded, matte, texture
 
 SIDE = 160
@@ -78,12 +82,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, kept_models: FaceFinder) -> Pa
 def build(run: Path, out: Path) -> Path:
     """A dataset of the run; which of its pictures are alike is not what is tested here."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        alike = lambda paths, workers: range(len(paths))  # noqa: E731
-        monkeypatch.setattr("p3mdata.curation.group_ids", alike, raising=False)
-        from p3mdata.dataset import build as module
-
-        monkeypatch.setattr(module, "group_ids", alike)
-        module.build_split(run, out, module.Wishes(read_layout("p3m10k"), validation=2, free=2, verify=False), 1)
+        monkeypatch.setattr("p3mdata.dataset.entrants.group_ids", lambda paths, workers: range(len(paths)))
+        build_split(run, out, Wishes(read_layout("p3m10k"), validation=2, free=2, verify=False), 1)
     return out
 
 

@@ -18,7 +18,8 @@ from p3mdata.errors import EXIT_HELD_BACK, EXIT_INTERRUPTED, EXIT_USAGE, RunFold
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.images import decode
 from p3mdata.manifest import read_rows
-from p3mdata.run import anonymize_job, count_done, run_staged
+from p3mdata.rows import count_done
+from p3mdata.run import anonymize_job, run_staged
 from p3mdata.shards import Stage
 from tests.runs import contents, p3mdata, portraits
 

@@ -22,7 +22,8 @@ from p3mdata.errors import BrokenInput, P3MError, RunFolderError, SettingsError
 from p3mdata.images import decode
 from p3mdata.manifest import read_rows
 from p3mdata.plan import JOB, PLAN, SOURCES, read_plan
-from p3mdata.run import LEDGER, MANIFEST, TOMBSTONES, anonymize_job
+from p3mdata.rows import LEDGER, MANIFEST
+from p3mdata.run import TOMBSTONES, anonymize_job
 from p3mdata.shards import read_results
 from tests import fuzz, fuzzing
 from tests.factories import astronaut, encoded

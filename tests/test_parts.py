@@ -25,7 +25,8 @@ from p3mdata.records import Action
 from p3mdata.removal import remove_images
 from p3mdata.resources import pipelines_dir
 from p3mdata.review.session import reviewing
-from p3mdata.run import LEDGER, anonymize_job, merge_parts, only_run, verify_run
+from p3mdata.rows import LEDGER
+from p3mdata.run import anonymize_job, merge_parts, only_run, verify_run
 from p3mdata.status import status_of
 from tests.factories import encoded, matte, texture
 from tests.runs import contents, p3mdata, portraits
@@ -75,7 +76,7 @@ def test_parts_come_to_the_bytes_of_one_run(tmp_path: Path, source: Path, whole:
     first = anonymize_job(a_job(source, out, shard="2/2"))
     assert (first.samples, first.shards_left, first.exit_code) == (4, 2, 0)
     assert not (out / LEDGER).exists()
-    before = status_of(out, LEDGER)
+    before = status_of(out)
     assert (before.done, before.shards, before.closed) == (4, {"done": 1, "begun": 0, "left": 2}, False)
     with pytest.raises(RunFolderError, match=r"2 of 3 shards are not done \(1, 3\)"):
         merge_parts(out)
@@ -83,11 +84,11 @@ def test_parts_come_to_the_bytes_of_one_run(tmp_path: Path, source: Path, whole:
     # A part is done although images are held back; merging tells of them.
     assert (last.samples, last.shards_left, last.exit_code) == (7, 0, 0)
     assert contents(out) == whole
-    after = status_of(out, LEDGER)
+    after = status_of(out)
     assert (after.done, after.closed, after.outcomes["broken"]) == (11, True, 2)
     assert after.rate and after.rate > 0
     (out / LEDGER).unlink()
-    assert not status_of(out, LEDGER).closed
+    assert not status_of(out).closed
     assert merge_parts(out).exit_code == EXIT_HELD_BACK
     assert contents(out) == whole
     # More parts than shards: some have nothing to do.

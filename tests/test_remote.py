@@ -13,7 +13,8 @@ from p3mdata.errors import SettingsError, SetupError
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.manifest import read_rows
 from p3mdata.remote import location
-from p3mdata.run import LEDGER, anonymize_job, verify_run
+from p3mdata.rows import LEDGER
+from p3mdata.run import anonymize_job, verify_run
 from tests.factories import encoded, matte
 from tests.runs import contents, p3mdata, portraits
 

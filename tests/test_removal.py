@@ -15,7 +15,8 @@ from p3mdata.manifest import read_rows
 from p3mdata.records import Action
 from p3mdata.removal import dataset_version, remove_images
 from p3mdata.review.session import Refused, reviewing
-from p3mdata.run import MANIFEST, TOMBSTONES, verify_run
+from p3mdata.rows import MANIFEST
+from p3mdata.run import TOMBSTONES, verify_run
 from tests.reviews import HeldRun
 from tests.runs import contents, p3mdata
 

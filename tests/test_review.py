@@ -26,7 +26,8 @@ from p3mdata.records import Action, Decision, Doubt
 from p3mdata.resources import manifests_dir
 from p3mdata.review.batch import apply_file
 from p3mdata.review.session import Conflict, Refused, Session, SourceGone, reviewing
-from p3mdata.run import MANIFEST, QUEUE, verify_run
+from p3mdata.rows import MANIFEST
+from p3mdata.run import QUEUE, verify_run
 from tests.factories import encoded, matte
 from tests.reviews import HELD, SIDE, HeldRun
 from tests.runs import contents, p3mdata

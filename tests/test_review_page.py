@@ -20,7 +20,7 @@ from p3mdata.decisions import read_log
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.manifest import read_rows
 from p3mdata.review.session import reviewing
-from p3mdata.run import MANIFEST
+from p3mdata.rows import MANIFEST
 from tests.browser import headless, playwright
 from tests.factories import astronaut, astronaut_face, encoded, matte, texture
 from tests.reviews import HeldRun

@@ -28,7 +28,8 @@ from p3mdata.images import encode_mask
 from p3mdata.manifest import dumps, read_rows, write_json, write_rows
 from p3mdata.records import ImageResult, Sample
 from p3mdata.review.session import SAMPLE, reviewing
-from p3mdata.run import LEDGER, QUEUE, verify_run
+from p3mdata.rows import LEDGER
+from p3mdata.run import QUEUE, verify_run
 from p3mdata.shards import inputs_digest
 from tests.reviews import SIDE, HeldRun
 from tests.runs import p3mdata

@@ -16,8 +16,10 @@ from PIL import Image
 from p3mdata.config import Execution, Job, Settings
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFolderError, SettingsError
 from p3mdata.manifest import read_rows
+from p3mdata.onefile import anonymize_file
 from p3mdata.records import ImageResult, Outcome
-from p3mdata.run import LEDGER, MANIFEST, anonymize_file, anonymize_job, count_done, run_staged, verify_run
+from p3mdata.rows import LEDGER, MANIFEST, count_done
+from p3mdata.run import anonymize_job, run_staged, verify_run
 from p3mdata.shards import Stage
 from tests.factories import astronaut, encoded, matte, texture
 from tests.runs import contents, p3mdata, portraits
@@ -183,7 +185,7 @@ def test_resuming_a_finished_run_writes_no_released_file(tmp_path: Path, source:
     first = anonymize_job(a_job(source, out))
     before, files = contents(out), files_of(out)
     second = anonymize_job(a_job(source, out))
-    assert (first.outcomes, first.held_back) == (second.outcomes, second.held_back)
+    assert (first.outcomes, list(first.held_back)) == (second.outcomes, list(second.held_back))
     assert contents(out) == before
     assert not rewritten(files, out)
 

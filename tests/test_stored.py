@@ -30,7 +30,8 @@ from p3mdata.merge import merge_runs
 from p3mdata.plan import PLAN
 from p3mdata.records import Action
 from p3mdata.review.session import reviewing
-from p3mdata.run import LEDGER, MANIFEST, anonymize_job, verify_run
+from p3mdata.rows import LEDGER, MANIFEST
+from p3mdata.run import anonymize_job, verify_run
 from p3mdata.shards import Stage
 from p3mdata.stored import close_stored, status_anywhere
 from tests.factories import encoded, matte, texture

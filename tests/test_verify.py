@@ -20,7 +20,8 @@ from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.files import sha256
 from p3mdata.images import decode
 from p3mdata.manifest import dumps, read_rows, write_rows
-from p3mdata.run import LEDGER, MANIFEST, anonymize_job, verify_run
+from p3mdata.rows import LEDGER, MANIFEST
+from p3mdata.run import anonymize_job, verify_run
 from tests.factories import encoded, matte
 from tests.runs import p3mdata, portraits
 

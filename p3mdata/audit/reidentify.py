@@ -44,7 +44,8 @@ from p3mdata.identities import AUTO, identify
 from p3mdata.manifest import SCHEMA_VERSION, read_json, write_json
 from p3mdata.plan import read_plan
 from p3mdata.records import ImageResult, Outcome, Sample
-from p3mdata.run import AUDIT, AUDIT_PLOT, MANIFEST, finished_rows
+from p3mdata.rows import MANIFEST, finished_rows
+from p3mdata.run import AUDIT, AUDIT_PLOT
 
 FAR = 1e-3
 # Rows that the gate looks at: every attack on the released files. What leaks outside the mask is not theirs.

@@ -11,7 +11,8 @@ from p3mdata.errors import SettingsError
 from p3mdata.manifest import PRIVATE_MODE, read_rows, write_rows
 from p3mdata.plan import make_private_folder, read_plan
 from p3mdata.records import Action, ImageResult
-from p3mdata.run import SAMPLE, finished_rows
+from p3mdata.rows import finished_rows
+from p3mdata.run import SAMPLE
 
 # Upper ends of the size classes of an image's smallest face, as shares of the long side: detectors miss small faces
 # more often.

@@ -9,7 +9,8 @@ import typer
 
 from p3mdata import console
 from p3mdata.config import Execution, Job, Settings, read_yaml, resolve
-from p3mdata.run import REPORT, anonymize_job, done_counter, run_staged
+from p3mdata.rows import done_counter
+from p3mdata.run import REPORT, anonymize_job, run_staged
 from p3mdata.shards import Stage
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="run folder")]

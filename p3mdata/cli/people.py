@@ -12,7 +12,8 @@ from p3mdata import console
 from p3mdata import options as opt
 from p3mdata.cli.common import RunArgument, finish
 from p3mdata.errors import EXIT_PROOF_FAILED, SettingsError, SetupError
-from p3mdata.run import done_counter, renew_report
+from p3mdata.rows import done_counter
+from p3mdata.run import renew_report
 from p3mdata.shards import Stage
 
 app = typer.Typer()

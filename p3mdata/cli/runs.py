@@ -16,9 +16,10 @@ from p3mdata.config import Job
 from p3mdata.dataset.folder import ABOUT
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError, SetupError
 from p3mdata.merge import merge_runs
+from p3mdata.onefile import anonymize_file
 from p3mdata.plan import PLAN
 from p3mdata.remote import as_os_error, is_remote, location
-from p3mdata.run import anonymize_file, has_staged_images, merge_parts, verify_run
+from p3mdata.run import has_staged_images, merge_parts, verify_run
 from p3mdata.shards import Stage
 from p3mdata.stored import close_stored, status_anywhere
 

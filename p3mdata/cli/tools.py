@@ -16,7 +16,8 @@ from p3mdata.cli.common import later_stage, pick, read_settings, run_job
 from p3mdata.cli.runs import verify
 from p3mdata.config import Job, resolve
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_USAGE, SettingsError
-from p3mdata.run import REPORT, anonymize_job, done_counter
+from p3mdata.rows import done_counter
+from p3mdata.run import REPORT, anonymize_job
 from p3mdata.shards import Stage
 
 app = typer.Typer()

@@ -20,7 +20,7 @@ from p3mdata.images import SUFFIXES
 from p3mdata.manifest import image_rows, write_rows
 from p3mdata.plan import PLAN
 from p3mdata.records import ImageResult
-from p3mdata.run import LEDGER
+from p3mdata.rows import LEDGER
 from p3mdata.sources import list_files
 from p3mdata.spool import Each
 

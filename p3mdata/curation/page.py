@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import html
 import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -29,7 +28,8 @@ from p3mdata.explain import fit, thumbnail
 from p3mdata.files import sha256, write_atomic
 from p3mdata.images import decode, orient
 from p3mdata.manifest import read_rows
-from p3mdata.run import MANIFEST
+from p3mdata.markup import count, style, text
+from p3mdata.rows import MANIFEST
 from p3mdata.sources import regular_file
 
 if TYPE_CHECKING:
@@ -43,15 +43,6 @@ MOST_MEMBERS = 8
 _MOST_ROWS = 200
 _RELEASED_SIDE = 240
 _ORIENTATION_TAG = 0x0112
-
-
-def _text(value: object) -> str:
-    """Escaped text; characters that HTML may not hold or that change the reading direction become a sign."""
-    return html.escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value)))
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _small(data: bytes) -> NDArray[np.uint8]:
@@ -82,15 +73,15 @@ def _drawn(folder: Path, member: Member, released: frozenset[str]) -> str:
     try:
         data = regular_file(folder / member.path).read_bytes()
         if sha256(data) in released:
-            picture, kind, style = thumbnail(decode(data), None, _RELEASED_SIDE)[0], "jpeg", ""
+            picture, kind, drawn_as = thumbnail(decode(data), None, _RELEASED_SIDE)[0], "jpeg", ""
         else:
-            picture, kind, style = mosaic(data), "png", ' class="cells"'
+            picture, kind, drawn_as = mosaic(data), "png", ' class="cells"'
     except OSError as exc:
-        return f"<p>The file cannot be read ({_text(exc.strerror)}).</p>"
+        return f"<p>The file cannot be read ({text(exc.strerror)}).</p>"
     except BrokenInput as exc:
-        return f"<p>The file {_text(exc.sentence)}</p>"
+        return f"<p>The file {text(exc.sentence)}</p>"
     shape = f' width="{member.width}" height="{member.height}"'
-    return f'<img{style}{shape} alt="" src="data:image/{kind};base64,{base64.b64encode(picture).decode()}">'
+    return f'<img{drawn_as}{shape} alt="" src="data:image/{kind};base64,{base64.b64encode(picture).decode()}">'
 
 
 _KINDS = {"best": "largest", "exact": "same file", "near": "near copy"}
@@ -103,7 +94,7 @@ def _card(folder: Path, member: Member, released: frozenset[str]) -> str:
     return (
         f'<li><figure><div class="frame">{_drawn(folder, member, released)}</div><figcaption>'
         f'<span class="kind {member.kind}">{_KINDS[member.kind]}</span> {facts}<br>'
-        f"<code>{_text(member.path)}</code></figcaption></figure></li>"
+        f"<code>{text(member.path)}</code></figcaption></figure></li>"
     )
 
 
@@ -111,7 +102,7 @@ def _cluster(number: int, folder: Path, members: Sequence[Member], released: fro
     shown = members[:MOST_MEMBERS]
     more = len(members) - len(shown)
     cards = "\n".join(_card(folder, member, released) for member in shown)
-    rest = f"<p>and {_count(more, 'more copy').replace('copys', 'copies')}, by path.</p>" if more else ""
+    rest = f"<p>and {more:,} more {'copy' if more == 1 else 'copies'}, by path.</p>" if more else ""
     return f'<section>\n<h3>{number}. {len(members):,} files</h3>\n<ul class="grid">\n{cards}\n</ul>{rest}</section>'
 
 
@@ -130,16 +121,16 @@ def _rows(title: str, about: str, remarks: Iterable[tuple[str, Remark]]) -> str:
     bodies = []
     for code, _ in Counter({code: len(rows) for code, rows in groups.items()}).most_common():
         rows, shown = groups[code], groups[code][:_MOST_ROWS]
-        said = _count(len(rows), "file")
+        said = count(len(rows), "file")
         said = said if len(shown) == len(rows) else f"the first {len(shown):,} of {said}"
-        lines = "".join(f"<tr><th scope='row'><code>{_text(n)}</code></th><td>{_text(s)}</td></tr>\n" for n, s in shown)
-        head = f'<tr><th scope="rowgroup" colspan="2"><code>{_text(code)}</code> - {said}</th></tr>'
+        lines = "".join(f"<tr><th scope='row'><code>{text(n)}</code></th><td>{text(s)}</td></tr>\n" for n, s in shown)
+        head = f'<tr><th scope="rowgroup" colspan="2"><code>{text(code)}</code> - {said}</th></tr>'
         bodies.append(f"<tbody>\n{head}\n{lines}</tbody>")
     table = (
         f'<table><thead><tr><th scope="col">File</th><th scope="col">It ...</th></tr></thead>{"".join(bodies)}</table>'
     )
-    scroll = f'<div class="scroll" role="region" tabindex="0" aria-label="{_text(title)}">{table}</div>'
-    return f"<section><h2>{_text(title)}</h2><p>{_text(about)}</p>{scroll}</section>"
+    scroll = f'<div class="scroll" role="region" tabindex="0" aria-label="{text(title)}">{table}</div>'
+    return f"<section><h2>{text(title)}</h2><p>{text(about)}</p>{scroll}</section>"
 
 
 def _tables(found: Duplicates, entries: Sequence[Entry] | None) -> str:
@@ -154,7 +145,7 @@ def _tables(found: Duplicates, entries: Sequence[Entry] | None) -> str:
 
 
 def _headline(found: Duplicates, entries: Sequence[Entry] | None) -> str:
-    files = _count(found.files, "file")
+    files = count(found.files, "file")
     if entries is not None:
         kept = sum(entry.rejected is None for entry in entries)
         return f"{files}: {kept:,} kept, {len(entries) - kept:,} rejected."
@@ -163,7 +154,7 @@ def _headline(found: Duplicates, entries: Sequence[Entry] | None) -> str:
     if not number:
         return f"{files}: no copies found."
     what = "1 photograph is" if number == 1 else f"{number:,} photographs are"
-    return f"{files}: {what} there more than once; {_count(more, 'file')} could go."
+    return f"{files}: {what} there more than once; {count(more, 'file')} could go."
 
 
 def write_page(found: Duplicates, path: Path, entries: Sequence[Entry] | None = None) -> None:
@@ -195,11 +186,12 @@ def write_page(found: Duplicates, path: Path, entries: Sequence[Entry] | None = 
     page = Template(template).substitute(
         title="p3mdata duplicates" if entries is None else "p3mdata curate",
         headline=_headline(found, entries),
+        style=style(),
         privacy=privacy,
         before=tables if entries is not None else "",
         after=tables if entries is None else "",
         note=note,
         clusters=clusters,
-        version=_text(__version__),
+        version=text(__version__),
     )
     write_atomic(path, page.encode("utf-8"))

@@ -6,38 +6,35 @@ import contextlib
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from p3mdata import __version__
-from p3mdata.curation import group_ids
+from p3mdata.config import fault
+from p3mdata.dataset.entrants import RUN_KINDS, Counts, Entrant, candidates_of, usable_of
 from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, described, listed_files
 from p3mdata.dataset.foregrounds import estimate, require_pymatting
 from p3mdata.dataset.layout import OBFUSCATED, Content, Layout
-from p3mdata.dataset.split import Candidate, Sets, Size, assign, join_groups
-from p3mdata.dataset.traits import balance_of, traits_of
+from p3mdata.dataset.split import Candidate, Sets, Size, assign
+from p3mdata.dataset.traits import balance_of
 from p3mdata.dataset.trimap import KERNEL, read_grey, trimap_of
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.executors.local import default_workers
 from p3mdata.files import sha256, write_atomic
-from p3mdata.identities import from_prefix, identify
 from p3mdata.images import encode_grey
-from p3mdata.manifest import public_row, read_rows, write_json, write_rows
+from p3mdata.manifest import read_rows, write_json, write_rows
 from p3mdata.plan import Plan, read_plan
-from p3mdata.records import ImageResult, Outcome, Sample
 from p3mdata.removal import dataset_version, register_derived
-from p3mdata.run import finished_rows, verify_run
-from p3mdata.spool import Each, Spool
+from p3mdata.spool import Shelf, Spool
 
 _BATCH = 256
 # A share that comes out further from what was asked for is told.
 _OFF, _OFF_SHARE = 0.02, 0.25
 _ID = re.compile("[0-9a-f]{20}(-[0-9]+)?")
 _COLOURS = ("foreground", "background")
-_RUN_KINDS = {"image": "images", "alpha": "alphas", "facemask": "facemasks"}
 
 
 @dataclass(frozen=True)
@@ -120,8 +117,8 @@ def build_split(
     if wishes.foregrounds:
         require_pymatting()
     workers = workers or default_workers()
-    everything, usable, refused = _usable(plan, samples, wishes, workers)
-    candidates = _candidates(plan, usable, wishes, workers)
+    everything, usable, refused = usable_of(plan, samples, wishes.verify, workers)
+    candidates = candidates_of(plan, usable, wishes.group_by, wishes.free_list, workers)
     sets = Sets(wishes.layout.training, wishes.layout.validation, wishes.layout.free)
     chosen = assign(candidates, sets, wishes.validation, wishes.free, wishes.seed, _previous(wishes.previous or out))
     method, _ = plan.job.settings.obfuscation()
@@ -148,8 +145,8 @@ def _write(
     out: Path,
     wishes: Wishes,
     obfuscated: str,
-    everything: _Counts,
-    usable: Sequence[_Image],
+    everything: Counts,
+    usable: Sequence[Entrant],
     candidates: Sequence[Candidate],
     chosen: Mapping[str, str],
     workers: int,
@@ -223,125 +220,15 @@ def _check_out(run: Path, out: Path) -> None:
         raise RunFolderError(f"{out}: is a file. Choose a folder.")
 
 
-@dataclass
-class _Counts:
-    """Of all rows of the run."""
-
-    outcomes: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
-
-
-@dataclass(frozen=True)
-class _Image:
-    """What a dataset needs to know of a released image, without its landmarks."""
-
-    id: str
-    source: str
-    outcome: Outcome
-    files: Mapping[str, tuple[str, str]]
-    public: Mapping[str, Any]
-    traits: Mapping[str, str]
-
-    @classmethod
-    def of(cls, row: ImageResult) -> _Image:
-        public = {key: value for key, value in public_row(row).items() if key not in _RUN_KINDS}
-        return cls(row.id, row.source, row.outcome, row.files, public, traits_of(row))
-
-
-def _usable(
-    plan: Plan, samples: Iterable[Sample], wishes: Wishes, workers: int
-) -> tuple[_Counts, Spool[_Image], list[tuple[str, str]]]:
-    """Counts of all rows, the released ones that can enter a dataset, and (source, why) of the other released ones."""
-    if wishes.verify:
-        _, findings = verify_run(plan.job.out, workers=workers)
-        if general := [finding for finding in findings if not finding.id]:
-            raise RunFolderError(f"{plan.job.out}: {general[0].sentence}. Run 'p3mdata verify' and repair the run.")
-        failed = {finding.id: finding.sentence for finding in findings}
-    else:
-        failed = {}
-    usable: Spool[_Image] = Spool()
-    refused = []
-    everything = _Counts()
-    for row in finished_rows(plan, samples):
-        everything.outcomes[row.outcome.value] += 1
-        everything.reasons.update([row.reason] if row.reason else ())
-        if not row.outcome.released:
-            continue
-        if row.id in failed:
-            refused.append((row.source, f"fails a proof: {failed[row.id]}"))
-        elif "alphas" not in row.files:
-            refused.append((row.source, "has no alpha matte"))
-        else:
-            usable.append(_Image.of(row))
-    if not usable:
-        what = (
-            "no released image has an alpha matte: run 'p3mdata anonymize dir' with --alphas"
-            if refused
-            else "nothing was released"
-        )
-        raise SettingsError(f"{plan.job.out}: {what}.")
-    return everything, usable, refused
-
-
-def _candidates(plan: Plan, rows: Sequence[_Image], wishes: Wishes, workers: int) -> list[Candidate]:
-    declared = [_declared(Each(lambda row: row.source, rows), how) for how in wishes.group_by]
-    alike = group_ids(Each(lambda row: plan.job.out / "images" / row.files["images"][0], rows), workers)
-    groups = join_groups(len(rows), alike, *(_named(names, number) for number, names in enumerate(declared)))
-    allowed = _free_ids(wishes.free_list, rows)
-    # One object for all images of a stratum, of which there are few.
-    strata: dict[tuple[str, ...], tuple[str, ...]] = {}
-    return [
-        Candidate(
-            id=row.id,
-            group=groups[i],
-            unit=next(
-                (f"{how}:{names[i]}" for how, names in zip(wishes.group_by, declared, strict=True) if names[i]), row.id
-            ),
-            stratum=strata.setdefault(stratum := tuple(row.traits.values()), stratum),
-            free=row.id in allowed,
-        )
-        for i, row in enumerate(rows)
-    ]
-
-
-def _declared(sources: Sequence[str], how: str) -> list[str | None]:
-    """Name of the person or series of each source; `auto` takes prefixes where there are some."""
-    if how == "auto":
-        return [from_prefix(source) for source in sources]
-    found = identify(sources, how)
-    return [found.get(source) for source in sources]
-
-
-def _named(names: Sequence[str | None], number: int) -> list[tuple[int, str] | None]:
-    return [None if name is None else (number, name) for name in names]
-
-
-def _free_ids(path: Path | None, rows: Sequence[_Image]) -> set[str]:
-    """Ids of images that may be published as they are: they were released with nothing to hide."""
-    without = {row.id for row in rows if row.outcome is Outcome.NO_FACE_CONFIRMED}
-    if path is None:
-        return without
-    try:
-        wanted = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as exc:
-        raise SettingsError(f"{path}: cannot be read ({exc}). Give one id or source path per line.") from exc
-    by_name = {row.source: row.id for row in rows} | {row.id: row.id for row in rows}
-    if unknown := [name for name in wanted if name not in by_name]:
-        raise SettingsError(f"{path}: '{unknown[0]}' is no released image with a matte of this run. Remove the line.")
-    named = {by_name[name]: name for name in wanted}
-    if masked := [name for identity, name in named.items() if identity not in without]:
-        raise SettingsError(
-            f"{path}: '{masked[0]}' was obfuscated in the run, so it cannot be published as it is. If nothing in it is "
-            "private, decide no_face for it in 'p3mdata review'."
-        )
-    return set(named)
-
-
-def _previous(dataset: Path) -> dict[str, str]:
+def _previous(dataset: Path) -> Mapping[str, str]:
     """Set by id of an earlier dataset; empty when there is none."""
-    return (
-        {row["id"]: row["set"] for row in read_rows(dataset / LISTING, needs=("id", "set"))} if dataset.is_dir() else {}
-    )
+    rows = read_rows(dataset / LISTING, needs=("id", "set")) if dataset.is_dir() else ()
+    try:
+        return Shelf((row["id"], row["set"]) for row in rows)
+    except TypeError as exc:
+        raise RunFolderError(
+            f"{dataset / LISTING}: is damaged ({fault(exc)}). Delete the dataset and build it again."
+        ) from exc
 
 
 @dataclass(frozen=True)
@@ -353,7 +240,7 @@ class _Writer:
     wishes: Wishes
     obfuscated: str
 
-    def write(self, row: _Image, name: str, group: int) -> dict[str, Any]:
+    def write(self, row: Entrant, name: str, group: int) -> dict[str, Any]:
         """Copy an image's released files, make its trimap; returns its row of the manifest.
 
         Raises:
@@ -371,7 +258,7 @@ class _Writer:
                 data, file = encode_grey(trimap_of(matte, self.wishes.kernel)), f"{row.id}.png"
             else:
                 data = alpha if kind == "alpha" else self._released(row, kind)
-                file = row.files[_RUN_KINDS[kind]][0]
+                file = row.files[RUN_KINDS[kind]][0]
             path = f"{self.wishes.layout.folder(name, kind, self.obfuscated)}/{file}"
             digest = sha256(data)
             target = self.out / path
@@ -381,9 +268,9 @@ class _Writer:
         free = layout.content is Content.FREE
         return {**row.public, **files, "set": name, "group": group, "free": free, "traits": row.traits}
 
-    def _released(self, row: _Image, kind: str) -> bytes:
-        name, expected = row.files[_RUN_KINDS[kind]]
-        path = self.run / _RUN_KINDS[kind] / name
+    def _released(self, row: Entrant, kind: str) -> bytes:
+        name, expected = row.files[RUN_KINDS[kind]]
+        path = self.run / RUN_KINDS[kind] / name
         try:
             data = path.read_bytes()
         except OSError as exc:
@@ -417,10 +304,12 @@ def _earlier(out: Path) -> list[Dataset]:
 
 def _remove_others(earlier: Sequence[Dataset], rows: Sequence[Mapping[str, Any]]) -> None:
     """Delete files of earlier builds that are in no set any more; only what has the name of an id."""
-    now = {path for path, _ in listed_files(rows)} if earlier else set()
+    if not earlier:
+        return
+    now = Shelf((path, None) for path, _ in listed_files(rows))
     for dataset in earlier:
         for name in dataset.layout.sets:
-            for item in dataset.items(name).values():
+            for item in dataset.shelf(name).values():
                 for path in itertools.chain.from_iterable(item.files.values()):
                     if path not in now and _ID.fullmatch(item.stem):
                         (dataset.root / path).unlink(missing_ok=True)

@@ -5,7 +5,10 @@ Nothing of how a dataset was made is assumed, so that the original P3M-10k and d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import functools
+import itertools
+from array import array
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +27,11 @@ from p3mdata.files import sha256
 from p3mdata.images import decode
 from p3mdata.metadata import leftovers
 from p3mdata.sources import regular_file
+from p3mdata.spool import Each, Shelf, Spool
 
 _MAX_PIXELS = 200_000_000
+# Items that wait for a thread at a time.
+_BATCH = 256
 # An alpha of fewer values than this is a mask, not a matte.
 _MATTE_VALUES = 8
 # Less of a picture is no salient person, more leaves no background.
@@ -63,6 +69,9 @@ class Check:
         return {"layout": self.layout, "sets": self.sets, "errors": self.errors, "findings": found}
 
 
+_Sets = Mapping[str, Shelf[Item]]
+
+
 def check_dataset(
     root: Path,
     layout: str | None = None,
@@ -84,22 +93,25 @@ def check_dataset(
     """
     dataset = open_dataset(root, layout)
     workers = workers or default_workers()
-    sets = {name: list(dataset.items(name).values()) for name in dataset.sets()}
+    sets = {name: dataset.shelf(name) for name in dataset.sets()}
     step = progress(sum(map(len, sets.values()))) if progress else (lambda: None)
     listed, problem = _listed(dataset)
     findings = [*_about_sets(dataset, sets), *_names(sets), *problem, *_against(listed, dataset, sets)]
     with ThreadPoolExecutor(workers) as pool:
         for name, items in sets.items():
-            for found in pool.map(lambda item, name=name: list(_check_item(dataset, name, item, listed)), items):
-                findings += found
-                step()
+            waiting = iter(items.values())
+            while batch := list(itertools.islice(waiting, _BATCH)):
+                expected = [_expected(item, listed) for item in batch]
+                for found in pool.map(functools.partial(_check_item, dataset, name), batch, expected):
+                    findings += found
+                    step()
     if duplicates:
         findings += _duplicates(dataset, sets, workers)
     ordered = sorted(findings, key=lambda finding: (not finding.error, finding.file, finding.code))
     return Check(dataset.layout.name, {name: len(items) for name, items in sets.items()}, tuple(ordered))
 
 
-def _about_sets(dataset: Dataset, sets: dict[str, list[Item]]) -> Iterator[Finding]:
+def _about_sets(dataset: Dataset, sets: _Sets) -> Iterator[Finding]:
     for name in dataset.layout.sets:
         folder = dataset.folder(name, "image").relative_to(dataset.root).as_posix()
         if name not in sets:
@@ -108,11 +120,11 @@ def _about_sets(dataset: Dataset, sets: dict[str, list[Item]]) -> Iterator[Findi
             yield Finding(folder, "empty_set", f"the set {name} is empty")
 
 
-def _names(sets: dict[str, list[Item]]) -> Iterator[Finding]:
+def _names(sets: _Sets) -> Iterator[Finding]:
     """Files that are one file where names are compared without case, and two files for one item."""
     for items in sets.values():
-        seen: dict[str, str] = {}
-        for item in items:
+        seen: Shelf[str] = Shelf()
+        for item in items.values():
             first = seen.setdefault(item.stem.casefold(), item.stem)
             path = next(iter(item.files.values()))[0]
             if first != item.stem:
@@ -132,7 +144,16 @@ def _grey(data: bytes) -> tuple[NDArray[Any] | None, str | None]:
     return None, "is a colour picture"
 
 
-def _check_item(dataset: Dataset, name: str, item: Item, listed: Mapping[str, str]) -> Iterator[Finding]:
+def _expected(item: Item, listed: Mapping[str, str]) -> dict[str, str]:
+    """Hashes by path of an item's files, of those that the manifest names."""
+    return {paths[0]: digest for paths in item.files.values() if (digest := listed.get(paths[0])) is not None}
+
+
+def _check_item(dataset: Dataset, name: str, item: Item, expected: Mapping[str, str]) -> list[Finding]:
+    return list(_about_item(dataset, name, item, expected))
+
+
+def _about_item(dataset: Dataset, name: str, item: Item, expected: Mapping[str, str]) -> Iterator[Finding]:
     layout = dataset.layout.sets[name]
     some = next(iter(item.files.values()))[0]
     for kind in layout.folders:
@@ -142,7 +163,7 @@ def _check_item(dataset: Dataset, name: str, item: Item, listed: Mapping[str, st
     for kind, paths in sorted(item.files.items()):
         try:
             data = regular_file(dataset.root / paths[0]).read_bytes()
-            if sha256(data) != listed.get(paths[0], sha256(data)):
+            if sha256(data) != expected.get(paths[0], sha256(data)):
                 yield Finding(paths[0], "changed_file", "is not the file that was built")
             if kind in PICTURES:
                 arrays[kind] = decode(data, _MAX_PIXELS).pixels
@@ -220,42 +241,46 @@ def _about_facemask(path: str, facemask: NDArray[Any], content: Content) -> Iter
         yield Finding(path, "facemask_full", "covers the whole picture")
 
 
-def _listed(dataset: Dataset) -> tuple[dict[str, str], list[Finding]]:
+def _listed(dataset: Dataset) -> tuple[Mapping[str, str], list[Finding]]:
     """Hashes by path of the manifest, for datasets that have one, and what is wrong with it."""
     if not dataset.about:
         half = (dataset.root / BUILDING).is_file()
         sentence = "is missing: the dataset was not finished. Run build-split again"
         return {}, [Finding(ABOUT, "half_built", sentence)] if half else []
     try:
-        return dict(listed_files(dataset.rows())), []
+        return Shelf(listed_files(dataset.rows())), []
     except (RunFolderError, TypeError, KeyError) as exc:
         return {}, [Finding(LISTING, "manifest", f"is damaged ({exc})")]
 
 
-def _against(listed: Mapping[str, str], dataset: Dataset, sets: dict[str, list[Item]]) -> Iterator[Finding]:
+def _against(listed: Mapping[str, str], dataset: Dataset, sets: _Sets) -> Iterator[Finding]:
     """Files that are in the manifest or on disk, but not in both."""
     if not listed:
         return
-    for path in sorted(listed):
+    for path in listed:
         if not (dataset.root / path).is_file():
             yield Finding(path, "missing_file", "is in the manifest and not on disk")
-    present = {path for items in sets.values() for item in items for files in item.files.values() for path in files}
-    for path in sorted(present - set(listed)):
-        yield Finding(path, "stray_file", "is in a set but not in the manifest")
+    for items in sets.values():
+        for item in items.values():
+            for path in itertools.chain.from_iterable(item.files.values()):
+                if path not in listed:
+                    yield Finding(path, "stray_file", "is in a set but not in the manifest")
 
 
-def _duplicates(dataset: Dataset, sets: dict[str, list[Item]], workers: int) -> Iterator[Finding]:
+def _duplicates(dataset: Dataset, sets: _Sets, workers: int) -> Iterator[Finding]:
     """Near-duplicates: an error across sets, a warning within one."""
-    entries = [(name, path) for name, items in sets.items() for item in items if (path := item.path("image"))]
-    first: dict[int, tuple[str, str]] = {}
-    for (name, path), group in zip(entries, _groups(dataset.root, [path for _, path in entries], workers), strict=True):
-        other_set, other = first.setdefault(group, (name, path))
+    entries = Spool(
+        (name, path) for name, items in sets.items() for item in items.values() if (path := item.path("image"))
+    )
+    groups = group_ids(Each(lambda entry: dataset.root / entry[1], entries), workers) if entries else []
+    # Where each group appears first, and with it the next number.
+    first = array("q")
+    for i, group in enumerate(groups):
+        if group == len(first):
+            first.append(i)
+        (other_set, other), (name, path) = entries[first[group]], entries[i]
         if other != path:
             across = other_set != name
             where = f"in {other_set}" if across else "in the same set"
             code = "duplicate_across_sets" if across else "duplicate"
             yield Finding(path, code, f"is a near-duplicate of {other} {where}", error=across)
-
-
-def _groups(root: Path, paths: Sequence[str], workers: int) -> Sequence[int]:
-    return group_ids([root / path for path in paths], workers) if paths else []

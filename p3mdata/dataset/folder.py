@@ -10,9 +10,9 @@ from typing import Any
 from p3mdata.config import fault
 from p3mdata.dataset.layout import KINDS, OBFUSCATED, Layout, layouts, read_layout
 from p3mdata.errors import RunFolderError, SettingsError
-from p3mdata.images import SUFFIXES
 from p3mdata.manifest import read_json, read_rows
-from p3mdata.sources import list_files
+from p3mdata.sources import pictures
+from p3mdata.spool import Shelf
 
 ABOUT = "dataset.json"
 LISTING = "manifest.jsonl"
@@ -53,18 +53,22 @@ class Dataset:
         return self.root / self.layout.folder(name, kind, self.obfuscated)
 
     def items(self, name: str) -> dict[str, Item]:
-        """Items of a set by file name without ending; any kind of file makes one."""
-        found: dict[str, Item] = {}
+        """Items of a set by file name without ending, in the order of these; any kind of file makes one."""
+        return dict(self.shelf(name).items())
+
+    def shelf(self, name: str) -> Shelf[Item]:
+        """The same for those who look at millions, in a temporary file."""
+        found: Shelf[Item] = Shelf()
         for kind in self.layout.sets[name].folders:
             folder = self.folder(name, kind)
             if not folder.is_dir():
                 continue
-            for path in sorted(list_files(folder, recursive=True)):
-                if path.suffix.lower() in SUFFIXES:
-                    stem = path.relative_to(folder).with_suffix("").as_posix()
-                    item = found.setdefault(stem, Item(stem))
-                    item.files.setdefault(kind, []).append(path.relative_to(self.root).as_posix())
-        return dict(sorted(found.items()))
+            for path in pictures(folder, recursive=True):
+                stem = path.relative_to(folder).with_suffix("").as_posix()
+                item = found.get(stem) or Item(stem)
+                item.files.setdefault(kind, []).append(path.relative_to(self.root).as_posix())
+                found[stem] = item
+        return found
 
     def sets(self) -> Iterator[str]:
         """Names of the sets that are there."""

@@ -137,7 +137,7 @@ def assign(
     Raises:
         SettingsError: The data has not enough images, or nothing would be left to train on.
     """
-    previous = previous or {}
+    previous = {} if previous is None else previous
     groups = _groups(candidates, seed)
     chosen: dict[str, str] = {}
     rest = groups

@@ -15,7 +15,7 @@ from p3mdata.errors import RunFolderError
 from p3mdata.images import decode
 from p3mdata.plan import PLAN, read_plan
 from p3mdata.remote import refuse_address
-from p3mdata.run import Rows
+from p3mdata.rows import Rows
 
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 _DPI = 130

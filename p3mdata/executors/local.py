@@ -22,9 +22,9 @@ import cv2
 
 from p3mdata.config import Job
 from p3mdata.errors import Interrupted, P3MError, SetupError
+from p3mdata.executors import Work
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.files import locked
-from p3mdata.plan import Plan
 from p3mdata.records import Sample
 from p3mdata.shards import Stage
 from p3mdata.staging import bring_shard
@@ -99,60 +99,35 @@ class StopOnSignal:
             signal.signal(number, handler)
 
 
-def members(plan: Plan, samples: Sequence[Sample], index: int) -> Sequence[Sample]:
-    """Samples of one shard."""
-    return samples[index * plan.shard_size : (index + 1) * plan.shard_size]
-
-
-def run(
-    plan: Plan,
-    samples: Sequence[Sample],
-    stage: Stage,
-    workers: int,
-    progress: Callable[[], None] = lambda: None,
-    shards: Sequence[int] | None = None,
-) -> None:
+def run(work: Work, workers: int) -> None:
     """Run shards of a plan.
 
     Args:
-        plan: The frozen plan.
-        samples: All samples in plan order.
-        stage: What to do.
+        work: The shards and what to do with them.
         workers: Processes; 0 chooses, 1 works in this process, which a picture that crashes a library takes with it.
-        progress: Called now and then, to show what the run folder says.
-        shards: Which; None runs all.
 
     Raises:
         Interrupted: Stopped by Ctrl-C or SIGTERM; the run can be resumed.
         SetupError: Workers die before they begin an image.
         OSError: The run folder cannot be written.
     """
-    todo = range(plan.shards) if shards is None else shards
     with StopOnSignal() as stop:
         if workers == 1:
-            _run_here(plan, samples, stage, todo, stop, progress)
+            _run_here(work, stop)
         else:
-            size = min(workers or default_workers(), len(todo))
-            _run_pool(plan, samples, stage, todo, size, stop, progress)
-    progress()
+            _run_pool(work, min(workers or default_workers(), len(work.shards)), stop)
+    work.progress()
 
 
-def _run_here(
-    plan: Plan,
-    samples: Sequence[Sample],
-    stage: Stage,
-    shards: Sequence[int],
-    stop: StopOnSignal,
-    progress: Callable[[], None],
-) -> None:
+def _run_here(work: Work, stop: StopOnSignal) -> None:
     def go_on(sample: Sample) -> bool:
-        progress()
+        work.progress()
         return not stop.seen
 
     models = Models()
     try:
-        for index in shards:
-            bring_shard(plan.job, index, members(plan, samples, index), models, stage, go_on)
+        for index in work.shards:
+            bring_shard(work.plan.job, index, work.members(index), models, work.stage, go_on)
     finally:
         models.close()
 
@@ -242,26 +217,18 @@ def _signals_held() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _run_pool(
-    plan: Plan,
-    samples: Sequence[Sample],
-    stage: Stage,
-    shards: Sequence[int],
-    size: int,
-    stop: StopOnSignal,
-    progress: Callable[[], None],
-) -> None:
+def _run_pool(work: Work, size: int, stop: StopOnSignal) -> None:
     context = mp.get_context("spawn")
-    todo = deque(shards)
+    todo = deque(work.shards)
     crashes: Counter[str] = Counter()
     workers: list[_Worker] = []
     try:
         while (todo or workers) and not stop.seen:
             while todo and len(workers) < size:
-                workers.append(_Worker(context, plan.job, stage))
-                _give_next(workers[-1], todo, plan, samples, crashes)
+                workers.append(_Worker(context, work.plan.job, work.stage))
+                _give_next(workers[-1], todo, work, crashes)
             ready = wait([worker.link for worker in workers], timeout=_POLL_SECONDS)
-            progress()
+            work.progress()
             for worker in [worker for worker in workers if worker.link in ready]:
                 try:
                     message = worker.link.recv()
@@ -275,7 +242,7 @@ def _run_pool(
                 elif message is not None:
                     raise message
                 elif todo:
-                    _give_next(worker, todo, plan, samples, crashes)
+                    _give_next(worker, todo, work, crashes)
                 else:
                     workers.remove(worker)
                     _dismiss([worker])
@@ -285,10 +252,10 @@ def _run_pool(
         raise Interrupted("stopped")
 
 
-def _give_next(worker: _Worker, todo: deque[int], plan: Plan, samples: Sequence[Sample], crashes: Counter[str]) -> None:
+def _give_next(worker: _Worker, todo: deque[int], work: Work, crashes: Counter[str]) -> None:
     shard = todo.popleft()
     crashing = frozenset(image for image, count in crashes.items() if count >= _CRASHES_ALLOWED)
-    worker.give(shard, members(plan, samples, shard), crashing)
+    worker.give(shard, work.members(shard), crashing)
 
 
 def _count_crash(worker: _Worker, crashes: Counter[str]) -> None:

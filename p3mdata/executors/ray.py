@@ -14,14 +14,14 @@ import logging
 import os
 import socket
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from p3mdata.config import Job
 from p3mdata.errors import Interrupted, P3MError, SetupError
-from p3mdata.executors.local import WORKER_BYTES, WORKERS_LOCK, Models, StopOnSignal, attempt, members
+from p3mdata.executors import Work
+from p3mdata.executors.local import WORKER_BYTES, WORKERS_LOCK, Models, StopOnSignal, attempt
 from p3mdata.files import locked
-from p3mdata.plan import Plan
 from p3mdata.records import Sample
 from p3mdata.shards import Stage, read_results, shard_folder
 
@@ -54,34 +54,24 @@ class _Worker:
         return attempt(self._job, shard, samples, self._models, self._stage, lambda sample: True, crashing)
 
 
-def run(
-    plan: Plan,
-    samples: Sequence[Sample],
-    stage: Stage,
-    workers: int,
-    progress: Callable[[], None] = lambda: None,
-    shards: Sequence[int] | None = None,
-) -> None:
-    """Run shards of a plan on a cluster; parameters and errors are those of `local.run`.
+def run(work: Work, workers: int) -> None:
+    """Run shards of a plan on a cluster; errors are those of `local.run`.
 
     Args:
-        plan, samples, stage: What to do.
+        work: The shards and what to do with them.
         workers: Actors; 0 takes one for each CPU of the cluster. Each reserves a CPU and the memory of a worker.
-        progress: Called now and then.
-        shards: Which; None runs all.
     """
-    todo = range(plan.shards) if shards is None else shards
-    with _cluster(plan.job.execution.address) as ray, StopOnSignal() as stop:
-        pool = _Pool(ray, plan, samples, stage, todo)
+    with _cluster(work.plan.job.execution.address) as ray, StopOnSignal() as stop:
+        pool = _Pool(ray, work)
         try:
             while pool.open and not stop.seen:
                 pool.step(workers)
-                progress()
+                work.progress()
         finally:
             pool.close()
         if stop.seen:
             raise Interrupted("stopped")
-    progress()
+    work.progress()
 
 
 @contextlib.contextmanager
@@ -121,10 +111,10 @@ def _refuse_silence(address: str) -> None:
 class _Pool:
     """The actors and the shard that each was given; a shard leaves when it is done, however often actors die."""
 
-    def __init__(self, ray: Any, plan: Plan, samples: Sequence[Sample], stage: Stage, shards: Sequence[int]) -> None:
-        self._ray, self._plan, self._samples, self._stage = ray, plan, samples, stage
+    def __init__(self, ray: Any, work: Work) -> None:
+        self._ray, self._work = ray, work
         self._actors = ray.remote(num_cpus=1, memory=WORKER_BYTES, max_restarts=0)(_Worker)
-        self._todo = deque(shards)
+        self._todo = deque(work.shards)
         # By the answer that is awaited; no shard while the models are loaded.
         self._busy: dict[Any, tuple[Any, int | None]] = {}
         self._deaths: Counter[str] = Counter()
@@ -138,7 +128,7 @@ class _Pool:
         wanted = workers or max(1, int(self._ray.cluster_resources().get("CPU", 0)))
         # Nodes may come and go meanwhile.
         while len(self._busy) < min(wanted, len(self._busy) + len(self._todo)) and self._idle() < len(self._todo):
-            actor = self._actors.remote(self._plan.job, self._stage)
+            actor = self._actors.remote(self._work.plan.job, self._work.stage)
             self._busy[actor.ready.remote()] = actor, None
         answers, _ = self._ray.wait(list(self._busy), timeout=_POLL_SECONDS)
         for answer in answers:
@@ -158,12 +148,9 @@ class _Pool:
     def _idle(self) -> int:
         return sum(shard is None for _, shard in self._busy.values())
 
-    def _members(self, shard: int) -> Sequence[Sample]:
-        return members(self._plan, self._samples, shard)
-
     def _give(self, actor: Any, shard: int) -> None:
         crashing = frozenset(image for image, count in self._deaths.items() if count > _RESUBMITS)
-        self._busy[actor.run.remote(shard, self._members(shard), crashing)] = actor, shard
+        self._busy[actor.run.remote(shard, self._work.members(shard), crashing)] = actor, shard
 
     def _died(self, shard: int | None, exc: Exception) -> None:
         """An actor, its node, or the way to it is gone: its shard is given again, at most three times at one image."""
@@ -180,10 +167,10 @@ class _Pool:
 
     def _image_of(self, shard: int) -> str:
         """The image that a dead actor was at: the first one without a row; of staged rows only their node knows."""
-        if not self._stage.publishes or self._plan.job.store is not None:
+        if not self._work.stage.publishes or self._work.plan.job.store is not None:
             return f"shard {shard}"
-        rows = {row.id for row in read_results(shard_folder(self._plan.job.out, shard))}
-        return next((sample.id for sample in self._members(shard) if sample.id not in rows), f"shard {shard}")
+        rows = {row.id for row in read_results(shard_folder(self._work.plan.job.out, shard))}
+        return next((sample.id for sample in self._work.members(shard) if sample.id not in rows), f"shard {shard}")
 
     def close(self) -> None:
         """End the actors; an image that one is at is done again by the next run."""

@@ -15,6 +15,7 @@ from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.export import card, croissant, huggingface, webdataset
 from p3mdata.export.release import Release
 from p3mdata.export.target import Target
+from p3mdata.export.words import describe
 from p3mdata.removal import register_derived
 
 __all__ = ["Exported", "Form", "Release", "export"]
@@ -133,7 +134,7 @@ def export(
         _check_layout(release)
     if form in (Form.HUGGINGFACE_PARQUET, Form.CROISSANT):
         huggingface.require_pyarrow()
-    words = card.describe(release, licence, name, _read(about))
+    words = describe(release, licence, name, _read(about))
     write, loading = _WRITERS[form]
     try:
         target = Target.begin(out, form.value, source)

@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from p3mdata.export.card import Words
+from p3mdata.export.entries import KINDS, MEANING, Split
 from p3mdata.export.huggingface import Config, write_parquet
-from p3mdata.export.release import KINDS, MEANING, Release, Split
+from p3mdata.export.release import Release
 from p3mdata.export.target import Target
+from p3mdata.export.words import Words
 
 CROISSANT = "croissant.json"
 VERSION, RAI = "http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"
@@ -129,7 +130,7 @@ def responsible(words: Words) -> dict[str, str | list[str]]:
 
 def _distribution(release: Release, target: Target) -> Iterator[dict[str, Any]]:
     """Every file with its hash, and the set of files of each split."""
-    for path, (digest, size) in sorted(target.files.items()):
+    for path, (digest, size) in target.files.items():
         yield {
             "@type": "cr:FileObject",
             "@id": path,

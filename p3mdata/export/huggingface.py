@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from p3mdata.errors import SetupError
-from p3mdata.export.release import Entry, Release, Split, shards
+from p3mdata.export.entries import Entry, Split, shards
+from p3mdata.export.release import Release
 from p3mdata.export.target import Target
 from p3mdata.manifest import dumps
 

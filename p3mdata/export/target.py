@@ -17,6 +17,7 @@ from p3mdata import __version__
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.files import atomic, sha256, write_atomic
 from p3mdata.manifest import write_json
+from p3mdata.spool import Shelf
 
 # While this file is there the export is not whole.
 EXPORTING = "exporting.json"
@@ -67,12 +68,12 @@ class Target:
     Attributes:
         root: Its folder.
         to: Name of its form.
-        files: SHA-256 and size of what was written, by path.
+        files: SHA-256 and size of what was written, by path and in the order of the paths.
     """
 
     root: Path
     to: str
-    files: dict[str, tuple[str, int]] = field(default_factory=dict)
+    files: Shelf[tuple[str, int]] = field(default_factory=Shelf)
 
     @classmethod
     def begin(cls, root: Path, to: str, source: Path) -> Target:
@@ -96,9 +97,9 @@ class Target:
         write_json(root / EXPORTING, {"tool": f"p3mdata {__version__}", "to": to})
         for name in _CLOSING:
             (root / name).unlink(missing_ok=True)
-        for path in root.rglob(".*.tmp"):
-            if _TORN.fullmatch(path.name):
-                path.unlink(missing_ok=True)
+        for at, _, names in os.walk(root):
+            for name in filter(_TORN.fullmatch, names):
+                (Path(at) / name).unlink(missing_ok=True)
         return cls(root, to)
 
     def has(self, path: str, digest: str) -> bool:
@@ -130,14 +131,14 @@ class Target:
         """Delete what earlier exports left here, write the card, and take the mark away."""
         stamped = f"{card.rstrip()}\n\n{_STAMP.format(self.to)}\n"
         folders = set()
-        for path in self.root.rglob("*"):
-            inside = path.relative_to(self.root)
+        for at, below, names in os.walk(self.root):
             # Folders that begin with a dot, such as that of a version control system, are the owner's.
-            if any(part.startswith(".") for part in inside.parts) or not path.is_file():
-                continue
-            if _OURS.fullmatch(inside.as_posix()) and inside.as_posix() not in self.files:
-                path.unlink()
-                folders.add(path.parent)
+            below[:] = (name for name in below if not name.startswith("."))
+            for path in (Path(at) / name for name in names):
+                inside = path.relative_to(self.root).as_posix()
+                if _OURS.fullmatch(inside) and inside not in self.files and path.is_file():
+                    path.unlink()
+                    folders.add(path.parent)
         for folder in sorted(folders - {self.root}, reverse=True):
             for empty in (folder, *folder.parents):
                 if empty == self.root:

@@ -11,7 +11,8 @@ import io
 import tarfile
 from collections.abc import Callable, Sequence
 
-from p3mdata.export.release import KINDS, Entry, Release, shards
+from p3mdata.export.entries import KINDS, Entry, shards
+from p3mdata.export.release import Release
 from p3mdata.export.target import Measured, Target
 from p3mdata.manifest import dumps
 

@@ -17,12 +17,13 @@ import numpy as np
 
 from p3mdata.decisions import append, keep_mask, now, read_log, standing
 from p3mdata.errors import BrokenInput, SettingsError
-from p3mdata.executors import local
+from p3mdata.executors import Work, local
 from p3mdata.images import SUFFIXES, decode, decode_matte, encode_mask
 from p3mdata.manifest import NOT_JSON
 from p3mdata.plan import Plan
 from p3mdata.records import Action, Decision, Sample
-from p3mdata.run import RunSummary, close_run, finished_run, open_shards
+from p3mdata.rows import open_shards
+from p3mdata.run import RunSummary, close_run, finished_run
 from p3mdata.shards import Stage, read_inputs, shard_folder
 from p3mdata.sources import Samples, regular_file
 
@@ -69,7 +70,7 @@ def apply_file(
             _log(plan, wish)
         decided = samples.with_decisions(standing(read_log(out)))
         progress = on_start(plan.samples) if on_start else (lambda: None)
-        local.run(plan, decided, Stage.ALL, workers, progress, open_shards(plan))
+        local.run(Work(plan, decided, Stage.ALL, open_shards(plan), progress), workers)
         return close_run(plan, 0.0)
 
 

@@ -11,13 +11,14 @@ from pathlib import Path
 
 from p3mdata.decisions import append, keep_mask, now, read_log
 from p3mdata.errors import BrokenInput, P3MError
-from p3mdata.executors.local import Models, members
+from p3mdata.executors.local import Models
 from p3mdata.images import encode_mask
 from p3mdata.manifest import PRIVATE_MODE, append_row, read_rows
 from p3mdata.plan import Plan
 from p3mdata.records import Action, Decision, ImageResult, Mask, Outcome
 from p3mdata.review.views import View
-from p3mdata.run import QUEUE, SAMPLE, RunSummary, close_run, finished_run, open_shards
+from p3mdata.rows import open_shards
+from p3mdata.run import QUEUE, SAMPLE, RunSummary, close_run, finished_run
 from p3mdata.shards import Stage, process, read_inputs, read_results, run_shard, shard_folder
 from p3mdata.sources import Samples
 
@@ -211,7 +212,7 @@ class Session:
     def _settle(self) -> None:
         """Finish the shards that decisions, or an interruption, left open."""
         for number in open_shards(self.plan):
-            shard = members(self.plan, self._samples, number)
+            shard = self.plan.members(self._samples, number)
             run_shard(self.plan.job, number, shard, self._models, Stage.ALL, lambda sample: True)
             self._changed = True
         self._shard = None

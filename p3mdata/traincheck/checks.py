@@ -22,8 +22,9 @@ from p3mdata.files import sha256
 from p3mdata.masks import kernel_side, transition_area
 from p3mdata.traincheck.statistics import Rule, State
 from p3mdata.traincheck.wishes import Recipe
-from p3mnet.data import DataConfig, Images, TrainingSet, collate, seeded, to_device
+from p3mnet.data import DataConfig, Images, TrainingSet, seeded
 from p3mnet.infer import predict_alpha, to_8_bit
+from p3mnet.loader import collate, to_device
 from p3mnet.losses import matting_losses
 from p3mnet.metrics import evaluate_pair
 from p3mnet.planes import BadFile, read_colours, read_grey

@@ -168,7 +168,7 @@ class MODNet(MattingNetwork):
 
 
 def objective_losses(output: Objectives, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The published losses, in float32.
+    """The published losses, in PyTorch's default type (float32).
 
         total = 10 semantic + 10 detail + fusion
 
@@ -183,13 +183,14 @@ def objective_losses(output: Objectives, batch: Mapping[str, Tensor]) -> dict[st
     Returns:
         Scalars "semantic", "detail", "fusion", "total".
     """
-    alpha, image = batch["alpha"].float(), batch["image"].float()
-    transition = (batch["trimap"] == TRANSITION).float()
-    difference = output.fusion.float() - alpha
+    exact = torch.get_default_dtype()
+    alpha, image = batch["alpha"].to(exact), batch["image"].to(exact)
+    transition = (batch["trimap"] == TRANSITION).to(exact)
+    difference = output.fusion.to(exact) - alpha
     weight = 1 + _BOUNDARY * transition
     parts = {
-        "semantic": F.mse_loss(output.semantic.float(), _coarse(alpha)),
-        "detail": ((output.detail.float() - alpha).abs() * transition).mean(),
+        "semantic": F.mse_loss(output.semantic.to(exact), _coarse(alpha)),
+        "detail": ((output.detail.to(exact) - alpha).abs() * transition).mean(),
         "fusion": (difference.abs() * weight).mean() + ((image * difference).abs() * weight).mean(),
     }
     parts["total"] = _SEMANTIC * parts["semantic"] + _DETAIL * parts["detail"] + parts["fusion"]

@@ -19,7 +19,8 @@ from p3mdata.dataset.trimap import UNKNOWN
 from p3mdata.errors import Interrupted, P3MError, SettingsError
 from p3mnet.checkpoint import save_checkpoint
 from p3mnet.copy_paste import ICP, Sources, fcp
-from p3mnet.data import Batch, Images, Loader, make_loader, to_device
+from p3mnet.data import Images
+from p3mnet.loader import Batch, Loader, make_loader, to_device
 from p3mnet.losses import matting_losses
 from p3mnet.model import folded
 from p3mnet.registry import create_model
@@ -257,7 +258,7 @@ class _Run:
                     )
                     self._share_transition(parts, batch, transition)
                     (parts["total"] * share).backward()
-                rows.append(torch.stack([part.detach().float() for part in parts.values()]))
+                rows.append(torch.stack([part.detach() for part in parts.values()]))
             gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
             norm = torch.nn.utils.get_total_norm(gradients)
         except RuntimeError as error:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from p3mnet.data import Batch, Loader
+from p3mnet.loader import Batch, Loader
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 

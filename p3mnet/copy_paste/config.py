@@ -1,0 +1,58 @@
+"""How faces are pasted: the settings of a recipe."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+RECIPES: dict[str, dict[str, Any]] = {
+    "none": {},
+    "icp": {"rotation": 30.0, "scale": (0.8, 1.2), "start_epoch": 0},
+    "fcp": {"rotation": 0.0, "scale": (0.3, 0.7), "start_epoch": 50},
+}
+
+
+class CopyPasteConfig(BaseModel):
+    """How faces are pasted. What is not given is the recipe of the mode.
+
+    Attributes:
+        mode: "icp" pastes images, "fcp" features, "none" nothing.
+        probability: Of a paste, for each image.
+        rotation: The angle lies within plus and minus this, in degrees; 30 for ICP, 0 for FCP.
+        scale: Range of the resizing; 0.8 to 1.2 for ICP, 0.3 to 0.7 for FCP.
+        start_epoch: First epoch, counted from 0, that pastes; 0 for ICP, 50 for FCP.
+        layer: FCP's features: E_0, or the output of the encoder's first stage at stride 4. There, pooling indices and
+            sBFI still show the target, and the source's pass takes the whole encoder.
+        sources: FCP: "one" source per batch, or one for "each" image.
+        detached: FCP: no gradient through the source's pass.
+        frozen_norm: FCP: the source's pass uses the running statistics of batch norm and leaves them alone. Without
+            this it uses the source's own and moves them; not for statistics that processes share.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mode: Literal["none", "icp", "fcp"] = "none"
+    probability: float = Field(0.5, ge=0, le=1)
+    rotation: float = Field(0.0, ge=0, le=180)
+    scale: tuple[float, float] = (1.0, 1.0)
+    start_epoch: int = Field(0, ge=0)
+    layer: Literal["e0", "stage1"] = "e0"
+    sources: Literal["one", "each"] = "one"
+    detached: bool = True
+    frozen_norm: bool = True
+
+    @model_validator(mode="before")
+    @classmethod
+    def _recipe(cls, given: Any) -> Any:
+        return {**RECIPES.get(str(given.get("mode")), {}), **given} if isinstance(given, dict) else given
+
+    @model_validator(mode="after")
+    def _sensible(self) -> CopyPasteConfig:
+        if not 0 < self.scale[0] <= self.scale[1]:
+            raise ValueError(f"scale must be above 0, the smaller one first, not {self.scale[0]}, {self.scale[1]}")
+        return self
+
+    def active(self, epoch: int) -> bool:
+        """Whether an epoch pastes at all; epochs count from 0."""
+        return self.mode != "none" and self.probability > 0 and epoch >= self.start_epoch

@@ -1,0 +1,146 @@
+"""FCP: features of faces are pasted into those of a shallow layer of the encoder, while it looks at a batch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from p3mdata.errors import SettingsError
+from p3mnet.baselines.gfm import StridedResNet34
+from p3mnet.copy_paste.config import CopyPasteConfig
+from p3mnet.copy_paste.geometry import Turn, align, cut_and_turn, draw_turn, paste
+from p3mnet.copy_paste.sources import Source, Sources
+from p3mnet.encoders.contract import LARGEST_STRIDE, Encoder, TokenEncoder
+from p3mnet.encoders.resnet import ResNet34
+from p3mnet.loader import Batch
+from p3mnet.model import MattingNetwork, normalise, pad_to_stride
+
+
+class FCP:
+    """One batch's paste at feature level: an `edit_e0` of `P3MNet.forward`. Made by `fcp`."""
+
+    def __init__(
+        self,
+        model: MattingNetwork,
+        pastes: Mapping[int, tuple[Source, Turn]],
+        facemask: Tensor,
+        config: CopyPasteConfig,
+    ) -> None:
+        self.model, self.pastes, self.facemask, self.config = model, pastes, facemask, config
+
+    def __call__(self, e0: Tensor) -> Tensor:
+        """E_0 [N, C, H, W] of the batch -> E_0 with features of sources; another layer changes later in the pass."""
+        if not self.pastes:
+            return e0
+        encoder, config = self.model.encoder, self.config
+        features = {}
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not config.detached):
+            for source in {id(source): source for source, _ in self.pastes.values()}.values():
+                image = pad_to_stride(normalise(source.image[None].to(e0.device)))
+                with _evaluating(encoder) if config.frozen_norm else contextlib.nullcontext():
+                    features[id(source)] = _source_features(encoder, image, config.layer)[0]
+        if config.layer == "e0":
+            return self._merge(e0, features)
+        stage, order = _first_stage(encoder)
+
+        def merge(module: nn.Module, inputs: Any, output: Tensor) -> Tensor:
+            hook.remove()
+            return order.back(self._merge(order.to(output), features))
+
+        hook = stage.register_forward_hook(merge)
+        return e0
+
+    def _merge(self, target: Tensor, features: Mapping[int, Tensor]) -> Tensor:
+        """[N, C, h, w] with faces in it, a new tensor; masks follow its stride."""
+        merged = target.clone()
+        masks = _on_features(self.facemask, target.shape[-2:])
+        for index, (source, turn) in self.pastes.items():
+            values = features[id(source)]
+            mask = _on_features(source.mask[None, None], values.shape[-2:])[0, 0]
+            if not mask.any():
+                continue
+            face, shape = cut_and_turn(values, mask, turn)
+            overlap = align(shape, masks[index, 0])
+            if overlap is not None:
+                paste(merged[index], face, overlap)
+        return merged
+
+
+def fcp(
+    model: MattingNetwork, batch: Batch, sources: Sources, generator: torch.Generator, config: CopyPasteConfig
+) -> FCP:
+    """Draw a batch's sources and decide which images get them; call the network with the result as `edit_e0`.
+
+        output = model(batch["image"], fcp(model, batch, sources, generator, config))
+
+    Args:
+        model: The network itself, not a wrapper around it.
+        batch: Of `p3mnet.loader.to_device`.
+        sources: Where faces come from.
+        generator: Random numbers, on the CPU.
+        config: How; `start_epoch` is up to the caller.
+    """
+    facemask = batch["facemask"].cpu()
+    size = max(batch["image"].shape[-2:])
+    drawn = [draw_turn(config, generator) for _ in facemask]
+    chosen = [i for i, (wanted, _) in enumerate(drawn) if wanted and facemask[i].any()]
+    found: list[Source] = []
+    for _ in chosen:
+        found.append(found[0] if found and config.sources == "one" else sources.draw(generator, size))
+    pastes = {i: (source, drawn[i][1]) for i, source in zip(chosen, found, strict=True)}
+    return FCP(model, pastes, facemask, config)
+
+
+@contextlib.contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode, and afterwards each part's own mode again."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+class _Order(NamedTuple):
+    """To [N, C, H, W] and back from it."""
+
+    to: Callable[[Tensor], Tensor]
+    back: Callable[[Tensor], Tensor]
+
+
+def _first_stage(encoder: Encoder) -> tuple[nn.Module, _Order]:
+    """The encoder's first stage, and the order of its output."""
+    if isinstance(encoder, TokenEncoder):
+        return encoder.stages[0], _Order(lambda x: x.permute(0, 3, 1, 2), lambda x: x.permute(0, 2, 3, 1))
+    if not isinstance(encoder, ResNet34 | StridedResNet34):
+        raise SettingsError(f"copy_paste.layer stage1 is not for {type(encoder).__name__}: choose e0.")
+    return encoder.layer1, _Order(lambda x: x, lambda x: x)
+
+
+def _source_features(encoder: Encoder, image: Tensor, layer: str) -> Tensor:
+    """Features [1, C, h, w] of an image [1, 3, H, W] whose sides are multiples of 32."""
+    image = image.contiguous(memory_format=torch.channels_last)
+    if layer == "e0":
+        return encoder.stem(image)
+    stage, order = _first_stage(encoder)
+    kept: list[Tensor] = []
+    hook = stage.register_forward_hook(lambda module, inputs, output: kept.append(order.to(output)))
+    try:
+        encoder(image)
+    finally:
+        hook.remove()
+    return kept[0]
+
+
+def _on_features(mask: Tensor, size: torch.Size) -> Tensor:
+    """Masks bool [N, 1, H, W] of images -> [N, 1, h, w] of features of the padded images."""
+    down, right = (-side % LARGEST_STRIDE for side in mask.shape[-2:])
+    padded = F.pad(mask.float(), (0, right, 0, down))
+    return F.interpolate(padded, tuple(size), mode="nearest-exact") > 0

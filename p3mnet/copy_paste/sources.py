@@ -1,0 +1,112 @@
+"""Faces that may be shown: portraits with facemasks, from which one is drawn at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import cv2
+import torch
+from torch import Tensor
+
+from p3mdata.celebamask.driver import PAIRS, SETTINGS
+from p3mdata.errors import RunFolderError, SettingsError, SetupError
+from p3mdata.manifest import read_json, read_rows
+from p3mdata.sources import pictures
+from p3mnet.planes import BadFile, read_colours, read_grey
+
+_TRIES = 16
+
+
+class Source(NamedTuple):
+    """A face that may be shown: `image` uint8 RGB [3, h, w], `mask` bool [h, w] with something in it, `name`."""
+
+    image: Tensor
+    mask: Tensor
+    name: str
+
+
+class Sources:
+    """Portraits with facemasks to copy from.
+
+    Attributes:
+        pairs: Files of image and facemask.
+        bad: Sentences about files that were drawn and could not be used.
+
+    Args:
+        facemasks: What `p3mdata celeba-facemask` wrote (a folder with pairs.jsonl), or a folder of facemasks, or one
+            that has the folders `image` and `facemask`.
+        images: The images' folder; None takes the one that pairs.jsonl was made from, or `image`.
+
+    Raises:
+        SettingsError: There are no pairs.
+        RunFolderError: pairs.jsonl is damaged.
+    """
+
+    def __init__(self, facemasks: Path, images: Path | None = None) -> None:
+        if (facemasks / PAIRS).is_file():
+            self.pairs = list(_listed_pairs(facemasks, images))
+        else:
+            inside = images is None and (facemasks / "image").is_dir() and (facemasks / "facemask").is_dir()
+            folders = (facemasks / "image", facemasks / "facemask") if inside else (images or facemasks, facemasks)
+            found, masks = (_by_stem(folder) for folder in folders)
+            self.pairs = [(found[stem], masks[stem]) for stem in sorted(found.keys() & masks.keys())]
+            if folders[0] == folders[1]:
+                self.pairs = []
+        if not self.pairs:
+            raise SettingsError(
+                f"{facemasks}: has no pairs of image and facemask. Give the folder that p3mdata celeba-facemask wrote, "
+                "or folders of images and facemasks with the same names."
+            )
+        self.bad: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def draw(self, generator: torch.Generator, size: int) -> Source:
+        """A random source whose longer side is `size`; one that cannot be used is noted and another one drawn.
+
+        Raises:
+            SetupError: Many in a row cannot be used.
+        """
+        for _ in range(_TRIES):
+            pair = self.pairs[int(torch.randint(len(self.pairs), (), generator=generator))]
+            try:
+                return _read_source(*pair, size)
+            except BadFile as exc:
+                if str(exc) not in self.bad:
+                    self.bad.append(str(exc))
+        raise SetupError(f"{_TRIES} sources in a row cannot be used, one of them: {self.bad[-1]}")
+
+
+def _listed_pairs(folder: Path, images: Path | None) -> Iterator[tuple[Path, Path]]:
+    if images is None:
+        settings = read_json(folder / SETTINGS).get("settings")
+        images = Path(str(settings.get("source", ""))) if isinstance(settings, dict) else folder
+    try:
+        for row in read_rows(folder / PAIRS):
+            yield images / row["image"], folder / row["facemask"]
+    except (KeyError, TypeError) as exc:
+        raise RunFolderError(f"{folder / PAIRS}: is damaged ({exc!r}). Make the facemasks again.") from exc
+
+
+def _by_stem(folder: Path) -> dict[str, Path]:
+    """Pictures of a folder by name without ending."""
+    if not folder.is_dir():
+        raise SettingsError(f"{folder}: is not a folder. Check the path.")
+    return {path.relative_to(folder).with_suffix("").as_posix(): path for path in pictures(folder, recursive=True)}
+
+
+def _read_source(image_file: Path, mask_file: Path, size: int) -> Source:
+    image, mask = read_colours(image_file), read_grey(mask_file)
+    (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
+    if abs(height * mask_width - width * mask_height) > max(height * mask_width, width * mask_height) / 100:
+        raise BadFile(f"{mask_file}: is {mask_width}x{mask_height}, another shape than its image of {width}x{height}.")
+    sides = round(width * size / max(height, width)), round(height * size / max(height, width))
+    smooth = cv2.INTER_AREA if max(height, width) > size else cv2.INTER_LINEAR
+    face = cv2.resize(mask, sides, interpolation=cv2.INTER_NEAREST_EXACT) > 127
+    if not face.any():
+        raise BadFile(f"{mask_file}: shows no face.")
+    pixels = torch.from_numpy(cv2.resize(image, sides, interpolation=smooth)).permute(2, 0, 1)
+    return Source(pixels, torch.from_numpy(face), image_file.name)
