@@ -1,7 +1,7 @@
 """Every failure a user can meet: one sentence that names the file and the way out, and one exit code.
 
 Exit codes: 0 all released; 1 a bug; 2 usage or settings; 3 done, but items are broken or need review;
-4 a proof failed; 130 interrupted (a second call resumes).
+4 a proof failed; 5 an object store failed (a later call resumes); 130 interrupted (a second call resumes).
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ EXIT_BUG = 1
 EXIT_USAGE = 2
 EXIT_HELD_BACK = 3
 EXIT_PROOF_FAILED = 4
+EXIT_STORE = 5
 EXIT_INTERRUPTED = 130
 
 
@@ -26,6 +27,12 @@ class SettingsError(P3MError):
 
 class RunFolderError(P3MError):
     """A run folder that is foreign, unwritable, or was made with other settings."""
+
+
+class StoreError(RunFolderError):
+    """An object store cannot be reached, or refuses; what was done so far is there."""
+
+    exit_code = EXIT_STORE
 
 
 class SetupError(P3MError):

@@ -5,13 +5,15 @@ A put is what a rename is in a folder: a name shows nothing, the old content, or
 
 from __future__ import annotations
 
+import contextlib
+import errno
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeVar
 
 from p3mdata.config import Job
-from p3mdata.errors import RunFolderError
+from p3mdata.errors import StoreError
 from p3mdata.files import atomic
 from p3mdata.remote import as_os_error
 
@@ -19,14 +21,20 @@ _T = TypeVar("_T")
 # Requests under way at a time, each with one file in memory.
 _AT_ONCE = 8
 _BLOCK = 1 << 22
+# How often an object is read again that somebody put meanwhile.
+_REREADS = 5
 # Stores without folders; asking them to make one costs a request for each file, and may make a bucket.
 _FLAT = frozenset({"s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "adl", "oss", "oci", "memory"})
+
+
+class _Overwritten(StoreError):
+    """An object changed between two parts of it."""
 
 
 class Store:
     """The files of one run; names are those of a run folder, such as images/ID.jpg.
 
-    Every method raises RunFolderError when the store fails.
+    Every method raises StoreError when the store fails.
 
     Args:
         root: Address of the run, a `upath.UPath`.
@@ -65,7 +73,7 @@ class Store:
 
         try:
             self._call("written", name, work)
-        except RunFolderError:
+        except StoreError:
             if self.has(name):
                 return False
             # A store that cannot put under a condition; one that fails says so again.
@@ -83,6 +91,13 @@ class Store:
         Raises:
             OSError: The file cannot be written.
         """
+        for _ in range(_REREADS):
+            with contextlib.suppress(_Overwritten):
+                return self._copy(name, file, mode)
+        return self._copy(name, file, mode)
+
+    def _copy(self, name: str, file: Path, mode: int) -> bool:
+        self._forget()
         source = self._call("read", name, lambda path: self._fs.open(path, "rb"), missing=None)
         if source is None:
             return False
@@ -167,7 +182,9 @@ class Store:
             if isinstance(exc, FileNotFoundError) and "missing" in otherwise:
                 return otherwise["missing"]
             reason = " ".join(str(exc.strerror or exc).split()) or type(exc).__name__
-            raise RunFolderError(
+            # An object that was put again while it was read in parts.
+            fault = _Overwritten if exc.errno == errno.EBUSY else StoreError
+            raise fault(
                 f"{self.root}{'/' * bool(name)}{name}: cannot be {verb} ({reason}). Check the address, your rights and "
                 "the network, then run the same command again."
             ) from exc
@@ -178,7 +195,7 @@ def read_released(job: Job, name: str) -> bytes:
 
     Raises:
         OSError: It cannot be read.
-        RunFolderError: The store fails.
+        StoreError: The store fails.
     """
     if job.store is None:
         return (job.out / name).read_bytes()

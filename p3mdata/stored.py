@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.config import Job
-from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.errors import RunFolderError, SettingsError, StoreError
 from p3mdata.executors import Work
 from p3mdata.executors.local import wait_for_orphans
 from p3mdata.files import locked, write_atomic
@@ -74,7 +74,7 @@ class _Claims:
 
     def beat(self, number: int) -> None:
         # Who plans finds out by itself when the store is gone.
-        with contextlib.suppress(RunFolderError):
+        with contextlib.suppress(StoreError):
             self._store.put(f"private/planning.{number}", self._content())
 
     def drop(self, number: int) -> None:

@@ -21,7 +21,7 @@ import pytest
 from p3mdata import parts, stored
 from p3mdata.config import Execution, Job, Settings
 from p3mdata.dataset.stats import stats_of
-from p3mdata.errors import EXIT_HELD_BACK, EXIT_USAGE, RunFolderError, SettingsError
+from p3mdata.errors import EXIT_HELD_BACK, EXIT_STORE, EXIT_USAGE, RunFolderError, SettingsError
 from p3mdata.export.release import Release
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.fetch import fetch_run
@@ -490,7 +490,7 @@ def test_a_killed_process_shows_nothing_half(tmp_path: Path, source: Path, whole
 def test_what_is_wrong_with_a_store_is_one_sentence(source: Path, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def said(out: str) -> str:
         done = p3mdata("anonymize", "dir", source, out)
-        assert done.returncode == EXIT_USAGE
+        assert done.returncode == EXIT_STORE
         (line,) = done.stderr.splitlines()
         return line
 
