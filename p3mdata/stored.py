@@ -213,10 +213,10 @@ def _make_ours(out: Path) -> None:
 def _refuse_foreign(store: Store) -> None:
     """Refuse a place that holds something else than a run of ours; nothing was written."""
     data = store.get(PLAN)
+    # A run that was stopped before it had a plan leaves only this folder; another part may plan between two looks.
+    if data is None and any(name != "private" for name in store.top()) and (data := store.get(PLAN)) is None:
+        raise RunFolderError(f"{store.root}: is not empty and holds no run. Choose another address.")
     if data is None:
-        # A run that was stopped before it had a plan leaves this.
-        if any(name != "private" for name in store.top()):
-            raise RunFolderError(f"{store.root}: is not empty and holds no run. Choose another address.")
         return
     try:
         tool = json.loads(data).get("tool", "")

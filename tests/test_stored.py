@@ -33,6 +33,7 @@ from p3mdata.review.session import reviewing
 from p3mdata.rows import LEDGER, MANIFEST
 from p3mdata.run import anonymize_job, verify_run
 from p3mdata.shards import Stage
+from p3mdata.store import Store
 from p3mdata.stored import close_stored, status_anywhere
 from tests.factories import encoded, matte, texture
 from tests.runs import contents, p3mdata, portraits
@@ -317,6 +318,16 @@ def test_a_place_that_is_not_ours_is_left_alone(source: Path, memory: Any, kept_
     memory.pipe_file("/bucket/run/private/sources.jsonl", before["private/sources.jsonl"] * 2)
     with pytest.raises(RunFolderError, match="is not the list of its plan.json"):
         anonymize_job(a_job(source, OUT, limit=1))
+
+
+def test_a_plan_that_appears_between_two_looks_is_no_foreign_place(
+    source: Path, memory: Any, kept_models: FaceFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    anonymize_job(a_job(source, OUT, shard="1/2"))
+    get, unseen = Store.get, [PLAN]
+    monkeypatch.setattr(Store, "get", lambda self, name: unseen.remove(name) if name in unseen else get(self, name))
+    assert anonymize_job(a_job(source, OUT, shard="2/2")).shards_left == 0
+    assert not unseen
 
 
 def test_a_staging_folder_that_somebody_else_made_is_refused(
