@@ -80,12 +80,13 @@ def _floor(library: str, out: Path) -> Work:
 
 
 def _ours(jpeg: str, source: Path, out: Path, stages: Counter[str]) -> Work:
-    from p3mdata import proofs
+    from p3mdata.anonymize import proofs
     from p3mdata.config import Job, JpegMode, Settings
     from p3mdata.faces.ensemble import FaceFinder
-    from p3mdata.plan import make_plan
     from p3mdata.records import Outcome
-    from p3mdata.shards import Stage, process
+    from p3mdata.run.plan import make_plan
+    from p3mdata.run.shards import process
+    from p3mdata.run.stages import Stage
 
     job = Job(source=source, out=out, settings=Settings(jpeg=JpegMode(jpeg)))
     samples = {sample.source: sample for sample in make_plan(job)[1]}
@@ -195,7 +196,7 @@ def prepare(paths: Sequence[Path], limit: int, long_side: int, into: Path) -> st
     """Write the inputs: `limit` files spread evenly over the sorted list, scaled, as JPEG 4:2:0. Says what they are."""
     from PIL import Image, ImageOps
 
-    from p3mdata.demo import portrait
+    from p3mdata.cli.sample import portrait
 
     count = min(limit, len(paths)) or limit
     what = f"{count} of {len(paths)} photographs" if paths else f"{count} copies of the demo's portrait"

@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from p3mdata.cli.sample import portrait
 from p3mdata.curation import Fingerprint, cluster, fingerprint
 from p3mdata.curation.fingerprints import SIDE
-from p3mdata.demo import portrait
 
 _WAVES = 12
 _PER_PICTURE = 8

@@ -55,7 +55,8 @@ def make_sources(work: Path, samples: int) -> None:
 
 
 def plan(work: Path) -> None:
-    from p3mdata.plan import make_plan, make_private_folder
+    from p3mdata.run.layout import make_private_folder
+    from p3mdata.run.plan import make_plan
 
     make_plan(_job(work))
     make_private_folder(work / "run/shards")
@@ -64,13 +65,13 @@ def plan(work: Path) -> None:
 def shards(work: Path) -> None:
     import cv2
 
-    import p3mdata.shards
-    from p3mdata.anonymize import Anonymized, Inputs
-    from p3mdata.executors import Work, local
-    from p3mdata.files import sha256
-    from p3mdata.plan import read_plan
+    import p3mdata.run.shards
+    from p3mdata.anonymize.pipeline import Anonymized, Inputs
+    from p3mdata.base.files import sha256
     from p3mdata.records import Face, ImageResult, Outcome, Proofs, Sample
-    from p3mdata.shards import Stage
+    from p3mdata.run.executors import Work, local
+    from p3mdata.run.plan import read_plan
+    from p3mdata.run.stages import Stage
 
     # A quarter of the picture, so that checking finds nothing wrong.
     quarter = np.zeros((_SIDE, _SIDE), np.uint8)
@@ -97,14 +98,14 @@ def shards(work: Path) -> None:
 
 
 def status(work: Path) -> None:
-    from p3mdata.status import status_of
+    from p3mdata.run.status import status_of
 
     assert status_of(work / "run").shards["left"] == 0
 
 
 def close(work: Path) -> None:
-    from p3mdata.plan import read_plan
-    from p3mdata.run import close_run
+    from p3mdata.run.close import close_run
+    from p3mdata.run.plan import read_plan
 
     close_run(read_plan(work / "run")[0], 0.0)
 

@@ -28,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from p3mdata.demo import portrait, synthetic_matte
+from p3mdata.cli.sample import portrait, synthetic_matte
 from p3mnet.data import DataConfig, TrainingSet, seeded
 from p3mnet.model import IMAGENET_MEAN, IMAGENET_STD
 

@@ -19,9 +19,10 @@ from PIL import Image
 from benchmarks.anonymize import portraits
 from p3mdata.config import Job
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.images import decode
-from p3mdata.plan import make_plan
-from p3mdata.shards import Stage, process
+from p3mdata.imaging import decode
+from p3mdata.run.plan import make_plan
+from p3mdata.run.shards import process
+from p3mdata.run.stages import Stage
 
 _FILES = 1000
 _LONGEST = 1920

@@ -28,8 +28,8 @@ import scipy
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from p3mdata.dataset.trimap import trimap_of
-from p3mdata.demo import synthetic_matte
+from p3mdata.cli.sample import synthetic_matte
+from p3mdata.imaging.trimap import trimap_of
 from p3mnet import metrics
 
 SIZES = {"1080x1440": (1080, 1440), "4K (2160x3840)": (2160, 3840)}

@@ -22,8 +22,8 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from p3mnet.create import create_model
 from p3mnet.model import MattingNetwork, folded
-from p3mnet.registry import create_model
 
 # Of the published networks at 512x512, one CPU thread, from an earlier measurement: plain and channels_last.
 

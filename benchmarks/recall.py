@@ -20,7 +20,7 @@ from benchmarks.anonymize import table
 from p3mdata.faces.detectors import iou
 from p3mdata.faces.ensemble import LOOKS, LOOKS_AGAIN, FaceFinder, Look
 from p3mdata.faces.pyramid import Pyramid
-from p3mdata.images import decode
+from p3mdata.imaging import decode
 from p3mdata.records import XYXY
 
 Image = NDArray[np.uint8]

@@ -30,9 +30,10 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+from p3mdata.base.jsonl import dumps, read_rows
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
-from p3mdata.manifest import dumps, read_rows
-from p3mdata.rows import LEDGER, MANIFEST, count_done
+from p3mdata.run.layout import LEDGER, MANIFEST
+from p3mdata.run.rows import count_done
 from tests.factories import astronaut, encoded, texture
 
 _SIDE = 96

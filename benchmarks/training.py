@@ -26,9 +26,9 @@ from typing import Any
 import torch
 
 from p3mdata.errors import EXIT_USAGE
+from p3mnet.create import create_model
 from p3mnet.loader import Batch, to_device
 from p3mnet.losses import matting_losses
-from p3mnet.registry import create_model
 
 VARIANTS = ("p3mnet_resnet34", "p3mnet_swin_t", "p3mnet_vitae_s")
 EPOCH = 9421

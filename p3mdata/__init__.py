@@ -7,27 +7,24 @@ The functions here are the verbs of the command line, with the same settings and
     print(summary.outcomes)
 """
 
-from __future__ import annotations
-
-from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-__version__ = "0.3.0"
-
-if TYPE_CHECKING:
-    from p3mdata.audit import Audit
-    from p3mdata.dataset.build import Built
-    from p3mdata.dataset.check import Check
-    from p3mdata.export import Exported
-    from p3mdata.fetch import Fetched
-    from p3mdata.records import ImageResult
-    from p3mdata.removal import Removal
-    from p3mdata.run import RunSummary
-    from p3mdata.status import Status
-    from p3mdata.traincheck import TrainCheck
-    from p3mdata.verify import Finding
-    from p3mnet.benchmark import Benchmark
+from p3mdata.api import (
+    anonymize_dir,
+    anonymize_image,
+    apply_decisions,
+    audit_run,
+    benchmark,
+    build_split,
+    check_dataset,
+    explain_photo,
+    export_release,
+    fetch_run,
+    merge_runs,
+    remove_images,
+    run_status,
+    train_check,
+    verify_run,
+)
+from p3mdata.version import __version__
 
 __all__ = [
     "__version__",
@@ -47,204 +44,3 @@ __all__ = [
     "train_check",
     "verify_run",
 ]
-
-PathLike = str | Path
-
-
-def _path(value: PathLike | None) -> Path | None:
-    return None if value is None else Path(value)
-
-
-def anonymize_dir(
-    source: PathLike,
-    out: PathLike,
-    *,
-    alphas: PathLike | None = None,
-    trimaps: PathLike | None = None,
-    masks: PathLike | None = None,
-    **settings: Any,
-) -> RunSummary:
-    """Anonymize all pictures below a folder into a run folder, or resume the run that is there.
-
-    Args:
-        source: Folder with photographs.
-        out: Run folder, or address of a run in an object store.
-        alphas, trimaps, masks: Folders with companions of equal relative name or stem.
-        **settings: Any field of `p3mdata.config.Settings` or `Execution`, such as `method="mosaic"`, `workers=2`.
-
-    Returns:
-        Counts of outcomes; `exit_code` is what the command line would return.
-
-    Raises:
-        p3mdata.errors.P3MError: With one sentence that names the file or setting.
-    """
-    from p3mdata.config import Job, resolve
-    from p3mdata.run import anonymize_job
-
-    chosen, execution = resolve(settings)
-    job = Job(
-        source=Path(source), out=Path(out), alphas=_path(alphas), trimaps=_path(trimaps), masks=_path(masks),
-        settings=chosen, execution=execution,
-    )  # fmt: skip
-    return anonymize_job(job)
-
-
-def anonymize_image(
-    source: PathLike,
-    out: PathLike,
-    *,
-    alpha: PathLike | None = None,
-    trimap: PathLike | None = None,
-    mask: PathLike | None = None,
-    facemask: PathLike | None = None,
-    overwrite: bool = False,
-    **settings: Any,
-) -> ImageResult:
-    """Anonymize one picture; `out` is written only when the result's outcome is a released one."""
-    from p3mdata.config import resolve
-    from p3mdata.onefile import anonymize_file
-
-    chosen, _ = resolve(settings)
-    companions = {"alpha": _path(alpha), "trimap": _path(trimap), "mask": _path(mask), "facemask": _path(facemask)}
-    return anonymize_file(Path(source), Path(out), chosen, **companions, overwrite=overwrite)
-
-
-def verify_run(run: PathLike, *, workers: int = 1) -> list[Finding]:
-    """Prove every released image of a run again; an empty list means that all proofs hold."""
-    from p3mdata.run import verify_run as prove
-
-    return prove(Path(run), workers=workers)[1]
-
-
-def run_status(run: PathLike) -> Status:
-    """How far a run is, in a folder or at an address, while any number of processes work on it."""
-    from p3mdata.stored import status_anywhere
-
-    return status_anywhere(Path(run))
-
-
-def fetch_run(address: PathLike, out: PathLike) -> Fetched:
-    """Bring a finished run from an object store into a folder, where every other function works on it."""
-    from p3mdata.fetch import fetch_run as fetch
-
-    return fetch(address, Path(out))
-
-
-def merge_runs(runs: Sequence[PathLike], out: PathLike) -> RunSummary:
-    """Make one run of finished runs with equal settings over different source files."""
-    from p3mdata.merge import merge_runs as merge
-
-    return merge([Path(run) for run in runs], Path(out))
-
-
-def apply_decisions(
-    run: PathLike, decisions: PathLike, *, masks: PathLike | None = None, reviewer: str | None = None, workers: int = 0
-) -> RunSummary:
-    """Carry out a person's decisions (JSON lines) about images of a finished run, as `p3mdata review --apply` does."""
-    from p3mdata.review.batch import apply_file
-
-    return apply_file(Path(run), Path(decisions), _path(masks), reviewer, workers)
-
-
-def remove_images(run: PathLike, names: Sequence[str]) -> Removal:
-    """Withdraw images from a finished run by id or source path, leaving tombstones without personal data."""
-    from p3mdata.removal import remove_images as remove
-
-    return remove(Path(run), names)
-
-
-def audit_run(run: PathLike, identities: str = "auto", *, max_rank1: float | None = None) -> Audit:
-    """Try to re-identify the people of a finished run; writes audit.json, audit.png and a part of the report."""
-    from p3mdata.audit import audit_run as audit
-    from p3mdata.run import renew_report
-
-    found = audit(Path(run), identities, max_rank1=max_rank1)
-    renew_report(Path(run))
-    return found
-
-
-def build_split(run: PathLike, out: PathLike, *, layout: str = "p3m10k", workers: int = 0, **wishes: Any) -> Built:
-    """Build a dataset from a finished run; `wishes` are fields of `p3mdata.dataset.build.Wishes`."""
-    from p3mdata.dataset.build import Wishes
-    from p3mdata.dataset.build import build_split as build
-    from p3mdata.dataset.layout import read_layout
-
-    return build(Path(run), Path(out), Wishes(read_layout(layout), **wishes), workers)
-
-
-def check_dataset(dataset: PathLike, *, layout: str | None = None, duplicates: bool = True) -> Check:
-    """Check a dataset, ours or one of others; `errors` of the result is 0 when it can be used."""
-    from p3mdata.dataset.check import check_dataset as check
-
-    return check(Path(dataset), layout, duplicates)
-
-
-def export_release(source: PathLike, out: PathLike, to: str, *, licence: str | None = None, **options: Any) -> Exported:
-    """Write a release of a run or dataset; `options` as for `p3mdata.export.export`."""
-    from p3mdata.export import export as write
-
-    return write(Path(source), Path(out), to, licence, **options)
-
-
-def benchmark(
-    dataset: PathLike,
-    out: PathLike,
-    methods: Sequence[str] = ("all",),
-    *,
-    checkpoints: Sequence[str] = (),
-    onnx: Sequence[str] = (),
-    layout: str | None = None,
-    **plan: Any,
-) -> Benchmark:
-    """Benchmark matting methods on the validation sets of a dataset, as `p3mdata benchmark` does.
-
-    Args:
-        dataset: Its folder.
-        out: Folder for alphas, tables, plot; of a new or an earlier benchmark.
-        methods, checkpoints, onnx: See `p3mnet.baselines.opening.parse_requests`.
-        layout: Of the dataset; None takes the one that fits.
-        **plan: Fields of `p3mnet.benchmark.Plan`, such as `trials=10`.
-    """
-    from p3mnet.baselines.opening import parse_requests
-    from p3mnet.benchmark import Plan, run_benchmark
-
-    requests = parse_requests(methods, checkpoints, onnx)
-    return run_benchmark(Path(dataset), Path(out), requests, Plan(**plan), layout=layout)
-
-
-def explain_photo(
-    photo: PathLike,
-    out: PathLike,
-    *,
-    alpha: PathLike | None = None,
-    trimap: PathLike | None = None,
-    mask: PathLike | None = None,
-    **settings: Any,
-) -> None:
-    """Draw the six steps of the paper's figure 3 for one picture. The drawing shows the clear face."""
-    from p3mdata.config import resolve
-    from p3mdata.explain import explain as draw
-
-    chosen, _ = resolve(settings)
-    draw(Path(photo), Path(out), chosen, alpha=_path(alpha), trimap=_path(trimap), mask=_path(mask))
-
-
-def train_check(
-    dataset: PathLike, out: PathLike, *, originals: PathLike | None = None, faces: PathLike | None = None, **wishes: Any
-) -> TrainCheck:
-    """Train under the paper's protocols and judge the cost of anonymization; needs the extra `train`.
-
-    Args:
-        dataset: A dataset of build-split, or the original P3M-10k.
-        out: Folder of the result; the same call goes on in it after an interruption.
-        originals: The photographs before anonymization; only read.
-        faces: Facemasks of celeba-facemask, with `copy_paste="icp"` or "fcp".
-        **wishes: Fields of `p3mdata.traincheck.Wishes`, such as `budget=900`, `seeds=3`, `protocols=("B:B",)`.
-
-    Returns:
-        Tables, costs and rules in `report`, and the verdict.
-    """
-    from p3mdata.traincheck import Wishes
-    from p3mdata.traincheck import train_check as check
-
-    return check(Path(dataset), Path(out), Wishes(originals=_path(originals), faces=_path(faces), **wishes))

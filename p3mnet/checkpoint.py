@@ -17,8 +17,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from p3mdata.base.files import atomic, sha256
 from p3mdata.errors import SettingsError, SetupError
-from p3mdata.files import atomic, sha256
 from p3mnet.model import MattingNetwork, ModelConfig
 from p3mnet.published import ALIAS, ENCODER_PREFIXES, TELLTALES, our_name
 from p3mnet.registry import HUB, build

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from p3mdata import console
 from p3mdata import options as opt
-from p3mdata.entry import run_app
-from p3mdata.errors import EXIT_HELD_BACK
-from p3mnet import __version__, commands
+from p3mdata.base import console
+from p3mdata.base.exits import run_app
+from p3mdata.errors import EXIT_HELD_BACK, SettingsError
+from p3mdata.version import __version__
 
 if TYPE_CHECKING:
     from p3mnet.evaluate import SetResult
@@ -27,9 +29,100 @@ app = typer.Typer(
 )
 
 
-app.command()(commands.train)
-app.command()(commands.infer)
-app.command()(commands.export_onnx)
+@app.command()
+def train(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="new folder, or that of an interrupted run")],
+    config: Annotated[
+        Path,
+        typer.Option("--config", "-c", help="YAML recipe, or the name of one that comes with it: p3m10k_resnet34, ..."),
+    ],
+    dataset: Annotated[Path | None, typer.Option("--dataset", help="dataset to train on")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="setting=value, such as model.drop_path=0.1")] = None,
+    resume: Annotated[bool, typer.Option("--resume/--no-resume", help="go on with an interrupted run")] = True,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:
+    """Train a network; the same command goes on after an interruption. Under torchrun several processes train it."""
+    from p3mnet.training import ConsoleWatch, read_config
+    from p3mnet.training import train as run
+
+    first = os.environ.get("RANK", "0") == "0"
+    console.out = console.Output(json, quiet or not first, progress)
+    settings = read_config(config, set_ or (), dataset=None if dataset is None else str(dataset))
+    done = run(settings, out, resume, ConsoleWatch())
+    if not first:
+        return
+    for sentence in done.skipped:
+        console.say(f"skipped: {sentence}")
+    metric = settings.validation.metric
+    row = {**vars(done), "best": str(done.best), "metric": metric}
+    console.result(
+        row,
+        f"{done.steps} steps, {done.images_per_second:.1f} images/s\n"
+        f"best: {done.best} (epoch {done.epoch}, {metric} {done.value:.4g})",
+    )
+
+
+@app.command()
+def infer(
+    images: Annotated[Path, typer.Argument(metavar="IMAGES", help="folder of pictures")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="new folder, or that of an interrupted call")],
+    checkpoint: Annotated[Path, typer.Option("--checkpoint", help="weights, such as OUT/checkpoints/best.pt of train")],
+    mode: Annotated[
+        str, typer.Option("--mode", help="hybrid (what is where from half the size, strands from the full one), resize")
+    ] = "hybrid",
+    max_side: Annotated[int, typer.Option("--max-side", help="longest side that the network sees; caps memory")] = 1600,
+    cutouts: Annotated[bool, typer.Option("--cutouts/--no-cutouts", help="also write RGBA cut-outs")] = True,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")] = "auto",
+    published: Annotated[
+        str | None, typer.Option("--published", help="the weights are a published file of this network")
+    ] = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:
+    """Write alpha mattes, and cut-outs, of the pictures of a folder; exit 3 if some of them are broken."""
+    from p3mnet.infer import infer as run
+    from p3mnet.infer import summary_row
+
+    console.out = console.Output(json, quiet, progress)
+    with console.counted() as start:
+        done = run(images, out, checkpoint, mode, max_side, cutouts, device, published, start)  # type: ignore[arg-type]
+    for name, sentence in done.broken:
+        console.say(f"broken: {name} {sentence}")
+    kept = f", {done.kept} were there already" if done.kept else ""
+    console.result(
+        summary_row(done), f"{done.made} of {done.pictures} pictures done{kept}\nalphas: {done.out / 'alpha'}"
+    )
+    if done.exit_code:
+        raise typer.Exit(done.exit_code)
+
+
+@app.command()
+def export_onnx(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="weights, such as OUT/checkpoints/best.pt")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="the ONNX file to write")],
+    size: Annotated[str, typer.Option("--size", help="WIDTHxHEIGHT of the images that it is for")] = "512x512",
+    batch: Annotated[int, typer.Option("--batch", help="images at a time")] = 1,
+    published: Annotated[
+        str | None, typer.Option("--published", help="the weights are a published file of this network")
+    ] = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+) -> None:
+    """Write a network as an ONNX file, for inference without PyTorch."""
+    from p3mnet.export_onnx import INPUT
+    from p3mnet.export_onnx import export_onnx as run
+    from p3mnet.infer import open_network
+
+    console.out = console.Output(json, quiet)
+    if not (sides := re.fullmatch(r"(\d+)x(\d+)", size)):
+        raise SettingsError(f"--size must look like 1024x768, not '{size}'.")
+    width, height = map(int, sides.groups())
+    outputs = run(open_network(checkpoint, published), file, height, width, batch)
+    row = {"file": str(file), "input": INPUT, "shape": [batch, 3, height, width], "outputs": list(outputs)}
+    console.result(row, f"{file}: {INPUT} {batch}x3x{height}x{width} -> {', '.join(outputs)}")
 
 
 @app.command()

@@ -9,9 +9,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from p3mdata.dataset.trimap import FOREGROUND, trimap_of
-from p3mdata.masks import transition_area
-from p3mnet.planes import Array
+from p3mdata.imaging.trimap import FOREGROUND, transition_area, trimap_of
+from p3mnet.image_files import Array
 
 # Random pixels that are asked whether they lie in the transition area, before it is computed as a whole.
 _PROBES = 256

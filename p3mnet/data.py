@@ -19,10 +19,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch.utils.data import Dataset
 
 from p3mdata.dataset.folder import BUILDING, open_dataset
-from p3mdata.dataset.trimap import trimap_of
 from p3mdata.errors import SettingsError, SetupError
+from p3mdata.imaging.trimap import trimap_of
 from p3mnet.crops import estimate_colours, fitted, reduced, transition_pixel, trimap_of_window
-from p3mnet.planes import Array, BadFile, RawCache, read_plane
+from p3mnet.image_files import Array, BadFile, RawCache, read_plane
 
 Sample = dict[str, Any]
 # Gives the image of a name, HxWx3 RGB, in place of the set's own file; raises `BadFile`. Loader processes get a copy.

@@ -26,12 +26,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.base.files import atomic
+from p3mdata.base.processes import default_workers
 from p3mdata.dataset.folder import Dataset, Item, open_dataset
 from p3mdata.errors import BrokenInput, SettingsError, SetupError
-from p3mdata.executors.local import default_workers
-from p3mdata.files import atomic
-from p3mdata.images import SUFFIXES, decode, decode_matte
-from p3mdata.sources import list_files, regular_file
+from p3mdata.imaging import SUFFIXES, decode, decode_matte
+from p3mdata.imaging.listing import list_files, regular_file
 from p3mnet import metrics
 
 # SAD inside the facemask, in sets that have facemasks.

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from p3mdata.base.files import atomic
 from p3mdata.errors import SettingsError, SetupError
-from p3mdata.files import atomic
 from p3mnet.model import MattingNetwork
 
 INPUT = "image"

@@ -25,14 +25,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.jsonl import read_json, write_json
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_OK, BrokenInput, RunFolderError, SettingsError, SetupError
-from p3mdata.files import sha256, write_atomic
-from p3mdata.images import SUFFIXES, Picture, decode, encode, encode_grey
-from p3mdata.manifest import read_json, write_json
-from p3mdata.sources import list_files
+from p3mdata.imaging import SUFFIXES, Picture, decode, encode, encode_grey
+from p3mdata.imaging.listing import list_files
 from p3mnet.checkpoint import load_checkpoint, load_official
+from p3mnet.create import create_model
 from p3mnet.model import MattingNetwork, folded, fuse, normalise
-from p3mnet.registry import RANDOM, create_model
+from p3mnet.registry import RANDOM
 
 Mode = Literal["hybrid", "resize"]
 MODES: tuple[Mode, ...] = ("hybrid", "resize")

@@ -22,11 +22,11 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from p3mdata.dataset.layout import PICTURES
-from p3mdata.dataset.trimap import FOREGROUND
 from p3mdata.errors import P3MError, SettingsError, SetupError
+from p3mdata.imaging.trimap import FOREGROUND
 from p3mnet.data import Sample, TrainingSet, seeded
+from p3mnet.image_files import BadFile
 from p3mnet.model import normalise
-from p3mnet.planes import BadFile
 
 Batch = dict[str, Any]
 # Changes a sample with random numbers of its own, such as `p3mnet.copy_paste.ICP`; it may leave sentences for

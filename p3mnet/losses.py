@@ -17,8 +17,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from p3mnet.baselines.modnet import Objectives, objective_losses
 from p3mnet.model import TRANSITION, Matting
+from p3mnet.networks.modnet import Objectives, objective_losses
 
 # Levels of the Laplacian pyramid; what is left after them counts as one more.
 LEVELS = 5
@@ -57,7 +57,7 @@ def matting_losses(
 
     Args:
         output: What the network says about images [N, 3, H, W], H and W at least 32. MODNet's has losses of its own,
-            see `p3mnet.baselines.modnet.objective_losses`; `weights` are not for it.
+            see `p3mnet.networks.modnet.objective_losses`; `weights` are not for it.
         batch: Of `p3mnet.loader.to_device`: `alpha` [N, 1, H, W] in 0..1, `trimap` int64 [N, 1, H, W] of
             0 (background), 1 (transition), 2 (foreground), and for the composition loss `image`, `foreground`,
             `background` [N, 3, H, W], ImageNet-normalised.

@@ -32,7 +32,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.dataset.trimap import BACKGROUND, FOREGROUND, UNKNOWN, trimap_of
+from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN, trimap_of
 
 NAMES = ("SAD", "MSE", "MAD", "SAD_T", "MSE_T", "MAD_T", "SAD_FG", "SAD_BG", "GRAD", "CONN")
 THOUSAND = 1000

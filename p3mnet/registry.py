@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import NamedTuple
 
 from p3mdata.errors import SettingsError
-from p3mnet.baselines.gfm import GFM
-from p3mnet.baselines.modnet import MODNet
 from p3mnet.decoders import Narrowing
 from p3mnet.encoders import Encoder, NarrowResNet34, ResNet34, SwinT, ViTAES
 from p3mnet.model import MattingNetwork, ModelConfig, P3MNet
+from p3mnet.networks.gfm import GFM
+from p3mnet.networks.modnet import MODNet
 
 HUB = "hub"
 RANDOM = "random"
@@ -68,45 +66,3 @@ def build(config: ModelConfig) -> MattingNetwork:
     if config.drop_path and isinstance(encoder, ResNet34):
         raise SettingsError(f"{config.name} has no stochastic depth: leave drop_path at 0.")
     return P3MNet(config, encoder, variant.narrowing)
-
-
-def create_model(
-    name: str,
-    *,
-    tfi: bool = True,
-    sbfi: bool = True,
-    dbfi: bool = True,
-    pool_kernel: int | None = None,
-    drop_path: float = 0.0,
-    encoder_weights: str | Path | None = None,
-) -> MattingNetwork:
-    """A network in training mode.
-
-    Args:
-        name: One of `list_models()`.
-        tfi, sbfi, dbfi: Which integration modules are there; all of them is P3M-Net, none is BASIC of the paper.
-        pool_kernel: Side of the pooling windows; None is the published one (3 for ResNet-34, else 2).
-        drop_path: Largest rate of stochastic depth, for swin_t and vitae_s.
-        encoder_weights: ImageNet weights of the encoder: a file, "hub" for the Hugging Face hub (downloads), or
-            "random" when random weights are meant, for instance because a checkpoint is loaded next.
-
-    Raises:
-        SettingsError: The variant does not exist or does not come in this form.
-        SetupError: The weights cannot be read or are those of another network.
-
-    Warns:
-        UserWarning: `encoder_weights` is not given, or leaves a part of the encoder as it is.
-    """
-    kernel = pool_kernel if pool_kernel is not None or name not in VARIANTS else VARIANTS[name].pool_kernels[0]
-    model = build(ModelConfig(name, tfi, sbfi, dbfi, 2 if kernel is None else kernel, drop_path))
-    if encoder_weights is None:
-        warnings.warn(
-            f"The encoder of {name} starts from random weights; the paper starts from ImageNet: give "
-            "encoder_weights=FILE or 'hub', or 'random' if a checkpoint is loaded next.",
-            stacklevel=2,
-        )
-    elif encoder_weights != RANDOM:
-        from p3mnet.checkpoint import load_imagenet
-
-        load_imagenet(model, encoder_weights)
-    return model

@@ -28,6 +28,6 @@ def models() -> Iterator[FaceFinder]:
 def kept_models(models: FaceFinder) -> Iterator[FaceFinder]:
     """Runs in this process share their models, so that many runs load them once."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        for module in ("p3mdata.executors.local", "p3mdata.faces.ensemble"):
+        for module in ("p3mdata.faces.models", "p3mdata.faces.ensemble"):
             monkeypatch.setattr(f"{module}.FaceFinder", lambda: models)
         yield models

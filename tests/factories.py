@@ -15,9 +15,9 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from p3mdata.dataset.trimap import UNKNOWN, trimap_of
-from p3mdata.demo import portrait, synthetic_matte
+from p3mdata.cli.sample import portrait, synthetic_matte
 from p3mdata.faces.ensemble import FaceFinder
+from p3mdata.imaging.trimap import UNKNOWN, trimap_of
 from p3mdata.records import XYXY, Face
 
 

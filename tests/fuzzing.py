@@ -23,24 +23,25 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin
 
-from p3mdata import decisions, identities, removal
-from p3mdata.anonymize import Inputs, load
-from p3mdata.config import Job, Settings, read_yaml, resolve
+from p3mdata.anonymize.pipeline import Inputs, load
+from p3mdata.base.jsonl import dumps
+from p3mdata.base.parsing import read_yaml
+from p3mdata.base.resources import manifests_dir, pipelines_dir
+from p3mdata.cli.recipes import read_recipe
+from p3mdata.config import Job, Settings, resolve
 from p3mdata.dataset.folder import ABOUT, LISTING, open_dataset
 from p3mdata.dataset.layout import layouts, read_layout
 from p3mdata.errors import BrokenInput, P3MError
-from p3mdata.images import decode, decode_matte
-from p3mdata.images.decode import HEIF
-from p3mdata.jpeg import JpegBlocks, UnsupportedJpeg
-from p3mdata.manifest import dumps
-from p3mdata.metadata import leftovers, needed_icc, walk, with_icc
-from p3mdata.plan import JOB, PLAN, SOURCES, make_plan, read_plan
-from p3mdata.recipes import read_recipe
+from p3mdata.imaging import decode, decode_matte
+from p3mdata.imaging.decode import HEIF
+from p3mdata.imaging.jpeg import JpegBlocks, UnsupportedJpeg
+from p3mdata.imaging.metadata import leftovers, needed_icc, walk, with_icc
 from p3mdata.records import Action, Decision, Face, ImageResult, Outcome, Proofs
-from p3mdata.resources import manifests_dir, pipelines_dir
-from p3mdata.review import batch
-from p3mdata.run import TOMBSTONES
-from p3mdata.shards import read_results
+from p3mdata.review import batch, removal
+from p3mdata.run import decisions, identities
+from p3mdata.run.layout import JOB, PLAN, SOURCES, TOMBSTONES
+from p3mdata.run.plan import make_plan, read_plan
+from p3mdata.run.rows import read_results
 from tests.factories import encoded, texture
 
 MAX_PIXELS = 1 << 18
@@ -272,7 +273,7 @@ def check_icc(data: bytes) -> None:
 
 def check_planes(data: bytes) -> None:
     """What training reads: an array, or BadFile."""
-    from p3mnet.planes import BadFile, read_colours, read_grey
+    from p3mnet.image_files import BadFile, read_colours, read_grey
 
     path = _folder() / "picture"
     path.write_bytes(data)

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from p3mdata.base.jsonl import read_rows
 from p3mdata.config import Execution, Job
-from p3mdata.manifest import read_rows
-from p3mdata.rows import LEDGER
-from p3mdata.run import anonymize_job
+from p3mdata.run.job import anonymize_job
+from p3mdata.run.layout import LEDGER
 from tests.factories import astronaut, encoded, matte, texture
 
 SIDE = 192

@@ -13,13 +13,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from p3mdata.anonymize import Anonymized, Inputs, anonymize, detect, load, mask, render
+from p3mdata.anonymize.masks import bare_parts, private_area
+from p3mdata.anonymize.pipeline import Anonymized, Inputs, anonymize, detect, load, mask, render
+from p3mdata.base.files import sha256
 from p3mdata.config import Settings
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.files import sha256
-from p3mdata.images import decode, encode_grey, orient
-from p3mdata.masks import bare_parts, kernel_side, private_area, transition_area
-from p3mdata.metadata import leftovers
+from p3mdata.imaging import decode, encode_grey, orient
+from p3mdata.imaging.metadata import leftovers
+from p3mdata.imaging.trimap import kernel_side, transition_area
 from p3mdata.records import Mask, Outcome, Sample
 from tests.factories import astronaut, astronaut_face, encoded, matte, texture
 

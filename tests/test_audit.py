@@ -20,26 +20,29 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from p3mdata.audit import audit_run, audit_section, draw_sample, measures, miss_bound, read_audit, sample_run
+from p3mdata.anonymize.masks import Patch, private_area
+from p3mdata.anonymize.obfuscate import obfuscate
+from p3mdata.audit import measures
 from p3mdata.audit.attacks import deconvolve
-from p3mdata.audit.measures import calibrate, chance, false_accepts, rank1, true_accepts, wilson
+from p3mdata.audit.measures import calibrate, chance, false_accepts, rank1, true_accepts
 from p3mdata.audit.plot import draw
 from p3mdata.audit.portraits import cut_out, main_face
 from p3mdata.audit.recogniser import CHIP, MODEL, DlibRecogniser, aligned, chip_to_image
-from p3mdata.audit.reidentify import FAR, _table
-from p3mdata.audit.sampling import stratum
+from p3mdata.audit.reidentify import FAR, _table, audit_run
 from p3mdata.audit.sweep import ZERO, View
+from p3mdata.base.intervals import miss_bound, wilson
+from p3mdata.base.jsonl import read_rows
+from p3mdata.cli.checkup import _weights
 from p3mdata.config import Execution, Job, Method, Settings
-from p3mdata.doctor import _weights
 from p3mdata.errors import RunFolderError, SettingsError, SetupError
 from p3mdata.faces import weights
-from p3mdata.identities import identify
-from p3mdata.manifest import read_rows
-from p3mdata.masks import Patch, private_area
-from p3mdata.obfuscate import obfuscate
 from p3mdata.records import ImageResult, Outcome
-from p3mdata.rows import LEDGER
-from p3mdata.run import SAMPLE, anonymize_job
+from p3mdata.run.identities import identify
+from p3mdata.run.job import anonymize_job
+from p3mdata.run.layout import LEDGER, SAMPLE
+from p3mdata.run.report import read_audit
+from p3mdata.run.report_audit import audit_section
+from p3mdata.run.sampling import draw_sample, sample_run, stratum
 from tests.factories import astronaut, astronaut_face, encoded, face_at, shared
 from tests.runs import portraits
 

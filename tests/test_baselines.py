@@ -13,22 +13,23 @@ from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch")
 
-from p3mdata.dataset import trimap as labels  # noqa: E402
-from p3mdata.dataset.trimap import BACKGROUND, UNKNOWN, trimap_of  # noqa: E402
 from p3mdata.errors import BrokenInput, SettingsError, SetupError  # noqa: E402
+from p3mdata.imaging import trimap as labels  # noqa: E402
+from p3mdata.imaging.trimap import BACKGROUND, UNKNOWN, trimap_of  # noqa: E402
 from p3mnet.baselines import CATALOGUE, Family  # noqa: E402
 from p3mnet.baselines.classic import Classic, solve_small  # noqa: E402
-from p3mnet.baselines.modnet import MODNet, Objectives, objective_losses  # noqa: E402
 from p3mnet.baselines.onnx_file import OnnxFile, OnnxOptions  # noqa: E402
 from p3mnet.baselines.opening import open_method, parse_requests  # noqa: E402
 from p3mnet.baselines.sampling import _Search, expanded, global_matting  # noqa: E402
 from p3mnet.checkpoint import load_checkpoint, load_imagenet, load_official, save_checkpoint  # noqa: E402
 from p3mnet.copy_paste import CopyPasteConfig, Sources, fcp  # noqa: E402
+from p3mnet.create import create_model  # noqa: E402
 from p3mnet.data import seeded  # noqa: E402
 from p3mnet.infer import predict_alpha  # noqa: E402
 from p3mnet.losses import matting_losses  # noqa: E402
 from p3mnet.model import FOREGROUND, TRANSITION, MattingNetwork, ModelConfig, count_parameters, folded  # noqa: E402
-from p3mnet.registry import BASELINES, create_model  # noqa: E402
+from p3mnet.networks.modnet import MODNet, Objectives, objective_losses  # noqa: E402
+from p3mnet.registry import BASELINES  # noqa: E402
 from p3mnet.training import make_config, train  # noqa: E402
 from tests import onnx_models  # noqa: E402
 from tests.factories import encoded, synthetic_portrait, texture  # noqa: E402

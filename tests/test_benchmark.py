@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from p3mdata import cli
+from p3mdata.base.files import sha256
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, RunFolderError, SettingsError
-from p3mdata.files import sha256
 from p3mnet.baselines.classic import Classic
 from p3mnet.baselines.opening import parse_requests
 from p3mnet.benchmark import Benchmark, Plan, run, run_benchmark
@@ -265,7 +265,7 @@ def one_thread() -> Iterator[Any]:
 
 def test_networks_without_weights_are_counted_and_timed(dataset: Path, tmp_path: Path, one_thread: Any) -> None:
     from p3mnet.checkpoint import save_checkpoint
-    from p3mnet.registry import create_model
+    from p3mnet.create import create_model
 
     one_thread.manual_seed(0)
     save_checkpoint(tmp_path / "m.pt", create_model("modnet", encoder_weights="random"))

@@ -20,6 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from p3mdata.anonymize.masks import bare_parts
 from p3mdata.celebamask import (
     PARTS,
     Annotations,
@@ -35,7 +36,6 @@ from p3mdata.celebamask import (
 from p3mdata.celebamask.sheet import contact_sheet
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, P3MError, RunFolderError
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.masks import bare_parts
 from p3mdata.records import Mask
 from tests.factories import astronaut, astronaut_face, encoded, texture
 

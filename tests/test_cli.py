@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from p3mdata import cli, shards
+from p3mdata import cli
+from p3mdata.base.jsonl import read_rows
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_INTERRUPTED, EXIT_OK, EXIT_PROOF_FAILED, EXIT_USAGE
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.manifest import read_rows
+from p3mdata.run import shards
 from tests.factories import encoded, texture
 from tests.reviews import HeldRun
 from tests.runs import contents, p3mdata, portraits
@@ -247,7 +248,7 @@ def test_ctrl_c_anywhere_is_exit_code_130(
     def interrupted(*args: object) -> None:
         raise KeyboardInterrupt
 
-    for place in ("p3mdata.sources._hash_file", "p3mdata.executors.local.run", "p3mdata.report.write_report"):
+    for place in ("p3mdata.sources._hash_file", "p3mdata.run.executors.local.run", "p3mdata.report.write_report"):
         with monkeypatch.context() as context:
             context.setattr(place, interrupted)
             assert in_process("anonymize", cheap, tmp_path / "out", "--workers", "1") == EXIT_INTERRUPTED
@@ -271,7 +272,7 @@ def test_names_that_are_no_text_are_printed_anyway(tmp_path: Path, cheap: Path, 
 def cli_prints_any_name() -> bool:
     from inspect import getsource
 
-    from p3mdata import console
+    from p3mdata.base import console
 
     return "ensure_ascii=False" not in getsource(console.result)
 

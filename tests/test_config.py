@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from p3mdata.config import Execution, Format, Method, Preset, Settings, read_yaml, resolve
+from p3mdata.base.parsing import read_yaml
+from p3mdata.config import Execution, Format, Method, Preset, Settings, resolve
 from p3mdata.errors import SettingsError
 
 

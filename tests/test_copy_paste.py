@@ -31,10 +31,10 @@ from p3mnet.copy_paste import (  # noqa: E402
     icp,
     paste_image,
 )
+from p3mnet.create import create_model  # noqa: E402
 from p3mnet.data import DataConfig, TrainingSet, seeded  # noqa: E402
 from p3mnet.loader import make_loader, to_device  # noqa: E402
 from p3mnet.model import P3MNet, normalise  # noqa: E402
-from p3mnet.registry import create_model  # noqa: E402
 from tests.factories import encoded, texture  # noqa: E402
 from tests.test_data import SMALL, write_dataset  # noqa: E402
 

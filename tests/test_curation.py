@@ -19,6 +19,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from p3mdata.base.files import sha256
+from p3mdata.base.jsonl import read_rows
 from p3mdata.curation import (
     NEAR,
     Fingerprint,
@@ -38,9 +40,7 @@ from p3mdata.curation.page import write_page
 from p3mdata.curation.rules import curate
 from p3mdata.curation.scan import Look, Task, blur_of, look_at_all
 from p3mdata.errors import SettingsError
-from p3mdata.files import sha256
-from p3mdata.images import decode, orient
-from p3mdata.manifest import read_rows
+from p3mdata.imaging import decode, orient
 from p3mdata.records import ImageResult, Outcome
 from tests import factories
 from tests.factories import astronaut, encoded, face_at, matte, texture

@@ -19,14 +19,15 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from pydantic import ValidationError  # noqa: E402
 
-from p3mdata.dataset.trimap import trimap_of  # noqa: E402
 from p3mdata.errors import SettingsError, SetupError  # noqa: E402
-from p3mnet import crops, data, planes  # noqa: E402
+from p3mdata.imaging.trimap import trimap_of  # noqa: E402
+from p3mnet import crops, data  # noqa: E402
+from p3mnet import image_files as planes  # noqa: E402
 from p3mnet.crops import transition_pixel, trimap_of_window  # noqa: E402
 from p3mnet.data import DataConfig, TrainingSet, ValidationSet, seeded  # noqa: E402
+from p3mnet.image_files import BadFile, read_grey  # noqa: E402
 from p3mnet.loader import collate, make_loader, to_device  # noqa: E402
 from p3mnet.model import normalise  # noqa: E402
-from p3mnet.planes import BadFile, read_grey  # noqa: E402
 from tests.factories import encoded, texture  # noqa: E402
 
 HEIGHT, WIDTH, SIZE = 120, 150, 48

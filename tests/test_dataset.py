@@ -15,24 +15,24 @@ import pytest
 from PIL import Image
 
 import p3mdata as p3mdata_api
+from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.jsonl import read_rows
+from p3mdata.base.resources import manifests_dir
 from p3mdata.config import Execution, Job, Settings
-from p3mdata.dataset.build import Wishes, build_split
+from p3mdata.dataset.build import SplitSettings, build_split
 from p3mdata.dataset.check import check_dataset
 from p3mdata.dataset.folder import LISTING, open_dataset
 from p3mdata.dataset.layout import Layout, read_layout
 from p3mdata.dataset.stats import draw, stats_of
-from p3mdata.dataset.trimap import trimap_of
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.files import sha256, write_atomic
-from p3mdata.images import decode
-from p3mdata.manifest import read_rows
+from p3mdata.imaging import decode
+from p3mdata.imaging.trimap import trimap_of
 from p3mdata.records import Action
-from p3mdata.removal import remove_images
-from p3mdata.resources import manifests_dir
+from p3mdata.review.removal import remove_images
 from p3mdata.review.session import reviewing
-from p3mdata.rows import LEDGER
-from p3mdata.run import anonymize_job
+from p3mdata.run.job import anonymize_job
+from p3mdata.run.layout import LEDGER
 from tests.factories import astronaut, encoded, matte, texture
 from tests.runs import p3mdata
 
@@ -86,7 +86,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, kept_models: FaceFinder) -> Pa
 @pytest.fixture(scope="module")
 def built(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("built") / "data"
-    build_split(run, out, Wishes(P3M, validation=4, free=3), workers=2)
+    build_split(run, out, SplitSettings(P3M, validation=4, free=3), workers=2)
     return out
 
 
@@ -162,7 +162,7 @@ def sets_of(folder: Path, run: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_near_duplicates_and_persons_share_a_set(run: Path, tmp_path: Path, seed: int) -> None:
-    build_split(run, tmp_path / "d", Wishes(P3M, validation=0.4, seed=seed, verify=False), workers=2)
+    build_split(run, tmp_path / "d", SplitSettings(P3M, validation=0.4, seed=seed, verify=False), workers=2)
     sets = sets_of(tmp_path / "d", run)
     assert len({sets[name] for name in ("zoe.png", "zoeflipped.png", "zoesmall.png")}) == 1
     assert len({sets[f"ann__{i}.png"] for i in range(3)}) == 1
@@ -176,12 +176,12 @@ def test_only_pictures_with_nothing_to_hide_enter_the_free_set(built: Path, run:
 def test_a_list_of_free_pictures(run: Path, tmp_path: Path) -> None:
     listed = tmp_path / "free.txt"
     listed.write_text("free5.png\nfree7.png\n")
-    build_split(run, tmp_path / "d", Wishes(P3M, validation=2, free=2, free_list=listed, verify=False))
+    build_split(run, tmp_path / "d", SplitSettings(P3M, validation=2, free=2, free_list=listed, verify=False))
     assert {s for s, name in sets_of(tmp_path / "d", run).items() if name == "P3M-500-NP"} == {"free5.png", "free7.png"}
     for text, words in (("zoe.png", "was obfuscated"), ("other.png", "is no released image")):
         listed.write_text(text)
         with pytest.raises(SettingsError, match=words):
-            build_split(run, tmp_path / "e", Wishes(P3M, free=1, free_list=listed, verify=False))
+            build_split(run, tmp_path / "e", SplitSettings(P3M, free=1, free_list=listed, verify=False))
     assert not (tmp_path / "e").exists()
 
 
@@ -197,8 +197,8 @@ def test_nothing_of_the_sources_is_in_a_dataset(built: Path, run: Path) -> None:
 def test_the_same_bytes_for_any_number_of_workers_and_after_an_interruption(
     run: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wishes = Wishes(P3M, validation=4, free=3, verify=False)
-    build_split(run, tmp_path / "one", wishes, workers=1)
+    settings = SplitSettings(P3M, validation=4, free=3, verify=False)
+    build_split(run, tmp_path / "one", settings, workers=1)
     assert files(tmp_path / "one") == files(built)
     calls = 0
 
@@ -212,16 +212,16 @@ def test_the_same_bytes_for_any_number_of_workers_and_after_an_interruption(
         return step
 
     with pytest.raises(KeyboardInterrupt):
-        build_split(run, tmp_path / "two", wishes, workers=2, progress=stop)
+        build_split(run, tmp_path / "two", settings, workers=2, progress=stop)
     assert ("dataset.json", "half_built") in codes(tmp_path / "two", layout="p3m10k", duplicates=False)
-    build_split(run, tmp_path / "two", wishes, workers=2)
+    build_split(run, tmp_path / "two", settings, workers=2)
     assert files(tmp_path / "two") == files(built)
 
 
 def test_a_full_disk_is_told_and_the_same_call_goes_on(
     run: Path, built: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wishes = Wishes(P3M, validation=4, free=3, verify=False)
+    settings = SplitSettings(P3M, validation=4, free=3, verify=False)
     written = 0
 
     def full(*args: Any, **kwargs: Any) -> None:
@@ -234,27 +234,29 @@ def test_a_full_disk_is_told_and_the_same_call_goes_on(
     with monkeypatch.context() as patched:
         patched.setattr("p3mdata.dataset.build.write_atomic", full)
         with pytest.raises(RunFolderError, match="No space left.*run the same again"):
-            build_split(run, tmp_path / "d", wishes, workers=1)
-    build_split(run, tmp_path / "d", wishes, workers=1)
+            build_split(run, tmp_path / "d", settings, workers=1)
+    build_split(run, tmp_path / "d", settings, workers=1)
     assert files(tmp_path / "d") == files(built)
 
 
 def test_building_again_keeps_the_split_and_removes_what_moved(run: Path, dataset: Path) -> None:
     before = {row["id"]: row["set"] for row in rows_of(dataset)}
-    build_split(run, dataset, Wishes(P3M, validation=6, free=3, seed=9, verify=False))
+    build_split(run, dataset, SplitSettings(P3M, validation=6, free=3, seed=9, verify=False))
     after = {row["id"]: row["set"] for row in rows_of(dataset)}
     assert {i for i, name in before.items() if name == "P3M-500-P"} < {
         i for i, name in after.items() if name == "P3M-500-P"
     }
     assert check_dataset(dataset).errors == 0
     renamed = P3M.renamed({"P3M-500-P": "LAB-6-P"})
-    build_split(run, dataset, Wishes(renamed, validation=6, obfuscated="hidden", verify=False))
+    build_split(run, dataset, SplitSettings(renamed, validation=6, obfuscated="hidden", verify=False))
     assert (dataset / "validation/LAB-6-P/hidden_image").is_dir() and not (dataset / "validation/P3M-500-P").is_dir()
     assert check_dataset(dataset).errors == 0
 
 
 def test_a_share_that_came_out_otherwise_is_told(run: Path, tmp_path: Path) -> None:
-    done = [build_split(run, tmp_path / str(s), Wishes(P3M, validation=0.3, seed=s, verify=False)) for s in range(6)]
+    done = [
+        build_split(run, tmp_path / str(s), SplitSettings(P3M, validation=0.3, seed=s, verify=False)) for s in range(6)
+    ]
     for built in done:
         off = abs(built.sets["P3M-500-P"] / 15 - 0.3) > 0.075
         assert bool(built.notes) is off
@@ -262,20 +264,20 @@ def test_a_share_that_came_out_otherwise_is_told(run: Path, tmp_path: Path) -> N
 
 
 def test_what_the_run_cannot_give_is_refused(run: Path, tmp_path: Path) -> None:
-    for wishes, words in (
-        (Wishes(P3M, validation=99, verify=False), "99 are wanted"),
-        (Wishes(P3M, validation=2, free=40, verify=False), "40 are wanted"),
-        (Wishes(P3M, group_by=("folder",), verify=False), "folder"),
+    for settings, words in (
+        (SplitSettings(P3M, validation=99, verify=False), "99 are wanted"),
+        (SplitSettings(P3M, validation=2, free=40, verify=False), "40 are wanted"),
+        (SplitSettings(P3M, group_by=("folder",), verify=False), "folder"),
     ):
         with pytest.raises(SettingsError, match=words):
-            build_split(run, tmp_path / "d", wishes)
+            build_split(run, tmp_path / "d", settings)
         assert not (tmp_path / "d").exists()
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").write_text("x")
     with pytest.raises(RunFolderError, match="not empty"):
-        build_split(run, tmp_path / "full", Wishes(P3M, verify=False))
+        build_split(run, tmp_path / "full", SplitSettings(P3M, verify=False))
     with pytest.raises(SettingsError, match="inside each other"):
-        build_split(run, run / "data", Wishes(P3M, verify=False))
+        build_split(run, run / "data", SplitSettings(P3M, verify=False))
 
 
 @pytest.fixture
@@ -294,16 +296,16 @@ def test_an_image_that_fails_a_proof_is_left_out(own_run: Path, tmp_path: Path) 
     pixels = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     pixels[3, 3] ^= 1
     cv2.imwrite(str(path), pixels)
-    done = build_split(own_run, tmp_path / "d", Wishes(P3M, validation=2))
+    done = build_split(own_run, tmp_path / "d", SplitSettings(P3M, validation=2))
     assert [source for source, _ in done.refused] == ["free8.png"] and "free8.png" not in sets_of(
         tmp_path / "d", own_run
     )
     with pytest.raises(RunFolderError, match="not the file that was released"):
-        build_split(own_run, tmp_path / "e", Wishes(P3M, validation=2, verify=False))
+        build_split(own_run, tmp_path / "e", SplitSettings(P3M, validation=2, verify=False))
 
 
 def test_a_take_down_reaches_datasets(own_run: Path, tmp_path: Path) -> None:
-    build_split(own_run, tmp_path / "d", Wishes(P3M, validation=2, free=2, verify=False))
+    build_split(own_run, tmp_path / "d", SplitSettings(P3M, validation=2, free=2, verify=False))
     identity = next(row["id"] for row in read_rows(own_run / LEDGER) if row["source"] == "free9.png")
     done = remove_images(own_run, ["free9.png"])
     assert done.cleaned == (str(tmp_path / "d"),)
@@ -316,7 +318,7 @@ def test_images_that_are_held_back_do_not_enter(own_run: Path, tmp_path: Path) -
     with reviewing(own_run) as session:
         identity = next(row["id"] for row in read_rows(own_run / LEDGER) if row["source"] == "zoe.png")
         session.decide(identity, Action.EXCLUDE)
-    build_split(own_run, tmp_path / "d", Wishes(P3M, validation=2))
+    build_split(own_run, tmp_path / "d", SplitSettings(P3M, validation=2))
     assert "zoe.png" not in sets_of(tmp_path / "d", own_run)
 
 
@@ -459,8 +461,8 @@ def test_a_layout_cannot_point_outside(tmp_path: Path) -> None:
 
 def test_foregrounds(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("pymatting")
-    wishes = Wishes(P3M, validation=4, free=3, verify=False, foregrounds=True)
-    build_split(run, tmp_path / "d", wishes, workers=2)
+    settings = SplitSettings(P3M, validation=4, free=3, verify=False, foregrounds=True)
+    build_split(run, tmp_path / "d", settings, workers=2)
     opened = open_dataset(tmp_path / "d")
     for item in opened.items("train").values():
         image, alpha, fg, bg = (
@@ -471,7 +473,7 @@ def test_foregrounds(run: Path, tmp_path: Path) -> None:
         assert np.abs(fg * share + bg * (1 - share) - image).mean() < 6
         assert np.abs(fg - image)[alpha == 255].mean() < 3
     before = {p: p.stat().st_mtime_ns for p in (tmp_path / "d" / "train" / "fg").iterdir()}
-    build_split(run, tmp_path / "d", wishes, workers=1)
+    build_split(run, tmp_path / "d", settings, workers=1)
     assert before == {p: p.stat().st_mtime_ns for p in (tmp_path / "d" / "train" / "fg").iterdir()}
     assert check_dataset(tmp_path / "d").errors == 0
 

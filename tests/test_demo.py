@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from p3mdata.manifest import read_rows
-from p3mdata.resources import manifests_dir
-from p3mdata.run import verify_run
+from p3mdata.base.jsonl import read_rows
+from p3mdata.base.resources import manifests_dir
+from p3mdata.run.job import verify_run
 
 
 def p3mdata(*args: str | Path) -> subprocess.CompletedProcess[str]:

@@ -14,13 +14,14 @@ from typing import Any
 
 import pytest
 
+from p3mdata.base.jsonl import read_rows
 from p3mdata.config import Execution, Executor, Job
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_USAGE, SetupError
-from p3mdata.executors.local import WORKERS_LOCK
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.manifest import read_rows
-from p3mdata.rows import LEDGER, count_done
-from p3mdata.run import anonymize_job
+from p3mdata.run.executors.local import WORKERS_LOCK
+from p3mdata.run.job import anonymize_job
+from p3mdata.run.layout import LEDGER
+from p3mdata.run.rows import count_done
 from tests.runs import contents, p3mdata, portraits
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'p3mdata[ray]')")

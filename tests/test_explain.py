@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from p3mdata.anonymize.explain import explain
 from p3mdata.config import Settings
 from p3mdata.errors import SettingsError
-from p3mdata.explain import explain
 
 skimage_data = pytest.importorskip("skimage.data")
 

@@ -22,6 +22,8 @@ import pytest
 import yaml
 from PIL import Image
 
+from p3mdata.base.files import sha256
+from p3mdata.base.jsonl import dumps, read_rows, write_json, write_rows
 from p3mdata.config import Execution, Job, Settings
 from p3mdata.dataset.build import Wishes, build_split
 from p3mdata.dataset.folder import open_dataset
@@ -29,18 +31,16 @@ from p3mdata.dataset.layout import read_layout
 from p3mdata.errors import RunFolderError, SettingsError, SetupError
 from p3mdata.export import Form, export
 from p3mdata.export.card import card
+from p3mdata.export.card_text import describe
 from p3mdata.export.entries import shards
 from p3mdata.export.release import Release, split_names
 from p3mdata.export.target import EXPORTING, Target
-from p3mdata.export.words import describe
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.files import sha256
-from p3mdata.manifest import dumps, read_rows, write_json, write_rows
 from p3mdata.records import Action
-from p3mdata.removal import remove_images
+from p3mdata.review.removal import remove_images
 from p3mdata.review.session import reviewing
-from p3mdata.rows import LEDGER, MANIFEST
-from p3mdata.run import AUDIT, SAMPLE, anonymize_job
+from p3mdata.run.job import anonymize_job
+from p3mdata.run.layout import AUDIT, LEDGER, MANIFEST, SAMPLE
 from tests.factories import astronaut, encoded, matte, texture
 
 SIDE = 160

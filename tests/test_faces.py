@@ -15,6 +15,8 @@ import onnxruntime
 import pytest
 from numpy.typing import NDArray
 
+from p3mdata.anonymize.masks import bare_parts, private_area
+from p3mdata.anonymize.proofs import redetect
 from p3mdata.errors import SetupError
 from p3mdata.faces import weights
 from p3mdata.faces.detectors import REGISTRY, Box, LibFaceDetection, iou
@@ -22,9 +24,7 @@ from p3mdata.faces.ensemble import LOOKS, Detection, FaceFinder
 from p3mdata.faces.landmarks import MESH_POINTS, PARTS, Points
 from p3mdata.faces.onnx_graph import _fields, with_free_image_size
 from p3mdata.faces.pyramid import Pyramid
-from p3mdata.images import Picture
-from p3mdata.masks import bare_parts, private_area
-from p3mdata.proofs import redetect
+from p3mdata.imaging import Picture
 from p3mdata.records import XYXY, Doubt, Face
 from tests.factories import astronaut, astronaut_face, face_at, texture
 

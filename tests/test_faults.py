@@ -13,14 +13,14 @@ from typing import Any
 
 import pytest
 
+from p3mdata.base.jsonl import read_rows
 from p3mdata.config import Execution, Job
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_INTERRUPTED, EXIT_USAGE, RunFolderError
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.images import decode
-from p3mdata.manifest import read_rows
-from p3mdata.rows import count_done
-from p3mdata.run import anonymize_job, run_staged
-from p3mdata.shards import Stage
+from p3mdata.imaging import decode
+from p3mdata.run.job import anonymize_job, run_staged
+from p3mdata.run.rows import count_done
+from p3mdata.run.stages import Stage
 from tests.runs import contents, p3mdata, portraits
 
 # Four to a shard: two shards.

@@ -15,16 +15,18 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from p3mdata import decisions, removal
-from p3mdata.config import Execution, Job, Settings, read_yaml, resolve
+from p3mdata.base.jsonl import read_rows
+from p3mdata.base.parsing import read_yaml
+from p3mdata.config import Execution, Job, Settings, resolve
 from p3mdata.dataset.folder import ABOUT, open_dataset
 from p3mdata.errors import BrokenInput, P3MError, RunFolderError, SettingsError
-from p3mdata.images import decode
-from p3mdata.manifest import read_rows
-from p3mdata.plan import JOB, PLAN, SOURCES, read_plan
-from p3mdata.rows import LEDGER, MANIFEST
-from p3mdata.run import TOMBSTONES, anonymize_job
-from p3mdata.shards import read_results
+from p3mdata.imaging import decode
+from p3mdata.review import removal
+from p3mdata.run import decisions
+from p3mdata.run.job import anonymize_job
+from p3mdata.run.layout import JOB, LEDGER, MANIFEST, PLAN, SOURCES, TOMBSTONES
+from p3mdata.run.plan import read_plan
+from p3mdata.run.rows import read_results
 from tests import fuzz, fuzzing
 from tests.factories import astronaut, encoded
 from tests.fuzzing import TARGETS, Target, broken, run_files

@@ -20,11 +20,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, ImageOps
 
+from p3mdata.base.files import sha256, write_atomic
 from p3mdata.errors import BrokenInput
-from p3mdata.files import sha256, write_atomic
-from p3mdata.images import Picture, decode, decode_matte, encode, encode_grey, extension, orient, target_format
-from p3mdata.jpeg.segments import SOS, join, split
-from p3mdata.metadata import leftovers
+from p3mdata.imaging import Picture, decode, decode_matte, encode, encode_grey, extension, orient, target_format
+from p3mdata.imaging.jpeg.segments import SOS, join, split
+from p3mdata.imaging.metadata import leftovers
 from tests.factories import encoded, texture
 
 Pixels = NDArray[Any]

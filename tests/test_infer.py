@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from p3mdata.base.files import temporary_name
+from p3mdata.base.jsonl import read_rows
 from p3mdata.errors import EXIT_HELD_BACK, RunFolderError, SettingsError, SetupError
-from p3mdata.files import temporary_name
-from p3mdata.manifest import read_rows
 from tests.factories import encoded, synthetic_portrait, texture
 from tests.runs import p3mdata, portraits
 
@@ -23,9 +23,9 @@ torch = pytest.importorskip("torch")
 
 from p3mnet import infer as infer_module  # noqa: E402
 from p3mnet.checkpoint import save_checkpoint  # noqa: E402
+from p3mnet.create import create_model  # noqa: E402
 from p3mnet.infer import infer, pick_device, predict_alpha, to_8_bit  # noqa: E402
 from p3mnet.model import Matting, P3MNet  # noqa: E402
-from p3mnet.registry import create_model  # noqa: E402
 from tests.test_train import narrow_networks  # noqa: E402
 
 

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from p3mdata.jpeg import JpegBlocks, UnsupportedJpeg
+from p3mdata.imaging.jpeg import JpegBlocks, UnsupportedJpeg
 
 SIZES = [(77, 123), (9, 17), (1, 1), (8, 8), (40, 3), (64, 96)]
 CV_SAMPLING = {

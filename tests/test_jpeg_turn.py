@@ -10,8 +10,8 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from p3mdata.images import orient
-from p3mdata.jpeg import JpegBlocks, UnsupportedJpeg
+from p3mdata.imaging import orient
+from p3mdata.imaging.jpeg import JpegBlocks, UnsupportedJpeg
 
 from .test_jpeg import dct, decode, encode, masks, picture, tables
 

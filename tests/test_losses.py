@@ -13,9 +13,9 @@ from numpy.typing import NDArray  # noqa: E402
 from pydantic import ValidationError  # noqa: E402
 from torch import Tensor  # noqa: E402
 
+from p3mnet.create import create_model  # noqa: E402
 from p3mnet.losses import LossWeights, matting_losses  # noqa: E402
 from p3mnet.model import Matting, fuse  # noqa: E402
-from p3mnet.registry import create_model  # noqa: E402
 
 SIDE = 64
 SIDES = ("ce_side2", "ce_side1", "ce_side0")

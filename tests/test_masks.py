@@ -11,23 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from p3mdata.config import Area
-from p3mdata.faces.landmarks import FOREHEAD, MESH_POINTS, PARTS
-from p3mdata.masks import (
+from p3mdata.anonymize.masks import (
     Patch,
     bare_parts,
     core_coverage,
     coverage_doubts,
     disjoint,
     hand_regions,
-    kernel_side,
     matte_doubts,
     patch_of,
     private_area,
     spread,
-    transition_area,
     transition_near,
 )
+from p3mdata.config import Area
+from p3mdata.faces.landmarks import FOREHEAD, MESH_POINTS, PARTS
+from p3mdata.imaging.trimap import kernel_side, transition_area
 from p3mdata.records import Face, Mask
 from tests.factories import astronaut_face, face_at
 

@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from p3mdata.metadata import Part, leftovers, needed_icc, walk, with_icc
+from p3mdata.imaging.metadata import Part, leftovers, needed_icc, walk, with_icc
 
 _RNG = np.random.default_rng(7)
 PIXELS = cv2.GaussianBlur(_RNG.integers(0, 256, (61, 83, 4), dtype=np.uint8), (0, 0), 2)

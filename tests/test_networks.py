@@ -26,20 +26,12 @@ from p3mdata.errors import SettingsError, SetupError  # noqa: E402
 from p3mnet import checkpoint  # noqa: E402
 from p3mnet.blocks import DBFI, SBFI, TFI, unpool, unpool_ordered  # noqa: E402
 from p3mnet.checkpoint import load_checkpoint, load_imagenet, load_official, save_checkpoint  # noqa: E402
+from p3mnet.create import create_model  # noqa: E402
 from p3mnet.encoders import STRIDES  # noqa: E402
 from p3mnet.encoders.vitae import random_projection  # noqa: E402
 from p3mnet.export_onnx import export_onnx  # noqa: E402
-from p3mnet.model import (  # noqa: E402
-    BACKGROUND,
-    FOREGROUND,
-    TRANSITION,
-    P3MNet,
-    count_parameters,
-    folded,
-    fuse,
-    normalise,
-)
-from p3mnet.registry import BASELINES, create_model, list_models  # noqa: E402
+from p3mnet.model import BACKGROUND, FOREGROUND, TRANSITION, P3MNet, count_parameters, folded, fuse, normalise  # noqa: E402
+from p3mnet.registry import BASELINES, list_models  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden"
 SHORT = {"p3mnet_resnet34": "r34", "p3mnet_swin_t": "swin", "p3mnet_vitae_s": "vitae"}

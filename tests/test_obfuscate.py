@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from p3mdata.anonymize.masks import Patch, patch_of
+from p3mdata.anonymize.obfuscate import _weighted_rows, obfuscate
 from p3mdata.config import Method
-from p3mdata.masks import Patch, patch_of
-from p3mdata.obfuscate import _weighted_rows, obfuscate
 from p3mdata.records import Mask
 
 Pixels = NDArray[Any]

@@ -15,19 +15,20 @@ from typing import Any
 import pytest
 import yaml
 
-from p3mdata import parts
+from p3mdata.base.jsonl import read_rows
+from p3mdata.base.resources import pipelines_dir
 from p3mdata.config import Execution, Job, Settings
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_USAGE, RunFolderError, SettingsError
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.manifest import read_rows
-from p3mdata.merge import merge_runs
 from p3mdata.records import Action
-from p3mdata.removal import remove_images
-from p3mdata.resources import pipelines_dir
+from p3mdata.review.removal import remove_images
 from p3mdata.review.session import reviewing
-from p3mdata.rows import LEDGER
-from p3mdata.run import anonymize_job, merge_parts, only_run, verify_run
-from p3mdata.status import status_of
+from p3mdata.run import parts
+from p3mdata.run.job import anonymize_job, merge_parts, verify_run
+from p3mdata.run.layout import LEDGER
+from p3mdata.run.locks import only_run
+from p3mdata.run.merge import merge_runs
+from p3mdata.run.status import status_of
 from tests.factories import encoded, matte, texture
 from tests.runs import contents, p3mdata, portraits
 

@@ -12,9 +12,11 @@ import pytest
 
 from p3mdata.config import Execution, Job, Settings
 from p3mdata.errors import P3MError, RunFolderError, SettingsError
-from p3mdata.plan import PLAN, SOURCES, check_folders, make_plan, read_plan
 from p3mdata.records import Sample
-from p3mdata.sources import collect
+from p3mdata.run.guards import check_folders
+from p3mdata.run.layout import PLAN, SOURCES
+from p3mdata.run.plan import make_plan, read_plan
+from p3mdata.run.sources import collect
 
 
 def touch(folder: Path, *names: str) -> Path:

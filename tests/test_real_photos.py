@@ -12,8 +12,8 @@ import pytest
 from PIL import Image, ImageOps
 
 import p3mdata
-from p3mdata.manifest import read_rows
-from p3mdata.masks import kernel_side, transition_area
+from p3mdata.base.jsonl import read_rows
+from p3mdata.imaging.trimap import kernel_side, transition_area
 from tests.factories import shared
 
 MAX_SHARE_OF_PORTRAITS_IN_REVIEW = 0.1

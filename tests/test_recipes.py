@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
+from p3mdata.base.resources import pipelines_dir
 from p3mdata.cli import main
+from p3mdata.cli.recipes import Step, read_recipe
 from p3mdata.cli.tools import _STAGES
 from p3mdata.config import Method, Preset
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_OK, SettingsError
-from p3mdata.recipes import Step, read_recipe
-from p3mdata.resources import pipelines_dir
-from p3mdata.shards import Stage
+from p3mdata.run.stages import Stage
 from tests.factories import encoded, matte, obfuscated_dataset, texture
 from tests.runs import p3mdata, portraits
 from tests.test_celebamask import annotated, write_face

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
+from p3mdata.base.addresses import location
+from p3mdata.base.jsonl import read_rows
 from p3mdata.config import Execution, Job
 from p3mdata.errors import SettingsError, SetupError
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.manifest import read_rows
-from p3mdata.remote import location
-from p3mdata.rows import LEDGER
-from p3mdata.run import anonymize_job, verify_run
+from p3mdata.run.job import anonymize_job, verify_run
+from p3mdata.run.layout import LEDGER
 from tests.factories import encoded, matte
 from tests.runs import contents, p3mdata, portraits
 

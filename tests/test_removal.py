@@ -9,14 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from p3mdata.base.jsonl import read_rows
 from p3mdata.errors import SettingsError
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.manifest import read_rows
 from p3mdata.records import Action
-from p3mdata.removal import dataset_version, remove_images
+from p3mdata.review.removal import remove_images
 from p3mdata.review.session import Refused, reviewing
-from p3mdata.rows import MANIFEST
-from p3mdata.run import TOMBSTONES, verify_run
+from p3mdata.run.derived import dataset_version
+from p3mdata.run.job import verify_run
+from p3mdata.run.layout import MANIFEST, TOMBSTONES
 from tests.reviews import HeldRun
 from tests.runs import contents, p3mdata
 

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from p3mdata.base.files import sha256
 from p3mdata.config import Job, Settings
-from p3mdata.files import sha256
-from p3mdata.images import encode_grey
-from p3mdata.plan import Plan
+from p3mdata.imaging import encode_grey
 from p3mdata.records import Face, ImageResult, Outcome, Proofs
-from p3mdata.report import MOST_THUMBNAILS, write_report
+from p3mdata.run.plan import Plan
+from p3mdata.run.report import MOST_THUMBNAILS, write_report
 
 _VOID = {"meta", "img", "br", "link", "hr"}
 _SECRET_POINT = 1234.56
@@ -271,8 +271,8 @@ def test_an_empty_run(tmp_path: Path) -> None:
 
 
 def test_names_settings_strength_and_models(tmp_path: Path, rows: list[ImageResult]) -> None:
-    from p3mdata import __version__
     from p3mdata.faces import weights
+    from p3mdata.version import __version__
 
     path = tmp_path / "report.html"
     write_report(_plan(tmp_path, len(rows), Settings(method="mosaic", min_side=77)), rows, path)

@@ -16,18 +16,18 @@ import jsonschema
 import numpy as np
 import pytest
 
-from p3mdata import decisions
-from p3mdata.decisions import LOG, append, keep_mask, read_log, repair_log
+from p3mdata.base.jsonl import read_rows
+from p3mdata.base.resources import manifests_dir
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.images import decode, encode_mask
-from p3mdata.manifest import read_rows
+from p3mdata.imaging import decode, encode_mask
 from p3mdata.records import Action, Decision, Doubt
-from p3mdata.resources import manifests_dir
 from p3mdata.review.batch import apply_file
 from p3mdata.review.session import Conflict, Refused, Session, SourceGone, reviewing
-from p3mdata.rows import MANIFEST
-from p3mdata.run import QUEUE, verify_run
+from p3mdata.run import decisions
+from p3mdata.run.decisions import append, keep_mask, read_log, repair_log
+from p3mdata.run.job import verify_run
+from p3mdata.run.layout import LOG, MANIFEST, QUEUE
 from tests.factories import encoded, matte
 from tests.reviews import HELD, SIDE, HeldRun
 from tests.runs import contents, p3mdata

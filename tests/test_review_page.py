@@ -16,11 +16,11 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from p3mdata.decisions import read_log
+from p3mdata.base.jsonl import read_rows
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.manifest import read_rows
 from p3mdata.review.session import reviewing
-from p3mdata.rows import MANIFEST
+from p3mdata.run.decisions import read_log
+from p3mdata.run.layout import MANIFEST
 from tests.browser import headless, playwright
 from tests.factories import astronaut, astronaut_face, encoded, matte, texture
 from tests.reviews import HeldRun

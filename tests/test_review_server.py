@@ -21,16 +21,16 @@ import cv2
 import numpy as np
 import pytest
 
-from p3mdata.decisions import read_log
+from p3mdata.base.files import write_atomic
+from p3mdata.base.jsonl import dumps, read_rows, write_json, write_rows
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.files import write_atomic
-from p3mdata.images import encode_mask
-from p3mdata.manifest import dumps, read_rows, write_json, write_rows
+from p3mdata.imaging import encode_mask
 from p3mdata.records import ImageResult, Sample
 from p3mdata.review.session import SAMPLE, reviewing
-from p3mdata.rows import LEDGER
-from p3mdata.run import QUEUE, verify_run
-from p3mdata.shards import inputs_digest
+from p3mdata.run.decisions import read_log
+from p3mdata.run.inputs import inputs_digest
+from p3mdata.run.job import verify_run
+from p3mdata.run.layout import LEDGER, QUEUE
 from tests.reviews import SIDE, HeldRun
 from tests.runs import p3mdata
 

@@ -13,14 +13,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from p3mdata.anonymize.one_image import anonymize_file
+from p3mdata.base.jsonl import read_rows
 from p3mdata.config import Execution, Job, Settings
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFolderError, SettingsError
-from p3mdata.manifest import read_rows
-from p3mdata.onefile import anonymize_file
 from p3mdata.records import ImageResult, Outcome
-from p3mdata.rows import LEDGER, MANIFEST, count_done
-from p3mdata.run import anonymize_job, run_staged, verify_run
-from p3mdata.shards import Stage
+from p3mdata.run.job import anonymize_job, run_staged, verify_run
+from p3mdata.run.layout import LEDGER, MANIFEST
+from p3mdata.run.rows import count_done
+from p3mdata.run.stages import Stage
 from tests.factories import astronaut, encoded, matte, texture
 from tests.runs import contents, p3mdata, portraits
 
@@ -165,7 +166,7 @@ def test_mattes_that_are_missing_ambiguous_or_of_another_size(tmp_path: Path) ->
 def test_files_that_change_after_the_plan_are_held_back(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from p3mdata.executors import local
+    from p3mdata.run.executors import local
 
     def change_then_run(*args: Any) -> None:
         (source / "one.jpg").write_bytes(encoded(astronaut(SIDE), quality=50))
@@ -292,7 +293,7 @@ def test_what_is_held_back_now_is_withdrawn(tmp_path: Path, source: Path) -> Non
 def test_a_fault_of_the_program_stops_nothing_and_is_kept(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from p3mdata import shards
+    from p3mdata.run import shards
 
     def faulty(sample: Any, *args: Any, **kwargs: Any) -> Any:
         if sample.source == "one.jpg":

@@ -9,14 +9,17 @@ from typing import Any
 
 import pytest
 
-from p3mdata import shards
+from p3mdata.base.jsonl import append_row, read_json, read_rows
 from p3mdata.config import Job
 from p3mdata.errors import Interrupted, RunFolderError
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.manifest import append_row, read_json, read_rows
-from p3mdata.plan import make_plan
 from p3mdata.records import ImageResult, Sample
-from p3mdata.shards import Stage, process, read_results, run_shard, run_stage, shard_folder, withdraw
+from p3mdata.run import shards
+from p3mdata.run.layout import shard_folder
+from p3mdata.run.plan import make_plan
+from p3mdata.run.rows import read_results
+from p3mdata.run.shards import process, run_shard, withdraw
+from p3mdata.run.stages import Stage, run_stage
 from tests.runs import portraits
 
 SIDE = 160

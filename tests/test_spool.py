@@ -9,25 +9,25 @@ from pathlib import Path
 
 import pytest
 
-from p3mdata.spool import Shelf, Spool
+from p3mdata.base.disk_backed import DiskDict, DiskList
 
 # Values of 30 MB; a shelf holds two of them in memory.
 _MANY = """
 import os, resource, sys
 from p3mdata.errors import SettingsError
-from p3mdata.spool import Shelf
+from p3mdata.base.disk_backed import DiskDict
 
 def peak():
     # Megabytes. What getrusage tells has those of the parent in it.
     with open("/proc/self/status") as about:
         return next(int(line.split()[1]) for line in about if line.startswith("VmHWM")) // 1024
 
-Shelf([("a", 1)])
+DiskDict([("a", 1)])
 before = peak()
 if len(sys.argv) > 1:
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]),) * 2)
 try:
-    shelf = Shelf((f"{i:08d}", os.urandom(300)) for i in reversed(range(100_000)))
+    shelf = DiskDict((f"{i:08d}", os.urandom(300)) for i in reversed(range(100_000)))
 except SettingsError as exc:
     sys.exit(str(exc))
 assert shelf["00099999"] and sum(1 for _ in shelf) == 100_000
@@ -37,7 +37,7 @@ print(peak() - before)
 
 
 def test_items_come_back_as_they_were_put() -> None:
-    spool: Spool[object] = Spool(["a", None])
+    spool: DiskList[object] = DiskList(["a", None])
     spool.append({"b": 1})
     spool[1] = ("changed", "and longer than before")
     assert list(spool) == ["a", ("changed", "and longer than before"), {"b": 1}]
@@ -46,7 +46,7 @@ def test_items_come_back_as_they_were_put() -> None:
 
 def test_a_shelf_is_a_mapping_in_the_order_of_its_names() -> None:
     draw = random.Random(1)
-    shelf: Shelf[object] = Shelf()
+    shelf: DiskDict[object] = DiskDict()
     plain: dict[str, object] = {}
     for step in range(2000):
         name = f"{draw.randrange(300)}"
@@ -64,7 +64,7 @@ def test_a_shelf_is_a_mapping_in_the_order_of_its_names() -> None:
 
 def test_a_shelf_takes_every_name_that_a_file_can_have() -> None:
     names = ["", "a", "A", "\n", "é", "e\u0301", "\udcff", "\ud800", "\uffff", "\U0001f600", "a\0b", "?' OR 1"]
-    shelf = Shelf((name, number) for number, name in enumerate(names))
+    shelf = DiskDict((name, number) for number, name in enumerate(names))
     assert list(shelf) == sorted(names)
     assert [shelf[name] for name in names] == list(range(len(names)))
     with pytest.raises(TypeError, match="int is no name"):
@@ -72,7 +72,7 @@ def test_a_shelf_takes_every_name_that_a_file_can_have() -> None:
 
 
 def test_a_shelf_may_be_changed_while_it_is_read() -> None:
-    shelf = Shelf((f"{i:03d}", i) for i in range(500))
+    shelf = DiskDict((f"{i:03d}", i) for i in range(500))
     for name in shelf:
         shelf[name] += 1
     assert list(shelf.values()) == list(range(1, 501))

@@ -18,23 +18,23 @@ from typing import Any
 
 import pytest
 
-from p3mdata import parts, stored
+from p3mdata.base.jsonl import read_rows
+from p3mdata.base.object_store import Store
 from p3mdata.config import Execution, Job, Settings
 from p3mdata.dataset.stats import stats_of
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_STORE, EXIT_USAGE, RunFolderError, SettingsError
 from p3mdata.export.release import Release
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.fetch import fetch_run
-from p3mdata.manifest import read_rows
-from p3mdata.merge import merge_runs
-from p3mdata.plan import PLAN
 from p3mdata.records import Action
 from p3mdata.review.session import reviewing
-from p3mdata.rows import LEDGER, MANIFEST
-from p3mdata.run import anonymize_job, verify_run
-from p3mdata.shards import Stage
-from p3mdata.store import Store
-from p3mdata.stored import close_stored, status_anywhere
+from p3mdata.run import parts
+from p3mdata.run import remote_job as stored
+from p3mdata.run.fetch import fetch_run
+from p3mdata.run.job import anonymize_job, verify_run
+from p3mdata.run.layout import LEDGER, MANIFEST, PLAN
+from p3mdata.run.merge import merge_runs
+from p3mdata.run.remote_job import close_stored, status_anywhere
+from p3mdata.run.stages import Stage
 from tests.factories import encoded, matte, texture
 from tests.runs import contents, p3mdata, portraits
 

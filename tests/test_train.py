@@ -20,8 +20,8 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
+from p3mdata.base.files import temporary_name
 from p3mdata.errors import EXIT_INTERRUPTED, Interrupted, RunFolderError, SettingsError, SetupError
-from p3mdata.files import temporary_name
 from tests.factories import encoded, synthetic_portrait
 
 torch = pytest.importorskip("torch")
@@ -574,8 +574,8 @@ def test_recipes_and_settings(dataset: Path, tmp_path: Path) -> None:
 def test_the_command(dataset: Path, tmp_path: Path) -> None:
     import typer
 
-    from p3mnet.commands import infer as infer_command
-    from p3mnet.commands import train as train_command
+    from p3mnet.cli import infer as infer_command
+    from p3mnet.cli import train as train_command
 
     app = typer.Typer()
     app.command()(train_command)

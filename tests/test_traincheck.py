@@ -20,27 +20,28 @@ import pytest
 from PIL import Image
 
 import p3mdata
+from p3mdata.base.files import sha256
+from p3mdata.base.ids import sample_id
 from p3mdata.cli import main
 from p3mdata.config import Method
 from p3mdata.dataset.folder import open_dataset
 from p3mdata.errors import EXIT_PROOF_FAILED, EXIT_USAGE, Interrupted, RunFolderError, SettingsError
-from p3mdata.files import sha256
-from p3mdata.sources import sample_id
-from p3mdata.traincheck.budget import Spending, drawn, spend, used_up
-from p3mdata.traincheck.plots import curves, intervals
-from p3mdata.traincheck.protocols import Design, design, trainings
-from p3mdata.traincheck.statistics import Cost, Rule, State, cost_of, judge_cost, judge_learning, overall, spread_of
-from p3mdata.traincheck.wishes import Scale, Wishes, recipe, seconds_of
+from p3mnet.traincheck.budget import Spending, drawn, spend, used_up
+from p3mnet.traincheck.config import Scale, TrainCheckSettings, recipe, seconds_of
+from p3mnet.traincheck.plots import curves, intervals
+from p3mnet.traincheck.protocols import Design, design, trainings
+from p3mnet.traincheck.statistics import Cost, Rule, State, cost_of, judge_cost, judge_learning, overall, spread_of
 from tests.factories import MARK, encoded, marked_portrait, obfuscated_dataset, synthetic_portrait, texture, write_png
 from tests.runs import p3mdata as command
 
 torch = pytest.importorskip("torch")
 
-from p3mdata.traincheck import driver, running  # noqa: E402
-from p3mdata.traincheck.checks import try_steps  # noqa: E402
-from p3mdata.traincheck.originals import Images, find_originals, rendered  # noqa: E402
+from p3mnet.image_files import BadFile  # noqa: E402
 from p3mnet.metrics import NAMES  # noqa: E402
-from p3mnet.planes import BadFile  # noqa: E402
+from p3mnet.traincheck import driver  # noqa: E402
+from p3mnet.traincheck import experiments as running  # noqa: E402
+from p3mnet.traincheck.checks import try_steps  # noqa: E402
+from p3mnet.traincheck.originals import Images, find_originals, rendered  # noqa: E402
 from p3mnet.training import Watch, train  # noqa: E402
 
 SIDE = 96
@@ -204,32 +205,32 @@ def protocols(found: Design) -> list[tuple[str, str]]:
 
 
 def test_what_can_run_follows_from_what_is_there() -> None:
-    here = Wishes(originals=Path("x"))
+    here = TrainCheckSettings(originals=Path("x"))
     everything = design(here, "P", "NP", Method.BLUR)
     assert protocols(everything) == [
         ("B:B", "P"), ("B:N", "P-normal"), ("B:N", "NP"), ("N:N", "P-normal"), ("N:N", "NP")
     ]  # fmt: skip
     assert everything.domains == ("B", "N") and not everything.notes
-    no_originals = design(Wishes(), "P", "NP", None)
+    no_originals = design(TrainCheckSettings(), "P", "NP", None)
     assert protocols(no_originals) == [("B:B", "P"), ("B:N", "NP")] and no_originals.domains == ("B",)
     assert "--originals" in " ".join(no_originals.notes)
-    alone = design(Wishes(), "P", None, None)
+    alone = design(TrainCheckSettings(), "P", None, None)
     assert protocols(alone) == [("B:B", "P")] and len(alone.notes) == 2
     assert "nothing is tested on NP" in design(here, "P", None, None).notes[0]
     with pytest.raises(SettingsError, match="no obfuscated validation set"):
-        design(Wishes(), None, "NP", None)
+        design(TrainCheckSettings(), None, "NP", None)
     with pytest.raises(SettingsError, match="B:N needs"):
-        design(Wishes(protocols=("B:N",)), "P", None, None)
+        design(TrainCheckSettings(protocols=("B:N",)), "P", None, None)
 
 
 def test_the_datasets_own_method_is_not_trained_twice() -> None:
-    wishes = Wishes(originals=Path("x"), methods=(Method.BLUR, Method.MOSAIC, Method.ZERO))
-    found = design(wishes, "P", "NP", Method.BLUR)
+    settings = TrainCheckSettings(originals=Path("x"), methods=(Method.BLUR, Method.MOSAIC, Method.ZERO))
+    found = design(settings, "P", "NP", Method.BLUR)
     assert found.domains == ("B", "N", "mosaic", "zero")
     assert found.methods == {"blur": "B", "mosaic": "mosaic", "zero": "zero"}
     tested = {(domain, test.key) for domain, test in found.pairs}
     assert {("B", "P-mosaic"), ("B", "P-zero"), ("zero", "P-zero"), ("zero", "P-normal"), ("zero", "NP")} <= tested
-    assert design(wishes, "P", "NP", None).domains == ("B", "N", "blur", "mosaic", "zero")
+    assert design(settings, "P", "NP", None).domains == ("B", "N", "blur", "mosaic", "zero")
 
 
 def test_seeds_come_in_whole_comparisons() -> None:
@@ -251,7 +252,7 @@ def test_seeds_come_in_whole_comparisons() -> None:
 )
 def test_settings_that_cannot_be(wrong: dict[str, Any], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
-        Wishes(**wrong).check()
+        TrainCheckSettings(**wrong).check()
 
 
 def test_times() -> None:
@@ -379,7 +380,7 @@ def test_a_smoke_check_says_so_everywhere_and_never_passes(whole: Path) -> None:
     assert found["kind"] == "smoke check, not a benchmark" and found["verdict"] == "inconclusive"
     page = (whole / "report.html").read_text()
     assert page.count("smoke check, not a benchmark") >= 2 and "Smoke check, not a benchmark." in page
-    assert recipe(Wishes(), Scale.SMOKE).model["name"] == "smoke_resnet34"
+    assert recipe(TrainCheckSettings(), Scale.SMOKE).model["name"] == "smoke_resnet34"
 
 
 def shown(page: Path) -> list[np.ndarray]:

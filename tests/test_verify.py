@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from p3mdata.base.files import sha256
+from p3mdata.base.jsonl import dumps, read_rows, write_rows
 from p3mdata.config import Execution, Job
 from p3mdata.errors import RunFolderError
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.files import sha256
-from p3mdata.images import decode
-from p3mdata.manifest import dumps, read_rows, write_rows
-from p3mdata.rows import LEDGER, MANIFEST
-from p3mdata.run import anonymize_job, verify_run
+from p3mdata.imaging import decode
+from p3mdata.run.job import anonymize_job, verify_run
+from p3mdata.run.layout import LEDGER, MANIFEST
 from tests.factories import encoded, matte
 from tests.runs import p3mdata, portraits
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.masks import Patch
+from p3mdata.anonymize.masks import Patch
 from p3mdata.records import Mask
 
 Pixels = NDArray[np.uint8]

@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.base.intervals import _DIGITS, Rate, _rate, wilson
+
 Vectors = NDArray[np.float32]
 People = NDArray[np.int64]
-
-# Two-sided, in standard deviations of a normal distribution.
-_Z95 = 1.959963984540054
 _RESAMPLED = 2000
 # Probes compared with the gallery at a time.
 _ROWS = 512
-_DIGITS = 4
-
-
-@dataclass(frozen=True)
-class Rate:
-    """A share in [0, 1] of `n` trials with its 95 % interval, rounded."""
-
-    value: float
-    low: float
-    high: float
-    n: int
-
-    def to_json(self) -> dict[str, float | int]:
-        return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
 
 
 @dataclass(frozen=True)
@@ -53,46 +37,6 @@ class Threshold:
     def enough_pairs(self) -> bool:
         """Whether the wanted rate can be told at all."""
         return self.pairs * self.wanted >= 1
-
-
-def _rate(value: float, low: float, high: float, n: int) -> Rate:
-    value, low, high = (round(float(part), _DIGITS) for part in (value, low, high))
-    return Rate(value, low, high, n)
-
-
-def wilson(hits: float, n: int) -> Rate:
-    """Share of hits with Wilson's 95 % score interval. It takes the trials as independent of each other."""
-    if n == 0:
-        return Rate(0.0, 0.0, 1.0, 0)
-    share, z2 = hits / n, _Z95**2 / n
-    centre = (share + z2 / 2) / (1 + z2)
-    reach = _Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n)) / (1 + z2)
-    return _rate(share, max(0.0, centre - reach), min(1.0, centre + reach), n)
-
-
-def miss_bound(n: int, misses: int) -> float:
-    """Largest miss rate that fits what was seen, one-sided 95 % (Clopper and Pearson), exact.
-
-    Zero misses in n images give 1 - 0.05^(1/n), which is below the rule of thumb 3/n.
-
-    Args:
-        n: Images looked at.
-        misses: Of those, images with a face that was missed.
-
-    Raises:
-        ValueError: There cannot be so many misses.
-    """
-    if not 0 <= misses <= n:
-        raise ValueError(f"{misses} misses in {n} images")
-    if misses == n:
-        return 1.0
-    logs = [math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(misses + 1)]
-    low, high = 0.0, 1.0
-    # The chance to see so few misses falls as the rate grows: halve until floats are used up.
-    while low < (middle := (low + high) / 2) < high:
-        seen = math.fsum(math.exp(c + k * math.log(middle) + (n - k) * math.log1p(-middle)) for k, c in enumerate(logs))
-        low, high = (middle, high) if seen > 0.05 else (low, middle)
-    return high
 
 
 def _distances(probes: Vectors, gallery: Vectors) -> Iterator[tuple[slice, NDArray[np.float64]]]:

@@ -6,33 +6,10 @@ import io
 import logging
 from typing import Any
 
-# Told apart by people with any kind of colour vision (Okabe and Ito).
-BLUE, VERMILION, PURPLE, GREY = "#0072B2", "#D55E00", "#CC79A7", "#6B6B6B"
-# What is drawn for each kind of attack: the key, words, colour, marker of a run's own figures.
-NAIVE = ("naive", "compared with clear photographs", BLUE, "o")
-ADAPTED = ("adapted", "compared with photographs anonymized alike", VERMILION, "s")
-PANELS = (
-    ("blur", "Blur", "standard deviation, % of face width"),
-    ("mosaic", "Mosaic", "side of a cell, % of face width"),
-    ("zero", "Zero mask", "inside black"),
-)
+from p3mdata.base.palette import GREY, PURPLE, VERMILION
+from p3mdata.run.report_audit import ADAPTED, NAIVE, PANELS, own, series
+
 _DPI = 150
-
-
-def series(audit: dict[str, Any], method: str, attack: str) -> list[tuple[float, float, float, float]]:
-    """Points of one line in percent: strength, rank-1 rate, ends of its interval; begins with the clear photographs."""
-    clear = next(row["rank1"] for row in audit["rows"] if row["key"] == "clear")
-    found = [(point["strength"], point[attack]) for point in audit["sweep"] if point["method"] == method]
-    start = [] if method == "zero" or not found else [(0.0, clear)]
-    return [
-        (100 * strength, *(100 * rate[part] for part in ("value", "low", "high"))) for strength, rate in start + found
-    ]
-
-
-def own(audit: dict[str, Any], attack: str) -> dict[str, float] | None:
-    """The rank-1 rate of the released files themselves under an attack, in percent; None where there is none."""
-    rates = [row["rank1"] for row in audit["rows"] if row["key"] == attack]
-    return {part: 100 * rates[0][part] for part in ("value", "low", "high")} if rates else None
 
 
 def draw(audit: dict[str, Any]) -> bytes:

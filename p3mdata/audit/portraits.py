@@ -7,19 +7,19 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.anonymize import load, mask
+from p3mdata.anonymize.masks import Patch, inside_matte
+from p3mdata.anonymize.obfuscate import obfuscate
+from p3mdata.anonymize.pipeline import load, mask
 from p3mdata.audit.attacks import deconvolve
 from p3mdata.audit.recogniser import aligned, chip_to_image, corners
+from p3mdata.base.files import sha256
 from p3mdata.config import Method
 from p3mdata.errors import BrokenInput
 from p3mdata.faces.ensemble import Detection
-from p3mdata.files import sha256
-from p3mdata.images import decode
-from p3mdata.masks import Patch, inside_matte
-from p3mdata.obfuscate import obfuscate
-from p3mdata.plan import Plan
+from p3mdata.imaging import decode
 from p3mdata.records import Face, ImageResult, Mask, Sample
-from p3mdata.shards import read_inputs
+from p3mdata.run.inputs import read_inputs
+from p3mdata.run.plan import Plan
 
 Pixels = NDArray[np.uint8]
 

@@ -10,18 +10,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from p3mdata import __version__
-from p3mdata.audit.measures import (
-    People,
-    Rate,
-    Threshold,
-    Vectors,
-    calibrate,
-    chance,
-    false_accepts,
-    rank1,
-    true_accepts,
-)
+from p3mdata.audit.measures import People, Threshold, Vectors, calibrate, chance, false_accepts, rank1, true_accepts
 from p3mdata.audit.portraits import LeftOut, read_portrait
 from p3mdata.audit.recogniser import DlibRecogniser, Recogniser
 from p3mdata.audit.sweep import (
@@ -37,15 +26,17 @@ from p3mdata.audit.sweep import (
     settings_to_try,
     views,
 )
+from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.intervals import Rate
+from p3mdata.base.jsonl import write_json
 from p3mdata.config import Method
 from p3mdata.errors import RunFolderError, SettingsError
-from p3mdata.files import sha256, write_atomic
-from p3mdata.identities import AUTO, identify
-from p3mdata.manifest import SCHEMA_VERSION, read_json, write_json
-from p3mdata.plan import read_plan
 from p3mdata.records import ImageResult, Outcome, Sample
-from p3mdata.rows import MANIFEST, finished_rows
-from p3mdata.run import AUDIT, AUDIT_PLOT
+from p3mdata.run.identities import AUTO, identify
+from p3mdata.run.layout import AUDIT, AUDIT_PLOT, MANIFEST
+from p3mdata.run.plan import read_plan
+from p3mdata.run.rows import SCHEMA_VERSION, finished_rows
+from p3mdata.version import __version__
 
 FAR = 1e-3
 # Rows that the gate looks at: every attack on the released files. What leaks outside the mask is not theirs.
@@ -238,14 +229,6 @@ def audit_run(
     )
     _write(out, audit)
     return audit
-
-
-def read_audit(out: Path) -> dict[str, Any] | None:
-    """What audit.json of a run holds, or None when there is none, or it was made of other released files."""
-    if not (out / AUDIT).is_file() or not (out / MANIFEST).is_file():
-        return None
-    row = read_json(out / AUDIT)
-    return row if row.get("manifest_sha256") == sha256((out / MANIFEST).read_bytes()) else None
 
 
 def _candidates(

@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.audit.measures import People, Rate, Vectors, rank1
+from p3mdata.audit.measures import People, Vectors, rank1
 from p3mdata.audit.portraits import Portrait
+from p3mdata.base.intervals import Rate
 from p3mdata.config import Method
 
 Pixels = NDArray[np.uint8]

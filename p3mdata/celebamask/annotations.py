@@ -15,7 +15,7 @@ import numpy as np
 
 from p3mdata.celebamask.geometry import BROWS, EYES, MOUTH, Refusal, Rule, brow_line, facemask_below
 from p3mdata.errors import BrokenInput, SettingsError
-from p3mdata.images import Pixels, decode
+from p3mdata.imaging import Pixels, decode
 from p3mdata.records import Mask
 
 IMAGES, MASKS = "CelebA-HQ-img", "CelebAMask-HQ-mask-anno"

@@ -18,11 +18,11 @@ from typing import Any, Protocol
 
 import cv2
 
+from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.jsonl import PRIVATE_MODE, read_rows, write_rows
 from p3mdata.celebamask.geometry import Refusal, Rule
 from p3mdata.errors import SetupError
-from p3mdata.files import sha256, write_atomic
-from p3mdata.images import encode_mask
-from p3mdata.manifest import PRIVATE_MODE, read_rows, write_rows
+from p3mdata.imaging import encode_mask
 from p3mdata.records import Mask
 
 FOLDER, CHUNKS = "facemask", "private/chunks"

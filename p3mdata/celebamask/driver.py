@@ -19,19 +19,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p3mdata import __version__
+from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.jsonl import PRIVATE_MODE, read_json, read_rows, write_json, write_rows
+from p3mdata.base.processes import default_workers
 from p3mdata.celebamask.annotations import Annotations
 from p3mdata.celebamask.chunks import BUG, CHUNKS, FOLDER, Source, is_done, rows_path, run_here, run_pool
 from p3mdata.celebamask.geometry import Rule
 from p3mdata.celebamask.portraits import Portraits
 from p3mdata.celebamask.sheet import CELLS, Cell, contact_sheet
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFolderError, SettingsError
-from p3mdata.executors.local import default_workers
 from p3mdata.faces import weights
-from p3mdata.files import sha256, write_atomic
-from p3mdata.manifest import PRIVATE_MODE, read_json, read_rows, write_json, write_rows
-from p3mdata.plan import differing_settings
-from p3mdata.run import only_run
+from p3mdata.run.compare import differing_settings
+from p3mdata.run.locks import only_run
+from p3mdata.version import __version__
 
 FACEMASKS, REFUSED, PAIRS = "facemasks.jsonl", "refused.jsonl", "pairs.jsonl"
 SHEET, SETTINGS = "contact_sheet.jpg", "settings.json"

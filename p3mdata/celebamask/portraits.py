@@ -6,14 +6,14 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from p3mdata.anonymize.masks import private_area
 from p3mdata.celebamask.geometry import Refusal, Rule, check_facemask
 from p3mdata.config import Area
 from p3mdata.errors import BrokenInput, SettingsError
-from p3mdata.executors.local import Models
-from p3mdata.images import SUFFIXES, decode
-from p3mdata.masks import private_area
+from p3mdata.faces.models import Models
+from p3mdata.imaging import SUFFIXES, decode
+from p3mdata.imaging.listing import list_files, regular_file
 from p3mdata.records import Mask
-from p3mdata.sources import list_files, regular_file
 
 
 class Portraits:

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from p3mdata.errors import BrokenInput
-from p3mdata.explain import fit
-from p3mdata.images import Pixels, decode
+from p3mdata.imaging import Pixels, decode
+from p3mdata.imaging.draw import fit
 from p3mdata.records import Mask
 
 CELLS = 60

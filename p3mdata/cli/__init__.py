@@ -6,9 +6,10 @@ from typing import Annotated
 
 import typer
 
-from p3mdata import __version__, console
+from p3mdata.base import console
+from p3mdata.base.exits import run_app
 from p3mdata.cli import datasets, people, runs, tools, training
-from p3mdata.entry import run_app
+from p3mdata.version import __version__
 
 app = typer.Typer(
     name="p3mdata",

@@ -7,11 +7,14 @@ from typing import Annotated, Any
 
 import typer
 
-from p3mdata import console
-from p3mdata.config import Execution, Job, Settings, read_yaml, resolve
-from p3mdata.rows import done_counter
-from p3mdata.run import REPORT, anonymize_job, run_staged
-from p3mdata.shards import Stage
+from p3mdata.base import console
+from p3mdata.base.parsing import read_yaml
+from p3mdata.cli import render
+from p3mdata.config import Execution, Job, Settings, resolve
+from p3mdata.run.job import anonymize_job, run_staged
+from p3mdata.run.layout import REPORT
+from p3mdata.run.rows import done_counter
+from p3mdata.run.stages import Stage
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="run folder")]
 
@@ -38,7 +41,7 @@ def finish(summary: Any, out: Path, stage: Stage) -> None:
         row = {"out": str(out), "samples": summary.samples, "stage": stage.value}
         console.result(row, f"{stage.value}: {summary.samples} pictures done in {out}")
         return
-    console.summary(summary, out / REPORT)
+    render.summary(summary, out / REPORT)
     if summary.exit_code:
         raise typer.Exit(summary.exit_code)
 

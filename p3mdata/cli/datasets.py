@@ -7,14 +7,15 @@ from typing import Annotated
 
 import typer
 
-from p3mdata import console
 from p3mdata import options as opt
+from p3mdata.base import console
+from p3mdata.base.files import write_atomic
+from p3mdata.cli import render
 from p3mdata.cli.common import RunArgument
 from p3mdata.dataset.layout import read_layout
-from p3mdata.dataset.trimap import KERNEL
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError
 from p3mdata.export import Form
-from p3mdata.files import write_atomic
+from p3mdata.imaging.trimap import KERNEL
 
 app = typer.Typer()
 
@@ -49,20 +50,20 @@ def build_split(
     progress: opt.ProgressOption = True,
 ) -> None:
     """Build a dataset in the layout of P3M-10k (or another) from the released images of RUN."""
-    from p3mdata.dataset.build import Wishes
+    from p3mdata.dataset.build import SplitSettings
     from p3mdata.dataset.build import build_split as build
 
     console.out = console.Output(json, quiet, progress)
     if wrong := [pair for pair in rename or [] if "=" not in pair]:
         raise SettingsError(f"--rename {wrong[0]}: must look like SET=NAME.")
     names = dict(pair.split("=", 1) for pair in rename or [])
-    wishes = Wishes(
+    settings = SplitSettings(
         layout=read_layout(layout).renamed(names), validation=_size("--validation", validation),
         free=_size("--free", free), group_by=tuple(group_by or ("auto",)), free_list=free_list, seed=seed,
         kernel=trimap_kernel, obfuscated=obfuscated, previous=previous, verify=verify, foregrounds=foregrounds,
     )  # fmt: skip
     with console.counted() as start:
-        built = build(run, out, wishes, workers or 0, start)
+        built = build(run, out, settings, workers or 0, start)
     lines = [f"{name}: {count}" for name, count in built.sets.items()]
     lines += [f"note: {note}" for note in built.notes]
     lines += [f"refused: {source} ({why})" for source, why in built.refused]
@@ -125,7 +126,7 @@ def stats(
         if plot.suffix.lower() != ".png":
             raise SettingsError(f"{plot}: the plot is a PNG file. Let its name end in .png.")
         write_atomic(plot, draw(found))
-    console.counts(found.sets, found.tables, found.to_json())
+    render.counts(found.sets, found.tables, found.to_json())
 
 
 @app.command("celeba-facemask")

@@ -8,13 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
-from p3mdata import console
 from p3mdata import options as opt
+from p3mdata.base import console
+from p3mdata.cli import render
 from p3mdata.cli.common import RunArgument, finish
 from p3mdata.errors import EXIT_PROOF_FAILED, SettingsError, SetupError
-from p3mdata.rows import done_counter
-from p3mdata.run import renew_report
-from p3mdata.shards import Stage
+from p3mdata.run.close import renew_report
+from p3mdata.run.rows import done_counter
+from p3mdata.run.stages import Stage
 
 app = typer.Typer()
 
@@ -83,7 +84,8 @@ def audit(
 
     With --sample alone only the sample is drawn: look at it with 'p3mdata review', the report then bounds the misses.
     """
-    from p3mdata.audit import audit_run, sample_run
+    from p3mdata.audit.reidentify import audit_run
+    from p3mdata.run.sampling import sample_run
 
     console.out = console.Output(json, quiet, progress)
     if sample is not None:
@@ -97,7 +99,7 @@ def audit(
     with console.counted() as start:
         found = audit_run(run, identities or "auto", max_rank1=max_rank1, progress=start, **only_own)
     renew_report(run)
-    console.audit(found, run)
+    render.audit(found, run)
     if not found.passed:
         raise typer.Exit(EXIT_PROOF_FAILED)
 
@@ -110,7 +112,7 @@ def remove(
     quiet: opt.QuietOption = False,
 ) -> None:
     """Take images down: withdraw everything released for them and leave a tombstone in removed.jsonl."""
-    from p3mdata.removal import remove_images
+    from p3mdata.review.removal import remove_images
 
     console.out = console.Output(json, quiet)
     done = remove_images(run, names)

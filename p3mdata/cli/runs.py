@@ -8,20 +8,21 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from p3mdata import console
 from p3mdata import options as opt
+from p3mdata.anonymize.one_image import anonymize_file
+from p3mdata.base import console
+from p3mdata.base.addresses import as_os_error, is_remote, location
+from p3mdata.cli import render
 from p3mdata.cli.common import RunArgument, finish, later_stage, pick, read_settings, run_job
 from p3mdata.cli.datasets import check
 from p3mdata.config import Job
 from p3mdata.dataset.folder import ABOUT
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError, SetupError
-from p3mdata.merge import merge_runs
-from p3mdata.onefile import anonymize_file
-from p3mdata.plan import PLAN
-from p3mdata.remote import as_os_error, is_remote, location
-from p3mdata.run import has_staged_images, merge_parts, verify_run
-from p3mdata.shards import Stage
-from p3mdata.stored import close_stored, status_anywhere
+from p3mdata.run.job import has_staged_images, merge_parts, verify_run
+from p3mdata.run.layout import PLAN
+from p3mdata.run.merge import merge_runs
+from p3mdata.run.remote_job import close_stored, status_anywhere
+from p3mdata.run.stages import Stage
 
 
 class _DirByDefault(TyperGroup):
@@ -133,7 +134,8 @@ def anonymize_dir(
 
 
 def _dry_run(job: Job) -> None:
-    from p3mdata.plan import check_folders, make_plan
+    from p3mdata.run.guards import check_folders
+    from p3mdata.run.plan import make_plan
 
     check_folders(job)
     plan, samples = make_plan(job, write=False)
@@ -270,7 +272,7 @@ def verify(
 def status(run: RunArgument, json: opt.JsonOption = False, quiet: opt.QuietOption = False) -> None:
     """How far RUN is, while any number of processes work on it: outcomes, shards, speed, faults."""
     console.out = console.Output(json, quiet)
-    console.status(status_anywhere(run), location(run))
+    render.status(status_anywhere(run), location(run))
 
 
 @app.command()
@@ -282,7 +284,7 @@ def fetch(
     progress: opt.ProgressOption = True,
 ) -> None:
     """Bring a run from an object store into a folder, where every command works on it; each file is checked by hash."""
-    from p3mdata.fetch import fetch_run
+    from p3mdata.run.fetch import fetch_run
 
     console.out = console.Output(json, quiet, progress)
     with console.counted() as start:

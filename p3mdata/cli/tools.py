@@ -9,16 +9,17 @@ from typing import Annotated
 
 import typer
 
-from p3mdata import console
 from p3mdata import options as opt
-from p3mdata.cli import datasets, people, training
+from p3mdata.base import console
+from p3mdata.cli import datasets, people, render, training
 from p3mdata.cli.common import later_stage, pick, read_settings, run_job
 from p3mdata.cli.runs import verify
 from p3mdata.config import Job, resolve
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_USAGE, SettingsError
-from p3mdata.rows import done_counter
-from p3mdata.run import REPORT, anonymize_job
-from p3mdata.shards import Stage
+from p3mdata.run.job import anonymize_job
+from p3mdata.run.layout import REPORT
+from p3mdata.run.rows import done_counter
+from p3mdata.run.stages import Stage
 
 app = typer.Typer()
 # Commands that may be stages of a recipe beside those that make a run.
@@ -50,7 +51,7 @@ def run(
     progress: opt.ProgressOption = True,
 ) -> None:
     """Run the stages of a recipe in order; stops where a proof fails. With --json, one line per stage."""
-    from p3mdata.recipes import read_recipe
+    from p3mdata.cli.recipes import read_recipe
 
     if wrong := [pair for pair in set_ or [] if "=" not in pair]:
         raise SettingsError(f"--set {wrong[0]}: must look like variable=value.")
@@ -94,7 +95,7 @@ def explain(
     config: opt.ConfigOption = None,
 ) -> None:
     """Draw the six steps for one picture. The drawing shows the clear face: keep it private."""
-    from p3mdata.explain import explain as draw
+    from p3mdata.anonymize.explain import explain as draw
 
     settings, _ = read_settings(config, pick(locals()))
     draw(photo, out, settings, alpha, trimap, mask)
@@ -105,7 +106,7 @@ def explain(
 @app.command()
 def doctor(json: opt.JsonOption = False) -> None:
     """Check libraries, model files, cores and memory, and say what to install."""
-    from p3mdata.doctor import examine
+    from p3mdata.cli.checkup import examine
 
     console.out = console.Output(json)
     checks = examine()
@@ -121,7 +122,7 @@ def demo(
     workers: opt.WorkersOption = None,
 ) -> None:
     """Anonymize the embedded sample: one public-domain portrait in several sizes, orientations and formats."""
-    from p3mdata.demo import make_sample
+    from p3mdata.cli.sample import make_sample
 
     sample = make_sample(folder)
     settings, execution = resolve({"workers": workers})
@@ -131,7 +132,7 @@ def demo(
     )  # fmt: skip
     with console.progress(done_counter(job.out, job.execution.part)) as start:
         summary = anonymize_job(job, Stage.ALL, start)
-    console.summary(summary, job.out / REPORT)
+    render.summary(summary, job.out / REPORT)
     if summary.outcomes != sample.expected:
         console.error(f"The sample should have come to {sample.expected}. Run 'p3mdata doctor'.")
         raise typer.Exit(EXIT_BUG)

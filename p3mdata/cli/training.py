@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from p3mdata import console
 from p3mdata import options as opt
+from p3mdata.base import console
+from p3mdata.cli import render
 from p3mdata.config import Method
 from p3mdata.errors import EXIT_OK, SettingsError
-from p3mdata.traincheck import Audience, Scale, Wishes, seconds_of
-from p3mdata.traincheck import train_check as check
+from p3mnet.traincheck import Reporter, Scale, TrainCheckSettings, seconds_of
+from p3mnet.traincheck import train_check as check
 
 app = typer.Typer()
 
@@ -65,15 +66,15 @@ def train_check(
     The same command goes on after an interruption. Without a GPU it is a smoke check, not a benchmark.
     """
     console.out = console.Output(json, quiet, progress)
-    wishes = Wishes(
+    settings = TrainCheckSettings(
         variant=variant, scale=scale, budget=None if budget is None else seconds_of(budget), epochs=epochs,
         protocols=None if protocols is None else _listed(protocols), methods=_methods(methods), originals=originals,
         seeds=seeds, tolerance=tolerance, copy_paste=cp, faces=faces, encoder_weights=encoder_weights,
         most_tested=most_tested, device=device, workers=workers or 0, overwrite=overwrite,
     )  # fmt: skip
     target = out or dataset.resolve().with_name(f"{dataset.resolve().name}-train-check")
-    found = check(dataset, target, wishes, Audience(console.say, console.counted, bars=True))
-    console.train_check(found)
+    found = check(dataset, target, settings, Reporter(console.say, console.counted, bars=True))
+    render.train_check(found)
     if found.exit_code != EXIT_OK:
         raise typer.Exit(found.exit_code)
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.base.disk_backed import LazyMap
 from p3mdata.curation.fingerprints import NEAR, SIDE, Fingerprint, Floats, Thumb, distances
-from p3mdata.spool import Each
 
 Indices = NDArray[np.intp]
 
@@ -274,7 +274,7 @@ def cluster(fingerprints: Sequence[Fingerprint | None], distance: float | None =
             assert mark is not None
             return mark.thumb
 
-        points, seen = _Points(Each(thumb_of, chosen), distance), _Union(len(chosen))
+        points, seen = _Points(LazyMap(thumb_of, chosen), distance), _Union(len(chosen))
         points.join(seen)
         for members in seen.sets():
             for member in members[1:]:

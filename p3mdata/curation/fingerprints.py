@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from p3mdata.files import sha256
-from p3mdata.images import Picture, decode, orient
+from p3mdata.base.files import sha256
+from p3mdata.imaging import Picture, decode, orient
 
 SIDE = 32
 # Two thumbnails are one picture up to this distance; see `distances` for what was measured.

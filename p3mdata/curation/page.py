@@ -21,19 +21,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from p3mdata import __version__
+from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.html import count, style, text
+from p3mdata.base.jsonl import read_rows
 from p3mdata.curation.rules import Entry, Remark
 from p3mdata.errors import BrokenInput
-from p3mdata.explain import fit, thumbnail
-from p3mdata.files import sha256, write_atomic
-from p3mdata.images import decode, orient
-from p3mdata.manifest import read_rows
-from p3mdata.markup import count, style, text
-from p3mdata.rows import MANIFEST
-from p3mdata.sources import regular_file
+from p3mdata.imaging import decode, orient
+from p3mdata.imaging.draw import fit, thumbnail
+from p3mdata.imaging.listing import regular_file
+from p3mdata.run.layout import MANIFEST
+from p3mdata.version import __version__
 
 if TYPE_CHECKING:
-    from p3mdata.curation import Duplicates, Member
+    from p3mdata.curation.results import Duplicates, Member
 
 # Cells on the long side: composition and colours can be compared, while a face that fills half of the picture has
 # eight cells, hardly more than the tool's own mosaic gives a face.

@@ -19,12 +19,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.base.disk_backed import DiskList
+from p3mdata.base.processes import default_workers
 from p3mdata.curation.fingerprints import Fingerprint, Grey, fingerprint, grey_of, read_grey
 from p3mdata.errors import BrokenInput, Interrupted, SetupError
-from p3mdata.executors.local import default_workers
-from p3mdata.images import decode
-from p3mdata.sources import regular_file
-from p3mdata.spool import Spool
+from p3mdata.imaging import decode
+from p3mdata.imaging.listing import regular_file
 
 Progress = Callable[[int], Callable[[], None]]
 
@@ -181,7 +181,7 @@ def look_at_all(tasks: Sequence[Task], workers: int = 0, progress: Progress | No
     size = min(workers or default_workers(), -(-len(tasks) // _CHUNK))
     try:
         if size <= 1:
-            return Spool(_stepped(look(task), step) for task in tasks)
+            return DiskList(_stepped(look(task), step) for task in tasks)
         return _look_in_pool(tasks, size, step)
     except KeyboardInterrupt:
         raise Interrupted("stopped") from None
@@ -193,7 +193,7 @@ def _stepped(seen: Look, step: Callable[[], None]) -> Look:
 
 
 def _look_in_pool(tasks: Sequence[Task], size: int, step: Callable[[], None]) -> Sequence[Look]:
-    seen: Spool[Look | None] = Spool(itertools.repeat(None, len(tasks)))
+    seen: DiskList[Look | None] = DiskList(itertools.repeat(None, len(tasks)))
     todo = deque(range(start, min(start + _CHUNK, len(tasks))) for start in range(0, len(tasks), _CHUNK))
     while todo:
         running: dict[Future[list[Look]], range] = {}
@@ -215,11 +215,11 @@ def _look_in_pool(tasks: Sequence[Task], size: int, step: Callable[[], None]) ->
             _look_alone(tasks, [i for chunk in running.values() for i in chunk if seen[i] is None], seen, step)
         finally:
             pool.shutdown(cancel_futures=True)
-    return cast("Spool[Look]", seen)
+    return cast("DiskList[Look]", seen)
 
 
 def _look_alone(
-    tasks: Sequence[Task], suspects: Sequence[int], seen: Spool[Look | None], step: Callable[[], None]
+    tasks: Sequence[Task], suspects: Sequence[int], seen: DiskList[Look | None], step: Callable[[], None]
 ) -> None:
     crashes, well = 0, any(seen)
     pool = _pool(1)

@@ -12,23 +12,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p3mdata import __version__
-from p3mdata.config import fault
-from p3mdata.dataset.entrants import RUN_KINDS, Counts, Entrant, candidates_of, usable_of
+from p3mdata.base.disk_backed import DiskDict, DiskList
+from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.jsonl import read_rows, write_json, write_rows
+from p3mdata.base.parsing import fault
+from p3mdata.base.processes import default_workers
+from p3mdata.dataset.attributes import balance_of
+from p3mdata.dataset.candidates import RUN_KINDS, Counts, Entrant, candidates_of, usable_of
 from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, described, listed_files
 from p3mdata.dataset.foregrounds import estimate, require_pymatting
 from p3mdata.dataset.layout import OBFUSCATED, Content, Layout
 from p3mdata.dataset.split import Candidate, Sets, Size, assign
-from p3mdata.dataset.traits import balance_of
-from p3mdata.dataset.trimap import KERNEL, read_grey, trimap_of
 from p3mdata.errors import RunFolderError, SettingsError
-from p3mdata.executors.local import default_workers
-from p3mdata.files import sha256, write_atomic
-from p3mdata.images import encode_grey
-from p3mdata.manifest import read_rows, write_json, write_rows
-from p3mdata.plan import Plan, read_plan
-from p3mdata.removal import dataset_version, register_derived
-from p3mdata.spool import Shelf, Spool
+from p3mdata.imaging import encode_grey
+from p3mdata.imaging.trimap import KERNEL, read_grey, trimap_of
+from p3mdata.run.derived import dataset_version, register_derived
+from p3mdata.run.plan import Plan, read_plan
+from p3mdata.version import __version__
 
 _BATCH = 256
 # A share that comes out further from what was asked for is told.
@@ -38,7 +38,7 @@ _COLOURS = ("foreground", "background")
 
 
 @dataclass(frozen=True)
-class Wishes:
+class SplitSettings:
     """What a dataset shall be like.
 
     Attributes:
@@ -95,7 +95,7 @@ class Built:
 def build_split(
     run: Path,
     out: Path,
-    wishes: Wishes,
+    settings: SplitSettings,
     workers: int = 0,
     progress: Callable[[int], Callable[[], None]] | None = None,
 ) -> Built:
@@ -104,37 +104,39 @@ def build_split(
     Args:
         run: The run folder; not changed, but for a note in its private folder of what was built from it.
         out: The dataset's folder: new, empty, or an earlier dataset of this run (whose split is kept).
-        wishes: What it shall be like.
+        settings: What it shall be like.
         workers: Threads; 0 chooses.
         progress: Gets the number of images; gives a function to call after each.
 
     Raises:
-        SettingsError: The wishes do not fit the data; nothing was written.
+        SettingsError: The settings do not fit the data; nothing was written.
         RunFolderError: Not a finished run, or OUT is foreign.
     """
     plan, samples = read_plan(run)
     _check_out(run, out)
-    if wishes.foregrounds:
+    if settings.foregrounds:
         require_pymatting()
     workers = workers or default_workers()
-    everything, usable, refused = usable_of(plan, samples, wishes.verify, workers)
-    candidates = candidates_of(plan, usable, wishes.group_by, wishes.free_list, workers)
-    sets = Sets(wishes.layout.training, wishes.layout.validation, wishes.layout.free)
-    chosen = assign(candidates, sets, wishes.validation, wishes.free, wishes.seed, _previous(wishes.previous or out))
+    everything, usable, refused = usable_of(plan, samples, settings.verify, workers)
+    candidates = candidates_of(plan, usable, settings.group_by, settings.free_list, workers)
+    sets = Sets(settings.layout.training, settings.layout.validation, settings.layout.free)
+    chosen = assign(
+        candidates, sets, settings.validation, settings.free, settings.seed, _previous(settings.previous or out)
+    )
     method, _ = plan.job.settings.obfuscation()
-    obfuscated = wishes.obfuscated or OBFUSCATED[method]
+    obfuscated = settings.obfuscated or OBFUSCATED[method]
     register_derived(run, "dataset", out)
     try:
         counts, balance = _write(
-            plan, out, wishes, obfuscated, everything, usable, candidates, chosen, workers, progress
+            plan, out, settings, obfuscated, everything, usable, candidates, chosen, workers, progress
         )
     except OSError as exc:
         raise RunFolderError(f"{out}: cannot be written ({exc.strerror}). Make room, then run the same again.") from exc
     return Built(
         out,
-        {name: counts[name] for name in wishes.layout.sets},
+        {name: counts[name] for name in settings.layout.sets},
         tuple(refused),
-        tuple(_notes(wishes, counts)),
+        tuple(_notes(settings, counts)),
         balance,
         dataset_version(run),
     )
@@ -143,7 +145,7 @@ def build_split(
 def _write(
     plan: Plan,
     out: Path,
-    wishes: Wishes,
+    settings: SplitSettings,
     obfuscated: str,
     everything: Counts,
     usable: Sequence[Entrant],
@@ -155,16 +157,16 @@ def _write(
     """Write all files of a dataset, its manifest, and dataset.json last; returns images per set, and their balance."""
     earlier = _earlier(out)
     begun = {
-        "layout": wishes.layout.model_dump(mode="json"),
-        "training": wishes.layout.training,
+        "layout": settings.layout.model_dump(mode="json"),
+        "training": settings.layout.training,
         "obfuscated": obfuscated,
     }
     write_json(out / BUILDING, begun)
     (out / ABOUT).unlink(missing_ok=True)
     step = progress(len(usable)) if progress else (lambda: None)
-    rows: Spool[dict[str, Any]] = Spool()
+    rows: DiskList[dict[str, Any]] = DiskList()
     with ThreadPoolExecutor(workers) as pool:
-        writer = _Writer(plan.job.out, out, wishes, obfuscated)
+        writer = _Writer(plan.job.out, out, settings, obfuscated)
 
         def write(i: int) -> dict[str, Any]:
             return writer.write(usable[i], chosen[candidates[i].id], candidates[i].group)
@@ -174,8 +176,8 @@ def _write(
             for row in pool.map(write, range(len(usable))[start : start + _BATCH]):
                 rows.append(row)
                 step()
-    if wishes.foregrounds:
-        _add_colours(out, wishes, obfuscated, rows, workers)
+    if settings.foregrounds:
+        _add_colours(out, settings, obfuscated, rows, workers)
     _remove_others(earlier, rows)
     write_rows(out / LISTING, (rows[i] for i in sorted(range(len(rows)), key=lambda i: candidates[i].id)))
     counts, balance = Counter(chosen.values()), balance_of(rows)
@@ -187,9 +189,9 @@ def _write(
             **begun,
             "outcomes": dict(everything.outcomes),
             "reasons": dict(everything.reasons),
-            "sets": {name: counts[name] for name in wishes.layout.sets if counts[name]},
-            "seed": wishes.seed,
-            "trimap_kernel": wishes.kernel,
+            "sets": {name: counts[name] for name in settings.layout.sets if counts[name]},
+            "seed": settings.seed,
+            "trimap_kernel": settings.kernel,
             "settings": plan.job.settings.model_dump(mode="json"),
             "balance": balance,
         },
@@ -198,9 +200,9 @@ def _write(
     return counts, balance
 
 
-def _notes(wishes: Wishes, counts: Counter[str]) -> Iterator[str]:
+def _notes(settings: SplitSettings, counts: Counter[str]) -> Iterator[str]:
     total = counts.total()
-    for name, wanted in ((wishes.layout.validation, wishes.validation), (wishes.layout.free, wishes.free)):
+    for name, wanted in ((settings.layout.validation, settings.validation), (settings.layout.free, settings.free)):
         if name and isinstance(wanted, float) and abs(counts[name] / total - wanted) > max(_OFF, wanted * _OFF_SHARE):
             yield (
                 f"{name} has {counts[name]} of {total} images, {wanted:.0%} were asked for: a share is drawn group by "
@@ -224,7 +226,7 @@ def _previous(dataset: Path) -> Mapping[str, str]:
     """Set by id of an earlier dataset; empty when there is none."""
     rows = read_rows(dataset / LISTING, needs=("id", "set")) if dataset.is_dir() else ()
     try:
-        return Shelf((row["id"], row["set"]) for row in rows)
+        return DiskDict((row["id"], row["set"]) for row in rows)
     except TypeError as exc:
         raise RunFolderError(
             f"{dataset / LISTING}: is damaged ({fault(exc)}). Delete the dataset and build it again."
@@ -237,7 +239,7 @@ class _Writer:
 
     run: Path
     out: Path
-    wishes: Wishes
+    settings: SplitSettings
     obfuscated: str
 
     def write(self, row: Entrant, name: str, group: int) -> dict[str, Any]:
@@ -246,7 +248,7 @@ class _Writer:
         Raises:
             RunFolderError: A released file is not the one that was proved.
         """
-        layout = self.wishes.layout.sets[name]
+        layout = self.settings.layout.sets[name]
         files: dict[str, dict[str, str]] = {}
         alpha = self._released(row, "alpha")
         for kind in layout.folders:
@@ -255,11 +257,11 @@ class _Writer:
             if kind == "trimap":
                 matte = read_grey(alpha)
                 assert matte is not None
-                data, file = encode_grey(trimap_of(matte, self.wishes.kernel)), f"{row.id}.png"
+                data, file = encode_grey(trimap_of(matte, self.settings.kernel)), f"{row.id}.png"
             else:
                 data = alpha if kind == "alpha" else self._released(row, kind)
                 file = row.files[RUN_KINDS[kind]][0]
-            path = f"{self.wishes.layout.folder(name, kind, self.obfuscated)}/{file}"
+            path = f"{self.settings.layout.folder(name, kind, self.obfuscated)}/{file}"
             digest = sha256(data)
             target = self.out / path
             if not (target.is_file() and sha256(target.read_bytes()) == digest):
@@ -280,11 +282,13 @@ class _Writer:
         return data
 
 
-def _add_colours(out: Path, wishes: Wishes, obfuscated: str, rows: Spool[dict[str, Any]], workers: int) -> None:
+def _add_colours(
+    out: Path, settings: SplitSettings, obfuscated: str, rows: DiskList[dict[str, Any]], workers: int
+) -> None:
     """Estimate fg and bg of the sets whose layout has folders for them."""
     folders = {
-        name: [wishes.layout.folder(name, kind, obfuscated) for kind in _COLOURS]
-        for name, layout in wishes.layout.sets.items()
+        name: [settings.layout.folder(name, kind, obfuscated) for kind in _COLOURS]
+        for name, layout in settings.layout.sets.items()
         if set(_COLOURS) <= set(layout.folders)
     }
     mine = [i for i, row in enumerate(rows) if row["set"] in folders]
@@ -306,7 +310,7 @@ def _remove_others(earlier: Sequence[Dataset], rows: Sequence[Mapping[str, Any]]
     """Delete files of earlier builds that are in no set any more; only what has the name of an id."""
     if not earlier:
         return
-    now = Shelf((path, None) for path, _ in listed_files(rows))
+    now = DiskDict((path, None) for path, _ in listed_files(rows))
     for dataset in earlier:
         for name in dataset.layout.sets:
             for item in dataset.shelf(name).values():

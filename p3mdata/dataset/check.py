@@ -17,17 +17,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.base.disk_backed import DiskDict, DiskList, LazyMap
+from p3mdata.base.files import sha256
+from p3mdata.base.processes import default_workers
 from p3mdata.curation import group_ids
 from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, Item, listed_files, open_dataset
 from p3mdata.dataset.layout import PICTURES, Content
-from p3mdata.dataset.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from p3mdata.errors import BrokenInput, RunFolderError
-from p3mdata.executors.local import default_workers
-from p3mdata.files import sha256
-from p3mdata.images import decode
-from p3mdata.metadata import leftovers
-from p3mdata.sources import regular_file
-from p3mdata.spool import Each, Shelf, Spool
+from p3mdata.imaging import decode
+from p3mdata.imaging.listing import regular_file
+from p3mdata.imaging.metadata import leftovers
+from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 
 _MAX_PIXELS = 200_000_000
 # Items that wait for a thread at a time.
@@ -69,7 +69,7 @@ class Check:
         return {"layout": self.layout, "sets": self.sets, "errors": self.errors, "findings": found}
 
 
-_Sets = Mapping[str, Shelf[Item]]
+_Sets = Mapping[str, DiskDict[Item]]
 
 
 def check_dataset(
@@ -123,7 +123,7 @@ def _about_sets(dataset: Dataset, sets: _Sets) -> Iterator[Finding]:
 def _names(sets: _Sets) -> Iterator[Finding]:
     """Files that are one file where names are compared without case, and two files for one item."""
     for items in sets.values():
-        seen: Shelf[str] = Shelf()
+        seen: DiskDict[str] = DiskDict()
         for item in items.values():
             first = seen.setdefault(item.stem.casefold(), item.stem)
             path = next(iter(item.files.values()))[0]
@@ -248,7 +248,7 @@ def _listed(dataset: Dataset) -> tuple[Mapping[str, str], list[Finding]]:
         sentence = "is missing: the dataset was not finished. Run build-split again"
         return {}, [Finding(ABOUT, "half_built", sentence)] if half else []
     try:
-        return Shelf(listed_files(dataset.rows())), []
+        return DiskDict(listed_files(dataset.rows())), []
     except (RunFolderError, TypeError, KeyError) as exc:
         return {}, [Finding(LISTING, "manifest", f"is damaged ({exc})")]
 
@@ -269,10 +269,10 @@ def _against(listed: Mapping[str, str], dataset: Dataset, sets: _Sets) -> Iterat
 
 def _duplicates(dataset: Dataset, sets: _Sets, workers: int) -> Iterator[Finding]:
     """Near-duplicates: an error across sets, a warning within one."""
-    entries = Spool(
+    entries = DiskList(
         (name, path) for name, items in sets.items() for item in items.values() if (path := item.path("image"))
     )
-    groups = group_ids(Each(lambda entry: dataset.root / entry[1], entries), workers) if entries else []
+    groups = group_ids(LazyMap(lambda entry: dataset.root / entry[1], entries), workers) if entries else []
     # Where each group appears first, and with it the next number.
     first = array("q")
     for i, group in enumerate(groups):

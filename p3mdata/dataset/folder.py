@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p3mdata.config import fault
+from p3mdata.base.disk_backed import DiskDict
+from p3mdata.base.jsonl import read_json, read_rows
+from p3mdata.base.parsing import fault
 from p3mdata.dataset.layout import KINDS, OBFUSCATED, Layout, layouts, read_layout
 from p3mdata.errors import RunFolderError, SettingsError
-from p3mdata.manifest import read_json, read_rows
-from p3mdata.sources import pictures
-from p3mdata.spool import Shelf
+from p3mdata.imaging.listing import pictures
 
 ABOUT = "dataset.json"
 LISTING = "manifest.jsonl"
@@ -56,9 +56,9 @@ class Dataset:
         """Items of a set by file name without ending, in the order of these; any kind of file makes one."""
         return dict(self.shelf(name).items())
 
-    def shelf(self, name: str) -> Shelf[Item]:
+    def shelf(self, name: str) -> DiskDict[Item]:
         """The same for those who look at millions, in a temporary file."""
-        found: Shelf[Item] = Shelf()
+        found: DiskDict[Item] = DiskDict()
         for kind in self.layout.sets[name].folders:
             folder = self.folder(name, kind)
             if not folder.is_dir():

@@ -11,10 +11,10 @@ from typing import Any
 import cv2
 import numpy as np
 
+from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.jsonl import append_row, read_rows
 from p3mdata.errors import SetupError
-from p3mdata.files import sha256, write_atomic
-from p3mdata.images import Picture, decode, encode
-from p3mdata.manifest import append_row, read_rows
+from p3mdata.imaging import Picture, decode, encode
 
 # What is finished, so that an interrupted estimation goes on where it was.
 _DONE = "foregrounds.jsonl"

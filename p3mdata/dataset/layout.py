@@ -8,9 +8,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from p3mdata.config import Method, fault, read_yaml
+from p3mdata.base.parsing import fault, read_yaml
+from p3mdata.base.resources import manifests_dir
+from p3mdata.config import Method
 from p3mdata.errors import SettingsError
-from p3mdata.resources import manifests_dir
 
 OBFUSCATED = {Method.BLUR: "blurred", Method.MOSAIC: "mosaic", Method.ZERO: "zero"}
 # Colour pictures, and one-channel ones.

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from p3mdata.base.addresses import refuse_address
+from p3mdata.dataset.attributes import TRAITS, resolution_of, traits_of
 from p3mdata.dataset.folder import Dataset, open_dataset
-from p3mdata.dataset.traits import TRAITS, resolution_of, traits_of
 from p3mdata.errors import RunFolderError
-from p3mdata.images import decode
-from p3mdata.plan import PLAN, read_plan
-from p3mdata.remote import refuse_address
-from p3mdata.rows import Rows
+from p3mdata.imaging import decode
+from p3mdata.run.layout import PLAN
+from p3mdata.run.plan import read_plan
+from p3mdata.run.rows import Rows
 
 _COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
 _DPI = 130

@@ -13,10 +13,10 @@ from typing import Any
 
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.export import card, croissant, huggingface, webdataset
+from p3mdata.export.card_text import describe
 from p3mdata.export.release import Release
 from p3mdata.export.target import Target
-from p3mdata.export.words import describe
-from p3mdata.removal import register_derived
+from p3mdata.run.derived import register_derived
 
 __all__ = ["Exported", "Form", "Release", "export"]
 

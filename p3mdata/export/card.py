@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
+from p3mdata.export.card_text import COMPARED, Words, rate
 from p3mdata.export.entries import MEANING
-from p3mdata.export.facts import Facts
+from p3mdata.export.figures import Facts
 from p3mdata.export.release import Release
-from p3mdata.export.words import COMPARED, Words, rate
 from p3mdata.records import Outcome
 
 NO_LICENCE = (

@@ -11,11 +11,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from p3mdata.export.card_text import Words
 from p3mdata.export.entries import KINDS, MEANING, Split
 from p3mdata.export.huggingface import Config, write_parquet
 from p3mdata.export.release import Release
 from p3mdata.export.target import Target
-from p3mdata.export.words import Words
 
 CROISSANT = "croissant.json"
 VERSION, RAI = "http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from p3mdata.base.disk_backed import DiskList, LazyMap
+from p3mdata.base.files import sha256
 from p3mdata.errors import RunFolderError
-from p3mdata.files import sha256
-from p3mdata.spool import Each, Spool
 
 KINDS = ("image", "alpha", "trimap", "facemask", "foreground", "background")
 # What each column of a release holds; the order is that of tables.
@@ -163,7 +163,7 @@ class Gathered:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self.rows: Spool[tuple[dict[str, tuple[str, str]], dict[str, Any]]] = Spool()
+        self.rows: DiskList[tuple[dict[str, tuple[str, str]], dict[str, Any]]] = DiskList()
         self._ids: list[str] = []
         self._kinds: set[str] = set()
 
@@ -195,4 +195,4 @@ class Gathered:
         order = array("q", sorted(range(len(self._ids)), key=self._ids.__getitem__))
         self._ids.clear()
         kinds = tuple(kind for kind in KINDS if kind in self._kinds)
-        return Split(name, title, training, free, kinds, Each(self._entry, order))
+        return Split(name, title, training, free, kinds, LazyMap(self._entry, order))

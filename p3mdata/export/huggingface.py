@@ -6,11 +6,11 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from p3mdata.base.jsonl import dumps
 from p3mdata.errors import SetupError
 from p3mdata.export.entries import Entry, Split, shards
 from p3mdata.export.release import Release
 from p3mdata.export.target import Target
-from p3mdata.manifest import dumps
 
 METADATA, METADATA_ALL = "metadata.jsonl", "metadata_all.jsonl"
 # Rows that are in memory at once, and what is read of a file at once by those who load it.

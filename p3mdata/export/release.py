@@ -10,18 +10,20 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from p3mdata.config import Settings, fault
+from p3mdata.base.addresses import refuse_address
+from p3mdata.base.disk_backed import DiskDict
+from p3mdata.base.jsonl import read_json
+from p3mdata.base.parsing import fault
+from p3mdata.config import Settings
 from p3mdata.dataset.folder import ABOUT, BUILDING, Dataset, open_dataset
 from p3mdata.dataset.layout import Content
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.export.entries import KINDS, Entry, Gathered, Split
-from p3mdata.export.facts import Behind, Facts, behind_of, figures
-from p3mdata.manifest import public_row, read_json
-from p3mdata.plan import PLAN, read_plan
-from p3mdata.remote import refuse_address
-from p3mdata.removal import dataset_version
-from p3mdata.rows import finished_rows
-from p3mdata.spool import Shelf
+from p3mdata.export.figures import Behind, Facts, behind_of, figures
+from p3mdata.run.derived import dataset_version
+from p3mdata.run.layout import PLAN
+from p3mdata.run.plan import read_plan
+from p3mdata.run.rows import finished_rows, public_row
 
 # Names that `datasets` or our croissant.json keep for themselves.
 _TAKEN = ("", "all", "splits")
@@ -167,7 +169,7 @@ def _checked_run(run: Path, root: Path, splits: Sequence[Split], settings: Setti
     """What the run behind a dataset knows; refused when images of the dataset are not of the run."""
     plan, samples = read_plan(run)
     rows = finished_rows(plan, samples)
-    released = Shelf((row.id, row.files["images"][1]) for row in rows if row.outcome.released)
+    released = DiskDict((row.id, row.files["images"][1]) for row in rows if row.outcome.released)
     for split in splits:
         for entry in split.entries:
             if released.get(entry.id) != entry.files["image"].sha256:

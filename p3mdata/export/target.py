@@ -13,11 +13,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from p3mdata import __version__
+from p3mdata.base.disk_backed import DiskDict
+from p3mdata.base.files import atomic, sha256, write_atomic
+from p3mdata.base.jsonl import write_json
 from p3mdata.errors import RunFolderError, SettingsError
-from p3mdata.files import atomic, sha256, write_atomic
-from p3mdata.manifest import write_json
-from p3mdata.spool import Shelf
+from p3mdata.version import __version__
 
 # While this file is there the export is not whole.
 EXPORTING = "exporting.json"
@@ -73,7 +73,7 @@ class Target:
 
     root: Path
     to: str
-    files: Shelf[tuple[str, int]] = field(default_factory=Shelf)
+    files: DiskDict[tuple[str, int]] = field(default_factory=DiskDict)
 
     @classmethod
     def begin(cls, root: Path, to: str, source: Path) -> Target:

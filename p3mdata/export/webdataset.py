@@ -11,10 +11,10 @@ import io
 import tarfile
 from collections.abc import Callable, Sequence
 
+from p3mdata.base.jsonl import dumps
 from p3mdata.export.entries import KINDS, Entry, shards
 from p3mdata.export.release import Release
 from p3mdata.export.target import Measured, Target
-from p3mdata.manifest import dumps
 
 INDEX = "index.json"
 

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+from p3mdata.base.resources import manifests_dir
 from p3mdata.errors import SetupError
-from p3mdata.resources import manifests_dir
 
 
 @dataclass(frozen=True)

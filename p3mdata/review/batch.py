@@ -15,17 +15,21 @@ from typing import Any
 
 import numpy as np
 
-from p3mdata.decisions import append, keep_mask, now, read_log, standing
+from p3mdata.base.jsonl import NOT_JSON
 from p3mdata.errors import BrokenInput, SettingsError
-from p3mdata.executors import Work, local
-from p3mdata.images import SUFFIXES, decode, decode_matte, encode_mask
-from p3mdata.manifest import NOT_JSON
-from p3mdata.plan import Plan
+from p3mdata.imaging import SUFFIXES, decode, decode_matte, encode_mask
+from p3mdata.imaging.listing import regular_file
 from p3mdata.records import Action, Decision, Sample
-from p3mdata.rows import open_shards
-from p3mdata.run import RunSummary, close_run, finished_run
-from p3mdata.shards import Stage, read_inputs, shard_folder
-from p3mdata.sources import Samples, regular_file
+from p3mdata.run.close import RunSummary, close_run
+from p3mdata.run.decisions import append, keep_mask, now, read_log, standing
+from p3mdata.run.executors import Work, local
+from p3mdata.run.inputs import read_inputs
+from p3mdata.run.layout import shard_folder
+from p3mdata.run.locks import finished_run
+from p3mdata.run.plan import Plan
+from p3mdata.run.rows import open_shards
+from p3mdata.run.samples import Samples
+from p3mdata.run.stages import Stage
 
 _ACTIONS = {action.value: action for action in Action if action is not Action.REMOVE}
 _FLAGS = ("keep_transition", "confirmed")

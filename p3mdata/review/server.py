@@ -28,7 +28,7 @@ from p3mdata.errors import SettingsError
 from p3mdata.records import Action
 from p3mdata.review.session import Conflict, Item, Refused, Session, SourceGone, reviewing
 from p3mdata.review.views import View
-from p3mdata.run import RunSummary
+from p3mdata.run.close import RunSummary
 
 _HOST = "127.0.0.1"
 _MOST_ITEMS = 200

@@ -9,18 +9,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from p3mdata.decisions import append, keep_mask, now, read_log
+from p3mdata.base.jsonl import PRIVATE_MODE, append_row, read_rows
 from p3mdata.errors import BrokenInput, P3MError
-from p3mdata.executors.local import Models
-from p3mdata.images import encode_mask
-from p3mdata.manifest import PRIVATE_MODE, append_row, read_rows
-from p3mdata.plan import Plan
+from p3mdata.faces.models import Models
+from p3mdata.imaging import encode_mask
 from p3mdata.records import Action, Decision, ImageResult, Mask, Outcome
 from p3mdata.review.views import View
-from p3mdata.rows import open_shards
-from p3mdata.run import QUEUE, SAMPLE, RunSummary, close_run, finished_run
-from p3mdata.shards import Stage, process, read_inputs, read_results, run_shard, shard_folder
-from p3mdata.sources import Samples
+from p3mdata.run.close import RunSummary, close_run
+from p3mdata.run.decisions import append, keep_mask, now, read_log
+from p3mdata.run.inputs import read_inputs
+from p3mdata.run.layout import QUEUE, SAMPLE, shard_folder
+from p3mdata.run.locks import finished_run
+from p3mdata.run.plan import Plan
+from p3mdata.run.rows import open_shards, read_results
+from p3mdata.run.samples import Samples
+from p3mdata.run.shards import process, run_shard
+from p3mdata.run.stages import Stage
 
 # Decoded photographs that are kept, so that the pictures of one item are made from one decoding.
 _KEPT_VIEWS = 3

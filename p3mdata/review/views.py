@@ -10,13 +10,13 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from p3mdata.anonymize import Inputs, Loaded, Masked, load, mask, render, transition_of
+from p3mdata.anonymize.pipeline import Inputs, Loaded, Masked, load, mask, render, transition_of
 from p3mdata.config import Job
-from p3mdata.explain import fit
 from p3mdata.faces.ensemble import Detection
-from p3mdata.images import Picture, decode, encode_mask
+from p3mdata.imaging import Picture, decode, encode_mask
+from p3mdata.imaging.draw import fit
 from p3mdata.records import ImageResult, Mask
-from p3mdata.shards import KINDS
+from p3mdata.run.layout import KINDS
 
 # Longer sides are shown, and drawn on, reduced.
 _MOST_SIDE = 4096

@@ -13,8 +13,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.dataset.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from p3mdata.errors import BrokenInput
+from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from p3mnet.baselines import Alpha, Image, Method
 from p3mnet.baselines.sampling import global_matting
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import torch
 
+from p3mdata.base.files import sha256
 from p3mdata.errors import SetupError
-from p3mdata.files import sha256
 from p3mnet.baselines import Alpha, Image, Method
 from p3mnet.checkpoint import describe
+from p3mnet.create import create_model
 from p3mnet.infer import MAX_SIDE, Mode, open_network, pick_device, predict_alpha
 from p3mnet.model import MattingNetwork, ModelConfig, count_parameters, folded
-from p3mnet.registry import RANDOM, VARIANTS, create_model
+from p3mnet.registry import RANDOM, VARIANTS
 
 
 class Network(Method):

@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from p3mdata.dataset.trimap import BACKGROUND, FOREGROUND, UNKNOWN
+from p3mdata.base.files import sha256
 from p3mdata.errors import SetupError
 from p3mdata.faces.onnx_graph import weights_of
-from p3mdata.files import sha256
+from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from p3mnet.baselines import Alpha, Image, Method
 from p3mnet.baselines.classic import solve_small
 

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.dataset.trimap import BACKGROUND, FOREGROUND, UNKNOWN
+from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 
 Floats = NDArray[np.float32]
 Indices = NDArray[np.int64]

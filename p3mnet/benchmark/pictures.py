@@ -9,12 +9,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from p3mdata.base.files import sha256
 from p3mdata.dataset.folder import Dataset, Item
-from p3mdata.dataset.trimap import BACKGROUND, FOREGROUND, KERNEL, UNKNOWN, trimap_of
 from p3mdata.errors import BrokenInput, SettingsError
-from p3mdata.files import sha256
-from p3mdata.images import decode, decode_matte
-from p3mdata.sources import regular_file
+from p3mdata.imaging import decode, decode_matte
+from p3mdata.imaging.listing import regular_file
+from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, KERNEL, UNKNOWN, trimap_of
 from p3mnet.baselines import Image
 from p3mnet.evaluate import Task
 

@@ -6,7 +6,7 @@ import io
 import logging
 from typing import Any, NamedTuple
 
-from p3mdata.audit.plot import BLUE, GREY, PURPLE, VERMILION
+from p3mdata.base.palette import BLUE, GREY, PURPLE, VERMILION
 from p3mnet.baselines import Family
 from p3mnet.benchmark.results import Benchmark
 from p3mnet.evaluate import Mean

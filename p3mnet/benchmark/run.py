@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 
+from p3mdata.base.files import sha256
 from p3mdata.dataset.folder import Dataset, open_dataset
 from p3mdata.errors import BrokenInput, P3MError, RunFolderError, SettingsError, SetupError
-from p3mdata.files import sha256
-from p3mdata.images import encode_grey
+from p3mdata.imaging import encode_grey
 from p3mnet.baselines import Alpha, Family, Image, Method
 from p3mnet.baselines.opening import Request, open_method
 from p3mnet.benchmark import report

@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.jsonl import append_row, dumps, read_json, read_rows, write_json
 from p3mdata.errors import RunFolderError, SettingsError
-from p3mdata.files import sha256, write_atomic
-from p3mdata.manifest import append_row, dumps, read_json, read_rows, write_json
 
 MARK, FORMAT = "benchmark-folder.json", {"format": "p3mdata-benchmark", "version": 1}
 TABLES, FIGURES, PLOT, IMAGES = "benchmark.md", "benchmark.json", "benchmark.png", "images.csv"

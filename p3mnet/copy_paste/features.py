@@ -11,7 +11,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from p3mdata.errors import SettingsError
-from p3mnet.baselines.gfm import StridedResNet34
 from p3mnet.copy_paste.config import CopyPasteConfig
 from p3mnet.copy_paste.geometry import Turn, align, cut_and_turn, draw_turn, paste
 from p3mnet.copy_paste.sources import Source, Sources
@@ -19,6 +18,7 @@ from p3mnet.encoders.contract import LARGEST_STRIDE, Encoder, TokenEncoder
 from p3mnet.encoders.resnet import ResNet34
 from p3mnet.loader import Batch
 from p3mnet.model import MattingNetwork, normalise, pad_to_stride
+from p3mnet.networks.gfm import StridedResNet34
 
 
 class FCP:

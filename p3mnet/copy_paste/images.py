@@ -13,8 +13,8 @@ from p3mnet.copy_paste.config import CopyPasteConfig
 from p3mnet.copy_paste.geometry import Turn, align, cut_and_turn, draw_turn, paste
 from p3mnet.copy_paste.sources import Source, Sources
 from p3mnet.data import Sample
+from p3mnet.image_files import Array
 from p3mnet.loader import Batch
-from p3mnet.planes import Array
 
 
 def paste_image(source: Source, images: Sequence[Tensor], facemask: Tensor, turn: Turn) -> list[Tensor]:

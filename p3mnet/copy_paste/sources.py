@@ -10,11 +10,11 @@ import cv2
 import torch
 from torch import Tensor
 
+from p3mdata.base.jsonl import read_json, read_rows
 from p3mdata.celebamask.driver import PAIRS, SETTINGS
 from p3mdata.errors import RunFolderError, SettingsError, SetupError
-from p3mdata.manifest import read_json, read_rows
-from p3mdata.sources import pictures
-from p3mnet.planes import BadFile, read_colours, read_grey
+from p3mdata.imaging.listing import pictures
+from p3mnet.image_files import BadFile, read_colours, read_grey
 
 _TRIES = 16
 

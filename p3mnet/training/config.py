@@ -9,7 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
-from p3mdata.config import fault, read_yaml
+from p3mdata.base.parsing import fault, read_yaml
 from p3mdata.errors import SettingsError
 from p3mnet.copy_paste import CopyPasteConfig
 from p3mnet.data import DataConfig

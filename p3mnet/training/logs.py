@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from p3mdata import console
-from p3mdata.files import write_atomic
-from p3mdata.images import Picture, encode
+from p3mdata.base import console
+from p3mdata.base.files import write_atomic
+from p3mdata.imaging import Picture, encode
 
 # Height of the pictures on a sheet.
 _THUMB = 256

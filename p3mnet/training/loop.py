@@ -15,30 +15,20 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
-from p3mdata.dataset.trimap import UNKNOWN
 from p3mdata.errors import Interrupted, P3MError, SettingsError
+from p3mdata.imaging.trimap import UNKNOWN
 from p3mnet.checkpoint import save_checkpoint
 from p3mnet.copy_paste import ICP, Sources, fcp
+from p3mnet.create import create_model
 from p3mnet.data import Images
 from p3mnet.loader import Batch, Loader, make_loader, to_device
 from p3mnet.losses import matting_losses
 from p3mnet.model import folded
-from p3mnet.registry import create_model
 from p3mnet.training.config import TrainConfig
 from p3mnet.training.logs import TensorBoard, Watch, sample_sheet, write_picture
 from p3mnet.training.processes import Processes, processes
 from p3mnet.training.selection import measure, open_pictures
-from p3mnet.training.state import (
-    BEST,
-    EPOCHS,
-    SAMPLES,
-    STEPS,
-    TENSORBOARD,
-    Position,
-    RunFolder,
-    Table,
-    digest_of,
-)
+from p3mnet.training.state import BEST, EPOCHS, SAMPLES, STEPS, TENSORBOARD, Position, RunFolder, Table, digest_of
 from p3mnet.training.stopping import Stop, shielded, stopping
 
 # File names in a sentence.

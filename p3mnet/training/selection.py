@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from p3mdata.base.files import sha256
 from p3mdata.errors import SettingsError
-from p3mdata.files import sha256
 from p3mnet import metrics
 from p3mnet.data import Images, TrainingSet, ValidationSet
+from p3mnet.image_files import BadFile
 from p3mnet.infer import predict_alpha, to_8_bit
 from p3mnet.model import MattingNetwork
-from p3mnet.planes import BadFile
 from p3mnet.training.config import Selection, TrainConfig
 from p3mnet.training.logs import sample_row
 

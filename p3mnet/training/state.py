@@ -13,10 +13,10 @@ from typing import Any
 import torch
 import yaml
 
-from p3mdata.config import read_yaml
+from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.jsonl import write_json
+from p3mdata.base.parsing import read_yaml
 from p3mdata.errors import RunFolderError, SetupError
-from p3mdata.files import sha256, write_atomic
-from p3mdata.manifest import write_json
 from p3mnet.checkpoint import load_checkpoint, save_checkpoint
 from p3mnet.model import MattingNetwork
 from p3mnet.training.config import TrainConfig, changed_keys

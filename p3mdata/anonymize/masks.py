@@ -1,0 +1,291 @@
+"""Private area, transition area and adjusted private area of the paper (section 3.2, figure 3); pure functions.
+
+A mask of one face is a `Patch`: its bounding rectangle and the pixels in it, so that work stays near the face.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3mdata.config import Area
+from p3mdata.faces.landmarks import FOREHEAD, MESH_POINTS, PARTS
+from p3mdata.imaging.trimap import kernel_side, transition_area
+from p3mdata.records import Doubt, Face, Mask
+
+# Eyes, nose and mouth lie in this ellipse of a face box: centre lowered by a share of the height, radii as shares.
+_CORE_DROP = 0.08
+_CORE_RADIUS = 0.24
+# What is masked is a little more than what is checked.
+_CORE_MARGIN = 1.25
+# Box-only faces: a rounded box, a little larger than the detectors' one, so that no corner of the face stays.
+_BOX_RADIUS = 0.55
+_BOX_ROUNDNESS = 4
+# The whole head against the face box: wider, much higher, a little lower.
+_HEAD_RADIUS_X, _HEAD_UP, _HEAD_DOWN = 0.85, 0.65, 0.2
+# Each of eyes, nose and mouth must be covered to this share, or a person decides.
+COVERED = 0.95
+# What is masked around each of a detector's five points, and what of it is checked, as shares of the face's width.
+_POINT_MASKED, _POINT_RADIUS = 0.12, 0.06
+FIVE_POINTS = ("right eye", "left eye", "nose", "right mouth corner", "left mouth corner")
+# Strokes of a hand-drawn mask within this share of the shorter side belong together.
+_STROKES_APART = 0.02
+_OVAL = tuple(range(468))
+_PRIVATE = tuple(i for i in range(MESH_POINTS) if i not in FOREHEAD)
+_SUBPIXEL_BITS = 4
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A mask inside a rectangle of an image: `mask` (hxw bool) begins at row `top`, column `left`."""
+
+    top: int
+    left: int
+    mask: Mask
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """The rectangle as slices of the image."""
+        height, width = self.mask.shape
+        return slice(self.top, self.top + height), slice(self.left, self.left + width)
+
+    def paint(self, canvas: Mask) -> None:
+        """Set the patch's pixels in a full-size mask."""
+        canvas[self.window] |= self.mask
+
+
+def patch_of(mask: Mask) -> Patch:
+    """The smallest patch that holds all set pixels of a full-size mask; an empty one for none."""
+    rows, cols = np.flatnonzero(mask.any(1)), np.flatnonzero(mask.any(0))
+    if not len(rows):
+        return Patch(0, 0, np.zeros((0, 0), bool))
+    top, left = int(rows[0]), int(cols[0])
+    return Patch(top, left, mask[top : rows[-1] + 1, left : cols[-1] + 1].copy())
+
+
+def _window(points: NDArray[np.float64], shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    """top, left, bottom, right of the pixels around points, clipped to the image."""
+    height, width = shape
+    left, top = np.floor(points.min(0)).astype(int) - 1
+    right, bottom = np.ceil(points.max(0)).astype(int) + 2
+    top, left = int(np.clip(top, 0, height)), int(np.clip(left, 0, width))
+    return top, left, int(np.clip(bottom, top, height)), int(np.clip(right, left, width))
+
+
+def _hulls(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> Patch:
+    """Union of the filled convex hulls of point sets (n, 2) in x, y."""
+    top, left, bottom, right = _window(np.concatenate(polygons), shape)
+    canvas = np.zeros((bottom - top, right - left), np.uint8)
+    for points in polygons:
+        if canvas.size:
+            hull = cv2.convexHull(points.astype(np.float32)).reshape(-1, 2)
+            fixed = np.round((hull - (left, top)) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
+            cv2.fillConvexPoly(canvas, fixed, 255, lineType=cv2.LINE_8, shift=_SUBPIXEL_BITS)
+    return Patch(top, left, canvas > 0)
+
+
+def _outline(centre: tuple[float, float], radii: tuple[float, float], roundness: float = 2) -> NDArray[np.float64]:
+    """72 points of a superellipse |x/a|^n + |y/b|^n = 1."""
+    angle = np.linspace(0, 2 * np.pi, 72, endpoint=False)
+    unit = np.stack([np.cos(angle), np.sin(angle)], 1)
+    return np.array(centre) + np.sign(unit) * np.abs(unit) ** (2 / roundness) * np.array(radii)
+
+
+def _core_outline(face: Face, margin: float = 1.0) -> NDArray[np.float64]:
+    left, top, right, bottom = face.box
+    width, height = right - left, bottom - top
+    centre = (left + right) / 2, (top + bottom) / 2 + _CORE_DROP * height
+    return _outline(centre, (_CORE_RADIUS * margin * width, _CORE_RADIUS * margin * height))
+
+
+def _box_outline(face: Face) -> NDArray[np.float64]:
+    left, top, right, bottom = face.box
+    radii = _BOX_RADIUS * (right - left), _BOX_RADIUS * (bottom - top)
+    return _outline(((left + right) / 2, (top + bottom) / 2), radii, _BOX_ROUNDNESS)
+
+
+def _head_outline(face: Face) -> NDArray[np.float64]:
+    left, top, right, bottom = face.box
+    height = bottom - top
+    upper, lower = top - _HEAD_UP * height, bottom + _HEAD_DOWN * height
+    return _outline(
+        ((left + right) / 2, (upper + lower) / 2), (_HEAD_RADIUS_X * face.width, (lower - upper) / 2), roundness=2.5
+    )
+
+
+def private_area(face: Face, shape: tuple[int, int], area: Area = Area.P3M) -> Patch:
+    """The private area of one face: convex hull of its landmarks from jaw and cheeks to the upper brow line.
+
+    A hull, not the face-oval polygon: in profile the polygon folds and leaves eyes, nose and mouth bare. The core of
+    the detectors' box is always inside. Without landmarks it is the rounded box and the five points.
+
+    Args:
+        face: Box, five points and landmarks in image pixels.
+        shape: Height and width of the image.
+        area: How much of the head is private.
+    """
+    mesh, five = face.mesh(), face.five()
+    if mesh is None:
+        polygons = [_box_outline(face)]
+        if five is not None:
+            reach = _POINT_MASKED * face.width
+            polygons.append(np.concatenate([_outline((x, y), (reach, reach)) for x, y in five]))
+    else:
+        indices = _PRIVATE if area is Area.P3M else _OVAL
+        polygons = [mesh[list(indices)], _core_outline(face, _CORE_MARGIN)]
+    if area is Area.HEAD:
+        polygons.append(_head_outline(face))
+    return _hulls(polygons, shape)
+
+
+def transition_near(alpha: NDArray[Any], patches: Sequence[Patch], side: int, margin: int) -> Mask:
+    """`transition_area`, computed only within `margin` pixels of the patches; False elsewhere. Full size."""
+    out = np.zeros(alpha.shape[:2], bool)
+    for patch in patches:
+        rows, cols = (_grown(part, margin) for part in patch.window)
+        wide_rows, wide_cols = _grown(rows, side), _grown(cols, side)
+        band = transition_area(np.ascontiguousarray(alpha[wide_rows, wide_cols]), side)
+        inner = band[rows.start - wide_rows.start :, cols.start - wide_cols.start :]
+        target = out[rows, cols]
+        target |= inner[: target.shape[0], : target.shape[1]]
+    return out
+
+
+def _grown(part: slice, by: int) -> slice:
+    return slice(max(0, part.start - by), part.stop + by)
+
+
+def hand_regions(mask: Mask) -> list[Patch]:
+    """Parts of a hand-drawn mask, each obfuscated like a face of its own; strokes close to each other are one part.
+
+    A face that was hatched or dotted is as wide as the whole drawing, not as one stroke.
+    """
+    side = kernel_side((mask.shape[0], mask.shape[1]), _STROKES_APART)
+    joined = cv2.dilate(mask.astype(np.uint8), np.ones((side, side), np.uint8))
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(joined, connectivity=8)
+    patches = []
+    for label in range(1, count):
+        left, top, width, height = (int(v) for v in stats[label, :4])
+        window = slice(top, top + height), slice(left, left + width)
+        inner = patch_of((labels[window] == label) & mask[window])
+        patches.append(Patch(top + inner.top, left + inner.left, inner.mask))
+    return patches
+
+
+def disjoint(patches: Sequence[Patch], keep: Mask) -> list[Patch]:
+    """Give every pixel of `keep` to at most one patch, smaller patches first, so that faces do not mix.
+
+    Args:
+        patches: Overlapping areas.
+        keep: HxW; pixels outside are taken from all patches.
+
+    Returns:
+        One patch per input, same order and windows.
+    """
+    free = keep.copy()
+    out = list(patches)
+    for i in sorted(range(len(patches)), key=lambda i: (int(patches[i].mask.sum()), i)):
+        window = patches[i].window
+        own = patches[i].mask & free[window]
+        free[window] &= ~own
+        out[i] = Patch(patches[i].top, patches[i].left, own)
+    return out
+
+
+def spread(patches: Sequence[Patch], target: Mask, reach: int) -> list[Patch]:
+    """Give the pixels of `target` that no patch has to the patch within `reach` pixels of them.
+
+    The JPEG block grid makes the masked area a little larger than the areas of the faces; each added pixel joins
+    the first face near it. Pixels of patches outside `target` are dropped.
+    """
+    free = target.copy()
+    for patch in patches:
+        free[patch.window] &= ~patch.mask
+    out = []
+    for patch in patches:
+        rows, cols = (_grown(part, reach) for part in patch.window)
+        own = np.zeros(target[rows, cols].shape, np.uint8)
+        inside = own[patch.top - rows.start :, patch.left - cols.start :]
+        inside[: patch.mask.shape[0], : patch.mask.shape[1]] = patch.mask
+        near = cv2.dilate(own, np.ones((2 * reach + 1, 2 * reach + 1), np.uint8)) > 0
+        added = near & free[rows, cols]
+        free[rows, cols] &= ~added
+        out.append(Patch(rows.start, cols.start, (own > 0) & target[rows, cols] | added))
+    return out
+
+
+def core_coverage(face: Face, covered: Mask) -> float:
+    """Share of the face's core (eyes, nose and mouth by its box) that is covered; 1 where it is outside the image."""
+    return _share(_hulls([_core_outline(face)], (covered.shape[0], covered.shape[1])), covered)
+
+
+def _share(patch: Patch, covered: Mask) -> float:
+    total = int(patch.mask.sum())
+    return 1.0 if total == 0 else float((patch.mask & covered[patch.window]).sum()) / total
+
+
+def bare_parts(face: Face, covered: Mask) -> list[str]:
+    """Names of eyes, nose and mouth that are covered to less than `COVERED`, by landmarks and by the box's core.
+
+    Without landmarks the surroundings of the detector's five points are looked at.
+    """
+    mesh, five = face.mesh(), face.five()
+    shape = covered.shape[0], covered.shape[1]
+    parts: dict[str, NDArray[np.float64]] = {}
+    if mesh is not None:
+        parts = {name: mesh[list(ids)] for name, ids in PARTS.items()}
+    elif five is not None:
+        reach = _POINT_RADIUS * face.width
+        parts = {name: _outline((x, y), (reach, reach)) for name, (x, y) in zip(FIVE_POINTS, five, strict=True)}
+    bare = [name for name, points in parts.items() if _share(_hulls([points], shape), covered) < COVERED]
+    if not bare and core_coverage(face, covered) < COVERED:
+        bare = ["eyes, nose or mouth"]
+    return bare
+
+
+def coverage_doubts(faces: Sequence[Face], covered: Mask) -> list[Doubt]:
+    """Doubts about faces that the transition area or the block grid left partly bare."""
+    doubts = []
+    for face in faces:
+        if bare := bare_parts(face, covered):
+            left, top = face.box[:2]
+            doubts.append(
+                Doubt(
+                    "mask_too_small",
+                    f"the mask without the transition area leaves {', '.join(bare)} bare on the face at "
+                    f"x={left:.0f} y={top:.0f}; a smaller --transition-width or --format png gets closer to the edge",
+                )
+            )
+    return doubts
+
+
+def inside_matte(faces: Sequence[Face], alpha: NDArray[Any]) -> list[bool]:
+    """Whether half of each face's core belongs to the person of a matte (or trimap), HxW uint8 or uint16."""
+    person = np.asarray(alpha > np.iinfo(alpha.dtype).max // 2)
+    return [core_coverage(face, person) >= 0.5 for face in faces]
+
+
+def without_background(patch: Patch, alpha: NDArray[Any]) -> Patch:
+    """A face's area without the pixels that its matte calls pure background: hulls and boxes reach over the cheek."""
+    return Patch(patch.top, patch.left, patch.mask & (alpha[patch.window] > 0))
+
+
+def matte_doubts(faces: Sequence[Face], alpha: NDArray[Any]) -> list[Doubt]:
+    """Doubts from comparing faces with the matte: a person without a face, or a main face outside the person."""
+    if not (alpha > np.iinfo(alpha.dtype).max // 2).any():
+        return [Doubt("matte_without_person", "the alpha matte is empty")]
+    inside = inside_matte(faces, alpha)
+    if faces and not any(inside):
+        return [Doubt("face_outside_matte", "the person in the matte has no face; the faces found are outside it")]
+    main = max((face.width for face, within in zip(faces, inside, strict=True) if within), default=0)
+    for face, within in zip(faces, inside, strict=True):
+        # Bystanders in the background are smaller than the person who was cut out; they are masked without asking.
+        if not within and face.width > 0.5 * main:
+            left, top = face.box[:2]
+            return [Doubt("face_outside_matte", f"a large face at x={left:.0f} y={top:.0f} is outside the matte")]
+    return []

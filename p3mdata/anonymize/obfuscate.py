@@ -1,0 +1,98 @@
+"""Blur, mosaic and zero mask inside one region; pure functions, exact sums, same result on every machine.
+
+Only pixels of the region contribute to what is written into it, so no colour crosses its edge or comes from
+another face.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3mdata.anonymize.masks import Patch
+from p3mdata.config import Method
+
+Pixels = NDArray[Any]
+# A blur is computed on cells of this share of its standard deviation: coarser shows, finer only costs.
+_CELLS_PER_SIGMA = 8
+# Integer weights of this many bits, and sums below 2^53: there floats are exact, in whatever order they are added.
+_WEIGHT_BITS, _EXACT_BITS = 14, 53
+
+
+def obfuscate(pixels: Pixels, region: Patch, method: Method, strength: float, face_width: float) -> None:
+    """Make a region unrecognisable, in place.
+
+    Args:
+        pixels: HxW or HxWx3, uint8 or uint16; changed inside the region only.
+        region: Where.
+        method: blur, mosaic or zero.
+        strength: Share of the face's width: standard deviation of the Gaussian, or side of a mosaic cell.
+        face_width: Width of this face in pixels.
+    """
+    if not region.mask.any():
+        return
+    view = pixels[region.window]
+    if method is Method.ZERO:
+        view[region.mask] = 0
+        return
+    block = view if view.ndim == 3 else view[:, :, None]
+    if method is Method.MOSAIC:
+        filled = _mosaic(block, region.mask, max(1, round(strength * face_width)))
+    else:
+        filled = _blur(block, region.mask, max(1.0, strength * face_width))
+    np.copyto(block, filled, where=region.mask[:, :, None])
+
+
+def _cell_sums(block: Pixels, mask: NDArray[np.bool_], cell: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Sums of the masked pixels (rows, cols, channels) and their number (rows, cols, 1) per cell x cell square."""
+    height, width = mask.shape
+    rows, cols = -(-height // cell), -(-width // cell)
+    padded = np.zeros((rows * cell, cols * cell, block.shape[2] + 1), block.dtype)
+    np.copyto(padded[:height, :width, :-1], block, where=mask[:, :, None])
+    padded[:height, :width, -1] = mask
+    # Rows first: whole lines are added at a time, and 32 bits hold 65535 values of 16 bits.
+    lines = padded.reshape(rows, cell, -1).sum(axis=1, dtype=np.uint32)
+    sums = lines.reshape(rows, cols, cell, -1).sum(axis=2, dtype=np.int64)
+    return sums[:, :, :-1], sums[:, :, -1:]
+
+
+def _mosaic(block: Pixels, mask: NDArray[np.bool_], cell: int) -> Pixels:
+    sums, counts = _cell_sums(block, mask, cell)
+    means = ((sums + counts // 2) // np.maximum(counts, 1)).astype(block.dtype)
+    height, width = mask.shape
+    return means.repeat(cell, 0).repeat(cell, 1)[:height, :width]
+
+
+def _gaussian_matrix(size: int, sigma: float) -> NDArray[np.float64]:
+    """Row i holds the weights of all cells for cell i; normalisation follows from the mask's own blur."""
+    distance = np.arange(size)[:, None] - np.arange(size)[None, :]
+    return np.asarray(np.rint(np.exp(-0.5 * (distance / sigma) ** 2) * (1 << _WEIGHT_BITS)))
+
+
+def _weighted_rows(matrix: NDArray[np.float64], plane: NDArray[np.float64]) -> NDArray[np.float64]:
+    """matrix @ plane without rounding in the sums; the plane is rounded to the bits that leave room for them."""
+    room = _EXACT_BITS - int(np.frexp(plane.max() * matrix.sum(axis=1).max())[1])
+    scale = 2.0 ** min(room, 0)
+    return np.asarray(matrix @ np.rint(plane * scale) / scale)
+
+
+def _blur(block: Pixels, mask: NDArray[np.bool_], sigma: float) -> Pixels:
+    """Normalised Gaussian: blur(pixels * mask) / blur(mask), on averaged cells, then bilinear to full size."""
+    cell = max(1, int(sigma / _CELLS_PER_SIGMA))
+    sums, counts = _cell_sums(block, mask, cell)
+    rows, cols = counts.shape[:2]
+    # Averaging over cells and interpolating between them already blur: together a variance of about cell^2 / 4.
+    rest = max(sigma**2 - (cell**2 / 4 if cell > 1 else 0), 0.25)
+    down, across = _gaussian_matrix(rows, rest**0.5 / cell), _gaussian_matrix(cols, rest**0.5 / cell)
+    planes = np.concatenate([sums, counts], axis=2).astype(np.float64).transpose(2, 0, 1)
+    blurred = np.stack([_weighted_rows(across, _weighted_rows(down, plane).T).T for plane in planes], axis=2)
+    small = blurred[:, :, :-1] / np.maximum(blurred[:, :, -1:], 1e-12)
+    small = np.clip(np.rint(small), 0, np.iinfo(block.dtype).max).astype(block.dtype)
+    height, width = mask.shape
+    if cell == 1:
+        return np.asarray(small)
+    full = cv2.resize(small, (cols * cell, rows * cell), interpolation=cv2.INTER_LINEAR_EXACT)
+    return np.asarray(full).reshape(rows * cell, cols * cell, -1)[:height, :width]

@@ -1,0 +1,153 @@
+"""Proofs on the encoded output, from the files alone: independent of how the output was made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3mdata.anonymize.masks import core_coverage
+from p3mdata.faces.ensemble import LOOKS_AGAIN, Detection, FaceFinder, group_face, same_face
+from p3mdata.faces.pyramid import Pyramid
+from p3mdata.imaging import Picture, decode
+from p3mdata.imaging.metadata import leftovers
+from p3mdata.records import Doubt, Face, Mask, Proofs
+
+# A face found on the output counts as masked when this share of its core is inside the facemask.
+MISS_BELOW = 0.9
+# Obfuscation changes nearly every pixel of a photograph; less than this is a fault, or an area that was flat before.
+CHANGED_INSIDE = 0.5
+# As MISS_BELOW, without landmarks, where the box may have shifted on the featureless skin.
+MISS_BELOW_UNCONFIRMED = 0.7
+_STRIP = 32
+
+
+def _difference(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
+    """Largest difference over channels, HxW, in the pixels' dtype."""
+    if a.ndim == 2:
+        return np.asarray(cv2.absdiff(a, b))
+    largest = np.empty(a.shape[:2], a.dtype)
+    # Strips stay in the cache, and need no fresh memory.
+    for top in range(0, len(a), _STRIP):
+        gap, rows = np.asarray(cv2.absdiff(a[top : top + _STRIP], b[top : top + _STRIP])), largest[top : top + _STRIP]
+        np.maximum(gap[:, :, 0], gap[:, :, 1], out=rows)
+        np.maximum(rows, gap[:, :, 2], out=rows)
+    return largest
+
+
+def _where(gap: NDArray[Any], mask: Mask) -> NDArray[Any]:
+    """The differences inside a mask, 0 outside."""
+    return np.asarray(cv2.bitwise_and(gap, gap, mask=mask.view(np.uint8)))
+
+
+def _as_8_bit(pixels: NDArray[Any]) -> NDArray[Any]:
+    return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
+
+
+def prove(source: Picture, output: bytes, facemask: Mask, transition: Mask, finder: FaceFinder, exact: bool) -> Proofs:
+    """Re-open an output and measure what it promises.
+
+    Args:
+        source: The decoded source.
+        output: The released file's bytes.
+        facemask: HxW, True where the output may differ.
+        transition: HxW, True where it must not.
+        finder: Detectors for re-detection.
+        exact: Whether the format and mode promise exactness outside the mask.
+    """
+    released = decode(output, max_pixels=max(1, source.pixels.size))
+    before, after = source.pixels, released.pixels
+    if after.dtype != before.dtype:
+        before, after = _as_8_bit(before), _as_8_bit(after)
+    if after.shape != before.shape:
+        # A grey picture in a colour container has three equal channels; anything else is another size.
+        if after.shape[:2] != before.shape[:2] or after.ndim == before.ndim:
+            raise ValueError(f"the output is {after.shape}, the source {before.shape}")
+        before, after = (np.dstack([a] * 3) if a.ndim == 2 else a for a in (before, after))
+    gap = _difference(before, after)
+    if source.opacity is not None:
+        # Opacity may not change anywhere, the mask included: no holes.
+        kept = released.opacity is not None and np.array_equal(_as_8_bit(source.opacity), _as_8_bit(released.opacity))
+        if not kept:
+            raise ValueError("the output lost or changed the picture's transparency")
+    outside, masked = _where(gap, ~facemask), np.count_nonzero(facemask)
+    scale = 257 if before.dtype == np.uint16 else 1
+    redetected, missed = redetect(source, released, facemask, finder)
+    return Proofs(
+        changed_outside=int(np.count_nonzero(outside)),
+        changed_in_transition=int(np.count_nonzero(_where(gap, transition))),
+        changed_inside=round(np.count_nonzero(_where(gap, facemask)) / masked, 4) if masked else 1.0,
+        largest_deviation=-(-int(outside.max(initial=0)) // scale),
+        exact=exact,
+        metadata=tuple(leftovers(output)),
+        redetected=redetected,
+        missed=missed,
+    )
+
+
+def redetect(source: Picture, released: Picture, facemask: Mask, finder: FaceFinder) -> tuple[int, int]:
+    """Faces found on the output, and how many of them are outside the facemask.
+
+    The core of the box is held against the mask, not the whole box: the forehead stays by design. A bare hit counts
+    when the landmark model confirms it, or when both detectors see it, clearly beside the mask, and see it on the
+    source as well: outside the mask both pictures are the same, so a hit that the source does not show is one on
+    obfuscated skin or on the neck below it, where detectors fire often.
+    """
+    image = Pyramid(released.rgb8())
+    groups = finder.boxes(image, LOOKS_AGAIN)
+    suspects, missed = [], 0
+    for group in groups:
+        face = group_face(group)
+        covered = core_coverage(face, facemask)
+        if covered >= MISS_BELOW:
+            continue
+        # Landmarks decide about a weak hit too: without them it has one detector, and counts for nothing below.
+        if finder.look_closer(image, group).landmarks is not None:
+            missed += 1
+        elif len(face.seen_by) > 1 and covered < MISS_BELOW_UNCONFIRMED:
+            suspects.append(face)
+    if suspects:
+        bare = [
+            face
+            for face in map(group_face, finder.boxes(Pyramid(source.rgb8()), LOOKS_AGAIN))
+            if core_coverage(face, facemask) < MISS_BELOW
+        ]
+        missed += sum(any(same_face(face.box, other.box) for other in bare) for face in suspects)
+    return len(groups), missed
+
+
+def proof_doubts(proofs: Proofs) -> list[Doubt]:
+    """What in the proofs keeps an image from being released."""
+    doubts = []
+    if proofs.changed_inside < CHANGED_INSIDE:
+        share = f"{1 - proofs.changed_inside:.0%}"
+        doubts.append(Doubt("not_obfuscated", f"{share} of the pixels inside the mask are still those of the source"))
+    if proofs.missed:
+        faces = "a face" if proofs.missed == 1 else f"{proofs.missed} faces"
+        doubts.append(Doubt("redetected", f"the detectors still find {faces} outside the mask on the output"))
+    if proofs.metadata:
+        doubts.append(Doubt("metadata_left", f"the output still carries {', '.join(proofs.metadata)}"))
+    if proofs.exact and (proofs.changed_outside or proofs.changed_in_transition):
+        doubts.append(
+            Doubt(
+                "changed_outside",
+                f"{proofs.changed_outside} pixels outside the mask and {proofs.changed_in_transition} in the "
+                "transition area changed",
+            )
+        )
+    return doubts
+
+
+def uncovered_by_hand(detection: Detection, covered: Mask) -> list[Doubt]:
+    """Certain faces that a hand-drawn mask forgot: seen by both detectors, or with landmarks."""
+
+    def certain(face: Face) -> bool:
+        return len(face.seen_by) > 1 or face.landmarks is not None
+
+    bare = [face for face in detection.faces if certain(face) and core_coverage(face, covered) < MISS_BELOW]
+    if not bare:
+        return []
+    left, top = bare[0].box[:2]
+    return [Doubt("hand_mask_leaves_face", f"the hand-drawn mask leaves a face bare at x={left:.0f} y={top:.0f}")]

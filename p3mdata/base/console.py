@@ -1,0 +1,127 @@
+"""The only printer: progress and messages on stderr, results (or JSON) on stdout."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.table import Table
+
+_PLAIN_LINE_SECONDS = 5.0
+_BAR_SECONDS = 0.2
+
+
+@dataclass
+class Output:
+    """How this call prints; set once by the command line."""
+
+    json: bool = False
+    quiet: bool = False
+    progress: bool = True
+
+
+out = Output()
+_stdout = Console(highlight=False, soft_wrap=True)
+_stderr = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def _plain_text(text: str) -> str:
+    """Markup-safe text in which nothing of a file name reaches the terminal as a control sequence."""
+    return escape("".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text))
+
+
+def say(text: str) -> None:
+    """A message for a person."""
+    if not out.quiet:
+        _stderr.print(_plain_text(text))
+
+
+def error(text: str) -> None:
+    """One sentence about what went wrong; shown even when quiet."""
+    _stderr.print(f"[bold red]Error:[/] {_plain_text(text)}")
+
+
+def result(row: Any, text: str | Table | None = None) -> None:
+    """The result of a verb: `row` as JSON with --json, else `text`."""
+    if out.json:
+        # ASCII, so that names that are no text survive any stream.
+        sys.stdout.write(json.dumps(row, sort_keys=True) + "\n")
+    elif text is not None and not out.quiet:
+        _stdout.print(text if isinstance(text, Table) else _plain_text(text))
+
+
+@contextmanager
+def progress(done: Callable[[], int]) -> Iterator[Callable[[int], Callable[[], None]]]:
+    """Show how far a run is; `done` reads the number of finished images.
+
+    Yields:
+        A function that takes the total and gives a function to call now and then.
+    """
+    if out.quiet or (out.progress and not _stderr.is_terminal):
+        yield lambda total: lambda: None
+        return
+    if not out.progress:
+        yield lambda total: _plain(total, done)
+        return
+    bar = Progress(
+        TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+        console=_stderr, transient=True,
+    )  # fmt: skip
+    with bar:
+
+        def start(total: int) -> Callable[[], None]:
+            begun, first, shown = time.monotonic(), done(), 0.0
+            task = bar.add_task("images", total=total, completed=first, rate="")
+
+            def show() -> None:
+                nonlocal shown
+                # Counting opens files: not for every image.
+                if time.monotonic() - shown < _BAR_SECONDS:
+                    return
+                shown, now = time.monotonic(), done()
+                rate = (now - first) / max(time.monotonic() - begun, 1e-6)
+                bar.update(task, completed=now, rate=f"{rate:.1f} images/s")
+
+            return show
+
+        yield start
+
+
+@contextmanager
+def counted() -> Iterator[Callable[[int], Callable[[], None]]]:
+    """Progress of work that tells each step itself: yields what takes the total and gives what is called per step."""
+    done = 0
+
+    def start_counting(total: int) -> Callable[[], None]:
+        show = start(total)
+
+        def step() -> None:
+            nonlocal done
+            done += 1
+            show()
+
+        return step
+
+    with progress(lambda: done) as start:
+        yield start_counting
+
+
+def _plain(total: int, done: Callable[[], int]) -> Callable[[], None]:
+    last = time.monotonic()
+
+    def show() -> None:
+        nonlocal last
+        if time.monotonic() - last >= _PLAIN_LINE_SECONDS:
+            last = time.monotonic()
+            say(f"{done()} of {total} images")
+
+    return show

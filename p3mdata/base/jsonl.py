@@ -1,0 +1,98 @@
+"""JSON and JSON lines of a run: written whole and atomically, or appended row by row and read back safely."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from p3mdata.base.files import atomic, write_atomic
+from p3mdata.errors import RunFolderError
+
+PRIVATE_MODE = 0o600
+# Numbers of thousands of digits are a ValueError to the library, deep nesting a RecursionError.
+NOT_JSON = (ValueError, RecursionError)
+
+
+def dumps(row: Any) -> str:
+    """Canonical JSON: sorted keys, no spaces, UTF-8 kept readable; equal rows give equal bytes."""
+    return json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def write_json(path: Path, row: Any, mode: int = 0o644) -> None:
+    """Write one indented JSON document atomically."""
+    text = json.dumps(row, sort_keys=True, indent=1, ensure_ascii=False) + "\n"
+    write_atomic(path, text.encode("utf-8", "surrogateescape"), mode)
+
+
+def write_rows(path: Path, rows: Iterable[Any], mode: int = 0o644) -> None:
+    """Write JSON lines atomically without holding them in memory."""
+    with rows_file(path, mode) as write:
+        for row in rows:
+            write(row)
+
+
+@contextmanager
+def rows_file(path: Path, mode: int = 0o644) -> Iterator[Callable[[Any], object]]:
+    """Yields what writes one row of JSON lines; the file appears when the block ends."""
+    with atomic(path, mode) as sink:
+        yield lambda row: sink.write((dumps(row) + "\n").encode("utf-8", "surrogateescape"))
+
+
+def append_row(path: Path, row: Any, mode: int = PRIVATE_MODE) -> None:
+    """Append one line and wait until it is on disk.
+
+    Raises:
+        OSError: No room, or no right to write; a part of the line may be left, at the end of the file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
+    with os.fdopen(descriptor, "wb") as sink:
+        sink.write((dumps(row) + "\n").encode("utf-8", "surrogateescape"))
+        sink.flush()
+        os.fsync(sink.fileno())
+
+
+def read_rows(path: Path, torn_tail: bool = False, needs: Iterable[str] = ()) -> Iterator[dict[str, Any]]:
+    """Rows of a JSON-lines file.
+
+    Args:
+        path: The file; a missing one has no rows.
+        torn_tail: Allow a last line that a crash cut off; it is skipped.
+        needs: Keys that every row must have.
+
+    Raises:
+        RunFolderError: A line is not a JSON object with these keys.
+    """
+    needed = frozenset(needs)
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8", errors="surrogateescape") as lines:
+        for number, line in enumerate(lines, 1):
+            try:
+                row = json.loads(line)
+            except NOT_JSON as exc:
+                if torn_tail and not line.endswith("\n"):
+                    return
+                raise RunFolderError(f"{path}: line {number} is damaged. Delete the run folder and run again.") from exc
+            if not isinstance(row, dict) or not needed <= row.keys():
+                raise RunFolderError(f"{path}: line {number} is damaged. Delete the run folder and run again.")
+            yield row
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """One JSON document.
+
+    Raises:
+        RunFolderError: Unreadable or not a JSON object.
+    """
+    try:
+        row = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
+    except (OSError, *NOT_JSON) as exc:
+        raise RunFolderError(f"{path}: cannot be read ({exc}). Delete the run folder and run again.") from exc
+    if not isinstance(row, dict):
+        raise RunFolderError(f"{path}: is not a JSON object. Delete the run folder and run again.")
+    return row

@@ -1,0 +1,184 @@
+"""What results look like in a terminal: tables and sentences, no more."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.table import Table
+
+from p3mdata.audit.reidentify import Audit
+from p3mdata.base.console import _plain_text, out, result, say
+from p3mdata.records import RELEASED, Outcome
+from p3mdata.run.close import RunSummary
+from p3mdata.run.layout import AUDIT, AUDIT_PLOT, REPORT
+from p3mdata.run.report_audit import MEANING
+from p3mdata.run.status import Status
+from p3mnet.traincheck import TrainCheck
+from p3mnet.traincheck.statistics import short, told_interval, told_spread
+
+_MEANING = {
+    Outcome.ANONYMIZED: "faces masked, proofs hold",
+    Outcome.NO_FACE_CONFIRMED: "no face, confirmed",
+    Outcome.MASKED_BY_HAND: "masked as drawn by a person",
+    Outcome.EXCLUDED: "left out by a rule or a person",
+    Outcome.NEEDS_REVIEW: "held back: a person must decide",
+    Outcome.BROKEN: "held back: the file cannot be used",
+}
+_SHOWN = 10
+
+
+def summary(run: RunSummary, report: Path) -> None:
+    """Table of outcomes, what is held back and why, and where to look."""
+    if out.json:
+        result({**run.to_json(), "report": str(report)})
+        return
+    of_part = f", part {run.part}" if run.part else ""
+    table = Table(title=f"{run.samples} source files{of_part}", title_justify="left")
+    for heading in ("outcome", "files", "released", "meaning"):
+        table.add_column(heading, justify="right" if heading == "files" else "left")
+    for outcome in Outcome:
+        count = run.outcomes[outcome.value]
+        table.add_row(outcome.value, str(count), "yes" if outcome in RELEASED else "no", _MEANING[outcome])
+    table.add_section()
+    table.add_row("total", str(sum(run.outcomes.values())), str(run.released), f"{run.faces} faces masked")
+    result(None, table)
+    for source, state, reason in run.held_back[:_SHOWN]:
+        name = source.replace("\n", "\\n")
+        say(f"{state}: {name} {_joined(reason)}")
+    if len(run.held_back) > _SHOWN:
+        say(f"... and {len(run.held_back) - _SHOWN} more in {run.out}/private/ledger.jsonl")
+    if run.seconds:
+        say(f"{run.seconds:.1f} s, {run.samples / run.seconds:.2f} images/s")
+    if run.shards_left:
+        result(None, f"{run.shards_left} shards of other parts are not done: p3mdata status {run.out}")
+        return
+    result(None, f"report: {report}\nimages: {run.out / 'images'}")
+
+
+def status(found: Status, run: Path) -> None:
+    """How far a run is: outcomes, shards, speed, faults, and what to do next."""
+    if out.json:
+        result({"out": str(run), **found.to_json()})
+        return
+    table = Table(title=f"{found.done:,} of {found.samples:,} source files", title_justify="left")
+    table.add_column("outcome")
+    table.add_column("files", justify="right")
+    for name, number in found.outcomes.items():
+        table.add_row(name, f"{number:,}")
+    table.add_section()
+    for name, number in found.reasons.items():
+        table.add_row(f"because of {name}", f"{number:,}")
+    result(None, table)
+    shards = found.shards
+    lines = [f"shards: {shards['done']:,} done, {shards['begun']:,} begun, {shards['left']:,} left"]
+    if found.rate:
+        left = f", {_duration(found.seconds_left)} left at this rate" if found.seconds_left else ""
+        lines.append(f"speed: {found.rate:.2f} images/s over the last shards{left}")
+    if found.idle_seconds is not None and not found.closed:
+        lines.append(f"last image or shard: {_duration(found.idle_seconds)} ago")
+    if found.traces:
+        lines.append(f"faults of the program: {found.traces} in {run}/private/errors.jsonl")
+    if found.closed:
+        lines.append(f"closed: {run / REPORT}")
+    elif not shards["begun"] and not shards["left"]:
+        lines.append(f"all shards are done, manifest and report are to be written: p3mdata merge {run}")
+    result(None, "\n".join(lines))
+
+
+def _duration(seconds: float | None) -> str:
+    minutes, rest = divmod(round(seconds or 0), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def counts(sets: dict[str, int], tables: dict[str, dict[str, dict[str, int]]], row: Any) -> None:
+    """Tables of images by value and set."""
+    if out.json:
+        result(row)
+        return
+    result(None, ", ".join(f"{name}: {number:,}" for name, number in sets.items()))
+    for title, values in tables.items():
+        names = sorted({name for by_set in values.values() for name in by_set})
+        table = Table(title=title.replace("_", " "), title_justify="left")
+        table.add_column("")
+        for name in names:
+            table.add_column(_plain_text(name), justify="right")
+        for value, by_set in values.items():
+            table.add_row(_plain_text(value), *(f"{by_set.get(name, 0):,}" for name in names))
+        result(None, table)
+
+
+def audit(found: Audit, run: Path) -> None:
+    """Table of an audit: how often software finds the right person, with 95 % intervals."""
+    if out.json:
+        result(found.to_json())
+        return
+    table = Table(title=f"{found.photos} photographs of {found.identities} people", title_justify="left")
+    for heading in ("compared", "rank-1 %", "95 %", f"TAR % at FAR {found.threshold.far:.2g}"):
+        table.add_column(heading, justify="left" if heading == "compared" else "right")
+    for row in found.rows:
+        rank1, tar = row.rank1, row.tar
+        interval = f"{100 * rank1.low:.0f}-{100 * rank1.high:.0f}"
+        table.add_row(MEANING[row.key][0], f"{100 * rank1.value:.1f}", interval, f"{100 * tar.value:.1f}")
+    result(None, table)
+    left = ", ".join(f"{number} {why}" for why, number in sorted(found.left_out.items()))
+    say(f"guessing: {100 * found.chance:.1f} %" + (f"; left out: {left}" if left else ""))
+    if found.max_rank1 is not None:
+        verdict = "passed" if found.passed else "NOT passed"
+        say(f"gate {100 * found.max_rank1:g} %: worst rank-1 is {100 * found.worst_rank1:.1f} %: {verdict}")
+    result(None, f"figures: {run / AUDIT}\nplot: {run / AUDIT_PLOT}\nreport: {run / REPORT}")
+
+
+def train_check(found: TrainCheck) -> None:
+    """Tables 4 and 8 of a train-check, its costs, rules and verdict."""
+    report = found.report
+    if out.json:
+        result({**report, "page": str(found.page)})
+        return
+    cells = report["table_4"]
+    if any(row["metrics"] for row in cells):
+        _spreads(f"{report['kind']}: trained on : tested on", cells)
+    for metric in ("SAD", "SAD_T", "SAD_FACE"):
+        _compared(report["table_8"], metric)
+    for row in report["costs"]:
+        told = [
+            f"{name} {short(cost['value'], sign='+')} ({told_interval(cost)})" for name, cost in row["metrics"].items()
+        ]
+        result(None, f"cost on {row['test']}, {row['domain']}:N - N:N: " + "; ".join(told))
+    for rule in report["rules"]:
+        result(None, f"{rule['state']}: {rule['name']}: {rule['sentence']}")
+    for problem in report["problems"]:
+        say(problem)
+    result(None, f"{report['verdict']} ({report['kind']})\npage: {found.page}\nfigures: {found.out / 'report.json'}")
+
+
+def _spreads(title: str, cells: list[dict[str, Any]]) -> None:
+    """A line per metric, a column per protocol and test."""
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    table.add_column("", no_wrap=True)
+    for row in cells:
+        table.add_column(f"{row['protocol']}\n{row['test']}", justify="right", no_wrap=True)
+    for metric in dict.fromkeys(name for row in cells for name in row["metrics"]):
+        table.add_row(metric, *(told_spread(row["metrics"].get(metric), 1).replace(" ", "") for row in cells))
+    result(None, table)
+
+
+def _compared(cells: list[dict[str, Any]], metric: str) -> None:
+    """A line per obfuscation that was trained on, a column per one that was tested on."""
+    if not any(metric in row["metrics"] for row in cells):
+        return
+    tests = list(dict.fromkeys(row["test"] for row in cells))
+    title = f"{metric}: trained on (lines), tested on (columns)"
+    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("", *tests):
+        table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
+    for trained in dict.fromkeys(row["trained"] for row in cells):
+        mine = {row["test"]: row["metrics"].get(metric) for row in cells if row["trained"] == trained}
+        table.add_row(trained, *(told_spread(mine.get(test), 1).replace(" ", "") for test in tests))
+    result(None, table)
+
+
+def _joined(reason: str) -> str:
+    return reason if reason.startswith(("is ", "has ", "cannot ", "makes ", "met ")) else f"({reason})"

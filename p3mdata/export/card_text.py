@@ -1,0 +1,305 @@
+"""What a release says about itself, in sentences filled from its figures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from p3mdata.base.html import count
+from p3mdata.base.intervals import miss_bound
+from p3mdata.config import Area, JpegMode, Method
+from p3mdata.errors import SettingsError
+from p3mdata.export.entries import MEANING
+from p3mdata.export.figures import Facts
+from p3mdata.export.release import Release
+from p3mdata.records import Outcome
+
+NAME = "Anonymized portraits with alpha mattes"
+_NO_COLLECTION = (
+    "Not stated. Where the photographs come from, who took them and when, and what the people on them agreed to is the "
+    "publisher's to tell (`p3mdata export --about FILE`)."
+)
+_PAPER = "Rethinking Portrait Matting with Privacy Preserving (IJCV 2023, section 3.2)"
+_KEYWORDS = ("image-matting", "portrait", "privacy", "anonymization", "p3mdata")
+_STRENGTH = {
+    Method.BLUR: "Gaussian blur with a standard deviation of {:g}% of each face's width",
+    Method.MOSAIC: "a mosaic with cells as wide as {:g}% of each face's width",
+    Method.ZERO: "black",
+}
+_AREA = {
+    Area.P3M: "from the jaw to the upper brow line; the forehead stays visible",
+    Area.OVAL: "the face with the forehead",
+    Area.HEAD: "the whole head",
+}
+_HELD = {Outcome.NEEDS_REVIEW: "for a person to look at", Outcome.BROKEN: "broken", Outcome.EXCLUDED: "excluded"}
+COMPARED = {
+    "clear": "clear faces, among clear photographs (the most it can do)",
+    "naive": "released faces, among clear photographs",
+    "adapted": "released faces, among released ones",
+    "deconvolved_naive": "released faces with the blur undone, among clear photographs",
+    "deconvolved_adapted": "released faces with the blur undone, among others treated alike",
+    "zero_naive": "faces under black masks, among clear photographs",
+    "zero_adapted": "faces under black masks, among others like that",
+}
+
+
+@dataclass(frozen=True)
+class Words:
+    """What a release says about itself, in sentences; the card and croissant.json say the same.
+
+    Attributes:
+        name: Name of the dataset.
+        licence: As it was given, or None.
+        summary: What it is.
+        collection, raw_data: Where the photographs come from, and what is known of the sources.
+        held_back: What became of sources that are not in it.
+        method, proofs, recall, audit: How it was anonymized, what was proved, what may have been missed, and what a
+            recogniser finds.
+        annotation, tool: What is annotated, and by which software.
+        personal, biases, spread, limits, uses, impact, maintenance: The rest of a datasheet; spread is that of traits.
+    """
+
+    name: str
+    licence: str | None
+    summary: str
+    collection: str
+    raw_data: str
+    held_back: str
+    method: tuple[str, ...]
+    proofs: tuple[str, ...]
+    recall: tuple[str, ...]
+    audit: tuple[str, ...]
+    annotation: str
+    tool: str
+    personal: tuple[str, ...]
+    biases: tuple[str, ...]
+    spread: tuple[str, ...]
+    limits: tuple[str, ...]
+    uses: tuple[str, ...]
+    impact: str
+    maintenance: str
+    keywords: tuple[str, ...] = _KEYWORDS
+
+
+def describe(release: Release, licence: str | None, name: str | None, about: str | None) -> Words:
+    """Sentences about a release.
+
+    Args:
+        release: What is exported.
+        licence: A name such as cc-by-4.0, or an address; None where it is not decided.
+        name: Name of the dataset; None takes a plain one.
+        about: The publisher's words about the collection.
+
+    Raises:
+        SettingsError: A name or licence without any letter.
+    """
+    facts = release.facts()
+    return Words(
+        name=_line("--name", name) or NAME,
+        licence=_line("--license", licence),
+        summary=_summary(facts, release),
+        collection=(about or "").strip() or _NO_COLLECTION,
+        raw_data="Photographs of people and the alpha mattes that came with them. Neither the photographs as they were "
+        "taken nor their names or hashes are part of the dataset.",
+        held_back=_held_back(facts),
+        method=tuple(_method(facts)),
+        proofs=tuple(_proofs(facts)),
+        recall=tuple(_recall(facts)),
+        audit=tuple(_audit(facts)),
+        annotation=_annotation(release),
+        tool=f"{facts.tool}: two face detectors and a landmark model; where they disagree, a person has to look",
+        personal=tuple(_personal(facts)),
+        biases=tuple(_biases()),
+        spread=tuple(_spread(facts)),
+        limits=tuple(_limits(facts)),
+        uses=(
+            "Training and evaluating portrait matting without clear faces.",
+            "Not for recognising people, and not for undoing the obfuscation.",
+        ),
+        impact="People on the photographs cannot be recognised by their faces as easily as before. They were not made "
+        "anonymous in the sense of data protection law: whether the release is lawful is the publisher's to judge.",
+        maintenance=f"This is version {facts.version}; each take-down of images raises it by one. Use the newest "
+        "version and delete older copies. People who find themselves in an image turn to the publisher.",
+    )
+
+
+def _line(option: str, text: str | None) -> str | None:
+    """A text on one line."""
+    if text is None:
+        return None
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    if not line:
+        raise SettingsError(f"{option} is empty. Leave it out, or say something.")
+    return line
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else "".join(parts)
+
+
+def percent(share: float) -> str:
+    """A share in percent, with as many digits as tell it from zero."""
+    return f"{100 * share:.{1 if share >= 0.001 or share == 0 else 4}f}%"
+
+
+def _summary(facts: Facts, release: Release) -> str:
+    free = sum(images for _, images, _, is_free in facts.splits.values() if is_free)
+    kinds = _listed([f"{kind}s" for kind in release.kinds[1:]])
+    own = f" {count(free, 'image')} without private content stand as they were." if free else ""
+    return (
+        f"{count(facts.images, 'portrait')} with {kinds or 'nothing else'}. {count(facts.faces, 'face')} were made "
+        f"unrecognisable after {_PAPER}.{own}"
+    )
+
+
+def _annotation(release: Release) -> str:
+    kinds = [f"{kind} ({MEANING[kind]})" for kind in release.kinds[1:]]
+    if not kinds:
+        return "The images have no annotation."
+    mixed = any(set(entry.files) != set(release.kinds) for split in release.splits for entry in split.entries)
+    return f"With the images come {_listed(kinds)}{'; not every image has all of them' if mixed else ''}."
+
+
+def _held_back(facts: Facts) -> str:
+    if facts.outcomes is None:
+        return "How many source files were held back is not stated (`p3mdata export --run RUN` states it)."
+    total = sum(facts.outcomes.values())
+    held = {outcome: facts.outcomes.get(outcome.value, 0) for outcome in Outcome if not outcome.released}
+    said = [f"{what} {held[outcome]:,}" for outcome, what in _HELD.items() if held[outcome]]
+    reasons = [f"{name} {number:,}" for name, number in sorted((facts.reasons or {}).items())]
+    tail = f" ({', '.join(said)}; by reason: {', '.join(reasons)})" if said and reasons else ""
+    return f"The run had {count(total, 'source file')}; not released: {sum(held.values()):,}{tail}."
+
+
+def _method(facts: Facts) -> Iterator[str]:
+    settings = facts.settings
+    method, strength = settings.obfuscation()
+    yield (
+        f"Every face was found by agreement of detectors and obfuscated with {_STRENGTH[method].format(100 * strength)}"
+        f" ({_AREA[settings.area]})."
+    )
+    yield (
+        "The transition area of the matte, where hair and cheek boundaries are soft, was left out of the mask and is "
+        "exact for matting."
+    )
+    yield "Images about which the detectors were not sure were held back, unless a person decided about them."
+    yield f"Made with {facts.tool}; all settings and hashes of model files are in the run's report."
+
+
+def _proofs(facts: Facts) -> Iterator[str]:
+    exact, again = facts.proofs["exact"], facts.proofs["reencoded"]
+    yield (
+        "Each encoded image was opened again and compared with its decoded source before it was released, and "
+        "detectors looked at it once more. It carries no metadata but what is needed to show it."
+    )
+    yield (
+        f"{count(exact, 'image')}: every pixel outside the facemask and in the transition area equals the source "
+        "(0 differ)."
+    )
+    if again:
+        yield (
+            f"{count(again, 'image')} had to be encoded as a whole: outside the facemask pixels differ by up to "
+            f"{facts.proofs['largest_deviation']} of 255."
+        )
+    missed = facts.proofs["missed"]
+    yield (
+        f"{count(missed, 'face')} outside facemasks: detectors see one there, and a person decided that it may stay."
+        if missed
+        else "Detectors found no bare face on any released image."
+    )
+
+
+def _recall(facts: Facts) -> Iterator[str]:
+    sample = facts.sample
+    if sample is None or not sample["looked_at"]:
+        yield (
+            "How many faces were missed was not measured: nobody has looked at a random sample of the released images."
+        )
+        return
+    drawn, looked, misses = sample["images"], sample["looked_at"], sample["misses"]
+    rest = "" if looked == drawn else f" The other {drawn - looked:,} wait; until then this is no random sample."
+    yield (
+        f"A person looked at {looked:,} of {count(drawn, 'released image')}, drawn at random within classes of face "
+        f"number and size, and found {misses:,} with a missed face. With 95% certainty at most "
+        f"{percent(miss_bound(looked, misses))} of the released images had one.{rest}"
+    )
+
+
+def _audit(facts: Facts) -> Iterator[str]:
+    audit = facts.audit
+    if audit is None:
+        yield "Whether software can tell who is on these images was not measured for this version."
+        return
+    yield (
+        f"A face recogniser ({audit['recogniser']['name']}) was given {count(audit['photos'], 'released photograph')} "
+        f"of {audit['identities']:,} people, aligned by the landmarks of the clear faces. Rank-1 is how often the most "
+        f"similar other photograph shows the same person (guessing: {percent(audit['chance'])}); TAR is the share of "
+        "pairs of one person that pass as one."
+    )
+    yield from (
+        f"{COMPARED.get(row['key'], row['key'])}: rank-1 {rate(row['rank1'])}, TAR {rate(row['tar'])}.".capitalize()
+        for row in audit["rows"]
+        if row["key"] in ("clear", "naive", "adapted")
+    )
+    yield (
+        "A ready-made recogniser flatters the result: one that is trained on faces obfuscated like these finds more."
+    )
+
+
+def rate(found: Mapping[str, float]) -> str:
+    """A share with its interval."""
+    return f"{percent(found['value'])} ({100 * found['low']:.0f} to {100 * found['high']:.0f})"
+
+
+def _personal(facts: Facts) -> Iterator[str]:
+    yield "The images show people. Faces are obfuscated; hair, clothes, body and place are as they were."
+    yield "No names, source files, hashes of source files or landmarks of faces are part of the dataset."
+    free = sum(images for _, images, _, is_free in facts.splits.values() if is_free)
+    if free:
+        yield f"{count(free, 'image')} are published unchanged, since nothing in them was found to be private."
+
+
+def _biases() -> Iterator[str]:
+    yield (
+        "Images on which faces could not be masked with certainty were held back, so that small, turned and covered "
+        "faces are rarer than among the sources."
+    )
+    yield "Age, gender, skin colour and origin of the people were not recorded and not balanced."
+
+
+def _spread(facts: Facts) -> Iterator[str]:
+    for trait, table in facts.tables.items():
+        total = sum(sum(by_split.values()) for by_split in table.values()) or 1
+        shares = [f"{value} {percent(sum(by_split.values()) / total)}" for value, by_split in table.items()]
+        yield f"Images by {trait.replace('_', ' ')}: {', '.join(shares)}."
+
+
+def _limits(facts: Facts) -> Iterator[str]:
+    settings = facts.settings
+    method, _ = settings.obfuscation()
+    yield "A facemask hides a face. Hair, clothes, body and place can still identify a person."
+    if method is not Method.ZERO:
+        yield (
+            f"{'Blurred' if method is Method.BLUR else 'Mosaicked'} faces keep traces of who they were: somebody who "
+            "trains on faces like these recovers more than a person sees."
+        )
+    yield "No detector is perfect: a face that all of them miss, in a picture where another is found, is bare."
+    if settings.area is Area.P3M:
+        yield "The forehead is visible, as in the paper."
+    if settings.trust_no_face:
+        yield "Images in which no detector saw any face were released without a person's look."
+    if facts.proofs["missed"]:
+        yield f"{count(facts.proofs['missed'], 'face')} outside facemasks stayed by a person's decision (see Proofs)."
+    if facts.proofs["transition_hidden"]:
+        yield (
+            f"On {count(facts.proofs['transition_hidden'], 'image')} a person let the mask cover the transition area: "
+            "there the boundary is not exact."
+        )
+    if settings.jpeg is JpegMode.EXACT and any("jpeg" in name for name in facts.encodings):
+        yield (
+            "In JPEG files coarse colour may stay beside the transition area, in a strip of up to 16 pixels whose "
+            "detail is gone."
+        )
+    if facts.proofs["reencoded"]:
+        yield f"{count(facts.proofs['reencoded'], 'image')} are not exact outside the facemask (see Proofs)."
+    yield "Weak hits of one detector are masked without asking: now and then a patch of background is obfuscated."

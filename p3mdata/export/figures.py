@@ -1,0 +1,158 @@
+"""Figures about a release, for its card; nothing in them names a source."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from p3mdata.base.disk_backed import DiskDict
+from p3mdata.config import Settings
+from p3mdata.dataset.attributes import resolution_of, traits_of
+from p3mdata.export.entries import Split
+from p3mdata.records import ImageResult
+from p3mdata.run.report import read_audit
+from p3mdata.run.sampling import looked_at
+
+_TABLES = ("resolution", "faces", "face_size", "pose", "outcome")
+# Trait -> value -> split -> images.
+Tables = dict[str, dict[str, dict[str, int]]]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Figures about a release, for its card; nothing in it names a source.
+
+    Attributes:
+        tool: Tool and version that anonymized the images.
+        version: 1, and one more for each take-down.
+        settings: Of the run.
+        splits: Title, images, faces and whether it is free, by name of the split; sets that became empty have 0 images.
+        outcomes: All source files of the run by outcome, if the run is at hand.
+        reasons: Why source files were held back, by reason, if the run is at hand.
+        decisions: Released images by what a person decided about them.
+        proofs: Images that are exact, and that were encoded as a whole; the largest deviation of these; faces missed
+            and images whose transition area is hidden, both by a person's decision.
+        encodings: Images by how they were written.
+        tables: Images by trait, value and split.
+        audit: What audit.json holds, if the released files were audited.
+        sample: images drawn at random, looked_at by a person, misses found; if a sample was drawn.
+    """
+
+    tool: str
+    version: int
+    settings: Settings
+    splits: dict[str, tuple[str, int, int, bool]]
+    outcomes: dict[str, int] | None
+    reasons: dict[str, int] | None
+    decisions: dict[str, int]
+    proofs: dict[str, int]
+    encodings: dict[str, int]
+    tables: Tables
+    audit: dict[str, Any] | None
+    sample: dict[str, int] | None
+
+    @property
+    def images(self) -> int:
+        return sum(images for _, images, _, _ in self.splits.values())
+
+    @property
+    def faces(self) -> int:
+        return sum(faces for _, _, faces, _ in self.splits.values())
+
+
+@dataclass(frozen=True)
+class Behind:
+    """What only the run knows; `traits` by id."""
+
+    outcomes: dict[str, int] | None = None
+    reasons: dict[str, int] | None = None
+    audit: dict[str, Any] | None = None
+    sample: dict[str, int] | None = None
+    traits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+
+
+def behind_of(out: Path, rows: Iterable[ImageResult]) -> Behind:
+    outcomes, reasons = Counter[str](), Counter[str]()
+    traits: DiskDict[Mapping[str, str]] = DiskDict()
+    for row in rows:
+        outcomes[row.outcome.value] += 1
+        if row.outcome.released:
+            traits[row.id] = traits_of(row)
+        else:
+            reasons[row.reason or row.outcome.value] += 1
+    return Behind(dict(outcomes), dict(reasons), read_audit(out), looked_at(out, rows), traits)
+
+
+def figures(
+    splits: Sequence[Split],
+    empty: Sequence[Split],
+    tool: str,
+    version: int,
+    settings: Settings,
+    behind: Behind,
+    balance: Tables,
+) -> Facts:
+    faces, decisions, encodings = Counter[str](), Counter[str](), Counter[str]()
+    proofs = dict.fromkeys(("exact", "reencoded", "largest_deviation", "missed", "transition_hidden"), 0)
+    tables: Tables = {trait: {} for trait in _TABLES}
+    for split in splits:
+        for entry in split.entries:
+            row, proof = entry.row, entry.row["proofs"]
+            faces[split.name] += row["faces"]
+            encodings[str(row["encoding"])] += 1
+            if row["decision"]:
+                decisions[row["decision"]["action"]] += 1
+                proofs["transition_hidden"] += bool(row["decision"]["keep_transition"])
+            proofs["exact" if proof["exact"] else "reencoded"] += 1
+            if not proof["exact"]:
+                proofs["largest_deviation"] = max(proofs["largest_deviation"], proof["largest_deviation"])
+            proofs["missed"] += proof["missed"]
+            _count(tables, split.name, {**behind.traits.get(entry.id, {}), **_plain_traits(row)})
+    return Facts(
+        tool=tool,
+        version=version,
+        settings=settings,
+        splits={
+            split.name: (split.title, len(split.entries), faces[split.name], split.free) for split in (*splits, *empty)
+        },
+        outcomes=behind.outcomes,
+        reasons=behind.reasons,
+        decisions=dict(sorted(decisions.items())),
+        proofs=proofs,
+        encodings=dict(sorted(encodings.items())),
+        tables=_completed(tables, splits, balance),
+        audit=behind.audit,
+        sample=behind.sample,
+    )
+
+
+def _plain_traits(row: Mapping[str, Any]) -> dict[str, str]:
+    """Traits that the public row of an image tells."""
+    return {
+        "resolution": resolution_of(row["width"], row["height"]),
+        "faces": str(row["faces"]) if row["faces"] < 3 else "3+",
+        "outcome": row["outcome"],
+    }
+
+
+def _count(tables: Tables, split: str, traits: Mapping[str, str]) -> None:
+    for trait, value in traits.items():
+        by_split = tables[trait].setdefault(value, {})
+        by_split[split] = by_split.get(split, 0) + 1
+
+
+def _completed(tables: Tables, splits: Sequence[Split], balance: Tables) -> Tables:
+    """Images by trait. What only faces tell comes from the run, or from the dataset's figures while they add up."""
+    names = {split.title: split.name for split in splits}
+    total = sum(len(split.entries) for split in splits)
+    for trait in ("face_size", "pose"):
+        known = {
+            value: {names[title]: number for title, number in by_set.items() if title in names}
+            for value, by_set in balance.get(trait, {}).items()
+        }
+        if not tables[trait] and sum(sum(by_split.values()) for by_split in known.values()) == total:
+            tables[trait] = known
+    return {trait: dict(sorted(table.items())) for trait, table in tables.items() if table}

@@ -1,0 +1,188 @@
+"""One JPEG file whose blocks can be exchanged: which ones to change, what that affects, and the new file."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p3mdata.imaging.jpeg.coefficients import Coefs, read_coefficients, write_coefficients
+from p3mdata.imaging.jpeg.structure import COLOUR, Component, inspect
+from p3mdata.imaging.jpeg.transform import requantised
+from p3mdata.imaging.jpeg.turn import turn
+
+BoolArray = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What an edit touches, as computed by `JpegBlocks.reach`.
+
+    Attributes:
+        blocks: per component a bool array [block rows, block columns]: the blocks to compute anew.
+        changed: bool array [height, width]: every pixel whose decoded value may differ from the source.
+        luma: bool array [height, width]: the pixels whose brightness comes from the obfuscated image.
+    """
+
+    blocks: tuple[BoolArray, ...]
+    changed: BoolArray
+    luma: BoolArray
+
+
+class JpegBlocks:
+    """The quantised coefficients of one JPEG file.
+
+    Attributes:
+        width: pixels per row, in the stored orientation unless `turned`.
+        height: number of rows, likewise.
+    """
+
+    width: int
+    height: int
+
+    def __init__(self, size: tuple[int, int], components: list[Component], coefs: list[Coefs]) -> None:
+        self.height, self.width = size
+        self._components = components
+        self._coefs = coefs
+
+    @classmethod
+    def read(cls, data: bytes) -> JpegBlocks:
+        """Read the coefficients of a JPEG file.
+
+        Entropy-coded data that is damaged but well framed is read as libjpeg repairs it; a caller who wants
+        such files refused must decode them strictly first.
+
+        Args:
+            data: the whole file. Bytes after the end-of-image marker are ignored.
+
+        Raises:
+            UnsupportedJpeg: anything but an intact 8-bit Huffman-coded grey or YCbCr file with luma at full
+                resolution and chroma at an integral fraction of it.
+        """
+        found = inspect(data)
+        return cls((found.height, found.width), found.components, read_coefficients(found))
+
+    def turned(self, orientation: int) -> JpegBlocks:
+        """Return the same picture in displayed orientation, without loss.
+
+        Every coefficient is kept, so turning back gives the same file. Decoders round after columns, then after
+        rows, and their interpolation of chroma rounds up and down by turns: their result may differ from the turned
+        pixels of the source by 1 level in grey, 3 in colour, and 5 where chroma is interpolated. (More in pictures
+        with a side of at most 4 pixels, across which libjpeg does not interpolate.)
+
+        Args:
+            orientation: EXIF orientation (1-8) of the file; 1 returns this object.
+
+        Raises:
+            UnsupportedJpeg: a side to be mirrored is no multiple of the block size (of chroma, that is 16 pixels
+                for 4:2:0): the width for 2, 3, 7 and 8, the height for 3, 4, 6 and 7, as stored.
+            ValueError: another number.
+        """
+        if orientation not in range(1, 9):
+            raise ValueError("an EXIF orientation is a number from 1 to 8")
+        if orientation == 1:
+            return self
+        return JpegBlocks(*turn((self.height, self.width), self._components, self._coefs, orientation))
+
+    def reach(self, wanted: BoolArray, forbidden: BoolArray | None = None) -> Reach:
+        """Select the blocks to change, and say which pixels that affects.
+
+        A block of any component is selected if its footprint holds a wanted pixel and if no pixel its samples
+        have a part in is forbidden. With subsampled chroma these are the footprint and one more pixel on
+        each side, because decoders interpolate.
+
+        Args:
+            wanted: bool array [height, width]: pixels to obfuscate.
+            forbidden: bool array [height, width]: pixels that must decode as they do now.
+
+        Raises:
+            ValueError: a mask of another shape or type.
+        """
+        for mask in (wanted,) if forbidden is None else (wanted, forbidden):
+            if mask.shape != (self.height, self.width) or mask.dtype != np.bool_:
+                raise ValueError(f"a mask must be bool of shape {(self.height, self.width)}")
+        changed, luma = np.zeros_like(wanted), np.zeros_like(wanted)
+        blocks = [np.zeros(part.grid, np.bool_) for part in self._components]
+        window = _window(wanted, [part.footprint for part in self._components])
+        (top, left), (height, width) = [side.start for side in window], wanted[window].shape
+        for number, part in enumerate(self._components):
+            if number and part.step == self._components[number - 1].step:
+                blocks[number] = blocks[number - 1]  # Cb and Cr as a rule
+                continue
+            ring = _ring(part.step)
+            chosen = _any_in_blocks(wanted[window], part.footprint)
+            if forbidden is not None:
+                chosen &= ~_any_in_blocks(_grown(forbidden[window], ring), part.footprint)
+            area = chosen.repeat(part.footprint[0], axis=0)[:height]
+            area = area.repeat(part.footprint[1], axis=1)[:, :width]
+            if number == 0:
+                luma[window] = area
+            changed[window] |= _grown(area, ring)
+            first = top // part.footprint[0], left // part.footprint[1]
+            blocks[number][first[0] : first[0] + len(chosen), first[1] : first[1] + chosen.shape[1]] = chosen
+        return Reach(tuple(blocks), changed, luma)
+
+    def rewrite(self, pixels: NDArray[np.uint8], reach: Reach) -> bytes:
+        """Write the file with the selected blocks taken from another image.
+
+        The result is sequential, with the standard Huffman tables, and has no metadata but a JFIF header: no EXIF, XMP,
+        colour profile, comments, or bytes after the end. Equal arguments give equal bytes on every machine.
+
+        Args:
+            pixels: uint8 RGB [height, width, 3], or [height, width] for a grey file: the whole obfuscated
+                image in the orientation of `width` and `height`.
+            reach: of this file's `reach`.
+
+        Raises:
+            ValueError: pixels or blocks of another shape or type than this file's.
+        """
+        shape = (self.height, self.width, 3) if len(self._components) == COLOUR else (self.height, self.width)
+        if pixels.shape != shape or pixels.dtype != np.uint8:
+            raise ValueError(f"pixels must be uint8 of shape {shape}")
+        if [b.shape for b in reach.blocks] != [c.grid for c in self._components]:
+            raise ValueError("the reach belongs to another file")
+        coefs = requantised(self._coefs, pixels, self._components, reach.blocks)
+        return write_coefficients((self.height, self.width), self._components, coefs)
+
+
+def _window(mask: BoolArray, footprints: list[tuple[int, int]]) -> tuple[slice, slice]:
+    """The blocks of every component that hold a pixel of a mask, and one more block on each side, inside the image."""
+    sides = []
+    for axis in (0, 1):
+        block = math.lcm(*(footprint[axis] for footprint in footprints))
+        held = np.flatnonzero(mask.any(axis=1 - axis)) // block
+        first, last = (int(held[0]), int(held[-1])) if len(held) else (0, 0)
+        sides.append(slice(max(0, (first - 1) * block), min(mask.shape[axis], (last + 2) * block)))
+    return sides[0], sides[1]
+
+
+def _ring(step: tuple[int, int]) -> tuple[int, int]:
+    """How many pixels up and down, left and right, decoders spread samples of that many pixels."""
+    # libjpeg-turbo interpolates 2:1 subsampling (h2v1, h1v2, h2v2) from the nearest neighbour, and
+    # merely repeats the sample for all other ratios.
+    smooth = max(step) == 2
+    return int(smooth and step[0] == 2), int(smooth and step[1] == 2)
+
+
+def _any_in_blocks(mask: BoolArray, footprint: tuple[int, int]) -> BoolArray:
+    """Tell for each block of the grid whether any of its pixels is set."""
+    rows, cols = (-(-side // size) for side, size in zip(mask.shape, footprint, strict=True))
+    padded = np.zeros((rows * footprint[0], cols * footprint[1]), np.bool_)
+    padded[: mask.shape[0], : mask.shape[1]] = mask
+    strips = np.logical_or.reduce(padded.reshape(rows, footprint[0], -1), axis=1)
+    return np.asarray(strips.reshape(rows, cols, footprint[1]).any(axis=2))
+
+
+def _grown(mask: BoolArray, ring: tuple[int, int]) -> BoolArray:
+    """Grow a mask by one pixel up and down, left and right, or both with the corners."""
+    if ring[0]:
+        source, mask = mask, mask.copy()
+        mask[1:] |= source[:-1]
+        mask[:-1] |= source[1:]
+    if ring[1]:
+        source, mask = mask, mask.copy()
+        mask[:, 1:] |= source[:, :-1]
+        mask[:, :-1] |= source[:, 1:]
+    return mask

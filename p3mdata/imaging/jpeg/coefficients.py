@@ -1,0 +1,183 @@
+"""Quantised coefficients in and out of JPEG data, by calling libjpeg-turbo through jpeglib's C binding.
+
+The library works on files and talks to the terminal. The bytes of a photograph stay in memory where the
+system allows it (anonymous memory files on Linux); elsewhere the library is handed a file in a private
+folder that is removed at once. Its warnings are muted.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jpeglib
+import numpy as np
+from numpy.typing import NDArray
+
+from p3mdata.imaging.jpeg.segments import FRAMES, SOS, Segment, UnsupportedJpeg, join, split
+from p3mdata.imaging.jpeg.structure import COEFS, COLOUR, GREY, Component, Structure
+
+Coefs = NDArray[np.int16]  # [block rows, block columns, 64]
+
+MAX_AC, MIN_DC, MAX_DC = 1023, -1024, 1023  # what 8-bit Huffman coding can express, DC differences included
+
+
+def read_coefficients(structure: Structure) -> list[Coefs]:
+    """Decode the entropy coding of a file whose headers are in order.
+
+    Raises:
+        UnsupportedJpeg: the library gives up on the data, or nobody could write its coefficients again.
+    """
+    coefs = [np.zeros((*c.grid, COEFS), np.int16) for c in structure.components]
+    with _scratch(structure.stream) as path, _muted():
+        status = _library().read_jpeg_dct(os.fsencode(path), *_four(coefs), None, None)
+    if status == 0:
+        raise UnsupportedJpeg("damaged image data")
+    if not all(_expressible(c) for c in coefs):
+        raise UnsupportedJpeg("coefficients out of range")
+    return coefs
+
+
+def _expressible(coefs: Coefs) -> bool:
+    low, high = coefs.min(), coefs.max()
+    if low < -MAX_AC:  # as only a DC value may be
+        return bool(low >= MIN_DC and high <= MAX_DC and coefs[..., 1:].min() >= -MAX_AC)
+    return bool(high <= MAX_DC)
+
+
+def write_coefficients(size: tuple[int, int], components: list[Component], coefs: list[Coefs]) -> bytes:
+    """Encode coefficients as a sequential file with the standard Huffman tables and a JFIF header.
+
+    Tables of its own would take a second pass over the coefficients, and make a file 2 to 4 % smaller.
+
+    Args:
+        size: height and width of the image in pixels.
+        components: of the file; their tables are written, equal ones once.
+        coefs: of each component.
+    """
+    tables: list[NDArray[np.uint16]] = []
+    slots = np.full(4, -1, np.int16)
+    for number, part in enumerate(components):
+        same = [i for i, table in enumerate(tables) if np.array_equal(table, part.table)]
+        slots[number] = same[0] if same else len(tables)
+        if not same:
+            tables.append(part.table)
+    quant = np.zeros((4, COEFS), np.uint16)
+    quant[: len(tables)] = tables
+    dims = np.array(size, np.int32)
+    grids = np.array([c.grid for c in components], np.int32)
+    factors = np.array([c.factor for c in components], np.int32)
+    contiguous = [np.ascontiguousarray(c) for c in coefs]
+    with _scratch() as path, _muted():
+        status = _library().write_jpeg_dct(
+            None,
+            os.fsencode(path),
+            *_four(contiguous),
+            *[a.ctypes.data for a in (dims, grids, factors)],
+            COLOUR if len(components) == COLOUR else GREY,
+            len(components),
+            quant.ctypes.data,
+            -1,
+            slots.ctypes.data,
+            *(0, None, None, None),
+            *jpeglib.dct_jpeg.CJpegLib.flags_to_mask(["-OPTIMIZE_CODING"]),
+        )
+        written = path.read_bytes()
+    if status == 0:
+        raise OSError("the JPEG file could not be encoded")
+    return join(_renumbered(segment) for segment in split(written))
+
+
+def _four(arrays: list[Coefs]) -> list[int | None]:
+    """The addresses that the library takes, one for each component that a file could have."""
+    return [a.ctypes.data for a in arrays] + [None] * (4 - len(arrays))
+
+
+def _renumbered(segment: Segment) -> Segment:
+    """Name the components 1, 2, 3 as JFIF demands; the library names them 0, 1, 2."""
+    payload = bytearray(segment.payload)
+    if segment.marker in FRAMES:
+        payload[6::3] = bytes(range(1, 1 + payload[5]))
+    elif segment.marker == SOS:
+        payload[1 : 1 + 2 * payload[0] : 2] = bytes(range(1, 1 + payload[0]))
+    return segment._replace(payload=bytes(payload))
+
+
+@cache
+def _library() -> Any:
+    """Bind the two functions in use, without changing the version that other users of jpeglib see."""
+    fastest = "turbo210"
+    if fastest in jpeglib.version.versions():
+        with jpeglib.version(fastest):
+            library = jpeglib.version._get_lib()
+    else:
+        library = jpeglib.version._get_lib()
+    text, pointer, number, mask = ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int, ctypes.c_uint
+    library.read_jpeg_dct.argtypes = [text, *[pointer] * 6]
+    library.write_jpeg_dct.argtypes = [
+        *(text, text, *[pointer] * 7, number, number, pointer, ctypes.c_short, pointer),
+        *(number, pointer, pointer, pointer, mask, mask),
+    ]
+    return library
+
+
+@contextmanager
+def _scratch(content: bytes = b"") -> Iterator[Path]:
+    """Offer content under a path that the library can read from or write to."""
+    if hasattr(os, "memfd_create") and os.path.isdir("/proc/self/fd"):
+        with open(os.memfd_create("jpeg"), "wb") as file:
+            file.write(content)
+            file.flush()
+            yield Path(f"/proc/self/fd/{file.fileno()}")
+        return
+    with tempfile.TemporaryDirectory() as folder:  # created with access for this user only
+        path = Path(folder, "jpeg")
+        path.write_bytes(content)
+        yield path
+
+
+class _Muted:
+    """State of `_muted`: how many calls are under way."""
+
+    lock = threading.Lock()
+    calls = 0
+
+
+@contextmanager
+def _muted() -> Iterator[None]:
+    """Keep libjpeg's warnings about damaged data off the terminal; Python's own stderr is not affected."""
+    found = _c_stderr()
+    if found is None:
+        yield
+        return
+    variable, terminal, nowhere = found
+    with _Muted.lock:
+        _Muted.calls += 1
+        variable.value = nowhere
+    try:
+        yield
+    finally:
+        with _Muted.lock:
+            _Muted.calls -= 1
+            if _Muted.calls == 0:
+                variable.value = terminal
+
+
+@cache
+def _c_stderr() -> tuple[ctypes.c_void_p, int | None, int] | None:
+    """The C variable `stderr`, its value, and a stream to nowhere; only glibc lets one assign to it."""
+    if platform.libc_ver()[0] != "glibc":
+        return None
+    libc = ctypes.CDLL(None)
+    libc.fopen.restype = ctypes.c_void_p
+    nowhere = libc.fopen(b"/dev/null", b"w")
+    variable = ctypes.c_void_p.in_dll(libc, "stderr")
+    return (variable, variable.value, nowhere) if nowhere else None

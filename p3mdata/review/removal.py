@@ -1,0 +1,122 @@
+"""Take-down: withdraw images from a finished run and leave a tombstone that says nothing about a person."""
+
+from __future__ import annotations
+
+import datetime
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from p3mdata.base.jsonl import read_json, read_rows, write_json, write_rows
+from p3mdata.dataset.attributes import balance_of
+from p3mdata.dataset.folder import ABOUT, LISTING, listed_files
+from p3mdata.errors import SettingsError
+from p3mdata.records import Action, Sample
+from p3mdata.review.session import reviewing
+from p3mdata.run.close import RunSummary
+from p3mdata.run.decisions import forget_masks, read_log, standing
+from p3mdata.run.derived import DERIVED, _tombstones, dataset_version
+from p3mdata.run.layout import TOMBSTONES
+from p3mdata.run.plan import read_plan
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What a take-down came to.
+
+    Attributes:
+        ids: Images withdrawn by this call.
+        version: Version of the dataset now; each take-down raises it by one.
+        cleaned: Datasets from which the images were taken out too.
+        rebuild: Exports that still hold them and must be built again, or are to be deleted where they are.
+        summary: Counts of the run now.
+    """
+
+    ids: tuple[str, ...]
+    version: int
+    cleaned: tuple[str, ...]
+    rebuild: tuple[str, ...]
+    summary: RunSummary
+
+
+def remove_images(out: Path, names: Sequence[str]) -> Removal:
+    """Withdraw images from a run: images, facemasks, alphas, manifest, ledger details and masks drawn for them.
+
+    Args:
+        out: The run folder.
+        names: Ids, or paths of sources below the source folder. Copies of the same photograph go with it.
+
+    Raises:
+        SettingsError: A name is not of this run; nothing was done.
+        RunFolderError: Not a run, not finished, or in use.
+    """
+    _, samples = read_plan(out)
+    ids = _named(out, samples, names)
+    with reviewing(out) as session:
+        for identity in ids:
+            decision = session.item(identity).decision
+            # A call that was interrupted is finished by the same call.
+            if decision is None or decision.action is not Action.REMOVE:
+                session.decide(identity, Action.REMOVE)
+            forget_masks(out, identity)
+        version = _bury(out)
+        summary = session.close(always=True)
+        assert summary is not None
+    cleaned, rebuild = _clean_derived(out, version)
+    return Removal(tuple(ids), version, tuple(cleaned), tuple(rebuild), summary)
+
+
+def _named(out: Path, samples: Iterable[Sample], names: Sequence[str]) -> list[str]:
+    of_run = list(samples)
+    by_name = {sample.source: sample.id for sample in of_run} | {sample.id: sample.id for sample in of_run}
+    if unknown := [name for name in names if name not in by_name]:
+        raise SettingsError(
+            f"{out}: no image of this run is called '{unknown[0]}'. Give ids as in manifest.jsonl, or source paths; "
+            "nothing was removed."
+        )
+    # Copies of one photograph have its id and a number.
+    photographs = {by_name[name].split("-")[0] for name in names}
+    return [sample.id for sample in of_run if sample.id.split("-")[0] in photographs]
+
+
+def _bury(out: Path) -> int:
+    """Write a tombstone for every image that was taken down and has none; returns the version."""
+    rows = list(_tombstones(out))
+    buried = {row["id"] for row in rows}
+    removed = {i for i, decision in standing(read_log(out)).items() if decision.action is Action.REMOVE}
+    version = dataset_version(out) + bool(removed - buried)
+    date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    write_rows(
+        out / TOMBSTONES,
+        [*rows, *({"id": identity, "version": version, "date": date} for identity in sorted(removed - buried))],
+    )
+    return version
+
+
+def _clean_derived(out: Path, version: int) -> tuple[list[str], list[str]]:
+    """Take everything that was ever removed out of datasets built from a run; also name the other exports."""
+    removed = {row["id"] for row in _tombstones(out)}
+    cleaned, rebuild = [], []
+    for row in read_rows(out / DERIVED, torn_tail=True, needs=("kind", "path")):
+        path = Path(row["path"])
+        if row["kind"] == "dataset" and (path / ABOUT).is_file():
+            _clean_dataset(path, removed, version)
+            cleaned.append(str(path))
+        elif path.exists():
+            rebuild.append(str(path))
+    return cleaned, rebuild
+
+
+def _clean_dataset(path: Path, removed: set[str], version: int) -> None:
+    rows = list(read_rows(path / LISTING, needs=("id", "set")))
+    for row in rows:
+        if row["id"] in removed:
+            for file, _ in listed_files([row]):
+                (path / file).unlink(missing_ok=True)
+    kept = [row for row in rows if row["id"] not in removed]
+    about = read_json(path / ABOUT)
+    counts = Counter(row["set"] for row in kept)
+    write_rows(path / LISTING, kept)
+    changed = {"version": version, "sets": {name: counts[name] for name in about["sets"]}, "balance": balance_of(kept)}
+    write_json(path / ABOUT, {**about, **changed})

@@ -1,0 +1,55 @@
+"""What differs between two plans, in words: settings by key, sources by name."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from p3mdata.records import Sample
+
+_SHOWN = 3
+
+
+def differing_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """Keys, with both values, that keep a run from being resumed; empty when it can."""
+    before, after = ({"tool": row.get("tool"), **row.get("settings", {})} for row in (old, new))
+    different = [
+        f"{key} ({_shown(before.get(key))} -> {_shown(after[key])})" for key in after if before.get(key) != after[key]
+    ]
+    return different + (["the model files"] if old.get("weights") != new["weights"] else [])
+
+
+def _shown(value: Any) -> str:
+    return "not given" if value is None else str(value)
+
+
+def differing_sources(old: Iterable[Sample], new: Iterable[Sample]) -> str:
+    """Which source files or companions are not those of an earlier call, in words. Both are sorted by path."""
+    shown: list[str] = []
+    more = 0
+    for before, after in _paired(iter(old), iter(new)):
+        if before is None or after is None:
+            what = f"{after.source} is new" if after else f"{before.source} is gone" if before else ""
+        else:
+            changed = [what for what in ("sha256", "alpha", "trimap") if getattr(before, what) != getattr(after, what)]
+            if not changed:
+                continue
+            what = f"the {changed[0].replace('sha256', 'content')} of {before.source} changed"
+        shown += [what] if len(shown) < _SHOWN else []
+        more += 1
+    return "; ".join(shown) + (f" and {more - _SHOWN} more" if more > _SHOWN else "")
+
+
+def _paired(old: Iterator[Sample], new: Iterator[Sample]) -> Iterator[tuple[Sample | None, Sample | None]]:
+    """Samples of two lists side by side, None where one has no such path."""
+    before, after = next(old, None), next(new, None)
+    while before or after:
+        if after is None or (before is not None and before.source < after.source):
+            yield before, None
+            before = next(old, None)
+        elif before is None or after.source < before.source:
+            yield None, after
+            after = next(new, None)
+        else:
+            yield before, after
+            before, after = next(old, None), next(new, None)

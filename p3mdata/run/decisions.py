@@ -1,0 +1,102 @@
+"""Decisions of people about images of a run: an append-only log that survives a crash, and the masks they drew.
+
+The last row about an image counts. A decision belongs to its sample (`Sample.decision`), so that it enters the digest
+by which a run knows what is done: whatever was decided but not yet carried out is done by the next resume.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.jsonl import PRIVATE_MODE, append_row, read_rows, write_rows
+from p3mdata.base.parsing import fault
+from p3mdata.errors import RunFolderError
+from p3mdata.records import Action, Decision
+from p3mdata.run.layout import LOG
+
+# Below the private folder, beside the log: the log with its masks can be applied to another run.
+_MASKS = "masks"
+
+
+def now() -> str:
+    """Time of a decision, UTC to the second."""
+    return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def read_log(out: Path) -> list[tuple[str, Decision]]:
+    """All decisions of a run in the order they were made: (id, decision).
+
+    Raises:
+        RunFolderError: The log is damaged.
+    """
+    found = []
+    for row in read_rows(out / LOG, torn_tail=True):
+        try:
+            mask = (row["mask"], row["mask_sha256"]) if row["mask"] else None
+            rest = {key: row[key] for key in ("keep_transition", "confirmed", "time", "reviewer")}
+            found.append((row["id"], Decision(Action(row["action"]), mask, **rest)))
+        except (KeyError, TypeError, ValueError) as exc:
+            raise RunFolderError(
+                f"{out / LOG}: holds a row that is no decision ({fault(exc)}). Restore the file."
+            ) from exc
+    return found
+
+
+def standing(log: Iterable[tuple[str, Decision]]) -> dict[str, Decision]:
+    """The decision that counts for each id; images that were reopened have none."""
+    last = dict(log)
+    return {identity: decision for identity, decision in last.items() if decision.action is not Action.REOPEN}
+
+
+def repair_log(out: Path) -> None:
+    """Cut off a last line that a crash left unfinished, so that the next row begins a line of its own."""
+    path = out / LOG
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        write_rows(path, list(read_rows(path, torn_tail=True)), PRIVATE_MODE)
+
+
+def append(out: Path, identity: str, decision: Decision) -> None:
+    """Write a decision to the log and wait until it is on disk."""
+    append_row(out / LOG, _row(identity, decision))
+
+
+def write_log(out: Path, log: Iterable[tuple[str, Decision]]) -> None:
+    """Write a whole log."""
+    write_rows(out / LOG, (_row(identity, decision) for identity, decision in log), PRIVATE_MODE)
+
+
+def _row(identity: str, decision: Decision) -> dict[str, Any]:
+    name, digest = decision.mask or (None, None)
+    return {
+        "id": identity,
+        "action": decision.action.value,
+        "mask": name,
+        "mask_sha256": digest,
+        "keep_transition": decision.keep_transition,
+        "confirmed": decision.confirmed,
+        "time": decision.time,
+        "reviewer": decision.reviewer,
+    }
+
+
+def keep_mask(out: Path, identity: str, png: bytes) -> tuple[str, str]:
+    """Store a hand-drawn mask; returns its name below the private folder and its SHA-256."""
+    digest = sha256(png)
+    name = mask_name(identity, digest)
+    write_atomic(out / "private" / name, png, PRIVATE_MODE)
+    return name, digest
+
+
+def mask_name(identity: str, digest: str) -> str:
+    """Where a hand-drawn mask lies below the private folder."""
+    return f"{_MASKS}/{identity}.{digest[:12]}.png"
+
+
+def forget_masks(out: Path, identity: str) -> None:
+    """Delete every mask that was drawn for an image."""
+    for path in (out / "private" / _MASKS).glob(f"{identity}.*.png"):
+        path.unlink(missing_ok=True)

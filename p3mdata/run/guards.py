@@ -1,0 +1,69 @@
+"""Folders that a run must not use: inside each other, foreign, or not empty."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from p3mdata.base.addresses import as_os_error, is_remote
+from p3mdata.base.jsonl import read_json
+from p3mdata.config import Job
+from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.imaging import SUFFIXES
+from p3mdata.imaging.listing import pictures
+from p3mdata.run.layout import LOG, PLAN
+
+
+def check_folders(job: Job) -> None:
+    """Refuse folders that a run could damage or mix up.
+
+    Raises:
+        SettingsError, RunFolderError: With what is wrong and what to do.
+    """
+    try:
+        is_folder = as_os_error(job.source.is_dir)
+    except OSError as exc:
+        raise SettingsError(f"{job.source}: cannot be looked at ({exc.strerror or exc}). Check the address.") from exc
+    if not is_folder:
+        what = "is a file: use 'p3mdata anonymize image'" if job.source.is_file() else "does not exist. Check the path"
+        raise SettingsError(f"{job.source}: {what}.")
+    if _inside(job.place, job.source) or _inside(job.source, job.place):
+        raise SettingsError(f"{job.place}: OUT and SRC must not lie inside each other. Choose another OUT.")
+    recursive = job.settings.recursive
+    for name in ("alphas", "trimaps", "masks"):
+        folder: Path | None = getattr(job, name)
+        if folder is None:
+            continue
+        if not folder.is_dir():
+            raise SettingsError(f"{folder}: the folder given as --{name} does not exist. Check the path.")
+        if _inside(folder, job.source) and (recursive or _inside(job.source, folder)):
+            raise SettingsError(f"{folder}: lies inside SRC, so that the {name} would count as photos. Move it out.")
+        if job.execution.overwrite and _inside(folder, job.out):
+            raise SettingsError(f"{folder}: lies inside OUT, which --overwrite empties. Move the {name} out first.")
+    if next(pictures(job.source, recursive), None) is None:
+        raise SettingsError(f"{job.source}: holds no pictures. Supported endings: {' '.join(sorted(SUFFIXES))}.")
+    _check_out(job.out)
+    if job.execution.overwrite and (job.out / LOG).exists():
+        raise RunFolderError(
+            f"{job.out}: holds decisions of reviewers, which --overwrite would delete. Use another OUT, and carry them "
+            f"over with 'p3mdata review NEW --apply {job.out / LOG}'; or delete the folder yourself."
+        )
+
+
+def _inside(inner: Path, outer: Path) -> bool:
+    if is_remote(inner) or is_remote(outer):
+        return is_remote(inner) and is_remote(outer) and f"{inner}/".startswith(f"{outer}/")
+    real_inner, real_outer = Path(os.path.realpath(inner)), Path(os.path.realpath(outer))
+    return real_inner == real_outer or real_outer in real_inner.parents
+
+
+def _check_out(out: Path) -> None:
+    if not out.is_dir():
+        if os.path.lexists(out):
+            raise RunFolderError(f"{out}: is a file. Choose a folder.")
+    elif (out / PLAN).exists():
+        if not str(read_json(out / PLAN).get("tool", "")).startswith("p3mdata "):
+            raise RunFolderError(f"{out}: is not a run folder, its {PLAN} is not of p3mdata. Choose another folder.")
+    # A run that was killed before it had a plan leaves these.
+    elif any(path.name != "private" and not path.name.startswith(f".{PLAN}.") for path in out.iterdir()):
+        raise RunFolderError(f"{out}: is not empty and not a run folder. Choose an empty or new folder.")

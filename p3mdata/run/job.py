@@ -1,0 +1,195 @@
+"""The verbs on run folders: anonymize a folder, run one stage, close a run, prove it again."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from p3mdata.config import Job
+from p3mdata.errors import Interrupted, RunFolderError
+from p3mdata.run.close import RunSummary, close_run, summarize
+from p3mdata.run.executors import Work, local
+from p3mdata.run.executors.choice import executor_of
+from p3mdata.run.guards import check_folders
+from p3mdata.run.layout import (
+    AUDIT,
+    AUDIT_PLOT,
+    KINDS,
+    MANIFEST,
+    PLAN,
+    PLANNING,
+    REPORT,
+    TOMBSTONES,
+    make_private_folder,
+    stages_folder,
+)
+from p3mdata.run.locks import only_run
+from p3mdata.run.parts import my_shards, part_of_run, shared_plan
+from p3mdata.run.plan import Plan, make_plan, read_plan
+from p3mdata.run.rows import Rows, finished_rows, open_shards
+from p3mdata.run.stages import Stage
+from p3mdata.run.verify import Finding, check_files, check_images
+
+_LOCKS = ("lock", "workers")
+_SHOWN = 5
+# In the order of removal. The plan goes last: while it is there, a run that was half removed is not taken for another.
+_OURS = (MANIFEST, REPORT, AUDIT, AUDIT_PLOT, TOMBSTONES, *reversed(KINDS), "shards", "review", "private", PLAN)
+
+
+def _remove_earlier_run(out: Path) -> None:
+    if not (out / PLAN).exists():
+        return
+    for name in _OURS:
+        path = out / name
+        # The locks in the private folder are held and stay.
+        for inner in path.iterdir() if name == "private" else (path,):
+            if inner.is_dir() and not inner.is_symlink():
+                shutil.rmtree(inner)
+            elif inner.name not in _LOCKS:
+                inner.unlink(missing_ok=True)
+
+
+def _remove_torn_files(out: Path) -> None:
+    """Temporary files of a process that was killed while writing."""
+    for name in _OURS:
+        places = (out / name).rglob(".*.tmp") if (out / name).is_dir() else out.glob(f".{name}.*.tmp")
+        for path in places:
+            path.unlink(missing_ok=True)
+    for path in (out / "private").glob(f"{PLANNING}*"):
+        shutil.rmtree(path)
+
+
+def anonymize_job(
+    job: Job, stage: Stage = Stage.ALL, on_start: Callable[[int], Callable[[], None]] | None = None
+) -> RunSummary:
+    """Run or resume a job.
+
+    Args:
+        job: Folders, settings, execution.
+        stage: Everything, or one step.
+        on_start: Gets the number of images; gives a function that is called now and then to show progress.
+
+    Raises:
+        SettingsError, RunFolderError: This run cannot be made, or OUT cannot be written (any more).
+        Interrupted: Stopped by Ctrl-C or SIGTERM; the same call resumes.
+    """
+    started = time.monotonic()
+    check_folders(job)
+    work = _whole_run if job.execution.part is None else _part_of_run
+    if job.store is not None:
+        from p3mdata.run.remote_job import anonymize_stored as work
+    try:
+        return work(job, stage, on_start or (lambda samples: lambda: None), started)
+    except KeyboardInterrupt:
+        raise Interrupted("stopped") from None
+    except OSError as exc:
+        raise RunFolderError(
+            f"{job.out}: cannot be written ({exc.strerror or exc}). Make room or change permissions, then run again."
+        ) from exc
+
+
+def _whole_run(job: Job, stage: Stage, on_start: Callable[[int], Callable[[], None]], started: float) -> RunSummary:
+    with only_run(job.out):
+        if job.execution.overwrite:
+            _remove_earlier_run(job.out)
+        plan, samples = make_plan(job)
+        _remove_torn_files(job.out)
+        make_private_folder(job.out / "shards")
+        work = Work(plan, samples, stage, range(plan.shards), on_start(plan.samples))
+        executor_of(job)(work, job.execution.workers)
+        if not stage.publishes:
+            return RunSummary(job.out, plan.samples, {}, {}, 0, time.monotonic() - started)
+        return close_run(plan, time.monotonic() - started)
+
+
+def _part_of_run(job: Job, stage: Stage, on_start: Callable[[int], Callable[[], None]], started: float) -> RunSummary:
+    part = job.execution.part
+    assert part is not None
+    with part_of_run(job.out, part):
+        plan, samples = shared_plan(job)
+        make_private_folder(job.out / "shards")
+        mine = my_shards(plan, part)
+        progress = on_start(sum(min(plan.shard_size, plan.samples - i * plan.shard_size) for i in mine))
+        executor_of(job)(Work(plan, samples, stage, mine, progress), job.execution.workers)
+    if not stage.publishes:
+        return RunSummary(job.out, plan.samples, {}, {}, 0, time.monotonic() - started)
+    summary = summarize(plan, Rows(plan, mine), time.monotonic() - started)
+    if not (left := open_shards(plan)):
+        _close_if_last(plan)
+    return replace(summary, part=job.execution.shard, shards_left=len(left))
+
+
+def _close_if_last(plan: Plan) -> None:
+    """Close a run whose shards are done. Of parts that end together at least the last one gets the lock."""
+    with ExitStack() as held:
+        try:
+            held.enter_context(only_run(plan.job.out))
+        except RunFolderError:
+            # Whoever has it comes here after this part.
+            return
+        _remove_torn_files(plan.job.out)
+        close_run(plan, 0.0)
+
+
+def merge_parts(out: Path) -> RunSummary:
+    """Close a run whose parts are all done: what the last part does by itself where the file system lets it.
+
+    Raises:
+        RunFolderError: Not a run, in use, or shards are not done.
+    """
+    plan, _ = read_plan(out)
+    with only_run(out):
+        if left := open_shards(plan):
+            numbers = ", ".join(str(index + 1) for index in left[:_SHOWN]) + (" ..." if len(left) > _SHOWN else "")
+            raise RunFolderError(
+                f"{out}: {len(left)} of {plan.shards} shards are not done ({numbers}). Run their parts again (part K "
+                "of N has shards K, K + N, K + 2N and so on), or 'p3mdata anonymize dir' without --shard."
+            )
+        _remove_torn_files(out)
+        return close_run(plan, 0.0)
+
+
+def verify_run(
+    out: Path, progress: Callable[[int], Callable[[], None]] | None = None, workers: int = 1
+) -> tuple[int, list[Finding]]:
+    """Prove every released image of a run again.
+
+    Args:
+        out: The run folder.
+        progress: Gets the number of released images; gives a function that is called after each.
+        workers: Processes; 0 chooses, 1 works in this one.
+
+    Returns:
+        Number of released images and what was found wrong, in source order.
+
+    Raises:
+        RunFolderError: Not a run, or not finished.
+    """
+    plan, samples = read_plan(out)
+    rows = finished_rows(plan, samples)
+    findings = list(check_files(plan, rows))
+    number = sum(row.outcome.released for row in rows)
+    released = ((sample, row) for sample, row in zip(samples, rows, strict=True) if row.outcome.released)
+    step = progress(number) if progress else (lambda: None)
+    for found in check_images(plan, released, number, workers or local.default_workers()):
+        findings += found
+        step()
+    return number, findings
+
+
+def has_staged_images(out: Path) -> bool:
+    """Whether the staged commands left something that waits for `verify`."""
+    return stages_folder(out).is_dir()
+
+
+def run_staged(
+    out: Path, stage: Stage, on_start: Callable[[int], Callable[[], None]] | None = None, workers: int = 0
+) -> RunSummary:
+    """Run one later stage on a run folder that `p3mdata detect` began."""
+    plan, _ = read_plan(out)
+    job = plan.job.model_copy(update={"execution": plan.job.execution.model_copy(update={"workers": workers})})
+    return anonymize_job(job, stage, on_start)

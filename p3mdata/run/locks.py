@@ -1,0 +1,44 @@
+"""One process at a time on a run folder."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from p3mdata.base.files import locked
+from p3mdata.errors import RunFolderError
+from p3mdata.run.decisions import repair_log
+from p3mdata.run.executors import local
+from p3mdata.run.layout import LEDGER, LOCK, make_private_folder
+from p3mdata.run.plan import Plan, read_plan
+from p3mdata.run.samples import Samples
+
+
+@contextmanager
+def only_run(out: Path) -> Iterator[None]:
+    """Hold the run folder's lock, so that two processes never work on one run."""
+    make_private_folder(out / "private")
+    with ExitStack() as held:
+        try:
+            held.enter_context(locked(out / LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB))
+        except BlockingIOError as exc:
+            raise RunFolderError(f"{out}: another p3mdata process is working on it. Wait for it to end.") from exc
+        local.wait_for_orphans(out)
+        yield
+
+
+@contextmanager
+def finished_run(out: Path) -> Iterator[tuple[Plan, Samples]]:
+    """Hold a finished run's lock and give its plan and its samples with the decisions about them.
+
+    Raises:
+        RunFolderError: Not a run, not finished, or in use by another process.
+    """
+    read_plan(out)
+    with only_run(out):
+        repair_log(out)
+        if not (out / LEDGER).exists():
+            raise RunFolderError(f"{out}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it.")
+        yield read_plan(out)

@@ -1,0 +1,267 @@
+"""Runs that were made apart become one: the bytes are those of one run over all of their source files.
+
+The runs may lie over one source folder (with --files) or over folders of their own; then the sources of the merged run
+are those below the folder that all of them lie in. Nothing of the runs is changed.
+"""
+
+from __future__ import annotations
+
+import heapq
+import os
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from p3mdata.base.addresses import is_address, is_remote
+from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.ids import sample_id
+from p3mdata.base.jsonl import PRIVATE_MODE, read_json, read_rows, write_json, write_rows
+from p3mdata.config import Job
+from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.records import Action, Decision, ImageResult, Sample
+from p3mdata.run.close import RunSummary, close_run
+from p3mdata.run.compare import differing_settings
+from p3mdata.run.decisions import mask_name, read_log, write_log
+from p3mdata.run.derived import DERIVED
+from p3mdata.run.inputs import inputs_digest
+from p3mdata.run.layout import JOB, KINDS, PLAN, SOURCES, TOMBSTONES, make_private_folder, shard_folder
+from p3mdata.run.locks import finished_run
+from p3mdata.run.plan import Plan, job_row, write_list
+from p3mdata.run.rows import Rows
+from p3mdata.run.samples import Samples
+from p3mdata.run.shards import finish_shard
+
+_COMPANIONS = {"alpha": "alphas", "trimap": "trimaps", "mask": "masks"}
+
+
+@dataclass(frozen=True)
+class _Part:
+    """One of the runs; `prefixes` lead from the merged folders to its own."""
+
+    plan: Plan
+    samples: Samples
+    prefixes: Mapping[str, str]
+
+    @property
+    def out(self) -> Path:
+        return self.plan.job.out
+
+    def moved(self, sample: Sample) -> Sample:
+        """A sample as the merged run names it, before copies are numbered."""
+        source = self.prefixes["source"] + sample.source
+        # Without content a file is named by its path.
+        identity = sample.id.split("-")[0] if sample.sha256 else sample_id("", source, self.plan.job.settings.seed)
+        companions: dict[str, Any] = {
+            what: (self.prefixes[folder] + entry[0], entry[1])
+            for what, folder in _COMPANIONS.items()
+            if (entry := getattr(sample, what)) is not None
+        }
+        return replace(sample, id=identity, source=source, **companions)
+
+
+def merge_runs(
+    runs: Sequence[Path], out: Path, on_start: Callable[[int], Callable[[], None]] | None = None
+) -> RunSummary:
+    """Make one run of finished runs with equal settings over different source files.
+
+    Decisions, drawn masks and tombstones come along; audits and random samples do not, since they are of one run.
+
+    Args:
+        runs: Two or more run folders.
+        out: A new folder.
+        on_start: Gets the number of images; gives a function that is called after each.
+
+    Raises:
+        SettingsError, RunFolderError: They cannot be merged; nothing was written.
+    """
+    if len({path.resolve() for path in runs}) < max(2, len(runs)):
+        raise SettingsError("merge: name two or more different runs, or one run to close it.")
+    if is_address(out):
+        raise SettingsError(f"{out}: --out must be a folder of this machine, not an address.")
+    if os.path.lexists(out) and not (out.is_dir() and not any(out.iterdir())):
+        raise RunFolderError(f"{out}: exists. Choose a new folder for the merged run.")
+    with ExitStack() as held:
+        plans = [held.enter_context(finished_run(path)) for path in runs]
+        job, prefixes = _merged_job([plan for plan, _ in plans], out)
+        parts = [_Part(*pair, own) for pair, own in zip(plans, prefixes, strict=True)]
+        building = out.with_name(f".{out.name}.merging")
+        if building.exists():
+            shutil.rmtree(building)
+        held.callback(shutil.rmtree, building, ignore_errors=True)
+        try:
+            summary = _build(job, parts, building, on_start or (lambda samples: lambda: None))
+            os.replace(building, out)
+        except OSError as exc:
+            raise RunFolderError(f"{out}: cannot be written ({exc.strerror or exc}). Make room, then again.") from exc
+    return replace(summary, out=out)
+
+
+def _merged_job(plans: Sequence[Plan], out: Path) -> tuple[Job, list[dict[str, str]]]:
+    """The job that the merged run is one of, and for each run the prefixes of its folders.
+
+    Raises:
+        RunFolderError: Settings differ; their keys are named.
+    """
+    first = plans[0]
+    for plan in plans[1:]:
+        different = differing_settings(read_json(first.job.out / PLAN), read_json(plan.job.out / PLAN))
+        for name in ("alphas", "trimaps"):
+            if (getattr(first.job, name) is None) != (getattr(plan.job, name) is None):
+                different.append(f"{name} (given for one of them only)")
+        if different:
+            raise RunFolderError(
+                f"{plan.job.out}: was made otherwise than {first.job.out}: {'; '.join(different)}. Nothing was merged."
+            )
+    roots: dict[str, Path] = {}
+    prefixes: list[dict[str, str]] = [{} for _ in plans]
+    for name in ("source", *_COMPANIONS.values()):
+        given = [folder for plan in plans if (folder := getattr(plan.job, name)) is not None]
+        if not given:
+            continue
+        if any(is_remote(folder) for folder in given):
+            if len({str(folder) for folder in given}) > 1:
+                raise RunFolderError(f"{out}: runs over different addresses cannot be merged: {given[0]}, {given[1]}.")
+            roots[name] = given[0]
+            for own in prefixes:
+                own[name] = ""
+            continue
+        roots[name] = Path(os.path.commonpath(given))
+        for plan, own in zip(plans, prefixes, strict=True):
+            inner = os.path.relpath(getattr(plan.job, name) or roots[name], roots[name])
+            own[name] = "" if inner == "." else f"{inner}/"
+    return Job(out=out, settings=first.job.settings, **roots), prefixes
+
+
+def _in_order(parts: Sequence[_Part]) -> Iterator[tuple[int, Sample, ImageResult, Sample]]:
+    """Number of the part, sample, row and moved sample of all sources, by path.
+
+    Raises:
+        RunFolderError: A source file is in two of the runs.
+    """
+
+    def rows(number: int, part: _Part) -> Iterator[tuple[str, int, Sample, ImageResult, Sample]]:
+        for sample, row in zip(part.samples, Rows(part.plan), strict=True):
+            if row.inputs != inputs_digest(sample):
+                raise RunFolderError(f"{part.out}: is not finished. Run 'p3mdata anonymize dir' again to finish it.")
+            moved = part.moved(sample)
+            yield moved.source, number, sample, row, moved
+
+    before: tuple[str, int] | None = None
+    for source, number, sample, row, moved in heapq.merge(*(rows(*pair) for pair in enumerate(parts))):
+        if before is not None and before[0] == source:
+            raise RunFolderError(
+                f"{parts[number].out}: {sample.source} is in {parts[before[1]].out} as well. Merge runs over different "
+                "source files."
+            )
+        before = source, number
+        yield number, sample, row, moved
+
+
+def _build(
+    job: Job, parts: Sequence[_Part], building: Path, on_start: Callable[[int], Callable[[], None]]
+) -> RunSummary:
+    for folder in ("private", "shards", "review"):
+        make_private_folder(building / folder)
+    frozen = (replace(moved, decision=None).to_json() for *_, moved in _in_order(parts))
+    plan = write_list(job.model_copy(update={"out": building}), frozen, building / SOURCES)
+    write_json(building / JOB, job_row(job), PRIVATE_MODE)
+    write_json(building / PLAN, plan.to_json())
+    step = on_start(plan.samples)
+    buried = [{row["id"].split("-")[0] for row in read_rows(part.out / TOMBSTONES)} for part in parts]
+    ids: list[dict[str, str]] = [{} for _ in parts]
+    logs = [read_log(part.out) for part in parts]
+    decided = [{identity for identity, _ in log} for log in logs]
+    shard: list[ImageResult] = []
+    for new, (number, old, row, _) in zip(Samples(building / SOURCES, plan.samples), _in_order(parts), strict=True):
+        part = parts[number]
+        _refuse_copy_of_removed(part, old, parts, buried)
+        if old.id in decided[number]:
+            ids[number][old.id] = new.id
+        shard.append(_take(part, row, replace(new, decision=_renamed(old.decision, new.id)), building))
+        step()
+        if len(shard) == plan.shard_size or new.index == plan.samples - 1:
+            finish_shard(shard_folder(building, new.index // plan.shard_size), shard, Counter())
+            shard = []
+    _carry_over(parts, logs, ids, building)
+    return close_run(plan, 0.0)
+
+
+def _refuse_copy_of_removed(part: _Part, sample: Sample, parts: Sequence[_Part], buried: Sequence[set[str]]) -> None:
+    """Who had a photograph taken down from one of the runs meant its copies in the others too."""
+    if sample.decision is not None and sample.decision.action is Action.REMOVE:
+        return
+    for other, ids in zip(parts, buried, strict=True):
+        if sample.id.split("-")[0] in ids:
+            raise RunFolderError(
+                f"{part.out}: {sample.id} is a copy of a photograph that was taken down in {other.out}. "
+                f"Run 'p3mdata remove {part.out} {sample.id}' first."
+            )
+
+
+def _renamed(decision: Decision | None, identity: str) -> Decision | None:
+    if decision is None or decision.mask is None:
+        return decision
+    return replace(decision, mask=(mask_name(identity, decision.mask[1]), decision.mask[1]))
+
+
+def _take(part: _Part, row: ImageResult, sample: Sample, building: Path) -> ImageResult:
+    """Bring an image's files over and give its row in the merged run."""
+    files = {kind: (f"{sample.id}{Path(name).suffix}", digest) for kind, (name, digest) in row.files.items()}
+    for kind in KINDS:
+        if kind in files:
+            _bring(part.out / kind / row.files[kind][0], building / kind / files[kind][0], files[kind][1])
+    return replace(
+        row, id=sample.id, source=sample.source, files=files, decision=sample.decision, inputs=inputs_digest(sample)
+    )
+
+
+def _bring(source: Path, target: Path, digest: str, mode: int = 0o644) -> None:
+    """One file under its new name; it shares the disk space of the old one where it can."""
+    try:
+        data = source.read_bytes()
+    except OSError as exc:
+        raise RunFolderError(f"{source}: cannot be read ({exc.strerror}). Nothing was merged.") from exc
+    if sha256(data) != digest:
+        raise RunFolderError(f"{source}: is not the file that was released. Run its part again; nothing was merged.")
+    target.parent.mkdir(mode=0o755 if mode & 0o077 else 0o700, parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        # Another disk, or one without links.
+        write_atomic(target, data, mode)
+
+
+def _carry_over(
+    parts: Sequence[_Part],
+    logs: Sequence[Sequence[tuple[str, Decision]]],
+    ids: Sequence[Mapping[str, str]],
+    building: Path,
+) -> None:
+    """Decisions with their masks, tombstones, and the register of what was built from the runs."""
+    merged: list[tuple[str, Decision]] = []
+    for part, log, new in zip(parts, logs, ids, strict=True):
+        for identity, decision in log:
+            moved = _renamed(decision, new[identity])
+            assert moved is not None
+            merged.append((new[identity], moved))
+            # Masks of images that were taken down are gone.
+            if decision.mask and moved.mask and (part.out / "private" / decision.mask[0]).exists():
+                place = building / "private"
+                if not (place / moved.mask[0]).exists():
+                    _bring(part.out / "private" / decision.mask[0], place / moved.mask[0], moved.mask[1], PRIVATE_MODE)
+    if merged:
+        write_log(building, merged)
+    tombs = [
+        {**row, "id": new[row["id"]]}
+        for part, new in zip(parts, ids, strict=True)
+        for row in read_rows(part.out / TOMBSTONES)
+    ]
+    if tombs:
+        write_rows(building / TOMBSTONES, sorted(tombs, key=lambda row: (row["version"], row["id"])))
+    derived = [row for part in parts for row in read_rows(part.out / DERIVED, torn_tail=True)]
+    if derived:
+        write_rows(building / DERIVED, derived, PRIVATE_MODE)

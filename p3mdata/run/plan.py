@@ -1,0 +1,209 @@
+"""The plan of a run: which files, which settings, which model files. Frozen before the first image is touched."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from p3mdata.base.addresses import refuse_address
+from p3mdata.base.jsonl import PRIVATE_MODE, dumps, read_json, read_rows, write_json, write_rows
+from p3mdata.base.parsing import fault
+from p3mdata.config import Execution, Job, Settings
+from p3mdata.errors import RunFolderError
+from p3mdata.faces import weights
+from p3mdata.records import Sample
+from p3mdata.run.compare import differing_settings, differing_sources
+from p3mdata.run.decisions import read_log, standing
+from p3mdata.run.layout import JOB, PLAN, PLANNING, SOURCES, make_private_folder
+from p3mdata.run.samples import Samples
+from p3mdata.run.sources import Copies, IdHeads, collect
+from p3mdata.version import __version__
+
+_MAX_SHARD = 1000
+_MIN_SHARD = 4
+_SHARDS_WANTED = 64
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run consists of.
+
+    Attributes:
+        job: Folders and settings as they are now.
+        samples: Number of source files.
+        shard_size: Source files per shard; shard K holds rows K * size up to (K + 1) * size.
+        digest: SHA-256 of the file list.
+    """
+
+    job: Job
+    samples: int
+    shard_size: int
+    digest: str
+
+    @property
+    def shards(self) -> int:
+        return -(-self.samples // self.shard_size)
+
+    def members(self, samples: Sequence[Sample], shard: int) -> Sequence[Sample]:
+        """Those of all samples, in plan order, that are of one shard."""
+        return samples[shard * self.shard_size : (shard + 1) * self.shard_size]
+
+    def to_json(self) -> dict[str, Any]:
+        """Public part: no path of a source appears in it."""
+        return {
+            "tool": f"p3mdata {__version__}",
+            "settings": self.job.settings.model_dump(mode="json"),
+            "companions": sorted(k for k in ("alphas", "trimaps", "masks") if getattr(self.job, k)),
+            "weights": weights.hashes(),
+            "samples": self.samples,
+            "shard_size": self.shard_size,
+            "sources_sha256": self.digest,
+        }
+
+
+def _frozen(row: dict[str, Any]) -> bytes:
+    """What of a source may not change between two calls; hand-drawn masks and decisions may be added."""
+    kept = {key: value for key, value in row.items() if key not in ("mask", "problem", "decision")}
+    return dumps(kept).encode("utf-8", "surrogateescape")
+
+
+def listing_digest(listing: Path) -> str:
+    """`Plan.digest` of a list of sources.
+
+    Raises:
+        RunFolderError: The file is damaged.
+    """
+    digest = hashlib.sha256()
+    for row in read_rows(listing):
+        digest.update(_frozen(row))
+    return digest.hexdigest()
+
+
+def shard_size(samples: int) -> int:
+    """Large runs get shards of 1000; small ones enough shards for every core of a workstation."""
+    return max(_MIN_SHARD, min(_MAX_SHARD, -(-samples // _SHARDS_WANTED)))
+
+
+def make_plan(job: Job, write: bool = True) -> tuple[Plan, Samples]:
+    """Freeze the plan of a run, or check that it is the plan of the run that is already in OUT.
+
+    Hand-drawn masks may be added to a finished run: the images they belong to are done again.
+
+    Raises:
+        SettingsError, RunFolderError: Sources or settings do not allow this run.
+    """
+    if write:
+        make_private_folder(job.out / "private")
+    # Beside the list that it may take the place of.
+    place = tempfile.mkdtemp(prefix=PLANNING, dir=job.out / "private" if write else None)
+    with ExitStack() as at_end:
+        at_end.callback(shutil.rmtree, place)
+        listing = Path(place) / "sources.jsonl"
+        plan = write_list(job, (sample.to_json() for sample in collect(job)), listing)
+        _refuse_other_run(plan, listing)
+        if write:
+            os.replace(listing, job.out / SOURCES)
+            listing = job.out / SOURCES
+            write_json(job.out / JOB, job_row(job), PRIVATE_MODE)
+            write_json(job.out / PLAN, plan.to_json())
+        decisions = {} if job.execution.overwrite else standing(read_log(job.out))
+        samples = Samples(listing, plan.samples, decisions)
+        if not write:
+            weakref.finalize(samples, at_end.pop_all().close)
+    return plan, samples
+
+
+def write_list(job: Job, rows: Iterable[dict[str, Any]], path: Path) -> Plan:
+    """Write the list of a run's sources, copies numbered and in order of `rows`; gives the plan that it makes."""
+    ids, digest, count = IdHeads(), hashlib.sha256(), 0
+    found = path.with_name("found.jsonl")
+    write_rows(found, ids.noting(rows), PRIVATE_MODE)
+    copies = Copies(ids)
+
+    def numbered() -> Iterator[dict[str, Any]]:
+        nonlocal count
+        for row in read_rows(found):
+            row |= {"id": copies.number(row["id"]), "index": count}
+            digest.update(_frozen(row))
+            count += 1
+            yield row
+
+    write_rows(path, numbered(), PRIVATE_MODE)
+    found.unlink()
+    return Plan(job, count, shard_size(count), digest.hexdigest())
+
+
+def _refuse_other_run(plan: Plan, listing: Path) -> None:
+    out = plan.job.out
+    if not (out / PLAN).exists() or plan.job.execution.overwrite:
+        return
+    old = read_json(out / PLAN)
+    different = differing_settings(old, plan.to_json())
+    if old.get("sources_sha256") != plan.digest:
+        different.append(differing_sources(_read_samples(out / SOURCES), _read_samples(listing)))
+    if different:
+        raise RunFolderError(
+            f"{out}: holds a run made with other settings or files: {'; '.join(different)}. "
+            "Use another OUT, the same settings and files, or --overwrite."
+        )
+
+
+def job_row(job: Job) -> dict[str, Any]:
+    """Where a run's files are and which of them it takes, for its private part."""
+    files = job.execution.files
+    return {
+        "limit": job.execution.limit,
+        "files": None if files is None else str(files.resolve()),
+        "folders": job_paths(job),
+    }
+
+
+def job_paths(job: Job) -> dict[str, str]:
+    """Absolute folders of a job, for the private part of a run."""
+    names = ("source", "place", "alphas", "trimaps", "masks")
+    paths = {name: str(getattr(job, name).resolve()) for name in names if getattr(job, name)}
+    return {"out": paths.pop("place"), **paths}
+
+
+def _read_samples(listing: Path) -> Iterator[Sample]:
+    try:
+        for row in read_rows(listing):
+            yield Sample.from_json(row)
+    except (KeyError, TypeError, IndexError) as exc:
+        raise RunFolderError(f"{listing}: is damaged ({fault(exc)}). Delete the run folder and run again.") from exc
+
+
+def read_plan(out: Path) -> tuple[Plan, Samples]:
+    """The plan of an existing run.
+
+    Raises:
+        RunFolderError: The folder is not a run, lies in an object store, or its plan is damaged.
+    """
+    refuse_address(out)
+    if not (out / PLAN).is_file():
+        raise RunFolderError(f"{out}: is not a run folder (it has no {PLAN}). Run 'p3mdata anonymize dir SRC {out}'.")
+    row, kept = read_json(out / PLAN), read_json(out / JOB)
+    try:
+        folders = {**kept["folders"], "out": out}
+        job = Job(
+            **folders,
+            settings=Settings(**row["settings"]),
+            execution=Execution(limit=kept["limit"], files=kept.get("files")),
+        )
+        if not isinstance(row["shard_size"], int) or row["shard_size"] < 1:
+            raise ValueError(f"shards of {row['shard_size']} images")
+        samples = Samples(out / SOURCES, row["samples"], standing(read_log(out)))
+        samples[:1]
+        return Plan(job, row["samples"], row["shard_size"], row["sources_sha256"]), samples
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise RunFolderError(
+            f"{out}: its plan is damaged ({fault(exc)}). Delete the run folder and run again."
+        ) from exc

@@ -1,0 +1,159 @@
+"""The rows of a run: those of its finished shards while it goes on; manifest and ledger once it is closed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, overload
+
+from p3mdata.base.jsonl import read_json, read_rows
+from p3mdata.base.parsing import fault
+from p3mdata.errors import RunFolderError
+from p3mdata.records import Decision, ImageResult, Sample
+from p3mdata.run.inputs import inputs_digest
+from p3mdata.run.layout import LEDGER, shard_folder
+from p3mdata.run.plan import Plan
+
+
+class Rows(Sequence[ImageResult]):
+    """Rows of a run's finished shards, in source order, read from the run folder when they are asked for.
+
+    Args:
+        plan: Of the run.
+        shards: Which; None reads all.
+    """
+
+    def __init__(self, plan: Plan, shards: Sequence[int] | None = None) -> None:
+        self._plan = plan
+        self._shards = range(plan.shards) if shards is None else shards
+        self._last: tuple[int, list[ImageResult]] = -1, []
+
+    def __len__(self) -> int:
+        size, samples = self._plan.shard_size, self._plan.samples
+        return sum(min(size, samples - index * size) for index in self._shards)
+
+    def __iter__(self) -> Iterator[ImageResult]:
+        for index in self._shards:
+            folder = shard_folder(self._plan.job.out, index)
+            if (folder / "DONE").exists():
+                yield from read_results(folder)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageResult: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[ImageResult]: ...
+    def __getitem__(self, index: int | slice) -> ImageResult | list[ImageResult]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        place, inner = divmod(range(len(self))[index], self._plan.shard_size)
+        if self._last[0] != place:
+            self._last = place, read_results(shard_folder(self._plan.job.out, self._shards[place]))
+        return self._last[1][inner]
+
+
+def finished_rows(plan: Plan, samples: Iterable[Sample]) -> Rows:
+    """The results of a finished run, one per source file, in source order.
+
+    Raises:
+        RunFolderError: Some are missing, or were made from other inputs than the plan's.
+    """
+    out, rows, number = plan.job.out, Rows(plan), 0
+    finished = (out / LEDGER).exists()
+    for sample, row in zip(samples, rows, strict=False):
+        number += 1
+        finished = finished and row.inputs == inputs_digest(sample)
+    if not finished or number != plan.samples:
+        raise RunFolderError(f"{out}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it.")
+    return rows
+
+
+def open_shards(plan: Plan) -> list[int]:
+    """Shards that are not done: not finished yet, or touched by a decision since."""
+    return [i for i in range(plan.shards) if not (shard_folder(plan.job.out, i) / "DONE").exists()]
+
+
+def count_done(out: Path) -> int:
+    """Images that have an outcome so far, read from the run folder."""
+    return done_counter(out)()
+
+
+def done_counter(out: Path, part: tuple[int, int] | None = None) -> Callable[[], int]:
+    """`count_done` for calls again and again: shards that were done are not opened twice. Of a part, its shards."""
+    known: dict[str, int] = {}
+    number, of = part or (1, 1)
+
+    def count() -> int:
+        total = 0
+        for folder in (out / "shards").glob("*"):
+            if int(folder.name) % of != number - 1:
+                continue
+            with suppress(FileNotFoundError):
+                if folder.name not in known and (folder / "DONE").exists():
+                    known[folder.name] = read_json(folder / "stats.json")["samples"]
+                total += known.get(folder.name) or (folder / "results.jsonl").read_bytes().count(b"\n")
+        return total
+
+    return count
+
+
+def read_results(folder: Path) -> list[ImageResult]:
+    """Rows of a shard that were written whole, one per image: the last one counts.
+
+    Raises:
+        RunFolderError: The file is damaged.
+    """
+    return image_rows(folder / "results.jsonl", torn_tail=True)
+
+
+SCHEMA_VERSION = 1
+
+
+def image_rows(path: Path, torn_tail: bool = False) -> list[ImageResult]:
+    """Rows of images, one each: the last one counts.
+
+    Raises:
+        RunFolderError: The file is damaged.
+    """
+    try:
+        rows = {row["id"]: row for row in read_rows(path, torn_tail, needs=("id",))}
+        return [ImageResult.from_json(row) for row in rows.values()]
+    except (KeyError, TypeError, ValueError) as exc:
+        raise RunFolderError(f"{path}: is damaged ({fault(exc)}). Run the command again that wrote it.") from exc
+
+
+def _public_decision(decision: Decision) -> dict[str, Any]:
+    """What of a person's decision may be told: not who, when, or how the mask was drawn."""
+    return {
+        "action": decision.action.value,
+        "keep_transition": decision.keep_transition,
+        "confirmed": decision.confirmed,
+    }
+
+
+def public_row(result: ImageResult) -> dict[str, Any]:
+    """What the public manifest says about one released image: no source path, no source hash, no landmarks."""
+    proofs = result.proofs
+    assert proofs is not None
+    files = {kind[:-1]: {"path": f"{kind}/{name}", "sha256": sha} for kind, (name, sha) in sorted(result.files.items())}
+    return {
+        "schema": SCHEMA_VERSION,
+        "id": result.id,
+        **files,
+        "width": result.width,
+        "height": result.height,
+        "outcome": result.outcome.value,
+        "decision": None if result.decision is None else _public_decision(result.decision),
+        "method": result.method,
+        "encoding": result.encoding,
+        "faces": len(result.faces),
+        "masked_share": result.masked_share,
+        "proofs": {
+            "exact": proofs.exact,
+            "changed_outside": proofs.changed_outside if proofs.exact else None,
+            "changed_in_transition": proofs.changed_in_transition if proofs.exact else None,
+            "largest_deviation": proofs.largest_deviation,
+            "metadata": list(proofs.metadata),
+            "missed": proofs.missed,
+        },
+    }

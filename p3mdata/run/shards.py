@@ -1,0 +1,213 @@
+"""One shard of a run: the unit of work, of failure and of statistics. Called by every executor.
+
+A shard folder fills row by row, so that a run stopped at any moment continues after the last finished image;
+DONE is written last. A row counts only for the inputs it was made from and while its files still have its hashes:
+a shard that is done is looked through again, and what does not count any more is done again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from p3mdata.anonymize.pipeline import Anonymized, anonymize
+from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.jsonl import PRIVATE_MODE, append_row, write_json, write_rows
+from p3mdata.config import Job
+from p3mdata.errors import BrokenInput, Interrupted, P3MError
+from p3mdata.faces.ensemble import FaceFinder
+from p3mdata.records import Action, Decision, ImageResult, Outcome, Sample, ShardStats
+from p3mdata.run.inputs import inputs_digest, read_inputs
+from p3mdata.run.layout import KINDS, shard_folder
+from p3mdata.run.rows import read_results
+from p3mdata.run.stages import Stage, _anonymize_staged, run_stage
+
+# Faults of the place or the program, not of the picture: such rows are tried again on resume.
+TRANSIENT = frozenset({"cannot_read", "out_of_memory", "crashed_worker", "internal_error"})
+_CRASHED = "makes the worker process die (out of memory, or a damaged file). Check or remove it."
+_EXTENSIONS = ("jpg", "png", "webp", "tif")
+
+
+def process(
+    sample: Sample,
+    job: Job,
+    finder: Callable[[], FaceFinder],
+    stage: Stage,
+    tick: Callable[[str], None],
+    crashing: bool = False,
+) -> ImageResult:
+    """One image to its outcome, its files published. No fault of one image stops the run.
+
+    Raises:
+        OSError: The run folder cannot be written; nothing of the image is left in it.
+        P3MError: A product of an earlier stage was edited.
+    """
+    if sample.decision is not None and sample.decision.action.withholds:
+        done = _withheld(sample, sample.decision)
+    else:
+        done = _worked_on(sample, job, finder, stage, tick, crashing)
+    publish(done, job.out)
+    tick("write")
+    return replace(done.result, inputs=inputs_digest(sample))
+
+
+def _worked_on(
+    sample: Sample,
+    job: Job,
+    finder: Callable[[], FaceFinder],
+    stage: Stage,
+    tick: Callable[[str], None],
+    crashing: bool,
+) -> Anonymized:
+    try:
+        if crashing:
+            raise BrokenInput("crashed_worker", _CRASHED)
+        inputs = read_inputs(sample, job)
+        tick("read")
+        if stage is Stage.VERIFY:
+            return _anonymize_staged(sample, job, inputs, finder(), tick)
+        return anonymize(sample, inputs, job.settings, finder(), tick=tick)
+    except P3MError:
+        raise
+    except BrokenInput as exc:
+        return _broken(sample, exc.code, exc.sentence)
+    except MemoryError:
+        return _broken(sample, "out_of_memory", "needs more memory than there is. Use fewer --workers, or remove it.")
+    except Exception as exc:
+        # A bug must not stop the other images, and must not be lost: the trace is kept and the exit code tells.
+        append_row(job.out / "private" / "errors.jsonl", {"source": sample.source, "trace": traceback.format_exc()})
+        sentence = f"met a fault of the program ({type(exc).__name__}: {exc}). Please report private/errors.jsonl."
+        return _broken(sample, "internal_error", sentence)
+
+
+def _withheld(sample: Sample, decision: Decision) -> Anonymized:
+    """The result of an image that a person left out or took down; its file is not even opened."""
+    taken_down = decision.action is Action.REMOVE
+    code, sentence = ("taken_down", "was taken down") if taken_down else ("excluded_by_person", "a person left it out")
+    return Anonymized(ImageResult(sample.id, sample.source, Outcome.EXCLUDED, code, sentence, decision=decision), {})
+
+
+def _broken(sample: Sample, code: str, sentence: str) -> Anonymized:
+    row = ImageResult(sample.id, sample.source, Outcome.BROKEN, code, sentence, decision=sample.decision)
+    return Anonymized(row, {})
+
+
+def publish(done: Anonymized, out: Path) -> None:
+    """Write an image's files, the image last, after removing what an earlier outcome released under its id."""
+    withdraw(done.result.id, out, keep={kind: name for kind, (name, _) in done.result.files.items()})
+    try:
+        for kind in KINDS:
+            if kind in done.files:
+                write_atomic(out / kind / done.result.files[kind][0], done.files[kind][1])
+    except OSError:
+        with contextlib.suppress(OSError):
+            withdraw(done.result.id, out)
+        raise
+
+
+def withdraw(identity: str, out: Path, keep: Mapping[str, str] | None = None) -> None:
+    """Remove released files of an id, the image first; `keep` names one file of a kind that stays."""
+    for kind in reversed(KINDS):
+        for name in (f"{identity}.{extension}" for extension in _EXTENSIONS):
+            if name != (keep or {}).get(kind):
+                (out / kind / name).unlink(missing_ok=True)
+
+
+def counts_for(row: ImageResult, sample: Sample) -> bool:
+    """Whether a row was made from a sample's present inputs, and need not be tried again."""
+    return row.inputs == inputs_digest(sample) and row.reason not in TRANSIENT
+
+
+def _still_valid(row: ImageResult, sample: Sample, out: Path) -> bool:
+    if not counts_for(row, sample):
+        return False
+    for kind, (name, expected) in row.files.items():
+        path = out / kind / name
+        if not path.is_file() or sha256(path.read_bytes()) != expected:
+            return False
+    return True
+
+
+def run_shard(
+    job: Job,
+    index: int,
+    samples: Sequence[Sample],
+    finder: Callable[[], FaceFinder],
+    stage: Stage,
+    go_on: Callable[[Sample], bool],
+    crashing: Collection[str] = (),
+) -> None:
+    """Bring every image of a shard to its outcome (or through one stage), then mark the shard as done.
+
+    Args:
+        job: Folders and settings.
+        index: Number of the shard.
+        samples: Its members.
+        finder: Gives the worker's models, loading them on first use.
+        stage: What to do.
+        go_on: Told of each image before it is begun; False leaves the shard resumable.
+        crashing: Ids of images that made their worker die again and again; they are held back unopened.
+
+    Raises:
+        Interrupted: `go_on` said no.
+        OSError: The run folder cannot be written.
+    """
+    if not stage.publishes:
+        for sample in samples:
+            if not go_on(sample):
+                raise Interrupted("stopped")
+            run_stage(sample, job, finder, stage, sample.id in crashing)
+        return
+    folder = shard_folder(job.out, index)
+    by_id = {sample.id: sample for sample in samples}
+    rows = read_results(folder)
+    done = {row.id: row for row in rows if row.id in by_id and _still_valid(row, by_id[row.id], job.out)}
+    if len(done) == len(samples) and (folder / "DONE").exists():
+        return
+    (folder / "DONE").unlink(missing_ok=True)
+    results = folder / "results.jsonl"
+    # Rewritten without a torn last line, so that appending continues on a line of its own.
+    write_rows(results, (row.to_json() for row in done.values()), PRIVATE_MODE)
+    seconds: Counter[str] = Counter()
+    for sample in samples:
+        if sample.id in done:
+            continue
+        if not go_on(sample):
+            raise Interrupted("stopped")
+        done[sample.id] = process(sample, job, finder, stage, _stopwatch(seconds), sample.id in crashing)
+        append_row(results, done[sample.id].to_json())
+    finish_shard(folder, [done[sample.id] for sample in samples], seconds)
+
+
+def finish_shard(folder: Path, rows: Sequence[ImageResult], seconds: Counter[str]) -> None:
+    """Write the rows of all members of a shard, in their order, and mark it as done."""
+    write_rows(folder / "results.jsonl", (row.to_json() for row in rows), PRIVATE_MODE)
+    write_json(folder / "stats.json", _stats(rows, seconds).to_json())
+    write_atomic(folder / "DONE", b"")
+
+
+def _stopwatch(seconds: Counter[str]) -> Callable[[str], None]:
+    last = time.perf_counter()
+
+    def tick(stage: str) -> None:
+        nonlocal last
+        now = time.perf_counter()
+        seconds[stage] += now - last  # type: ignore[assignment]
+        last = now
+
+    return tick
+
+
+def _stats(rows: Sequence[ImageResult], seconds: Counter[str]) -> ShardStats:
+    return ShardStats(
+        samples=len(rows),
+        outcomes=dict(Counter(row.outcome.value for row in rows)),
+        reasons=dict(Counter(row.reason for row in rows if row.reason)),
+        faces=sum(len(row.faces) for row in rows),
+        seconds={stage: round(value, 3) for stage, value in seconds.items()},
+    )

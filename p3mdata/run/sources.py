@@ -1,0 +1,231 @@
+"""Source files of a run, in the order of their paths: found, matched with companions, hashed, and kept in a file.
+
+Nothing here holds the whole list: folders are read one at a time, and a finished list stays on disk.
+"""
+
+from __future__ import annotations
+
+import array
+import hashlib
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+from typing import Any, TypeVar
+
+import numpy as np
+
+from p3mdata.base.addresses import is_remote
+from p3mdata.base.files import sha256
+from p3mdata.base.ids import sample_id
+from p3mdata.config import Job
+from p3mdata.errors import SettingsError
+from p3mdata.imaging import SUFFIXES
+from p3mdata.imaging.listing import _entries, pictures, read_source, regular_file
+from p3mdata.records import Sample
+
+_HASH_THREADS = 4
+# Files that are hashed ahead of the one that is asked for.
+_AHEAD = 256
+_LISTINGS_KEPT = 16
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+def _by_stem(folder: Path) -> dict[str, list[str]]:
+    """Pictures of one folder by their name without its ending."""
+    found: dict[str, list[str]] = {}
+    for name in sorted(_entries(folder)[0]):
+        path = PurePosixPath(name)
+        if path.suffix.lower() in SUFFIXES:
+            found.setdefault(path.stem, []).append(name)
+    return found
+
+
+def _folders(root: Path, recursive: bool) -> Iterator[str]:
+    """Relative paths of a folder and of those below it."""
+    waiting = [""]
+    while waiting:
+        current = waiting.pop()
+        yield current
+        if recursive:
+            waiting += [_joined(current, name) for name in _entries(root / current)[1]]
+
+
+def _joined(folder: str, name: str) -> str:
+    return f"{folder}/{name}" if folder else name
+
+
+class _Companions:
+    """Files of a companion folder, found by the path of a photo without its ending, else by the bare name.
+
+    Only files that do not lie where a photo of their name lies are remembered.
+
+    Args:
+        what: alpha, trimap or mask.
+        root: Their folder; None has no files.
+        photos: Folder of the photos.
+        recursive: Whether to look into subfolders.
+    """
+
+    def __init__(self, what: str, root: Path | None, photos: Path, recursive: bool) -> None:
+        self._what = what
+        self._strays: dict[str, list[str]] = {}
+        self._bearers: Counter[str] = Counter()
+        self._here: set[str] = set()
+        if root is None:
+            return
+        self._listing = lru_cache(_LISTINGS_KEPT)(lambda folder: _by_stem(root / folder))
+        there = set(_folders(photos, recursive))
+        for folder in _folders(root, recursive):
+            self._here.add(folder)
+            beside = _by_stem(photos / folder) if folder in there else {}
+            for stem, names in _by_stem(root / folder).items():
+                if stem not in beside:
+                    self._strays.setdefault(stem, []).extend(_joined(folder, name) for name in names)
+        if self._strays:
+            for folder in there:
+                self._bearers.update(stem for stem in _by_stem(photos / folder) if stem in self._strays)
+
+    def of(self, photo: str) -> tuple[str | None, str | None]:
+        """Path of a photo's companion, or None; and what is wrong, or None."""
+        folder, _, name = photo.rpartition("/")
+        stem = PurePosixPath(name).stem
+        exact = self._listing(folder).get(stem, []) if folder in self._here else []
+        found = [_joined(folder, file) for file in exact] or sorted(self._strays.get(stem, []))
+        if len(found) > 1:
+            return None, f"has {len(found)} files that could be its {self._what}: {', '.join(found[:3])}. Keep one."
+        if found and not exact and self._bearers[stem] > 1:
+            return None, (
+                f"has its name in common with photos of other folders: it is unclear whose {self._what} {found[0]} is. "
+                "Put it into a folder of the same name as the photo's."
+            )
+        return (found[0] if found else None), None
+
+
+def _hash_file(path: Path) -> str:
+    """SHA-256, or '' when the file cannot be read; the worker that meets it says why."""
+    digest = hashlib.sha256()
+    try:
+        if is_remote(path):
+            return sha256(read_source(path))
+        with regular_file(path).open("rb") as source:
+            while block := source.read(1 << 20):
+                digest.update(block)
+    except OSError:
+        return ""
+    return digest.hexdigest()
+
+
+def collect(job: Job) -> Iterator[Sample]:
+    """All source files with companions, hashes and ids, sorted by path. Copies of one file still share their id.
+
+    Raises:
+        SettingsError: A folder cannot be listed.
+    """
+    settings, source = job.settings, job.source
+    roots = {"alpha": job.alphas, "trimap": job.trimaps, "mask": job.masks}
+    companions = {what: _Companions(what, root, source, settings.recursive) for what, root in roots.items()}
+
+    def named() -> Iterator[tuple[int, str, dict[str, tuple[str | None, str | None]]]]:
+        prefix = len(source.as_posix().rstrip("/")) + 1 if source != Path(".") else 0
+        relatives: Iterable[str] = (path.as_posix()[prefix:] for path in pictures(source, settings.recursive))
+        for index, relative in enumerate(_listed(relatives, job.execution.files)):
+            if index == job.execution.limit:
+                return
+            yield index, relative, {what: among.of(relative) for what, among in companions.items()}
+
+    def examined(entry: tuple[int, str, dict[str, tuple[str | None, str | None]]]) -> Sample:
+        index, relative, found = entry
+        sha = _hash_file(source / relative)
+        sample = Sample(index, sample_id(sha, relative, settings.seed), relative, sha)
+        for what, (companion, problem) in found.items():
+            root = roots[what]
+            if problem:
+                sample = replace(sample, problem=problem)
+            elif companion and root:
+                entry_of: dict[str, Any] = {what: (companion, _hash_file(root / companion))}
+                sample = replace(sample, **entry_of)
+        return sample
+
+    return _map_ahead(examined, named())
+
+
+def _listed(relatives: Iterable[str], listing: Path | None) -> Iterator[str]:
+    """Those of the paths that a list names; all without a list."""
+    if listing is None:
+        yield from relatives
+        return
+    try:
+        lines = listing.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+    except OSError as exc:
+        raise SettingsError(f"{listing}: cannot be read ({exc.strerror}). Check the path given as --files.") from exc
+    wanted = {line.rstrip("\r") for line in lines} - {""}
+    if not wanted:
+        raise SettingsError(f"{listing}: names no file. Write paths relative to SRC, one per line.")
+    unknown = set(wanted)
+    for relative in relatives:
+        if relative in wanted:
+            unknown.discard(relative)
+            yield relative
+    if unknown:
+        raise SettingsError(
+            f"{listing}: '{min(unknown)}' is no picture below SRC. Write paths relative to SRC, one per line."
+        )
+
+
+def _map_ahead(work: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
+    """`map` in threads, in order, with a bounded number of items under way."""
+    with ThreadPoolExecutor(_HASH_THREADS) as pool:
+        under_way: deque[Future[_R]] = deque()
+        try:
+            for item in items:
+                under_way.append(pool.submit(work, item))
+                if len(under_way) >= _AHEAD:
+                    yield under_way.popleft().result()
+            while under_way:
+                yield under_way.popleft().result()
+        except BaseException:
+            # Ctrl-C need not wait for the files that are left.
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+class IdHeads:
+    """The first 64 bits of ids, so that millions need megabytes."""
+
+    def __init__(self) -> None:
+        self._heads = array.array("Q")
+
+    @staticmethod
+    def of(identity: str) -> int:
+        return int(identity[:16], 16)
+
+    def noting(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+        """The same rows; their ids are remembered."""
+        for row in rows:
+            self._heads.append(self.of(row["id"]))
+            yield row
+
+    def repeated(self) -> frozenset[int]:
+        """Those that came more than once."""
+        values, counts = np.unique(np.frombuffer(self._heads, np.uint64), return_counts=True)
+        return frozenset(values[counts > 1].tolist())
+
+
+class Copies:
+    """Numbers copies of one file: the first keeps its id, the others get -2, -3 in the order of their paths."""
+
+    def __init__(self, ids: IdHeads) -> None:
+        self._repeated = ids.repeated()
+        self._seen: Counter[str] = Counter()
+
+    def number(self, identity: str) -> str:
+        """The id of the next file with this content."""
+        if IdHeads.of(identity) not in self._repeated:
+            return identity
+        self._seen[identity] += 1
+        copies = self._seen[identity]
+        return identity if copies == 1 else f"{identity}-{copies}"

@@ -1,0 +1,191 @@
+"""`p3mdata verify`: prove a finished run again, from its files and the sources alone."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import multiprocessing
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from p3mdata.anonymize.pipeline import load, mask, render
+from p3mdata.anonymize.proofs import proof_doubts, prove
+from p3mdata.base.files import sha256
+from p3mdata.base.jsonl import dumps
+from p3mdata.errors import BrokenInput
+from p3mdata.faces.ensemble import Detection, FaceFinder
+from p3mdata.imaging import decode
+from p3mdata.records import ImageResult, Mask, Outcome, Sample
+from p3mdata.run.inputs import read_inputs
+from p3mdata.run.layout import KINDS, LEDGER, MANIFEST
+from p3mdata.run.plan import Plan
+from p3mdata.run.rows import public_row
+
+# Another version of an image library may round otherwise; a clear face differs by far more.
+_MOST_DEVIATION = 1 / 255
+# Images handed to a worker at a time.
+_CHUNK = 4
+_BATCH = 512
+_WORTH_A_WORKER = 8
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One proof that failed: which released image (or file of the run), and what is wrong."""
+
+    id: str
+    code: str
+    sentence: str
+
+
+def check_files(plan: Plan, rows: Iterable[ImageResult]) -> Iterator[Finding]:
+    """Counts, manifest and the set of released files, without opening any image."""
+    out = plan.job.out
+    expected: dict[str, set[str]] = {kind: set() for kind in KINDS}
+    without_mask = []
+    in_ledger, in_manifest = _Lines(out / LEDGER), _Lines(out / MANIFEST)
+    for row in rows:
+        in_ledger.expect(row.to_json())
+        if row.outcome.released:
+            in_manifest.expect(public_row(row))
+            for kind, (name, _) in row.files.items():
+                expected[kind].add(name)
+            if not {"images", "facemasks"} <= set(row.files):
+                without_mask.append(row.id)
+    if not in_ledger.hold():
+        yield Finding("", "ledger", f"{LEDGER} is not the list of the {plan.samples} source files' outcomes")
+    if not in_manifest.hold():
+        yield Finding("", "manifest", f"{MANIFEST} is not the list of what was released")
+    for kind in KINDS:
+        present = {path.name for path in (out / kind).glob("*")}
+        for name in sorted(present - expected[kind]):
+            yield Finding(name.split(".")[0], "stray_file", f"{kind}/{name} is in the release but not in the manifest")
+    for identity in without_mask:
+        yield Finding(identity, "no_mask", "was released without a facemask")
+
+
+class _Lines:
+    """Whether a file of JSON lines has exactly the rows that are expected, one after another."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._wanted = path, hashlib.sha256()
+
+    def expect(self, row: dict[str, Any]) -> None:
+        self._wanted.update((dumps(row) + "\n").encode("utf-8", "surrogateescape"))
+
+    def hold(self) -> bool:
+        if not self._path.is_file():
+            return False
+        found = hashlib.sha256()
+        with self._path.open("rb") as file:
+            while block := file.read(1 << 20):
+                found.update(block)
+        return found.digest() == self._wanted.digest()
+
+
+def check_images(
+    plan: Plan, released: Iterable[tuple[Sample, ImageResult]], number: int, workers: int = 1
+) -> Iterator[list[Finding]]:
+    """What is wrong with each of the released images, `number` of them, in their order."""
+    # A worker must be worth the second that loading its models takes.
+    size = min(workers, -(-number // _WORTH_A_WORKER))
+    if size <= 1:
+        with FaceFinder() as finder:
+            for sample, row in released:
+                yield list(check_image(plan, sample, row, finder))
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(size, context, initializer=_load_models, initargs=(plan,)) as pool:
+        try:
+            # The pool takes all that it is given at once: rows of millions would not fit.
+            left = iter(released)
+            while batch := list(itertools.islice(left, _BATCH)):
+                yield from pool.map(_check_one, batch, chunksize=_CHUNK)
+        except BaseException:
+            # Ctrl-C need not wait for the images that are left.
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+# State of a worker process of `check_images`.
+_worker: tuple[Plan, FaceFinder] | None = None
+
+
+def _load_models(plan: Plan) -> None:
+    global _worker
+    cv2.setNumThreads(1)
+    _worker = plan, FaceFinder()
+
+
+def _check_one(released: tuple[Sample, ImageResult]) -> list[Finding]:
+    assert _worker is not None
+    plan, finder = _worker
+    return list(check_image(plan, *released, finder))
+
+
+def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder) -> Iterator[Finding]:
+    """All proofs of one released image; stops at the first that makes the others meaningless."""
+    out = plan.job.out
+    contents: dict[str, bytes] = {}
+    for kind, (name, expected) in sorted(row.files.items()):
+        path = out / kind / name
+        if not path.is_file():
+            yield Finding(row.id, "missing_file", f"{kind}/{name} is missing")
+            continue
+        contents[kind] = path.read_bytes()
+        if sha256(contents[kind]) != expected:
+            yield Finding(row.id, "changed_file", f"{kind}/{name} is not the file that was released")
+    if "images" not in contents or "facemasks" not in contents:
+        return
+    facemask = _read_facemask(contents["facemasks"])
+    if facemask is None or facemask.shape != (row.height, row.width):
+        yield Finding(row.id, "bad_facemask", "the facemask is not an 8-bit mask of the image's size")
+        return
+    try:
+        loaded = load(read_inputs(sample, plan.job), plan.job.settings)
+    except BrokenInput as exc:
+        yield Finding(row.id, exc.code, f"cannot be compared with its source, which {exc.sentence}")
+        return
+    if loaded.alpha is not None and "alphas" in contents:
+        alpha = cv2.imdecode(np.frombuffer(contents["alphas"], np.uint8), cv2.IMREAD_UNCHANGED)
+        if alpha is None or not np.array_equal(alpha, loaded.alpha):
+            yield Finding(row.id, "changed_alpha", "the alpha matte differs from the source's")
+    masked = mask(loaded, Detection(row.faces, ()), plan.job.settings)
+    if not np.array_equal(masked.facemask, facemask):
+        yield Finding(row.id, "other_facemask", "the facemask is not the one that follows from faces and matte")
+    try:
+        exact = row.proofs is not None and row.proofs.exact
+        proofs = prove(loaded.picture, contents["images"], facemask, masked.transition, finder, exact)
+    except (BrokenInput, ValueError) as exc:
+        yield Finding(row.id, "unreadable", f"the released image cannot be compared: {exc}")
+        return
+    for doubt in proof_doubts(proofs):
+        if sample.decision is not None and sample.decision.overrules(doubt):
+            continue
+        yield Finding(row.id, doubt.code, doubt.sentence)
+    if _deviation(contents["images"], render(loaded, masked, plan.job.settings)[0], facemask) > _MOST_DEVIATION:
+        yield Finding(row.id, "other_obfuscation", "inside the facemask is not what obfuscating the source comes to")
+    if row.outcome is not Outcome.NO_FACE_CONFIRMED and not facemask.any():
+        yield Finding(row.id, "empty_mask", "the facemask is empty")
+
+
+def _deviation(released: bytes, expected: bytes, facemask: Mask) -> float:
+    """Mean difference inside the mask, as a share of the value range."""
+    a, b = (decode(data, max_pixels=facemask.size).pixels[facemask] for data in (released, expected))
+    if a.shape != b.shape or a.dtype != b.dtype:
+        return 1.0
+    gap = np.abs(a.astype(np.float32) - b)
+    return float(gap.mean()) / np.iinfo(a.dtype).max if gap.size else 0.0
+
+
+def _read_facemask(data: bytes) -> Mask | None:
+    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    if array is None or array.ndim != 2 or array.dtype != np.uint8 or not np.isin(array, (0, 255)).all():
+        return None
+    return np.asarray(array > 0)

@@ -1,0 +1,3 @@
+"""The version of the product: part of plans, manifests and reports."""
+
+__version__ = "0.3.0"

@@ -1,0 +1,145 @@
+"""Files of a dataset as arrays: decoded, or mapped from raw copies that were decoded once."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3mdata.base.files import atomic
+from p3mdata.dataset.layout import PICTURES
+from p3mdata.errors import BrokenInput, P3MError, SetupError
+from p3mdata.imaging import decode
+
+Array = NDArray[np.uint8]
+_RAW_MAGIC = b"P3MRAW01"
+# Magic, size and time of the file it was made from, height, width, channels.
+_RAW_HEADER = struct.Struct("<8sQqIII")
+
+
+class BadFile(P3MError):
+    """A file, or a pair of files, that cannot be used; the sentence begins with its path."""
+
+
+def read_colours(path: Path) -> Array:
+    """A picture's colours, HxWx3 RGB uint8, as displayed.
+
+    Raises:
+        BadFile: It cannot be read or is damaged.
+    """
+    return _decoded(path, cv2.IMREAD_COLOR_RGB)
+
+
+def read_grey(path: Path) -> Array:
+    """A matte or mask, HxW uint8; 16 bits are rounded to 8. Three channels that are equal are taken for one.
+
+    Raises:
+        BadFile: It cannot be read, is damaged, in colour or transparent.
+    """
+    pixels = _decoded(path, cv2.IMREAD_UNCHANGED)
+    if pixels.ndim == 3:
+        grey, opaque = pixels[..., 0], pixels.shape[2] == 3 or (pixels[..., 3] == np.iinfo(pixels.dtype).max).all()
+        if not opaque or any((pixels[..., channel] != grey).any() for channel in (1, 2)):
+            raise BadFile(f"{path}: has three channels or transparency. Save it as one grey channel.")
+        pixels = np.ascontiguousarray(grey)
+    return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+
+
+def _decoded(path: Path, flags: int) -> NDArray[Any]:
+    """By OpenCV, which is fast, or else by p3mdata's decoder, which knows more formats and says what is wrong."""
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise BadFile(f"{path}: cannot be read ({exc.strerror or exc}).") from exc
+    try:
+        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
+    except cv2.error:
+        pixels = None
+    if pixels is not None and pixels.dtype in (np.uint8, np.uint16):
+        return pixels
+    try:
+        picture = decode(data)
+    except BrokenInput as exc:
+        raise BadFile(f"{path}: {exc.sentence}") from exc
+    return np.array(picture.pixels if flags == cv2.IMREAD_UNCHANGED else picture.rgb8())
+
+
+def read_plane(kind: str, path: Path) -> Array:
+    """What a file of a dataset holds: colours of pictures, else grey.
+
+    Args:
+        kind: "image", "foreground", "background", "alpha", "trimap" or "facemask".
+        path: The file.
+
+    Raises:
+        BadFile: It cannot be used, or is an alpha that shows nobody.
+    """
+    if kind in PICTURES:
+        return read_colours(path)
+    pixels = read_grey(path)
+    if kind == "alpha" and not pixels.any():
+        raise BadFile(f"{path}: is empty, it shows nobody. Remove the picture from the set.")
+    return pixels
+
+
+class RawCache:
+    """Decoded files as raw bytes, one beside the other in a folder, read by mapping them into memory.
+
+    A copy is written once, under a temporary name and then renamed, so that any number of processes can share the
+    folder. It is made again when the file's size or time of change is another one.
+
+    Args:
+        folder: Where the copies are; made if need be.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read(self, kind: str, path: Path) -> Array:
+        """A file's pixels, read-only: HxWx3 for colours, else HxW.
+
+        Raises:
+            BadFile: It cannot be used; there is no copy then.
+            SetupError: The copy cannot be written.
+        """
+        try:
+            stat = path.stat()
+        except OSError as exc:
+            raise BadFile(f"{path}: cannot be read ({exc.strerror or exc}).") from exc
+        key = _RAW_MAGIC, stat.st_size, stat.st_mtime_ns
+        # Greys are checked and made one channel, so that a file has as many copies as kinds it is used for.
+        copy = (
+            self.folder
+            / f"{hashlib.sha256(f'{kind} {path.resolve()}'.encode(errors='surrogateescape')).hexdigest()}.raw"
+        )
+        if (known := _map_raw(copy, key)) is not None:
+            return known
+        pixels = read_plane(kind, path)
+        try:
+            with atomic(copy) as sink:
+                sink.write(_RAW_HEADER.pack(*key, *pixels.shape[:2], pixels.size // math.prod(pixels.shape[:2])))
+                sink.write(np.ascontiguousarray(pixels).data)
+        except OSError as exc:
+            raise SetupError(
+                f"{self.folder}: the cache cannot be written ({exc.strerror or exc}). Make room, or go on without it."
+            ) from exc
+        return pixels
+
+
+def _map_raw(copy: Path, key: tuple[bytes, int, int]) -> Array | None:
+    """The copy's pixels, or None if it is not there, not whole, or of another state of the file."""
+    try:
+        with copy.open("rb") as source:
+            *found, height, width, channels = _RAW_HEADER.unpack(source.read(_RAW_HEADER.size))
+            if tuple(found) != key:
+                return None
+            shape = (height, width) if channels == 1 else (height, width, channels)
+            return np.asarray(np.memmap(source, np.uint8, "r", _RAW_HEADER.size, shape))
+    except (OSError, ValueError, struct.error):
+        return None

@@ -1,0 +1,1 @@
+"""Networks that P3M-Net is compared with, trained and saved like it."""

@@ -1,0 +1,249 @@
+"""What can be said before any training: the dataset's own check, its facemasks and classes, one step, speeds."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+
+from p3mdata.base.files import sha256
+from p3mdata.config import Settings
+from p3mdata.dataset.check import Check
+from p3mdata.dataset.folder import Dataset, Item
+from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN, kernel_side, transition_area, trimap_of
+from p3mnet.create import create_model
+from p3mnet.data import DataConfig, Images, TrainingSet, seeded
+from p3mnet.image_files import BadFile, read_colours, read_grey
+from p3mnet.infer import predict_alpha, to_8_bit
+from p3mnet.loader import collate, to_device
+from p3mnet.losses import matting_losses
+from p3mnet.metrics import evaluate_pair
+from p3mnet.traincheck.config import Recipe
+from p3mnet.traincheck.statistics import Rule, State
+
+CLASSES = {"background": BACKGROUND, "transition": UNKNOWN, "foreground": FOREGROUND}
+_NAMED = 5
+_SAMPLES = 4
+_STEPS = 3
+
+
+def fingerprint(dataset: Dataset, sets: Iterator[str]) -> str:
+    """Of names and sizes of all files of some sets: what a run began with is what it goes on with."""
+    lines = [
+        f"{path} {(dataset.root / path).stat().st_size}"
+        for name in sets
+        for item in dataset.items(name).values()
+        for paths in item.files.values()
+        for path in paths
+    ]
+    return sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape"))[:16]
+
+
+def dataset_rule(found: Check) -> Rule:
+    """`p3mdata check` without errors."""
+    errors = [finding for finding in found.findings if finding.error]
+    if not errors:
+        return Rule("dataset", State.PASS, f"no errors, {len(found.findings)} warnings")
+    named = "; ".join(f"{finding.file} {finding.sentence}" for finding in errors[:_NAMED])
+    more = f"; and {len(errors) - _NAMED} more" if len(errors) > _NAMED else ""
+    return Rule("dataset", State.FAIL, f"{len(errors)} errors: {named}{more}")
+
+
+@dataclass(frozen=True)
+class Areas:
+    """Pixels of one picture: of the protected transition, of it inside the facemask, of each trimap class."""
+
+    transition: int
+    covered: int
+    classes: dict[str, int]
+
+
+def _areas(dataset: Dataset, item: Item) -> Areas | str:
+    """Areas of a picture, or why there are none."""
+    try:
+        alpha = read_grey(dataset.root / item.files["alpha"][0])
+        path = item.path("facemask")
+        mask = None if path is None else read_grey(dataset.root / path) > 0
+        trimap = trimap_of(alpha)
+    except (BadFile, KeyError) as exc:
+        return str(exc) if isinstance(exc, BadFile) else f"{item.stem}: has no alpha."
+    band = _protected(dataset, alpha)
+    if mask is not None and mask.shape != band.shape:
+        return f"{path}: is not of its alpha's size."
+    return Areas(
+        int(np.count_nonzero(band)),
+        0 if mask is None else int(np.count_nonzero(band & mask)),
+        {name: int(np.count_nonzero(trimap == value)) for name, value in CLASSES.items()},
+    )
+
+
+def _protected(dataset: Dataset, alpha: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """Where facemasks may not be: the band of the run's settings; in datasets of others, soft alpha."""
+    settings = dataset.about.get("settings")
+    if settings is None:
+        return np.asarray((alpha > 0) & (alpha < FOREGROUND))
+    width = Settings(**settings).transition_width
+    return transition_area(alpha, kernel_side((alpha.shape[0], alpha.shape[1]), width))
+
+
+def area_rules(
+    dataset: Dataset, training: str, others: list[str], workers: int, step: Callable[[], None]
+) -> tuple[list[Rule], dict[str, Any]]:
+    """Rules about facemasks (all obfuscated sets) and trimap classes (the training set), and their figures."""
+    items = {name: list(dataset.items(name).values()) for name in (training, *others)}
+
+    def look(item: Item) -> Areas | str:
+        found = _areas(dataset, item)
+        step()
+        return found
+
+    with ThreadPoolExecutor(workers) as pool:
+        found = {name: list(pool.map(look, mine)) for name, mine in items.items()}
+    bad = [areas for mine in found.values() for areas in mine if isinstance(areas, str)]
+    usable = [
+        (item.stem, areas)
+        for name, mine in found.items()
+        for item, areas in zip(items[name], mine, strict=True)
+        if isinstance(areas, Areas)
+    ]
+    if bad or not usable:
+        told = " ".join(bad[:_NAMED]) or "there are no pictures"
+        return [Rule("pictures", State.FAIL, told)], {}
+    transition, covered = (sum(getattr(areas, part) for _, areas in usable) for part in ("transition", "covered"))
+    leaks = [stem for stem, areas in usable if areas.covered]
+    totals = {name: [areas.classes[name] for areas in found[training] if isinstance(areas, Areas)] for name in CLASSES}
+    everything = max(sum(map(sum, totals.values())), 1)
+    balance = {name: sum(counts) / everything for name, counts in totals.items()}
+    without = {name: sum(not count for count in counts) for name, counts in totals.items()}
+    figures = {
+        "transition_pixels": transition,
+        "transition_inside_facemasks": covered,
+        "class_shares": balance,
+        "pictures_without_class": without,
+    }
+    return [_mask_rule(transition, covered, leaks), _class_rule(balance)], figures
+
+
+def _mask_rule(transition: int, covered: int, leaks: list[str]) -> Rule:
+    share = covered / max(transition, 1)
+    if not covered:
+        return Rule("facemasks", State.PASS, f"none of {transition:,} transition pixels lies inside a facemask")
+    named = ", ".join(leaks[:_NAMED]) + (f" and {len(leaks) - _NAMED} more" if len(leaks) > _NAMED else "")
+    return Rule(
+        "facemasks",
+        State.FAIL,
+        f"{covered:,} of {transition:,} transition pixels ({share:.2%}) are obfuscated: {named}",
+    )
+
+
+def _class_rule(balance: Mapping[str, float]) -> Rule:
+    told = ", ".join(f"{name} {share:.1%}" for name, share in balance.items())
+    if absent := [name for name, share in balance.items() if not share]:
+        return Rule("classes", State.FAIL, f"no trimap of the training set has {' or '.join(absent)} ({told})")
+    return Rule("classes", State.PASS, told)
+
+
+@dataclass(frozen=True)
+class Speeds:
+    """Seconds, measured.
+
+    Attributes:
+        step: Of a training step, by domain.
+        first: What reading a picture for the first time adds, by domain, where pictures are kept in memory.
+        loader: Of loading a sample in one process, by domain.
+        tested: Of a tested picture.
+    """
+
+    step: dict[str, float]
+    first: dict[str, float]
+    loader: dict[str, float]
+    tested: float
+
+    def to_json(self) -> dict[str, Any]:
+        return dict(vars(self))
+
+
+_UNKNOWN = Speeds({}, {}, {}, 0)
+
+
+def _loaded(pictures: TrainingSet, number: int) -> tuple[list[Any], float]:
+    """Samples, and seconds of each."""
+    begun = time.monotonic()
+    samples = [{**pictures.sample(index % len(pictures), seeded(0, 0, index)), "bad": []} for index in range(number)]
+    return samples, (time.monotonic() - begun) / number
+
+
+def try_steps(
+    root: Path, recipe: Recipe, batch: int, domains: Mapping[str, Images | None], device: torch.device, workers: int
+) -> tuple[Rule, Speeds]:
+    """One step on real pictures of each domain, with times of it, of loading, and of testing a picture.
+
+    Args:
+        root: The dataset.
+        recipe: How training and tests are done.
+        batch: Crops of a step.
+        domains: Images by domain; None takes those of the dataset.
+        device: Where.
+        workers: Loader processes that will work beside the training.
+
+    Raises:
+        SetupError: Weights are missing, or too many pictures cannot be used.
+    """
+    torch.manual_seed(0)
+    model = create_model(**recipe.model).train().to(device)
+    optimizer = torch.optim.Adam(model.parameters(), recipe.learning_rate)
+    step, first, loader = {}, {}, {}
+    for domain, images in domains.items():
+        pictures = TrainingSet(root, None, DataConfig(**recipe.data), images)
+        try:
+            samples, loader[domain] = _loaded(pictures, max(_SAMPLES, batch))
+            again = _loaded(pictures, max(_SAMPLES, batch))[1] if recipe.data.get("longest") else loader[domain]
+        except BadFile as exc:
+            return Rule("step", State.FAIL, str(exc)), _UNKNOWN
+        first[domain] = max(0.0, loader[domain] - again)
+        taken = collate(samples[:batch])
+        assert isinstance(taken, dict)
+        times = []
+        for _ in range(_STEPS):
+            begun = time.monotonic()
+            moved = to_device(taken, device)
+            optimizer.zero_grad()
+            with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                output = model(moved["image"])
+            loss = matting_losses(output, moved)["total"]
+            loss.backward()
+            norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
+            if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
+                return Rule("step", State.FAIL, f"loss or gradient of {domain} is not finite"), _UNKNOWN
+            optimizer.step()
+            times.append(time.monotonic() - begun)
+        loading = batch * again
+        # The first step has to warm up.
+        computing = min(times[1:])
+        step[domain] = max(computing, loading / workers) if workers else computing + loading
+    model.eval()
+    tested = min(_time_of_a_test(model, pictures, recipe) for _ in range(2))
+    rates = ", ".join(f"{domain} {1 / seconds:.0f}/s" for domain, seconds in loader.items())
+    told = f"forward and backward are finite; loader {rates} per process; a step takes " + ", ".join(
+        f"{seconds:.2g} s ({domain})" for domain, seconds in step.items()
+    )
+    return Rule("step", State.PASS, told), Speeds(step, first, loader, tested)
+
+
+def _time_of_a_test(model: Any, pictures: TrainingSet, recipe: Recipe) -> float:
+    """Seconds to read, predict, encode and measure a picture of the training set, all in this process."""
+    files = pictures.files[0]
+    begun = time.monotonic()
+    rgb = read_colours(files["image"]) if pictures.images is None else pictures.images(pictures.names[0])
+    predicted = to_8_bit(predict_alpha(model, rgb, recipe.mode, recipe.max_side))
+    cv2.imencode(".png", predicted)
+    evaluate_pair(predicted, read_grey(files["alpha"]))
+    return time.monotonic() - begun

@@ -1,0 +1,173 @@
+"""What a train-check shall do: settings, and the two sizes it comes in. Pure, and without torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import asdict, dataclass, replace
+from enum import Enum
+from pathlib import Path
+from typing import Any, Literal
+
+from p3mdata.config import Method
+from p3mdata.errors import SettingsError
+
+PROTOCOLS = ("B:B", "B:N", "N:N")
+VARIANTS = ("resnet34", "swin_t", "vitae_s")
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+class Scale(str, Enum):
+    """How much a train-check is worth: see `recipe`."""
+
+    AUTO = "auto"
+    SMOKE = "smoke"
+    FULL = "full"
+
+    @property
+    def words(self) -> str:
+        return "smoke check, not a benchmark" if self is Scale.SMOKE else "benchmark"
+
+
+@dataclass(frozen=True)
+class TrainCheckSettings:
+    """Settings of a train-check.
+
+    Attributes:
+        variant: Encoder, one of `VARIANTS`.
+        scale: smoke or full; auto is full where there is a GPU.
+        budget: Seconds for all trainings and tests together; None takes the scale's.
+        epochs: Instead of a budget: epochs of each training.
+        protocols: Of `PROTOCOLS`, trained on : tested on, B as in the dataset, N as photographed; None takes all that
+            the data allow.
+        methods: Obfuscations to compare, rendered from the originals.
+        originals: Folder of the photographs the dataset was made of; only read.
+        seeds: Trainings of each kind; they differ in weights, order and crops.
+        tolerance: Cost of anonymization that passes, as a share of the error of N:N.
+        copy_paste: none, icp or fcp, for the trainings on obfuscated images.
+        faces: Facemasks of faces that may be pasted, from celeba-facemask.
+        encoder_weights: ImageNet weights for scale full: hub, a file, or random.
+        most_tested: Largest number of pictures of each validation set that are tested; None takes all that fit.
+        device: auto, cpu, cuda or cuda:N.
+        workers: Processes; 0 chooses.
+        overwrite: Begin anew in a folder that holds a train-check of other settings or of another state of the dataset.
+    """
+
+    variant: str = "resnet34"
+    scale: Scale = Scale.AUTO
+    budget: float | None = None
+    epochs: int | None = None
+    protocols: tuple[str, ...] | None = None
+    methods: tuple[Method, ...] = ()
+    originals: Path | None = None
+    seeds: int = 3
+    tolerance: float = 0.1
+    copy_paste: str = "none"
+    faces: Path | None = None
+    encoder_weights: str = "hub"
+    most_tested: int | None = None
+    device: str = "auto"
+    workers: int = 0
+    overwrite: bool = False
+
+    def check(self) -> None:
+        """Raise SettingsError where settings cannot be."""
+        if self.variant not in VARIANTS:
+            raise SettingsError(f"--variant {self.variant}: must be {', '.join(VARIANTS[:-1])} or {VARIANTS[-1]}.")
+        if unknown := [name for name in self.protocols or () if name not in PROTOCOLS]:
+            raise SettingsError(
+                f"--protocols {unknown[0]}: must be of {','.join(PROTOCOLS)}, trained on : tested on, B as in the "
+                "dataset, N as photographed."
+            )
+        if self.budget is not None and self.epochs is not None:
+            raise SettingsError("--budget and --epochs both say how long to train. Give one of them.")
+        if (self.copy_paste != "none") != (self.faces is not None):
+            raise SettingsError("--cp and --faces go together: icp or fcp, and a folder of celeba-facemask.")
+        if self.copy_paste not in ("none", "icp", "fcp"):
+            raise SettingsError(f"--cp {self.copy_paste}: must be icp or fcp.")
+        if self.seeds < 1 or (self.epochs is not None and self.epochs < 1):
+            raise SettingsError("--seeds and --epochs must be at least 1.")
+        if self.originals is None and (self.methods or "N:N" in (self.protocols or ())):
+            what = "N:N trains on" if not self.methods else "--methods renders obfuscations from"
+            raise SettingsError(f"{what} the photographs themselves: give --originals DIR.")
+
+    def with_workers(self, number: int) -> TrainCheckSettings:
+        """The same with a number of worker processes."""
+        return replace(self, workers=number)
+
+    def to_json(self) -> dict[str, Any]:
+        """What of it a run is made with: without what changes nothing but speed, and without paths of photographs."""
+        row = asdict(self) | {"originals": self.originals is not None, "scale": self.scale.value}
+        row |= {"methods": [method.value for method in self.methods], "faces": self.faces is not None}
+        if row["encoder_weights"] not in ("hub", "random"):
+            row["encoder_weights"] = "file"
+        row["protocols"] = None if self.protocols is None else list(self.protocols)
+        return {key: value for key, value in row.items() if key not in ("device", "workers", "overwrite")}
+
+
+def seconds_of(budget: str) -> float:
+    """'90', '90s', '15m' or '1.5h' in seconds.
+
+    Raises:
+        SettingsError: It is written otherwise, or is nothing.
+    """
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([smh]?)", budget.strip())
+    if found is None or not float(found[1]):
+        raise SettingsError(f"--budget {budget}: must be a time such as 90s, 15m or 1.5h.")
+    return float(found[1]) * _UNITS[found[2] or "s"]
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a scale trains and tests.
+
+    Attributes:
+        model: Arguments of `p3mnet.registry.create_model`.
+        data: `p3mnet.data.DataConfig`.
+        batch, learning_rate: Of each step.
+        budget: Seconds, where none is given.
+        mode, max_side: See `p3mnet.infer.predict_alpha`.
+        words: What the page says of it.
+    """
+
+    model: dict[str, Any]
+    data: dict[str, Any]
+    batch: int
+    learning_rate: float
+    budget: float
+    mode: Literal["hybrid", "resize"]
+    max_side: int
+    words: str
+
+
+def recipe(settings: TrainCheckSettings, scale: Scale) -> Recipe:
+    """The recipe of a scale.
+
+    full is the paper's, with foreground colours estimated on the crop for all protocols alike, for files of a dataset
+    show obfuscated faces. smoke learns something in minutes on a CPU: narrow encoder (resnet34) or few steps (others).
+    """
+    if scale is Scale.FULL:
+        return Recipe(
+            model={"name": f"p3mnet_{settings.variant}", "encoder_weights": settings.encoder_weights},
+            data={"colours": "estimate"},
+            batch=8,
+            learning_rate=1e-5 if settings.encoder_weights != "random" else 1e-4,
+            budget=3600,
+            mode="hybrid",
+            max_side=1600,
+            words=f"P3M-Net ({settings.variant}), 512 px crops, "
+            f"encoder weights: {settings.to_json()['encoder_weights']}",
+        )
+    narrow = settings.variant == "resnet34"
+    name = "smoke_resnet34" if narrow else f"p3mnet_{settings.variant}"
+    width = "an eighth of ResNet-34's channels" if narrow else f"encoder {settings.variant} with few steps"
+    return Recipe(
+        model={"name": name, "encoder_weights": "random", **({"pool_kernel": 2} if narrow else {})},
+        # The largest square of each picture, reduced once and kept in memory.
+        data={"longest": 400, "crop_sides": (400,), "size": 128, "colours": "none", "trimap_kernel": (5, 10)},
+        batch=4,
+        learning_rate=1e-3 if narrow else 2e-4,
+        budget=300,
+        mode="resize",
+        max_side=256,
+        words=f"{width}, random weights, crops of 128 px, tested at 128 px",
+    )

@@ -1,0 +1,284 @@
+"""Trainings, predictions and scores of a train-check: each is done once, and what is there is not done again.
+
+    plan.json                                what is done, decided once
+    runs/DOMAIN-SEED/                        folder of a training, see `p3mnet.training`
+    predictions/DOMAIN-SEED/TEST/SET/*.png   alphas
+    scores/DOMAIN-SEED/TEST.csv              table of `p3mnet evaluate`
+
+No image is written, of whatever kind.
+"""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from p3mdata.base.files import write_atomic
+from p3mdata.base.jsonl import read_json
+from p3mdata.dataset.folder import Dataset
+from p3mdata.errors import Interrupted, SettingsError, SetupError
+from p3mdata.imaging import encode_grey
+from p3mnet.checkpoint import load_checkpoint
+from p3mnet.evaluate import COLUMNS, evaluate
+from p3mnet.image_files import BadFile, read_colours
+from p3mnet.infer import pick_device, predict_alpha, to_8_bit
+from p3mnet.model import MattingNetwork
+from p3mnet.traincheck.budget import used_up
+from p3mnet.traincheck.config import Recipe, TrainCheckSettings
+from p3mnet.traincheck.originals import Images
+from p3mnet.traincheck.protocols import NORMAL, Design, Test, trainings
+from p3mnet.training import TrainConfig, Watch, make_config, train
+from p3mnet.training.state import EPOCHS, LAST, RESULT, STEPS
+from p3mnet.training.stopping import Stop
+
+RUNS, PREDICTIONS, SCORES = "runs", "predictions", "scores"
+# Held out of the training set for the curve, at most; looked at as often as this.
+HELD_OUT, _HELD_SHARE = 12, 0.05
+_LOOKS = 8
+_CHECKPOINTS = 10
+# Fewer predictions than this are not worth the start of other processes.
+_WORTH_WORKERS = 64
+# Fewer give no interval.
+_LEAST_SEEDS = 2
+Scores = dict[str, dict[str, float]]
+
+
+class GpuLost(SetupError):
+    """The GPU failed in the middle of the work."""
+
+
+def held_out(pictures: int) -> float:
+    """Share of the training set that is held out."""
+    return min(_HELD_SHARE, HELD_OUT / max(pictures, 1))
+
+
+def batches_of(pictures: int, batch: int) -> tuple[int, int]:
+    """Crops of a step, and steps of an epoch, over a training set of some pictures.
+
+    Raises:
+        SettingsError: There are too few.
+    """
+    left = pictures - max(1, round(held_out(pictures) * pictures))
+    if left < 1:
+        raise SettingsError(
+            f"The training set has {pictures} picture: too few, since one is held out for the curve. Add pictures."
+        )
+    size = min(batch, left)
+    return size, left // size
+
+
+@dataclass(frozen=True)
+class Work:
+    """Everything that trainings and tests need to know.
+
+    Attributes:
+        out: The train-check's folder.
+        dataset: What is checked.
+        design: What is trained and tested.
+        recipe, settings: How.
+        pictures: Pictures of the training set.
+        steps: Of every training.
+        batch, accumulation: Crops of a step, and the parts in which they go through the network.
+        tested: Tested pictures by set: the dataset's own image by name.
+        shown: Images by domain, for the training set, and by key of the test; None is the dataset's own.
+        watch: Told how a training goes.
+        say: Takes a message.
+        counted: See `p3mdata.console.counted`.
+    """
+
+    out: Path
+    dataset: Dataset
+    design: Design
+    recipe: Recipe
+    settings: TrainCheckSettings
+    pictures: int
+    steps: int
+    batch: int
+    accumulation: int
+    tested: Mapping[str, Mapping[str, Path]]
+    shown: Mapping[str, Images | None]
+    watch: Callable[[], Watch]
+    say: Callable[[str], None]
+    counted: Callable[[], AbstractContextManager[Callable[[int], Callable[[], None]]]]
+
+    def config(self, domain: str, seed: int) -> TrainConfig:
+        """Settings of a training; equal for all domains but for what is pasted, which is nothing on photographs."""
+        per_epoch = batches_of(self.pictures, self.batch)[1]
+        epochs = math.ceil(self.steps / per_epoch)
+        settings = self.settings
+        paste = settings.copy_paste if domain != NORMAL else "none"
+        # The authors paste features from epoch 50 of 150.
+        pasted = {"mode": paste} | ({"start_epoch": epochs // 3} if paste == "fcp" else {})
+        return make_config(
+            {
+                "dataset": str(self.dataset.root.resolve()),
+                "model": self.recipe.model,
+                "data": self.recipe.data,
+                "copy_paste": pasted,
+                "sources": str(settings.faces.resolve()) if settings.faces is not None and paste != "none" else None,
+                "validation": {
+                    "share": held_out(self.pictures), "every": math.ceil(epochs / _LOOKS), "mode": self.recipe.mode,
+                    "max_side": self.recipe.max_side,
+                },
+                "learning_rate": self.recipe.learning_rate,
+                "batch": self.batch // self.accumulation,
+                "accumulation": self.accumulation,
+                "epochs": epochs,
+                "steps": self.steps,
+                "seed": seed,
+                "device": settings.device,
+                "workers": settings.workers,
+                "checkpoint_every": max(1, self.steps // _CHECKPOINTS),
+                # A sheet of samples would be a copy of photographs.
+                "samples": 0,
+            },
+            "train-check",
+        )  # fmt: skip
+
+
+def run_all(work: Work, stop: Stop, budget: float | None, planned: Mapping[str, float]) -> int:
+    """Whatever is not done yet, seed by seed.
+
+    Args:
+        work: What to do.
+        stop: Whether to stop.
+        budget: Seconds for everything; where the machine has become so slow that this is far exceeded, seeds after the
+            second are left out. None does all.
+        planned: Seconds that trainings and tests were to take.
+
+    Returns:
+        Seeds that are done.
+
+    Raises:
+        Interrupted: It was asked to stop.
+        GpuLost: The GPU failed.
+        P3MError: As training and evaluation say.
+    """
+    todo = list(trainings(work.design.domains, work.settings.seeds))
+    for number, (domain, seed) in enumerate(todo, 1):
+        name = f"{domain}-{seed}"
+        if budget is not None and seed >= _LEAST_SEEDS and domain == todo[0][0]:
+            done = [training_result(work.out, *one) for one in todo[: number - 1]]
+            seconds = [one["seconds"] for one in done if one is not None]
+            share = planned["training"] * len(seconds) / len(todo)
+            if used_up(budget, planned["training"] + planned["testing"], seconds, share):
+                return seed
+        with gpu_guarded():
+            if not (work.out / RUNS / name / RESULT).is_file():
+                work.say(f"training {number} of {len(todo)}: {domain}, seed {seed}, {work.steps} steps")
+                train(
+                    work.config(domain, seed), work.out / RUNS / name, watch=work.watch(), images=work.shown[domain]
+                )  # fmt: skip
+            _test(work, name, [test for trained, test in work.design.pairs if trained == domain], stop)
+    return work.settings.seeds
+
+
+@contextmanager
+def gpu_guarded() -> Iterator[None]:
+    """Turns the loss of a GPU into a sentence.
+
+    Raises:
+        GpuLost: It is lost.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        lost = isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error) or "cuDNN error" in str(error)
+        if not lost:
+            raise
+        reason = str(error).splitlines()[0]
+        raise GpuLost(
+            f"The GPU failed ({reason}). What is finished is kept and in the report: when the GPU is back, run the "
+            "same command again to go on from the last checkpoint, or with --device cpu."
+        ) from error
+
+
+def _test(work: Work, name: str, tests: list[Test], stop: Stop) -> None:
+    """Predictions and scores of one network."""
+    left = [test for test in tests if not _scores_file(work.out, name, test).is_file()]
+    if not left:
+        return
+    device = pick_device(work.settings.device)
+    model = load_checkpoint(work.out / RUNS / name / LAST).model.to(device)
+    for test in left:
+        names = work.tested[test.set]
+        folder = work.out / PREDICTIONS / name / test.key
+        work.say(f"testing {name} on {test.title}: {len(names)} pictures")
+        with work.counted() as start:
+            step = start(len(names))
+            for stem in names:
+                if stop.asked:
+                    raise Interrupted("Stopped while testing; the same command goes on from there.")
+                _predict(work, model, test, stem, folder / test.set / f"{stem}.png")
+                step()
+        workers = work.settings.workers if len(names) >= _WORTH_WORKERS else 1
+        evaluate(folder, work.dataset.root, _scores_file(work.out, name, test), [test.set], workers)
+        if stop.asked:
+            raise Interrupted("Stopped while testing; the same command goes on from there.")
+
+
+def _predict(work: Work, model: MattingNetwork, test: Test, stem: str, path: Path) -> None:
+    """Write the alpha of a picture, unless it is there; one that cannot be read has none, and is named by its score."""
+    if path.is_file():
+        return
+    images = work.shown[test.key]
+    try:
+        rgb = read_colours(work.tested[test.set][stem]) if images is None else images(stem)
+    except BadFile as error:
+        work.say(f"left out: {error}")
+        return
+    try:
+        alpha = predict_alpha(model, rgb, work.recipe.mode, work.recipe.max_side)
+    except torch.OutOfMemoryError as error:
+        raise SettingsError(f"{stem}: memory does not suffice to test it. Use a machine with more.") from error
+    write_atomic(path, encode_grey(to_8_bit(alpha)))
+
+
+def _scores_file(out: Path, name: str, test: Test) -> Path:
+    return out / SCORES / name / f"{test.key}.csv"
+
+
+def read_scores(out: Path, domain: str, seed: int, test: Test) -> Scores | None:
+    """Values by picture and metric of a network on a test; None if it was not tested."""
+    path = _scores_file(out, f"{domain}-{seed}", test)
+    if not path.is_file():
+        return None
+    with path.open(newline="") as source:
+        return {
+            row["image"]: {column: float(row[column]) for column in COLUMNS if row[column]}
+            for row in csv.DictReader(source)
+            if not row["problem"]
+        }
+
+
+def read_curve(out: Path, domain: str, seed: int) -> dict[str, list[tuple[float, float]]]:
+    """Loss by step, and SAD of the pictures held out, of a training; empty lists before it began."""
+    folder = out / RUNS / f"{domain}-{seed}"
+    found: dict[str, list[tuple[float, float]]] = {}
+    for name, file, column in (("loss", STEPS, "total"), ("held out", EPOCHS, "SAD")):
+        found[name] = []
+        if (folder / file).is_file():
+            with (folder / file).open(newline="") as source:
+                # A line that a crash cut off lacks the column.
+                found[name] = [
+                    (float(row["step"]), float(row[column])) for row in csv.DictReader(source) if row.get(column)
+                ]
+    return found
+
+
+def prediction_file(out: Path, domain: str, seed: int, test: Test, stem: str) -> Path:
+    """Alpha of a picture."""
+    return out / PREDICTIONS / f"{domain}-{seed}" / test.key / test.set / f"{stem}.png"
+
+
+def training_result(out: Path, domain: str, seed: int) -> dict[str, Any] | None:
+    """result.json of a finished training."""
+    path = out / RUNS / f"{domain}-{seed}" / RESULT
+    return read_json(path) if path.is_file() else None
