@@ -35,6 +35,7 @@ RecursiveOption = Annotated[bool | None, _option("recursive", "--recursive/--no-
 SeedOption = Annotated[int | None, _option("seed")]
 WorkersOption = Annotated[int | None, _option("workers")]
 LimitOption = Annotated[int | None, _option("limit")]
+SecretOption = Annotated[Path | None, _option("secret_file", metavar="FILE")]
 FilesOption = Annotated[Path | None, _option("files")]
 ShardOption = Annotated[str | None, _option("shard", metavar="K/N")]
 ExecutorOption = Annotated[Executor | None, _option("executor")]

@@ -13,6 +13,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+# Time of every file that is released: when each was written tells the order of the work. 2000-01-01, UTC.
+RELEASED_AT = 946684800
+
 # File systems of clusters may have no locks; what is done there twice comes to the same bytes.
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 
@@ -47,8 +50,13 @@ def sha256(data: bytes) -> str:
 
 
 @contextlib.contextmanager
-def atomic(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
+def atomic(path: Path, mode: int = 0o644, time: float | None = None) -> Iterator[BinaryIO]:
     """A file to write that appears under its name when the block ends: temporary name, fsync, rename.
+
+    Args:
+        path: Its name.
+        mode: Its permissions.
+        time: When it says it was changed, in seconds since 1970; None leaves the present.
 
     Raises:
         OSError: As the system says; the temporary file is removed, as after any other exception.
@@ -60,6 +68,8 @@ def atomic(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
         with os.fdopen(descriptor, "wb") as sink:
             yield sink
             sink.flush()
+            if time is not None:
+                os.utime(sink.fileno(), (time, time))
             os.fsync(sink.fileno())
         os.replace(temporary, path)
     except BaseException:
@@ -67,7 +77,12 @@ def atomic(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
         raise
 
 
-def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
+def write_atomic(path: Path, data: bytes, mode: int = 0o644, time: float | None = None) -> None:
     """`atomic` for content that is there as a whole."""
-    with atomic(path, mode) as sink:
+    with atomic(path, mode, time) as sink:
         sink.write(data)
+
+
+def write_released(path: Path, data: bytes) -> None:
+    """`write_atomic` for a file that belongs to one image of a release."""
+    write_atomic(path, data, time=RELEASED_AT)

@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.base.disk_backed import DiskDict, DiskList
-from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.files import sha256, write_released
+from p3mdata.base.ids import IDS, KEYED
 from p3mdata.base.jsonl import read_rows, write_json, write_rows
 from p3mdata.base.parsing import fault
 from p3mdata.base.processes import default_workers
@@ -193,6 +194,7 @@ def _write(
             "seed": settings.seed,
             "trimap_kernel": settings.kernel,
             "settings": plan.job.settings.model_dump(mode="json"),
+            **({IDS: KEYED} if plan.keyed else {}),
             "balance": balance,
         },
     )
@@ -265,7 +267,7 @@ class _Writer:
             digest = sha256(data)
             target = self.out / path
             if not (target.is_file() and sha256(target.read_bytes()) == digest):
-                write_atomic(target, data)
+                write_released(target, data)
             files[kind] = {"path": path, "sha256": digest}
         free = layout.content is Content.FREE
         return {**row.public, **files, "set": name, "group": group, "free": free, "traits": row.traits}

@@ -11,7 +11,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.files import sha256, write_released
 from p3mdata.base.jsonl import append_row, read_rows
 from p3mdata.errors import SetupError
 from p3mdata.imaging import Picture, decode, encode
@@ -89,6 +89,6 @@ def _estimate_one(root: Path, task: Task) -> tuple[str, str]:
     for colours, path in zip(both, task[2:], strict=True):
         pixels = np.rint(np.clip(colours, 0, 1) * 255).astype(np.uint8)
         data, _ = encode(Picture(pixels, None, "PNG", picture.icc, 1), "PNG")
-        write_atomic(root / path, data)
+        write_released(root / path, data)
         hashes.append(sha256(data))
     return hashes[0], hashes[1]

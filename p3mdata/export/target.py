@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.base.disk_backed import DiskDict
-from p3mdata.base.files import atomic, sha256, write_atomic
+from p3mdata.base.files import RELEASED_AT, atomic, sha256, write_released
 from p3mdata.base.jsonl import write_json
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.version import __version__
@@ -113,7 +113,7 @@ class Target:
     def write(self, path: str, data: bytes) -> None:
         """Write a file whose content is there as a whole."""
         if not self.has(path, digest := sha256(data)):
-            write_atomic(self.root / path, data)
+            write_released(self.root / path, data)
             self.files[path] = digest, len(data)
 
     def write_json(self, path: str, row: Any) -> None:
@@ -123,7 +123,7 @@ class Target:
     @contextlib.contextmanager
     def stream(self, path: str) -> Iterator[Measured]:
         """A file to write piece by piece; it appears when the block ends."""
-        with atomic(self.root / path) as sink:
+        with atomic(self.root / path, time=RELEASED_AT) as sink:
             yield (measured := Measured(sink))
         self.files[path] = measured.sha256, measured.bytes
 

@@ -75,9 +75,9 @@ def _named(out: Path, samples: Iterable[Sample], names: Sequence[str]) -> list[s
             f"{out}: no image of this run is called '{unknown[0]}'. Give ids as in manifest.jsonl, or source paths; "
             "nothing was removed."
         )
-    # Copies of one photograph have its id and a number.
-    photographs = {by_name[name].split("-")[0] for name in names}
-    return [sample.id for sample in of_run if sample.id.split("-")[0] in photographs]
+    ids = {by_name[name] for name in names}
+    photographs = {sample.sha256 for sample in of_run if sample.id in ids} - {""}
+    return [sample.id for sample in of_run if sample.id in ids or sample.sha256 in photographs]
 
 
 def _bury(out: Path) -> int:

@@ -10,6 +10,8 @@ from p3mdata.errors import RunFolderError
 PLAN = "plan.json"
 SOURCES = "private/sources.jsonl"
 JOB = "private/job.json"
+# What ids are made with. Nothing that is passed on holds it.
+SECRET = "private/secret"
 # Folder below the private one where a list of sources is made.
 PLANNING = ".planning-"
 LOCK = "private/lock"

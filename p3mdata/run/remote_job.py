@@ -41,6 +41,7 @@ from p3mdata.run.layout import (
     PLAN,
     QUEUE,
     REPORT,
+    SECRET,
     SOURCES,
     STATS,
     make_private_folder,
@@ -50,6 +51,7 @@ from p3mdata.run.layout import (
 from p3mdata.run.parts import make_or_await, my_shards, shared_plan
 from p3mdata.run.plan import Plan, Samples, job_row, listing_digest, make_plan, read_plan
 from p3mdata.run.rows import Rows
+from p3mdata.run.secret import keyed, planned_secret
 from p3mdata.run.stages import Stage
 from p3mdata.run.status import Status, status_of
 from p3mdata.run.upload import bring_rows, shards_done
@@ -239,6 +241,7 @@ def _planned(job: Job, store: Store) -> tuple[Plan, Samples]:
         if not there:
             # A store that cannot be written says so before all sources are read.
             store.put(JOB, dumps(job_row(job)).encode("utf-8", "surrogateescape"))
+            _agree_on_secret(job, store)
         made = make_plan(job)
         store.put_file(JOB, job.out / JOB)
         store.put_file(SOURCES, job.out / SOURCES)
@@ -252,6 +255,18 @@ def _planned(job: Job, store: Store) -> tuple[Plan, Samples]:
         make_or_await(lambda: store.has(PLAN), make, _Claims(store))
         bring_plan(store, job.out)
     return shared_plan(job)
+
+
+def _agree_on_secret(job: Job, store: Store) -> None:
+    """The secret of a run that has no plan yet, in the staging folder: all who plan at once take the same."""
+    planned_secret(job, None, write=True)
+    ours = (job.out / SECRET).read_bytes()
+    if not store.create(SECRET, ours) and (theirs := store.get(SECRET)) is not None:
+        if job.execution.secret_file is not None and theirs != ours:
+            # Of a call that was stopped before it had a plan.
+            store.put(SECRET, ours)
+        else:
+            write_atomic(job.out / SECRET, theirs, PRIVATE_MODE)
 
 
 def bring_plan(store: Store, out: Path) -> bool:
@@ -270,12 +285,27 @@ def bring_plan(store: Store, out: Path) -> bool:
         if not store.get_file(name, out / name, PRIVATE_MODE):
             raise RunFolderError(f"{store.root}/{name}: is missing. Delete the run there and run again.")
     write_atomic(out / PLAN, data)
+    if keyed(read_json(out / PLAN)):
+        bring_secret(store, out)
     if read_json(out / PLAN).get("sources_sha256") != listing_digest(out / SOURCES):
         raise RunFolderError(
             f"{store.root}: its {SOURCES} is not the list of its {PLAN}; two processes planned it at once. Delete the "
             "run there and run again."
         )
     return True
+
+
+def bring_secret(store: Store, out: Path) -> None:
+    """Copy a run's secret.
+
+    Raises:
+        RunFolderError: There is none.
+    """
+    if not store.get_file(SECRET, out / SECRET, PRIVATE_MODE):
+        raise RunFolderError(
+            f"{store.root}/{SECRET}: is missing, and with it the way from photographs to ids. Restore it, or start a "
+            "new run at another address."
+        )
 
 
 def read_stored_plan(store: Store, out: Path) -> Plan:

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from p3mdata.anonymize.pipeline import Anonymized, anonymize
-from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.files import sha256, write_atomic, write_released
 from p3mdata.base.jsonl import PRIVATE_MODE, append_row, write_json, write_rows
 from p3mdata.config import Job
 from p3mdata.errors import BrokenInput, Interrupted, P3MError
@@ -103,7 +103,7 @@ def publish(done: Anonymized, out: Path) -> None:
     try:
         for kind in KINDS:
             if kind in done.files:
-                write_atomic(out / kind / done.result.files[kind][0], done.files[kind][1])
+                write_released(out / kind / done.result.files[kind][0], done.files[kind][1])
     except OSError:
         with contextlib.suppress(OSError):
             withdraw(done.result.id, out)

@@ -41,6 +41,7 @@ class TrainCheckSettings:
             the data allow.
         methods: Obfuscations to compare, rendered from the originals.
         originals: Folder of the photographs the dataset was made of; only read.
+        secret_file: `private/secret` of the run: finds photographs that have another name than the picture.
         seeds: Trainings of each kind; they differ in weights, order and crops.
         tolerance: Cost of anonymization that passes, as a share of the error of N:N.
         copy_paste: none, icp or fcp, for the trainings on obfuscated images.
@@ -59,6 +60,7 @@ class TrainCheckSettings:
     protocols: tuple[str, ...] | None = None
     methods: tuple[Method, ...] = ()
     originals: Path | None = None
+    secret_file: Path | None = None
     seeds: int = 3
     tolerance: float = 0.1
     copy_paste: str = "none"
@@ -101,7 +103,9 @@ class TrainCheckSettings:
         if row["encoder_weights"] not in ("hub", "random"):
             row["encoder_weights"] = "file"
         row["protocols"] = None if self.protocols is None else list(self.protocols)
-        return {key: value for key, value in row.items() if key not in ("device", "workers", "overwrite")}
+        return {
+            key: value for key, value in row.items() if key not in ("device", "workers", "overwrite", "secret_file")
+        }
 
 
 def seconds_of(budget: str) -> float:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from p3mdata.base.ids import read_secret
 from p3mdata.base.jsonl import read_json, write_json
 from p3mdata.base.processes import default_workers
 from p3mdata.config import Method, Settings
@@ -249,10 +250,11 @@ def _originals(dataset: Dataset, chosen: Design, settings: TrainCheckSettings, r
     if settings.originals is None:
         return {}
     sets = _sets_of(dataset, chosen)
+    secret = None if settings.secret_file is None else read_secret(settings.secret_file)
     reporter.say("comparing the originals with the dataset")
     with reporter.counted() as start:
         step = start(sum(len(dataset.items(name)) for name in sets))
-        return find_originals(settings.originals, dataset, sets, settings.workers or default_workers(), step)
+        return find_originals(settings.originals, dataset, sets, settings.workers or default_workers(), step, secret)
 
 
 def _shown(dataset: Dataset, chosen: Design, originals: Mapping[str, Path]) -> dict[str, Images | None]:
