@@ -13,6 +13,7 @@ compared (there, a map of 0, 128 and 255); 8 bits are rounded (there truncated, 
 
 from __future__ import annotations
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.files import holds_nothing, owned_folder, sha256, write_atomic
 from p3mdata.base.jsonl import read_json, write_json
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_OK, BrokenInput, RunFolderError, SettingsError, SetupError
 from p3mdata.imaging import SUFFIXES, Picture, decode, encode, encode_grey
@@ -148,21 +149,24 @@ def _pictures(folder: Path) -> dict[str, str]:
     return {name: stem if uses[stem] == 1 else name for name, stem in stems.items()}
 
 
-def _claim(out: Path, record: dict[str, object]) -> None:
-    """Begin in an empty folder, or go on in one of an equal call.
+@contextlib.contextmanager
+def _claimed(out: Path, record: dict[str, object]) -> Iterator[None]:
+    """Hold a folder: begin in an empty one, or go on in one of an equal call.
 
     Raises:
-        RunFolderError: The folder is of another call, or of something else.
+        RunFolderError: The folder is of another call, of something else, or in use.
     """
     path = out / RECORD
     if path.is_file():
         earlier = read_json(path)
         if changed := sorted(key for key in record.keys() | earlier.keys() if record.get(key) != earlier.get(key)):
             raise RunFolderError(f"{out}: was made with another {', '.join(changed)}. Give a new folder.")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif out.exists() and (not out.is_dir() or not holds_nothing(out)):
         raise RunFolderError(f"{out}: is not empty and not of `p3mnet infer`. Give a new folder.")
-    else:
-        write_json(path, record)
+    with owned_folder(out):
+        if not path.is_file():
+            write_json(path, record)
+        yield
 
 
 def _results(picture: Picture, alpha: NDArray[np.float32], targets: dict[str, Path]) -> Iterator[tuple[Path, bytes]]:
@@ -222,15 +226,15 @@ def infer(
     model = folded(open_network(checkpoint, published)).to(pick_device(device))
     done = Inferred(out, len(names))
     try:
-        _claim(out, {"checkpoint": digest, "mode": mode, "max_side": max_side, "cutouts": cutouts})
-        show = progress(len(names)) if progress else lambda: None
-        for name, stem in names.items():
-            targets = {kind: out / kind / f"{stem}.png" for kind in (ALPHAS, *((CUTOUTS,) if cutouts else ()))}
-            if all(path.is_file() for path in targets.values()):
-                done.kept += 1
-            else:
-                _one(model, images / name, name, targets, mode, max_side, done)
-            show()
+        with _claimed(out, {"checkpoint": digest, "mode": mode, "max_side": max_side, "cutouts": cutouts}):
+            show = progress(len(names)) if progress else lambda: None
+            for name, stem in names.items():
+                targets = {kind: out / kind / f"{stem}.png" for kind in (ALPHAS, *((CUTOUTS,) if cutouts else ()))}
+                if all(path.is_file() for path in targets.values()):
+                    done.kept += 1
+                else:
+                    _one(model, images / name, name, targets, mode, max_side, done)
+                show()
     except OSError as error:
         raise RunFolderError(
             f"{out}: cannot be written ({error.strerror or error}); {done.made + done.kept} of {len(names)} pictures "

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
 from p3mdata.anonymize.pipeline import Inputs, Loaded, Masked, anonymize, detect, load, mask, render, transition_of
-from p3mdata.base.files import write_atomic
+from p3mdata.base.files import write_alone
 from p3mdata.config import Settings
 from p3mdata.errors import BrokenInput, SettingsError
 from p3mdata.faces.ensemble import Detection, FaceFinder
@@ -237,7 +237,7 @@ def explain(
     sink = io.BytesIO()
     drawn.save(sink, "PNG", optimize=True)
     try:
-        write_atomic(out, sink.getvalue())
+        write_alone(out, sink.getvalue())
     except OSError as exc:
         raise SettingsError(f"{out}: cannot be written ({exc.strerror}). Choose another place.") from exc
 

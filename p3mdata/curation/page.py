@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.files import sha256, write_alone
 from p3mdata.base.html import count, style, text
 from p3mdata.base.jsonl import read_rows
 from p3mdata.curation.rules import Entry, Remark
@@ -194,4 +194,4 @@ def write_page(found: Duplicates, path: Path, entries: Sequence[Entry] | None = 
         clusters=clusters,
         version=text(__version__),
     )
-    write_atomic(path, page.encode("utf-8"))
+    write_alone(path, page.encode("utf-8"))

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import itertools
+import os
 from array import array
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,13 +19,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.base.disk_backed import DiskDict, DiskList, LazyMap
-from p3mdata.base.files import sha256
+from p3mdata.base.files import is_torn, sha256
 from p3mdata.base.processes import default_workers
 from p3mdata.curation import group_ids
 from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, Item, listed_files, open_dataset
-from p3mdata.dataset.layout import PICTURES, Content
+from p3mdata.dataset.foregrounds import COLOURS_DONE
+from p3mdata.dataset.layout import KINDS, PICTURES, Content
 from p3mdata.errors import BrokenInput, RunFolderError
-from p3mdata.imaging import decode
+from p3mdata.imaging import SUFFIXES, decode
 from p3mdata.imaging.listing import regular_file
 from p3mdata.imaging.metadata import leftovers
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
@@ -97,6 +99,7 @@ def check_dataset(
     step = progress(sum(map(len, sets.values()))) if progress else (lambda: None)
     listed, problem = _listed(dataset)
     findings = [*_about_sets(dataset, sets), *_names(sets), *problem, *_against(listed, dataset, sets)]
+    findings += _strangers(dataset, listed)
     with ThreadPoolExecutor(workers) as pool:
         for name, items in sets.items():
             waiting = iter(items.values())
@@ -265,6 +268,26 @@ def _against(listed: Mapping[str, str], dataset: Dataset, sets: _Sets) -> Iterat
             for path in itertools.chain.from_iterable(item.files.values()):
                 if path not in listed:
                     yield Finding(path, "stray_file", "is in a set but not in the manifest")
+
+
+def _strangers(dataset: Dataset, listed: Mapping[str, str]) -> Iterator[Finding]:
+    """Files that belong to no set: of killed processes, and in a dataset of ours whatever else lies in it."""
+    ours = {ABOUT, LISTING, BUILDING, COLOURS_DONE}
+    places = {dataset.layout.folder(name, kind, dataset.obfuscated) for name in dataset.layout.sets for kind in KINDS}
+    for place, folders, names in os.walk(dataset.root):
+        # Such as that of a version control system: its owner's.
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        inside = Path(place).relative_to(dataset.root).as_posix()
+        for name in names:
+            path = name if inside == "." else f"{inside}/{name}"
+            if is_torn(name):
+                sentence = "was left by a process that was killed. Run build-split again, or delete it"
+                yield Finding(path, "torn_file", sentence)
+            elif not dataset.about or path in ours or path in listed or name.startswith("."):
+                continue
+            # Pictures in the folders of the sets are told of already.
+            elif inside not in places or Path(name).suffix.lower() not in SUFFIXES:
+                yield Finding(path, "no_part", "is no part of the dataset", error=False)
 
 
 def _duplicates(dataset: Dataset, sets: _Sets, workers: int) -> Iterator[Finding]:

@@ -17,7 +17,7 @@ from p3mdata.errors import SetupError
 from p3mdata.imaging import Picture, decode, encode
 
 # What is finished, so that an interrupted estimation goes on where it was.
-_DONE = "foregrounds.jsonl"
+COLOURS_DONE = "foregrounds.jsonl"
 
 # image, alpha: files; foreground, background: where to write, relative to the dataset.
 Task = tuple[str, str, str, str]
@@ -44,7 +44,7 @@ def estimate(root: Path, tasks: Sequence[Task], workers: int) -> Iterator[tuple[
     """
     done = {
         (row["inputs"], row["foreground"]): row
-        for row in read_rows(root / _DONE, torn_tail=True, needs=("inputs", "foreground"))
+        for row in read_rows(root / COLOURS_DONE, torn_tail=True, needs=("inputs", "foreground"))
     }
     context = multiprocessing.get_context("spawn")
     size = min(workers, max(1, len(tasks)))
@@ -55,7 +55,7 @@ def estimate(root: Path, tasks: Sequence[Task], workers: int) -> Iterator[tuple[
                 foreground, background = known or future.result()
                 if not known:
                     row = {"inputs": inputs, "foreground": task[2], "hashes": [foreground, background]}
-                    append_row(root / _DONE, row, 0o644)
+                    append_row(root / COLOURS_DONE, row, 0o644)
                 yield foreground, background
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.base.addresses import is_remote, location
-from p3mdata.base.files import sha256, write_atomic, write_released
+from p3mdata.base.files import is_torn, sha256, write_atomic, write_released
 from p3mdata.base.jsonl import PRIVATE_MODE
 from p3mdata.base.object_store import Store
 from p3mdata.errors import RunFolderError, SettingsError
@@ -98,7 +98,7 @@ def _check_out(out: Path, store: Store, plan: bytes) -> None:
             raise RunFolderError(f"{out}: holds another run than {store.root}. Choose a new folder.")
         if any((out / name).exists() for name in (LOG, TOMBSTONES, AUDIT, SAMPLE)):
             raise RunFolderError(f"{out}: holds decisions, take-downs or an audit. Fetch into a new folder.")
-    elif any(path.name != "private" for path in out.iterdir()):
+    elif any(path.name != "private" and not is_torn(path.name) for path in out.iterdir()):
         raise RunFolderError(f"{out}: is not empty and not a run folder. Choose an empty or new folder.")
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from p3mdata.base.addresses import is_address, is_remote
 from p3mdata.base.disk_backed import DiskDict, DiskList
-from p3mdata.base.files import RELEASED_AT, sha256, write_atomic
+from p3mdata.base.files import RELEASED_AT, empty, owned_folder, sha256, write_atomic
 from p3mdata.base.ids import sample_id
 from p3mdata.base.jsonl import PRIVATE_MODE, read_json, read_rows, write_json, write_rows
 from p3mdata.config import Job
@@ -100,10 +100,11 @@ def merge_runs(
             for pair, own, before in zip(plans, prefixes, secrets, strict=True)
         ]
         building = out.with_name(f".{out.name}.merging")
-        if building.exists():
-            shutil.rmtree(building)
-        held.callback(shutil.rmtree, building, ignore_errors=True)
         try:
+            held.enter_context(owned_folder(building))
+            held.callback(shutil.rmtree, building, ignore_errors=True)
+            # Of a merge that was killed.
+            empty(building)
             summary = _build(job, parts, building, on_start or (lambda samples: lambda: None))
             os.replace(building, out)
         except OSError as exc:

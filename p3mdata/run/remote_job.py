@@ -8,7 +8,6 @@ run ends well; after an interruption the same command finds it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -22,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.base.addresses import is_remote, location, staging_folder
-from p3mdata.base.files import locked, write_atomic
+from p3mdata.base.files import BusyFolder, empty, owned_folder, write_atomic
 from p3mdata.base.jsonl import NOT_JSON, PRIVATE_MODE, dumps, read_json
 from p3mdata.base.object_store import Store
 from p3mdata.config import Job
@@ -194,13 +193,11 @@ def staged(out: Path, store: Store) -> Iterator[None]:
     """
     with contextlib.ExitStack() as held:
         try:
-            # Beside the folder, which is removed while the lock is held.
-            held.enter_context(locked(out.with_name(f"{out.name}.lock"), fcntl.LOCK_EX | fcntl.LOCK_NB))
-        except BlockingIOError as exc:
+            held.enter_context(owned_folder(out, _make_ours))
+        except BusyFolder as exc:
             raise RunFolderError(
                 f"{store.root}: another p3mdata process of this machine is working on it. Wait for it to end."
             ) from exc
-        _make_ours(out)
         wait_for_orphans(out)
         # What is done says the store, not what an earlier call left here.
         for done in out.glob(f"shards/*/{DONE}"):
@@ -277,7 +274,7 @@ def bring_plan(store: Store, out: Path) -> bool:
     """
     data = store.get(PLAN)
     if data is None or not (out / PLAN).exists() or (out / PLAN).read_bytes() != data:
-        shutil.rmtree(out)
+        empty(out)
         _make_ours(out)
     if data is None:
         return False

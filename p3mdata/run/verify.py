@@ -16,14 +16,14 @@ import numpy as np
 
 from p3mdata.anonymize.pipeline import load, mask, render
 from p3mdata.anonymize.proofs import proof_doubts, prove
-from p3mdata.base.files import sha256
+from p3mdata.base.files import is_torn, sha256
 from p3mdata.base.jsonl import dumps
 from p3mdata.errors import BrokenInput
 from p3mdata.faces.ensemble import Detection, FaceFinder
 from p3mdata.imaging import decode
 from p3mdata.records import ImageResult, Mask, Outcome, Sample
 from p3mdata.run.inputs import read_inputs
-from p3mdata.run.layout import KINDS, LEDGER, MANIFEST
+from p3mdata.run.layout import KINDS, LEDGER, MANIFEST, PLANNING, strays
 from p3mdata.run.plan import Plan
 from p3mdata.run.rows import public_row
 
@@ -64,8 +64,14 @@ def check_files(plan: Plan, rows: Iterable[ImageResult]) -> Iterator[Finding]:
         yield Finding("", "manifest", f"{MANIFEST} is not the list of what was released")
     for kind in KINDS:
         present = {path.name for path in (out / kind).glob("*")}
-        for name in sorted(present - expected[kind]):
+        for name in sorted(name for name in present - expected[kind] if not is_torn(name)):
             yield Finding(name.split(".")[0], "stray_file", f"{kind}/{name} is in the release but not in the manifest")
+    for name in strays(out):
+        if is_torn(Path(name).name) or name.startswith(f"private/{PLANNING}"):
+            why = f"was left by a process that was killed; 'p3mdata merge {out}' sweeps it away"
+            yield Finding("", "torn_file", f"{name} {why}")
+        else:
+            yield Finding("", "stray_file", f"{name} is no file of a run; move it out")
     for identity in without_mask:
         yield Finding(identity, "no_mask", "was released without a facemask")
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from p3mdata.base.files import sha256
+from p3mdata.base.files import owned_folder, sha256
 from p3mdata.dataset.folder import Dataset, open_dataset
 from p3mdata.errors import BrokenInput, P3MError, RunFolderError, SettingsError, SetupError
 from p3mdata.imaging import encode_grey
@@ -89,7 +89,7 @@ def run_benchmark(
     store = Store(out, root)
     pictures = pictures_of(dataset, sets, plan.limit)
     bench = _Bench(dataset, store, pictures, plan)
-    with bench.reporting(sets):
+    with owned_folder(out), bench.reporting(sets):
         step = progress(len(pictures) * len(requests)) if progress else (lambda: None)
         for request in requests:
             bench.results.append(_unreached(request))

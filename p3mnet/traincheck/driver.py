@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from p3mdata.base.files import holds_nothing, owned_folder
 from p3mdata.base.ids import read_secret
 from p3mdata.base.jsonl import read_json, write_json
 from p3mdata.base.processes import default_workers
@@ -69,7 +70,7 @@ def run(root: Path, out: Path, settings: TrainCheckSettings, reporter: Reporter)
     how = recipe(settings, scale)
     if scale is Scale.SMOKE:
         reporter.say(f"{scale.words}: {how.words}")
-    with _threads(scale):
+    with _threads(scale), owned_folder(out):
         return _go(out, dataset, chosen, settings, scale, how, device, plan, reporter)
 
 
@@ -174,7 +175,7 @@ def _check_out(out: Path, root: Path, originals: Path | None) -> None:
         if folder is not None and (_inside(out, folder) or _inside(folder, out)):
             raise SettingsError(f"{out}: OUT and {what} ({folder}) must not lie inside each other. Choose another OUT.")
     ours = any((out / name).is_file() for name in (PLAN, REPORT))
-    if out.is_dir() and not ours and any(out.iterdir()):
+    if out.is_dir() and not ours and not holds_nothing(out):
         raise RunFolderError(f"{out}: is not empty and holds no train-check. Choose an empty or new folder.")
 
 

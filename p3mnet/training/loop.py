@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from p3mdata.base.files import owned_folder
 from p3mdata.errors import Interrupted, P3MError, SettingsError
 from p3mdata.imaging.trimap import UNKNOWN
 from p3mnet.checkpoint import save_checkpoint
@@ -99,9 +101,11 @@ def train(
         Interrupted: The run was asked to stop. The same call goes on.
     """
     folder = RunFolder(out)
-    with processes(config.device) as group, stopping() as stop:
+    with processes(config.device) as group, stopping() as stop, contextlib.ExitStack() as held:
         going_on = folder.check(config, resume)
         group.wait()
+        if group.first:
+            held.enter_context(owned_folder(out))
         run = _Run(config, folder, group, stop, (watch or Watch()) if group.first else Watch(), going_on, images)
         return run.go()
 
