@@ -12,8 +12,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
+
+from p3mdata.base.progress import Progress, silent
 
 _PLAIN_LINE_SECONDS = 5.0
 _BAR_SECONDS = 0.2
@@ -59,19 +62,19 @@ def result(row: Any, text: str | Table | None = None) -> None:
 
 
 @contextmanager
-def progress(done: Callable[[], int]) -> Iterator[Callable[[int], Callable[[], None]]]:
+def progress(done: Callable[[], int]) -> Iterator[Progress]:
     """Show how far a run is; `done` reads the number of finished images.
 
     Yields:
         A function that takes the total and gives a function to call now and then.
     """
     if out.quiet or (out.progress and not _stderr.is_terminal):
-        yield lambda total: lambda: None
+        yield silent
         return
     if not out.progress:
         yield lambda total: _plain(total, done)
         return
-    bar = Progress(
+    bar = Bar(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
         console=_stderr, transient=True,
@@ -97,7 +100,7 @@ def progress(done: Callable[[], int]) -> Iterator[Callable[[int], Callable[[], N
 
 
 @contextmanager
-def counted() -> Iterator[Callable[[int], Callable[[], None]]]:
+def counted() -> Iterator[Progress]:
     """Progress of work that tells each step itself: yields what takes the total and gives what is called per step."""
     done = 0
 

@@ -12,7 +12,7 @@ from p3mdata.audit.reidentify import Audit
 from p3mdata.base.console import _plain_text, out, result, say
 from p3mdata.records import RELEASED, Outcome
 from p3mdata.run.close import RunSummary
-from p3mdata.run.layout import AUDIT, AUDIT_PLOT, REPORT
+from p3mdata.run.layout import AUDIT, AUDIT_PLOT, LEDGER, REPORT, TRACES
 from p3mdata.run.report_audit import MEANING
 from p3mdata.run.status import Status
 from p3mnet.traincheck import TrainCheck
@@ -34,8 +34,8 @@ def summary(run: RunSummary, report: Path) -> None:
     if out.json:
         result({**run.to_json(), "report": str(report)})
         return
-    of_part = f", part {run.part}" if run.part else ""
-    table = Table(title=f"{run.samples} source files{of_part}", title_justify="left")
+    of_task = f", task {run.task}" if run.task else ""
+    table = Table(title=f"{run.samples} source files{of_task}", title_justify="left")
     for heading in ("outcome", "files", "released", "meaning"):
         table.add_column(heading, justify="right" if heading == "files" else "left")
     for outcome in Outcome:
@@ -48,11 +48,11 @@ def summary(run: RunSummary, report: Path) -> None:
         name = source.replace("\n", "\\n")
         say(f"{state}: {name} {_joined(reason)}")
     if len(run.held_back) > _SHOWN:
-        say(f"... and {len(run.held_back) - _SHOWN} more in {run.out}/private/ledger.jsonl")
+        say(f"... and {len(run.held_back) - _SHOWN} more in {run.out}/{LEDGER}")
     if run.seconds:
         say(f"{run.seconds:.1f} s, {run.samples / run.seconds:.2f} images/s")
     if run.shards_left:
-        result(None, f"{run.shards_left} shards of other parts are not done: p3mdata status {run.out}")
+        result(None, f"{run.shards_left} shards of other tasks are not done: p3mdata status {run.out}")
         return
     result(None, f"report: {report}\nimages: {run.out / 'images'}")
 
@@ -79,7 +79,7 @@ def status(found: Status, run: Path) -> None:
     if found.idle_seconds is not None and not found.closed:
         lines.append(f"last image or shard: {_duration(found.idle_seconds)} ago")
     if found.traces:
-        lines.append(f"faults of the program: {found.traces} in {run}/private/errors.jsonl")
+        lines.append(f"faults of the program: {found.traces} in {run}/{TRACES}")
     if found.closed:
         lines.append(f"closed: {run / REPORT}")
     elif not shards["begun"] and not shards["left"]:
