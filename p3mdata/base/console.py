@@ -36,7 +36,7 @@ _stdout = Console(highlight=False, soft_wrap=True)
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def _plain_text(text: str) -> str:
+def plain_text(text: str) -> str:
     """Markup-safe text in which nothing of a file name reaches the terminal as a control sequence."""
     return escape("".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text))
 
@@ -44,12 +44,12 @@ def _plain_text(text: str) -> str:
 def say(text: str) -> None:
     """A message for a person."""
     if not out.quiet:
-        _stderr.print(_plain_text(text))
+        _stderr.print(plain_text(text))
 
 
 def error(text: str) -> None:
     """One sentence about what went wrong; shown even when quiet."""
-    _stderr.print(f"[bold red]Error:[/] {_plain_text(text)}")
+    _stderr.print(f"[bold red]Error:[/] {plain_text(text)}")
 
 
 def result(row: Any, text: str | Table | None = None) -> None:
@@ -58,7 +58,7 @@ def result(row: Any, text: str | Table | None = None) -> None:
         # ASCII, so that names that are no text survive any stream.
         sys.stdout.write(json.dumps(row, sort_keys=True) + "\n")
     elif text is not None and not out.quiet:
-        _stdout.print(text if isinstance(text, Table) else _plain_text(text))
+        _stdout.print(text if isinstance(text, Table) else plain_text(text))
 
 
 @contextmanager
