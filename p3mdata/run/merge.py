@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,15 +22,28 @@ from p3mdata.base.disk_backed import DiskDict, DiskList
 from p3mdata.base.files import RELEASED_AT, empty, owned_folder, sha256, write_atomic
 from p3mdata.base.ids import sample_id
 from p3mdata.base.jsonl import PRIVATE_MODE, read_json, read_rows, write_json, write_rows
+from p3mdata.base.progress import Progress, silent
 from p3mdata.config import Job
-from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.errors import RunFolderError, SettingsError, not_finished, unwritable
 from p3mdata.records import Action, Decision, ImageResult, Sample
 from p3mdata.run.close import RunSummary, close_run
 from p3mdata.run.compare import differing_settings
 from p3mdata.run.decisions import mask_name, read_log, write_log
-from p3mdata.run.derived import DERIVED
 from p3mdata.run.inputs import inputs_digest
-from p3mdata.run.layout import JOB, KINDS, PLAN, SECRET, SOURCES, TOMBSTONES, make_private_folder, shard_folder
+from p3mdata.run.layout import (
+    DERIVED,
+    JOB,
+    KINDS,
+    PLAN,
+    PRIVATE,
+    REVIEW,
+    SECRET,
+    SHARDS,
+    SOURCES,
+    TOMBSTONES,
+    make_private_folder,
+    shard_folder,
+)
 from p3mdata.run.locks import finished_run
 from p3mdata.run.plan import Plan, job_row, write_list
 from p3mdata.run.rows import Rows, open_shards
@@ -68,9 +81,7 @@ class _Part:
         return replace(sample, id=identity, source=source, **companions)
 
 
-def merge_runs(
-    runs: Sequence[Path], out: Path, on_start: Callable[[int], Callable[[], None]] | None = None
-) -> RunSummary:
+def merge_runs(runs: Sequence[Path], out: Path, on_start: Progress | None = None) -> RunSummary:
     """Make one run of finished runs with equal settings over different source files.
 
     Decisions, drawn masks and tombstones come along; audits and random samples do not, since they are of one run.
@@ -105,10 +116,10 @@ def merge_runs(
             held.callback(shutil.rmtree, building, ignore_errors=True)
             # Of a merge that was killed.
             empty(building)
-            summary = _build(job, parts, building, on_start or (lambda samples: lambda: None))
+            summary = _build(job, parts, building, on_start or silent)
             os.replace(building, out)
         except OSError as exc:
-            raise RunFolderError(f"{out}: cannot be written ({exc.strerror or exc}). Make room, then again.") from exc
+            raise unwritable(out, exc) from exc
     return replace(summary, out=out)
 
 
@@ -162,10 +173,10 @@ class _Origins:
         for number, part in enumerate(parts):
             rows: Sequence[ImageResult] = Rows(part.plan)
             if open_shards(part.plan):
-                raise _unfinished(part)
+                raise not_finished(part.out)
             for place, (sample, row) in enumerate(zip(part.samples, rows, strict=True)):
                 if row.inputs != inputs_digest(sample):
-                    raise _unfinished(part)
+                    raise not_finished(part.out)
                 source = part.moved(sample).source
                 if (before := self._places.get(source)) is not None:
                     raise RunFolderError(
@@ -187,17 +198,8 @@ class _Origins:
             yield self.parts[number].moved(self.parts[number].samples[place])
 
 
-def _unfinished(part: _Part) -> RunFolderError:
-    return RunFolderError(f"{part.out}: is not finished. Run 'p3mdata anonymize dir' again to finish it.")
-
-
-def _build(
-    job: Job,
-    parts: Sequence[_Part],
-    building: Path,
-    on_start: Callable[[int], Callable[[], None]],
-) -> RunSummary:
-    for folder in ("private", "shards", "review"):
+def _build(job: Job, parts: Sequence[_Part], building: Path, on_start: Progress) -> RunSummary:
+    for folder in (PRIVATE, SHARDS, REVIEW):
         make_private_folder(building / folder)
     origins, secret = _Origins(parts), parts[0].secret
     frozen = (replace(moved, decision=None).to_json() for moved in origins.moved())
@@ -290,10 +292,10 @@ def _carry_over(
             assert moved is not None
             merged.append((new[identity], moved))
             # Masks of images that were taken down are gone.
-            if decision.mask and moved.mask and (part.out / "private" / decision.mask[0]).exists():
-                place = building / "private"
+            if decision.mask and moved.mask and (part.out / PRIVATE / decision.mask[0]).exists():
+                place = building / PRIVATE
                 if not (place / moved.mask[0]).exists():
-                    _bring(part.out / "private" / decision.mask[0], place / moved.mask[0], moved.mask[1], PRIVATE_MODE)
+                    _bring(part.out / PRIVATE / decision.mask[0], place / moved.mask[0], moved.mask[1], PRIVATE_MODE)
     if merged:
         write_log(building, merged)
     tombs = [

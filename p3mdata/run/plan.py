@@ -24,7 +24,7 @@ from p3mdata.faces import weights
 from p3mdata.records import Sample
 from p3mdata.run.compare import differing_settings, differing_sources, readable_now
 from p3mdata.run.decisions import read_log, standing
-from p3mdata.run.layout import JOB, PLAN, PLANNING, SOURCES, make_private_folder
+from p3mdata.run.layout import JOB, PLAN, PLANNING, PRIVATE, SOURCES, make_private_folder
 from p3mdata.run.samples import Samples
 from p3mdata.run.secret import keyed, planned_secret
 from p3mdata.run.sources import by_id, by_path, collect
@@ -107,11 +107,11 @@ def make_plan(job: Job, write: bool = True) -> tuple[Plan, Samples]:
         SettingsError, RunFolderError: Sources or settings do not allow this run.
     """
     if write:
-        make_private_folder(job.out / "private")
+        make_private_folder(job.out / PRIVATE)
     before = read_json(job.out / PLAN) if (job.out / PLAN).exists() and not job.execution.overwrite else None
     secret = planned_secret(job, before, write)
     # Beside the list that it may take the place of.
-    place = tempfile.mkdtemp(prefix=PLANNING, dir=job.out / "private" if write else None)
+    place = tempfile.mkdtemp(prefix=PLANNING, dir=job.out / PRIVATE if write else None)
     with ExitStack() as at_end:
         at_end.callback(shutil.rmtree, place)
         listing = Path(place) / "sources.jsonl"
