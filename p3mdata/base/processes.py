@@ -10,9 +10,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from p3mdata.base.streams import STOP_SIGNALS
+
 # Working memory of one worker on large photographs; the models take most of it.
 WORKER_BYTES = 700 * 1024**2
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+_STOP_SIGNALS = STOP_SIGNALS
 
 
 def default_workers() -> int:
@@ -31,7 +33,7 @@ def _free_memory() -> int:
 
 
 class StopOnSignal:
-    """Turns SIGINT and SIGTERM into a question answered between images; a second signal interrupts at once."""
+    """Turns the stop signals into a question answered between images; a second signal interrupts at once."""
 
     def __init__(self) -> None:
         self.seen = False
@@ -45,7 +47,9 @@ class StopOnSignal:
     def __enter__(self) -> StopOnSignal:
         if threading.current_thread() is threading.main_thread():
             for number in _STOP_SIGNALS:
-                self._previous[number] = signal.signal(number, self._handle)
+                # What is started with nohup outlives its terminal.
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *exc: object) -> None:
