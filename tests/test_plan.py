@@ -245,7 +245,10 @@ def test_a_damaged_plan_is_one_sentence(tmp_path: Path, damage: str) -> None:
     touch(tmp_path / "src", "a.jpg")
     make_plan(a_job(tmp_path))
     (tmp_path / "out" / PLAN).write_text(damage)
-    with pytest.raises(RunFolderError, match="Delete the run folder"):
+    with pytest.raises(
+        RunFolderError,
+        match="Restore it from a copy, or start again in another OUT; what reviewers decided carries over",
+    ):
         read_plan(tmp_path / "out")
 
 

@@ -29,7 +29,7 @@ class BusyFolder(RunFolderError):
     """Another process works on a folder."""
 
 
-_TORN = re.compile(r"\..+\.[0-9]{8,}\.tmp")
+_TORN = re.compile(r"\..+\.[0-9]+\.tmp")
 
 
 @contextlib.contextmanager

@@ -27,7 +27,7 @@ from p3mdata.run.executors import Work, local
 from p3mdata.run.inputs import read_inputs
 from p3mdata.run.layout import DONE, shard_folder
 from p3mdata.run.locks import finished_run
-from p3mdata.run.plan import Plan
+from p3mdata.run.plan import Plan, refuse_other_version
 from p3mdata.run.rows import open_shards
 from p3mdata.run.samples import Samples
 from p3mdata.run.stages import Stage
@@ -71,6 +71,8 @@ def apply_file(
     """
     with finished_run(out) as (plan, samples):
         wishes = _checked(plan, samples, decisions, masks or decisions.parent, reviewer)
+        if any(not wish.decision.action.withholds for wish in wishes):
+            refuse_other_version(plan)
         for wish in wishes:
             _log(plan, wish)
         decided = samples.with_decisions(standing(read_log(out)))

@@ -19,7 +19,7 @@ from p3mdata.base.ids import IDS, KEYED
 from p3mdata.base.jsonl import PRIVATE_MODE, dumps, read_json, read_rows, write_json, write_rows
 from p3mdata.base.parsing import fault
 from p3mdata.config import Execution, Job, Settings
-from p3mdata.errors import RunFolderError
+from p3mdata.errors import RunFolderError, start_anew
 from p3mdata.faces import weights
 from p3mdata.records import Sample
 from p3mdata.run.compare import differing_settings, differing_sources, readable_now
@@ -108,7 +108,11 @@ def make_plan(job: Job, write: bool = True) -> tuple[Plan, Samples]:
     """
     if write:
         make_private_folder(job.out / PRIVATE)
-    before = read_json(job.out / PLAN) if (job.out / PLAN).exists() and not job.execution.overwrite else None
+    before = (
+        read_json(job.out / PLAN, start_anew(job.out))
+        if (job.out / PLAN).exists() and not job.execution.overwrite
+        else None
+    )
     secret = planned_secret(job, before, write)
     # Beside the list that it may take the place of.
     place = tempfile.mkdtemp(prefix=PLANNING, dir=job.out / PRIVATE if write else None)
@@ -177,6 +181,20 @@ def _of_the_run(plan: Plan, before: dict[str, Any], listing: Path) -> Plan:
     return plan
 
 
+def refuse_other_version(plan: Plan) -> None:
+    """Refuse to make a picture anew in a run that another version, or other models, made: its plan would name these.
+
+    Raises:
+        RunFolderError: With what differs. Images can still be left out and taken down.
+    """
+    out = plan.job.out
+    if different := differing_settings(read_json(out / PLAN), plan.to_json()):
+        raise RunFolderError(
+            f"{out}: was made otherwise than this version would: {'; '.join(different)}. Nothing was made anew. Decide "
+            "with the version that made the run, or make a new run; 'exclude' and 'p3mdata remove' work all the same."
+        )
+
+
 def _write_again(plan: Plan, samples: Iterable[Sample], listing: Path) -> Plan:
     """Write the list of a run in the order that it has."""
     digest = hashlib.sha256()
@@ -213,7 +231,7 @@ def _read_samples(listing: Path) -> Iterator[Sample]:
         for row in read_rows(listing):
             yield Sample.from_json(row)
     except (KeyError, TypeError, IndexError) as exc:
-        raise RunFolderError(f"{listing}: is damaged ({fault(exc)}). Delete the run folder and run again.") from exc
+        raise RunFolderError(f"{listing}: is damaged ({fault(exc)}). {start_anew(listing.parent.parent)}") from exc
 
 
 def read_plan(out: Path) -> tuple[Plan, Samples]:
@@ -225,7 +243,7 @@ def read_plan(out: Path) -> tuple[Plan, Samples]:
     refuse_address(out)
     if not (out / PLAN).is_file():
         raise RunFolderError(f"{out}: is not a run folder (it has no {PLAN}). Run 'p3mdata anonymize dir SRC {out}'.")
-    row, kept = read_json(out / PLAN), read_json(out / JOB)
+    row, kept = (read_json(out / name, start_anew(out)) for name in (PLAN, JOB))
     try:
         folders = {**kept["folders"], "out": out}
         job = Job(
@@ -239,6 +257,4 @@ def read_plan(out: Path) -> tuple[Plan, Samples]:
         samples[:1]
         return Plan(job, row["samples"], row["shard_size"], row["sources_sha256"], keyed(row)), samples
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
-        raise RunFolderError(
-            f"{out}: its plan is damaged ({fault(exc)}). Delete the run folder and run again."
-        ) from exc
+        raise RunFolderError(f"{out}: its plan is damaged ({fault(exc)}). {start_anew(out)}") from exc

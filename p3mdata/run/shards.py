@@ -19,16 +19,16 @@ from p3mdata.anonymize.pipeline import Anonymized, anonymize
 from p3mdata.base.files import sha256, write_atomic, write_released
 from p3mdata.base.jsonl import PRIVATE_MODE, append_row, write_json, write_rows
 from p3mdata.config import Job
-from p3mdata.errors import BrokenInput, Interrupted, P3MError
+from p3mdata.errors import BrokenInput, Interrupted, P3MError, RunFolderError
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.records import Action, Decision, ImageResult, Outcome, Sample, ShardStats
 from p3mdata.run.inputs import inputs_digest, read_inputs
-from p3mdata.run.layout import DONE, KINDS, RESULTS, STATS, TRACES, shard_folder
+from p3mdata.run.layout import DONE, KINDS, PLAN, RESULTS, STATS, TRACES, shard_folder
 from p3mdata.run.rows import read_results
 from p3mdata.run.stages import Stage, _anonymize_staged, run_stage
 
 # Faults of the place or the program, not of the picture: such rows are tried again on resume.
-TRANSIENT = frozenset({"cannot_read", "out_of_memory", "crashed_worker", "internal_error"})
+TRANSIENT = frozenset({"cannot_read", "changed", "out_of_memory", "crashed_worker", "internal_error"})
 _CRASHED = "makes the worker process die (out of memory, or a damaged file). Check or remove it."
 _EXTENSIONS = ("jpg", "png", "webp", "tif")
 
@@ -133,6 +133,16 @@ def _still_valid(row: ImageResult, sample: Sample, out: Path) -> bool:
     return True
 
 
+def refuse_lost(job: Job) -> None:
+    """Refuse to make a run folder again that was deleted under its run: without a plan nobody could go on in it.
+
+    Raises:
+        RunFolderError: It was.
+    """
+    if job.store is None and not (job.out / PLAN).exists():
+        raise RunFolderError(f"{job.out}: was deleted while the run was at work. Run again to begin anew.")
+
+
 def run_shard(
     job: Job,
     index: int,
@@ -161,6 +171,7 @@ def run_shard(
         for sample in samples:
             if not go_on(sample):
                 raise Interrupted("stopped")
+            refuse_lost(job)
             run_stage(sample, job, finder, stage, sample.id in crashing)
         return
     folder = shard_folder(job.out, index)
@@ -179,6 +190,7 @@ def run_shard(
             continue
         if not go_on(sample):
             raise Interrupted("stopped")
+        refuse_lost(job)
         done[sample.id] = process(sample, job, finder, stage, _stopwatch(seconds), sample.id in crashing)
         append_row(results, done[sample.id].to_json())
     finish_shard(folder, [done[sample.id] for sample in samples], seconds)
