@@ -96,7 +96,11 @@ class Settings(_Strict):
     quality: int | None = Field(None, ge=1, le=100, description="quality of re-encoded JPEG; absent = as the source")
     jpeg: JpegMode = Field(JpegMode.EXACT, description="exact (only masked blocks change) or reencode (faster)")
     min_side: int = Field(0, ge=0, description="exclude images with a shorter side below this many pixels")
-    max_pixels: int = Field(200_000_000, gt=0, description="refuse larger images (decompression bombs)")
+    max_pixels: int = Field(
+        200_000_000,
+        gt=0,
+        description="refuse larger images (decompression bombs); one of this size takes 4.8 GB of memory",
+    )
     trust_no_face: bool = Field(False, description="release images in which no detector sees any face")
     recursive: bool = Field(True, description="look into subfolders")
     seed: int = Field(0, ge=0, description="draws another random sample and, with the run's secret, other ids")

@@ -110,7 +110,7 @@ def sweep(folder: Path) -> None:
 
 def tidy(path: Path) -> None:
     """Remove what processes of this machine that are dead left of a file that is no part of a folder of ours."""
-    ours = f".{path.name}.{_host()}"
+    ours = f".{path.name}.{this_machine()}"
     for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
         number = left.name.removeprefix(ours).removesuffix(".tmp")
         if left.name.startswith(ours) and number.isdecimal() and not _alive(int(number)):
@@ -127,7 +127,7 @@ def _alive(process: int) -> bool:
     return True
 
 
-def _host() -> int:
+def this_machine() -> int:
     """Process numbers alone repeat on machines that share a folder."""
     return zlib.crc32(platform.node().encode())
 
@@ -148,7 +148,7 @@ def holds_nothing(folder: Path) -> bool:
 
 def temporary_name(path: Path) -> Path:
     """Where this process writes what will be `path`."""
-    return path.with_name(f".{path.name}.{_host()}{os.getpid():07d}.tmp")
+    return path.with_name(f".{path.name}.{this_machine()}{os.getpid():07d}.tmp")
 
 
 def sha256(data: bytes) -> str:

@@ -24,6 +24,7 @@ from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.records import Action, Decision, ImageResult, Outcome, Sample, ShardStats
 from p3mdata.run.inputs import inputs_digest, read_inputs
 from p3mdata.run.layout import DONE, KINDS, PLAN, RESULTS, STATS, TRACES, shard_folder
+from p3mdata.run.room import room_for
 from p3mdata.run.rows import read_results
 from p3mdata.run.stages import Stage, _anonymize_staged, run_stage
 
@@ -69,9 +70,10 @@ def _worked_on(
             raise BrokenInput("crashed_worker", _CRASHED)
         inputs = read_inputs(sample, job)
         tick("read")
-        if stage is Stage.VERIFY:
-            return _anonymize_staged(sample, job, inputs, finder(), tick)
-        return anonymize(sample, inputs, job.settings, finder(), tick=tick)
+        with room_for(inputs.photo, job):
+            if stage is Stage.VERIFY:
+                return _anonymize_staged(sample, job, inputs, finder(), tick)
+            return anonymize(sample, inputs, job.settings, finder(), tick=tick)
     except P3MError:
         raise
     except BrokenInput as exc:

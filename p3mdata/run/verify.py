@@ -25,6 +25,7 @@ from p3mdata.records import ImageResult, Mask, Outcome, Sample
 from p3mdata.run.inputs import read_inputs
 from p3mdata.run.layout import KINDS, LEDGER, MANIFEST, PLANNING, PRIVATE, strays
 from p3mdata.run.plan import Plan
+from p3mdata.run.room import plan_memory, room_for_pixels
 from p3mdata.run.rows import public_row
 
 # Another version of an image library may round otherwise; a clear face differs by far more.
@@ -109,6 +110,7 @@ def check_images(
                 yield list(check_image(plan, sample, row, finder))
         return
     context = multiprocessing.get_context("spawn")
+    plan_memory(plan.job.out, size)
     with ProcessPoolExecutor(size, context, initializer=_load_models, initargs=(plan,)) as pool:
         try:
             # The pool takes all that it is given at once: rows of millions would not fit.
@@ -134,7 +136,9 @@ def _load_models(plan: Plan) -> None:
 def _check_one(released: tuple[Sample, ImageResult]) -> list[FailedProof]:
     assert _worker is not None
     plan, finder = _worker
-    return list(check_image(plan, *released, finder))
+    sample, row = released
+    with room_for_pixels((row.width or 0) * (row.height or 0), plan.job):
+        return list(check_image(plan, sample, row, finder))
 
 
 def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder) -> Iterator[FailedProof]:
