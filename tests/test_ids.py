@@ -174,6 +174,8 @@ def test_runs_that_are_older_than_secrets_go_on_as_they_were(
     assert not (run / SECRET).exists()
     expected = [sample_id(sha256((source / name).read_bytes()), name, 0, None) for name in sorted(NAMES)]
     assert [row["id"] for row in read_rows(run / MANIFEST)] == expected
+    # That is why there are secrets.
+    assert members_confirmed(tmp_path / "src", public(run)) == set(NAMES)
     remove_images(run, ["a.jpg"])
     assert verify_run(run)[1] == []
     with pytest.raises(RunFolderError, match="another secret"):
