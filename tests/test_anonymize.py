@@ -13,8 +13,10 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from p3mdata.anonymize.areas import mask
+from p3mdata.anonymize.inputs import Inputs, load
 from p3mdata.anonymize.masks import bare_parts, private_area
-from p3mdata.anonymize.pipeline import Anonymized, Inputs, anonymize, detect, load, mask, render
+from p3mdata.anonymize.pipeline import Anonymized, anonymize, detect, render
 from p3mdata.base.files import sha256
 from p3mdata.config import Settings
 from p3mdata.faces.ensemble import FaceFinder
