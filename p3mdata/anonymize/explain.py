@@ -19,7 +19,7 @@ from p3mdata.anonymize.inputs import Inputs, Loaded, load
 from p3mdata.anonymize.pipeline import anonymize, detect, render
 from p3mdata.base.files import write_atomic
 from p3mdata.config import Settings
-from p3mdata.errors import BrokenInput, SettingsError
+from p3mdata.errors import OTHER_PLACE, BrokenInput, SettingsError, unwritable
 from p3mdata.faces.ensemble import Detection, FaceFinder
 from p3mdata.imaging import decode
 from p3mdata.imaging.draw import (
@@ -241,7 +241,7 @@ def explain(
     try:
         write_atomic(out, sink.getvalue())
     except OSError as exc:
-        raise SettingsError(f"{out}: cannot be written ({exc.strerror}). Choose another place.") from exc
+        raise unwritable(out, exc, OTHER_PLACE, SettingsError) from exc
 
 
 def _drawn(photo: Path, inputs: Inputs, settings: Settings) -> Image.Image:
