@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from p3mdata.anonymize.inputs import Loaded
 from p3mdata.anonymize.masks import bare_parts, inside_matte
+from p3mdata.anonymize.opacity import is_picture
 from p3mdata.anonymize.proofs import uncovered_by_hand
 from p3mdata.faces.ensemble import Detection, doubt_about_all
 from p3mdata.records import Doubt, Face, Mask
@@ -29,6 +30,11 @@ def mask_doubts(
         covered: HxW, True where content is hidden.
         beside: Of recomposed faces by number: HxW, True where nothing belongs to their layer.
     """
+    if loaded.alpha is not None and is_picture(loaded.alpha):
+        # It is published as it is.
+        return [
+            Doubt("matte_is_picture", "its alpha matte shows a picture, not an outline. Check the folder of mattes")
+        ]
     if loaded.hand is not None:
         if not covered.any():
             return [Doubt("hand_mask_empty", "nothing of the hand-drawn mask is left to obfuscate")]

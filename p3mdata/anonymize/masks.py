@@ -166,15 +166,9 @@ def transition_near(alpha: NDArray[Any], patches: Sequence[Patch], side: int, ma
     """`transition_area`, computed only within `margin` pixels of the patches; False elsewhere. Full size."""
     out = np.zeros(alpha.shape[:2], bool)
     for patch in patches:
-<<<<<<< HEAD
-        rows, cols = (_grown(part, margin) for part in patch.window)
-        wide_rows, wide_cols = _grown(rows, side), _grown(cols, side)
-        band = transition_area(np.ascontiguousarray(alpha[wide_rows, wide_cols]), side, tolerance)
-=======
         rows, cols = (grown(part, margin) for part in patch.window)
         wide_rows, wide_cols = grown(rows, side), grown(cols, side)
-        band = transition_area(np.ascontiguousarray(alpha[wide_rows, wide_cols]), side)
->>>>>>> main
+        band = transition_area(np.ascontiguousarray(alpha[wide_rows, wide_cols]), side, tolerance)
         inner = band[rows.start - wide_rows.start :, cols.start - wide_cols.start :]
         target = out[rows, cols]
         target |= inner[: target.shape[0], : target.shape[1]]

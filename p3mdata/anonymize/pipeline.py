@@ -10,28 +10,12 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-<<<<<<< HEAD
 from p3mdata.anonymize.areas import Masked, mask
 from p3mdata.anonymize.inputs import Inputs, Loaded, load
+from p3mdata.anonymize.opacity import hide as hide_opacity
+from p3mdata.anonymize.opacity import is_picture
 from p3mdata.anonymize.proofs import Promise, proof_doubts, prove
 from p3mdata.anonymize.recompose import hide
-=======
-from p3mdata.anonymize.masks import (
-    Patch,
-    coverage_doubts,
-    disjoint,
-    hand_regions,
-    inside_matte,
-    matte_doubts,
-    private_area,
-    spread,
-    transition_near,
-    without_background,
-)
-from p3mdata.anonymize.obfuscate import obfuscate
-from p3mdata.anonymize.opacity import hide, is_picture
-from p3mdata.anonymize.proofs import proof_doubts, prove, uncovered_by_hand
->>>>>>> main
 from p3mdata.base.files import sha256
 from p3mdata.config import Settings
 from p3mdata.errors import BrokenInput
@@ -76,111 +60,6 @@ def detect(loaded: Loaded, finder: FaceFinder) -> Detection:
     return merged if len(merged.faces) > len(detection.faces) else detection
 
 
-<<<<<<< HEAD
-=======
-def transition_of(loaded: Loaded, settings: Settings, near: Sequence[Patch] | None = None) -> Mask:
-    """Transition area of an image, HxW: of its trimap, else of its matte, else empty.
-
-    Args:
-        loaded: The decoded inputs.
-        settings: Gives the width of the band.
-        near: Compute the band of a matte only around these patches; None computes all of it.
-    """
-    if loaded.trimap is not None:
-        top = np.iinfo(loaded.trimap.dtype).max
-        return np.asarray((loaded.trimap > 0) & (loaded.trimap < top))
-    if loaded.alpha is None:
-        return np.zeros(loaded.picture.size, bool)
-    side = kernel_side(loaded.picture.size, settings.transition_width)
-    if near is None:
-        return transition_area(loaded.alpha, side)
-    return transition_near(loaded.alpha, near, side, margin=2 * _BLOCK_REACH)
-
-
-def _on_person(loaded: Loaded, detection: Detection, patches: list[Patch]) -> list[Patch]:
-    """The areas of faces that belong to the matte's person, cut where the matte says background."""
-    matte = loaded.alpha if loaded.alpha is not None else loaded.trimap
-    if matte is None:
-        return patches
-    inside = inside_matte(detection.faces, matte)
-    return [without_background(p, matte) if within else p for p, within in zip(patches, inside, strict=True)]
-
-
-def _jpeg_blocks(loaded: Loaded, settings: Settings) -> tuple[JpegBlocks | None, str | None]:
-    """The coefficients to edit, or why the picture has to be encoded as a whole."""
-    picture = loaded.picture
-    if target_format(picture, settings.format.value) != "JPEG" or picture.format != "JPEG":
-        return None, None
-    if settings.jpeg is JpegMode.REENCODE or settings.quality is not None:
-        return None, None
-    if picture.notes:
-        return None, picture.notes[0]
-    try:
-        return JpegBlocks.read(loaded.photo).turned(picture.orientation), None
-    except UnsupportedJpeg as exc:
-        return None, str(exc)
-
-
-def mask(loaded: Loaded, detection: Detection, settings: Settings) -> Masked:
-    """Private area, transition area and adjusted private area (paper, section 3.2), and doubts about them.
-
-    A hand-drawn mask takes the place of the detected areas; certain faces that it leaves bare are a doubt.
-    """
-    size = loaded.picture.size
-    if loaded.hand is not None:
-        patches = hand_regions(loaded.hand)
-        # As `Face.width`: an area drawn on a head turned aside is narrow.
-        widths = [max(float(patch.mask.shape[1]), 0.75 * patch.mask.shape[0]) for patch in patches]
-    else:
-        patches = [private_area(face, size, settings.area) for face in detection.faces]
-        widths = [face.width for face in detection.faces]
-    if loaded.decision is not None and loaded.decision.keep_transition:
-        transition = np.zeros(size, bool)
-    else:
-        transition = transition_of(loaded, settings, near=patches)
-    regions = patches if loaded.hand is not None else _on_person(loaded, detection, patches)
-    adjusted = np.zeros(size, bool)
-    for region in regions:
-        region.paint(adjusted)
-    adjusted &= ~transition
-    regions = disjoint(regions, adjusted)
-    jpeg, note = _jpeg_blocks(loaded, settings)
-    if jpeg is None:
-        covered = facemask = adjusted
-        blocks = None
-    else:
-        reach = jpeg.reach(adjusted, transition if transition.any() else None)
-        covered, facemask, blocks = reach.luma, reach.changed, (jpeg, reach)
-        regions = spread(regions, facemask, _BLOCK_REACH)
-    return Masked(
-        private=tuple(patches),
-        transition=transition,
-        regions=tuple(zip(regions, widths, strict=True)),
-        covered=covered,
-        facemask=facemask,
-        blocks=blocks,
-        encoding_note=note,
-        doubts=tuple(_mask_doubts(loaded, detection, covered)),
-    )
-
-
-def _mask_doubts(loaded: Loaded, detection: Detection, covered: Mask) -> list[Doubt]:
-    if loaded.alpha is not None and is_picture(loaded.alpha):
-        # It is published as it is.
-        return [
-            Doubt("matte_is_picture", "its alpha matte shows a picture, not an outline. Check the folder of mattes")
-        ]
-    if loaded.hand is not None:
-        if not covered.any():
-            return [Doubt("hand_mask_empty", "nothing of the hand-drawn mask is left to obfuscate")]
-        return uncovered_by_hand(detection, covered)
-    doubts = list(detection.doubts) or doubt_about_all(detection.faces)
-    if loaded.alpha is not None:
-        doubts += matte_doubts(detection.faces, loaded.alpha)
-    return doubts + coverage_doubts(detection.faces, covered)
-
-
->>>>>>> main
 def render(loaded: Loaded, masked: Masked, settings: Settings) -> tuple[bytes, str, str]:
     """Obfuscate and encode.
 
@@ -190,22 +69,13 @@ def render(loaded: Loaded, masked: Masked, settings: Settings) -> tuple[bytes, s
     Raises:
         BrokenInput: The wanted format cannot hold the picture.
     """
-<<<<<<< HEAD
     settings = settings.decided(loaded.decision)
     picture, name = loaded.picture, masked.format
     pixels = hide(picture.pixels, masked.regions, *settings.obfuscation())
-=======
-    picture = loaded.picture
-    method, strength = settings.obfuscation()
-    pixels = picture.pixels.copy()
-    for region, width in masked.regions:
-        obfuscate(pixels, region, method, strength, width)
     opacity, hidden = picture.opacity, False
     if opacity is not None:
         opacity = opacity.copy()
-        hidden = hide(opacity, masked.regions, method, strength)
-    name = target_format(picture, settings.format.value)
->>>>>>> main
+        hidden = hide_opacity(opacity, masked.regions, *settings.obfuscation())
     if masked.blocks is not None:
         jpeg, reach = masked.blocks
         how = JPEG_EXACT if picture.orientation == 1 else "jpeg turned losslessly"
@@ -218,7 +88,7 @@ def render(loaded: Loaded, masked: Masked, settings: Settings) -> tuple[bytes, s
 def promised(masked: Masked, name: str, how: str) -> Promise:
     """What the output of `render` promises: its format's name, and how it was encoded."""
     exact = name != "JPEG" or how == JPEG_EXACT
-    return Promise(masked.facemask, masked.transition, exact, masked.recomposed, masked.share)
+    return Promise(masked.facemask, masked.transition, exact, masked.recomposed, masked.share, masked.regions)
 
 
 def _gate(
@@ -277,19 +147,7 @@ def anonymize(
         other = encoded is not None and encoded != data
         data = data if encoded is None else encoded
         tick("obfuscate+encode")
-<<<<<<< HEAD
         proofs = prove(loaded.picture, data, promised(masked, name, how), finder)
-=======
-        proofs = prove(
-            loaded.picture,
-            data,
-            masked.facemask,
-            masked.transition,
-            masked.regions,
-            finder,
-            exact=name != "JPEG" or how == JPEG_EXACT,
-        )
->>>>>>> main
         tick("verify")
     except BrokenInput as exc:
         return Anonymized(replace(base, reason=exc.code, detail=exc.sentence), {})

@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-<<<<<<< HEAD
-from dataclasses import dataclass
-=======
 from collections.abc import Sequence
->>>>>>> main
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.anonymize.masks import Patch, core_coverage
+from p3mdata.anonymize.masks import Region, core_coverage
 from p3mdata.anonymize.opacity import shows_picture, unsolid
 from p3mdata.faces.ensemble import LOOKS_AGAIN, Detection, FaceFinder, group_face, same_face
 from p3mdata.faces.pyramid import Pyramid
@@ -58,7 +55,6 @@ def _as_8_bit(pixels: NDArray[Any]) -> NDArray[Any]:
     return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
 
 
-<<<<<<< HEAD
 @dataclass(frozen=True)
 class Promise:
     """What an output promises about its pixels.
@@ -69,6 +65,7 @@ class Promise:
         exact: Whether the format and mode promise exactness outside the mask.
         recomposed: HxW, True in the facemask where the matte stays true; None without any.
         share: HxW, uint8 or uint16: the part of these pixels that may change.
+        regions: The areas of single faces inside the facemask.
     """
 
     facemask: Mask
@@ -76,32 +73,16 @@ class Promise:
     exact: bool
     recomposed: Mask | None = None
     share: NDArray[Any] | None = None
+    regions: tuple[Region, ...] = ()
 
 
 def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) -> Proofs:
-=======
-def prove(
-    source: Picture,
-    output: bytes,
-    facemask: Mask,
-    transition: Mask,
-    regions: Sequence[tuple[Patch, float]],
-    finder: FaceFinder,
-    exact: bool,
-) -> Proofs:
->>>>>>> main
     """Re-open an output and measure what it promises.
 
     Args:
         source: The decoded source.
         output: The released file's bytes.
-<<<<<<< HEAD
         promise: What it promises.
-=======
-        facemask: HxW, True where the output may differ.
-        transition: HxW, True where it must not.
-        regions: The areas of single faces inside the facemask, and the faces' widths.
->>>>>>> main
         finder: Detectors for re-detection.
     """
     facemask, transition = promise.facemask, promise.transition
@@ -115,20 +96,7 @@ def prove(
             raise ValueError(f"the output is {after.shape}, the source {before.shape}")
         before, after = (np.dstack([a] * 3) if a.ndim == 2 else a for a in (before, after))
     gap = _difference(before, after)
-<<<<<<< HEAD
-    if source.opacity is not None:
-        # Opacity may not change anywhere, the mask included: no holes.
-        kept = released.opacity is not None and np.array_equal(_as_8_bit(source.opacity), _as_8_bit(released.opacity))
-        if not kept:
-            raise ValueError("the output lost or changed the picture's transparency")
     outside = _where(gap, ~facemask)
-=======
-    outside, masked = _where(gap, ~facemask), np.count_nonzero(facemask)
-    inside = round(np.count_nonzero(_where(gap, facemask)) / masked, 4) if masked else 1.0
-    inside = min(inside, *_changed_channels(before, after, facemask))
-    if source.opacity is not None:
-        inside = min(inside, _changed_opacity(source.opacity, released.opacity, facemask, regions))
->>>>>>> main
     scale = 257 if before.dtype == np.uint16 else 1
     replaced = facemask
     found: dict[str, int] = {}
@@ -137,16 +105,16 @@ def prove(
         transition = transition & ~promise.recomposed
         # Of a pixel with a small share little is to change.
         replaced = facemask & ~(promise.recomposed & (promise.share <= np.iinfo(promise.share.dtype).max // 2))
-    inside = np.count_nonzero(replaced)
+    masked = np.count_nonzero(replaced)
+    inside = round(np.count_nonzero(_where(gap, replaced)) / masked, 4) if masked else 1.0
+    inside = min(inside, *_changed_channels(before, after, replaced))
+    if source.opacity is not None:
+        inside = min(inside, _changed_opacity(source.opacity, released.opacity, facemask, promise.regions))
     redetected, missed = redetect(source, released, facemask, finder)
     return Proofs(
         changed_outside=int(np.count_nonzero(outside)),
         changed_in_transition=int(np.count_nonzero(_where(gap, transition))),
-<<<<<<< HEAD
-        changed_inside=round(np.count_nonzero(_where(gap, replaced)) / inside, 4) if inside else 1.0,
-=======
         changed_inside=inside,
->>>>>>> main
         largest_deviation=-(-int(outside.max(initial=0)) // scale),
         exact=promise.exact,
         metadata=tuple(leftovers(output)),
@@ -156,20 +124,6 @@ def prove(
     )
 
 
-<<<<<<< HEAD
-def _composite(gap: NDArray[Any], recomposed: Mask, share: NDArray[Any], top: int, scale: int) -> dict[str, int]:
-    """Counts about recomposed pixels: I' - I = a (F' - F) is at most a times the range, and nothing where a is 0."""
-    within = share[recomposed].astype(np.float64) / np.iinfo(share.dtype).max
-    gaps = gap[recomposed]
-    beside = gaps[within == 0]
-    too_much = gaps > np.ceil(within * top) + 1
-    return {
-        "recomposed": int(np.count_nonzero(within)),
-        "not_composite": int(np.count_nonzero(too_much & (within > 0))),
-        "beside": int(np.count_nonzero(beside)),
-        "largest_beside": -(-int(beside.max(initial=0)) // scale),
-    }
-=======
 def _changed_channels(before: NDArray[Any], after: NDArray[Any], facemask: Mask) -> list[float]:
     """Of colour channels that hardly changed inside the mask though they are not flat there, the share that did."""
     masked = np.count_nonzero(facemask)
@@ -188,7 +142,7 @@ def _changed_channels(before: NDArray[Any], after: NDArray[Any], facemask: Mask)
 
 
 def _changed_opacity(
-    before: NDArray[Any], after: NDArray[Any] | None, facemask: Mask, regions: Sequence[tuple[Patch, float]]
+    before: NDArray[Any], after: NDArray[Any] | None, facemask: Mask, regions: Sequence[Region]
 ) -> float:
     """Least share of a region's opacity that changed, of those in which it shows a picture; 1 without any.
 
@@ -201,14 +155,28 @@ def _changed_opacity(
         before, after = _as_8_bit(before), _as_8_bit(after)
     changed = before != after
     least, hidden = 1.0, np.zeros(facemask.shape, bool)
-    for region, width in regions:
-        if shows_picture(before, region, width):
-            region.paint(hidden)
-            least = min(least, round(float(changed[region.window][region.mask].mean()), 4))
+    for region in regions:
+        patch = region.patch
+        if shows_picture(before, patch, region.width):
+            patch.paint(hidden)
+            least = min(least, round(float(changed[patch.window][patch.mask].mean()), 4))
     if (changed & ~(hidden & facemask)).any():
         raise ValueError("the output changed the picture's transparency")
     return least
->>>>>>> main
+
+
+def _composite(gap: NDArray[Any], recomposed: Mask, share: NDArray[Any], top: int, scale: int) -> dict[str, int]:
+    """Counts about recomposed pixels: I' - I = a (F' - F) is at most a times the range, and nothing where a is 0."""
+    within = share[recomposed].astype(np.float64) / np.iinfo(share.dtype).max
+    gaps = gap[recomposed]
+    beside = gaps[within == 0]
+    too_much = gaps > np.ceil(within * top) + 1
+    return {
+        "recomposed": int(np.count_nonzero(within)),
+        "not_composite": int(np.count_nonzero(too_much & (within > 0))),
+        "beside": int(np.count_nonzero(beside)),
+        "largest_beside": -(-int(beside.max(initial=0)) // scale),
+    }
 
 
 def redetect(source: Picture, released: Picture, facemask: Mask, finder: FaceFinder) -> tuple[int, int]:

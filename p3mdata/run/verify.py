@@ -163,40 +163,26 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
         if alpha is None or not np.array_equal(alpha, loaded.alpha):
             yield FailedProof(row.id, "changed_alpha", "the alpha matte differs from the source's")
     masked = mask(loaded, Detection(row.faces, ()), plan.job.settings)
-<<<<<<< HEAD
     if not np.array_equal(facemask_of(masked.facemask, masked.recomposed), facemask):
-        yield Finding(row.id, "other_facemask", "the facemask is not the one that follows from faces and matte")
-    try:
-        exact = row.proofs is not None and row.proofs.exact
-        kept = facemask == RECOMPOSED
-        promise = Promise(changed(facemask), masked.transition, exact, kept if kept.any() else None, masked.share)
-        proofs = prove(loaded.picture, contents["images"], promise, finder)
-=======
-    if not np.array_equal(masked.facemask, facemask):
         yield FailedProof(row.id, "other_facemask", "the facemask is not the one that follows from faces and matte")
     try:
         exact = row.proofs is not None and row.proofs.exact
-        proofs = prove(loaded.picture, contents["images"], facemask, masked.transition, masked.regions, finder, exact)
->>>>>>> main
+        kept = facemask == RECOMPOSED
+        promise = Promise(
+            changed(facemask), masked.transition, exact, kept if kept.any() else None, masked.share, masked.regions
+        )
+        proofs = prove(loaded.picture, contents["images"], promise, finder)
     except (BrokenInput, ValueError) as exc:
         yield FailedProof(row.id, "unreadable", f"the released image cannot be compared: {exc}")
         return
     for doubt in proof_doubts(proofs):
         if sample.decision is not None and sample.decision.overrules(doubt):
             continue
-<<<<<<< HEAD
-        yield Finding(row.id, doubt.code, doubt.sentence)
+        yield FailedProof(row.id, doubt.code, doubt.sentence)
     rendered = render(loaded, masked, plan.job.settings)[0]
     for kind, which in (("inside the facemask", replaced(facemask)), ("a recomposed face", facemask == RECOMPOSED)):
         if _deviation(contents["images"], rendered, which) > _MOST_DEVIATION:
-            yield Finding(row.id, "other_obfuscation", f"{kind} is not what obfuscating the source comes to")
-=======
-        yield FailedProof(row.id, doubt.code, doubt.sentence)
-    if _deviation(contents["images"], render(loaded, masked, plan.job.settings)[0], facemask) > _MOST_DEVIATION:
-        yield FailedProof(
-            row.id, "other_obfuscation", "inside the facemask is not what obfuscating the source comes to"
-        )
->>>>>>> main
+            yield FailedProof(row.id, "other_obfuscation", f"{kind} is not what obfuscating the source comes to")
     if row.outcome is not Outcome.NO_FACE_CONFIRMED and not facemask.any():
         yield FailedProof(row.id, "empty_mask", "the facemask is empty")
 
