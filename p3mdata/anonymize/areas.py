@@ -155,7 +155,7 @@ def _private_areas(loaded: Loaded, detection: Detection, settings: Settings) -> 
 def _holds(patch: Patch, box: tuple[float, float, float, float]) -> bool:
     """Whether a patch's rectangle holds the middle of a box."""
     x, y = (box[0] + box[2]) / 2 - patch.left, (box[1] + box[3]) / 2 - patch.top
-    return 0 <= y < patch.mask.shape[0] and 0 <= x < patch.mask.shape[1]
+    return bool(0 <= y < patch.mask.shape[0] and 0 <= x < patch.mask.shape[1])
 
 
 def _share(alpha: NDArray[Any], within: bool) -> NDArray[Any]:

@@ -94,6 +94,8 @@ def _grown(patch: Patch, shape: tuple[int, ...], by: int) -> tuple[tuple[slice, 
 def _layer(image: NDArray[np.float64], share: NDArray[np.float64], top: float, *reaches: int) -> NDArray[np.float64]:
     """Colours of a layer, by gathering those of both layers from around each pixel, coarse then fine (Forte 2021).
 
+    What the gathered colours do not explain of a pixel is split between the layers by least squares, so that both
+    compose to the pixel exactly: of a pixel that is 80 % face, 94 % of the detail goes with the face.
     Kept to what leaves the other layer a colour that exists, so that no composite of it is out of range.
 
     Args:
@@ -106,7 +108,7 @@ def _layer(image: NDArray[np.float64], share: NDArray[np.float64], top: float, *
     part = share / top
     for reach in reaches:
         near, far = _mean(near, share, reach), _mean(far, top - share, reach)
-        rest = image - part * near - (1 - part) * far
+        rest = (image - part * near - (1 - part) * far) / (part**2 + (1 - part) ** 2)
         near = np.rint(np.clip(near + part * rest, 0, _TOP))
         far = np.rint(np.clip(far + (1 - part) * rest, 0, _TOP))
     some = np.maximum(part, 1 / top)
