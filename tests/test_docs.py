@@ -72,28 +72,37 @@ def parse(words: list[str], strict: bool = True) -> None:
         if "UsageError" not in [kind.__name__ for kind in type(exc).__mro__]:
             raise
         message = f"{type(exc).__name__}: {getattr(exc, 'message', exc)}"
-        assert not strict and not any(word.lower() in message.lower() for word in _WRONG), f"{shlex.join(words)}: {message}"
+        wrong = strict or any(word.lower() in message.lower() for word in _WRONG)
+        assert not wrong, f"{shlex.join(words)}: {message}"
+
+
+def extras(folder: Path) -> set[str]:
+    """Names of optional parts of a distribution."""
+    _, _, tables = (folder / "pyproject.toml").read_text().partition("[project.optional-dependencies]")
+    return set(re.findall(r"^(\w+) = ", tables.partition("\n[")[0], re.M))
 
 
 def check_words(words: list[str]) -> None:
     """Any command that a page gives, as far as it can be told without running it."""
     while words and re.fullmatch(r"[A-Z0-9_]+=\S*", words[0]):
         words = words[1:]
+    words = [words[0].removeprefix(".venv/bin/"), *words[1:]]
     match words:
         case ["p3mdata" | "p3mnet", *_]:
             parse(words)
         case ["pip", "install", *what]:
-            table = (ROOT / "pyproject.toml").read_text().partition("[project.optional-dependencies]")[2].partition("\n[")[0]
-            extras = re.findall(r"^(\w+) = ", table, re.M)
             for target in what:
-                assert target in (".", "-e", "--editable") or re.fullmatch(r"\.\[[\w,]+\]|p3mdata\[[\w,]+\]", target), target
-                assert set(re.findall(r"\w+", target.partition("[")[2])) <= set(extras), target
+                found = re.fullmatch(r"(-e|--editable|\.|\./p3mnet|p3mdata)(?:\[([\w,]+)\])?", target)
+                assert found, target
+                assert set((found[2] or "").split(",")) - {""} <= extras(ROOT / found[1].replace("p3mdata", "."))
         case ["make", *targets]:
             rules = (ROOT / "Makefile").read_text()
             assert targets and all(re.search(rf"^{re.escape(target)}:", rules, re.M) for target in targets), targets
         case ["apt-get", "install", *packages]:
             script = (ROOT / "tools" / "system-libraries").read_text()
-            assert all(name == "make" or name in script for name in packages if not name.startswith("-")), packages
+            assert all(
+                name in ("make", "python3-venv") or name in script for name in packages if not name.startswith("-")
+            ), packages
         case ["sbatch", *rest]:
             at = next(place for place, word in enumerate(rest) if word.endswith(".sh"))
             assert (ROOT / rest[at]).is_file(), rest[at]
@@ -109,7 +118,7 @@ def check_words(words: list[str]) -> None:
             assert all(f'"{word}"' in source for word in rest if word.startswith("--")), rest
         case ["python", "-m", "pytest", *rest]:
             assert all((ROOT / word.partition("::")[0]).exists() for word in rest if word.startswith("tests")), rest
-        case ["git" | "cd" | "sh" | "python" | "python3" | "pre-commit" | ".venv/bin/pre-commit", *_]:
+        case ["git" | "cd" | "sh" | "python" | "python3" | "pre-commit", *_]:
             pass
         case _:
             pytest.fail(f"what is this command? {shlex.join(words)}")
@@ -218,7 +227,9 @@ def shell(command: str, folder: Path, path: str | None = None) -> subprocess.Com
 
 
 def without_numbers(text: str) -> list[str]:
-    return [re.sub(r"[-+]?[\d,]*\.?\d+(e-?\d+)?%?", "N", re.sub(r"\s+", " ", line)).strip() for line in text.splitlines()]
+    return [
+        re.sub(r"[-+]?[\d,]*\.?\d+(e-?\d+)?%?", "N", re.sub(r"\s+", " ", line)).strip() for line in text.splitlines()
+    ]
 
 
 def sections() -> Iterator[list[Block]]:

@@ -33,13 +33,13 @@ class SharedLibrary:
 
     @cached_property
     def _segments(self) -> list[tuple[int, ...]]:
-        at, = struct.unpack_from("<Q", self._data, 32)
+        (at,) = struct.unpack_from("<Q", self._data, 32)
         size, count = struct.unpack_from("<HH", self._data, 54)
         return [row for row in self._table(_SEGMENT, at, size * count) if row[0] == _LOAD]
 
     @cached_property
     def _sections(self) -> list[tuple[int, ...]]:
-        at, = struct.unpack_from("<Q", self._data, 40)
+        (at,) = struct.unpack_from("<Q", self._data, 40)
         size, count = struct.unpack_from("<HH", self._data, 58)
         return self._table(_SECTION, at, size * count)
 

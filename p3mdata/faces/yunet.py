@@ -29,8 +29,8 @@ _TABLE, _LAYERS = "param_pConvInfo", 53
 _HEADS = {"class": 29, "object": 41, "box": 35, "points": 47}
 
 
-# A row of the library's table, a 1x1 convolution or a 3x3 one per channel: channels, filters, depthwise, pointwise, relu,
-# then the addresses of weights and biases.
+# A row of the library's table, a 1x1 convolution or a 3x3 one per channel: channels, filters, depthwise, pointwise,
+# relu, then the addresses of weights and biases.
 _ROW, _WEIGHTS_AT, _BIASES_AT = struct.Struct("<ii???5xQQ"), 16, 24
 
 
