@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from p3mnet.copy_paste import ICP, Sources, fcp
 from p3mnet.create import create_model
 from p3mnet.data import Images
 from p3mnet.loader import Batch, Loader, make_loader, to_device
-from p3mnet.losses import matting_losses
+from p3mnet.losses import matting_losses, terms_of
 from p3mnet.model import folded
 from p3mnet.training.config import TrainConfig
 from p3mnet.training.logs import TensorBoard, Watch, sample_sheet, write_picture
@@ -31,6 +31,11 @@ from p3mnet.training.selection import measure, open_pictures
 from p3mnet.training.state import BEST, EPOCHS, SAMPLES, STEPS, TENSORBOARD, Position, RunFolder, Table, digest_of
 from p3mnet.training.stopping import Stop, shielded, stopping
 
+_COLOURS = {
+    "files": "the dataset's files",
+    "estimate": "estimated on each crop",
+    "whole": "estimated once on whole pictures, kept in data.cache",
+}
 # File names in a sentence.
 _NAMED = 8
 
@@ -53,6 +58,7 @@ class TrainResult:
         value: Its mean of the metric of the selection.
         steps: Optimiser steps.
         losses: Parts of the loss of the last step.
+        terms: Parts that counted in every step.
         skipped: Pictures of the training set that could not be used.
         images_per_second: Crops per second of training, over all processes, without validation.
     """
@@ -62,6 +68,7 @@ class TrainResult:
     value: float
     steps: int
     losses: dict[str, float]
+    terms: list[str]
     skipped: list[str]
     images_per_second: float
 
@@ -142,6 +149,7 @@ class _Run:
             "pictures": len(self.training),
             "fingerprint": digest_of([*self.training.names, "", *self.validation.names]),
             "images": None if images is None else str(images),
+            "colours": self.training.colours,
         }
         self.position = Position()
         state: dict[str, Any] | None = None
@@ -152,6 +160,7 @@ class _Run:
             self.model = create_model(**config.model.model_dump())
             if group.first:
                 folder.begin(config)
+        self.terms, self.idle = terms_of(self.model, config.losses, self.training.colours)
         self.model.train().to(group.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.sync_batch_norm:
             group.share_batch_norms(self.model)
@@ -177,6 +186,8 @@ class _Run:
                 self.board = TensorBoard(self.folder / TENSORBOARD, position.step)
             if self.board.writer is None:
                 self.watch.say(f"TensorBoard is not installed: losses are in {self.folder / STEPS} only.")
+        for sentence in self._about_losses():
+            self.watch.say(sentence)
         self.watch.begin(self._crops(), position.epoch * per_epoch + position.batch * crops)
         try:
             while position.epoch < config.epochs and not (self._enough() and position.batch == 0):
@@ -189,6 +200,14 @@ class _Run:
             if self.group.first:
                 self.board.close()
         return self._finish()
+
+    def _about_losses(self) -> Iterator[str]:
+        """What counts in the loss, and what does not."""
+        yield f"terms of the loss: {', '.join(self.terms)}"
+        if "composition" in self.terms:
+            yield f"colours of the composition: {_COLOURS[self.training.colours]}"
+        for name, why in self.idle.items():
+            yield f"left out of the loss: {name} ({why})"
 
     def _enough(self) -> bool:
         """Whether all steps that were asked for are done."""
@@ -284,7 +303,10 @@ class _Run:
             edit = fcp(self.model, moved, self.sources, torch.Generator().manual_seed(seed), config.copy_paste)
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.bfloat16):
             output = network(moved["image"], edit)
-        return matting_losses(output, moved, config.losses)
+        parts = matting_losses(output, moved, config.losses)
+        if lost := sorted(set(self.terms) - set(parts)):
+            raise RuntimeError(f"step {self.position.step}: {', '.join(lost)} got lost between loader and loss")
+        return parts
 
     def _share_transition(self, parts: dict[str, Tensor], batch: Batch, everywhere: float) -> None:
         """Divide the transition's loss by its pixels in all batches of the step (mean per batch), not in this one.
@@ -398,7 +420,8 @@ class _Run:
         config, position, group = self.config, self.position, self.group
         assert position.best is not None and position.best_epoch is not None
         result = TrainResult(
-            self.folder / BEST, position.best_epoch, position.best, position.step, position.losses, position.skipped,
+            self.folder / BEST, position.best_epoch, position.best, position.step, position.losses, self.terms,
+            position.skipped,
             self._crops() / max(position.seconds, 1e-9),
         )  # fmt: skip
         if group.first:
@@ -413,6 +436,9 @@ class _Run:
                     "best": {"checkpoint": BEST, "epoch": result.epoch, config.validation.metric: result.value},
                     "validation_pictures": self.validation.names,
                     "losses": result.losses,
+                    "terms": self.terms,
+                    "left_out": self.idle,
+                    "colours": self.training.colours,
                     "skipped": result.skipped,
                     "seconds": round(position.seconds, 3),
                     "images_per_second": round(result.images_per_second, 3),

@@ -17,6 +17,7 @@ from p3mnet.data import Images, TrainingSet, ValidationSet
 from p3mnet.image_files import BadFile
 from p3mnet.infer import predict_alpha, to_8_bit
 from p3mnet.model import MattingNetwork
+from p3mnet.registry import WITHOUT_COLOURS
 from p3mnet.training.config import Selection, TrainConfig
 from p3mnet.training.logs import sample_row
 
@@ -62,7 +63,9 @@ def open_pictures(config: TrainConfig, images: Images | None = None) -> tuple[Tr
     Raises:
         SettingsError: There are no such sets, no pictures in them, or the choice would be made on a test set.
     """
-    training = TrainingSet(config.dataset, config.training_set, config.data, images)
+    # A loss without composition wants no colours.
+    data = config.data.model_copy(update={"colours": "none"}) if config.model.name in WITHOUT_COLOURS else config.data
+    training = TrainingSet(config.dataset, config.training_set, data, images)
     name = config.validation.set
     if name is None:
         return training, hold_out(training, config.validation.share, config.seed)
