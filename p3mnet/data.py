@@ -243,10 +243,10 @@ def _listed(
         raise SettingsError(f"{root}: has no {role} set{name and f' {name!r}'}. Name one of its sets: {known}.")
     items = dataset.items(name).values()
     needed = ["image", "alpha"]
-    there = any(kind in item.files for item in items for kind in COLOURS)
-    if colours == "files" and not there:
-        known = dataset.layout.sets[name].folders
-        folders = " and ".join(f"'{dataset.folder(name, kind).name}'" for kind in COLOURS if kind in known)
+    coloured = any(kind in item.files for item in items for kind in COLOURS)
+    if colours == "files" and not coloured:
+        own = dataset.layout.sets[name].folders
+        folders = " and ".join(f"'{dataset.folder(name, kind).name}'" for kind in COLOURS if kind in own)
         raise SettingsError(
             f"{root}: set {name} has no foreground and background colours"
             + (f" (folders {folders} of layout {dataset.layout.name})" if folders else "")
@@ -254,7 +254,7 @@ def _listed(
             "loss."
         )
     if colours == "auto":
-        colours = "files" if there else "estimate"
+        colours = "files" if coloured else "estimate"
     if colours == "files":
         needed += COLOURS
     wanted = [*needed, *(["facemask"] if config.facemask and role == "training" else [])]
