@@ -91,7 +91,7 @@ def shards(work: Path) -> None:
         )  # fmt: skip
         return Anonymized(row, {kind: ("png", content) for kind, content in data.items()})
 
-    p3mdata.shards.anonymize = recorded  # type: ignore[assignment]
+    p3mdata.run.shards.anonymize = recorded  # type: ignore[assignment]
     made, samples = read_plan(work / "run")
     local.Models.__call__ = lambda self: None  # type: ignore[method-assign, assignment]
     local.run(Work(made, samples, Stage.ALL, range(made.shards)), 1)
@@ -111,10 +111,10 @@ def close(work: Path) -> None:
 
 
 def split(work: Path) -> None:
-    from p3mdata.dataset.build import Wishes, build_split
+    from p3mdata.dataset.build import SplitSettings, build_split
     from p3mdata.dataset.layout import read_layout
 
-    build_split(work / "run", work / "data", Wishes(read_layout("p3m10k"), validation=0.05, verify=False), 1)
+    build_split(work / "run", work / "data", SplitSettings(read_layout("p3m10k"), validation=0.05, verify=False), 1)
 
 
 def rebuild(work: Path) -> None:

@@ -32,6 +32,7 @@ from p3mdata.imaging import SUFFIXES, Picture, decode, encode, encode_grey
 from p3mdata.imaging.listing import list_files
 from p3mnet.checkpoint import load_checkpoint, load_official
 from p3mnet.create import create_model
+from p3mnet.devices import pick_device
 from p3mnet.model import MattingNetwork, folded, fuse, normalise
 from p3mnet.registry import RANDOM
 
@@ -65,23 +66,6 @@ class Inferred:
     def exit_code(self) -> int:
         """0, or 3 when pictures are broken."""
         return EXIT_HELD_BACK if self.broken else EXIT_OK
-
-
-def pick_device(wanted: str) -> torch.device:
-    """A device by name; "auto" is the GPU where there is one.
-
-    Raises:
-        SettingsError: There is no such device.
-    """
-    if wanted == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(wanted)
-    except RuntimeError as error:
-        raise SettingsError(f"device '{wanted}' does not exist: give auto, cpu, cuda or cuda:N.") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise SettingsError(f"device '{wanted}' is not there: PyTorch sees {torch.cuda.device_count()} GPUs.")
-    return device
 
 
 def open_network(checkpoint: Path, published: str | None = None) -> MattingNetwork:

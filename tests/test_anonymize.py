@@ -152,7 +152,7 @@ def test_an_image_whose_proof_fails_is_held_back(wrong: str, run: Run, monkeypat
             return data + b"hidden behind the end", name, how
         return encoded(np.roll(decode(data).pixels, 1, axis=0), "PNG"), name, how
 
-    monkeypatch.setattr("p3mdata.anonymize.render", faulty)
+    monkeypatch.setattr("p3mdata.anonymize.pipeline.render", faulty)
     done = run(PHOTOS["png"])
     assert (done.result.outcome, done.result.reason, done.files) == (Outcome.NEEDS_REVIEW, wrong, {})
 
@@ -169,7 +169,7 @@ def test_an_earlier_product_of_another_method_is_held_back(finder: FaceFinder) -
 
 
 def test_a_renderer_that_does_nothing_is_found_by_the_proofs(finder: FaceFinder, monkeypatch: Any) -> None:
-    monkeypatch.setattr("p3mdata.anonymize.obfuscate", lambda *args: None)
+    monkeypatch.setattr("p3mdata.anonymize.pipeline.obfuscate", lambda *args: None)
     done = anonymize(SAMPLE, Inputs(PHOTOS["jpeg 4:2:0"]), Settings(), finder)
     assert (done.result.outcome, done.result.reason) == (Outcome.NEEDS_REVIEW, "not_obfuscated")
     assert done.files == {}

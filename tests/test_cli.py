@@ -235,7 +235,7 @@ def test_a_fault_outside_of_images_is_exit_code_1_with_its_trace(
     def faulty(*args: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("p3mdata.report.write_report", faulty)
+    monkeypatch.setattr("p3mdata.run.report.write_report", faulty)
     assert in_process("anonymize", cheap, tmp_path / "out", "--workers", "1") == EXIT_BUG
     shown = capsys.readouterr().err
     assert "ZeroDivisionError" in shown
@@ -248,9 +248,9 @@ def test_ctrl_c_anywhere_is_exit_code_130(
     def interrupted(*args: object) -> None:
         raise KeyboardInterrupt
 
-    for place in ("p3mdata.sources._hash_file", "p3mdata.run.executors.local.run", "p3mdata.report.write_report"):
+    for place in ("sources._hash_file", "executors.local.run", "report.write_report"):
         with monkeypatch.context() as context:
-            context.setattr(place, interrupted)
+            context.setattr(f"p3mdata.run.{place}", interrupted)
             assert in_process("anonymize", cheap, tmp_path / "out", "--workers", "1") == EXIT_INTERRUPTED
         assert "Run the same command again to resume" in capsys.readouterr().err
     assert in_process("anonymize", cheap, tmp_path / "out", "--workers", "1") == EXIT_HELD_BACK

@@ -25,7 +25,7 @@ from PIL import Image
 from p3mdata.base.files import sha256
 from p3mdata.base.jsonl import dumps, read_rows, write_json, write_rows
 from p3mdata.config import Execution, Job, Settings
-from p3mdata.dataset.build import Wishes, build_split
+from p3mdata.dataset.build import SplitSettings, build_split
 from p3mdata.dataset.folder import open_dataset
 from p3mdata.dataset.layout import read_layout
 from p3mdata.errors import RunFolderError, SettingsError, SetupError
@@ -82,8 +82,8 @@ def run(tmp_path_factory: pytest.TempPathFactory, kept_models: FaceFinder) -> Pa
 def build(run: Path, out: Path) -> Path:
     """A dataset of the run; which of its pictures are alike is not what is tested here."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("p3mdata.dataset.entrants.group_ids", lambda paths, workers: range(len(paths)))
-        build_split(run, out, Wishes(read_layout("p3m10k"), validation=2, free=2, verify=False), 1)
+        monkeypatch.setattr("p3mdata.dataset.candidates.group_ids", lambda paths, workers: range(len(paths)))
+        build_split(run, out, SplitSettings(read_layout("p3m10k"), validation=2, free=2, verify=False), 1)
     return out
 
 

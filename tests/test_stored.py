@@ -189,7 +189,7 @@ def test_what_is_staged_is_not_done_twice(
     def look_again(*args: Any, **kwargs: Any) -> None:
         raise AssertionError("was done already")
 
-    monkeypatch.setattr("p3mdata.shards.process", look_again)
+    monkeypatch.setattr("p3mdata.run.shards.process", look_again)
     anonymize_job(a_job(source, OUT))
     assert released(objects(memory)) == whole
 

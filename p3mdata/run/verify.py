@@ -161,7 +161,7 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
         yield Finding(row.id, "other_facemask", "the facemask is not the one that follows from faces and matte")
     try:
         exact = row.proofs is not None and row.proofs.exact
-        proofs = prove(loaded.picture, contents["images"], facemask, masked.transition, finder, exact)
+        proofs = prove(loaded.picture, contents["images"], facemask, masked.transition, masked.regions, finder, exact)
     except (BrokenInput, ValueError) as exc:
         yield Finding(row.id, "unreadable", f"the released image cannot be compared: {exc}")
         return
@@ -176,12 +176,20 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
 
 
 def _deviation(released: bytes, expected: bytes, facemask: Mask) -> float:
-    """Mean difference inside the mask, as a share of the value range."""
-    a, b = (decode(data, max_pixels=facemask.size).pixels[facemask] for data in (released, expected))
-    if a.shape != b.shape or a.dtype != b.dtype:
+    """Mean difference inside the mask, as a share of the value range; of colours or opacity, whichever is larger."""
+    one, other = (decode(data, max_pixels=facemask.size) for data in (released, expected))
+    if (one.opacity is None) != (other.opacity is None):
         return 1.0
-    gap = np.abs(a.astype(np.float32) - b)
-    return float(gap.mean()) / np.iinfo(a.dtype).max if gap.size else 0.0
+    planes = [(one.pixels, other.pixels)]
+    if one.opacity is not None and other.opacity is not None:
+        planes.append((one.opacity, other.opacity))
+    largest = 0.0
+    for a, b in planes:
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return 1.0
+        gap = np.abs(a[facemask].astype(np.float32) - b[facemask])
+        largest = max(largest, float(gap.mean()) / np.iinfo(a.dtype).max if gap.size else 0.0)
+    return largest
 
 
 def _read_facemask(data: bytes) -> Mask | None:

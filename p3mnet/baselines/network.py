@@ -13,7 +13,8 @@ from p3mdata.errors import SetupError
 from p3mnet.baselines import Alpha, Image, Method
 from p3mnet.checkpoint import describe
 from p3mnet.create import create_model
-from p3mnet.infer import MAX_SIDE, Mode, open_network, pick_device, predict_alpha
+from p3mnet.devices import device_name, pick_device
+from p3mnet.infer import MAX_SIDE, Mode, open_network, predict_alpha
 from p3mnet.model import MattingNetwork, ModelConfig, count_parameters, folded
 from p3mnet.registry import RANDOM, VARIANTS
 
@@ -43,7 +44,7 @@ class Network(Method):
         # As `p3mnet infer` runs it.
         self.model = folded(network).to(place)
         if place.type == "cuda":
-            self.device = torch.cuda.get_device_name(place)
+            self.device = device_name(place)
         weights = "random" if checkpoint is None else sha256(checkpoint.read_bytes())
         self.identity: Mapping[str, Any] = {
             "model": dict(model), "weights": weights, "mode": mode, "max_side": MAX_SIDE, "device": place.type,

@@ -21,8 +21,8 @@ from p3mdata.dataset.folder import BUILDING, Dataset, open_dataset
 from p3mdata.dataset.layout import OBFUSCATED
 from p3mdata.errors import P3MError, RunFolderError, SettingsError
 from p3mdata.version import __version__
+from p3mnet.devices import device_name, pick_device
 from p3mnet.image_files import BadFile, read_grey
-from p3mnet.infer import pick_device
 from p3mnet.traincheck.budget import drawn, spend
 from p3mnet.traincheck.checks import area_rules, dataset_rule, fingerprint, try_steps
 from p3mnet.traincheck.config import Recipe, Scale, TrainCheckSettings, recipe
@@ -301,7 +301,7 @@ def _plan(
         "fingerprint": fingerprint(dataset, dataset.sets()),
         "scale": scale.value,
         "recipe": how.words,
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": device_name(device),
         "rules": [one.to_json() for one in (*rules, rule)],
         "figures": figures | {"speeds": speeds.to_json()},
         "pictures": len(training),

@@ -26,9 +26,10 @@ from p3mdata.dataset.folder import Dataset
 from p3mdata.errors import Interrupted, SettingsError, SetupError
 from p3mdata.imaging import encode_grey
 from p3mnet.checkpoint import load_checkpoint
+from p3mnet.devices import pick_device
 from p3mnet.evaluate import COLUMNS, evaluate
 from p3mnet.image_files import BadFile, read_colours
-from p3mnet.infer import pick_device, predict_alpha, to_8_bit
+from p3mnet.infer import predict_alpha, to_8_bit
 from p3mnet.model import MattingNetwork
 from p3mnet.traincheck.budget import used_up
 from p3mnet.traincheck.config import Recipe, TrainCheckSettings

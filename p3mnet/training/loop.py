@@ -21,6 +21,7 @@ from p3mnet.checkpoint import save_checkpoint
 from p3mnet.copy_paste import ICP, Sources, fcp
 from p3mnet.create import create_model
 from p3mnet.data import Images
+from p3mnet.devices import device_name
 from p3mnet.loader import Batch, Loader, make_loader, to_device
 from p3mnet.losses import matting_losses, terms_of
 from p3mnet.model import folded
@@ -425,7 +426,6 @@ class _Run:
             self._crops() / max(position.seconds, 1e-9),
         )  # fmt: skip
         if group.first:
-            cuda = group.device.type == "cuda"
             self.folder.finish(
                 {
                     "model": config.model.name,
@@ -443,7 +443,7 @@ class _Run:
                     "seconds": round(position.seconds, 3),
                     "images_per_second": round(result.images_per_second, 3),
                     "processes": group.world,
-                    "device": torch.cuda.get_device_name(group.device) if cuda else "cpu",
+                    "device": device_name(group.device),
                     "precision": "bfloat16" if self.bfloat16 else "float32",
                     "torch": torch.__version__,
                 }

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from p3mdata.errors import SettingsError
-from p3mnet.infer import pick_device
+from p3mnet.devices import pick_device
 
 
 @dataclass(frozen=True)
