@@ -95,6 +95,8 @@ class TrainingSet(Dataset[Sample]):
         names: Pictures that have what they need, sorted.
         bad: Sentences about those that do not: an image without alpha, an alpha without image, missing colours.
         colours: Where colours come from, once that is decided: files, estimate, whole or none.
+        groups: Number of the group of near-duplicates, of a series or a person, by name; empty for datasets that know
+            of none.
 
     Args:
         root: The dataset's folder.
@@ -124,6 +126,7 @@ class TrainingSet(Dataset[Sample]):
         self.names, self.files, self.bad, self.colours = _listed(root, set_name, "training", self.config, chosen)
         self._cache = None if self.config.cache is None else RawCache(self.config.cache)
         self._read = read_plane if self._cache is None else self._cache.read
+        self.groups = _groups(root)
         if not self.names:
             told = f" {self.bad[0]}" if self.bad else ""
             raise SettingsError(
@@ -270,6 +273,11 @@ def _listed(
         names.append(item.stem)
         files.append({kind: root / item.files[kind][0] for kind in wanted if kind in item.files})
     return names, files, bad, colours
+
+
+def _groups(root: Path) -> dict[str, int]:
+    """Groups of the dataset's manifest by name of the picture; their numbers hold for all sets together."""
+    return {str(row["id"]): int(row["group"]) for row in open_dataset(root).rows() if "group" in row and "id" in row}
 
 
 class ValidationSet(Dataset[Sample]):

@@ -17,14 +17,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from p3mdata.errors import Interrupted, P3MError, SettingsError
 from p3mdata.imaging.trimap import UNKNOWN
-from p3mnet.checkpoint import save_checkpoint
+from p3mnet.checkpoint import load_initial, save_checkpoint
 from p3mnet.copy_paste import ICP, Sources, fcp
 from p3mnet.create import create_model
 from p3mnet.data import Images
 from p3mnet.devices import device_name
+from p3mnet.fingerprints import fingerprints_of
 from p3mnet.loader import Batch, Loader, make_loader, to_device
 from p3mnet.losses import matting_losses, terms_of
-from p3mnet.model import folded
+from p3mnet.memory import MEMORY_ERRORS, out_of_memory
+from p3mnet.model import MattingNetwork, folded
+from p3mnet.registry import RANDOM
 from p3mnet.training.config import TrainConfig
 from p3mnet.training.logs import TensorBoard, Watch, sample_sheet, write_picture
 from p3mnet.training.processes import Processes, processes
@@ -118,11 +121,6 @@ def _draw(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    """Whether this is what PyTorch says on a GPU, or on a CPU, when memory is at its end."""
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error) or "enough memory" in str(error)
-
-
 def _transition_pixels(batch: Batch) -> int:
     return int((batch["trimap"] == UNKNOWN).sum())
 
@@ -154,13 +152,15 @@ class _Run:
         }
         self.position = Position()
         state: dict[str, Any] | None = None
+        files = self._files()
         if going_on:
             self.model, state, self.position = folder.load(config, self.about)
+            folder.compare(files)
         else:
             torch.manual_seed(config.seed)
-            self.model = create_model(**config.model.model_dump())
+            self.model = self._fresh()
             if group.first:
-                folder.begin(config)
+                folder.begin(config, files)
         self.terms, self.idle = terms_of(self.model, config.losses, self.training.colours)
         self.model.train().to(group.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.sync_batch_norm:
@@ -174,6 +174,26 @@ class _Run:
         wanted = config.precision
         self.bfloat16 = wanted == "bfloat16" or (wanted == "auto" and group.device.type == "cuda")
         self.stopped = False
+
+    def _fresh(self) -> MattingNetwork:
+        """The network as training begins."""
+        given = self.config.model.model_dump()
+        if self.config.initial_weights is None:
+            return create_model(**given)
+        model = create_model(**given | {"encoder_weights": RANDOM})
+        self.watch.say(f"initial weights: {load_initial(model, self.config.initial_weights)}")
+        return model
+
+    def _files(self) -> dict[str, str]:
+        """Fingerprints of all files of the pictures by path below the dataset; each process reads its part."""
+        root = self.config.dataset
+        pictures = [*self.training.files, *self.validation.files]
+        # Images that stand in for the dataset's are their giver's to answer for.
+        skipped = set() if self.training.images is None else {"image"}
+        paths = sorted({path for files in pictures for kind, path in files.items() if kind not in skipped})
+        mine = paths[self.group.rank :: self.group.world]
+        own = {path.relative_to(root).as_posix(): mark for path, mark in zip(mine, fingerprints_of(mine), strict=True)}
+        return {path: mark for part in self.group.gather(own) for path, mark in part.items()}
 
     def go(self) -> TrainResult:
         """All epochs that are left."""
@@ -271,8 +291,8 @@ class _Run:
                 rows.append(torch.stack([part.detach() for part in parts.values()]))
             gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
             norm = torch.nn.utils.get_total_norm(gradients)
-        except RuntimeError as error:
-            if not _out_of_memory(error):
+        except MEMORY_ERRORS as error:
+            if not out_of_memory(error):
                 raise
             largest = batches[len(rows) if len(rows) < len(batches) else 0]
         if largest is not None:
@@ -366,8 +386,8 @@ class _Run:
             kept = [] if self.optimizer.state else [torch.empty_like(p) for p in self.model.parameters() for _ in "mv"]
             self._losses(batch, self.model, 0)["total"].backward()
             del kept
-        except RuntimeError as error:
-            if not _out_of_memory(error):
+        except MEMORY_ERRORS as error:
+            if not out_of_memory(error):
                 raise
             return False
         return True
