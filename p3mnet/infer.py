@@ -14,7 +14,7 @@ compared (there, a map of 0, 128 and 255); 8 bits are rounded (there truncated, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -27,7 +27,17 @@ from torch.nn import functional as F
 
 from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.jsonl import read_json, write_json
-from p3mdata.errors import EXIT_HELD_BACK, EXIT_OK, BrokenInput, RunFolderError, SettingsError, SetupError
+from p3mdata.base.progress import Progress
+from p3mdata.errors import (
+    EXIT_HELD_BACK,
+    EXIT_OK,
+    MAKE_ROOM,
+    BrokenInput,
+    RunFolderError,
+    SettingsError,
+    SetupError,
+    unwritable,
+)
 from p3mdata.imaging import SUFFIXES, Picture, decode, encode, encode_grey
 from p3mdata.imaging.listing import list_files
 from p3mnet.checkpoint import load_checkpoint, load_official
@@ -190,7 +200,7 @@ def infer(
     cutouts: bool = True,
     device: str = "auto",
     published: str | None = None,
-    progress: Callable[[int], Callable[[], None]] | None = None,
+    progress: Progress | None = None,
 ) -> Inferred:
     """Write `out/alpha/NAME.png` (8-bit grey) and `out/cutout/NAME.png` (RGBA) for each picture of a folder.
 
@@ -243,10 +253,8 @@ def infer(
                 _one(model, images / name, name, targets, mode, max_side, done)
             show()
     except OSError as error:
-        raise RunFolderError(
-            f"{out}: cannot be written ({error.strerror or error}); {done.made + done.kept} of {len(names)} pictures "
-            "are done. Make room and run the same command again."
-        ) from error
+        so_far = f"{done.made + done.kept} of {len(names)} pictures are done."
+        raise unwritable(out, error, f"{so_far} {MAKE_ROOM}") from error
     return done
 
 

@@ -143,7 +143,7 @@ class MattingNetwork(nn.Module, ABC):
             raise SettingsError("The network is in training mode: call eval() on it before it predicts.")
         weight = next(self.parameters())
         batch = normalise(image.to(weight.device)).to(weight.dtype)
-        alpha = self(batch if image.dim() == 4 else batch[None]).fusion
+        alpha: Tensor = self(batch if image.dim() == 4 else batch[None]).fusion
         return alpha if image.dim() == 4 else alpha[0]
 
 

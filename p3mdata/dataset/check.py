@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from p3mdata.base.disk_backed import DiskDict, DiskList, LazyMap
 from p3mdata.base.files import sha256
 from p3mdata.base.processes import default_workers
+from p3mdata.base.progress import Progress
 from p3mdata.curation import group_ids
-from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, Item, listed_files, open_dataset
+from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, DatasetItem, listed_files, open_dataset
 from p3mdata.dataset.layout import PICTURES, Content
 from p3mdata.errors import BrokenInput, RunFolderError
 from p3mdata.imaging import SUFFIXES, decode
@@ -69,7 +70,7 @@ class Check:
         return {"layout": self.layout, "sets": self.sets, "errors": self.errors, "findings": found}
 
 
-_Sets = Mapping[str, DiskDict[Item]]
+_Sets = Mapping[str, DiskDict[DatasetItem]]
 
 
 def check_dataset(
@@ -77,7 +78,7 @@ def check_dataset(
     layout: str | None = None,
     duplicates: bool = True,
     workers: int = 0,
-    progress: Callable[[int], Callable[[], None]] | None = None,
+    progress: Progress | None = None,
 ) -> Check:
     """Check a dataset: pairing, sizes, mattes, trimaps, facemasks, metadata, hashes, duplicates.
 
@@ -184,16 +185,16 @@ def _grey(data: bytes) -> tuple[NDArray[Any] | None, str | None]:
     return None, "is a colour picture"
 
 
-def _expected(item: Item, listed: Mapping[str, str]) -> dict[str, str]:
+def _expected(item: DatasetItem, listed: Mapping[str, str]) -> dict[str, str]:
     """Hashes by path of an item's files, of those that the manifest names."""
     return {paths[0]: digest for paths in item.files.values() if (digest := listed.get(paths[0])) is not None}
 
 
-def _check_item(dataset: Dataset, name: str, item: Item, expected: Mapping[str, str]) -> list[Finding]:
+def _check_item(dataset: Dataset, name: str, item: DatasetItem, expected: Mapping[str, str]) -> list[Finding]:
     return list(_about_item(dataset, name, item, expected))
 
 
-def _about_item(dataset: Dataset, name: str, item: Item, expected: Mapping[str, str]) -> Iterator[Finding]:
+def _about_item(dataset: Dataset, name: str, item: DatasetItem, expected: Mapping[str, str]) -> Iterator[Finding]:
     layout = dataset.layout.sets[name]
     some = next(iter(item.files.values()))[0]
     for kind in layout.folders:

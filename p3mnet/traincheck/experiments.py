@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import torch
 
 from p3mdata.base.files import write_atomic
 from p3mdata.base.jsonl import read_json
+from p3mdata.base.progress import Counted
 from p3mdata.dataset.folder import Dataset
 from p3mdata.errors import Interrupted, SettingsError, SetupError
 from p3mdata.imaging import encode_grey
@@ -108,7 +109,7 @@ class Work:
     shown: Mapping[str, Images | None]
     watch: Callable[[], Watch]
     say: Callable[[str], None]
-    counted: Callable[[], AbstractContextManager[Callable[[int], Callable[[], None]]]]
+    counted: Counted
 
     def config(self, domain: str, seed: int) -> TrainConfig:
         """Settings of a training; equal for all domains but for what is pasted, which is nothing on photographs."""

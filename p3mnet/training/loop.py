@@ -287,7 +287,7 @@ class _Run:
                         batch, self.network, _draw(config.seed, position.step, number, self.group.rank)
                     )
                     self._share_transition(parts, batch, transition)
-                    (parts["total"] * share).backward()
+                    (parts["total"] * share).backward()  # type: ignore[no-untyped-call]
                 rows.append(torch.stack([part.detach() for part in parts.values()]))
             gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
             norm = torch.nn.utils.get_total_norm(gradients)
@@ -384,7 +384,7 @@ class _Run:
             torch.cuda.empty_cache()
         try:
             kept = [] if self.optimizer.state else [torch.empty_like(p) for p in self.model.parameters() for _ in "mv"]
-            self._losses(batch, self.model, 0)["total"].backward()
+            self._losses(batch, self.model, 0)["total"].backward()  # type: ignore[no-untyped-call]
             del kept
         except MEMORY_ERRORS as error:
             if not out_of_memory(error):

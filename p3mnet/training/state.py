@@ -16,7 +16,7 @@ import yaml
 from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.jsonl import read_json, write_json
 from p3mdata.base.parsing import read_yaml
-from p3mdata.errors import RunFolderError, SetupError
+from p3mdata.errors import MAKE_ROOM, RunFolderError, SetupError, unwritable
 from p3mnet.checkpoint import load_checkpoint, save_checkpoint
 from p3mnet.model import MattingNetwork
 from p3mnet.training.config import TrainConfig, changed_keys
@@ -136,10 +136,7 @@ class RunFolder:
             while reason is not None and not isinstance(reason, OSError):
                 reason = reason.__context__
             told = reason.strerror or str(reason) if isinstance(reason, OSError) else str(error).splitlines()[0]
-            raise RunFolderError(
-                f"{self.path}: cannot be written ({told}). What was written before is whole: make room and run the "
-                "same command again."
-            ) from error
+            raise unwritable(self.path, told, f"What was written before is whole. {MAKE_ROOM}") from error
 
     def begin(self, config: TrainConfig, files: Mapping[str, str]) -> None:
         """Write the settings of a new run, and the fingerprints by path of the files that it reads."""
