@@ -47,7 +47,8 @@ def multi_level_colours(rgb: NDArray[np.uint8], alpha: NDArray[Any]) -> tuple[ND
 
 
 def _eight_bit(colours: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.rint(np.clip(colours, 0, 1) * 255).astype(np.uint8)
+    rounded: NDArray[np.uint8] = np.rint(np.clip(colours, 0, 1) * 255).astype(np.uint8)
+    return rounded
 
 
 def estimate(root: Path, tasks: Sequence[Task], workers: int) -> Iterator[tuple[str, str]]:
