@@ -31,7 +31,7 @@ def pool(x: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
         Maxima and their positions in the flattened plane, int64, both [N, C, H / 2, W / 2].
     """
     if by_place(x) and torch.is_grad_enabled() and x.requires_grad:
-        values, index = _Pool.apply(x, kernel)
+        values, index = _Pool.apply(x, kernel)  # type: ignore[no-untyped-call]
         return values, index
     return _native_pool(x, kernel)
 
@@ -42,7 +42,7 @@ def pool_apart(x: Tensor, stride: int) -> Tensor:
         return F.max_pool2d(x, 2, stride)
     n, channels, height, width = x.shape
     high, wide = height // stride, width // stride
-    grid = x.permute(0, 2, 3, 1).unflatten(2, (wide, stride)).unflatten(1, (high, stride))
+    grid = x.permute(0, 2, 3, 1).reshape(n, high, stride, wide, stride, channels)
     blocks = grid[:, :, :2, :, :2].reshape(n, 2 * high, 2 * wide, channels).permute(0, 3, 1, 2)
     return pool(blocks, 2)[0]
 
@@ -64,7 +64,7 @@ def unpool(x: Tensor, index: Tensor, kernel: int) -> Tensor:
     if torch.compiler.is_exporting():
         return unpool_by_plane(x, index, kernel)
     if by_place(x):
-        unpooled: Tensor = _Unpool.apply(x, index, kernel)
+        unpooled: Tensor = _Unpool.apply(x, index, kernel)  # type: ignore[no-untyped-call]
         return unpooled
     if kernel == 2 or torch.get_num_threads() == 1:
         return F.max_unpool2d(x, index, [2, 2])
