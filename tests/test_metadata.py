@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import struct
-import time
+import sys
 import tracemalloc
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import cv2
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from p3mdata.errors import BrokenInput
-from p3mdata.imaging.metadata import Part, leftovers, needed_icc, walk, with_icc
+from p3mdata.imaging.metadata import Part, leftovers, needed_icc, parts, walk, with_icc
 from p3mdata.imaging.metadata.profile import private_parts, rebuilt
 
 _RNG = np.random.default_rng(7)
@@ -440,24 +441,30 @@ def test_damaged_files_are_refused() -> None:
             walk(data)
 
 
-def test_hostile_files_cost_little() -> None:
-    tables = struct.pack("<H", 60_000) + struct.pack("<HHII", 65000, 1, 500_000, 0) * 60_000 + bytes(4)
-    pointers = struct.pack("<H", 1) + struct.pack("<HHII", 330, 4, 90_000, 26) + bytes(4)
-    hostile = [
-        b"\xff\xd8" + b"\xff\xe1\0\x02" * 110_000,
-        b"\xff\xd8" + b"\xff" * 1_000_000,
-        b"\xff\xd8\xff\xda\0\x02" + b"\xff\x00" * 500_000,
-        encode("PNG")[:33] + chunk(b"prVt", b"") * 110_000,
-        b"RIFF" + struct.pack("<I", 4 + 8 * 115_000) + b"WEBP" + b"priv\0\0\0\0" * 115_000,
-        b"II*\0\x08\0\0\0" + tables,
-        b"II*\0\x08\0\0\0" + pointers + struct.pack("<90000I", *range(26, 90_026)) + bytes(500_000),
-    ]
+def hostile(size: int) -> list[bytes]:
+    """Files of about four times `size` bytes that are cut into as many pieces as they can be."""
+    tables = struct.pack("<H", size // 2) + struct.pack("<HHII", 65000, 1, 4 * size, 0) * (size // 2) + bytes(4)
+    pointers = struct.pack("<H", 1) + struct.pack("<HHII", 330, 4, size, 26) + bytes(4)
+    first = 26 + 4 * size
     ihdr = struct.pack(">IIBBBBB", 1 << 30, 1 << 30, 16, 6, 0, 0, 0)
-    bomb = chunk(b"IDAT", zlib.compress(bytes(50_000_000))) + chunk(b"IEND", b"")
-    hostile.append(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", ihdr) + bomb)
-    for data in hostile:
+    bomb = chunk(b"IDAT", zlib.compress(bytes(400 * size))) + chunk(b"IEND", b"")
+    return [
+        b"\xff\xd8" + b"\xff\xe1\0\x02" * size,
+        b"\xff\xd8" + b"\xff" * (9 * size),
+        b"\xff\xd8\xff\xda\0\x02" + b"\xff\x00" * (5 * size),
+        encode("PNG")[:33] + chunk(b"prVt", b"") * size,
+        b"RIFF" + struct.pack("<I", 4 + 8 * size) + b"WEBP" + b"priv\0\0\0\0" * size,
+        b"II*\0\x08\0\0\0" + tables,
+        b"II*\0\x08\0\0\0" + pointers + struct.pack(f"<{size}I", *range(26, 26 + size)) + bytes(5 * size),
+        # Directories that share their entries.
+        b"II*\0\x08\0\0\0" + pointers + struct.pack(f"<{size}I", *range(first, first + size)) + b"\1" * (16 * size),
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", ihdr) + bomb,
+    ]
+
+
+def test_hostile_files_cost_little_memory() -> None:
+    for data in hostile(115_000):
         tracemalloc.start()
-        begin = time.monotonic()
         try:
             leftovers(data)
         except ValueError:
@@ -465,8 +472,72 @@ def test_hostile_files_cost_little() -> None:
         finally:
             peak = tracemalloc.get_traced_memory()[1]
             tracemalloc.stop()
-        assert time.monotonic() - begin < 20
         assert peak < 40_000_000 + 4 * len(data)
+
+
+def test_hostile_files_cost_little_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls, copied bytes and what is handed to zlib grow no faster than the file."""
+    engine = zlib.decompressobj
+    monkeypatch.setattr(parts.zlib, "decompressobj", lambda: SmallBites(engine()))
+    for data in hostile(6_000):
+        with suppress(ValueError), counted_calls(most=10 * len(data) + 20_000):
+            leftovers(Cut(data, most=2 * len(data) + 2_000))
+    # Its stream is 48 kB long and comes to 50 MB.
+    with counted_calls(most=20_000), suppress(ValueError):
+        leftovers(hostile(125_000)[-1])
+
+
+class TooMuchWork(Exception):
+    """Raised at the step that is one too many, so that a slow reader fails at once."""
+
+
+class Cut(bytes):
+    """A file that counts the bytes that are copied out of it."""
+
+    def __new__(cls, data: bytes, most: int) -> Cut:
+        made = super().__new__(cls, data)
+        made.left = most
+        return made
+
+    def __getitem__(self, key: Any) -> Any:
+        found = super().__getitem__(key)
+        self.left -= len(found) if isinstance(found, bytes) else 1
+        if self.left < 0:
+            raise TooMuchWork("bytes are copied again and again")
+        return found
+
+
+class SmallBites:
+    """zlib copies what it has not read of its input at every call: no call may be handed much."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+
+    def decompress(self, data: bytes, most: int) -> bytes:
+        if len(data) > 1 << 15 or not 0 < most <= 1 << 20:
+            raise TooMuchWork("much is handed to zlib at once")
+        return self._engine.decompress(data, most)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._engine, name)
+
+
+@contextmanager
+def counted_calls(most: int) -> Iterator[None]:
+    """Counts the calls of functions, built-in ones too."""
+    left = [most]
+
+    def watch(frame: Any, event: str, arg: Any) -> None:
+        left[0] -= event in ("call", "c_call")
+        if left[0] < 0:
+            sys.setprofile(None)
+            raise TooMuchWork(f"more than {most} calls")
+
+    sys.setprofile(watch)
+    try:
+        yield
+    finally:
+        sys.setprofile(None)
 
 
 SEEDS = [encode("JPEG"), encode("JPEG", progressive=True), encode("PNG", "P"), encode("WEBP", "RGBA"),
@@ -601,7 +672,7 @@ def test_needed_icc_gives_a_clean_profile_or_refuses(edits: list[tuple[int, byte
     data = bytearray(display_p3())
     for at, value in edits:
         data[at : at + len(value)] = value
-    with contextlib.suppress(BrokenInput):
+    with suppress(BrokenInput):
         found = needed_icc(bytes(data), channels)
         assert found is None or private_parts(found) == []
 

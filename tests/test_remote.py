@@ -16,7 +16,7 @@ from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.run.job import anonymize_job, verify_run
 from p3mdata.run.layout import LEDGER
 from tests.factories import encoded, matte
-from tests.runs import contents, p3mdata, portraits
+from tests.runs import contents, p3mdata_here, portraits
 
 upath = pytest.importorskip("upath", reason="universal-pathlib is not installed (pip install 'p3mdata[remote]')")
 SIDE = 160
@@ -75,7 +75,7 @@ def test_a_file_that_vanishes_is_an_outcome(local: Path, memory: Any, kept_model
         released.unlink()
     # A part takes the plan that is there; it does not list the sources again.
     job = a_job("memory://bucket", out)
-    anonymize_job(job.model_copy(update={"execution": Execution(workers=1, shard="1/1")}))
+    anonymize_job(job.model_copy(update={"execution": Execution(workers=1, task="1/1")}))
     reasons = {row["source"]: row.get("reason") for row in read_rows(out / LEDGER)}
     assert reasons == {"a.jpg": "cannot_read", "sub/b.jpg": None, "sub/c.jpg": "alpha_missing", NAMES[2]: None}
 
@@ -88,7 +88,7 @@ def test_what_cannot_be_opened_is_one_sentence(tmp_path: Path, memory: Any, monk
     with pytest.raises(SettingsError, match="wishes://x/y: cannot be opened"):
         location("wishes://x/y")
     assert location("file:///tmp/x") == Path("/tmp/x")
-    assert "give OUT as well" in p3mdata("anonymize", "dir", "memory://bucket/photos").stderr
+    assert "give OUT as well" in p3mdata_here("anonymize", "dir", "memory://bucket/photos").stderr
     monkeypatch.setitem(sys.modules, "upath", None)
     with pytest.raises(SetupError, match=r"pip install 'p3mdata\[s3\]'"):
         location("s3://bucket/photos")

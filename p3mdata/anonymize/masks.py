@@ -93,7 +93,8 @@ def _outline(centre: tuple[float, float], radii: tuple[float, float], roundness:
     """72 points of a superellipse |x/a|^n + |y/b|^n = 1."""
     angle = np.linspace(0, 2 * np.pi, 72, endpoint=False)
     unit = np.stack([np.cos(angle), np.sin(angle)], 1)
-    return np.array(centre) + np.sign(unit) * np.abs(unit) ** (2 / roundness) * np.array(radii)
+    points: NDArray[np.float64] = np.array(centre) + np.sign(unit) * np.abs(unit) ** (2 / roundness) * np.array(radii)
+    return points
 
 
 def _core_outline(face: Face, margin: float = 1.0) -> NDArray[np.float64]:

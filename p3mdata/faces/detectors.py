@@ -65,7 +65,8 @@ def iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     sides = np.clip(right_bottom - left_top, 0, None)
     inter = sides[:, 0] * sides[:, 1]
     area = (a[2] - a[0]) * (a[3] - a[1]) + (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) - inter
-    return inter / np.maximum(area, 1e-9)
+    shares: NDArray[np.float64] = inter / np.maximum(area, 1e-9)
+    return shares
 
 
 @functools.cache
@@ -161,8 +162,7 @@ class LibFaceDetection:
     _nms_iou = 0.45
 
     def __init__(self) -> None:
-        weights.load("libfacedetection")
-        self._session = _session(yunet.graph_of(weights.locate("libfacedetection")))
+        self._session = _session(yunet.graph_of(weights.load("libfacedetection")))
         self._blob = _Blob()
 
     def detect(self, rgb: NDArray[np.uint8]) -> list[Box]:
