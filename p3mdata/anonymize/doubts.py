@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.anonymize.hand import hand_doubts
 from p3mdata.anonymize.inputs import Loaded
 from p3mdata.anonymize.masks import bare_parts, inside_matte
 from p3mdata.anonymize.opacity import is_picture
@@ -38,8 +39,13 @@ def mask_doubts(
     if loaded.hand is not None:
         if not covered.any():
             return [Doubt("hand_mask_empty", "nothing of the hand-drawn mask is left to obfuscate")]
-        return uncovered_by_hand(detection, covered)
+        return [*uncovered_by_hand(detection, covered), *hand_doubts(loaded.hand)]
     doubts = list(detection.doubts) or doubt_about_all(detection.faces)
+    if loaded.picture.nearly_black and not detection.faces:
+        largest, top = int(loaded.picture.pixels.max()), np.iinfo(loaded.picture.pixels.dtype).max
+        doubts.append(
+            Doubt("nearly_black", f"the picture is nearly black in its range (largest value {largest} of {top})")
+        )
     if loaded.alpha is not None:
         doubts += matte_doubts(detection.faces, loaded.alpha)
     return doubts + coverage_doubts(detection.faces, covered, beside)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.anonymize.hand import drawn_area
 from p3mdata.config import Settings
 from p3mdata.imaging import Picture, decode, decode_matte
 from p3mdata.records import Decision, Mask
@@ -58,6 +58,6 @@ def load(inputs: Inputs, settings: Settings) -> Loaded:
         picture=picture,
         alpha=companion(inputs.alpha, "alpha"),
         trimap=companion(inputs.trimap, "trimap"),
-        hand=None if hand is None else hand > np.iinfo(hand.dtype).max // 2,
+        hand=None if hand is None else drawn_area(hand),
         decision=inputs.decision,
     )

@@ -46,7 +46,7 @@ def detect(loaded: Loaded, finder: FaceFinder) -> Detection:
     """
     if loaded.decision is not None and loaded.decision.action is Action.NO_FACE:
         return Detection((), ())
-    detection = finder.find(loaded.picture.rgb8())
+    detection = finder.find(loaded.picture.seen8())
     picture = loaded.picture
     shown = picture.over_grey()
     if picture.opacity is None or shown is None:
@@ -55,7 +55,7 @@ def detect(loaded: Loaded, finder: FaceFinder) -> Detection:
     if not is_picture(picture.opacity):
         return detection
     # Infrared or depth: a face that shows in it alone is one as well.
-    beyond = finder.find(replace(picture, pixels=picture.opacity, opacity=None).rgb8())
+    beyond = finder.find(replace(picture, pixels=picture.opacity, opacity=None).seen8())
     merged = detection.merged_with(beyond)
     return merged if len(merged.faces) > len(detection.faces) else detection
 
