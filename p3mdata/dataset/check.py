@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import functools
 import itertools
-import os
 from array import array
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,16 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.base.disk_backed import DiskDict, DiskList, LazyMap
-from p3mdata.base.files import is_torn, sha256
+from p3mdata.base.files import sha256, torn_files
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
 from p3mdata.curation import group_ids
 from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, DatasetItem, listed_files, open_dataset
 from p3mdata.dataset.foregrounds import COLOURS_DONE
-from p3mdata.dataset.layout import KINDS, PICTURES, Content
+from p3mdata.dataset.layout import PICTURES, Content
 from p3mdata.errors import BrokenInput, RunFolderError
 from p3mdata.imaging import SUFFIXES, decode
-from p3mdata.imaging.listing import regular_file
+from p3mdata.imaging.facemask import RECOMPOSED, is_facemask, replaced
+from p3mdata.imaging.listing import list_files, pictures, regular_file
 from p3mdata.imaging.metadata import leftovers
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 
@@ -99,8 +99,10 @@ def check_dataset(
     sets = {name: dataset.shelf(name) for name in dataset.sets()}
     step = progress(sum(map(len, sets.values()))) if progress else (lambda: None)
     listed, problem = _listed(dataset)
-    findings = [*_about_sets(dataset, sets), *_names(sets), *problem, *_against(listed, dataset, sets)]
-    findings += _strangers(dataset, listed)
+    findings = [
+        *_about_sets(dataset, sets), *_unknown(dataset), *_names(sets), *problem, *_against(listed, dataset, sets),
+        *_strangers(dataset),
+    ]  # fmt: skip
     with ThreadPoolExecutor(workers) as pool:
         for name, items in sets.items():
             waiting = iter(items.values())
@@ -122,6 +124,44 @@ def _about_sets(dataset: Dataset, sets: _Sets) -> Iterator[Finding]:
             yield Finding(folder, "missing_set", f"the set {name} is not there", error=False)
         elif not sets[name]:
             yield Finding(folder, "empty_set", f"the set {name} is empty")
+
+
+def _unknown(dataset: Dataset) -> Iterator[Finding]:
+    """Folders with pictures that the layout has no word for, files that are no pictures, kinds that only part has."""
+    layout = dataset.layout
+    known = {dataset.folder(name, kind) for name, chosen in layout.sets.items() for kind in chosen.folders}
+    above = {parent for folder in known for parent in folder.parents}
+    told: set[Path] = set()
+    for base in sorted({dataset.root, *above} & {dataset.root, *_below(dataset.root, above)}):
+        for folder in sorted(path for path in base.iterdir() if path.is_dir() and not path.name.startswith(".")):
+            if folder in known or folder in above or folder in told or not any(pictures(folder, recursive=True)):
+                continue
+            told.add(folder)
+            words = f"is a folder that layout {layout.name} does not know: nothing reads its pictures"
+            yield Finding(folder.relative_to(dataset.root).as_posix(), "unknown_folder", words, error=False)
+    for folder in sorted(folder for folder in known if folder.is_dir()):
+        others = [path for path in list_files(folder, recursive=True) if path.suffix.lower() not in SUFFIXES]
+        if others:
+            more = f", like {len(others) - 1} more here" if len(others) > 1 else ""
+            path = others[0].relative_to(dataset.root).as_posix()
+            yield Finding(path, "unknown_file", f"is no picture of a known kind{more}: nothing reads it", error=False)
+    for name, chosen in layout.sets.items():
+        pair = [kind for kind in ("foreground", "background") if kind in chosen.folders]
+        there = [kind for kind in pair if dataset.folder(name, kind).is_dir()]
+        if len(there) == 1 < len(pair):
+            absent = next(kind for kind in pair if kind not in there)
+            at = dataset.folder(name, absent).relative_to(dataset.root).as_posix()
+            yield Finding(
+                at,
+                "missing_part",
+                f"is not there, without it the {there[0]} colours of {name} are of no use",
+                error=False,
+            )
+
+
+def _below(root: Path, folders: set[Path]) -> set[Path]:
+    """Those that are the root, or folders in it that are there."""
+    return {folder for folder in folders if folder.is_dir() and (folder == root or root in folder.parents)}
 
 
 def _names(sets: _Sets) -> Iterator[Finding]:
@@ -195,7 +235,7 @@ def _about_item(dataset: Dataset, name: str, item: DatasetItem, expected: Mappin
     if "alpha" in sized:
         yield from _about_alpha(at["alpha"], sized["alpha"])
     if "trimap" in sized:
-        yield from _about_trimap(at["trimap"], sized["trimap"], sized.get("alpha"))
+        yield from _about_trimap(at["trimap"], sized["trimap"], sized.get("alpha"), sized.get("facemask"))
     if "facemask" in sized:
         yield from _about_facemask(at["facemask"], sized["facemask"], layout.content)
 
@@ -219,7 +259,9 @@ def _about_alpha(path: str, alpha: NDArray[Any]) -> Iterator[Finding]:
         yield Finding(path, "alpha_binary", f"has {np.count_nonzero(counts)} values: a mask, not a matte", error=False)
 
 
-def _about_trimap(path: str, trimap: NDArray[Any], alpha: NDArray[Any] | None) -> Iterator[Finding]:
+def _about_trimap(
+    path: str, trimap: NDArray[Any], alpha: NDArray[Any] | None, facemask: NDArray[Any] | None = None
+) -> Iterator[Finding]:
     known = np.isin(trimap, (BACKGROUND, UNKNOWN, FOREGROUND))
     if trimap.dtype != np.uint8 or not known.all():
         wrong = trimap[~known][:1]
@@ -231,14 +273,17 @@ def _about_trimap(path: str, trimap: NDArray[Any], alpha: NDArray[Any] | None) -
     if alpha is not None:
         top = np.iinfo(alpha.dtype).max
         wrong_pixels = ((trimap == FOREGROUND) & (alpha < top)) | ((trimap == BACKGROUND) & (alpha > 0))
+        if facemask is not None:
+            # Replaced pixels are cut out of the unknown area.
+            wrong_pixels &= ~replaced(facemask)
         if wrong_pixels.any():
             count = int(np.count_nonzero(wrong_pixels))
             yield Finding(path, "trimap_alpha", f"calls {count} pixels known that the matte does not", error=False)
 
 
 def _about_facemask(path: str, facemask: NDArray[Any], content: Content) -> Iterator[Finding]:
-    if not np.isin(facemask, (0, np.iinfo(facemask.dtype).max)).all():
-        yield Finding(path, "facemask_values", "has values between 0 and 255", error=False)
+    if not is_facemask(facemask):
+        yield Finding(path, "facemask_values", f"has values other than 0, {RECOMPOSED} and 255", error=False)
     if not facemask.any() and content is Content.OBFUSCATED:
         yield Finding(path, "facemask_empty", "covers nothing", error=False)
     if facemask.all():
@@ -271,24 +316,15 @@ def _against(listed: Mapping[str, str], dataset: Dataset, sets: _Sets) -> Iterat
                     yield Finding(path, "stray_file", "is in a set but not in the manifest")
 
 
-def _strangers(dataset: Dataset, listed: Mapping[str, str]) -> Iterator[Finding]:
-    """Files that belong to no set: of killed processes, and in a dataset of ours whatever else lies in it."""
+def _strangers(dataset: Dataset) -> Iterator[Finding]:
+    """What killed processes left, and in a dataset of ours the files beside its folders that are not of it."""
+    for path in sorted(torn_files(dataset.root)):
+        sentence = "was left by a process that was killed. Run build-split again, or delete it"
+        yield Finding(path.relative_to(dataset.root).as_posix(), "torn_file", sentence)
     ours = {ABOUT, LISTING, BUILDING, COLOURS_DONE}
-    places = {dataset.layout.folder(name, kind, dataset.obfuscated) for name in dataset.layout.sets for kind in KINDS}
-    for place, folders, names in os.walk(dataset.root):
-        # Such as that of a version control system: its owner's.
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        inside = Path(place).relative_to(dataset.root).as_posix()
-        for name in names:
-            path = name if inside == "." else f"{inside}/{name}"
-            if is_torn(name):
-                sentence = "was left by a process that was killed. Run build-split again, or delete it"
-                yield Finding(path, "torn_file", sentence)
-            elif not dataset.about or path in ours or path in listed or name.startswith("."):
-                continue
-            # Pictures in the folders of the sets are told of already.
-            elif inside not in places or Path(name).suffix.lower() not in SUFFIXES:
-                yield Finding(path, "no_part", "is no part of the dataset", error=False)
+    for path in sorted(dataset.root.iterdir()) if dataset.about else ():
+        if path.is_file() and path.name not in ours and not path.name.startswith("."):
+            yield Finding(path.name, "no_part", "is no part of the dataset", error=False)
 
 
 def _duplicates(dataset: Dataset, sets: _Sets, workers: int) -> Iterator[Finding]:

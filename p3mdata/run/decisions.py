@@ -39,7 +39,9 @@ def read_log(out: Path) -> list[tuple[str, Decision]]:
         try:
             mask = (row["mask"], row["mask_sha256"]) if row["mask"] else None
             rest = {key: row[key] for key in ("keep_transition", "confirmed", "time", "reviewer")}
-            found.append((row["id"], Decision(Action(row["action"]), mask, **rest)))
+            found.append(
+                (row["id"], Decision(Action(row["action"]), mask, **rest, settings=dict(row.get("settings", {}))))
+            )
         except (KeyError, TypeError, ValueError) as exc:
             raise RunFolderError(f"{out / LOG}: holds a row that is no decision ({fault(exc)}). {_WAY_OUT}") from exc
     return found
@@ -79,6 +81,7 @@ def _row(identity: str, decision: Decision) -> dict[str, Any]:
         "confirmed": decision.confirmed,
         "time": decision.time,
         "reviewer": decision.reviewer,
+        "settings": decision.settings,
     }
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from p3mnet.blocks import upsample
 from p3mnet.encoders.mobilenet import MobileNetV2
+from p3mnet.maps import upsample
 from p3mnet.model import TRANSITION, MattingNetwork, ModelConfig, pad_to_stride
 
 # Channels of the branches at high resolution.
@@ -154,6 +154,11 @@ class MODNet(MattingNetwork):
                 nn.init.kaiming_uniform_(module.weight, nonlinearity="relu")
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """See `MattingNetwork.terms`."""
+        return ("semantic", "detail", "fusion")
 
     def forward(self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None) -> Objectives:
         """See `MattingNetwork.forward`; pictures are padded inside to multiples of 32."""
