@@ -13,8 +13,8 @@ the one whose turn it is. Then:
 - the same verb is started again and must come to the files of the undisturbed one, byte for byte, with their modes;
   nothing else may be left anywhere below the folder of the case.
 
-Faces come from a stand-in for the detectors, so that a case takes a fraction of a second; all else is the product. Times
-of decisions are fixed. Left out of the comparison: seconds in stats.json, and lock files. Exit 1 when a case fails.
+Faces come from a stand-in for the detectors, so that a case takes a second; all else is the product. Times of
+decisions are fixed. Left out of the comparison: seconds in stats.json, and lock files. Exit 1 when a case fails.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def room_for(photo: bytes, job: Job) -> Iterator[None]:
 
 def room_for_pixels(number: int, job: Job) -> contextlib.AbstractContextManager[None]:
     """The same for a picture that was worked on before, of so many pixels."""
-    return _holding(number * BYTES_PER_PIXEL[8], job)
+    return _holding(number * BYTES_PER_PIXEL, job)
 
 
 def _holding(needed: int, job: Job) -> contextlib.AbstractContextManager[None]:
