@@ -16,10 +16,13 @@ from p3mdata.base.jsonl import read_json, read_rows
 from p3mdata.config import Execution, Job, Settings
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.faces.ensemble import FaceFinder
+from p3mdata.records import Action
+from p3mdata.review.batch import apply_file
 from p3mdata.review.removal import remove_images
+from p3mdata.review.session import reviewing
 from p3mdata.run import secret as secrets_of_runs
 from p3mdata.run.job import anonymize_job, verify_run
-from p3mdata.run.layout import KINDS, LEDGER, MANIFEST, PLAN, SECRET, SOURCES, TOMBSTONES
+from p3mdata.run.layout import KINDS, LEDGER, LOG, MANIFEST, PLAN, SECRET, SOURCES, TOMBSTONES
 from p3mdata.run.merge import merge_runs
 from p3mdata.run.plan import make_plan, read_plan
 from tests.runs import contents, portraits
@@ -264,3 +267,15 @@ def test_the_list_of_sources_has_the_ids_in_order(tmp_path: Path, source: Path) 
     first = alike["0.jpg"]
     assert alike == {"0.jpg": first, "c.jpg": f"{first}-2", "z.jpg": f"{first}-3"}
     assert json.loads((job.out / PLAN).read_text())["ids"] == "secret"
+
+
+def test_decisions_carry_over_to_a_run_of_another_secret(tmp_path: Path, source: Path, kept_models: FaceFinder) -> None:
+    old, new = a_run(source, tmp_path / "old"), a_run(source, tmp_path / "new")
+    with reviewing(old) as session:
+        session.decide(next(row["id"] for row in read_rows(old / LEDGER) if row["source"] == "b.jpg"), Action.EXCLUDE)
+    assert apply_file(new, old / LOG, workers=1).released == len(NAMES) - 1
+    assert {row["source"] for row in read_rows(new / LEDGER) if row["outcome"] == "excluded"} == {"b.jpg"}
+    # By itself the log says nothing that another run knows.
+    shutil.copy(old / LOG, tmp_path / "decisions.jsonl")
+    with pytest.raises(SettingsError, match="no image of the run is called"):
+        apply_file(new, tmp_path / "decisions.jsonl", workers=1)
