@@ -40,7 +40,8 @@ if __name__ == "__main__":
     source, out, workers, spare = sys.argv[1:]
     if spare != "free":
         room.free_memory = lambda: int(workers) * room.WORKER_BYTES + int(spare)
-    done = anonymize_job(Job(source=Path(source), out=Path(out), execution=Execution(workers=int(workers), secret_file=Path(source).with_name("secret"))))
+    execution = Execution(workers=int(workers), secret_file=Path(source).with_name("secret"))
+    done = anonymize_job(Job(source=Path(source), out=Path(out), execution=execution))
     print(done.released)
 """
 
@@ -90,9 +91,7 @@ def main() -> None:
         (Path(place) / "run.py").write_text(_RUN)
         command = [sys.executable, f"{place}/run.py", str(source), f"{place}/out", str(args.workers), args.spare]
         environment = {**os.environ, "PYTHONPATH": os.getcwd()}
-        run = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": os.getcwd()}
-        )
+        run = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
         peak, begun = 0, time.monotonic()
         while run.poll() is None:
             peak = max(peak, resident(run.pid))
