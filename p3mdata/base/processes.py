@@ -12,7 +12,7 @@ from typing import Any
 
 # Working memory of one worker on large photographs; the models take most of it.
 WORKER_BYTES = 700 * 1024**2
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def default_workers() -> int:
@@ -44,7 +44,7 @@ class StopOnSignal:
 
     def __enter__(self) -> StopOnSignal:
         if threading.current_thread() is threading.main_thread():
-            for number in _STOP_SIGNALS:
+            for number in STOP_SIGNALS:
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 
