@@ -650,6 +650,7 @@ def test_ordinary_swin_fills_the_blocks_and_says_what_stays(tmp_path: Path) -> N
 # --- export
 
 
+@pytest.mark.slow
 @variants
 def test_exported_program_gives_the_same(variant: str) -> None:
     image = picture(64, 96)
@@ -658,6 +659,7 @@ def test_exported_program_gives_the_same(variant: str) -> None:
         assert difference(program.module()(image), network(variant)(image)) < 1e-5
 
 
+@pytest.mark.slow
 @variants
 def test_onnx_file_gives_the_same(variant: str, tmp_path: Path) -> None:
     pytest.importorskip("onnx")

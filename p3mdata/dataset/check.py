@@ -25,8 +25,8 @@ from p3mdata.curation import group_ids
 from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, DatasetItem, listed_files, open_dataset
 from p3mdata.dataset.layout import PICTURES, Content
 from p3mdata.errors import BrokenInput, RunFolderError
-from p3mdata.imaging import decode
-from p3mdata.imaging.listing import regular_file
+from p3mdata.imaging import SUFFIXES, decode
+from p3mdata.imaging.listing import list_files, pictures, regular_file
 from p3mdata.imaging.metadata import leftovers
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 
@@ -97,7 +97,9 @@ def check_dataset(
     sets = {name: dataset.shelf(name) for name in dataset.sets()}
     step = progress(sum(map(len, sets.values()))) if progress else (lambda: None)
     listed, problem = _listed(dataset)
-    findings = [*_about_sets(dataset, sets), *_names(sets), *problem, *_against(listed, dataset, sets)]
+    findings = [
+        *_about_sets(dataset, sets), *_unknown(dataset), *_names(sets), *problem, *_against(listed, dataset, sets)
+    ]  # fmt: skip
     with ThreadPoolExecutor(workers) as pool:
         for name, items in sets.items():
             waiting = iter(items.values())
@@ -119,6 +121,44 @@ def _about_sets(dataset: Dataset, sets: _Sets) -> Iterator[Finding]:
             yield Finding(folder, "missing_set", f"the set {name} is not there", error=False)
         elif not sets[name]:
             yield Finding(folder, "empty_set", f"the set {name} is empty")
+
+
+def _unknown(dataset: Dataset) -> Iterator[Finding]:
+    """Folders with pictures that the layout has no word for, files that are no pictures, kinds that only part has."""
+    layout = dataset.layout
+    known = {dataset.folder(name, kind) for name, chosen in layout.sets.items() for kind in chosen.folders}
+    above = {parent for folder in known for parent in folder.parents}
+    told: set[Path] = set()
+    for base in sorted({dataset.root, *above} & {dataset.root, *_below(dataset.root, above)}):
+        for folder in sorted(path for path in base.iterdir() if path.is_dir() and not path.name.startswith(".")):
+            if folder in known or folder in above or folder in told or not any(pictures(folder, recursive=True)):
+                continue
+            told.add(folder)
+            words = f"is a folder that layout {layout.name} does not know: nothing reads its pictures"
+            yield Finding(folder.relative_to(dataset.root).as_posix(), "unknown_folder", words, error=False)
+    for folder in sorted(folder for folder in known if folder.is_dir()):
+        others = [path for path in list_files(folder, recursive=True) if path.suffix.lower() not in SUFFIXES]
+        if others:
+            more = f", like {len(others) - 1} more here" if len(others) > 1 else ""
+            path = others[0].relative_to(dataset.root).as_posix()
+            yield Finding(path, "unknown_file", f"is no picture of a known kind{more}: nothing reads it", error=False)
+    for name, chosen in layout.sets.items():
+        pair = [kind for kind in ("foreground", "background") if kind in chosen.folders]
+        there = [kind for kind in pair if dataset.folder(name, kind).is_dir()]
+        if len(there) == 1 < len(pair):
+            absent = next(kind for kind in pair if kind not in there)
+            at = dataset.folder(name, absent).relative_to(dataset.root).as_posix()
+            yield Finding(
+                at,
+                "missing_part",
+                f"is not there, without it the {there[0]} colours of {name} are of no use",
+                error=False,
+            )
+
+
+def _below(root: Path, folders: set[Path]) -> set[Path]:
+    """Those that are the root, or folders in it that are there."""
+    return {folder for folder in folders if folder.is_dir() and (folder == root or root in folder.parents)}
 
 
 def _names(sets: _Sets) -> Iterator[Finding]:

@@ -21,6 +21,7 @@ from p3mdata.dataset.folder import Dataset, DatasetItem
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN, kernel_side, transition_area, trimap_of
 from p3mnet.create import create_model
 from p3mnet.data import DataConfig, Images, TrainingSet, seeded
+from p3mnet.fingerprints import fingerprints_of
 from p3mnet.image_files import BadFile, read_colours, read_grey
 from p3mnet.infer import predict_alpha, to_8_bit
 from p3mnet.loader import collate, to_device
@@ -36,14 +37,16 @@ _STEPS = 3
 
 
 def fingerprint(dataset: Dataset, sets: Iterator[str]) -> str:
-    """Of names and sizes of all files of some sets: what a run began with is what it goes on with."""
-    lines = [
-        f"{path} {(dataset.root / path).stat().st_size}"
+    """Of names and contents of all files of some sets: what a run began with is what it goes on with."""
+    files = [
+        path
         for name in sets
         for item in dataset.items(name).values()
         for paths in item.files.values()
         for path in paths
     ]
+    marks = fingerprints_of(dataset.root / path for path in files)
+    lines = [f"{path} {mark}" for path, mark in zip(files, marks, strict=True)]
     return sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape"))[:16]
 
 

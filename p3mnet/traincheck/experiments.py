@@ -31,6 +31,7 @@ from p3mnet.devices import pick_device
 from p3mnet.evaluate import COLUMNS, evaluate
 from p3mnet.image_files import BadFile, read_colours
 from p3mnet.infer import predict_alpha, to_8_bit
+from p3mnet.memory import MEMORY_ERRORS, out_of_memory
 from p3mnet.model import MattingNetwork
 from p3mnet.traincheck.budget import used_up
 from p3mnet.traincheck.config import Recipe, TrainCheckSettings
@@ -238,7 +239,9 @@ def _predict(work: Work, model: MattingNetwork, test: Test, stem: str, path: Pat
         return
     try:
         alpha = predict_alpha(model, rgb, work.recipe.mode, work.recipe.max_side)
-    except torch.OutOfMemoryError as error:
+    except MEMORY_ERRORS as error:
+        if not out_of_memory(error):
+            raise
         raise SettingsError(f"{stem}: memory does not suffice to test it. Use a machine with more.") from error
     write_atomic(path, encode_grey(to_8_bit(alpha)))
 
