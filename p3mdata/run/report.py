@@ -152,7 +152,7 @@ def _card(plan: Plan, row: ImageResult) -> _Card:
     if row.masked_share is not None:
         facts.append(f"{100 * row.masked_share:.2f}% masked")
     if row.recomposed:
-        facts.append(f"{_count(row.recomposed, 'face')} recomposed")
+        facts.append(f"{count(row.recomposed, 'face')} recomposed")
     if row.outcome is not Outcome.ANONYMIZED:
         facts.append(row.outcome.value.replace("_", " "))
     line = ", ".join(fact for fact in (*facts, remark if drawn else "") if fact)
