@@ -35,7 +35,7 @@ from p3mdata.curation import (
     scan,
     write_curation,
 )
-from p3mdata.curation.fingerprints import SIDE, read_grey
+from p3mdata.curation.fingerprints import SIDE, read_luma
 from p3mdata.curation.page import write_page
 from p3mdata.curation.rules import curate
 from p3mdata.curation.scan import Look, Task, blur_of, look_at_all
@@ -177,7 +177,7 @@ def test_fast_reading_of_jpeg_agrees_with_decoding(orientation: int) -> None:
     exif[0x0112] = orientation
     data = encoded(astronaut(128)[:96], quality=95, exif=exif)
     slow = cv2.cvtColor(decode(data).pixels, cv2.COLOR_RGB2GRAY)
-    fast = read_grey(data)
+    fast = read_luma(data)
     assert fast.shape == slow.shape and np.abs(fast.astype(int) - slow).mean() < 1
 
 

@@ -22,6 +22,7 @@ from multiprocessing.resource_tracker import ensure_running
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from p3mdata.base.processes import STOP_SIGNALS
+from p3mdata.base.system import signals_held
 from p3mdata.errors import P3MError, SetupError
 
 CRASHES_ALLOWED = 3
@@ -102,7 +103,9 @@ class _Worker(Generic[T]):
         self.number, self.at = -1, ""
         self.link, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, working), daemon=True)
-        with _signals_held():
+        ensure_running()
+        # Signals reach the whole process group, but the parent alone decides: the process inherits this.
+        with signals_held(*STOP_SIGNALS):
             self.process.start()
         theirs.close()
 
@@ -111,17 +114,6 @@ class _Worker(Generic[T]):
         # A worker that is dead already is noticed when it is read from.
         with contextlib.suppress(ConnectionError):
             self.link.send((task, crashing))
-
-
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """Signals reach the whole process group, but the parent alone decides: a process started here inherits this."""
-    ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 class _Pool(Generic[T, R]):

@@ -16,7 +16,7 @@ from p3mdata.base.disk_backed import DiskList
 from p3mdata.base.pool import CRASH_SENTENCE, CRASHED, Handler, Mark, work_in_pool
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
-from p3mdata.curation.fingerprints import Fingerprint, Grey, fingerprint, grey_of, read_grey
+from p3mdata.curation.fingerprints import Fingerprint, Grey, fingerprint, grey_of, read_luma
 from p3mdata.errors import BrokenInput, Interrupted
 from p3mdata.imaging import decode
 from p3mdata.imaging.listing import regular_file
@@ -90,7 +90,7 @@ def look(task: Task) -> Look:
     """Look at one file; whatever is wrong with it ends as its problem."""
     try:
         data = _read(task.path)
-        grey = read_grey(data)
+        grey = read_luma(data)
         mark = fingerprint(data, grey)
         matte = None if task.alpha is None else _matte(task.alpha, grey)
         seen = Look(mark, None if matte is None else round(float(matte.mean()) / 255, 4))

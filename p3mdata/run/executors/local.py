@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 from p3mdata.base.files import locked
 from p3mdata.base.pool import Handler, Mark, work_in_pool
 from p3mdata.base.processes import StopOnSignal, default_workers
+from p3mdata.base.system import LOCK_EX, LOCK_SH
 from p3mdata.config import Job
 from p3mdata.errors import Interrupted
 from p3mdata.faces.models import Models
@@ -59,7 +59,7 @@ def _run_here(work: Work, stop: StopOnSignal) -> None:
 
 def wait_for_orphans(out: Path) -> None:
     """Wait until no worker writes to a run any more: those of a parent that was killed finish their image first."""
-    with locked(out / WORKERS_LOCK, fcntl.LOCK_EX):
+    with locked(out / WORKERS_LOCK, LOCK_EX):
         pass
 
 
@@ -77,7 +77,7 @@ def _working(job: Job, stage: Stage, mark: Mark) -> Iterator[Handler[Task, None]
     def handle(task: Task, crashing: frozenset[str]) -> None:
         bring_shard(job, *task, models, stage, go_on, crashing)
 
-    with locked(job.out / WORKERS_LOCK, fcntl.LOCK_SH), contextlib.closing(models):
+    with locked(job.out / WORKERS_LOCK, LOCK_SH), contextlib.closing(models):
         yield handle
 
 

@@ -9,7 +9,6 @@ everywhere else. How far the run is stands in the run, not in the driver: a driv
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import socket
@@ -20,6 +19,7 @@ from typing import Any
 from p3mdata.base.files import locked
 from p3mdata.base.pool import caught
 from p3mdata.base.processes import WORKER_BYTES, StopOnSignal
+from p3mdata.base.system import LOCK_SH
 from p3mdata.config import Job
 from p3mdata.errors import Interrupted, P3MError, SetupError
 from p3mdata.faces.models import Models
@@ -43,7 +43,7 @@ class _Worker:
         self._held = contextlib.ExitStack()
         # A run in a store has no folder that all nodes see.
         if job.store is None:
-            self._held.enter_context(locked(job.out / WORKERS_LOCK, fcntl.LOCK_SH))
+            self._held.enter_context(locked(job.out / WORKERS_LOCK, LOCK_SH))
 
     def ready(self) -> Exception | None:
         """Load the models here, so that models that do not fit are not blamed on an image."""
