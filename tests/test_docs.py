@@ -13,10 +13,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer.main
 import yaml
+from PIL import Image
 
+from p3mdata.cli.sample import make_sample
+from tests.factories import astronaut, matte, texture, write_png
 from tests.pages import ROOT, Block, allowed_codes, blocks, commands, inline_commands, pages
 
 PAGES = pages()
@@ -175,6 +179,35 @@ def test_examples_are_well_formed(block: Block) -> None:
         yaml.safe_load(block.text)
 
 
+def _reduced(sample: Path, store: Path) -> None:
+    """Some of the sample's photographs and mattes, smaller."""
+    for name in ("grey.png", "large.jpg", "lossless.webp", "no-face.jpg", "scan.tif"):
+        for source, target in (("photos", name), ("mattes", f"{Path(name).stem}.png")):
+            (store / source).mkdir(exist_ok=True)
+            with Image.open(sample / source / target) as picture:
+                picture.resize((480, 480 * picture.height // picture.width)).save(store / source / target)
+
+
+def _people(place: Path) -> None:
+    """A dataset of pictures that are no copies of each other: the portrait, larger and smaller, before textures."""
+    for number in range(9):
+        side = 300 + 24 * number
+        height, width, top, left = 520, 420 + 40 * (number % 4), 520 - side, 12 * number
+        rgb = texture(height, width, number) * (0.5 + 0.06 * number)
+        alpha = np.zeros((height, width), np.uint8)
+        across = min(side, width - left)
+        alpha[top:, left : left + across] = matte(side)[:, :across]
+        person = np.zeros_like(rgb)
+        person[top:, left : left + across] = astronaut(side)[:, :across]
+        share = alpha[:, :, None] / 255
+        write_png(
+            place / "photos" / f"person{number}.png", np.rint(share * person + (1 - share) * rgb).astype(np.uint8)
+        )
+        write_png(place / "mattes" / f"person{number}.png", alpha)
+    shell("p3mdata anonymize dir photos run --alphas mattes --quiet", place)
+    shell("p3mdata build-split run data --validation 2 --quiet", place)
+
+
 # What blocks can be tested with: names of things in their folder.
 @pytest.fixture(scope="module")
 def things(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, ...], Path], None]:
@@ -184,10 +217,12 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, ...
         place = store / name
         if place.exists():
             return place
-        if name in ("photos", "mattes"):
-            from p3mdata.cli.sample import make_sample
-
-            make_sample(store)
+        if name == "sample":
+            make_sample(place)
+        elif name == "people":
+            _people(place)
+        elif name in ("photos", "mattes"):
+            _reduced(make("sample"), store)
         elif name == "run":
             make("photos")
             shell("p3mdata anonymize dir photos run --alphas mattes --workers 1 --quiet", store)
@@ -200,7 +235,9 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, ...
 
     def lay(names: tuple[str, ...], folder: Path) -> None:
         for name in names:
-            shutil.copytree(make(name), folder / name, symlinks=True)
+            # The sample is that of `make demo`; it and the people are folders of several things.
+            whole = name in ("sample", "people")
+            shutil.copytree(make(name), folder if whole else folder / name, dirs_exist_ok=True)
 
     return lay
 
