@@ -326,3 +326,25 @@ def test_blocks_run_as_they_stand(
             real = without_numbers(printed)
             for line in without_numbers(block.text):
                 assert not line or line in real, f"{block}: '{line}' is not among\n{printed}"
+
+
+def test_the_walk_through_the_code_names_each_file_once() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    walk = text.partition("<!-- walk -->\n")[2].partition("\n\n")[0]
+    files = re.findall(r"`([\w/]+\.py)`", walk)
+    assert len(files) > 20
+    assert sorted(set(files)) == sorted(files)
+    assert [name for name in files if not (ROOT / "p3mdata" / name).is_file()] == []
+    assert files[0].startswith("cli/")
+
+
+def test_every_room_is_in_the_table_of_rooms() -> None:
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", (ROOT / "ARCHITECTURE.md").read_text(), re.M)
+    told = {name.strip("/"): int(floor) for floor, names in rows for name in re.findall(r"`([^`]+)`", names)}
+    contract = (ROOT / "pyproject.toml").read_text().partition("layers = [")[2].partition("]")[0]
+    floors = re.findall(r'"([^"]+)"', contract)
+    rooms = {room: len(floors) - 1 - at for at, floor in enumerate(floors) for room in floor.split(" | ")}
+    unnamed = {"version"}
+    assert {name.removesuffix(".py"): floor for name, floor in told.items()} == {
+        room: floor for room, floor in rooms.items() if room not in unnamed
+    }
