@@ -116,10 +116,10 @@ def test_objective_losses_by_hand() -> None:
     alpha[..., 8:] = 1
     trimap = (alpha > 0).long() * FOREGROUND
     trimap[..., 7:9] = TRANSITION
-    batch = {"alpha": alpha, "trimap": trimap, "image": torch.full((1, 3, 32, 32), 0.5)}
-    perfect = objective_losses(Objectives(torch.zeros(1, 1, 2, 2), alpha, alpha), batch)
+    batch, image = {"alpha": alpha, "trimap": trimap}, torch.full((1, 3, 32, 32), 0.5)
+    perfect = objective_losses(Objectives(torch.zeros(1, 1, 2, 2), alpha, alpha, image), batch)
     assert perfect["detail"] == perfect["fusion"] == 0
-    wrong = objective_losses(Objectives(torch.ones(1, 1, 2, 2), 1 - alpha, 1 - alpha), batch)
+    wrong = objective_losses(Objectives(torch.ones(1, 1, 2, 2), 1 - alpha, 1 - alpha, image), batch)
     # All pixels are wrong by 1: two columns of 32 count five times; the image adds its half of it.
     assert wrong["detail"] == pytest.approx(2 / 32)
     assert wrong["fusion"] == pytest.approx((30 / 32 + 5 * 2 / 32) * 1.5)

@@ -47,7 +47,7 @@ class Selection(_Strict):
     set: str | None = Field(None, description="set of the dataset; absent = a share held out of the training set")
     share: float = Field(0.05, gt=0, lt=1, description="share of the training set that is held out")
     metric: Literal["SAD", "MSE", "MAD", "SAD_T"] = Field("SAD", description="lowest mean of this wins")
-    mode: Mode = Field("resize", description="resize or hybrid, see p3mnet.infer")
+    mode: Mode = Field("resize", description="resize, hybrid or legacy_resize, see p3mnet.infer")
     max_side: int = Field(1024, ge=32, description="longest side that the network sees")
     every: int = Field(1, ge=1, description="epochs from one validation to the next; the last epoch always has one")
 
