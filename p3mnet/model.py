@@ -123,6 +123,10 @@ class MattingNetwork(nn.Module, ABC):
     def terms(self) -> tuple[str, ...]:
         """Parts of its training loss, see `p3mnet.losses`; "composition" takes colours of foreground and background."""
 
+    def as_seen(self, image: Tensor) -> Tensor:
+        """ImageNet-normalised pictures as the encoder is given them: as they are, but for MODNet."""
+        return image
+
     @abstractmethod
     def forward(self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None) -> Any:
         """Outputs for images [N, 3, H, W] of any size, ImageNet-normalised.

@@ -149,3 +149,24 @@ def test_the_first_face_is_pasted_as_before(tmp_path: Path) -> None:
     here = (slice(None), *overlap.target)
     expected = face[(slice(None), *overlap.face)].round().clamp(0, 255).to(torch.uint8)
     assert torch.equal(pasted[here][:, overlap.mask], expected[:, overlap.mask])
+
+
+def test_a_source_is_seen_like_its_target(sources: Sources) -> None:
+    """MODNet turns colours into -1..1 before its encoder: a face pasted onto itself changes nothing."""
+    from p3mnet.model import normalise
+
+    torch.manual_seed(0)
+    model = create_model("modnet", encoder_weights="random").eval()
+    source = sources.draw(seeded(0), SIDE)
+    batch = to_device(one_image(source.mask), "cpu") | {"image": normalise(source.image[None])}
+    config = CopyPasteConfig(mode="fcp", scale=(1.0, 1.0), **ALWAYS)
+
+    class Only:
+        def draw(self, generator: Any, size: int) -> Any:
+            return source
+
+    seen: list[Tensor] = []
+    with torch.no_grad():
+        edit = fcp(model, batch, Only(), seeded(1), config)  # type: ignore[arg-type]
+        model(batch["image"], lambda e0: seen.append(e0) or seen.append(edit(e0)) or seen[-1])
+    torch.testing.assert_close(seen[0], seen[1])

@@ -50,7 +50,7 @@ class FCP:
         features = {}
         with torch.set_grad_enabled(torch.is_grad_enabled() and not config.detached):
             for source in {id(each.source): each.source for each in self.pastes}.values():
-                image = pad_to_stride(normalise(source.image[None].to(e0.device)))
+                image = pad_to_stride(self.model.as_seen(normalise(source.image[None].to(e0.device))))
                 with _evaluating(encoder) if config.frozen_norm else contextlib.nullcontext():
                     features[id(source)] = _source_features(encoder, image, config.layer)[0]
         if config.layer == "e0":

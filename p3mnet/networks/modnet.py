@@ -165,11 +165,14 @@ class MODNet(MattingNetwork):
         """See `MattingNetwork.terms`."""
         return ("semantic", "detail", "fusion")
 
+    def as_seen(self, image: Tensor) -> Tensor:
+        """See `MattingNetwork.as_seen`."""
+        return in_unit_range(image) if self.config.colours == "unit" else image
+
     def forward(self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None) -> Objectives:
         """See `MattingNetwork.forward`; pictures are padded inside to multiples of 32."""
         height, width = image.shape[-2:]
-        if self.config.colours == "unit":
-            image = in_unit_range(image)
+        image = self.as_seen(image)
         padded = pad_to_stride(image).contiguous(memory_format=torch.channels_last)
         e0 = self.encoder.stem(padded)
         shallow2, shallow4, _, _, deepest = self.encoder.pyramid(e0 if edit_e0 is None else edit_e0(e0))
