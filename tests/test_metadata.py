@@ -445,7 +445,7 @@ def hostile(size: int) -> list[bytes]:
     # An image of one byte, so that the directories it points to are looked at.
     entries = [(273, 4, 1, 8), (279, 4, 1, 1), (330, 4, size, 50)]
     pointers = struct.pack("<H", 3) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
-    first = 50 + 4 * size
+    shared = range(50 + 4 * size, 50 + 4 * size + 3000)
     ihdr = struct.pack(">IIBBBBB", 1 << 30, 1 << 30, 16, 6, 0, 0, 0)
     bomb = chunk(b"IDAT", zlib.compress(bytes(400 * size))) + chunk(b"IEND", b"")
     return [
@@ -456,8 +456,12 @@ def hostile(size: int) -> list[bytes]:
         b"RIFF" + struct.pack("<I", 4 + 8 * size) + b"WEBP" + b"priv\0\0\0\0" * size,
         b"II*\0\x08\0\0\0" + tables,
         b"II*\0\x08\0\0\0" + pointers + struct.pack(f"<{size}I", *range(50, 50 + size)) + bytes(5 * size),
-        # Directories that share their entries.
-        b"II*\0\x08\0\0\0" + pointers + struct.pack(f"<{size}I", *range(first, first + size)) + b"\1" * (16 * size),
+        # Three thousand directories of 257 entries each that lie over each other; none has a next one.
+        b"II*\0\x08\0\0\0"
+        + pointers
+        + struct.pack(f"<{size}I", *[0] * (size - len(shared)), *shared)
+        + b"\1" * 3086
+        + bytes(5 * size),
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", ihdr) + bomb,
     ]
 
