@@ -7,6 +7,8 @@ import io
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,3 +54,16 @@ def contents(run: Path) -> dict[str, bytes]:
     for kind in ("images", "facemasks", "alphas"):
         parts += sorted((run / kind).rglob("*"))
     return {str(path.relative_to(run)): path.read_bytes() for path in parts if path.is_file()}
+
+
+# Seconds until a test gives up waiting for what must come; no test depends on how soon it comes.
+PATIENCE = 300
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[Any] | None = None) -> None:
+    """Wait for a state; fails when `process` ends before it comes."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert process is None or process.poll() is None or condition(), f"ended: {process.communicate()}"
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)

@@ -466,6 +466,7 @@ def hostile(size: int) -> list[bytes]:
     ]
 
 
+@pytest.mark.slow
 def test_hostile_files_cost_little_memory() -> None:
     for data in hostile(115_000):
         tracemalloc.start()
