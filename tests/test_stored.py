@@ -36,7 +36,7 @@ from p3mdata.run.merge import merge_runs
 from p3mdata.run.remote_job import close_stored, status_anywhere
 from p3mdata.run.stages import Stage
 from tests.factories import encoded, matte, texture
-from tests.runs import contents, p3mdata, p3mdata_here, portraits
+from tests.runs import contents, p3mdata, p3mdata_here, portraits, wait_until
 
 upath = pytest.importorskip("upath", reason="universal-pathlib is not installed (pip install 'p3mdata[remote]')")
 SIDE = 160
@@ -483,9 +483,7 @@ def test_processes_and_machines_share_a_store(tmp_path: Path, source: Path, whol
 @pytest.mark.slow
 def test_a_killed_process_shows_nothing_half(tmp_path: Path, source: Path, whole: dict[str, bytes], s3: Any) -> None:
     process = start(source, "s3://bucket/killed", "--workers", "2")
-    while not s3.find("bucket/killed/facemasks", refresh=True):
-        assert process.poll() is None
-        time.sleep(0.002)
+    wait_until(lambda: s3.find("bucket/killed/facemasks", refresh=True), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     nothing_half_visible(objects(s3, "bucket/killed"))
