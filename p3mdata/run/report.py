@@ -149,6 +149,8 @@ def _card(plan: Plan, row: ImageResult) -> str:
     facts = [f"{row.width} x {row.height} px", _count(len(row.faces), "face"), row.method, row.encoding]
     if row.masked_share is not None:
         facts.append(f"{100 * row.masked_share:.2f}% masked")
+    if row.recomposed:
+        facts.append(f"{_count(row.recomposed, 'face')} recomposed")
     if row.outcome is not Outcome.ANONYMIZED:
         facts.append(row.outcome.value.replace("_", " "))
     line = _text(", ".join(fact for fact in (*facts, remark) if fact))
@@ -176,7 +178,7 @@ class _Figures:
         self.proofs: Counter[str] = Counter()
         self.again: list[int] = []
         self.encodings: Counter[str] = Counter()
-        self.looked = self.faces = self.together = 0
+        self.looked = self.faces = self.together = self.recomposed = 0
         self.per_image: Counter[str] = Counter()
         self.alone: Counter[str] = Counter()
         self.without: Counter[str] = Counter()
@@ -190,6 +192,7 @@ class _Figures:
             self.places.append(place)
             self.encodings[row.encoding or "not recorded"] += 1
             self._add_proofs(row.proofs)
+            self.recomposed += row.recomposed or 0
         else:
             key = row.outcome, row.reason or "no reason recorded"
             self.held[key] += 1
@@ -241,6 +244,7 @@ class _Figures:
         kinds = (
             ("seen by both detectors", self.together),
             *((f"seen by {name} only", number) for name, number in _most_first(self.alone)),
+            *([("hidden up to the matte's edge (recomposed)", self.recomposed)] if self.recomposed else []),
             ("with landmarks", self.faces - self.without.total()),
             *((f"without landmarks: {why}", number) for why, number in _most_first(self.without)),
         )

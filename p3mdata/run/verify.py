@@ -13,14 +13,18 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from p3mdata.anonymize.pipeline import load, mask, render
-from p3mdata.anonymize.proofs import proof_doubts, prove
+from p3mdata.anonymize.areas import mask
+from p3mdata.anonymize.inputs import load
+from p3mdata.anonymize.pipeline import render
+from p3mdata.anonymize.proofs import Promise, proof_doubts, prove
 from p3mdata.base.files import sha256
 from p3mdata.base.jsonl import dumps
 from p3mdata.errors import BrokenInput
 from p3mdata.faces.ensemble import Detection, FaceFinder
 from p3mdata.imaging import decode
+from p3mdata.imaging.facemask import RECOMPOSED, changed, facemask_of, is_facemask, replaced
 from p3mdata.records import ImageResult, Mask, Outcome, Sample
 from p3mdata.run.inputs import read_inputs
 from p3mdata.run.layout import KINDS, LEDGER, MANIFEST
@@ -159,11 +163,15 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
         if alpha is None or not np.array_equal(alpha, loaded.alpha):
             yield FailedProof(row.id, "changed_alpha", "the alpha matte differs from the source's")
     masked = mask(loaded, Detection(row.faces, ()), plan.job.settings)
-    if not np.array_equal(masked.facemask, facemask):
+    if not np.array_equal(facemask_of(masked.facemask, masked.recomposed), facemask):
         yield FailedProof(row.id, "other_facemask", "the facemask is not the one that follows from faces and matte")
     try:
         exact = row.proofs is not None and row.proofs.exact
-        proofs = prove(loaded.picture, contents["images"], facemask, masked.transition, masked.regions, finder, exact)
+        kept = facemask == RECOMPOSED
+        promise = Promise(
+            changed(facemask), masked.transition, exact, kept if kept.any() else None, masked.share, masked.regions
+        )
+        proofs = prove(loaded.picture, contents["images"], promise, finder)
     except (BrokenInput, ValueError) as exc:
         yield FailedProof(row.id, "unreadable", f"the released image cannot be compared: {exc}")
         return
@@ -171,10 +179,10 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
         if sample.decision is not None and sample.decision.overrules(doubt):
             continue
         yield FailedProof(row.id, doubt.code, doubt.sentence)
-    if _deviation(contents["images"], render(loaded, masked, plan.job.settings)[0], facemask) > _MOST_DEVIATION:
-        yield FailedProof(
-            row.id, "other_obfuscation", "inside the facemask is not what obfuscating the source comes to"
-        )
+    rendered = render(loaded, masked, plan.job.settings)[0]
+    for kind, which in (("inside the facemask", replaced(facemask)), ("a recomposed face", facemask == RECOMPOSED)):
+        if _deviation(contents["images"], rendered, which) > _MOST_DEVIATION:
+            yield FailedProof(row.id, "other_obfuscation", f"{kind} is not what obfuscating the source comes to")
     if row.outcome is not Outcome.NO_FACE_CONFIRMED and not facemask.any():
         yield FailedProof(row.id, "empty_mask", "the facemask is empty")
 
@@ -196,8 +204,6 @@ def _deviation(released: bytes, expected: bytes, facemask: Mask) -> float:
     return largest
 
 
-def _read_facemask(data: bytes) -> Mask | None:
+def _read_facemask(data: bytes) -> NDArray[np.uint8] | None:
     array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if array is None or array.ndim != 2 or array.dtype != np.uint8 or not np.isin(array, (0, 255)).all():
-        return None
-    return np.asarray(array > 0)
+    return np.asarray(array, np.uint8) if array is not None and is_facemask(np.asarray(array)) else None
