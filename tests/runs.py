@@ -17,6 +17,9 @@ import pytest
 from p3mdata import cli
 from tests.factories import astronaut, encoded
 
+# Seconds until a test gives up waiting for what must come; no test depends on how soon it comes.
+PATIENCE = 300
+
 
 def portraits(folder: Path, *names: str, side: int = 192) -> Path:
     """Photographs of one face; each file has bytes of its own. Returns the folder."""
@@ -34,7 +37,13 @@ def p3mdata(*args: str | Path, **options: Any) -> subprocess.CompletedProcess[st
     command = [sys.executable, "-m", "p3mdata", *map(str, args)]
     env = dict(options.pop("env", os.environ))
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (env.get("PYTHONPATH"), str(Path(__file__).parents[1]))))
-    options = {"env": env, "timeout": 120, "capture_output": True, "text": True, "errors": "surrogateescape"} | options
+    options = {
+        "env": env,
+        "timeout": PATIENCE,
+        "capture_output": True,
+        "text": True,
+        "errors": "surrogateescape",
+    } | options
     return subprocess.run(command, check=False, **options)
 
 
@@ -54,10 +63,6 @@ def contents(run: Path) -> dict[str, bytes]:
     for kind in ("images", "facemasks", "alphas"):
         parts += sorted((run / kind).rglob("*"))
     return {str(path.relative_to(run)): path.read_bytes() for path in parts if path.is_file()}
-
-
-# Seconds until a test gives up waiting for what must come; no test depends on how soon it comes.
-PATIENCE = 300
 
 
 def wait_until(condition: Callable[[], bool], process: subprocess.Popen[Any] | None = None) -> None:

@@ -29,7 +29,7 @@ from p3mdata.run.locks import only_run
 from p3mdata.run.merge import merge_runs
 from p3mdata.run.status import status_of
 from tests.factories import encoded, matte, texture
-from tests.runs import contents, p3mdata_here, portraits, wait_until
+from tests.runs import PATIENCE, contents, p3mdata_here, portraits, wait_until
 
 SIDE = 160
 CLUSTER = pipelines_dir() / "cluster"
@@ -112,7 +112,7 @@ def test_tasks_of_an_array_that_start_together_make_one_plan(
         running.append(
             subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **paths, **array})
         )
-    said = [process.communicate(timeout=120)[0] for process in running]
+    said = [process.communicate(timeout=PATIENCE)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0, 0], said
     assert contents(out) == whole
     assert not list(out.rglob("*.tmp")) and not list((out / "private").glob("*planning*"))
