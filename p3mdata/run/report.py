@@ -27,7 +27,7 @@ from p3mdata.base.html import style as _style
 from p3mdata.base.html import table as _table
 from p3mdata.base.html import text as _text
 from p3mdata.base.jsonl import read_json
-from p3mdata.config import Method, Settings
+from p3mdata.config import OBFUSCATIONS, Settings
 from p3mdata.errors import BrokenInput
 from p3mdata.faces import weights
 from p3mdata.imaging import decode
@@ -53,11 +53,6 @@ _HELD = (
     (Outcome.EXCLUDED, "Excluded files", "The file ...", LEDGER),
 )
 _FACE_COUNTS = ((0, 0, "none"), (1, 1, "1"), (2, 2, "2"), (3, 5, "3 to 5"), (6, 10**9, "6 or more"))
-_STRENGTH = {
-    Method.BLUR: "Gaussian blur with a standard deviation of {:g}% of each face's width",
-    Method.MOSAIC: "mosaic with cells as wide as {:g}% of each face's width",
-    Method.ZERO: "everything inside the masks is black",
-}
 
 
 def _share(part: int, total: int) -> _Figure:
@@ -330,7 +325,7 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
         looked=_text(_count(figures.looked, "image")),
         detection="".join(figures.detection()),
         preset=_text(settings.preset.value),
-        strength=_text(_STRENGTH[method].format(100 * strength)),
+        strength=_text(OBFUSCATIONS[method].report.format(100 * strength)),
         companions=_text(", ".join(plan.to_json()["companions"]) or "nothing"),
         settings=_settings(plan),
         audit=audit,
