@@ -8,10 +8,8 @@ import sys
 import traceback
 from typing import Any, NoReturn
 
-import cv2
 import typer
 
-from p3mdata.base import console
 from p3mdata.base.streams import STOP_SIGNALS
 from p3mdata.errors import EXIT_BUG, EXIT_INTERRUPTED, EXIT_USAGE, P3MError
 
@@ -27,8 +25,11 @@ def run_app(app: typer.Typer, args: list[str] | None, kept: str) -> NoReturn:
         args: Arguments; None takes those of the process.
         kept: What an interruption leaves, in words.
     """
-    # What it has to say about a damaged file is in our sentence about it.
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
+    # What OpenCV has to say about a damaged file is in our sentence about it. Read when it is imported, which most
+    # commands do and a help need not.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")
+    if cv2 := sys.modules.get("cv2"):
+        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_ERROR)
     given = sys.argv[1:] if args is None else args
     sentence: str | None = None
     try:
@@ -37,7 +38,7 @@ def run_app(app: typer.Typer, args: list[str] | None, kept: str) -> NoReturn:
     except P3MError as exc:
         code, sentence = exc.exit_code, str(exc)
         if code != EXIT_INTERRUPTED:
-            console.error(sentence)
+            _error(sentence)
     except _UsageError as exc:
         exc.show()
         code, sentence = EXIT_USAGE, exc.format_message()
@@ -46,22 +47,22 @@ def run_app(app: typer.Typer, args: list[str] | None, kept: str) -> NoReturn:
     except OSError as exc:
         where = f"{exc.filename}: " if exc.filename else "the output "
         sentence = f"{where}cannot be read, printed or written ({exc.strerror or exc})."
-        console.error(sentence)
+        _error(sentence)
         code = EXIT_USAGE
     except Exception:
         traceback.print_exc()
         sentence = f"this is a fault of {app.info.name}. Please report the lines above; {kept}."
-        console.error(sentence)
+        _error(sentence)
         code = EXIT_BUG
     if code == EXIT_INTERRUPTED:
         for number in STOP_SIGNALS:
             # It ends already.
             signal.signal(number, signal.SIG_IGN)
         sentence = f"interrupted; {kept}. Run the same command again to resume."
-        console.error(sentence)
+        _error(sentence)
     code = code if isinstance(code, int) else 0
     if sentence is not None and "--json" in given:
-        console.failure(code, sentence)
+        _tell(code, sentence)
     _flush()
     sys.exit(code)
 
@@ -72,3 +73,15 @@ def _flush() -> None:
     except OSError:
         # What is left in the buffer would fail again when the interpreter ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _error(sentence: str) -> None:
+    from p3mdata.base import console
+
+    console.error(sentence)
+
+
+def _tell(code: int, sentence: str) -> None:
+    from p3mdata.base import console
+
+    console.failure(code, sentence)

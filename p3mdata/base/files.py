@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import glob
 import hashlib
 import os
@@ -16,6 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from p3mdata.base.system import LOCK_EX, LOCK_NB, flock
 from p3mdata.errors import RunFolderError
 
 # Time of every file that is released: when each was written tells the order of the work. 2000-01-01, UTC.
@@ -34,7 +34,7 @@ _TORN = re.compile(r"\..+\.[0-9]+\.tmp")
 
 @contextlib.contextmanager
 def locked(path: Path, kind: int, mode: int = 0o600) -> Iterator[None]:
-    """Hold a lock (`fcntl.LOCK_EX` or `LOCK_SH`, with `LOCK_NB` to fail at once) while the block runs.
+    """Hold a lock (`LOCK_EX` or `LOCK_SH` of `base.system`, with `LOCK_NB` to fail at once) while the block runs.
 
     Raises:
         BlockingIOError: Another process has it.
@@ -42,7 +42,7 @@ def locked(path: Path, kind: int, mode: int = 0o600) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, mode)
     try:
         try:
-            fcntl.flock(descriptor, kind)
+            flock(descriptor, kind)
         except OSError as exc:
             if exc.errno not in _NO_LOCKS:
                 raise
@@ -71,10 +71,16 @@ def owned_folder(folder: Path, make: Callable[[Path], object] | None = None, dee
             if make is not None:
                 make(folder)
             folder.mkdir(parents=True, exist_ok=True)
-            descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                descriptor = os.open(folder, os.O_RDONLY)
+            except PermissionError:
+                if os.name == "nt":
+                    # There folders cannot be opened.
+                    break
+                raise
             held.callback(os.close, descriptor)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                flock(descriptor, LOCK_EX | LOCK_NB)
             except BlockingIOError as exc:
                 raise BusyFolder(f"{folder}: another p3mdata process is at it. Wait for it to end.") from exc
             except OSError as exc:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from p3mdata.base import system
 from p3mdata.base.files import this_machine
 
 _CGROUPS = Path("/sys/fs/cgroup")
@@ -23,22 +23,17 @@ _UNIT = 1 << 24
 _POLL_SECONDS = 0.05
 
 
-def free_memory() -> int:
+def free_memory() -> int | None:
     """Bytes that new processes can have: of the machine, and of the control groups (containers, batch jobs) around this
-    process. What the system keeps as file cache counts as free."""
-    return max(0, min(_of_machine("MemAvailable"), *(limit - used for limit, used in _groups())))
+    process. What the system keeps as file cache counts as free; None where nothing tells."""
+    here = system.free_memory()
+    return None if here is None else max(0, min(here, *(limit - used for limit, used in _groups())))
 
 
-def all_memory() -> int:
-    """Bytes that all processes here can have together."""
-    return min(_of_machine("MemTotal"), *(limit for limit, _ in _groups()))
-
-
-def _of_machine(what: str) -> int:
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:")) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+def all_memory() -> int | None:
+    """Bytes that all processes here can have together; None where nothing tells."""
+    here = system.all_memory()
+    return None if here is None else min(here, *(limit for limit, _ in _groups()))
 
 
 def _groups() -> list[tuple[int, int]]:
@@ -95,7 +90,7 @@ class SharedMemory:
                 yield
                 return
             held.callback(os.close, alone)
-            _flock(alone, fcntl.LOCK_SH if units <= there else fcntl.LOCK_EX)
+            _flock(alone, system.LOCK_SH if units <= there else system.LOCK_EX)
             if 0 < units <= there:
                 spare = os.open(self._spare, os.O_RDWR)
                 held.callback(os.close, spare)
@@ -111,7 +106,7 @@ class SharedMemory:
 
 def _flock(descriptor: int, kind: int) -> None:
     try:
-        fcntl.flock(descriptor, kind)
+        system.flock(descriptor, kind)
     except OSError as exc:
         # A file system without locks: workers count on their shares alone.
         if exc.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
@@ -120,12 +115,7 @@ def _flock(descriptor: int, kind: int) -> None:
 
 def _take(descriptor: int, start: int, units: int) -> bool:
     try:
-        fcntl.lockf(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB, units, start)
-    except BlockingIOError:
-        return False
-    except PermissionError:
-        # What some systems say of a lock that is taken.
-        return False
+        return system.lock_bytes(descriptor, start, units)
     except OSError as exc:
         if exc.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
             raise

@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import threading
 from types import FrameType
 from typing import Any
 
+from p3mdata.base import system
 from p3mdata.base.memory import free_memory
 from p3mdata.base.streams import STOP_SIGNALS
 
 # Share of a worker; beside the models there is room for a picture of 16 megapixels. Of larger ones see `base.memory`.
 WORKER_BYTES = 700 * 1024**2
 MODEL_BYTES = 330 * 1024**2
-_STOP_SIGNALS = STOP_SIGNALS
 
 
 def default_workers() -> int:
     """As many workers as cores this process may use and memory allow."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, min(cores, free_memory() // WORKER_BYTES))
+    memory = free_memory()
+    return max(1, system.cores() if memory is None else min(system.cores(), memory // WORKER_BYTES))
 
 
 class StopOnSignal:
@@ -38,7 +36,7 @@ class StopOnSignal:
 
     def __enter__(self) -> StopOnSignal:
         if threading.current_thread() is threading.main_thread():
-            for number in _STOP_SIGNALS:
+            for number in STOP_SIGNALS:
                 # What is started with nohup outlives its terminal.
                 if signal.getsignal(number) is not signal.SIG_IGN:
                     self._previous[number] = signal.signal(number, self._handle)

@@ -17,7 +17,7 @@ from typing import IO, Any, NoReturn
 from p3mdata.errors import EXIT_INTERRUPTED
 
 # What asks a process to end: Ctrl-C, schedulers, a terminal that is closed.
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, *((signal.SIGHUP,) if hasattr(signal, "SIGHUP") else ()))
 _KEPT = "Run the same command again to resume."
 
 

@@ -11,7 +11,6 @@ import contextlib
 import json
 import os
 import shutil
-import stat
 import tempfile
 import time
 import uuid
@@ -25,6 +24,7 @@ from p3mdata.base.files import BusyFolder, empty, owned_folder, write_atomic
 from p3mdata.base.jsonl import NOT_JSON, PRIVATE_MODE, dumps, read_json
 from p3mdata.base.object_store import Store
 from p3mdata.base.progress import Progress
+from p3mdata.base.system import is_mine
 from p3mdata.config import Job
 from p3mdata.errors import RunFolderError, SettingsError, StoreError
 from p3mdata.run.close import RunSummary, close_run, summarize
@@ -211,9 +211,8 @@ def staged(out: Path, store: Store) -> Iterator[None]:
 
 def _make_ours(out: Path) -> None:
     make_private_folder(out)
-    found = out.lstat()
     # Folders for temporary files are shared: somebody else may have made it, to read along.
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+    if not is_mine(out):
         raise RunFolderError(f"{out}: is not a folder of yours. Remove it, or set TMPDIR to another folder.")
     make_private_folder(out / PRIVATE)
 

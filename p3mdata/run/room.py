@@ -20,7 +20,7 @@ def plan_memory(out: Path, workers: int) -> None:
     """Say what there is for large pictures beside the shares of so many workers."""
     # A run that can only be read is only read.
     with contextlib.suppress(OSError):
-        SharedMemory(out / PRIVATE).plan(free_memory() - workers * WORKER_BYTES)
+        SharedMemory(out / PRIVATE).plan((free_memory() or 0) - workers * WORKER_BYTES)
 
 
 @contextlib.contextmanager
@@ -31,7 +31,7 @@ def room_for(photo: bytes, job: Job) -> Iterator[None]:
         BrokenInput: The picture needs more than all of this machine's, or this process' group's, memory.
     """
     needed = memory_for(photo, job.settings.max_pixels)
-    if MODEL_BYTES + needed > (most := all_memory()):
+    if (most := all_memory()) is not None and MODEL_BYTES + needed > most:
         raise BrokenInput(
             "out_of_memory",
             f"needs about {needed / _GIB:.1f} GiB of memory where there are {most / _GIB:.1f}. Use a larger "

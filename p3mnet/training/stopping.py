@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from p3mdata.base.streams import STOP_SIGNALS
+from p3mdata.base.system import signals_held
 from p3mnet.loader import Batch, Loader
 
 _SIGNALS = STOP_SIGNALS
@@ -51,10 +52,7 @@ def shielded(loader: Loader) -> Iterator[Batch]:
 
     Else they would die before the step is finished, and their death would be an error in the middle of it.
     """
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
+    with signals_held(*_SIGNALS):
         batches = iter(loader)
         first = list(itertools.islice(batches, 1))
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     return itertools.chain(first, batches)
