@@ -51,7 +51,7 @@ from p3mdata.dataset.check import check_dataset
 from p3mdata.dataset.folder import ABOUT, BUILDING
 from p3mdata.dataset.layout import read_layout
 from p3mdata.export import export
-from p3mdata.faces import models
+from p3mdata.faces import ensemble, models
 from p3mdata.faces.ensemble import Detection
 from p3mdata.records import Doubt, Face
 from p3mdata.review import batch, session
@@ -99,7 +99,7 @@ def stand_in() -> None:
     """Put the stand-ins in their places; processes that are forked have them too."""
     # Loaded here, since it looks for a compiler by way of temporary files.
     importlib.import_module("mediapipe")
-    for module in (models, verify):
+    for module in (ensemble, models, verify):
         module.FaceFinder = _Finder  # type: ignore[attr-defined]
     secret.new_secret = lambda: _SECRET  # type: ignore[attr-defined]
     for module in (decisions, session, batch):
