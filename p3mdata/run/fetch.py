@@ -25,10 +25,13 @@ from p3mdata.run.layout import (
     PLAN,
     PRIVATE,
     QUEUE,
+    REVIEW,
     SAMPLE,
+    SHARDS,
     SOURCES,
     TOMBSTONES,
     TRACES,
+    make_private_folder,
     shard_folder,
     shard_name,
 )
@@ -115,6 +118,8 @@ def _unfinished(store: Store) -> RunFolderError:
 
 
 def _bring_plan(store: Store, out: Path, data: bytes) -> Plan:
+    for folder in (SHARDS, REVIEW):
+        make_private_folder(out / folder)
     # Until it is here again, the run in OUT counts as not finished.
     (out / LEDGER).unlink(missing_ok=True)
     (out / TRACES).unlink(missing_ok=True)
