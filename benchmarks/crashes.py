@@ -67,7 +67,7 @@ from tests.factories import encoded, texture
 
 _SIDE = 64
 _SECRET = 32 * "5e"
-_LOCKS = re.compile(r"(lock|workers|(alone|memory)-[0-9]+|task-[0-9]+-of-[0-9]+)")
+_LOCKS = re.compile(r"(lock|workers|(alone|lent|memory)-[0-9]+|task-[0-9]+-of-[0-9]+)")
 _BUCKET = "crashes"
 
 

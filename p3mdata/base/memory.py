@@ -72,6 +72,8 @@ class SharedMemory:
 
     def __init__(self, folder: Path) -> None:
         self._spare = folder / f"memory-{this_machine()}"
+        # Another file: locks on bytes go when their process closes the file, however it came to open it.
+        self._lent = folder / f"lent-{this_machine()}"
         self._alone = folder / f"alone-{this_machine()}"
 
     def plan(self, spare: int) -> None:
@@ -92,9 +94,9 @@ class SharedMemory:
             held.callback(os.close, alone)
             _flock(alone, system.LOCK_SH if units <= there else system.LOCK_EX)
             if 0 < units <= there:
-                spare = os.open(self._spare, os.O_RDWR)
-                held.callback(os.close, spare)
-                while not any(_take(spare, start, units) for start in range(0, there - units + 1)):
+                lent = os.open(self._lent, os.O_RDWR | os.O_CREAT, 0o600)
+                held.callback(os.close, lent)
+                while not any(_take(lent, start, units) for start in range(0, there - units + 1)):
                     time.sleep(_POLL_SECONDS)
             yield
 

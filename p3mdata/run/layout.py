@@ -54,7 +54,7 @@ ERROR = "internal_error"
 _BELONGS = re.compile(
     r"plan\.json|manifest\.jsonl|report\.html|audit\.(json|png)|removed\.jsonl"
     r"|review/(queue|sample)\.jsonl|shards/[0-9]{5,}/(DONE|(results|errors|stored)\.jsonl|stats\.json)"
-    r"|private/(lock|workers|(part|task)-[0-9]+-of-[0-9]+|(memory|alone)-[0-9]+|planning\.[0-9]+|secret|job\.json"
+    r"|private/(lock|workers|(part|task)-[0-9]+-of-[0-9]+|(memory|alone|lent)-[0-9]+|planning\.[0-9]+|secret|job\.json"
     r"|(sources|decisions|ledger|derived|errors)\.jsonl|masks/[^/]+\.png|stages/.+)"
 )
 
