@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import itertools
-import multiprocessing
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from p3mdata.anonymize.pipeline import render
 from p3mdata.anonymize.proofs import Promise, proof_doubts, prove
 from p3mdata.base.files import sha256
 from p3mdata.base.jsonl import dumps
-from p3mdata.errors import BrokenInput
+from p3mdata.base.pool import CRASH_SENTENCE, CRASHED, Handler, Mark, work_in_pool
+from p3mdata.errors import BrokenInput, Interrupted
 from p3mdata.faces.ensemble import Detection, FaceFinder
 from p3mdata.imaging import decode
 from p3mdata.imaging.facemask import RECOMPOSED, changed, facemask_of, is_facemask, replaced
@@ -33,9 +33,6 @@ from p3mdata.run.rows import public_row
 
 # Another version of an image library may round otherwise; a clear face differs by far more.
 _MOST_DEVIATION = 1 / 255
-# Images handed to a worker at a time.
-_CHUNK = 4
-_BATCH = 512
 _WORTH_A_WORKER = 8
 
 
@@ -106,33 +103,25 @@ def check_images(
             for sample, row in released:
                 yield list(check_image(plan, sample, row, finder))
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(size, context, initializer=_load_models, initargs=(plan,)) as pool:
-        try:
-            # The pool takes all that it is given at once: rows of millions would not fit.
-            left = iter(released)
-            while batch := list(itertools.islice(left, _BATCH)):
-                yield from pool.map(_check_one, batch, chunksize=_CHUNK)
-        except BaseException:
-            # Ctrl-C need not wait for the images that are left.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with contextlib.closing(work_in_pool(partial(_working, plan), released, size)) as found:
+        yield from found
 
 
-# State of a worker process of `check_images`.
-_worker: tuple[Plan, FaceFinder] | None = None
-
-
-def _load_models(plan: Plan) -> None:
-    global _worker
+@contextlib.contextmanager
+def _working(plan: Plan, mark: Mark) -> Iterator[Handler[tuple[Sample, ImageResult], list[FailedProof]]]:
+    """The life of a worker of `check_images`."""
     cv2.setNumThreads(1)
-    _worker = plan, FaceFinder()
+    with FaceFinder() as finder:
 
+        def handle(released: tuple[Sample, ImageResult], crashing: frozenset[str]) -> list[FailedProof]:
+            identity = released[1].id
+            if identity in crashing:
+                return [FailedProof(identity, CRASHED, f"cannot be proved: it {CRASH_SENTENCE}")]
+            if not mark(identity):
+                raise Interrupted("stopped")
+            return list(check_image(plan, *released, finder))
 
-def _check_one(released: tuple[Sample, ImageResult]) -> list[FailedProof]:
-    assert _worker is not None
-    plan, finder = _worker
-    return list(check_image(plan, *released, finder))
+        yield handle
 
 
 def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder) -> Iterator[FailedProof]:
