@@ -23,12 +23,12 @@ from p3mdata.errors import P3MError, RunFolderError, SettingsError
 from p3mdata.version import __version__
 from p3mnet.devices import device_name, pick_device
 from p3mnet.image_files import BadFile, read_grey
+from p3mnet.originals import Images, find_originals, images_of
 from p3mnet.traincheck.budget import drawn, spend
 from p3mnet.traincheck.checks import area_rules, dataset_rule, fingerprint, try_steps
 from p3mnet.traincheck.config import Recipe, Scale, TrainCheckSettings, recipe
 from p3mnet.traincheck.experiments import PREDICTIONS, RUNS, SCORES, Work, batches_of, run_all
 from p3mnet.traincheck.layout import PAGE, REPORT
-from p3mnet.traincheck.originals import Images, find_originals, images_of
 from p3mnet.traincheck.page import write_page
 from p3mnet.traincheck.protocols import BLURRED, NORMAL, Design, design
 from p3mnet.traincheck.report import report_of
@@ -280,7 +280,8 @@ def _plan(
 ) -> dict[str, Any]:
     """Measure speeds, and decide how many steps and tested pictures there are."""
     training = dataset.items(dataset.layout.training)
-    batch, per_epoch = batches_of(len(training), how.batch)
+    groups = Counter(row["group"] for row in dataset.rows() if row.get("set") == dataset.layout.training)
+    batch, per_epoch = batches_of(len(training), how.batch, min(groups.values(), default=1))
     workers = settings.workers or min(default_workers(), _LOADERS)
     if scale is Scale.SMOKE:
         # The pictures are kept in this process's memory.
