@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from p3mdata.base.files import sha256, write_atomic
-from p3mdata.base.html import Code, Figure, Picture, Table, count, picture, render, table
+from p3mdata.base.html import Code, Figure, Picture, Rendered, Table, count, picture, render, table
 from p3mdata.base.jsonl import read_json
 from p3mdata.config import OBFUSCATIONS, Settings
 from p3mdata.errors import BrokenInput
@@ -330,7 +330,7 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
         strength=OBFUSCATIONS[method].report.format(100 * strength),
         companions=", ".join(plan.to_json()["companions"]) or "nothing",
         settings=_settings(plan),
-        audit=audit_section(read_audit(plan.job.out), sample),
+        audit=Rendered(audit_section(read_audit(plan.job.out), sample)),
         version=__version__,
     )
     write_atomic(path, page.encode("utf-8"))
