@@ -36,7 +36,7 @@ from p3mdata.run.merge import merge_runs
 from p3mdata.run.remote_job import close_stored, status_anywhere
 from p3mdata.run.stages import Stage
 from tests.factories import encoded, matte, texture
-from tests.runs import contents, p3mdata, p3mdata_here, portraits
+from tests.runs import PATIENCE, contents, p3mdata, p3mdata_here, portraits, wait_until
 
 upath = pytest.importorskip("upath", reason="universal-pathlib is not installed (pip install 'p3mdata[remote]')")
 SIDE = 160
@@ -466,7 +466,7 @@ def test_processes_and_machines_share_a_store(tmp_path: Path, source: Path, whol
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TMPDIR", str(tmp_path / part[0]))
             running.append(start(source, "s3://bucket/parts", "--task", part, "--workers", "2"))
-    said = [process.communicate(timeout=180)[0] for process in running]
+    said = [process.communicate(timeout=PATIENCE)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0], said
     assert released(objects(s3, "bucket/parts")) == whole
     assert not [path for path in tmp_path.glob("?/*") if path.is_dir()]
@@ -483,9 +483,7 @@ def test_processes_and_machines_share_a_store(tmp_path: Path, source: Path, whol
 @pytest.mark.slow
 def test_a_killed_process_shows_nothing_half(tmp_path: Path, source: Path, whole: dict[str, bytes], s3: Any) -> None:
     process = start(source, "s3://bucket/killed", "--workers", "2")
-    while not s3.find("bucket/killed/facemasks", refresh=True):
-        assert process.poll() is None
-        time.sleep(0.002)
+    wait_until(lambda: s3.find("bucket/killed/facemasks", refresh=True), process)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     nothing_half_visible(objects(s3, "bucket/killed"))
@@ -521,6 +519,6 @@ def test_what_is_wrong_with_a_store_is_one_sentence(source: Path, s3: Any, monke
 def test_actors_put_their_shards(source: Path, whole: dict[str, bytes], s3: Any) -> None:
     pytest.importorskip("ray", reason="Ray is not installed (pip install 'p3mdata[ray]')")
     process = start(source, "s3://bucket/ray", "--executor", "ray", "--workers", "2")
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=PATIENCE)
     assert process.returncode == EXIT_HELD_BACK, said
     assert released(objects(s3, "bucket/ray")) == whole

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,7 @@ from p3mdata.run.locks import only_run
 from p3mdata.run.merge import merge_runs
 from p3mdata.run.status import status_of
 from tests.factories import encoded, matte, texture
-from tests.runs import contents, p3mdata_here, portraits
+from tests.runs import PATIENCE, contents, p3mdata_here, portraits, wait_until
 
 SIDE = 160
 CLUSTER = pipelines_dir() / "cluster"
@@ -113,7 +112,7 @@ def test_tasks_of_an_array_that_start_together_make_one_plan(
         running.append(
             subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **paths, **array})
         )
-    said = [process.communicate(timeout=120)[0] for process in running]
+    said = [process.communicate(timeout=PATIENCE)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0, 0], said
     assert contents(out) == whole
     assert not list(out.rglob("*.tmp")) and not list((out / "private").glob("*planning*"))
@@ -190,9 +189,7 @@ def test_a_part_that_was_killed_is_started_again(tmp_path: Path, source: Path, w
     command = [sys.executable, "-m", "p3mdata", "anonymize", "dir", str(source), str(out), "--workers", "2"]
     command += ["--alphas", str(source.with_name("alphas")), "--task", "1/2"]
     part = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while not list(out.glob("shards/*/results.jsonl")):
-        time.sleep(0.01)
-        assert part.poll() is None
+    wait_until(lambda: any(out.glob("shards/*/results.jsonl")), part)
     os.killpg(part.pid, signal.SIGKILL)
     part.wait()
     (out / "images").mkdir(exist_ok=True)

@@ -34,6 +34,7 @@ from p3mnet.training.config import TrainConfig
 from p3mnet.training.feeding import Clock, ahead, loader_processes
 from p3mnet.training.fitting import estimated, largest_that_fits
 from p3mnet.training.logs import TensorBoard, Watch, sample_sheet, write_picture
+from p3mnet.training.optimizing import make_optimizer, rate_at
 from p3mnet.training.processes import Processes, processes
 from p3mnet.training.selection import measure, open_pictures
 from p3mnet.training.state import BEST, EPOCHS, SAMPLES, STEPS, TENSORBOARD, Position, RunFolder, Table, digest_of
@@ -96,6 +97,8 @@ class _Step:
         rows: Parts of the loss [batches, parts] of this process, on the device.
         told: Means over batches and processes, then the gradient's norm; float64 on the CPU once `there` says so.
         names: Of `told`.
+        rate: Learning rate.
+        there: When `told` is on the CPU; None if it is.
     """
 
     number: int
@@ -105,6 +108,7 @@ class _Step:
     rows: Tensor
     told: Tensor
     names: list[str]
+    rate: float
     there: torch.cuda.Event | None
 
 
@@ -204,7 +208,7 @@ class _Run:
         if config.sync_batch_norm:
             group.share_batch_norms(self.model)
         self.network = group.wrap(self.model)
-        self.optimizer = torch.optim.Adam(self.model.parameters(), config.learning_rate, fused=self.cuda)
+        self.optimizer = make_optimizer(config.optimizer, self.model.parameters(), config.learning_rate, self.cuda)
         if state is not None:
             self.optimizer.load_state_dict(state)
         wanted = config.precision
@@ -376,7 +380,7 @@ class _Run:
             there.record()
         done = (position.epoch * self.batches + position.batch + len(batches)) * crops
         pictures = [batch["name"] for batch in batches]
-        step = _Step(position.step, position.epoch, done, pictures, own, told, names, there)
+        step = _Step(position.step, position.epoch, done, pictures, own, told, names, self._set_rate(), there)
         if not self.cuda:
             self._log(step)
         self.optimizer.step()
@@ -409,6 +413,7 @@ class _Run:
         self.stopped = self.stopped or asking > 0
         if not all(map(math.isfinite, losses.values())):
             raise self._diverged(step, losses)
+        losses["learning_rate"] = step.rate
         if self.group.first:
             with self.folder.writing():
                 self.steps.add({"step": step.number, "epoch": step.epoch, **losses})
@@ -443,6 +448,15 @@ class _Run:
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.bfloat16):
             output = self.model(moved["image"])
         return matting_losses(output, moved, self.config.losses)
+
+    def _set_rate(self) -> float:
+        """Give the optimiser the learning rate of this step."""
+        config, position = self.config, self.position
+        steps = self._crops() // (config.batch * config.accumulation * self.group.world)
+        rate = rate_at(config.schedule, config.learning_rate, position.step, position.epoch, steps, config.epochs)
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = rate
+        return rate
 
     def _losses(self, batch: Batch, network: torch.nn.Module, seed: int) -> dict[str, Tensor]:
         """Parts of the loss of a batch; all that is drawn for it depends on the seed."""
