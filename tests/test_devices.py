@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -19,7 +20,9 @@ torch = pytest.importorskip("torch")
 
 from p3mnet import maps  # noqa: E402
 from p3mnet.devices import arithmetic, device_name, pick_device  # noqa: E402
+from p3mnet.graphs import Replay  # noqa: E402
 from p3mnet.infer import infer  # noqa: E402
+from p3mnet.model import Matting  # noqa: E402
 from p3mnet.training import Watch, train  # noqa: E402
 from p3mnet.training import compiled as compiled_module  # noqa: E402
 from p3mnet.training import loop as loop_module  # noqa: E402
@@ -313,3 +316,75 @@ def test_without_a_compiler_training_goes_on(dataset: Path, tmp_path: Path, monk
     train(config(dataset, epochs=1, compile="on"), tmp_path / "out", watch=watch)
     assert [line for line in watch.said if "does not work here" in line and "goes on without it" in line], watch.said
     assert (tmp_path / "plain/log.csv").read_bytes() == (tmp_path / "out/log.csv").read_bytes()
+
+
+class Recorder:
+    """CUDA graphs as far as a CPU can play them: what was called while recording is called again with its inputs."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+        self.recording: Any = None
+        self.replays = 0
+
+    def forward(self, image: Any, edit: Any = None) -> Any:
+        self.calls.append(tuple(image.shape))
+        found = Matting(*(image * number for number in (1.0, 2.0, 3.0)), None, None, None)
+        if self.recording is not None:
+            self.recording.made.append((image, found))
+        return found
+
+    def graph(self, graph: Any, pool: Any = None) -> Any:
+        @contextlib.contextmanager
+        def recording() -> Iterator[None]:
+            self.recording, graph.made, graph.recorder = graph, [], self
+            yield
+            self.recording = None
+
+        return recording()
+
+
+class FakeGraph:
+    made: list[Any]
+    recorder: Recorder
+
+    def replay(self) -> None:
+        self.recorder.replays += 1
+        for image, found in self.made:
+            for number, plane in enumerate(found[:3], 1):
+                plane.copy_(image * number)
+
+
+def test_passes_are_recorded_and_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder()
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+    monkeypatch.setattr(torch.cuda, "graph", recorder.graph)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    replay = Replay(recorder.forward)
+    images = [torch.full((1, 3, 4, 4), float(number)) for number in range(4)]
+    with torch.inference_mode():
+        found = [replay(image) for image in images]
+        # The first is an ordinary pass, the second is recorded, the others start nothing.
+        assert (len(recorder.calls), recorder.replays) == (2, 3)
+        for image, out in zip(images, found, strict=True):
+            assert torch.equal(out.fusion, 3 * image) and out.side0 is None
+        for side in (8, 8, 12, 12, 16, 16, 20, 20):
+            replay(torch.zeros(1, 3, side, side))
+        assert len(replay._recorded) == 4
+    replay(images[0])
+    assert recorder.calls[-1] == (1, 3, 4, 4) and recorder.replays == 7
+
+
+def test_what_cannot_be_recorded_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*given: Any, **more: Any) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+    monkeypatch.setattr(torch.cuda, "graph", refused)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    recorder = Recorder()
+    replay = Replay(recorder.forward)
+    with torch.inference_mode():
+        for _ in range(3):
+            assert torch.equal(replay(torch.ones(1, 3, 4, 4)).local, torch.full((1, 3, 4, 4), 2.0))
+    assert replay.off and len(recorder.calls) == 3
