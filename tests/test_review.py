@@ -101,7 +101,7 @@ def test_nobody_is_named_in_public(run: HeldRun) -> None:
     with reviewing(run.out, "anna") as session:
         session.decide(run.id("held.png"), Action.ACCEPT)
     (row,) = (row for row in read_rows(run.out / MANIFEST) if row["decision"])
-    assert row["decision"] == {"action": "accept", "confirmed": False, "keep_transition": False}
+    assert row["decision"] == {"action": "accept", "confirmed": False, "keep_transition": False, "settings": {}}
     assert not [p for p in (run.out / MANIFEST, run.out / "report.html") if "anna" in p.read_text()]
     for path in (run.out / LOG, run.out / "private" / "ledger.jsonl"):
         assert path.stat().st_mode & 0o77 == 0
