@@ -33,6 +33,7 @@ from p3mdata.config import JpegMode, Settings
 from p3mdata.errors import BrokenInput
 from p3mdata.faces.ensemble import Detection, FaceFinder, doubt_about_all
 from p3mdata.imaging import Picture, decode, decode_matte, encode, encode_grey, encode_mask, extension, target_format
+from p3mdata.imaging.containers import with_end
 from p3mdata.imaging.jpeg import JpegBlocks, Reach, UnsupportedJpeg
 from p3mdata.imaging.metadata import with_icc
 from p3mdata.imaging.trimap import kernel_side, transition_area
@@ -179,10 +180,10 @@ def _jpeg_blocks(loaded: Loaded, settings: Settings) -> tuple[JpegBlocks | None,
         return None, None
     if settings.jpeg is JpegMode.REENCODE or settings.quality is not None:
         return None, None
-    if picture.notes:
+    if picture.tables is None:
         return None, picture.notes[0]
     try:
-        return JpegBlocks.read(loaded.photo).turned(picture.orientation), None
+        return JpegBlocks.read(with_end(loaded.photo)[0]).turned(picture.orientation), None
     except UnsupportedJpeg as exc:
         return None, str(exc)
 
@@ -322,7 +323,7 @@ def anonymize(
         loaded = load(inputs, settings)
         tick("decode")
         height, width = loaded.picture.size
-        base = replace(base, width=width, height=height)
+        base = replace(base, width=width, height=height, notes=loaded.picture.notes)
         if min(height, width) < settings.min_side:
             detail = f"is {width}x{height}, the shorter side is under the minimum of {settings.min_side} px"
             return Anonymized(replace(base, outcome=Outcome.EXCLUDED, reason="too_small", detail=detail), {})
@@ -335,6 +336,8 @@ def anonymize(
         other = encoded is not None and encoded != data
         data = data if encoded is None else encoded
         tick("obfuscate+encode")
+        if loaded.picture.pixels.dtype == np.uint16 and name in ("JPEG", "WEBP"):
+            base = replace(base, notes=(*base.notes, "16 bits reduced to 8"))
         proofs = prove(
             loaded.picture,
             data,

@@ -127,7 +127,8 @@ def inspect(data: bytes) -> Structure:
     if frame is None or scans == 0 or scans > MAX_SCANS:
         raise UnsupportedJpeg("too many scans" if scans else "damaged file: no image")
     spelt_rgb = not jfif and adobe < 0 and bytes(frame.ids) == b"RGB"
-    if len(frame.ids) == COLOUR and (adobe == 0 or spelt_rgb):
+    # JFIF goes before Adobe's marker, in libjpeg and in viewers.
+    if len(frame.ids) == COLOUR and ((adobe == 0 and not jfif) or spelt_rgb):
         raise UnsupportedJpeg("RGB colour")
     if missing_bits[: len(frame.ids)].any():
         # Decoders smooth over what a progressive file has not sent; written out, that would be lost.
