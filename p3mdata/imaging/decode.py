@@ -125,7 +125,7 @@ def _not_an_image(data: bytes) -> str:
     return "is not a picture in a known format, or its header is damaged. Replace or remove it."
 
 
-def _orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
     """The orientation in TIFF's tag or in EXIF.
 
     Not that in XMP or in a PNG's text, which Pillow's `getexif` would take: browsers, viewers and OpenCV leave them.
@@ -288,7 +288,7 @@ def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
     with _decoding():
         # The decoders of TIFF turn the pixels themselves, and Pillow forgets how.
         turned = image.format == "TIFF"
-        orientation = _orientation(image) if turned else 1
+        orientation = exif_orientation(image) if turned else 1
         extra = _extra_samples(image)
         intact = _intact_jpeg(data, image)
         if mended and (intact is None or lacks_scans(data)):
@@ -296,7 +296,7 @@ def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
         if intact is None:
             # Load first: PNG keeps its EXIF after the pixels, and damage shows here.
             image.load()
-        orientation = orientation if turned else _orientation(image)
+        orientation = orientation if turned else exif_orientation(image)
         depth = _bit_depth(image, data)
         if intact is not None:
             pixels, opacity = intact, None
