@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -18,7 +19,10 @@ from p3mdata.base import console
 from p3mdata.base.addresses import is_address, is_remote, location, staging_folder
 from p3mdata.base.parsing import fault
 from p3mdata.errors import SettingsError
+from p3mdata.records import Decision
 
+# Levels of 255 that a matte may lack to 0 or to its maximum and still be pure: networks leave that much in large parts.
+TOLERANCE = 5
 ENVIRONMENT_PREFIX = "P3MDATA_"
 
 
@@ -46,6 +50,18 @@ class Area(str, Enum):
     HEAD = "head"
 
 
+class Boundary(str, Enum):
+    """What happens where a face reaches the matte's edge.
+
+    `paper` keeps the transition area; `recomposite` obfuscates the face's layer up to the silhouette and keeps the
+    matte; `auto` does so for faces of which the paper's rule would leave an eye, the nose or the mouth bare.
+    """
+
+    PAPER = "paper"
+    RECOMPOSITE = "recomposite"
+    AUTO = "auto"
+
+
 class Format(str, Enum):
     """File format of the released images."""
 
@@ -67,7 +83,45 @@ class JpegMode(str, Enum):
 
 # Blur: standard deviation as a share of the face's width; mosaic: side of a cell. Yang et al. 2021 use 10 %.
 _PRESETS = {Preset.P3M: (Method.BLUR, 0.25), Preset.YANG: (Method.BLUR, 0.10), Preset.MAX: (Method.ZERO, 1.0)}
-_DEFAULT_STRENGTH = {Method.BLUR: 0.25, Method.MOSAIC: 0.2, Method.ZERO: 1.0}
+
+
+@dataclass(frozen=True)
+class Obfuscation:
+    """What is said of a method, and its default; what it does is in `anonymize.obfuscate`.
+
+    Attributes:
+        strength: Default, a share of each face's width.
+        report, card: Words for a run's report and for dataset cards; {:g} is the strength in percent.
+        folder: Stands for {obfuscated} in the layouts of datasets.
+        traced: How its faces are called where they keep traces of who they were; None where nothing is left.
+    """
+
+    strength: float
+    report: str
+    card: str
+    folder: str
+    traced: str | None
+
+
+OBFUSCATIONS = {
+    Method.BLUR: Obfuscation(
+        strength=0.25,
+        report="Gaussian blur with a standard deviation of {:g}% of each face's width",
+        card="Gaussian blur with a standard deviation of {:g}% of each face's width",
+        folder="blurred",
+        traced="Blurred",
+    ),
+    Method.MOSAIC: Obfuscation(
+        strength=0.2,
+        report="mosaic with cells as wide as {:g}% of each face's width",
+        card="a mosaic with cells as wide as {:g}% of each face's width",
+        folder="mosaic",
+        traced="Mosaicked",
+    ),
+    Method.ZERO: Obfuscation(
+        strength=1.0, report="everything inside the masks is black", card="black", folder="zero", traced=None
+    ),
+}
 
 
 # Settings that had another name until 0.3; files, environments and calls may still use it.
@@ -79,6 +133,12 @@ class Executor(str, Enum):
 
     LOCAL = "local"
     RAY = "ray"
+
+
+# Settings that a person may change for one picture.
+OF_A_PICTURE = frozenset(
+    {"boundary", "transition_width", "alpha_tolerance", "area", "method", "preset", "strength", "format"}
+)
 
 
 class _Strict(BaseModel):
@@ -94,8 +154,20 @@ class Settings(_Strict):
         None, ge=0.05, le=1, description="share of each face's width: blur sigma, or side of a mosaic cell"
     )
     area: Area = Field(Area.P3M, description="p3m (brows to jaw), oval (with forehead) or head")
+    boundary: Boundary = Field(
+        Boundary.AUTO,
+        description="faces at the matte's edge: paper (the band stays bare), recomposite (hidden up to the silhouette, "
+        "the matte stays true) or auto (only where the band would leave an eye, nose or mouth bare)",
+    )
     transition_width: float = Field(
-        0.02, gt=0, le=0.2, description="width of the band around the matte's edge, as a share of the shorter side"
+        0.02,
+        ge=0,
+        le=0.2,
+        description="width of the band around the matte's edge, as a share of the shorter side; 0 = the matte's own "
+        "unknown pixels",
+    )
+    alpha_tolerance: int = Field(
+        TOLERANCE, ge=0, le=60, description="levels of 255 that a matte may lack to 0 or to full and still be pure"
     )
     format: Format = Field(Format.KEEP, description="format of released images")
     quality: int | None = Field(None, ge=1, le=100, description="quality of re-encoded JPEG; absent = as the source")
@@ -111,11 +183,28 @@ class Settings(_Strict):
     def _keep(cls, value: Any) -> Any:
         return None if value == "keep" else value
 
+    def decided(self, decision: Decision | None) -> Settings:
+        """These settings with those that a person chose for one picture.
+
+        Raises:
+            SettingsError: They are no settings of one picture, or out of range.
+        """
+        if decision is None or not decision.settings:
+            return self
+        if unknown := sorted(decision.settings.keys() - OF_A_PICTURE):
+            raise SettingsError(
+                f"'{unknown[0]}' cannot be set for one picture. Known are: {', '.join(sorted(OF_A_PICTURE))}."
+            )
+        try:
+            return Settings(**{**self.model_dump(), **decision.settings})
+        except ValidationError as exc:
+            raise SettingsError(f"settings of a decision: {fault(exc)}.") from exc
+
     def obfuscation(self) -> tuple[Method, float]:
         """Method and strength after the preset."""
         method, strength = _PRESETS[self.preset]
         if self.method is not None and self.method is not method:
-            method, strength = self.method, _DEFAULT_STRENGTH[self.method]
+            method, strength = self.method, OBFUSCATIONS[self.method].strength
         return method, self.strength if self.strength is not None else strength
 
 

@@ -101,7 +101,7 @@ def test_nobody_is_named_in_public(run: HeldRun) -> None:
     with reviewing(run.out, "anna") as session:
         session.decide(run.id("held.png"), Action.ACCEPT)
     (row,) = (row for row in read_rows(run.out / MANIFEST) if row["decision"])
-    assert row["decision"] == {"action": "accept", "confirmed": False, "keep_transition": False}
+    assert row["decision"] == {"action": "accept", "confirmed": False, "keep_transition": False, "settings": {}}
     assert not [p for p in (run.out / MANIFEST, run.out / "report.html") if "anna" in p.read_text()]
     for path in (run.out / LOG, run.out / "private" / "ledger.jsonl"):
         assert path.stat().st_mode & 0o77 == 0
@@ -162,9 +162,7 @@ def test_a_mask_that_leaves_a_face_bare_needs_a_second_word(run: HeldRun) -> Non
     holds(run)
 
 
-@pytest.mark.parametrize(
-    "code", ["metadata_left", "changed_outside", "not_obfuscated", "other_output", "hand_mask_empty"]
-)
+@pytest.mark.parametrize("code", ["metadata_left", "changed_outside", "not_obfuscated", "hand_mask_empty"])
 def test_no_person_overrules_a_proof_about_bytes(code: str) -> None:
     for action in Action:
         assert not Decision(action, confirmed=True).overrules(Doubt(code, ""))

@@ -26,6 +26,7 @@ from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, DatasetIte
 from p3mdata.dataset.layout import PICTURES, Content
 from p3mdata.errors import BrokenInput, RunFolderError
 from p3mdata.imaging import SUFFIXES, decode
+from p3mdata.imaging.facemask import RECOMPOSED, is_facemask, replaced
 from p3mdata.imaging.listing import list_files, pictures, regular_file
 from p3mdata.imaging.metadata import leftovers
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
@@ -202,24 +203,8 @@ def _about_item(dataset: Dataset, name: str, item: DatasetItem, expected: Mappin
             yield Finding(some, f"no_{kind}", f"has no {kind} of its name")
     arrays: dict[str, NDArray[Any]] = {}
     for kind, paths in sorted(item.files.items()):
-        try:
-            data = regular_file(dataset.root / paths[0]).read_bytes()
-            if sha256(data) != expected.get(paths[0], sha256(data)):
-                yield Finding(paths[0], "changed_file", "is not the file that was built")
-            if kind in PICTURES:
-                arrays[kind] = decode(data, _MAX_PIXELS).pixels
-                if dataset.about and (left := leftovers(data)):
-                    yield Finding(paths[0], "metadata_left", f"carries {', '.join(left)}")
-                continue
-            array, odd = _grey(data)
-        except BrokenInput as exc:
-            yield Finding(paths[0], "unreadable", exc.sentence)
-            continue
-        except OSError as exc:
-            yield Finding(paths[0], "unreadable", f"cannot be read ({exc.strerror})")
-            continue
-        if odd:
-            yield Finding(paths[0], "channels", odd, error=array is None)
+        array, findings = _read_plane(dataset, kind, paths[0], expected)
+        yield from findings
         if array is not None:
             arrays[kind] = array
     size = next((arrays[kind].shape[:2] for kind in ("image", "alpha") if kind in arrays), None)
@@ -232,9 +217,31 @@ def _about_item(dataset: Dataset, name: str, item: DatasetItem, expected: Mappin
     if "alpha" in sized:
         yield from _about_alpha(at["alpha"], sized["alpha"])
     if "trimap" in sized:
-        yield from _about_trimap(at["trimap"], sized["trimap"], sized.get("alpha"))
+        yield from _about_trimap(at["trimap"], sized["trimap"], sized.get("alpha"), sized.get("facemask"))
     if "facemask" in sized:
         yield from _about_facemask(at["facemask"], sized["facemask"], layout.content)
+
+
+def _read_plane(
+    dataset: Dataset, kind: str, path: str, expected: Mapping[str, str]
+) -> tuple[NDArray[Any] | None, list[Finding]]:
+    """A file's pixels, None when it has none that can be compared, and what is odd about the file itself."""
+    found: list[Finding] = []
+    try:
+        data = regular_file(dataset.root / path).read_bytes()
+        if (digest := sha256(data)) != expected.get(path, digest):
+            found.append(Finding(path, "changed_file", "is not the file that was built"))
+        if kind in PICTURES:
+            array: NDArray[Any] | None = decode(data, _MAX_PIXELS).pixels
+            if dataset.about and (left := leftovers(data)):
+                found.append(Finding(path, "metadata_left", f"carries {', '.join(left)}"))
+            return array, found
+        array, odd = _grey(data)
+    except BrokenInput as exc:
+        return None, [*found, Finding(path, "unreadable", exc.sentence)]
+    except OSError as exc:
+        return None, [*found, Finding(path, "unreadable", f"cannot be read ({exc.strerror})")]
+    return array, [*found, Finding(path, "channels", odd, error=array is None)] if odd else found
 
 
 def _about_alpha(path: str, alpha: NDArray[Any]) -> Iterator[Finding]:
@@ -256,7 +263,9 @@ def _about_alpha(path: str, alpha: NDArray[Any]) -> Iterator[Finding]:
         yield Finding(path, "alpha_binary", f"has {np.count_nonzero(counts)} values: a mask, not a matte", error=False)
 
 
-def _about_trimap(path: str, trimap: NDArray[Any], alpha: NDArray[Any] | None) -> Iterator[Finding]:
+def _about_trimap(
+    path: str, trimap: NDArray[Any], alpha: NDArray[Any] | None, facemask: NDArray[Any] | None = None
+) -> Iterator[Finding]:
     known = np.isin(trimap, (BACKGROUND, UNKNOWN, FOREGROUND))
     if trimap.dtype != np.uint8 or not known.all():
         wrong = trimap[~known][:1]
@@ -268,14 +277,17 @@ def _about_trimap(path: str, trimap: NDArray[Any], alpha: NDArray[Any] | None) -
     if alpha is not None:
         top = np.iinfo(alpha.dtype).max
         wrong_pixels = ((trimap == FOREGROUND) & (alpha < top)) | ((trimap == BACKGROUND) & (alpha > 0))
+        if facemask is not None:
+            # Replaced pixels are cut out of the unknown area.
+            wrong_pixels &= ~replaced(facemask)
         if wrong_pixels.any():
             count = int(np.count_nonzero(wrong_pixels))
             yield Finding(path, "trimap_alpha", f"calls {count} pixels known that the matte does not", error=False)
 
 
 def _about_facemask(path: str, facemask: NDArray[Any], content: Content) -> Iterator[Finding]:
-    if not np.isin(facemask, (0, np.iinfo(facemask.dtype).max)).all():
-        yield Finding(path, "facemask_values", "has values between 0 and 255", error=False)
+    if not is_facemask(facemask):
+        yield Finding(path, "facemask_values", f"has values other than 0, {RECOMPOSED} and 255", error=False)
     if not facemask.any() and content is Content.OBFUSCATED:
         yield Finding(path, "facemask_empty", "covers nothing", error=False)
     if facemask.all():
