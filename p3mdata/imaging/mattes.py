@@ -13,7 +13,7 @@ from p3mdata.imaging.picture import Picture, Pixels, orient
 # Edges are compared at this many pixels of the longer side.
 _COMPARED_SIDE = 512
 # A matte lies right where the picture's edges are this much stronger beneath the matte's than elsewhere, and this much
-# stronger than beneath the matte in the other position. Of 75 (25 mattes in 3 turns) none goes wrong, 7 are asked about.
+# stronger than beneath the matte in the other position. Of 75 (25 mattes, 3 turns) none goes wrong, 7 are asked about.
 _AGREES, _CLEARLY = 1.4, 1.25
 # Channels that differ by no more than this (of 255) are one: lossy formats store colour coarsely.
 _SAME_GREY = 3
