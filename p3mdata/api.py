@@ -312,7 +312,9 @@ def benchmark(
     from p3mnet.benchmark import BenchmarkPlan, run_benchmark
 
     requests = parse_requests(methods, checkpoints, onnx)
-    return run_benchmark(Path(dataset), Path(out), requests, BenchmarkPlan(**_with_paths(plan, "originals")), layout=layout)
+    return run_benchmark(
+        Path(dataset), Path(out), requests, BenchmarkPlan(**_with_paths(plan, "originals")), layout=layout
+    )
 
 
 def explain_photo(
