@@ -25,12 +25,12 @@ from p3mdata.dataset.layout import OBFUSCATED
 from p3mdata.errors import MAKE_ROOM, P3MError, RunFolderError, SettingsError
 from p3mnet.devices import device_name, pick_device
 from p3mnet.image_files import BadFile, read_grey
+from p3mnet.originals import Images, find_originals, images_of
 from p3mnet.traincheck.budget import drawn, spend
 from p3mnet.traincheck.checks import area_rules, dataset_rule, fingerprint, try_steps
 from p3mnet.traincheck.config import Recipe, Scale, TrainCheckSettings, recipe
 from p3mnet.traincheck.experiments import PREDICTIONS, RUNS, SCORES, Work, batches_of, run_all
 from p3mnet.traincheck.layout import PAGE, REPORT
-from p3mnet.traincheck.originals import Images, find_originals, images_of
 from p3mnet.traincheck.page import write_page
 from p3mnet.traincheck.plan import PLAN, CheckPlan, Schedule, read_plan
 from p3mnet.traincheck.protocols import BLURRED, NORMAL, Design, design
@@ -299,7 +299,8 @@ def _planned(
     """Measure speeds, and decide how many steps and tested pictures there are."""
     dataset, settings = check.dataset, check.settings
     pictures = len(dataset.items(check.training))
-    batch, per_epoch = batches_of(pictures, check.how.batch)
+    groups = Counter(row["group"] for row in dataset.rows() if row.get("set") == check.training)
+    batch, per_epoch = batches_of(pictures, check.how.batch, min(groups.values(), default=1))
     # A smoke check keeps the pictures in this process's memory.
     workers = 0 if check.scale is Scale.SMOKE else settings.workers or min(default_workers(), _LOADERS)
     domains = {domain: shown[domain] for domain in check.design.domains}
