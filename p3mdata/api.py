@@ -28,6 +28,11 @@ def _path(value: PathLike | None) -> Path | None:
     return None if value is None else Path(value)
 
 
+def _with_paths(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Options in which those of these names, which the code below takes as paths, may be texts."""
+    return {name: _path(value) if name in names else value for name, value in options.items()}
+
+
 def anonymize_dir(
     source: PathLike,
     out: PathLike,
@@ -239,7 +244,8 @@ def build_split(run: PathLike, out: PathLike, *, layout: str = "p3m10k", workers
     from p3mdata.dataset.build import build_split as build
     from p3mdata.dataset.layout import read_layout
 
-    return build(Path(run), Path(out), SplitSettings(read_layout(layout), **settings), workers)
+    wanted = SplitSettings(read_layout(layout), **_with_paths(settings, "free_list", "previous"))
+    return build(Path(run), Path(out), wanted, workers)
 
 
 def check_dataset(dataset: PathLike, *, layout: str | None = None, duplicates: bool = True) -> Check:
@@ -276,7 +282,7 @@ def export_release(source: PathLike, out: PathLike, to: str, *, licence: str | N
     """
     from p3mdata.export import export as write
 
-    return write(Path(source), Path(out), to, licence, **options)
+    return write(Path(source), Path(out), to, licence, **_with_paths(options, "about", "run"))
 
 
 def benchmark(
@@ -306,7 +312,9 @@ def benchmark(
     from p3mnet.benchmark import BenchmarkPlan, run_benchmark
 
     requests = parse_requests(methods, checkpoints, onnx)
-    return run_benchmark(Path(dataset), Path(out), requests, BenchmarkPlan(**plan), layout=layout)
+    return run_benchmark(
+        Path(dataset), Path(out), requests, BenchmarkPlan(**_with_paths(plan, "originals")), layout=layout
+    )
 
 
 def explain_photo(
