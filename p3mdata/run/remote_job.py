@@ -43,6 +43,7 @@ from p3mdata.run.layout import (
     PRIVATE,
     QUEUE,
     REPORT,
+    SHARDS,
     SOURCES,
     STATS,
     TRACES,
@@ -203,7 +204,7 @@ def staged(out: Path, store: Store) -> Iterator[None]:
         _make_ours(out)
         wait_for_orphans(out)
         # What is done says the store, not what an earlier call left here.
-        for done in out.glob(f"shards/*/{DONE}"):
+        for done in out.glob(f"{SHARDS}/*/{DONE}"):
             done.unlink()
         yield
         shutil.rmtree(out)
