@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -82,7 +83,45 @@ class JpegMode(str, Enum):
 
 # Blur: standard deviation as a share of the face's width; mosaic: side of a cell. Yang et al. 2021 use 10 %.
 _PRESETS = {Preset.P3M: (Method.BLUR, 0.25), Preset.YANG: (Method.BLUR, 0.10), Preset.MAX: (Method.ZERO, 1.0)}
-_DEFAULT_STRENGTH = {Method.BLUR: 0.25, Method.MOSAIC: 0.2, Method.ZERO: 1.0}
+
+
+@dataclass(frozen=True)
+class Obfuscation:
+    """What is said of a method, and its default; what it does is in `anonymize.obfuscate`.
+
+    Attributes:
+        strength: Default, a share of each face's width.
+        report, card: Words for a run's report and for dataset cards; {:g} is the strength in percent.
+        folder: Stands for {obfuscated} in the layouts of datasets.
+        traced: How its faces are called where they keep traces of who they were; None where nothing is left.
+    """
+
+    strength: float
+    report: str
+    card: str
+    folder: str
+    traced: str | None
+
+
+OBFUSCATIONS = {
+    Method.BLUR: Obfuscation(
+        strength=0.25,
+        report="Gaussian blur with a standard deviation of {:g}% of each face's width",
+        card="Gaussian blur with a standard deviation of {:g}% of each face's width",
+        folder="blurred",
+        traced="Blurred",
+    ),
+    Method.MOSAIC: Obfuscation(
+        strength=0.2,
+        report="mosaic with cells as wide as {:g}% of each face's width",
+        card="a mosaic with cells as wide as {:g}% of each face's width",
+        folder="mosaic",
+        traced="Mosaicked",
+    ),
+    Method.ZERO: Obfuscation(
+        strength=1.0, report="everything inside the masks is black", card="black", folder="zero", traced=None
+    ),
+}
 
 
 # Settings that had another name until 0.3; files, environments and calls may still use it.
@@ -165,7 +204,7 @@ class Settings(_Strict):
         """Method and strength after the preset."""
         method, strength = _PRESETS[self.preset]
         if self.method is not None and self.method is not method:
-            method, strength = self.method, _DEFAULT_STRENGTH[self.method]
+            method, strength = self.method, OBFUSCATIONS[self.method].strength
         return method, self.strength if self.strength is not None else strength
 
 

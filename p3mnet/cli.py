@@ -65,12 +65,52 @@ def train(
 
 
 @app.command()
+def pastes(
+    out: Annotated[Path, typer.Argument(metavar="SHEET.png", help="picture of pairs; shows the sources' clear faces")],
+    config: Annotated[Path, typer.Option("--config", "-c", help="recipe whose copy_paste and sources are looked at")],
+    dataset: Annotated[Path | None, typer.Option("--dataset", help="dataset to train on")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="setting=value, such as copy_paste.mode=icp")] = None,
+    pairs: Annotated[int, typer.Option("--pairs", min=1, help="faces to paste over")] = 100,
+    shown: Annotated[int, typer.Option("--shown", min=1, help="pairs on the picture")] = 12,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+) -> None:
+    """Show what copy-and-paste (P3M-CP) would do: how much of the faces it covers, and a picture of pairs."""
+    from p3mdata.base.files import write_atomic
+    from p3mdata.imaging import Picture, encode
+    from p3mnet.copy_paste import Sources
+    from p3mnet.copy_paste.look import look, sheet_of
+    from p3mnet.data import TrainingSet
+    from p3mnet.training import read_config
+
+    console.out = console.Output(json, quiet)
+    settings = read_config(config, set_ or (), dataset=None if dataset is None else str(dataset))
+    if settings.sources is None or settings.copy_paste.mode == "none":
+        raise SettingsError("There is nothing to look at: set copy_paste.mode to icp or fcp, and sources.")
+    data = settings.data.model_copy(update={"colours": "none"})
+    pictures = TrainingSet(settings.dataset, settings.training_set, data)
+    found = look(pictures, Sources(settings.sources, settings.source_images), settings.copy_paste, pairs, shown)
+    write_atomic(out, encode(Picture(sheet_of(found.rows), None, "PNG", None, 1), "PNG")[0])
+    row = found.to_json()
+    console.result(
+        row,
+        f"{row['pairs']} faces: half of them are covered by {row['median_coverage']:.0%} and more, "
+        f"{row['share_below_a_quarter']:.0%} by less than a quarter; {row['pictures_without_a_face']} without a face\n"
+        f"pairs: {out}",
+    )
+
+
+@app.command()
 def infer(
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="folder of pictures")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="new folder, or that of an interrupted call")],
     checkpoint: Annotated[Path, typer.Option("--checkpoint", help="weights, such as OUT/checkpoints/best.pt of train")],
     mode: Annotated[
-        str, typer.Option("--mode", help="hybrid (what is where from half the size, strands from the full one), resize")
+        str,
+        typer.Option(
+            "--mode",
+            help="hybrid (trimap from half the size, strands from the full one), resize, legacy_resize (published)",
+        ),
     ] = "hybrid",
     max_side: Annotated[int, typer.Option("--max-side", help="longest side that the network sees; caps memory")] = 1600,
     cutouts: Annotated[

@@ -159,17 +159,6 @@ def test_an_image_whose_proof_fails_is_held_back(wrong: str, run: Run, monkeypat
     assert (done.result.outcome, done.result.reason, done.files) == (Outcome.NEEDS_REVIEW, wrong, {})
 
 
-def test_an_earlier_product_that_was_not_obfuscated_is_held_back(finder: FaceFinder) -> None:
-    done = anonymize(SAMPLE, Inputs(PHOTOS["png"]), Settings(), finder, encoded=PHOTOS["png"])
-    assert (done.result.outcome, done.result.reason) == (Outcome.NEEDS_REVIEW, "not_obfuscated")
-
-
-def test_an_earlier_product_of_another_method_is_held_back(finder: FaceFinder) -> None:
-    weaker = anonymize(SAMPLE, Inputs(PHOTOS["png"]), Settings(method="mosaic"), finder).files["images"][1]
-    done = anonymize(SAMPLE, Inputs(PHOTOS["png"]), Settings(), finder, encoded=weaker)
-    assert (done.result.outcome, done.result.reason) == (Outcome.NEEDS_REVIEW, "other_output")
-
-
 def test_a_renderer_that_does_nothing_is_found_by_the_proofs(finder: FaceFinder, monkeypatch: Any) -> None:
     monkeypatch.setattr("p3mdata.anonymize.recompose.obfuscate", lambda *args: None)
     done = anonymize(SAMPLE, Inputs(PHOTOS["jpeg 4:2:0"]), Settings(), finder)

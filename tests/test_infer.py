@@ -249,7 +249,7 @@ def test_photographs_without_mattes_get_predicted_ones(tmp_path: Path) -> None:
     assert done.returncode in (0, 3), done.stderr
     assert json.loads(done.stdout)["reasons"].get("alpha_missing") is None
     assert sorted(p.name for p in (tmp_path / "run-alphas" / "alpha").rglob("*.png")) == ["a.png", "b.png"]
-    assert all(row["alpha"] for row in read_rows(tmp_path / "run" / "private" / "sources.jsonl"))
+    assert [bool(row["alpha"]) for row in read_rows(tmp_path / "run" / "private" / "sources.jsonl")] == [True, True]
     for options, words in (
         (command, "needs --checkpoint"),
         ((*command[:4], "--checkpoint", "x"), "goes with --alphas"),

@@ -17,6 +17,7 @@ from p3mdata.run.guards import check_folders
 from p3mdata.run.layout import PLAN, SOURCES
 from p3mdata.run.plan import make_plan, read_plan
 from p3mdata.run.sources import collect
+from tests.runs import PATIENCE
 
 NFC, NFD = "Jos\u00e9", "Jose\u0301"
 
@@ -72,7 +73,7 @@ def test_pipes_and_devices_do_not_hold_the_plan_up(tmp_path: Path) -> None:
     # In a thread, so that a plan that waits for ever fails here and not at the end of time.
     thread = threading.Thread(target=lambda: found.update(by_source(a_job(tmp_path))), daemon=True)
     thread.start()
-    thread.join(30)
+    thread.join(PATIENCE)
     assert found["pipe.jpg"].sha256 == found["endless.jpg"].sha256 == ""
     assert found["a.jpg"].sha256
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -11,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from p3mdata.run.inputs import inputs_digest
 from p3mdata.run.job import verify_run
 from p3mdata.run.layout import LEDGER, QUEUE
 from tests.reviews import SIDE, HeldRun
-from tests.runs import p3mdata
+from tests.runs import PATIENCE, p3mdata, wait_until
 
 pytest.importorskip("fastapi")
 from p3mdata.review.server import Server  # noqa: E402
@@ -295,15 +295,17 @@ def test_the_command_serves_until_a_signal_and_closes_the_run(run: HeldRun, numb
         found = re.search(r"http://\S+", process.stdout.readline())
         assert found
         client = Client(found[0])
-        for _ in range(100):
-            try:
-                assert client.get("api/run")["open"] == 2
-                break
-            except ConnectionError:
-                time.sleep(0.05)
+
+        def answers() -> bool:
+            with contextlib.suppress(ConnectionError):
+                return bool(client.get("api/run"))
+            return False
+
+        wait_until(answers, process)
+        assert client.get("api/run")["open"] == 2
         assert client.decide(run.id("none.png"), "no_face")[0] == 200
         process.send_signal(number)
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 3, errors
     assert "no_face_confirmed" in output and client.prefix not in errors
     assert [dumps(row["outcome"]) for row in read_rows(run.out / LEDGER)].count('"no_face_confirmed"') == 1

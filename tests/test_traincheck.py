@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +39,10 @@ torch = pytest.importorskip("torch")
 
 from p3mnet.image_files import BadFile  # noqa: E402
 from p3mnet.metrics import NAMES  # noqa: E402
+from p3mnet.originals import Images, find_originals, rendered  # noqa: E402
 from p3mnet.traincheck import driver  # noqa: E402
 from p3mnet.traincheck import experiments as running  # noqa: E402
 from p3mnet.traincheck.checks import try_steps  # noqa: E402
-from p3mnet.traincheck.originals import Images, find_originals, rendered  # noqa: E402
 from p3mnet.training import Watch, train  # noqa: E402
 
 SIDE = 96
@@ -209,7 +210,7 @@ def test_what_can_run_follows_from_what_is_there() -> None:
     here = TrainCheckSettings(originals=Path("x"))
     everything = design(here, "P", "NP", Method.BLUR)
     assert protocols(everything) == [
-        ("B:B", "P"), ("B:N", "P-normal"), ("B:N", "NP"), ("N:N", "P-normal"), ("N:N", "NP")
+        ("B:B", "P"), ("B:N", "P-normal"), ("B:N", "NP"), ("N:N", "P-normal"), ("N:N", "NP"), ("N:B", "P")
     ]  # fmt: skip
     assert everything.domains == ("B", "N") and not everything.notes
     no_originals = design(TrainCheckSettings(), "P", "NP", None)
@@ -224,8 +225,20 @@ def test_what_can_run_follows_from_what_is_there() -> None:
         design(TrainCheckSettings(protocols=("B:N",)), "P", None, None)
 
 
-def test_the_datasets_own_method_is_not_trained_twice() -> None:
+def test_table_8_tests_one_network_on_all_obfuscations() -> None:
     settings = TrainCheckSettings(originals=Path("x"), methods=(Method.BLUR, Method.MOSAIC, Method.ZERO))
+    found = design(settings, "P", "NP", Method.BLUR)
+    assert found.domains == ("B", "N")
+    tested = {test.key for domain, test in found.pairs if domain == "B"}
+    assert tested == {"P", "P-mosaic", "P-zero", "P-normal", "NP"}
+    # Also where no protocol trains on B.
+    alone = design(replace(settings, protocols=("N:N",)), "P", None, Method.BLUR)
+    assert alone.domains == ("B", "N") and ("B", "P-zero") in {(domain, test.key) for domain, test in alone.pairs}
+
+
+def test_the_datasets_own_method_is_not_trained_twice() -> None:
+    methods = (Method.BLUR, Method.MOSAIC, Method.ZERO)
+    settings = TrainCheckSettings(originals=Path("x"), methods=methods, each_method=True)
     found = design(settings, "P", "NP", Method.BLUR)
     assert found.domains == ("B", "N", "mosaic", "zero")
     assert found.methods == {"blur": "B", "mosaic": "mosaic", "zero": "zero"}
@@ -247,7 +260,9 @@ def test_seeds_come_in_whole_comparisons() -> None:
         ({"copy_paste": "icp"}, "--cp and --faces"),
         ({"copy_paste": "paste", "faces": Path("x")}, "--cp paste"),
         ({"methods": (Method.ZERO,)}, "--originals"),
-        ({"protocols": ("N:N",)}, "--originals"),
+        ({"protocols": ("N:N",)}, "N:N trains on the photographs themselves: give --originals"),
+        ({"protocols": ("N:B",)}, "N:B trains on the photographs themselves: give --originals"),
+        ({"each_method": True}, "--each-method goes with --methods"),
         ({"seeds": 0}, "--seeds"),
     ],
 )
@@ -358,7 +373,7 @@ def test_an_original_that_vanishes_is_not_named() -> None:
 def test_a_whole_train_check(whole: Path) -> None:
     found = report(whole)
     assert [(row["protocol"], row["test"]) for row in found["table_4"]] == [
-        ("B:B", "P"), ("B:N", "P-normal"), ("B:N", "NP"), ("N:N", "P-normal"), ("N:N", "NP")
+        ("B:B", "P"), ("B:N", "P-normal"), ("B:N", "NP"), ("N:N", "P-normal"), ("N:N", "NP"), ("N:B", "P")
     ]  # fmt: skip
     for row in found["table_4"]:
         assert set(NAMES) <= set(row["metrics"])
@@ -394,7 +409,7 @@ def test_no_original_leaves_its_folder(whole: Path, world: Path) -> None:
     assert len(before) == 9
     pictures = shown(whole / "report.html")
     # Three pictures with truth, and prediction and error of three protocols.
-    assert len(pictures) == 3 * 8
+    assert len(pictures) == 3 * 10
     marked = [np.abs(image.astype(int) - MARK).max(axis=2) < 60 for image in pictures]
     assert not any(where.any() for where in marked)
     for path in whole.rglob("*"):
@@ -600,6 +615,7 @@ def test_methods_are_compared_and_pasting_is_for_obfuscated_training(world: Path
         write_png(faces / f"image/{number}.png", rgb)
         write_png(faces / f"facemask/{number}.png", mask)
     settings = SETTINGS | {"epochs": 1, "seeds": 1, "most_tested": 1, "methods": (Method.BLUR, Method.ZERO)}
+    settings["each_method"] = True
     found = p3mdata.train_check(
         world / "data", tmp_path / "out", originals=world / ORIGINALS, faces=faces, copy_paste="icp", **settings
     )
@@ -641,11 +657,11 @@ def test_without_torch_one_sentence() -> None:
 
 
 def test_drawings() -> None:
-    drawn_curves = curves([("B", [(0, 3.0), (1, 2.0)]), ("N", [])], "loss", "label")
+    drawn_curves = str(curves([("B", [(0, 3.0), (1, 2.0)]), ("N", [])], "loss", "label"))
     assert drawn_curves.count("<polyline") == 1
-    assert "Nothing yet" in curves([("B", [])], "loss", "label")
-    many = curves([("B", [(step, 1.0) for step in range(10_000)])], "loss", "label")
+    assert curves([("B", [])], "loss", "label") is None
+    many = str(curves([("B", [(step, 1.0) for step in range(10_000)])], "loss", "label"))
     assert len(many) < 10_000
     cost = Cost(0.5, None, None, 10.0, 5, 1).to_json()
-    assert intervals([("B:N", cost)], 0.1).count("<circle") == 1
-    assert intervals([("B:N", cost | {"base": 0.0})], 0.1) == ""
+    assert str(intervals([("B:N", cost)], 0.1)).count("<circle") == 1
+    assert intervals([("B:N", cost | {"base": 0.0})], 0.1) is None

@@ -255,9 +255,9 @@ def _drawn(photo: Path, inputs: Inputs, settings: Settings) -> Image.Image:
             detection = detect(loaded, finder)
             masked = mask(loaded, detection, settings)
             output, _, how = render(loaded, masked, settings)
-            # The gate judges the very bytes that are drawn.
+            # Equal inputs give equal bytes: the gate judges what is drawn.
             sample = Sample(0, "drawing", photo.name, "")
-            result = anonymize(sample, inputs, settings, finder, detection, output).result
+            result = anonymize(sample, inputs, settings, finder, detection).result
     except BrokenInput as exc:
         raise SettingsError(f"{photo}: {exc.sentence}") from exc
     return _page(_panels(loaded, detection, masked, output, settings), f"{_verdict(result)} Encoding: {how}.")

@@ -14,7 +14,6 @@ from p3mdata.base import console
 from p3mdata.base.addresses import as_os_error, is_remote, location
 from p3mdata.cli import render
 from p3mdata.cli.common import RunArgument, finish, later_stage, pick, read_settings, run_job
-from p3mdata.cli.datasets import check
 from p3mdata.config import Job
 from p3mdata.dataset.folder import ABOUT
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError, SetupError
@@ -258,6 +257,8 @@ def verify(
     On a dataset it is the same as `check`.
     """
     if (run / ABOUT).is_file():
+        from p3mdata.cli.datasets import check
+
         check(run, None, True, workers, json, quiet, progress)
         return
     if has_staged_images(run):

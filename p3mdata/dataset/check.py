@@ -203,24 +203,8 @@ def _about_item(dataset: Dataset, name: str, item: DatasetItem, expected: Mappin
             yield Finding(some, f"no_{kind}", f"has no {kind} of its name")
     arrays: dict[str, NDArray[Any]] = {}
     for kind, paths in sorted(item.files.items()):
-        try:
-            data = regular_file(dataset.root / paths[0]).read_bytes()
-            if sha256(data) != expected.get(paths[0], sha256(data)):
-                yield Finding(paths[0], "changed_file", "is not the file that was built")
-            if kind in PICTURES:
-                arrays[kind] = decode(data, _MAX_PIXELS).pixels
-                if dataset.about and (left := leftovers(data)):
-                    yield Finding(paths[0], "metadata_left", f"carries {', '.join(left)}")
-                continue
-            array, odd = _grey(data)
-        except BrokenInput as exc:
-            yield Finding(paths[0], "unreadable", exc.sentence)
-            continue
-        except OSError as exc:
-            yield Finding(paths[0], "unreadable", f"cannot be read ({exc.strerror})")
-            continue
-        if odd:
-            yield Finding(paths[0], "channels", odd, error=array is None)
+        array, findings = _read_plane(dataset, kind, paths[0], expected)
+        yield from findings
         if array is not None:
             arrays[kind] = array
     size = next((arrays[kind].shape[:2] for kind in ("image", "alpha") if kind in arrays), None)
@@ -236,6 +220,28 @@ def _about_item(dataset: Dataset, name: str, item: DatasetItem, expected: Mappin
         yield from _about_trimap(at["trimap"], sized["trimap"], sized.get("alpha"), sized.get("facemask"))
     if "facemask" in sized:
         yield from _about_facemask(at["facemask"], sized["facemask"], layout.content)
+
+
+def _read_plane(
+    dataset: Dataset, kind: str, path: str, expected: Mapping[str, str]
+) -> tuple[NDArray[Any] | None, list[Finding]]:
+    """A file's pixels, None when it has none that can be compared, and what is odd about the file itself."""
+    found: list[Finding] = []
+    try:
+        data = regular_file(dataset.root / path).read_bytes()
+        if (digest := sha256(data)) != expected.get(path, digest):
+            found.append(Finding(path, "changed_file", "is not the file that was built"))
+        if kind in PICTURES:
+            array: NDArray[Any] | None = decode(data, _MAX_PIXELS).pixels
+            if dataset.about and (left := leftovers(data)):
+                found.append(Finding(path, "metadata_left", f"carries {', '.join(left)}"))
+            return array, found
+        array, odd = _grey(data)
+    except BrokenInput as exc:
+        return None, [*found, Finding(path, "unreadable", exc.sentence)]
+    except OSError as exc:
+        return None, [*found, Finding(path, "unreadable", f"cannot be read ({exc.strerror})")]
+    return array, [*found, Finding(path, "channels", odd, error=array is None)] if odd else found
 
 
 def _about_alpha(path: str, alpha: NDArray[Any]) -> Iterator[Finding]:

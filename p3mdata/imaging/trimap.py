@@ -51,7 +51,7 @@ def trimap_of(alpha: NDArray[Any], kernel: int = KERNEL, facemask: NDArray[Any] 
     return trimap
 
 
-def read_grey(data: bytes) -> NDArray[Any] | None:
+def stored_plane(data: bytes) -> NDArray[Any] | None:
     """A one-channel picture as it is stored, HxW; None when it is none."""
     array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     return array if array is not None and array.ndim == 2 else None

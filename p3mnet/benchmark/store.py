@@ -3,7 +3,7 @@
 predictions/METHOD/SET/NAME.png    alphas, 8 bit
 cache/METHOD.jsonl                 a row per alpha or time, with the key of its inputs
 errors/METHOD.txt                  where a method failed
-benchmark.md .json .png images.csv what the last call came to
+benchmark.md .json .png .html images.csv  what the last call came to
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from p3mdata.errors import RunFolderError, SettingsError, unwritable
 
 MARK, FORMAT = "benchmark-folder.json", {"format": "p3mdata-benchmark", "version": 1}
 TABLES, FIGURES, PLOT, IMAGES = "benchmark.md", "benchmark.json", "benchmark.png", "images.csv"
+PAGE = "benchmark.html"
 
 
 def key_of(*inputs: Any) -> str:
