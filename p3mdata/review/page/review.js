@@ -216,8 +216,7 @@ function showControls() {
   byId("actions").hidden = drawingOn;
   byId("tools").hidden = !drawingOn;
   byId("keep-box").hidden = !item?.transition || !drawingOn;
-  byId("keep-warning").hidden = !state.keep || Boolean(item?.matte);
-  byId("keep-text").textContent = item?.matte ? "Hide up to the silhouette" : "Obfuscate the transition area too";
+  byId("keep-warning").hidden = !state.keep;
   document.body.classList.toggle("drawing", drawingOn);
   stage.mode("draws", drawingOn);
   enable("accept", idle && !nothingToAccept(item));
@@ -321,7 +320,7 @@ async function open(id) {
     if (state.ticket !== ticket) return;
     state.item = marked(item);
     const kept = remembered(`item:${id}`, {});
-    state.keep = Boolean(item.transition && (kept.keep ?? keptBefore(item)));
+    state.keep = Boolean(item.transition && (kept.keep ?? item.decision?.keep_transition));
     stage.open(item.view, item.faces);
     stage.set({ keep: state.keep });
     queue.mark(id, item.position?.view === queue.view ? item.position.index : null);
@@ -338,11 +337,6 @@ async function open(id) {
     showItem();
     if (error.status === 0) showError(error);
   }
-}
-
-/** Whether the standing decision hides what the transition area would leave bare. */
-function keptBefore({ decision }) {
-  return Boolean(decision?.keep_transition || decision?.settings?.boundary === "recomposite");
 }
 
 async function showPhoto(ticket) {
@@ -466,12 +460,10 @@ async function decide(action, confirmed = false) {
   setBusy(action === "exclude" ? "Excluding" : "Obfuscating and proving this picture again");
   try {
     const mask = action === "mask" ? await maskPng() : null;
-    const recomposed = action === "redo" || (action === "mask" && keep && item.matte);
     const before = action === "mask" ? {} : (item.decision?.settings ?? {});
-    const settings = recomposed ? { ...before, boundary: "recomposite" } : before;
+    const settings = action === "redo" ? { ...before, boundary: "recomposite" } : before;
     const dropped = item.faces.flatMap((face, number) => (face.dropped ? [number] : []));
-    const keep_transition = keep && !item.matte;
-    const decision = { action, version: item.version, keep_transition, settings, dropped, confirmed, mask };
+    const decision = { action, version: item.version, keep_transition: keep, settings, dropped, confirmed, mask };
     const answer = await postDecision(item.id, decision);
     pushUndo(item.id);
     await refreshAll();
@@ -636,7 +628,7 @@ function discardDrawing(sentenceAfter = "The drawing is discarded.") {
 
 function keepDrawing() {
   const { id, drawing, drawingOn, keep } = state;
-  const decided = Boolean(state.item && keptBefore(state.item));
+  const decided = Boolean(state.item?.decision?.keep_transition);
   if (!drawing && keep === decided) remember(`item:${id}`, null);
   else remember(`item:${id}`, { on: drawingOn, keep, drawing: drawing?.save() ?? null });
 }
@@ -745,10 +737,7 @@ function toggleKeep() {
   stage.set({ keep: state.keep });
   keepDrawing();
   showControls();
-  const hidden = state.item.matte
-    ? "Inside the mask the face will be hidden up to the silhouette; the matte stays exact."
-    : "The transition area inside the mask will be obfuscated too.";
-  say(state.keep ? hidden : "The transition area stays bare.");
+  say(state.keep ? "The transition area inside the mask will be obfuscated too." : "The transition area stays exact.");
 }
 
 /** Hides faces up to the silhouette; the picture is released only if no doubt is left. */

@@ -8,7 +8,7 @@ const REASONS = {
   implausible_size: ["A face of odd shape was found", FACE_OR_NOT],
   mask_too_small: [
     "The mask leaves part of a face bare",
-    "Look at it with r. k hides it up to the silhouette and keeps the matte; d draws a mask.",
+    "k hides it up to the silhouette and keeps the matte. Where the matte is unsure: d, then k, then Enter.",
   ],
   face_outside_matte: [
     "A face lies outside the matte",
