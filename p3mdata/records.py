@@ -266,10 +266,11 @@ class Proofs:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """The one row a source file ends as. `files` maps images | facemasks | alphas to (file name, SHA-256).
+    """The one row a source file ends as.
 
-    `recomposed` counts the faces that are hidden up to the silhouette; `doubts` are all that stood in the way of a
-    release, of which `reason` and `detail` are the first.
+    `files` maps images | facemasks | alphas to (file name, SHA-256); `recomposed` counts the faces hidden up to
+    the silhouette; `notes` say what of the file was converted or left out on the way; `doubts` are all that stood
+    in the way of a release, of which `reason` and `detail` are the first.
     """
 
     id: str
@@ -289,10 +290,11 @@ class ImageResult:
     inputs: str = ""
     decision: Decision | None = None
     doubts: tuple[Doubt, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Private ledger row: everything, landmarks included."""
-        row = {k: v for k, v in vars(self).items() if v is not None}
+        row = {k: v for k, v in vars(self).items() if v is not None and (v or k != "notes")}
         row |= {"outcome": self.outcome.value, "faces": tuple(face.to_json() for face in self.faces)}
         row["doubts"] = [doubt.to_json() for doubt in self.doubts]
         if self.proofs is not None:
@@ -309,6 +311,7 @@ class ImageResult:
         row["files"] = {kind: (name, sha) for kind, (name, sha) in row.get("files", {}).items()}
         row["decision"] = Decision.from_json(row["decision"]) if row.get("decision") else None
         row["doubts"] = tuple(Doubt.from_json(doubt) for doubt in row.get("doubts", ()))
+        row["notes"] = tuple(row.get("notes", ()))
         return cls(**row)
 
 

@@ -120,6 +120,9 @@ def infer(
         ),
     ] = True,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")] = "auto",
+    precision: Annotated[
+        str, typer.Option("--precision", help="on a GPU: float32, or tf32 (faster, equal in 8 bits); auto = tf32")
+    ] = "auto",
     published: Annotated[
         str | None, typer.Option("--published", help="the weights are a published file of this network")
     ] = None,
@@ -133,7 +136,7 @@ def infer(
 
     console.out = console.Output(json, quiet, progress)
     with console.counted() as start:
-        done = run(images, out, checkpoint, mode, max_side, cutouts, device, published, start)  # type: ignore[arg-type]
+        done = run(images, out, checkpoint, mode, max_side, cutouts, device, published, start, precision)  # type: ignore[arg-type]
     for name, sentence in done.broken:
         console.say(f"broken: {name} {sentence}")
     if done.with_opacity:
@@ -154,6 +157,7 @@ def export_onnx(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="the ONNX file to write")],
     size: Annotated[str, typer.Option("--size", help="WIDTHxHEIGHT of the images that it is for")] = "512x512",
     batch: Annotated[int, typer.Option("--batch", help="images at a time")] = 1,
+    half: Annotated[bool, typer.Option("--half", help="weights of 16 bits, for runtimes on GPUs")] = False,
     published: Annotated[
         str | None, typer.Option("--published", help="the weights are a published file of this network")
     ] = None,
@@ -169,7 +173,7 @@ def export_onnx(
     if not (sides := re.fullmatch(r"(\d+)x(\d+)", size)):
         raise SettingsError(f"--size must look like 1024x768, not '{size}'.")
     width, height = map(int, sides.groups())
-    outputs = run(open_network(checkpoint, published), file, height, width, batch)
+    outputs = run(open_network(checkpoint, published), file, height, width, batch, half)
     row = {"file": str(file), "input": INPUT, "shape": [batch, 3, height, width], "outputs": list(outputs)}
     console.result(row, f"{file}: {INPUT} {batch}x3x{height}x{width} -> {', '.join(outputs)}")
 

@@ -236,7 +236,9 @@ def test_memory_and_disk_at_their_end(
     temporary.symlink_to("/dev/full")
     with pytest.raises(RunFolderError, match=rf"{os.strerror(errno.ENOSPC)}.*2 of 5 pictures"):
         infer(images, tmp_path / "out", checkpoint, device="cpu")
-    assert infer(images, tmp_path / "out", checkpoint, device="cpu").kept == 2
+    done = infer(images, tmp_path / "out", checkpoint, device="cpu")
+    # Those after the failed one may have been under way.
+    assert done.kept >= 2 and done.kept + done.made == 5
 
 
 @pytest.mark.slow
