@@ -22,7 +22,7 @@ from p3mdata.faces import weights
 from p3mdata.faces.detectors import REGISTRY, Box, LibFaceDetection, iou
 from p3mdata.faces.ensemble import LOOKS, Detection, FaceFinder
 from p3mdata.faces.landmarks import MESH_POINTS, PARTS, Points
-from p3mdata.faces.onnx_graph import _fields, with_free_image_size
+from p3mdata.faces.onnx_graph import read_model, with_free_image_size
 from p3mdata.faces.pyramid import Pyramid
 from p3mdata.imaging import Picture
 from p3mdata.records import XYXY, Doubt, Face
@@ -166,8 +166,7 @@ def test_the_cleaned_graph_computes_what_the_file_computes() -> None:
 
 def test_cleaning_keeps_every_weight_byte_for_byte() -> None:
     def tensors(model: bytes) -> list[bytes]:
-        graph = next(payload for field, payload, _ in _fields(model) if field == 7)
-        return [payload for field, payload, _ in _fields(graph) if field == 5]
+        return [tensor.SerializeToString() for tensor in read_model(model).graph.initializer]
 
     original = weights.load("centerface")
     cleaned = with_free_image_size(original, "input.1", {"537": 1, "538": 2, "539": 2, "540": 10})
