@@ -44,6 +44,7 @@ from p3mdata.run.layout import (
     QUEUE,
     REPORT,
     SECRET,
+    SHARDS,
     SOURCES,
     STATS,
     TRACES,
@@ -207,7 +208,7 @@ def staged(out: Path, store: Store) -> Iterator[None]:
             empty(out)
             _make_ours(out)
         # What is done says the store, not what an earlier call left here.
-        for done in out.glob(f"shards/*/{DONE}"):
+        for done in out.glob(f"{SHARDS}/*/{DONE}"):
             done.unlink()
         yield
         shutil.rmtree(out)
