@@ -93,7 +93,7 @@ class Decision:
     def to_json(self) -> dict[str, Any]:
         row = {**dataclasses.asdict(self), "action": self.action.value}
         # Decisions that are older than these keep the digests that they had.
-        later = {"settings": {}, "dropped": (), "shown": None}
+        later: dict[str, Any] = {"settings": {}, "dropped": (), "shown": None}
         return {key: value for key, value in row.items() if key not in later or value != later[key]}
 
     @classmethod
