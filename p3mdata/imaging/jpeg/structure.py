@@ -164,7 +164,8 @@ class _Headers:
         if frame is None or not 0 < self._scans <= MAX_SCANS:
             raise UnsupportedJpeg("too many scans" if self._scans else "damaged file: no image")
         spelt_rgb = not self._jfif and self._adobe < 0 and bytes(frame.ids) == b"RGB"
-        if len(frame.ids) == COLOUR and (self._adobe == 0 or spelt_rgb):
+        # JFIF goes before Adobe's marker, in libjpeg and in viewers.
+        if len(frame.ids) == COLOUR and ((self._adobe == 0 and not self._jfif) or spelt_rgb):
             raise UnsupportedJpeg("RGB colour")
         if self._missing_bits[: len(frame.ids)].any():
             # Decoders smooth over what a progressive file has not sent; written out, that would be lost.
