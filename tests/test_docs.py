@@ -323,7 +323,7 @@ def test_blocks_run_as_they_stand(
             assert done.returncode == 0, f"{block}: {done.stdout}{done.stderr}"
             printed = done.stdout
         else:
-            real = without_numbers(printed)
+            real = without_numbers(printed.replace(f"{tmp_path}/", ""))
             for line in without_numbers(block.text):
                 assert not line or line in real, f"{block}: '{line}' is not among\n{printed}"
 
