@@ -48,7 +48,8 @@ def anonymize_dir(
         source: Folder with photographs.
         out: Run folder, or address of a run in an object store.
         alphas, trimaps, masks: Folders with companions of equal relative name or stem.
-        **settings: Any field of `p3mdata.config.Settings` or `Execution`, such as `method="mosaic"`, `workers=2`.
+        **settings: Any field of `p3mdata.config.Settings` or `Execution`, such as `method="mosaic"`, `workers=2`;
+            `secret_file=RUN/"private/secret"` gives the ids of another run, see docs/faults.md.
 
     Returns:
         Counts of outcomes; `exit_code` is what the command line would return.
@@ -349,6 +350,7 @@ def train_check(
     *,
     originals: PathLike | None = None,
     faces: PathLike | None = None,
+    secret_file: PathLike | None = None,
     **settings: Any,
 ) -> TrainCheck:
     """Train under the paper's protocols and judge the cost of anonymization; needs the extra `train`.
@@ -357,6 +359,7 @@ def train_check(
         dataset: A dataset of build-split, or the original P3M-10k.
         out: Folder of the result; the same call goes on in it after an interruption.
         originals: The photographs before anonymization; only read.
+        secret_file: `private/secret` of the run, by which originals of other names than the pictures are found.
         faces: Facemasks of celeba-facemask, with `copy_paste="icp"` or "fcp".
         **settings: Fields of `p3mnet.traincheck.TrainCheckSettings`, such as `budget=900`, `seeds=3`.
 
@@ -369,6 +372,7 @@ def train_check(
     from p3mnet.traincheck import TrainCheckSettings
     from p3mnet.traincheck import train_check as check
 
-    return check(
-        Path(dataset), Path(out), TrainCheckSettings(originals=_path(originals), faces=_path(faces), **settings)
+    chosen = TrainCheckSettings(
+        originals=_path(originals), faces=_path(faces), secret_file=_path(secret_file), **settings
     )
+    return check(Path(dataset), Path(out), chosen)

@@ -15,11 +15,12 @@ from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.jsonl import PRIVATE_MODE, append_row, read_rows, write_rows
 from p3mdata.base.parsing import fault
 from p3mdata.errors import RunFolderError
-from p3mdata.records import Action, Decision
+from p3mdata.records import Action, Decision, boxes_of
 from p3mdata.run.layout import LOG, PRIVATE
 
 # Below the private folder, beside the log: the log with its masks can be applied to another run.
 _MASKS = "masks"
+_WAY_OUT = "Restore it from a copy, or delete that line: its image then waits for a decision again."
 
 
 def now() -> str:
@@ -34,17 +35,16 @@ def read_log(out: Path) -> list[tuple[str, Decision]]:
         RunFolderError: The log is damaged.
     """
     found = []
-    for row in read_rows(out / LOG, torn_tail=True):
+    for row in read_rows(out / LOG, torn_tail=True, way_out=_WAY_OUT):
         try:
             mask = (row["mask"], row["mask_sha256"]) if row["mask"] else None
             rest = {key: row[key] for key in ("keep_transition", "confirmed", "time", "reviewer")}
-            found.append(
-                (row["id"], Decision(Action(row["action"]), mask, **rest, settings=dict(row.get("settings", {}))))
-            )
+            shown = row.get("shown")
+            rest |= {"settings": dict(row.get("settings", {})), "shown": None if shown is None else tuple(shown)}
+            rest["dropped"] = boxes_of(row.get("dropped", ()))
+            found.append((row["id"], Decision(Action(row["action"]), mask, **rest)))
         except (KeyError, TypeError, ValueError) as exc:
-            raise RunFolderError(
-                f"{out / LOG}: holds a row that is no decision ({fault(exc)}). Restore the file."
-            ) from exc
+            raise RunFolderError(f"{out / LOG}: holds a row that is no decision ({fault(exc)}). {_WAY_OUT}") from exc
     return found
 
 
@@ -58,7 +58,7 @@ def repair_log(out: Path) -> None:
     """Cut off a last line that a crash left unfinished, so that the next row begins a line of its own."""
     path = out / LOG
     if path.exists() and not path.read_bytes().endswith(b"\n"):
-        write_rows(path, list(read_rows(path, torn_tail=True)), PRIVATE_MODE)
+        write_rows(path, list(read_rows(path, torn_tail=True, way_out=_WAY_OUT)), PRIVATE_MODE)
 
 
 def append(out: Path, identity: str, decision: Decision) -> None:
@@ -83,6 +83,8 @@ def _row(identity: str, decision: Decision) -> dict[str, Any]:
         "time": decision.time,
         "reviewer": decision.reviewer,
         "settings": decision.settings,
+        "dropped": decision.dropped,
+        "shown": decision.shown,
     }
 
 
