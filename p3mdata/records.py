@@ -92,10 +92,9 @@ class Decision:
 
     def to_json(self) -> dict[str, Any]:
         row = {**dataclasses.asdict(self), "action": self.action.value}
-        if not self.settings:
-            # What was decided before pictures had settings of their own keeps the digest that it had.
-            del row["settings"]
-        return row
+        # Decisions that are older than these keep the digests that they had.
+        later: dict[str, Any] = {"settings": {}, "dropped": (), "shown": None}
+        return {key: value for key, value in row.items() if key not in later or value != later[key]}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Decision:
