@@ -80,6 +80,8 @@ def open_pictures(config: TrainConfig, images: Images | None = None) -> tuple[Tr
     # A loss without composition wants no colours.
     data = config.data.model_copy(update={"colours": "none"}) if config.model.name in WITHOUT_COLOURS else config.data
     training = TrainingSet(config.dataset, config.training_set, data, images)
+    if config.copy_paste.mode != "none" and config.copy_paste.match != "none":
+        training.know_poses(config.dataset)
     name = config.validation.set
     if name is None:
         return training, hold_out(training, config.validation.share, config.seed)
