@@ -540,10 +540,14 @@ def test_other_images_are_seen_and_must_stay_the_same(dataset: Path, tmp_path: P
 
 def test_recipes_and_settings(dataset: Path, tmp_path: Path) -> None:
     names = sorted(path.stem for path in RECIPES.glob("*.yaml"))
-    assert names == [f"p3m10k_{name}" for name in ("gfm", "modnet", "resnet34", "swin_t", "vitae_s")] + ["smoke"]
+    published = [f"p3m10k_{name}" for name in ("gfm", "modnet", "resnet34", "swin_t", "vitae_s")]
+    assert names == ["one_gpu", *published, "smoke"]
     chosen = {name: read_config(Path(name), dataset=str(dataset)) for name in names}
     assert {one.model.name for one in chosen.values()} == set(list_models()) - {"narrow", "narrow_too"}
-    paper = chosen["p3m10k_resnet34"]
+    paper, large = chosen["p3m10k_resnet34"], chosen["one_gpu"]
+    # The root of the batch's ratio, for Adam.
+    assert large.learning_rate == pytest.approx(paper.learning_rate * (large.batch / paper.batch) ** 0.5)
+    assert large.batch == 32 and large.model == paper.model and large.epochs == paper.epochs
     assert (paper.learning_rate, paper.batch, paper.epochs, paper.seed) == (1e-5, 8, 150, 0)
     assert paper == make_config({"dataset": str(dataset), "validation": {"share": 0.02}})
     changed = read_config(Path("smoke"), ["batch=4", "model.drop_path=0.1", "data.crop_sides=[64]"], dataset="x")
@@ -562,7 +566,7 @@ def test_recipes_and_settings(dataset: Path, tmp_path: Path) -> None:
         read_config(Path("smoke"))
     with pytest.raises(SettingsError, match="cannot be read"):
         read_config(tmp_path / "absent.yaml")
-    with pytest.raises(SettingsError, match="no recipe 'p3m10k'. Recipes are p3m10k_gfm, "):
+    with pytest.raises(SettingsError, match="no recipe 'p3m10k'. Recipes are one_gpu, p3m10k_gfm, "):
         read_config(Path("p3m10k"))
     with pytest.raises(SettingsError, match="There is no network 'p3mnet_big'"):
         train(config(dataset, model={"name": "p3mnet_big"}), tmp_path / "out")
