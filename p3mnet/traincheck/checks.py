@@ -190,7 +190,7 @@ def _mask_rule(transition: int, covered: int, leaks: list[str]) -> Rule:
     return Rule(
         "facemasks",
         State.FAIL,
-        f"{covered:,} pixels of the transition ({share:.2%} of {transition:,}) are replaced: {named}",
+        f"{covered:,} of {transition:,} transition pixels ({share:.2%}) are obfuscated: {named}",
     )
 
 
