@@ -36,6 +36,7 @@ from p3mnet.infer import infer  # noqa: E402
 from p3mnet.registry import VARIANTS, Variant, list_models  # noqa: E402
 from p3mnet.training import BatchTooLarge, Diverged, TrainConfig, Watch, make_config, read_config, train  # noqa: E402
 from p3mnet.training import loop as loop_module  # noqa: E402
+from p3mnet.training import state as state_module  # noqa: E402
 from p3mnet.training.config import RECIPES  # noqa: E402
 from p3mnet.training.selection import hold_out  # noqa: E402
 
@@ -435,11 +436,21 @@ def test_a_dataset_that_changed_is_refused(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_a_full_disk_leaves_the_last_checkpoint(dataset: Path, half: Path, undisturbed: Path) -> None:
+def test_a_full_disk_leaves_the_last_checkpoint(
+    dataset: Path, half: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = (half / "checkpoints/last.pt").read_bytes()
     temporary = temporary_name(half / "checkpoints" / "last.pt")
-    temporary.symlink_to("/dev/full")
-    with pytest.raises(RunFolderError, match=os.strerror(errno.ENOSPC)):
+    write = state_module.write_checkpoint
+
+    def full(path: Path, content: Any) -> None:
+        # Only now: what lies there when a run starts is swept away.
+        if path.name == "last.pt":
+            temporary.symlink_to("/dev/full")
+        write(path, content)
+
+    with monkeypatch.context() as patch, pytest.raises(RunFolderError, match=os.strerror(errno.ENOSPC)):
+        patch.setattr(state_module, "write_checkpoint", full)
         train(config(dataset), half)
     assert (half / "checkpoints/last.pt").read_bytes() == before
     assert not temporary.is_symlink()
