@@ -83,6 +83,8 @@ def open_pictures(config: TrainConfig, images: Images | None = None) -> tuple[Tr
     wanted |= {"facemask": False} if config.copy_paste.mode == "none" else {}
     data = config.data.model_copy(update=wanted)
     training = TrainingSet(config.dataset, config.training_set, data, images)
+    if config.copy_paste.mode != "none" and config.copy_paste.match != "none":
+        training.know_poses(config.dataset)
     name = config.validation.set
     if name is None:
         return training, hold_out(training, config.validation.share, config.seed)
