@@ -191,7 +191,10 @@ def test_the_card_says_how_to_read_mattes_of_any_depth(
     depths = set()
     for split in Release.open(dataset).splits:
         found: list[Any] = []
-        exec(code.replace(named.name, split.name).replace("# 0 to 1;", "; found.append(alpha) #"), {"found": found, "load_dataset": hub})
+        exec(
+            code.replace(named.name, split.name).replace("# 0 to 1;", "; found.append(alpha) #"),
+            {"found": found, "load_dataset": hub},
+        )
         assert len(found) == len(split.entries)
         for alpha, entry in zip(found, split.entries, strict=True):
             stored = decode(entry.files["alpha"].read()).pixels

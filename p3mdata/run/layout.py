@@ -12,6 +12,8 @@ PRIVATE, SHARDS, REVIEW = "private", "shards", "review"
 PLAN = "plan.json"
 SOURCES = "private/sources.jsonl"
 JOB = "private/job.json"
+# What of the source folder is no picture by its ending; absent where there is nothing.
+PASSED_OVER = "private/passed_over.json"
 # Folder below the private one where a list of sources is made.
 PLANNING = ".planning-"
 LOCK = "private/lock"
