@@ -173,10 +173,14 @@ class Settings(_Strict):
     quality: int | None = Field(None, ge=1, le=100, description="quality of re-encoded JPEG; absent = as the source")
     jpeg: JpegMode = Field(JpegMode.EXACT, description="exact (only masked blocks change) or reencode (faster)")
     min_side: int = Field(0, ge=0, description="exclude images with a shorter side below this many pixels")
-    max_pixels: int = Field(200_000_000, gt=0, description="refuse larger images (decompression bombs)")
+    max_pixels: int = Field(
+        200_000_000,
+        gt=0,
+        description="refuse larger images (decompression bombs); one of this size takes 4.8 GB of memory",
+    )
     trust_no_face: bool = Field(False, description="release images in which no detector sees any face")
     recursive: bool = Field(True, description="look into subfolders")
-    seed: int = Field(0, ge=0, description="changes the ids of the released files")
+    seed: int = Field(0, ge=0, description="draws another random sample and, with the run's secret, other ids")
 
     @field_validator("quality", mode="before")
     @classmethod
@@ -209,12 +213,15 @@ class Settings(_Strict):
 
 
 class Execution(_Strict):
-    """How a run is carried out; nothing here changes a byte of the result."""
+    """How a run is carried out; but for the ids, which follow the secret, nothing here changes a byte of the result."""
 
     workers: int = Field(0, ge=0, description="worker processes; 0 = as many as cores and memory allow")
     limit: int | None = Field(None, ge=1, description="take only the first N source files")
     files: Path | None = Field(None, description="take only the source files of this list, one path below SRC per line")
-    overwrite: bool = Field(False, description="delete an earlier run in OUT first")
+    secret_file: Path | None = Field(
+        None, description="private/secret of another run, so that equal photographs get equal ids; absent = a new one"
+    )
+    overwrite: bool = Field(False, description="delete an earlier run in OUT first; its secret, and so its ids, stay")
     task: str | None = Field(
         None, description="K/N: do task K of N (from 1) of a run that N calls on one or many machines share"
     )

@@ -83,7 +83,11 @@ class Decision:
         return (once or self.confirmed) and doubt.code in _FOR_A_PERSON
 
     def to_json(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "action": self.action.value}
+        row = {**dataclasses.asdict(self), "action": self.action.value}
+        if not self.settings:
+            # What was decided before pictures had settings of their own keeps the digest that it had.
+            del row["settings"]
+        return row
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Decision:

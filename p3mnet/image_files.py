@@ -88,7 +88,8 @@ class RawCache:
     """Decoded files as raw bytes, one beside the other in a folder, read by mapping them into memory.
 
     A copy is written once, under a temporary name and then renamed, so that any number of processes can share the
-    folder. It is made again when the file's size or time of change is another one.
+    folder. It is made again when the file's size or the time at which it came here is another one; released files all
+    say that they were changed at one time.
 
     Args:
         folder: Where the copies are; made if need be.
@@ -108,7 +109,7 @@ class RawCache:
             stat = path.stat()
         except OSError as exc:
             raise BadFile(f"{path}: cannot be read ({exc.strerror or exc}).") from exc
-        key = _RAW_MAGIC, stat.st_size, stat.st_mtime_ns
+        key = _RAW_MAGIC, stat.st_size, stat.st_ctime_ns
         # Greys are checked and made one channel, so that a file has as many copies as kinds it is used for.
         copy = self._copy(f"{kind} {path.resolve()}")
         if (known := _map_raw(copy, key)) is not None:

@@ -14,6 +14,7 @@ compared (there, a map of 0, 128 and 255); 8 bits are rounded (there truncated, 
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections import Counter, deque
 from collections.abc import Iterator
@@ -28,7 +29,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.files import holds_nothing, owned_folder, sha256, write_atomic
 from p3mdata.base.jsonl import read_json, write_json
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
@@ -176,21 +177,24 @@ def _pictures(folder: Path) -> dict[str, str]:
     }
 
 
-def _claim(out: Path, record: dict[str, object]) -> None:
-    """Begin in an empty folder, or go on in one of an equal call.
+@contextlib.contextmanager
+def _claimed(out: Path, record: dict[str, object]) -> Iterator[None]:
+    """Hold a folder: begin in an empty one, or go on in one of an equal call.
 
     Raises:
-        RunFolderError: The folder is of another call, or of something else.
+        RunFolderError: The folder is of another call, of something else, or in use.
     """
     path = out / RECORD
     if path.is_file():
         earlier = read_json(path)
         if changed := sorted(key for key in record.keys() | earlier.keys() if record.get(key) != earlier.get(key)):
             raise RunFolderError(f"{out}: was made with another {', '.join(changed)}. Give a new folder.")
-    elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+    elif out.exists() and (not out.is_dir() or not holds_nothing(out)):
         raise RunFolderError(f"{out}: is not empty and not of `p3mnet infer`. Give a new folder.")
-    else:
-        write_json(path, record)
+    with owned_folder(out):
+        if not path.is_file():
+            write_json(path, record)
+        yield
 
 
 def _results(picture: Picture, alpha: NDArray[np.float32], targets: dict[str, Path]) -> Iterator[tuple[Path, bytes]]:
@@ -279,10 +283,14 @@ def _all(
     """Every picture: others decode the next ones and encode the last ones while the network sees this one."""
     hands = _helpers(next(model.parameters()).device)
     try:
-        _claim(out, {"checkpoint": digest, "mode": mode, "max_side": max_side, "cutouts": cutouts})
         show = progress(len(names)) if progress else lambda: None
         kinds = (ALPHAS, CUTOUTS) if cutouts else (ALPHAS,)
-        with ThreadPoolExecutor(hands, "decode") as readers, ThreadPoolExecutor(hands, "encode") as writers:
+        record: dict[str, object] = {"checkpoint": digest, "mode": mode, "max_side": max_side, "cutouts": cutouts}
+        with (
+            _claimed(out, record),
+            ThreadPoolExecutor(hands, "decode") as readers,
+            ThreadPoolExecutor(hands, "encode") as writers,
+        ):
             begun: deque[tuple[str, dict[str, Path], Future[Picture] | None]] = deque()
             ended: deque[tuple[str, Future[None]]] = deque()
             left = iter(names.items())

@@ -29,6 +29,20 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("untimed")
 
+# Runs that are compared byte for byte have one secret: those of this process by it, those of others by a file.
+SECRET = "5ec4e7" + 58 * "0"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_secret(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """All runs that are given no secret get this one."""
+    file = tmp_path_factory.mktemp("secret") / "secret"
+    file.write_text(SECRET)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("p3mdata.run.secret.new_secret", lambda: SECRET)
+        monkeypatch.setenv("P3MDATA_SECRET_FILE", str(file))
+        yield
+
 
 class KeptModels(FaceFinder):
     """Models that outlive a run."""

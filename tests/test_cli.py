@@ -125,7 +125,7 @@ def test_a_limit_takes_the_first(tmp_path: Path, source: Path, capsys: pytest.Ca
     assert json.loads(capsys.readouterr().out)["samples"] == 1
     assert in_process(*args) == EXIT_USAGE
     shown = capsys.readouterr()
-    assert shown.out == ""
+    assert json.loads(shown.out)["error"]["code"] == EXIT_USAGE
     assert "b.png is new" in shown.err
     assert in_process(*args, "--limit", "1", "--no-resume") == EXIT_USAGE
     assert in_process(*args, "--limit", "0") == EXIT_USAGE

@@ -358,6 +358,13 @@ def test_fetching_checks_resumes_and_spoils_nothing(
         failing(patch, memory, "cat_file", lambda path: any(path.endswith(name) for name in there))
         fetch_run(OUT, here)
     assert contents(here) == whole
+    # What is private is its owner's alone, as in a run that was made here.
+    for folder in ("private", "shards", "review"):
+        assert (here / folder).stat().st_mode & 0o777 == 0o700
+    for name in ("private/secret", "private/ledger.jsonl", "private/sources.jsonl", "review/queue.jsonl"):
+        assert (here / name).stat().st_mode & 0o777 == 0o600
+    # Staging folders are their own locks: nothing of them is left.
+    assert not list(tmp_path.glob("p3mdata-*"))
     memory.pipe_file(f"/bucket/run/{last}", b"another picture")
     with pytest.raises(RunFolderError, match=f"{last}: is not the file that was released"):
         fetch_run(OUT, tmp_path / "spoilt")

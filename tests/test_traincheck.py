@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import os
@@ -327,10 +328,21 @@ def test_originals_are_found_by_name_path_or_content(copy: Path) -> None:
     assert found["person0"] == originals / "person0.png" and len(found) == 9
     # Published under ids, as by 'anonymize': the photograph's own content says which.
     data = (originals / "person0.png").read_bytes()
-    identity = sample_id(sha256(data), "", 0)
+    identity = sample_id(sha256(data), "", 0, None)
     for kind in ("images", "alphas", "facemasks"):
         (copy / f"data/train/{kind}/person0.png").rename(copy / f"data/train/{kind}/{identity}.png")
     assert find_originals(originals, open_dataset(copy / "data"), ["train"], 1)[identity] == originals / "person0.png"
+    # Where a secret made the ids only who has it can tell.
+    keyed = open_dataset(copy / "data")
+    keyed = dataclasses.replace(keyed, about={**keyed.about, "ids": "secret"})
+    with pytest.raises(SettingsError, match="--secret-file RUN/private/secret"):
+        find_originals(originals, keyed, ["train"], 1)
+    secret = 32 * "5e"
+    for kind in ("images", "alphas", "facemasks"):
+        name = f"{sample_id(sha256(data), '', 0, secret)}.png"
+        (copy / f"data/train/{kind}/{identity}.png").rename(copy / f"data/train/{kind}/{name}")
+    found = find_originals(originals, keyed, ["train"], 1, secret=secret)
+    assert found[Path(name).stem] == originals / "person0.png"
 
 
 def test_originals_that_do_not_fit_are_named(copy: Path) -> None:
@@ -561,7 +573,7 @@ def test_a_facemask_over_the_transition_fails(copy: Path) -> None:
     row, column = np.argwhere((alpha > 0) & (alpha < 255))[0]
     mask[row, column] = 255
     write_png(path, mask)
-    failed(copy, "facemasks", "1 of ", "person2")
+    failed(copy, "facemasks", "1 pixels of ", "person2")
 
 
 def test_a_class_that_no_trimap_has_fails(copy: Path) -> None:

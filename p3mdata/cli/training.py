@@ -28,6 +28,12 @@ def train_check(
         Path | None,
         typer.Option("--originals", help="photographs before anonymization, for N:N and the cost; only read"),
     ] = None,
+    secret_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--secret-file", help="with --originals: private/secret of the run, to find photographs by id, not by name"
+        ),
+    ] = None,
     budget: Annotated[
         str | None, typer.Option("--budget", help="time for all trainings and tests: 15m, 1.5h; absent = 5m, full 60m")
     ] = None,
@@ -77,6 +83,7 @@ def train_check(
     settings = TrainCheckSettings(
         variant=variant, scale=scale, budget=None if budget is None else seconds_of(budget), epochs=epochs,
         protocols=None if protocols is None else _listed(protocols), methods=_methods(methods), originals=originals,
+        secret_file=secret_file,
         each_method=each_method,
         seeds=seeds, tolerance=tolerance, copy_paste=cp, faces=faces, encoder_weights=encoder_weights,
         most_tested=most_tested, device=device, workers=workers or 0, overwrite=overwrite,

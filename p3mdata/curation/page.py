@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.files import sha256, write_alone
 from p3mdata.base.html import Code, Picture, count, picture, render
 from p3mdata.base.jsonl import read_rows
 from p3mdata.curation.rules import Entry, Remark
@@ -198,4 +198,4 @@ def write_page(found: Duplicates, path: Path, entries: Sequence[Entry] | None = 
         kinds=_KINDS,
         version=__version__,
     )
-    write_atomic(path, page.encode("utf-8"))
+    write_alone(path, page.encode("utf-8"))

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.base.disk_backed import DiskDict, DiskList, LazyMap
-from p3mdata.base.files import sha256
+from p3mdata.base.files import sha256, torn_files
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
 from p3mdata.curation import group_ids
 from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, DatasetItem, listed_files, open_dataset
+from p3mdata.dataset.foregrounds import COLOURS_DONE
 from p3mdata.dataset.layout import PICTURES, Content
 from p3mdata.errors import BrokenInput, RunFolderError
 from p3mdata.imaging import SUFFIXES, decode
@@ -99,7 +100,8 @@ def check_dataset(
     step = progress(sum(map(len, sets.values()))) if progress else (lambda: None)
     listed, problem = _listed(dataset)
     findings = [
-        *_about_sets(dataset, sets), *_unknown(dataset), *_names(sets), *problem, *_against(listed, dataset, sets)
+        *_about_sets(dataset, sets), *_unknown(dataset), *_names(sets), *problem, *_against(listed, dataset, sets),
+        *_strangers(dataset),
     ]  # fmt: skip
     with ThreadPoolExecutor(workers) as pool:
         for name, items in sets.items():
@@ -318,6 +320,17 @@ def _against(listed: Mapping[str, str], dataset: Dataset, sets: _Sets) -> Iterat
             for path in itertools.chain.from_iterable(item.files.values()):
                 if path not in listed:
                     yield Finding(path, "stray_file", "is in a set but not in the manifest")
+
+
+def _strangers(dataset: Dataset) -> Iterator[Finding]:
+    """What killed processes left, and in a dataset of ours the files beside its folders that are not of it."""
+    for path in sorted(torn_files(dataset.root)):
+        sentence = "was left by a process that was killed. Run build-split again, or delete it"
+        yield Finding(path.relative_to(dataset.root).as_posix(), "torn_file", sentence)
+    ours = {ABOUT, LISTING, BUILDING, COLOURS_DONE}
+    for path in sorted(dataset.root.iterdir()) if dataset.about else ():
+        if path.is_file() and path.name not in ours and not path.name.startswith("."):
+            yield Finding(path.name, "no_part", "is no part of the dataset", error=False)
 
 
 def _duplicates(dataset: Dataset, sets: _Sets, workers: int) -> Iterator[Finding]:

@@ -80,7 +80,12 @@ def _decoding() -> Iterator[None]:
         ) from exc
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+def open_picture(data: bytes, max_pixels: int) -> Image.Image:
+    """A picture whose header was read and whose pixels were not.
+
+    Raises:
+        BrokenInput: It is empty, no picture, too large, or several ones.
+    """
     if not data:
         raise BrokenInput("empty_file", "is empty (0 bytes). Copy the file again.")
     try:
@@ -143,7 +148,8 @@ def exif_orientation(image: Image.Image) -> int:
     return orientation if 1 <= orientation <= 8 else 1
 
 
-def _bit_depth(image: Image.Image, data: bytes) -> int:
+def bit_depth(image: Image.Image, data: bytes) -> int:
+    """Bits of a channel."""
     if image.format == "PNG":
         return data[_PNG_BIT_DEPTH_OFFSET]
     if image.format == "TIFF":
@@ -279,7 +285,7 @@ def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
         BrokenInput: The bytes are not a usable picture.
     """
     data, mended = with_end(data)
-    image = _open(data, max_pixels)
+    image = open_picture(data, max_pixels)
     icc = image.info.get("icc_profile")
     notes: list[str] = []
     jpeg = image.format in ("JPEG", "MPO")
@@ -297,7 +303,7 @@ def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
             # Load first: PNG keeps its EXIF after the pixels, and damage shows here.
             image.load()
         orientation = orientation if turned else exif_orientation(image)
-        depth = _bit_depth(image, data)
+        depth = bit_depth(image, data)
         if intact is not None:
             pixels, opacity = intact, None
         elif image.format == "JPEG2000" and depth > 8:

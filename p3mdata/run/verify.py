@@ -18,7 +18,7 @@ from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.inputs import Loaded, load
 from p3mdata.anonymize.pipeline import render
 from p3mdata.anonymize.proofs import Promise, proof_doubts, prove
-from p3mdata.base.files import sha256
+from p3mdata.base.files import is_torn, sha256
 from p3mdata.base.jsonl import dumps
 from p3mdata.base.pool import CRASH_SENTENCE, CRASHED, Handler, Mark, work_in_pool
 from p3mdata.errors import BrokenInput, Interrupted
@@ -27,8 +27,9 @@ from p3mdata.imaging import decode
 from p3mdata.imaging.facemask import RECOMPOSED, changed, facemask_of, is_facemask, replaced
 from p3mdata.records import ImageResult, Mask, Outcome, Sample
 from p3mdata.run.inputs import read_inputs
-from p3mdata.run.layout import KINDS, LEDGER, MANIFEST
+from p3mdata.run.layout import KINDS, LEDGER, MANIFEST, PLANNING, PRIVATE, strays
 from p3mdata.run.plan import Plan
+from p3mdata.run.room import plan_memory, room_for_pixels
 from p3mdata.run.rows import public_row
 
 # Another version of an image library may round otherwise; a clear face differs by far more.
@@ -65,10 +66,16 @@ def check_files(plan: Plan, rows: Iterable[ImageResult]) -> Iterator[FailedProof
         yield FailedProof("", "manifest", f"{MANIFEST} is not the list of what was released")
     for kind in KINDS:
         present = {path.name for path in (out / kind).glob("*")}
-        for name in sorted(present - expected[kind]):
+        for name in sorted(name for name in present - expected[kind] if not is_torn(name)):
             yield FailedProof(
                 name.split(".")[0], "stray_file", f"{kind}/{name} is in the release but not in the manifest"
             )
+    for name in strays(out):
+        if is_torn(Path(name).name) or name.startswith(f"{PRIVATE}/{PLANNING}"):
+            why = f"was left by a process that was killed; 'p3mdata merge {out}' sweeps it away"
+            yield FailedProof("", "torn_file", f"{name} {why}")
+        else:
+            yield FailedProof("", "stray_file", f"{name} is no file of a run; move it out")
     for identity in without_mask:
         yield FailedProof(identity, "no_mask", "was released without a facemask")
 
@@ -103,6 +110,7 @@ def check_images(
             for sample, row in released:
                 yield list(check_image(plan, sample, row, finder))
         return
+    plan_memory(plan.job.out, size)
     with contextlib.closing(work_in_pool(partial(_working, plan), released, size)) as found:
         yield from found
 
@@ -119,7 +127,9 @@ def _working(plan: Plan, mark: Mark) -> Iterator[Handler[tuple[Sample, ImageResu
                 return [FailedProof(identity, CRASHED, f"cannot be proved: it {CRASH_SENTENCE}")]
             if not mark(identity):
                 raise Interrupted("stopped")
-            return list(check_image(plan, *released, finder))
+            sample, row = released
+            with room_for_pixels((row.width or 0) * (row.height or 0), plan.job):
+                return list(check_image(plan, sample, row, finder))
 
         yield handle
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from p3mdata.base.files import sha256
+from p3mdata.base.files import owned_folder, sha256
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
 from p3mdata.dataset.folder import Dataset, open_dataset
@@ -120,7 +120,7 @@ def run_benchmark(
         sets = [each for name in sets for each in (name, f"{name}{NORMAL_SUFFIX}") if each == name or each in names]
         pictures = sorted([*pictures, *normal], key=lambda picture: sets.index(picture.set))
     bench = _Bench(dataset, store, pictures, plan)
-    with bench.reporting(sets):
+    with owned_folder(out), bench.reporting(sets):
         step = progress(len(pictures) * len(requests)) if progress else (lambda: None)
         for request in requests:
             bench.results.append(_unreached(request))

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.files import holds_nothing, sha256, write_atomic
 from p3mdata.base.jsonl import append_row, dumps, read_json, read_rows, write_json
 from p3mdata.errors import RunFolderError, SettingsError, unwritable
 
@@ -47,7 +47,7 @@ class Store:
             if (out / MARK).is_file():
                 if read_json(out / MARK) != FORMAT:
                     raise RunFolderError(f"{out}: is of another version. Give a new folder.")
-            elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+            elif out.exists() and (not out.is_dir() or not holds_nothing(out)):
                 raise RunFolderError(f"{out}: is not empty and not of a benchmark. Give a new folder.")
             else:
                 write_json(out / MARK, FORMAT)

@@ -55,6 +55,7 @@ class TrainCheckSettings:
         methods: Obfuscations to compare, rendered from the originals: what the network of B is tested on.
         each_method: Also train a network on each of them.
         originals: Folder of the photographs the dataset was made of; only read.
+        secret_file: `private/secret` of the run: finds photographs that have another name than the picture.
         seeds: Trainings of each kind; they differ in weights, order and crops.
         tolerance: Cost of anonymization that passes, as a share of the error of N:N.
         copy_paste: none, icp or fcp, for the trainings on obfuscated images.
@@ -74,6 +75,7 @@ class TrainCheckSettings:
     methods: tuple[Method, ...] = ()
     each_method: bool = False
     originals: Path | None = None
+    secret_file: Path | None = None
     seeds: int = 3
     tolerance: float = 0.1
     copy_paste: str = "none"
@@ -119,7 +121,9 @@ class TrainCheckSettings:
         if row["encoder_weights"] not in ("hub", "random"):
             row["encoder_weights"] = "file"
         row["protocols"] = None if self.protocols is None else list(self.protocols)
-        return {key: value for key, value in row.items() if key not in ("device", "workers", "overwrite")}
+        return {
+            key: value for key, value in row.items() if key not in ("device", "workers", "overwrite", "secret_file")
+        }
 
 
 def seconds_of(budget: str) -> float:

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from p3mdata.base.files import holds_nothing, owned_folder
+from p3mdata.base.ids import read_secret
 from p3mdata.base.jsonl import write_json
 from p3mdata.base.processes import default_workers
 from p3mdata.config import Method, Settings
@@ -69,7 +71,7 @@ def run(root: Path, out: Path, settings: TrainCheckSettings, reporter: Reporter)
     check = _Check(out, dataset, chosen, settings, scale, recipe(settings, scale), device, reporter)
     if scale is Scale.SMOKE:
         reporter.say(f"{scale.words}: {check.how.words}")
-    with _threads(scale):
+    with _threads(scale), owned_folder(out):
         return _go(check, plan)
 
 
@@ -187,7 +189,7 @@ def _check_out(out: Path, root: Path, originals: Path | None) -> None:
         if folder is not None and (_inside(out, folder) or _inside(folder, out)):
             raise SettingsError(f"{out}: OUT and {what} ({folder}) must not lie inside each other. Choose another OUT.")
     ours = any((out / name).is_file() for name in (PLAN, REPORT))
-    if out.is_dir() and not ours and any(out.iterdir()):
+    if out.is_dir() and not ours and not holds_nothing(out):
         raise RunFolderError(f"{out}: is not empty and holds no train-check. Choose an empty or new folder.")
 
 
@@ -271,10 +273,11 @@ def _originals(check: _Check) -> dict[str, Path]:
     if check.settings.originals is None:
         return {}
     sets = _sets_of(check)
+    secret = None if check.settings.secret_file is None else read_secret(check.settings.secret_file)
     check.reporter.say("comparing the originals with the dataset")
     with check.reporter.counted() as start:
         step = start(sum(len(check.dataset.items(name)) for name in sets))
-        return find_originals(check.settings.originals, check.dataset, sets, check.workers, step)
+        return find_originals(check.settings.originals, check.dataset, sets, check.workers, step, secret)
 
 
 def _shown(check: _Check, originals: Mapping[str, Path]) -> dict[str, Images | None]:

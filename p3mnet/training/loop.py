@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from p3mdata.base.files import owned_folder
 from p3mdata.errors import Interrupted, P3MError, SettingsError
 from p3mdata.imaging.trimap import UNKNOWN
 from p3mnet.checkpoint import load_initial
@@ -149,6 +150,8 @@ def train(
         stack.enter_context(arithmetic(group.device, config.precision != "float32", config.deterministic))
         going_on = folder.check(config, resume)
         group.wait()
+        if group.first:
+            stack.enter_context(owned_folder(out))
         run = _Run(config, folder, group, stop, (watch or Watch()) if group.first else Watch(), going_on, images)
         return run.go()
 

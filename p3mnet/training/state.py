@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import yaml
 
-from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.files import holds_nothing, sha256, write_atomic
 from p3mdata.base.jsonl import read_json, write_json
 from p3mdata.base.parsing import read_yaml
 from p3mdata.errors import MAKE_ROOM, RunFolderError, SetupError, unwritable
@@ -108,7 +108,7 @@ class RunFolder:
             RunFolderError: The folder is of something else, of a finished run, or of one with other settings.
         """
         if not (self / CONFIG).is_file():
-            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            if self.path.exists() and (not self.path.is_dir() or not holds_nothing(self.path)):
                 raise RunFolderError(f"{self.path}: is not empty and holds no training run. Give a new folder.")
             return False
         begun = (self / LAST).is_file()
