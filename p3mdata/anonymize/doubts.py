@@ -70,7 +70,9 @@ def coverage_doubts(faces: Sequence[Face], covered: Mask, beside: Mapping[int, M
 def matte_doubts(faces: Sequence[Face], alpha: NDArray[Any]) -> list[Doubt]:
     """Doubts from comparing faces with the matte: a person without a face, or a main face outside the person."""
     if not (alpha > np.iinfo(alpha.dtype).max // 2).any():
-        return [Doubt("matte_without_person", "the alpha matte is empty")]
+        most, full = int(alpha.max(initial=0)), np.iinfo(alpha.dtype).max
+        what = f"has no opaque pixel, its largest value is {most} of {full}" if most else "is empty"
+        return [Doubt("matte_without_person", f"the alpha matte {what}")]
     inside = inside_matte(faces, alpha)
     if faces and not any(inside):
         return [Doubt("face_outside_matte", "the person in the matte has no face; the faces found are outside it")]
