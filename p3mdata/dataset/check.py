@@ -29,7 +29,7 @@ from p3mdata.errors import BrokenInput, RunFolderError
 from p3mdata.imaging import SUFFIXES, Picture, decode
 from p3mdata.imaging.facemask import RECOMPOSED, is_facemask, replaced
 from p3mdata.imaging.listing import list_files, pictures, regular_file
-from p3mdata.imaging.mattes import edge_agreement
+from p3mdata.imaging.mattes import AGREES, CLEARLY, edge_agreement
 from p3mdata.imaging.metadata import leftovers
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 
@@ -42,8 +42,6 @@ _MATTE_VALUES = 8
 _PERSON_SHARE = (0.005, 0.995)
 # Less of the middle of a picture belongs to the person: then opaque upper corners are the background's.
 _MIDDLE_OF_INVERTED = 0.2
-# How strongly edges of a picture and of a matte go together: by chance, and as they do for a good matte.
-_UNRELATED, _RELATED = 1.1, 1.5
 # Less of a facemask on the person is another's, or turned; bystanders have their part of it.
 _FACE_ON_PERSON = 0.2
 
@@ -292,7 +290,7 @@ def _about_place(at: Mapping[str, str], sized: Mapping[str, NDArray[Any]]) -> It
         yield Finding(at["alpha"], "alpha_inverted", "is opaque in the upper corners and not in the middle: inverted?")
     if (image := sized.get("image")) is not None and person.any():
         picture = Picture(image, None, "PNG", None, 1)
-        if edge_agreement(alpha, picture) < _UNRELATED and edge_agreement(alpha[::-1], picture) > _RELATED:
+        if edge_agreement(alpha[::-1], picture) >= max(AGREES, CLEARLY * edge_agreement(alpha, picture)):
             yield Finding(at["alpha"], "alpha_upside_down", "fits the edges of its picture when it is turned over")
     if (facemask := sized.get("facemask")) is not None and person.any() and (facemask > 0).any():
         on_person = float(person[facemask > 0].mean())
