@@ -59,7 +59,7 @@ def train(
     row = {**vars(done), "best": str(done.best), "metric": metric}
     console.result(
         row,
-        f"{done.steps} steps, {done.images_per_second:.1f} images/s\n"
+        f"{done.steps} steps, {done.images_per_second:.1f} images/s; {done.bottleneck}\n"
         f"best: {done.best} (epoch {done.epoch}, {metric} {done.value:.4g})",
     )
 

@@ -348,6 +348,7 @@ def test_no_gradient_through_the_source(model: P3MNet, sources: Sources) -> None
     model.train()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["e0", "stage1"])
 def test_gradients_under_autocast(model: P3MNet, sources: Sources, layer: str) -> None:
     """Weights that the source's pass casts first must not lose their gradient in the batch's pass."""

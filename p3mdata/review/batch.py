@@ -20,7 +20,7 @@ from p3mdata.base.progress import Progress
 from p3mdata.errors import BrokenInput, RunFolderError, SettingsError
 from p3mdata.imaging import SUFFIXES, decode, decode_matte, encode_mask
 from p3mdata.imaging.listing import regular_file
-from p3mdata.records import Action, Decision, Sample
+from p3mdata.records import Action, Decision, Sample, boxes_of
 from p3mdata.run.close import RunSummary, close_run
 from p3mdata.run.decisions import append, keep_mask, now, read_log, standing
 from p3mdata.run.executors import Work, local
@@ -34,7 +34,8 @@ from p3mdata.run.stages import Stage
 
 _ACTIONS = {action.value: action for action in Action if action is not Action.REMOVE}
 _FLAGS = ("keep_transition", "confirmed")
-_KNOWN = {"id", "source", "action", "mask", "mask_sha256", "time", "reviewer", "settings", *_FLAGS}
+_LISTS = ("dropped", "shown")
+_KNOWN = {"id", "source", "action", "mask", "mask_sha256", "time", "reviewer", "settings", *_LISTS, *_FLAGS}
 _SHOWN = 10
 
 
@@ -96,7 +97,7 @@ def _same(old: Decision | None, new: Decision) -> bool:
     """Whether a decision says what stands already, so that applying a file twice changes nothing."""
     if old is None:
         return new.action is Action.REOPEN
-    what = ("action", "mask", "keep_transition", "confirmed")
+    what = ("action", "mask", "keep_transition", "confirmed", "settings", "dropped", "shown")
     return all(getattr(old, name) == getattr(new, name) for name in what)
 
 
@@ -175,9 +176,18 @@ def _wish(
     said_by = row.get("reviewer") or reviewer
     drawn = action is Action.MASK
     keep = drawn and row.get("keep_transition", False)
-    decision = Decision(
-        action, None, keep, row.get("confirmed", False), time=now(), reviewer=str(said_by) if said_by else None
-    )
+    settings = row.get("settings") or {}
+    if not isinstance(settings, dict) or (action is Action.REDO and not settings):
+        raise SettingsError(f'{sample.source}: \'settings\' must be an object such as {{"boundary": "recomposite"}}.')
+    try:
+        dropped, shown = boxes_of(row.get("dropped") or ()), row.get("shown")
+        shown = None if shown is None else tuple(map(str, shown))
+    except (TypeError, ValueError) as exc:
+        raise SettingsError(f"{sample.source}: 'dropped' must be a list of boxes of four numbers.") from exc
+    name_of = str(said_by) if said_by else None
+    confirmed = row.get("confirmed", False)
+    decision = Decision(action, None, keep, confirmed, now(), name_of, settings, dropped, shown)
+    plan.job.settings.decided(decision)
     mask = None
     if not action.withholds:
         mask = _mask_of(plan, sample, row.get("mask"), masks, drawn)

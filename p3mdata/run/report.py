@@ -267,6 +267,7 @@ _SAID = {
     Action.ACCEPT: "released as detected",
     Action.NO_FACE: "nothing to hide",
     Action.MASK: "masked as drawn",
+    Action.REDO: "done again with other settings",
     Action.EXCLUDE: "left out",
     Action.REMOVE: "taken down",
 }
