@@ -22,7 +22,7 @@ from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.imaging import decode, encode_mask
 from p3mdata.records import Action, Decision, Doubt
-from p3mdata.review.batch import apply_file
+from p3mdata.review.batch import apply_file, redo_held
 from p3mdata.review.session import Conflict, Refused, Session, SourceGone, reviewing
 from p3mdata.run import decisions
 from p3mdata.run.decisions import append, keep_mask, read_log, repair_log
@@ -429,3 +429,30 @@ def test_the_report_counts_decisions(run: HeldRun) -> None:
     page = (run.out / "report.html").read_text()
     assert "Decisions of people" in page and "nothing to hide" in page and "masked as drawn" in page
     assert "released although detectors see a face" in page and "held.png" not in page
+
+
+def test_held_pictures_are_done_again_with_other_settings(run: HeldRun) -> None:
+    """Recorded with each picture; what is still in doubt stays held, and a wrong setting does nothing."""
+    for wrong in ({"seed": "3"}, {"boundary": "none"}):
+        with pytest.raises(SettingsError):
+            redo_held(run.out, wrong, workers=1)
+    assert read_log(run.out) == []
+    before = {name: row["outcome"] for name, row in run.rows.items()}
+    redo_held(run.out, {"transition_width": "0.01"}, "anna", workers=1)
+    held = {name for name, outcome in before.items() if outcome == "needs_review"}
+    assert {identity for identity, _ in read_log(run.out)} == {run.id(name) for name in held} and held
+    assert all(decision.settings == {"transition_width": 0.01} for _, decision in read_log(run.out))
+    assert {name: row["outcome"] for name, row in run.rows.items()} == before
+    holds(run)
+
+
+def test_a_dropped_box_counts_no_more_and_no_other_doubt_is_settled(run: HeldRun) -> None:
+    identity = run.id("held.png")
+    with reviewing(run.out) as session:
+        (box,) = (face.box for face in session.row(identity).faces)
+        row = session.decide(identity, Action.ACCEPT, dropped=[box])
+        # The detectors were right: nothing of the picture is published by one word.
+        assert row.outcome.value == "needs_review" and row.faces == ()
+        with pytest.raises(Refused):
+            session.decide(identity, Action.REDO, settings={"seed": 1})
+    assert "held.png" not in run.released()

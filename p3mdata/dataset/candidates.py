@@ -11,7 +11,7 @@ from typing import Any
 from p3mdata.base.disk_backed import DiskList, LazyMap
 from p3mdata.base.jsonl import read_rows
 from p3mdata.curation import group_ids
-from p3mdata.dataset.attributes import traits_of
+from p3mdata.dataset.attributes import poses_of, traits_of
 from p3mdata.dataset.split import Candidate, join_groups
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.records import ImageResult, Outcome, Sample
@@ -43,11 +43,12 @@ class Entrant:
     files: Mapping[str, tuple[str, str]]
     public: Mapping[str, Any]
     traits: Mapping[str, str]
+    poses: Sequence[Mapping[str, Any]] = ()
 
     @classmethod
     def of(cls, row: ImageResult) -> Entrant:
         public = {key: value for key, value in public_row(row).items() if key not in RUN_KINDS}
-        return cls(row.id, row.source, row.outcome, row.files, public, traits_of(row))
+        return cls(row.id, row.source, row.outcome, row.files, public, traits_of(row), poses_of(row))
 
 
 def usable_of(
