@@ -80,6 +80,9 @@ def sweep_run(out: Path) -> None:
             path.unlink(missing_ok=True)
     for path in (out / PRIVATE).glob(f"{PLANNING}*"):
         shutil.rmtree(path)
+    # Who planned shared the lock: nobody does now.
+    for path in (out / CLAIM.format("*")).parent.glob(Path(CLAIM.format("*")).name):
+        path.unlink(missing_ok=True)
 
 
 def make_private_folder(path: Path) -> None:
