@@ -1,8 +1,11 @@
-# Two commands do everything: `make demo` and `make test`. Each sets up .venv on first use.
+# `make demo` shows what it does; `make lint`, `make test` and `make test-slow` check it. Each sets up .venv on first use.
 PYTHON ?= python3
 BIN := .venv/bin
+# Processes that run tests side by side.
+WORKERS ?= 2
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test lint bench clean
+.PHONY: demo lint test test-slow bench clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -16,13 +19,19 @@ BIN := .venv/bin
 demo: .venv/.installed
 	$(BIN)/python -m p3mdata demo demo
 
-test: .venv/.installed-dev
-	$(BIN)/python -m pytest
-
 lint: .venv/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# What protects a change.
+test: .venv/.installed-dev
+	$(PYTEST) -m "not slow"
+
+# The rest: kills, full disks, Ray, a browser, large networks, broken files by the thousand.
+test-slow: .venv/.installed-dev
+	$(PYTEST) -m slow
 
 bench: .venv/.installed-dev
 	$(BIN)/python -m benchmarks.anonymize

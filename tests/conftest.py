@@ -1,12 +1,25 @@
-"""What tests share: the models, which take a second to load."""
+"""What tests share: the models, which take a second to load, and one thread for each worker of pytest-xdist."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
-import pytest
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Workers share the cores already; read when numpy, torch and OpenCV are imported, here and in processes of tests.
+    for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
+        os.environ.setdefault(_variable, "1")
 
-from p3mdata.faces.ensemble import FaceFinder
+import hypothesis  # noqa: E402
+import pytest  # noqa: E402
+
+from p3mdata.faces.ensemble import FaceFinder  # noqa: E402
+
+# No case fails because the machine is busy.
+hypothesis.settings.register_profile(
+    "untimed", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow], print_blob=True
+)
+hypothesis.settings.load_profile("untimed")
 
 
 class KeptModels(FaceFinder):

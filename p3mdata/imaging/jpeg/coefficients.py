@@ -18,10 +18,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import jpeglib
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.errors import SetupError
 from p3mdata.imaging.jpeg.segments import FRAMES, SOS, Segment, UnsupportedJpeg, join, split
 from p3mdata.imaging.jpeg.structure import COEFS, COLOUR, GREY, Component, Structure
 
@@ -88,7 +88,7 @@ def write_coefficients(size: tuple[int, int], components: list[Component], coefs
             -1,
             slots.ctypes.data,
             *(0, None, None, None),
-            *jpeglib.dct_jpeg.CJpegLib.flags_to_mask(["-OPTIMIZE_CODING"]),
+            *_jpeglib().dct_jpeg.CJpegLib.flags_to_mask(["-OPTIMIZE_CODING"]),
         )
         written = path.read_bytes()
     if status == 0:
@@ -111,9 +111,23 @@ def _renumbered(segment: Segment) -> Segment:
     return segment._replace(payload=bytes(payload))
 
 
+def _jpeglib() -> Any:
+    """The binding; who only reads pictures, as training does, gets on without it.
+
+    Raises:
+        SetupError: It is not installed.
+    """
+    try:
+        import jpeglib
+    except ImportError as exc:
+        raise SetupError("JPEG files cannot be changed without jpeglib: run 'pip install p3mdata'.") from exc
+    return jpeglib
+
+
 @cache
 def _library() -> Any:
     """Bind the two functions in use, without changing the version that other users of jpeglib see."""
+    jpeglib = _jpeglib()
     fastest = "turbo210"
     if fastest in jpeglib.version.versions():
         with jpeglib.version(fastest):
