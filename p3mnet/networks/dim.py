@@ -2,8 +2,8 @@
 
 VGG-16 with batch norm sees the picture with the trimap as fourth channel; a thin decoder of 5x5 convolutions unpools
 with the encoder's indices. Published: the layers (section 4.1), alpha and composition loss in equal parts on the
-unknown region. The second stage, a refinement of four convolutions on picture and alpha, is `Refinement`; the paper's
-figure of 130.55 M parameters is that of the first alone.
+unknown region. The second stage, a refinement of four convolutions, is not here; the published figure of 130.55 M
+parameters is that of the first alone.
 
 Decided here, since the text does not say: the 13 convolutions of the encoder have batch norm and those of the decoder
 but the last too, conv6 has none, which gives exactly 130,548,417 values; alpha comes out of a sigmoid, as the text says
@@ -13,53 +13,20 @@ of the encoder-decoder's prediction.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from p3mnet.encoders.vgg import BLOCKS, VGG16
 from p3mnet.model import ModelConfig
 from p3mnet.networks.trimap_based import TrimapMatting, TrimapNetwork, as_channel, keep_known, pad_pair, require
 
-# Output channels of VGG-16's convolutions between its poolings.
-_BLOCKS = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 _CONV6 = 4096
 # Channels behind the decoder's convolutions, deepest first.
 _DECODER = (512, 256, 128, 64, 64)
 _STRIDE = 32
-
-
-class VGG16(nn.Module):
-    """The convolutions of VGG-16 with batch norm; names and shapes but the first are those of its ImageNet weights.
-
-    Args:
-        channels_in: Of the input; ImageNet weights fill the first three, the others start at zero.
-    """
-
-    unused_in_reference: ClassVar[int] = 0
-
-    def __init__(self, channels_in: int) -> None:
-        super().__init__()
-        layers: list[nn.Module] = []
-        before = channels_in
-        for block in _BLOCKS:
-            for width in block:
-                layers += [nn.Conv2d(before, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-                before = width
-            layers.append(nn.MaxPool2d(2, return_indices=True))
-        self.features = nn.Sequential(*layers)
-
-    def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """[N, channels_in, H, W], sides multiples of 32 -> [N, 512, H / 32, W / 32], indices of the five poolings."""
-        indices = []
-        for layer in self.features:
-            if isinstance(layer, nn.MaxPool2d):
-                x, index = layer(x)
-                indices.append(index)
-            else:
-                x = layer(x)
-        return x, indices
 
 
 def _unit(channels_in: int, channels_out: int, kernel: int) -> nn.Sequential:
@@ -78,7 +45,7 @@ class DIM(TrimapNetwork):
         super().__init__()
         self.config = config
         self.encoder: Any = VGG16(4)
-        deepest = _BLOCKS[-1][-1]
+        deepest = BLOCKS[-1][-1]
         self.conv6 = nn.Conv2d(deepest, _CONV6, 7, padding=3)
         self.deconv6 = _unit(_CONV6, deepest, 1)
         self.decoder = nn.ModuleList()
