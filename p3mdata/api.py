@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from p3mdata.run.close import RunSummary
     from p3mdata.run.fetch import Fetched
     from p3mdata.run.status import Status
-    from p3mdata.run.verify import Finding
+    from p3mdata.run.verify import FailedProof
     from p3mnet.benchmark import Benchmark
     from p3mnet.traincheck import TrainCheck
 
@@ -82,7 +82,7 @@ def anonymize_image(
     return anonymize_file(Path(source), Path(out), chosen, **companions, overwrite=overwrite)
 
 
-def verify_run(run: PathLike, *, workers: int = 1) -> list[Finding]:
+def verify_run(run: PathLike, *, workers: int = 1) -> list[FailedProof]:
     """Prove every released image of a run again; an empty list means that all proofs hold."""
     from p3mdata.run.job import verify_run as prove
 
@@ -176,13 +176,13 @@ def benchmark(
         out: Folder for alphas, tables, plot; of a new or an earlier benchmark.
         methods, checkpoints, onnx: See `p3mnet.baselines.opening.parse_requests`.
         layout: Of the dataset; None takes the one that fits.
-        **plan: Fields of `p3mnet.benchmark.Plan`, such as `trials=10`.
+        **plan: Fields of `p3mnet.benchmark.BenchmarkPlan`, such as `trials=10`.
     """
     from p3mnet.baselines.opening import parse_requests
-    from p3mnet.benchmark import Plan, run_benchmark
+    from p3mnet.benchmark import BenchmarkPlan, run_benchmark
 
     requests = parse_requests(methods, checkpoints, onnx)
-    return run_benchmark(Path(dataset), Path(out), requests, Plan(**plan), layout=layout)
+    return run_benchmark(Path(dataset), Path(out), requests, BenchmarkPlan(**plan), layout=layout)
 
 
 def explain_photo(

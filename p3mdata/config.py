@@ -6,7 +6,7 @@ Precedence: flag > environment variable `P3MDATA_<NAME>` > recipe or config file
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -65,6 +65,10 @@ _PRESETS = {Preset.P3M: (Method.BLUR, 0.25), Preset.YANG: (Method.BLUR, 0.10), P
 _DEFAULT_STRENGTH = {Method.BLUR: 0.25, Method.MOSAIC: 0.2, Method.ZERO: 1.0}
 
 
+# Settings that had another name until 0.3; files, environments and calls may still use it.
+OLD_NAMES = {"shard": "task"}
+
+
 class Executor(str, Enum):
     """Who does the shards: processes of this machine, or actors on a Ray cluster."""
 
@@ -117,8 +121,8 @@ class Execution(_Strict):
     limit: int | None = Field(None, ge=1, description="take only the first N source files")
     files: Path | None = Field(None, description="take only the source files of this list, one path below SRC per line")
     overwrite: bool = Field(False, description="delete an earlier run in OUT first")
-    shard: str | None = Field(
-        None, description="K/N: do part K of N parts (K from 1) of a run that N calls on one or many machines share"
+    task: str | None = Field(
+        None, description="K/N: do task K of N (from 1) of a run that N calls on one or many machines share"
     )
 
     executor: Executor = Field(Executor.LOCAL, description="local processes, or ray: actors on the nodes of a cluster")
@@ -126,20 +130,20 @@ class Execution(_Strict):
         None, description="with --executor ray: the cluster; absent = RAY_ADDRESS, or this machine"
     )
 
-    @field_validator("shard")
+    @field_validator("task")
     @classmethod
-    def _is_a_part(cls, value: str | None) -> str | None:
+    def _is_a_task(cls, value: str | None) -> str | None:
         number, _, of = (value or "1/1").partition("/")
         if not (number.isdecimal() and of.isdecimal() and 1 <= int(number) <= int(of)):
             raise ValueError("must be K/N with K from 1 to N, such as 3/8")
         return value
 
     @property
-    def part(self) -> tuple[int, int] | None:
-        """Number of the part, from 1, and how many there are; None when this call does the whole run."""
-        if self.shard is None:
+    def task_number(self) -> tuple[int, int] | None:
+        """Number of the task, from 1, and how many there are; None when this call does the whole run."""
+        if self.task is None:
             return None
-        number, _, of = self.shard.partition("/")
+        number, _, of = self.task.partition("/")
         return int(number), int(of)
 
 
@@ -178,8 +182,8 @@ class Job(_Strict):
         there = location(str(values["out"]).rstrip("/"))
         if not is_remote(there):
             return {**values, "out": there}
-        part = getattr(values.get("execution"), "shard", None)
-        return {**values, "store": there, "out": staging_folder(there, part)}
+        task = getattr(values.get("execution"), "task", None)
+        return {**values, "store": there, "out": staging_folder(there, task)}
 
     @property
     def place(self) -> Path:
@@ -187,12 +191,23 @@ class Job(_Strict):
         return self.out if self.store is None else self.store
 
 
-def _from_environment(environment: Mapping[str, str], fields: Mapping[str, Any]) -> dict[str, str]:
+def _from_environment(environment: Mapping[str, str], fields: Iterable[str]) -> dict[str, str]:
     return {
         name: environment[ENVIRONMENT_PREFIX + name.upper()]
         for name in fields
         if ENVIRONMENT_PREFIX + name.upper() in environment
     }
+
+
+def _renamed(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Values under today's names of their settings."""
+    renamed = dict(values)
+    for old, new in OLD_NAMES.items():
+        if old in renamed:
+            if new in renamed:
+                raise SettingsError(f"{where}: '{old}' is the old name of '{new}'; give only '{new}'.")
+            renamed[new] = renamed.pop(old)
+    return renamed
 
 
 def resolve(
@@ -208,14 +223,14 @@ def resolve(
     """
     environment = os.environ if environment is None else environment
     given = {k: v for k, v in flags.items() if v is not None}
-    merged: dict[str, Any] = {**(file or {})}
-    for model in (Settings, Execution):
-        merged |= _from_environment(environment, model.model_fields)
-    merged |= given
+    merged = _renamed(file or {}, where)
+    names = [*Settings.model_fields, *Execution.model_fields, *OLD_NAMES]
+    merged |= _renamed(_from_environment(environment, names), where)
+    merged |= _renamed(given, where)
     known = {**Settings.model_fields, **Execution.model_fields}
     if unknown := [key for key in merged if key not in known]:
-        names = ", ".join(sorted(known))
-        raise SettingsError(f"{where}: unknown setting '{unknown[0]}'. Known settings: {names}.")
+        listed = ", ".join(sorted(known))
+        raise SettingsError(f"{where}: unknown setting '{unknown[0]}'. Known settings: {listed}.")
     execution = {k: merged.pop(k) for k in list(merged) if k in Execution.model_fields}
     try:
         return Settings(**merged), Execution(**execution)

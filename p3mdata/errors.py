@@ -14,6 +14,9 @@ EXIT_PROOF_FAILED = 4
 EXIT_STORE = 5
 EXIT_INTERRUPTED = 130
 
+MAKE_ROOM = "Make room or change permissions, then run the same command again."
+OTHER_PLACE = "Choose another place."
+
 
 class P3MError(Exception):
     """Base of all errors with a sentence for the user; `exit_code` is what the command line returns."""
@@ -43,6 +46,26 @@ class Interrupted(P3MError):
     """The run was stopped from outside; everything finished so far is kept."""
 
     exit_code = EXIT_INTERRUPTED
+
+
+def unwritable(
+    place: object, why: OSError | str, way_out: str = MAKE_ROOM, kind: type[P3MError] = RunFolderError
+) -> P3MError:
+    """The error of a place that cannot be written, to be raised from the system's own.
+
+    Args:
+        place: What cannot be written, as its user knows it.
+        why: The system's error, or its reason.
+        way_out: What to do about it.
+        kind: Class of the error.
+    """
+    reason = why if isinstance(why, str) else why.strerror or why
+    return kind(f"{place}: cannot be written ({reason}). {way_out}")
+
+
+def not_finished(run: object) -> RunFolderError:
+    """The error of a run that misses outcomes or its closing files."""
+    return RunFolderError(f"{run}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it.")
 
 
 class BrokenInput(Exception):

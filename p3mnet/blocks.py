@@ -114,7 +114,8 @@ class TFI(nn.Module):
 
     def forward(self, segmentation: Tensor, matting: Tensor, encoder: Tensor) -> Tensor:
         """F_s, F_m and E_i, each [N, channels, H, W] -> F_m' of that shape."""
-        return self.merge(torch.cat([self.project(x) for x in (segmentation, matting, encoder)], 1))
+        merged: Tensor = self.merge(torch.cat([self.project(x) for x in (segmentation, matting, encoder)], 1))
+        return merged
 
 
 class SBFI(nn.Module):
@@ -140,7 +141,8 @@ class SBFI(nn.Module):
     def forward(self, matting: Tensor, e0: Tensor) -> Tensor:
         """F_m [N, channels, H, W], E_0 [N, e0_channels, r * H, r * W] -> F_m' of F_m's shape."""
         pooled = F.max_pool2d(e0, 2, self.ratio)
-        return self.merge(torch.cat([self.project_matting(matting), self.project_e0(pooled)], 1)) + matting
+        merged: Tensor = self.merge(torch.cat([self.project_matting(matting), self.project_e0(pooled)], 1))
+        return merged + matting
 
 
 class DBFI(nn.Module):

@@ -287,6 +287,77 @@ def load_imagenet(model: MattingNetwork, source: str | Path) -> None:
     _fill(model, fitting)
 
 
+class Initial(NamedTuple):
+    """What `load_initial` did.
+
+    Attributes:
+        loaded: Number of entries that came from the file.
+        reshaped: Our entries that the file has in another shape, such as a head with other outputs; they stay.
+        absent: Our entries that the file lacks; they stay.
+        unused: Names in the file that this network has no use for.
+    """
+
+    loaded: int
+    reshaped: tuple[str, ...]
+    absent: tuple[str, ...]
+    unused: tuple[str, ...]
+
+    def __str__(self) -> str:
+        told = [f"{self.loaded} entries loaded"]
+        parts = (("of another shape", self.reshaped), ("not in the file", self.absent), ("not used", self.unused))
+        return "; ".join([*told, *(f"{len(names)} {what}: {_some(names)}" for what, names in parts if names)])
+
+
+def load_initial(model: MattingNetwork, path: str | Path) -> Initial:
+    """Start a network from trained weights: a file of `p3mnet train`, also of another variant, or a published one.
+
+    Entries go by name; what does not fit stays as it is and is told.
+
+    Args:
+        model: Changed only if the file fits: it must hold the encoder, and most of all other entries.
+        path: The file.
+
+    Raises:
+        SetupError: It cannot be read, or is of a network with another encoder.
+    """
+    content = _read(Path(path))
+    state = _state_dict(content, str(path))
+    own = model.state_dict()
+    ours = isinstance(content, dict) and content.get("format") == FORMAT
+    renamed, unused = (dict(state), []) if ours else _renamed(model.config.name, state)
+    unused += [name for name in renamed if name not in own]
+    fitting = {name: value for name, value in renamed.items() if name in own and value.shape == own[name].shape}
+    reshaped = [name for name in renamed if name in own and name not in fitting]
+    wanted = [name for name in own if not OPTIONAL.fullmatch(name)]
+    absent = [name for name in wanted if name not in renamed]
+    encoder = [name for name in wanted if name.startswith("encoder.") and name not in fitting]
+    if encoder or 2 * sum(name in fitting for name in wanted) < len(wanted):
+        whose = describe(ModelConfig(**content["config"])) if ours else "another network"
+        lacking = encoder or absent or reshaped
+        raise SetupError(
+            f"{path}: its weights are no start for {describe(model.config)}, they seem to be those of {whose} "
+            f"({len(lacking)} entries do not fit: {_some(lacking)})."
+        )
+    _fill(model, fitting)
+    return Initial(len(fitting), tuple(reshaped), tuple(absent), tuple(unused))
+
+
+def _renamed(variant: str, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """Entries of a published file by our names, and names that no rule knows."""
+    renamed: dict[str, Tensor] = {}
+    unknown: list[str] = []
+    # Aliases last: they win.
+    for official in sorted(state, key=lambda key: re.fullmatch(ALIAS, key) is not None):
+        try:
+            ours = our_name(variant, official)
+        except KeyError:
+            unknown.append(official)
+            continue
+        if ours is not None:
+            renamed[ours] = state[official]
+    return renamed, unknown
+
+
 def save_checkpoint(path: str | Path, model: MattingNetwork, **extra: Any) -> None:
     """Write a network and its configuration; the file appears whole or not at all.
 

@@ -73,7 +73,12 @@ def infer(
         str, typer.Option("--mode", help="hybrid (what is where from half the size, strands from the full one), resize")
     ] = "hybrid",
     max_side: Annotated[int, typer.Option("--max-side", help="longest side that the network sees; caps memory")] = 1600,
-    cutouts: Annotated[bool, typer.Option("--cutouts/--no-cutouts", help="also write RGBA cut-outs")] = True,
+    cutouts: Annotated[
+        bool,
+        typer.Option(
+            "--cutouts/--no-cutouts", help="also write RGBA cut-outs; under alpha 0 they keep the photograph's colours"
+        ),
+    ] = True,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")] = "auto",
     published: Annotated[
         str | None, typer.Option("--published", help="the weights are a published file of this network")
@@ -91,6 +96,10 @@ def infer(
         done = run(images, out, checkpoint, mode, max_side, cutouts, device, published, start)  # type: ignore[arg-type]
     for name, sentence in done.broken:
         console.say(f"broken: {name} {sentence}")
+    if done.with_opacity:
+        console.say(
+            f"{done.with_opacity} pictures have an opacity of their own: not looked at, alphas are the network's"
+        )
     kept = f", {done.kept} were there already" if done.kept else ""
     console.result(
         summary_row(done), f"{done.made} of {done.pictures} pictures done{kept}\nalphas: {done.out / 'alpha'}"

@@ -98,4 +98,7 @@ def estimate_colours(image: Array, alpha: Array) -> tuple[Array, Array]:
 
 def _weighted_mean(colours: NDArray[Any], weight: NDArray[Any], window: int) -> NDArray[Any]:
     """Mean colour [H, W, 3] around each pixel, weighted by [H, W, 1]."""
-    return cv2.blur(colours * weight, (window, window)) / (cv2.blur(weight, (window, window))[..., None] + 1e-5)
+    mean: NDArray[Any] = cv2.blur(colours * weight, (window, window)) / (
+        cv2.blur(weight, (window, window))[..., None] + 1e-5
+    )
+    return mean

@@ -45,8 +45,9 @@ class DataConfig(BaseModel):
             picture); other crops lie anywhere. Transition pixels are equally likely.
         trimap_kernel: Smallest and largest side of the trimap's elliptic kernel, in pixels of the file.
         facemask: Whether facemasks are read; without them, those of the batch are empty.
-        colours: Where foreground and background come from: from the set's files, if it has any; estimated on the
-            crop; or nowhere, which leaves out the composition loss.
+        colours: Where foreground and background of the composition loss come from: "files" of the set; "estimate" on
+            the crop, quick; "whole" pictures, estimated once as exactly as build-split does and kept in `cache`;
+            "auto", the set's files or, where it has none, the estimate; or "none", which leaves out that loss.
         cache: Folder for raw copies of the decoded files, which are mapped into memory instead of decoded again:
             5 bytes per pixel of the set, 11 with colours' files. A file that has changed is copied anew.
         longest: Longer side that pictures are reduced to when they are read, facemasks with them; they are then kept in
@@ -62,7 +63,7 @@ class DataConfig(BaseModel):
     transition_centre: float = Field(0.5, ge=0, le=1)
     trimap_kernel: tuple[int, int] = (15, 30)
     facemask: bool = True
-    colours: Literal["files", "estimate", "none"] = "files"
+    colours: Literal["auto", "files", "estimate", "whole", "none"] = "auto"
     cache: Path | None = None
     longest: int | None = Field(None, ge=32)
     max_bad: float = Field(0.02, ge=0, le=1)
@@ -76,6 +77,8 @@ class DataConfig(BaseModel):
             )
         if min(self.crop_sides) < 1:
             raise ValueError("crop_sides must be at least 1")
+        if self.colours == "whole" and self.cache is None:
+            raise ValueError("colours: whole keeps its estimates in data.cache; name a folder there")
         return self
 
 
@@ -91,6 +94,9 @@ class TrainingSet(Dataset[Sample]):
     Attributes:
         names: Pictures that have what they need, sorted.
         bad: Sentences about those that do not: an image without alpha, an alpha without image, missing colours.
+        colours: Where colours come from, once that is decided: files, estimate, whole or none.
+        groups: Number of the group of near-duplicates, of a series or a person, by name; empty for datasets that know
+            of none.
 
     Args:
         root: The dataset's folder.
@@ -115,10 +121,17 @@ class TrainingSet(Dataset[Sample]):
         self.images = images
         self._kept: dict[str, dict[str, Array]] = {}
         self._kept_bytes = 0
-        self.names, self.files, self.bad = _listed(root, set_name, "training", self.config)
-        self._read = read_plane if self.config.cache is None else RawCache(self.config.cache).read
+        # Colours in files are those of the set's own images.
+        chosen = "estimate" if images is not None and self.config.colours in ("auto", "whole") else self.config.colours
+        self.names, self.files, self.bad, self.colours = _listed(root, set_name, "training", self.config, chosen)
+        self._cache = None if self.config.cache is None else RawCache(self.config.cache)
+        self._read = read_plane if self._cache is None else self._cache.read
+        self.groups = _groups(root)
         if not self.names:
-            raise SettingsError(f"{root}: has no training pictures with alphas. Check the set's name and its folders.")
+            told = f" {self.bad[0]}" if self.bad else ""
+            raise SettingsError(
+                f"{root}: has no training pictures with alphas. Check the set's name and its folders.{told}"
+            )
         self.check(self.bad)
 
     def __len__(self) -> int:
@@ -150,7 +163,7 @@ class TrainingSet(Dataset[Sample]):
             SetupError: The cache cannot be written.
         """
         cut = self._crop(self._picture(index), generator)
-        if self.config.colours == "estimate":
+        if self.colours == "estimate":
             cut |= dict(zip(COLOURS, estimate_colours(cut["image"], cut["alpha"]), strict=True))
         cut.setdefault("facemask", np.zeros_like(cut["alpha"]))
         tensors = {kind: torch.from_numpy(plane) for kind, plane in cut.items()}
@@ -175,6 +188,9 @@ class TrainingSet(Dataset[Sample]):
                     f"{files[kind]}: is {plane.shape[1]}x{plane.shape[0]}, its image is {width}x{height}. "
                     "Export both at one size."
                 )
+        if self.colours == "whole":
+            assert self._cache is not None
+            planes |= self._cache.colours(files["image"], files["alpha"], planes["image"], planes["alpha"])
         if self.config.longest is not None:
             planes = {kind: reduced(plane, self.config.longest, kind == "facemask") for kind, plane in planes.items()}
             size = sum(plane.nbytes for plane in planes.values())
@@ -218,9 +234,9 @@ def _planes(
 
 
 def _listed(
-    root: Path, set_name: str | None, role: Literal["training", "validation"], config: DataConfig
-) -> tuple[list[str], list[dict[str, Path]], list[str]]:
-    """Names, files by kind, and sentences about pictures that lack something."""
+    root: Path, set_name: str | None, role: Literal["training", "validation"], config: DataConfig, colours: str = "none"
+) -> tuple[list[str], list[dict[str, Path]], list[str], str]:
+    """Names, files by kind, sentences about pictures that lack something, and where colours come from."""
     dataset = open_dataset(root)
     if (root / BUILDING).exists():
         raise SettingsError(f"{root}: is not whole. Run the command that builds it again.")
@@ -230,7 +246,19 @@ def _listed(
         raise SettingsError(f"{root}: has no {role} set{name and f' {name!r}'}. Name one of its sets: {known}.")
     items = dataset.items(name).values()
     needed = ["image", "alpha"]
-    if config.colours == "files" and any(all(kind in item.files for kind in COLOURS) for item in items):
+    coloured = any(kind in item.files for item in items for kind in COLOURS)
+    if colours == "files" and not coloured:
+        own = dataset.layout.sets[name].folders
+        folders = " and ".join(f"'{dataset.folder(name, kind).name}'" for kind in COLOURS if kind in own)
+        raise SettingsError(
+            f"{root}: set {name} has no foreground and background colours"
+            + (f" (folders {folders} of layout {dataset.layout.name})" if folders else "")
+            + ", and data.colours wants files. Set data.colours to auto, or to none to train without the composition "
+            "loss."
+        )
+    if colours == "auto":
+        colours = "files" if coloured else "estimate"
+    if colours == "files":
         needed += COLOURS
     wanted = [*needed, *(["facemask"] if config.facemask and role == "training" else [])]
     wanted += ["trimap"] if role == "validation" else []
@@ -244,7 +272,12 @@ def _listed(
             continue
         names.append(item.stem)
         files.append({kind: root / item.files[kind][0] for kind in wanted if kind in item.files})
-    return names, files, bad
+    return names, files, bad, colours
+
+
+def _groups(root: Path) -> dict[str, int]:
+    """Groups of the dataset's manifest by name of the picture; their numbers hold for all sets together."""
+    return {str(row["id"]): int(row["group"]) for row in open_dataset(root).rows() if "group" in row and "id" in row}
 
 
 class ValidationSet(Dataset[Sample]):
@@ -265,7 +298,7 @@ class ValidationSet(Dataset[Sample]):
     images: Images | None = None
 
     def __init__(self, root: Path, set_name: str | None = None) -> None:
-        self.names, self.files, bad = _listed(root, set_name, "validation", DataConfig(colours="none"))
+        self.names, self.files, bad, _ = _listed(root, set_name, "validation", DataConfig())
         if bad:
             raise BadFile(bad[0])
         if not self.names:

@@ -13,7 +13,7 @@ import math
 import multiprocessing
 import signal
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
@@ -28,8 +28,9 @@ from numpy.typing import NDArray
 
 from p3mdata.base.files import atomic
 from p3mdata.base.processes import default_workers
-from p3mdata.dataset.folder import Dataset, Item, open_dataset
-from p3mdata.errors import BrokenInput, SettingsError, SetupError
+from p3mdata.base.progress import Progress
+from p3mdata.dataset.folder import Dataset, DatasetItem, open_dataset
+from p3mdata.errors import OTHER_PLACE, BrokenInput, SettingsError, SetupError, unwritable
 from p3mdata.imaging import SUFFIXES, decode, decode_matte
 from p3mdata.imaging.listing import list_files, regular_file
 from p3mnet import metrics
@@ -42,8 +43,6 @@ _RESAMPLED = 2000
 _INTERVAL = (0.025, 0.975)
 # Images that wait with each worker, so that none is idle while the parent is busy.
 _AHEAD = 4
-
-Progress = Callable[[int], Callable[[], None]]
 
 
 class Task(NamedTuple):
@@ -58,7 +57,7 @@ class Task(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Row:
+class ImageRow:
     """One line of the table: values by column without those that an image has not, or why there are none."""
 
     set: str
@@ -155,7 +154,7 @@ def evaluate(
     chosen, unused = _choose(pred_dir, opened, sets)
     tasks = [task for name, predictions in chosen.items() for task in _tasks(opened, name, predictions)]
     step = progress(len(tasks)) if progress else (lambda: None)
-    rows: dict[str, list[Row]] = {name: [] for name in chosen}
+    rows: dict[str, list[ImageRow]] = {name: [] for name in chosen}
     try:
         with atomic(out) if out else nullcontext() as sink:
             _write(sink, ["set", "image", *COLUMNS, "problem"])
@@ -167,7 +166,7 @@ def evaluate(
     except OSError as exc:
         if out is None:
             raise
-        raise SettingsError(f"{out}: cannot be written ({exc.strerror or exc}).") from exc
+        raise unwritable(out, exc, OTHER_PLACE, SettingsError) from exc
     return Evaluation(tuple(summary_of(name, found) for name, found in rows.items()), unused)
 
 
@@ -205,7 +204,7 @@ def predictions_of(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _tasks(dataset: Dataset, name: str, predictions: dict[str, list[Path]]) -> Iterator[Task | Row]:
+def _tasks(dataset: Dataset, name: str, predictions: dict[str, list[Path]]) -> Iterator[Task | ImageRow]:
     """What is to be done for each image of a set, in order; a row where nothing can be done."""
     folders = dataset.layout.sets[name].folders
     trimaps = "trimap" in folders and dataset.folder(name, "trimap").is_dir()
@@ -214,31 +213,31 @@ def _tasks(dataset: Dataset, name: str, predictions: dict[str, list[Path]]) -> I
         alpha, trimap, facemask = (_file(dataset, item, kind) for kind in ("alpha", "trimap", "facemask"))
         if len(found) != 1:
             names = ", ".join(path.name for path in found)
-            yield Row(name, stem, {}, f"has several predictions ({names})" if found else "has no prediction")
+            yield ImageRow(name, stem, {}, f"has several predictions ({names})" if found else "has no prediction")
         elif alpha is None or (trimaps and trimap is None):
-            yield Row(name, stem, {}, f"has no {'alpha' if alpha is None else 'trimap'} in the dataset")
+            yield ImageRow(name, stem, {}, f"has no {'alpha' if alpha is None else 'trimap'} in the dataset")
         else:
             yield Task(name, stem, found[0], alpha, trimap if trimaps else None, facemask)
 
 
-def _file(dataset: Dataset, item: Item, kind: str) -> Path | None:
+def _file(dataset: Dataset, item: DatasetItem, kind: str) -> Path | None:
     path = item.path(kind)
     return None if path is None else dataset.root / path
 
 
-def _rows(tasks: Sequence[Task | Row], workers: int, corrected: bool) -> Iterator[Row]:
+def _rows(tasks: Sequence[Task | ImageRow], workers: int, corrected: bool) -> Iterator[ImageRow]:
     """A row for each task, in their order; no more images are read ahead than workers need."""
     work = partial(evaluate_one, corrected=corrected)
     todo = sum(isinstance(task, Task) for task in tasks)
     if min(workers, todo) <= 1:
-        yield from (task if isinstance(task, Row) else work(task) for task in tasks)
+        yield from (task if isinstance(task, ImageRow) else work(task) for task in tasks)
         return
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(min(workers, todo), context, _begin)
-    waiting: deque[Row | Future[Row]] = deque()
+    waiting: deque[ImageRow | Future[ImageRow]] = deque()
     try:
         for task in tasks:
-            waiting.append(task if isinstance(task, Row) else pool.submit(work, task))
+            waiting.append(task if isinstance(task, ImageRow) else pool.submit(work, task))
             if len(waiting) >= _AHEAD * workers:
                 yield _done(waiting.popleft())
         while waiting:
@@ -258,21 +257,21 @@ def _begin() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-def _done(row: Row | Future[Row]) -> Row:
-    return row if isinstance(row, Row) else row.result()
+def _done(row: ImageRow | Future[ImageRow]) -> ImageRow:
+    return row if isinstance(row, ImageRow) else row.result()
 
 
-def evaluate_one(task: Task, corrected: bool) -> Row:
+def evaluate_one(task: Task, corrected: bool) -> ImageRow:
     """All figures of one image, or why there are none."""
     try:
         values = _measure(task, corrected)
     except BrokenInput as exc:
-        return Row(task.set, task.stem, {}, fact_of(exc.sentence))
+        return ImageRow(task.set, task.stem, {}, fact_of(exc.sentence))
     except OSError as exc:
-        return Row(task.set, task.stem, {}, f"has a file that cannot be read ({exc.strerror or exc})")
+        return ImageRow(task.set, task.stem, {}, f"has a file that cannot be read ({exc.strerror or exc})")
     except (TypeError, ValueError) as exc:
-        return Row(task.set, task.stem, {}, f"cannot be evaluated: {fact_of(str(exc))}")
-    return Row(task.set, task.stem, {name: value for name, value in values.items() if value is not None})
+        return ImageRow(task.set, task.stem, {}, f"cannot be evaluated: {fact_of(str(exc))}")
+    return ImageRow(task.set, task.stem, {name: value for name, value in values.items() if value is not None})
 
 
 def fact_of(sentence: str) -> str:
@@ -307,7 +306,7 @@ def _write(sink: BinaryIO | None, cells: Sequence[str]) -> None:
         sink.write(line.getvalue().encode("utf-8", "surrogateescape"))
 
 
-def summary_of(name: str, rows: Sequence[Row]) -> SetResult:
+def summary_of(name: str, rows: Sequence[ImageRow]) -> SetResult:
     """Figures of a set from the rows of its images."""
     counted = [row for row in rows if not row.problem]
     means = means_of(np.array([_for_means(row) for row in counted])) if counted else []
@@ -320,7 +319,7 @@ def summary_of(name: str, rows: Sequence[Row]) -> SetResult:
     )
 
 
-def _for_means(row: Row) -> list[float]:
+def _for_means(row: ImageRow) -> list[float]:
     skipped = () if "MAD_T" in row.values else TRANSITION
     return [math.nan if column in skipped else row.values.get(column, math.nan) for column in COLUMNS]
 

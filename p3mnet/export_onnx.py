@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from p3mdata.base.files import atomic
-from p3mdata.errors import SettingsError, SetupError
+from p3mdata.errors import OTHER_PLACE, SettingsError, SetupError, unwritable
 from p3mnet.model import MattingNetwork
 
 INPUT = "image"
@@ -90,5 +90,5 @@ def export_onnx(model: MattingNetwork, path: str | Path, height: int, width: int
         with atomic(Path(path)) as sink:
             sink.write(program.model_proto.SerializeToString())
     except OSError as error:
-        raise SetupError(f"{path}: cannot be written ({error.strerror or error}).") from error
+        raise unwritable(path, error, OTHER_PLACE, SetupError) from error
     return outputs

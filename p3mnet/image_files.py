@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.base.files import atomic
+from p3mdata.dataset.foregrounds import multi_level_colours, require_pymatting
 from p3mdata.dataset.layout import PICTURES
 from p3mdata.errors import BrokenInput, P3MError, SetupError
 from p3mdata.imaging import decode
@@ -114,13 +115,45 @@ class RawCache:
             raise BadFile(f"{path}: cannot be read ({exc.strerror or exc}).") from exc
         key = _RAW_MAGIC, stat.st_size, stat.st_mtime_ns
         # Greys are checked and made one channel, so that a file has as many copies as kinds it is used for.
-        copy = (
-            self.folder
-            / f"{hashlib.sha256(f'{kind} {path.resolve()}'.encode(errors='surrogateescape')).hexdigest()}.raw"
-        )
+        copy = self._copy(f"{kind} {path.resolve()}")
         if (known := _map_raw(copy, key)) is not None:
             return known
         pixels = read_plane(kind, path)
+        self._write(copy, key, pixels)
+        return pixels
+
+    def colours(self, image_file: Path, alpha_file: Path, image: Array, alpha: Array) -> dict[str, Array]:
+        """Foreground and background of a whole picture, HxWx3 each: estimated once, then mapped.
+
+        Args:
+            image_file, alpha_file: What they are of; when one of them has changed, they are estimated anew.
+            image, alpha: The files' pixels.
+
+        Raises:
+            BadFile: A file is not there any more.
+            SetupError: pymatting is not installed, or the copies cannot be written.
+        """
+        try:
+            stats = [path.stat() for path in (image_file, alpha_file)]
+        except OSError as exc:
+            raise BadFile(f"{image_file}: cannot be read ({exc.strerror or exc}).") from exc
+        # Sums stand for both files; equal ones of other files would take a time stamp forged to the nanosecond.
+        key = _RAW_MAGIC, sum(stat.st_size for stat in stats), sum(stat.st_mtime_ns for stat in stats)
+        copies = {kind: self._copy(f"{kind} of {image_file.resolve()}") for kind in ("foreground", "background")}
+        known = {kind: _map_raw(copy, key) for kind, copy in copies.items()}
+        if all(pixels is not None for pixels in known.values()):
+            return {kind: pixels for kind, pixels in known.items() if pixels is not None}
+        require_pymatting("data.colours whole")
+        made = dict(zip(copies, multi_level_colours(image, alpha), strict=True))
+        for kind, copy in copies.items():
+            self._write(copy, key, made[kind])
+        return made
+
+    def _copy(self, what: str) -> Path:
+        return self.folder / f"{hashlib.sha256(what.encode(errors='surrogateescape')).hexdigest()}.raw"
+
+    def _write(self, copy: Path, key: tuple[bytes, int, int], pixels: Array) -> None:
+        """Raises SetupError when it cannot be written."""
         try:
             with atomic(copy) as sink:
                 sink.write(_RAW_HEADER.pack(*key, *pixels.shape[:2], pixels.size // math.prod(pixels.shape[:2])))
@@ -129,7 +162,6 @@ class RawCache:
             raise SetupError(
                 f"{self.folder}: the cache cannot be written ({exc.strerror or exc}). Make room, or go on without it."
             ) from exc
-        return pixels
 
 
 def _map_raw(copy: Path, key: tuple[bytes, int, int]) -> Array | None:

@@ -14,7 +14,7 @@ compared (there, a map of 0, 128 and 255); 8 bits are rounded (there truncated, 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -27,12 +27,23 @@ from torch.nn import functional as F
 
 from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.jsonl import read_json, write_json
-from p3mdata.errors import EXIT_HELD_BACK, EXIT_OK, BrokenInput, RunFolderError, SettingsError, SetupError
+from p3mdata.base.progress import Progress
+from p3mdata.errors import (
+    EXIT_HELD_BACK,
+    EXIT_OK,
+    MAKE_ROOM,
+    BrokenInput,
+    RunFolderError,
+    SettingsError,
+    SetupError,
+    unwritable,
+)
 from p3mdata.imaging import SUFFIXES, Picture, decode, encode, encode_grey
 from p3mdata.imaging.listing import list_files
 from p3mnet.checkpoint import load_checkpoint, load_official
 from p3mnet.create import create_model
 from p3mnet.devices import pick_device
+from p3mnet.memory import MEMORY_ERRORS, out_of_memory
 from p3mnet.model import MattingNetwork, folded, fuse, normalise
 from p3mnet.registry import RANDOM
 
@@ -54,6 +65,7 @@ class Inferred:
         made: Of these, made by this call.
         kept: Of these, there already.
         broken: Name and reason of pictures that cannot be used.
+        with_opacity: Of those made, pictures with an opacity of their own, which was not looked at.
     """
 
     out: Path
@@ -61,6 +73,7 @@ class Inferred:
     made: int = 0
     kept: int = 0
     broken: list[tuple[str, str]] = field(default_factory=list)
+    with_opacity: int = 0
 
     @property
     def exit_code(self) -> int:
@@ -143,9 +156,13 @@ def _pictures(folder: Path) -> dict[str, str]:
     if not names:
         raise SettingsError(f"{folder}: holds no pictures.")
     stems = {name: Path(name).with_suffix("").as_posix() for name in names}
-    # a.jpg and a.png must not end in one file.
-    uses = Counter(stems.values())
-    return {name: stem if uses[stem] == 1 else name for name, stem in stems.items()}
+    # a.jpg, a.png and a.jpg.webp must not end in one file, nor A.jpg and a.png where upper and lower case are one.
+    uses = Counter(stem.casefold() for stem in stems.values())
+    full = {name.casefold() for name in names}
+    return {
+        name: stem if uses[stem.casefold()] == 1 and stem.casefold() not in full else name
+        for name, stem in stems.items()
+    }
 
 
 def _claim(out: Path, record: dict[str, object]) -> None:
@@ -183,12 +200,16 @@ def infer(
     cutouts: bool = True,
     device: str = "auto",
     published: str | None = None,
-    progress: Callable[[int], Callable[[], None]] | None = None,
+    progress: Progress | None = None,
 ) -> Inferred:
     """Write `out/alpha/NAME.png` (8-bit grey) and `out/cutout/NAME.png` (RGBA) for each picture of a folder.
 
     Each picture is seen alone, so that its result does not depend on the others. A second call goes on where the
-    first ended; to have a picture made again, delete its alpha. Colours of cut-outs are those of the picture.
+    first ended; to have a picture made again, delete its alpha.
+
+    Cut-outs keep the picture's colours everywhere, also where alpha is 0: who opens one without its alpha sees the
+    whole photograph, so keep cut-outs of private pictures private. An opacity that a picture brings along is not looked
+    at: the network sees its colours, and the alpha written is the network's.
 
     Args:
         images: Pictures, in subfolders too; the subfolders are kept.
@@ -232,10 +253,8 @@ def infer(
                 _one(model, images / name, name, targets, mode, max_side, done)
             show()
     except OSError as error:
-        raise RunFolderError(
-            f"{out}: cannot be written ({error.strerror or error}); {done.made + done.kept} of {len(names)} pictures "
-            "are done. Make room and run the same command again."
-        ) from error
+        so_far = f"{done.made + done.kept} of {len(names)} pictures are done."
+        raise unwritable(out, error, f"{so_far} {MAKE_ROOM}") from error
     return done
 
 
@@ -249,12 +268,15 @@ def _one(
         except OSError as error:
             raise BrokenInput("cannot_read", f"cannot be read ({error.strerror or error}).") from error
         picture = decode(data)
+        done.with_opacity += picture.opacity is not None
         alpha = predict_alpha(model, picture.rgb8(), mode, max_side)
         results = list(_results(picture, alpha, targets))
     except BrokenInput as error:
         done.broken.append((name, error.sentence))
         return
-    except torch.OutOfMemoryError as error:
+    except MEMORY_ERRORS as error:
+        if not out_of_memory(error):
+            raise
         raise SettingsError(
             f"{name}: needs more memory than there is with a max_side of {max_side}. Give a smaller one."
         ) from error

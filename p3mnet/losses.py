@@ -17,14 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn import functional as F
 
-from p3mnet.model import TRANSITION, Matting
+from p3mnet.model import SEGMENTATION_TERMS, TRANSITION, Matting, MattingNetwork
 from p3mnet.networks.modnet import Objectives, objective_losses
 
 # Levels of the Laplacian pyramid; what is left after them counts as one more.
 LEVELS = 5
 # Keeps the gradient of |d| finite at 0; a perfect alpha has a loss of its root, 1e-6.
 _EPSILON = 1e-12
-_SEGMENTATION = ("ce_global", "ce_side2", "ce_side1", "ce_side0")
 
 
 class LossWeights(BaseModel):
@@ -50,6 +49,26 @@ class LossWeights(BaseModel):
     composition: float = Field(1.0, ge=0)
 
 
+def terms_of(network: MattingNetwork, weights: LossWeights, colours: str) -> tuple[list[str], dict[str, str]]:
+    """Which parts of the loss train a network, and why the others do not.
+
+    Args:
+        network: The network itself.
+        weights: What its parts weigh.
+        colours: Where foreground and background come from, see `p3mnet.data.TrainingSet.colours`.
+
+    Returns:
+        Names of the parts that count, and sentences by name of those that do not.
+    """
+    share, idle = weights.model_dump(), {}
+    for name in network.terms:
+        if name == "composition" and colours == "none":
+            idle[name] = "data.colours is none"
+        elif share.get(name) == 0:
+            idle[name] = f"losses.{name} is 0"
+    return [name for name in network.terms if name not in idle], idle
+
+
 def matting_losses(
     output: Matting | Objectives, batch: Mapping[str, Tensor], weights: LossWeights | None = None
 ) -> dict[str, Tensor]:
@@ -73,7 +92,9 @@ def matting_losses(
             return objective_losses(output, batch)
     with torch.autocast(output.local.device.type, enabled=False):
         alpha, trimap = batch["alpha"].to(exact), batch["trimap"]
-        scores = dict(zip(_SEGMENTATION, (output.global_logits, output.side2, output.side1, output.side0), strict=True))
+        scores = dict(
+            zip(SEGMENTATION_TERMS, (output.global_logits, output.side2, output.side1, output.side0), strict=True)
+        )
         parts = {
             name: F.cross_entropy(logits.to(exact), trimap[:, 0])
             for name, logits in scores.items()

@@ -25,6 +25,9 @@ from p3mnet.encoders.contract import LARGEST_STRIDE, Encoder
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 BACKGROUND, TRANSITION, FOREGROUND = range(3)
+# Parts of the loss of networks that tell a trimap and an alpha apart, see `p3mnet.losses`.
+SEGMENTATION_TERMS = ("ce_global", "ce_side2", "ce_side1", "ce_side0")
+MATTING_TERMS = ("alpha_t", "laplacian_t", "alpha", "laplacian", "composition")
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,11 @@ class MattingNetwork(nn.Module, ABC):
     encoder: Any
     short_side: ClassVar[int | None] = None
 
+    @property
+    @abstractmethod
+    def terms(self) -> tuple[str, ...]:
+        """Parts of its training loss, see `p3mnet.losses`; "composition" takes colours of foreground and background."""
+
     @abstractmethod
     def forward(self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None) -> Any:
         """Outputs for images [N, 3, H, W] of any size, ImageNet-normalised.
@@ -135,7 +143,7 @@ class MattingNetwork(nn.Module, ABC):
             raise SettingsError("The network is in training mode: call eval() on it before it predicts.")
         weight = next(self.parameters())
         batch = normalise(image.to(weight.device)).to(weight.dtype)
-        alpha = self(batch if image.dim() == 4 else batch[None]).fusion
+        alpha: Tensor = self(batch if image.dim() == 4 else batch[None]).fusion
         return alpha if image.dim() == 4 else alpha[0]
 
 
@@ -154,6 +162,11 @@ class P3MNet(MattingNetwork):
         self.encoder = encoder
         self.segmentation = SegmentationDecoder(encoder.widths, narrowing, dbfi=config.dbfi)
         self.matting = MattingDecoder(encoder.widths, narrowing, encoder.pool_kernel, tfi=config.tfi, sbfi=config.sbfi)
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """See `MattingNetwork.terms`; the sides are those of dBFI."""
+        return (*(SEGMENTATION_TERMS if self.config.dbfi else SEGMENTATION_TERMS[:1]), *MATTING_TERMS)
 
     def forward(self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None) -> Matting:
         """All outputs.

@@ -36,6 +36,8 @@ VARIANTS = {
 
 
 # Networks that P3M-Net is compared with.
+# MODNet's losses compare no composition with colours of foreground and background.
+WITHOUT_COLOURS = frozenset({"modnet"})
 BASELINES: dict[str, Callable[[ModelConfig], MattingNetwork]] = {"gfm_resnet34": GFM, "modnet": MODNet}
 
 

@@ -13,6 +13,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import hypothesis  # noqa: E402
 import pytest  # noqa: E402
 
+from p3mdata.base import console  # noqa: E402
 from p3mdata.faces.ensemble import FaceFinder  # noqa: E402
 
 # No case fails because the machine is busy.
@@ -27,6 +28,12 @@ class KeptModels(FaceFinder):
 
     def close(self) -> None:
         pass
+
+
+@pytest.fixture(autouse=True)
+def own_output(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that a test runs in this process prints as it likes; the next test's does not follow it."""
+    monkeypatch.setattr(console, "out", console.Output())
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from p3mdata.base.files import sha256
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, RunFolderError, SettingsError
 from p3mnet.baselines.classic import Classic
 from p3mnet.baselines.opening import parse_requests
-from p3mnet.benchmark import Benchmark, Plan, run, run_benchmark
+from p3mnet.benchmark import Benchmark, BenchmarkPlan, run, run_benchmark
 from p3mnet.benchmark.report import tables
 from p3mnet.benchmark.results import State
 from p3mnet.evaluate import evaluate
@@ -62,7 +62,7 @@ def own(dataset: Path, tmp_path: Path) -> Path:
 
 
 def bench(dataset: Path, out: Path, *methods: str, checkpoints: Sequence[str] = (), **plan: Any) -> Benchmark:
-    chosen = Plan(**{"trials": 0, "max_side": 64, "device": "cpu", **plan})
+    chosen = BenchmarkPlan(**{"trials": 0, "max_side": 64, "device": "cpu", **plan})
     return run_benchmark(dataset, out, parse_requests(methods, checkpoints), chosen)
 
 

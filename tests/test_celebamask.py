@@ -25,8 +25,8 @@ from p3mdata.celebamask import (
     PARTS,
     Annotations,
     FacemaskRun,
+    FaceRule,
     Refusal,
-    Rule,
     brow_line,
     chunks,
     driver,
@@ -145,20 +145,20 @@ def test_line_runs_through_both_brow_tops() -> None:
 @pytest.mark.parametrize(
     ("without", "rule", "tolerance"),
     [
-        ((), Rule.BOTH_BROWS, 1),
-        (("l_brow",), Rule.ONE_BROW, 1),
-        (("l_brow", "l_eye"), Rule.ONE_BROW, 3),
-        (("l_brow", "r_eye"), Rule.ONE_BROW, 3),
+        ((), FaceRule.BOTH_BROWS, 1),
+        (("l_brow",), FaceRule.ONE_BROW, 1),
+        (("l_brow", "l_eye"), FaceRule.ONE_BROW, 3),
+        (("l_brow", "r_eye"), FaceRule.ONE_BROW, 3),
         (("r_brow", *EYES), None, 0),
-        (EYES, Rule.BOTH_BROWS, 1),
-        (BROWS, Rule.EYES, 4),
-        ((*BROWS, "mouth", "u_lip", "l_lip"), Rule.EYES, 4),
-        ((*BROWS, "r_eye"), Rule.EYES, 6),
+        (EYES, FaceRule.BOTH_BROWS, 1),
+        (BROWS, FaceRule.EYES, 4),
+        ((*BROWS, "mouth", "u_lip", "l_lip"), FaceRule.EYES, 4),
+        ((*BROWS, "r_eye"), FaceRule.EYES, 6),
         ((*BROWS, *EYES), None, 0),
     ],
     ids=str,
 )
-def test_missing_brows_and_eyes(angle: float, without: Sequence[str], rule: Rule | None, tolerance: float) -> None:
+def test_missing_brows_and_eyes(angle: float, without: Sequence[str], rule: FaceRule | None, tolerance: float) -> None:
     parts = annotated(angle, without=without)
     if rule is None:
         with pytest.raises(Refusal) as caught:
@@ -185,7 +185,7 @@ def test_stray_strokes_are_no_brow_and_no_face() -> None:
     for row, column in ((5, 5), (256, 256)):
         speck = np.zeros((SIDE, SIDE), bool)
         speck[row, column] = True
-        assert brow_line({**clean, "l_brow": speck}).rule is Rule.ONE_BROW
+        assert brow_line({**clean, "l_brow": speck}).rule is FaceRule.ONE_BROW
 
 
 def test_one_label_for_both_brows() -> None:
@@ -194,7 +194,7 @@ def test_one_label_for_both_brows() -> None:
     expected = facemask_from_parts(parts)
     for labelled in ({"l_brow": both}, {"l_brow": both, "r_brow": both}):
         line = brow_line({**annotated(angle=30, without=BROWS), **labelled})
-        assert line.rule is Rule.ONE_BROW
+        assert line.rule is FaceRule.ONE_BROW
         assert iou(line.below((SIDE, SIDE)) & expected, expected) > 0.99
 
 
@@ -203,7 +203,7 @@ def test_profile_with_one_eye() -> None:
     x, y = head_frame(0)
     parts["l_eye"] = np.hypot(x + 45, y + 10) < 10
     parts["u_lip"] = np.hypot((x + 62) / 2, y - 80) < 8
-    assert brow_line(parts).rule is Rule.ONE_BROW
+    assert brow_line(parts).rule is FaceRule.ONE_BROW
     facemask = facemask_from_parts(parts)
     assert (facemask | ~parts["l_eye"]).all()
     assert not (facemask & (y < FOREHEAD - 40)).any()
@@ -436,7 +436,7 @@ def test_interrupted_and_damaged_chunks_are_done_again(
 ) -> None:
     out, made, make = tmp_path / "out", [], Annotations.facemask
 
-    def until(self: Annotations, name: str) -> tuple[Mask, Rule]:
+    def until(self: Annotations, name: str) -> tuple[Mask, FaceRule]:
         made.append(name)
         if len(made) == 5:
             raise KeyboardInterrupt
@@ -517,7 +517,7 @@ def test_a_killed_run_goes_on(
 
 
 def test_a_bug_or_a_full_disk_in_one_image(celeba: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def bug(self: Annotations, name: str) -> tuple[Mask, Rule]:
+    def bug(self: Annotations, name: str) -> tuple[Mask, FaceRule]:
         raise ZeroDivisionError("one over nothing")
 
     def full(*args: object) -> None:

@@ -33,6 +33,16 @@ def test_the_environment_of_the_process_is_read(monkeypatch: pytest.MonkeyPatch)
     assert settings.trust_no_face and execution.workers == 3
 
 
+def test_the_old_name_of_task_is_still_read() -> None:
+    for given in (({"shard": "2/3"},), ({}, {"shard": "2/3"}), ({}, {}, {"P3MDATA_SHARD": "2/3"})):
+        assert resolve(*given)[1].task_number == (2, 3)
+    # As today's name: a flag wins over the environment, that over the file.
+    assert resolve({"task": "1/3"}, {"task": "3/3"}, {"P3MDATA_SHARD": "2/3"})[1].task == "1/3"
+    assert resolve({}, {"shard": "3/3"}, {"P3MDATA_TASK": "2/3"})[1].task == "2/3"
+    with pytest.raises(SettingsError, match="'shard' is the old name of 'task'"):
+        resolve({"task": "1/3", "shard": "2/3"})
+
+
 def test_how_a_run_is_carried_out_is_no_part_of_what_it_does() -> None:
     assert resolve({"workers": 1, "limit": 5}, {}, {})[0] == resolve({"workers": 9}, {}, {})[0] == Settings()
     assert not set(Settings.model_fields) & set(Execution.model_fields)

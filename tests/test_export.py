@@ -141,10 +141,11 @@ def test_webdataset_loads(exports: dict[str, Path], dataset: Path) -> None:
         assert [s["__key__"] for s in stored] == [e.id for e in split.entries] and len(tuples) == len(stored)
         for raw, sample, entry in zip(stored, decoded, split.entries, strict=True):
             for kind, file in entry.files.items():
-                key = entry.name(kind).partition(".")[2]
+                # Two of the pictures are JPEG files: one ending for all, so that no loader loses the others.
+                key = "jpg" if kind == "image" else entry.name(kind).partition(".")[2]
                 assert raw[key] == file.read()
             image = entry.files["image"]
-            assert same(sample[image.suffix[1:]], image.path)
+            assert same(sample["jpg"], image.path)
             if pixels(entry.files["alpha"].path).dtype == np.uint8:
                 assert np.array_equal(pixels(sample["alpha.png"])[:, :, 0], pixels(entry.files["alpha"].path))
             assert sample["json"]["id"] == entry.id and sample["json"]["proofs"]["exact"] is True

@@ -75,7 +75,7 @@ def test_a_file_that_vanishes_is_an_outcome(local: Path, memory: Any, kept_model
         released.unlink()
     # A part takes the plan that is there; it does not list the sources again.
     job = a_job("memory://bucket", out)
-    anonymize_job(job.model_copy(update={"execution": Execution(workers=1, shard="1/1")}))
+    anonymize_job(job.model_copy(update={"execution": Execution(workers=1, task="1/1")}))
     reasons = {row["source"]: row.get("reason") for row in read_rows(out / LEDGER)}
     assert reasons == {"a.jpg": "cannot_read", "sub/b.jpg": None, "sub/c.jpg": "alpha_missing", NAMES[2]: None}
 

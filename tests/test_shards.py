@@ -14,7 +14,7 @@ from p3mdata.config import Job
 from p3mdata.errors import Interrupted, RunFolderError
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.records import ImageResult, Sample
-from p3mdata.run import shards
+from p3mdata.run import shards, stages
 from p3mdata.run.layout import shard_folder
 from p3mdata.run.plan import make_plan
 from p3mdata.run.rows import read_results
@@ -169,7 +169,7 @@ def test_stages_leave_faults_to_the_stage_that_publishes(
         raise ZeroDivisionError
 
     with monkeypatch.context() as context:
-        context.setattr(shards, "detect", faulty)
+        context.setattr(stages, "detect", faulty)
         run_stage(samples[0], job, lambda: models, Stage.DETECT)
     run_stage(samples[1], job, lambda: models, Stage.DETECT, crashing=True)
     run_stage(samples[2], job, no_models, Stage.DETECT)

@@ -27,8 +27,8 @@ from p3mdata.export.release import Release
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.records import Action
 from p3mdata.review.session import reviewing
-from p3mdata.run import parts
 from p3mdata.run import remote_job as stored
+from p3mdata.run import tasks
 from p3mdata.run.fetch import fetch_run
 from p3mdata.run.job import anonymize_job, verify_run
 from p3mdata.run.layout import LEDGER, MANIFEST, PLAN
@@ -202,7 +202,7 @@ def test_what_is_not_released_any_more_goes_image_first(
         if path.is_file():
             (photos / path.relative_to(source)).parent.mkdir(parents=True, exist_ok=True)
             (photos / path.relative_to(source)).write_bytes(path.read_bytes())
-    job = a_job(photos, OUT, shard="1/1", alphas=source.with_name("alphas"))
+    job = a_job(photos, OUT, task="1/1", alphas=source.with_name("alphas"))
     anonymize_job(job)
     before = objects(memory)
     ids = {row["source"]: row["id"] for row in read_rows(fetch_run(OUT, tmp_path / "one").out / LEDGER)}
@@ -245,15 +245,15 @@ def test_masks_may_be_added(tmp_path: Path, source: Path, memory: Any, kept_mode
 def test_parts_share_a_store(
     tmp_path: Path, source: Path, whole: dict[str, bytes], memory: Any, kept_models: FaceFinder
 ) -> None:
-    first = anonymize_job(a_job(source, OUT, shard="2/2"))
+    first = anonymize_job(a_job(source, OUT, task="2/2"))
     assert (first.samples, first.shards_left, first.exit_code) == (3, 1, 0)
     before = status_anywhere(Path(OUT))
     assert (before.done, before.shards, before.closed) == (3, {"done": 1, "begun": 0, "left": 1}, False)
     with pytest.raises(RunFolderError, match=r"1 of 2 shards are not done \(1\)"):
         close_stored(OUT)
     with pytest.raises(RunFolderError, match=r"memory://bucket/run: was planned with .*min_side \(0 -> 9\)"):
-        anonymize_job(a_job(source, OUT, shard="1/2", settings=Settings(min_side=9)))
-    last = anonymize_job(a_job(source, OUT, shard="1/2"))
+        anonymize_job(a_job(source, OUT, task="1/2", settings=Settings(min_side=9)))
+    last = anonymize_job(a_job(source, OUT, task="1/2"))
     assert (last.samples, last.shards_left, last.exit_code) == (4, 0, 0)
     assert released(objects(memory)) == whole
     memory.rm_file("/bucket/run/manifest.jsonl")
@@ -262,14 +262,14 @@ def test_parts_share_a_store(
     assert close_stored(OUT).exit_code == EXIT_HELD_BACK
     assert released(objects(memory)) == whole
     # More parts than shards: some have nothing to do.
-    assert anonymize_job(a_job(source, OUT, shard="5/5")).samples == 0
+    assert anonymize_job(a_job(source, OUT, task="5/5")).samples == 0
     assert released(objects(memory)) == whole
 
 
 def test_a_plan_that_nobody_finishes_is_made_by_another(
     source: Path, memory: Any, monkeypatch: pytest.MonkeyPatch, kept_models: FaceFinder
 ) -> None:
-    monkeypatch.setattr(parts, "_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(tasks, "_PATIENCE_SECONDS", 0.3)
     monkeypatch.setattr(stored._Claims, "poll_seconds", 0.01)
     claim = "/bucket/run/private/planning.0"
     memory.pipe_file(claim, b"0")
@@ -281,7 +281,7 @@ def test_a_plan_that_nobody_finishes_is_made_by_another(
             memory.pipe_file(claim, str(number := number + 1).encode())
 
     thread, made = threading.Thread(target=show_life), []
-    part = threading.Thread(target=lambda: made.append(anonymize_job(a_job(source, OUT, shard="1/1"))))
+    part = threading.Thread(target=lambda: made.append(anonymize_job(a_job(source, OUT, task="1/1"))))
     thread.start()
     part.start()
     part.join(1.0)
@@ -323,10 +323,10 @@ def test_a_place_that_is_not_ours_is_left_alone(source: Path, memory: Any, kept_
 def test_a_plan_that_appears_between_two_looks_is_no_foreign_place(
     source: Path, memory: Any, kept_models: FaceFinder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    anonymize_job(a_job(source, OUT, shard="1/2"))
+    anonymize_job(a_job(source, OUT, task="1/2"))
     get, unseen = Store.get, [PLAN]
     monkeypatch.setattr(Store, "get", lambda self, name: unseen.remove(name) if name in unseen else get(self, name))
-    assert anonymize_job(a_job(source, OUT, shard="2/2")).shards_left == 0
+    assert anonymize_job(a_job(source, OUT, task="2/2")).shards_left == 0
     assert not unseen
 
 
@@ -464,7 +464,7 @@ def test_processes_and_machines_share_a_store(tmp_path: Path, source: Path, whol
         (tmp_path / part[0]).mkdir()
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("TMPDIR", str(tmp_path / part[0]))
-            running.append(start(source, "s3://bucket/parts", "--shard", part, "--workers", "2"))
+            running.append(start(source, "s3://bucket/parts", "--task", part, "--workers", "2"))
     said = [process.communicate(timeout=180)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0], said
     assert released(objects(s3, "bucket/parts")) == whole

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from p3mdata.anonymize.pipeline import Inputs, Loaded, Masked, anonymize, detect, load, mask, render, transition_of
 from p3mdata.base.files import write_atomic
 from p3mdata.config import Settings
-from p3mdata.errors import BrokenInput, SettingsError
+from p3mdata.errors import OTHER_PLACE, BrokenInput, SettingsError, unwritable
 from p3mdata.faces.ensemble import Detection, FaceFinder
 from p3mdata.imaging import decode
 from p3mdata.imaging.draw import (
@@ -239,7 +239,7 @@ def explain(
     try:
         write_atomic(out, sink.getvalue())
     except OSError as exc:
-        raise SettingsError(f"{out}: cannot be written ({exc.strerror}). Choose another place.") from exc
+        raise unwritable(out, exc, OTHER_PLACE, SettingsError) from exc
 
 
 def _drawn(photo: Path, inputs: Inputs, settings: Settings) -> Image.Image:

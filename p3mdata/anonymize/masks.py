@@ -93,7 +93,8 @@ def _outline(centre: tuple[float, float], radii: tuple[float, float], roundness:
     """72 points of a superellipse |x/a|^n + |y/b|^n = 1."""
     angle = np.linspace(0, 2 * np.pi, 72, endpoint=False)
     unit = np.stack([np.cos(angle), np.sin(angle)], 1)
-    return np.array(centre) + np.sign(unit) * np.abs(unit) ** (2 / roundness) * np.array(radii)
+    points: NDArray[np.float64] = np.array(centre) + np.sign(unit) * np.abs(unit) ** (2 / roundness) * np.array(radii)
+    return points
 
 
 def _core_outline(face: Face, margin: float = 1.0) -> NDArray[np.float64]:
@@ -147,8 +148,8 @@ def transition_near(alpha: NDArray[Any], patches: Sequence[Patch], side: int, ma
     """`transition_area`, computed only within `margin` pixels of the patches; False elsewhere. Full size."""
     out = np.zeros(alpha.shape[:2], bool)
     for patch in patches:
-        rows, cols = (_grown(part, margin) for part in patch.window)
-        wide_rows, wide_cols = _grown(rows, side), _grown(cols, side)
+        rows, cols = (grown(part, margin) for part in patch.window)
+        wide_rows, wide_cols = grown(rows, side), grown(cols, side)
         band = transition_area(np.ascontiguousarray(alpha[wide_rows, wide_cols]), side)
         inner = band[rows.start - wide_rows.start :, cols.start - wide_cols.start :]
         target = out[rows, cols]
@@ -156,7 +157,8 @@ def transition_near(alpha: NDArray[Any], patches: Sequence[Patch], side: int, ma
     return out
 
 
-def _grown(part: slice, by: int) -> slice:
+def grown(part: slice, by: int) -> slice:
+    """A slice of rows or columns, longer at both ends."""
     return slice(max(0, part.start - by), part.stop + by)
 
 
@@ -208,7 +210,7 @@ def spread(patches: Sequence[Patch], target: Mask, reach: int) -> list[Patch]:
         free[patch.window] &= ~patch.mask
     out = []
     for patch in patches:
-        rows, cols = (_grown(part, reach) for part in patch.window)
+        rows, cols = (grown(part, reach) for part in patch.window)
         own = np.zeros(target[rows, cols].shape, np.uint8)
         inside = own[patch.top - rows.start :, patch.left - cols.start :]
         inside[: patch.mask.shape[0], : patch.mask.shape[1]] = patch.mask

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from p3mdata.base.files import write_atomic
 from p3mdata.config import Format, Settings
-from p3mdata.errors import SettingsError
+from p3mdata.errors import OTHER_PLACE, SettingsError, unwritable
 from p3mdata.records import ImageResult, Sample
 
 _FORMATS = {".jpg": Format.JPG, ".jpeg": Format.JPG, ".png": Format.PNG, ".webp": Format.WEBP}
@@ -67,7 +67,7 @@ def anonymize_file(
                 write_atomic(facemask, done.files["facemasks"][1])
             write_atomic(out, done.files["images"][1])
         except OSError as exc:
-            raise SettingsError(f"{out}: cannot be written ({exc.strerror}). Choose another place.") from exc
+            raise unwritable(out, exc, OTHER_PLACE, SettingsError) from exc
     return done.result
 
 

@@ -25,6 +25,7 @@ from p3mdata.anonymize.masks import (
     without_background,
 )
 from p3mdata.anonymize.obfuscate import obfuscate
+from p3mdata.anonymize.opacity import hide, is_picture
 from p3mdata.anonymize.proofs import proof_doubts, prove, uncovered_by_hand
 from p3mdata.base.files import sha256
 from p3mdata.config import JpegMode, Settings
@@ -129,10 +130,17 @@ def detect(loaded: Loaded, finder: FaceFinder) -> Detection:
     if loaded.decision is not None and loaded.decision.action is Action.NO_FACE:
         return Detection((), ())
     detection = finder.find(loaded.picture.rgb8())
-    shown = loaded.picture.over_grey()
-    if shown is None:
+    picture = loaded.picture
+    shown = picture.over_grey()
+    if picture.opacity is None or shown is None:
         return detection
-    return detection.merged_with(finder.find(shown))
+    detection = detection.merged_with(finder.find(shown))
+    if not is_picture(picture.opacity):
+        return detection
+    # Infrared or depth: a face that shows in it alone is one as well.
+    beyond = finder.find(replace(picture, pixels=picture.opacity, opacity=None).rgb8())
+    merged = detection.merged_with(beyond)
+    return merged if len(merged.faces) > len(detection.faces) else detection
 
 
 def transition_of(loaded: Loaded, settings: Settings, near: Sequence[Patch] | None = None) -> Mask:
@@ -222,6 +230,11 @@ def mask(loaded: Loaded, detection: Detection, settings: Settings) -> Masked:
 
 
 def _mask_doubts(loaded: Loaded, detection: Detection, covered: Mask) -> list[Doubt]:
+    if loaded.alpha is not None and is_picture(loaded.alpha):
+        # It is published as it is.
+        return [
+            Doubt("matte_is_picture", "its alpha matte shows a picture, not an outline. Check the folder of mattes")
+        ]
     if loaded.hand is not None:
         if not covered.any():
             return [Doubt("hand_mask_empty", "nothing of the hand-drawn mask is left to obfuscate")]
@@ -246,12 +259,17 @@ def render(loaded: Loaded, masked: Masked, settings: Settings) -> tuple[bytes, s
     pixels = picture.pixels.copy()
     for region, width in masked.regions:
         obfuscate(pixels, region, method, strength, width)
+    opacity, hidden = picture.opacity, False
+    if opacity is not None:
+        opacity = opacity.copy()
+        hidden = hide(opacity, masked.regions, method, strength)
     name = target_format(picture, settings.format.value)
     if masked.blocks is not None:
         jpeg, reach = masked.blocks
         how = JPEG_EXACT if picture.orientation == 1 else "jpeg turned losslessly"
         return with_icc(jpeg.rewrite(pixels, reach), picture.icc), name, how
-    data, how = encode(replace(picture, pixels=pixels), name, settings.quality)
+    data, how = encode(replace(picture, pixels=pixels, opacity=opacity), name, settings.quality)
+    how = f"{how}, opacity obfuscated" if hidden else how
     return data, name, f"{how} ({masked.encoding_note})" if masked.encoding_note else how
 
 
@@ -312,7 +330,13 @@ def anonymize(
         data = data if encoded is None else encoded
         tick("obfuscate+encode")
         proofs = prove(
-            loaded.picture, data, masked.facemask, masked.transition, finder, exact=name != "JPEG" or how == JPEG_EXACT
+            loaded.picture,
+            data,
+            masked.facemask,
+            masked.transition,
+            masked.regions,
+            finder,
+            exact=name != "JPEG" or how == JPEG_EXACT,
         )
         tick("verify")
     except BrokenInput as exc:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.anonymize.masks import core_coverage
+from p3mdata.anonymize.masks import Patch, core_coverage
+from p3mdata.anonymize.opacity import shows_picture, unsolid
 from p3mdata.faces.ensemble import LOOKS_AGAIN, Detection, FaceFinder, group_face, same_face
 from p3mdata.faces.pyramid import Pyramid
 from p3mdata.imaging import Picture, decode
@@ -19,6 +21,10 @@ from p3mdata.records import Doubt, Face, Mask, Proofs
 MISS_BELOW = 0.9
 # Obfuscation changes nearly every pixel of a photograph; less than this is a fault, or an area that was flat before.
 CHANGED_INSIDE = 0.5
+# One colour channel may change less where others do: JPEG chroma at the rim changes it by parts of a level.
+CHANGED_IN_CHANNEL = 0.2
+# Where a channel does not change, its values spread by no more than this share of the range: it was flat there.
+_FLAT = 2 / 255
 # As MISS_BELOW, without landmarks, where the box may have shifted on the featureless skin.
 MISS_BELOW_UNCONFIRMED = 0.7
 _STRIP = 32
@@ -46,7 +52,15 @@ def _as_8_bit(pixels: NDArray[Any]) -> NDArray[Any]:
     return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
 
 
-def prove(source: Picture, output: bytes, facemask: Mask, transition: Mask, finder: FaceFinder, exact: bool) -> Proofs:
+def prove(
+    source: Picture,
+    output: bytes,
+    facemask: Mask,
+    transition: Mask,
+    regions: Sequence[tuple[Patch, float]],
+    finder: FaceFinder,
+    exact: bool,
+) -> Proofs:
     """Re-open an output and measure what it promises.
 
     Args:
@@ -54,6 +68,7 @@ def prove(source: Picture, output: bytes, facemask: Mask, transition: Mask, find
         output: The released file's bytes.
         facemask: HxW, True where the output may differ.
         transition: HxW, True where it must not.
+        regions: The areas of single faces inside the facemask, and the faces' widths.
         finder: Detectors for re-detection.
         exact: Whether the format and mode promise exactness outside the mask.
     """
@@ -67,24 +82,63 @@ def prove(source: Picture, output: bytes, facemask: Mask, transition: Mask, find
             raise ValueError(f"the output is {after.shape}, the source {before.shape}")
         before, after = (np.dstack([a] * 3) if a.ndim == 2 else a for a in (before, after))
     gap = _difference(before, after)
-    if source.opacity is not None:
-        # Opacity may not change anywhere, the mask included: no holes.
-        kept = released.opacity is not None and np.array_equal(_as_8_bit(source.opacity), _as_8_bit(released.opacity))
-        if not kept:
-            raise ValueError("the output lost or changed the picture's transparency")
     outside, masked = _where(gap, ~facemask), np.count_nonzero(facemask)
+    inside = round(np.count_nonzero(_where(gap, facemask)) / masked, 4) if masked else 1.0
+    inside = min(inside, *_changed_channels(before, after, facemask))
+    if source.opacity is not None:
+        inside = min(inside, _changed_opacity(source.opacity, released.opacity, facemask, regions))
     scale = 257 if before.dtype == np.uint16 else 1
     redetected, missed = redetect(source, released, facemask, finder)
     return Proofs(
         changed_outside=int(np.count_nonzero(outside)),
         changed_in_transition=int(np.count_nonzero(_where(gap, transition))),
-        changed_inside=round(np.count_nonzero(_where(gap, facemask)) / masked, 4) if masked else 1.0,
+        changed_inside=inside,
         largest_deviation=-(-int(outside.max(initial=0)) // scale),
         exact=exact,
         metadata=tuple(leftovers(output)),
         redetected=redetected,
         missed=missed,
     )
+
+
+def _changed_channels(before: NDArray[Any], after: NDArray[Any], facemask: Mask) -> list[float]:
+    """Of colour channels that hardly changed inside the mask though they are not flat there, the share that did."""
+    masked = np.count_nonzero(facemask)
+    if before.ndim == 2 or not masked:
+        return [1.0]
+    found = [1.0]
+    x, y, width, height = cv2.boundingRect(facemask.view(np.uint8))
+    inner = facemask[y : y + height, x : x + width]
+    for channel in range(before.shape[2]):
+        old, new = (picture[y : y + height, x : x + width, channel] for picture in (before, after))
+        same = (old == new) & inner
+        changed = 1 - np.count_nonzero(same) / masked
+        if changed < CHANGED_IN_CHANNEL and float(old[same].std()) > _FLAT * np.iinfo(old.dtype).max:
+            found.append(round(changed, 4))
+    return found
+
+
+def _changed_opacity(
+    before: NDArray[Any], after: NDArray[Any] | None, facemask: Mask, regions: Sequence[tuple[Patch, float]]
+) -> float:
+    """Least share of a region's opacity that changed, of those in which it shows a picture; 1 without any.
+
+    Raises:
+        ValueError: It changed where it must not: outlines stay, and everything outside the mask.
+    """
+    if after is None or after.shape != before.shape:
+        raise ValueError("the output lost the picture's transparency")
+    if before.dtype != after.dtype:
+        before, after = _as_8_bit(before), _as_8_bit(after)
+    changed = before != after
+    least, hidden = 1.0, np.zeros(facemask.shape, bool)
+    for region, width in regions:
+        if shows_picture(before, region, width):
+            region.paint(hidden)
+            least = min(least, round(float(changed[region.window][region.mask].mean()), 4))
+    if (changed & ~(hidden & facemask)).any():
+        raise ValueError("the output changed the picture's transparency")
+    return least
 
 
 def redetect(source: Picture, released: Picture, facemask: Mask, finder: FaceFinder) -> tuple[int, int]:
@@ -115,7 +169,26 @@ def redetect(source: Picture, released: Picture, facemask: Mask, finder: FaceFin
             if core_coverage(face, facemask) < MISS_BELOW
         ]
         missed += sum(any(same_face(face.box, other.box) for other in bare) for face in suspects)
+    if released.opacity is not None and source.opacity is not None:
+        missed += _shown_by_opacity(source.opacity, released.opacity, finder)
     return len(groups), missed
+
+
+def _shown_by_opacity(before: NDArray[Any], after: NDArray[Any], finder: FaceFinder) -> int:
+    """Faces that the fourth channel of an output shows when it is looked at as a picture."""
+    before, after = (_as_8_bit(plane) for plane in (before, after))
+    # The outline of a head may look like a face; one in which nothing is seen inside is none.
+    bare = unsolid(after) & (before == after)
+    if not bare.any():
+        return 0
+    image = Pyramid(np.repeat(after[:, :, None], 3, axis=2))
+    shown = 0
+    for group in finder.boxes(image, LOOKS_AGAIN):
+        face = group_face(group)
+        if core_coverage(face, ~bare) < MISS_BELOW:
+            face = finder.look_closer(image, group)
+            shown += face.landmarks is not None or len(face.seen_by) > 1
+    return shown
 
 
 def proof_doubts(proofs: Proofs) -> list[Doubt]:

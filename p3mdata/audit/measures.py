@@ -53,7 +53,7 @@ def _distances(probes: Vectors, gallery: Vectors) -> Iterator[tuple[slice, NDArr
 def rank1(probes: Vectors, gallery: Vectors, people: People) -> Rate:
     """How often the nearest photograph of the gallery shows the probe's person; leave-one-out.
 
-    Row i of probes and gallery belongs to photograph i, which is never compared with itself. Photographs at the
+    AuditRow i of probes and gallery belongs to photograph i, which is never compared with itself. Photographs at the
     same distance share the hit.
 
     Args:

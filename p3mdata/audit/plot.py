@@ -39,7 +39,7 @@ def draw(audit: dict[str, Any]) -> bytes:
         fontsize=12,
     )
     sink = io.BytesIO()
-    canvas.print_png(sink, metadata={"Software": None})
+    canvas.print_png(sink, metadata={"Software": None})  # type: ignore[no-untyped-call]
     return sink.getvalue()
 
 

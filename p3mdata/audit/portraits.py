@@ -19,6 +19,7 @@ from p3mdata.faces.ensemble import Detection
 from p3mdata.imaging import decode
 from p3mdata.records import Face, ImageResult, Mask, Sample
 from p3mdata.run.inputs import read_inputs
+from p3mdata.run.layout import IMAGES
 from p3mdata.run.plan import Plan
 
 Pixels = NDArray[np.uint8]
@@ -83,7 +84,7 @@ def read_portrait(plan: Plan, sample: Sample, row: ImageResult) -> Portrait:
     try:
         loaded = load(read_inputs(sample, plan.job), plan.job.settings)
         name, expected = row.files["images"]
-        data = (plan.job.out / "images" / name).read_bytes()
+        data = (plan.job.out / IMAGES / name).read_bytes()
         if sha256(data) != expected:
             raise LeftOut("released file changed")
         released = decode(data, plan.job.settings.max_pixels).rgb8()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -29,8 +29,9 @@ from p3mdata.audit.sweep import (
 from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.intervals import Rate
 from p3mdata.base.jsonl import write_json
+from p3mdata.base.progress import Progress
 from p3mdata.config import Method
-from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.errors import SettingsError, not_finished, unwritable
 from p3mdata.records import ImageResult, Outcome, Sample
 from p3mdata.run.identities import AUTO, identify
 from p3mdata.run.layout import AUDIT, AUDIT_PLOT, MANIFEST
@@ -56,7 +57,7 @@ _RELEASED_WITH_FACES = (Outcome.ANONYMIZED, Outcome.MASKED_BY_HAND)
 
 
 @dataclass(frozen=True)
-class Row:
+class AuditRow:
     """One comparison of probes with a gallery.
 
     Attributes:
@@ -109,7 +110,7 @@ class Audit:
     left_out: dict[str, int]
     chance: float
     threshold: Threshold
-    rows: tuple[Row, ...]
+    rows: tuple[AuditRow, ...]
     sweep: tuple[Point, ...]
     max_rank1: float | None = None
 
@@ -156,7 +157,7 @@ def audit_run(
     blur: Sequence[float] = BLUR_STRENGTHS,
     mosaic: Sequence[float] = MOSAIC_STRENGTHS,
     max_rank1: float | None = None,
-    progress: Callable[[int], Callable[[], None]] | None = None,
+    progress: Progress | None = None,
     recogniser: Recogniser | None = None,
 ) -> Audit:
     """Try to re-identify the people of a finished run; writes RUN/audit.json and RUN/audit.png.
@@ -182,7 +183,7 @@ def audit_run(
     plan, samples = read_plan(out)
     rows = finished_rows(plan, samples)
     if not (out / MANIFEST).is_file():
-        raise RunFolderError(f"{out}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it.")
+        raise not_finished(out)
     known = identify([sample.source for sample in samples], identities)
     recogniser = recogniser or DlibRecogniser()
     left_out: Counter[str] = Counter()
@@ -260,13 +261,13 @@ def _without_singles(photos: Iterable[_Photo], left_out: Counter[str]) -> list[_
     return kept
 
 
-def _table(vectors: Mapping[View, Vectors], people: People, threshold: Threshold) -> Iterator[Row]:
+def _table(vectors: Mapping[View, Vectors], people: People, threshold: Threshold) -> Iterator[AuditRow]:
     for key, probes, gallery in _COMPARED:
         if probes in vectors:
             pair = vectors[probes], vectors[gallery], people
             own = calibrate(pair[0], people, FAR) if probes == gallery != CLEAR else None
             own_tar = true_accepts(*pair, own) if own else None
-            yield Row(key, rank1(*pair), true_accepts(*pair, threshold), false_accepts(*pair, threshold), own_tar)
+            yield AuditRow(key, rank1(*pair), true_accepts(*pair, threshold), false_accepts(*pair, threshold), own_tar)
 
 
 def _write(out: Path, audit: Audit) -> None:
@@ -276,4 +277,4 @@ def _write(out: Path, audit: Audit) -> None:
         write_atomic(out / AUDIT_PLOT, draw(audit.to_json()))
         write_json(out / AUDIT, audit.to_json())
     except OSError as exc:
-        raise RunFolderError(f"{out}: cannot be written ({exc.strerror or exc}). Make room, then run again.") from exc
+        raise unwritable(out, exc) from exc

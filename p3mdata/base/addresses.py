@@ -73,9 +73,9 @@ def refuse_address(run: Any) -> None:
         )
 
 
-def staging_folder(store: Any, part: str | None) -> Path:
-    """Where this machine works on a run that lies in a store; each part has a folder of its own."""
-    digest = sha256(f"{store} {part or ''}".encode("utf-8", "surrogateescape"))
+def staging_folder(store: Any, task: str | None) -> Path:
+    """Where this machine works on a run that lies in a store; each task has a folder of its own."""
+    digest = sha256(f"{store} {task or ''}".encode("utf-8", "surrogateescape"))
     return Path(tempfile.gettempdir()) / f"p3mdata-{os.getuid()}-{digest[:16]}"
 
 

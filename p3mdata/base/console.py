@@ -12,8 +12,11 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 from rich.table import Table
+
+from p3mdata.base.progress import Progress, silent
 
 _PLAIN_LINE_SECONDS = 5.0
 _BAR_SECONDS = 0.2
@@ -33,7 +36,7 @@ _stdout = Console(highlight=False, soft_wrap=True)
 _stderr = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
-def _plain_text(text: str) -> str:
+def plain_text(text: str) -> str:
     """Markup-safe text in which nothing of a file name reaches the terminal as a control sequence."""
     return escape("".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text))
 
@@ -41,12 +44,12 @@ def _plain_text(text: str) -> str:
 def say(text: str) -> None:
     """A message for a person."""
     if not out.quiet:
-        _stderr.print(_plain_text(text))
+        _stderr.print(plain_text(text))
 
 
 def error(text: str) -> None:
     """One sentence about what went wrong; shown even when quiet."""
-    _stderr.print(f"[bold red]Error:[/] {_plain_text(text)}")
+    _stderr.print(f"[bold red]Error:[/] {plain_text(text)}")
 
 
 def result(row: Any, text: str | Table | None = None) -> None:
@@ -55,23 +58,23 @@ def result(row: Any, text: str | Table | None = None) -> None:
         # ASCII, so that names that are no text survive any stream.
         sys.stdout.write(json.dumps(row, sort_keys=True) + "\n")
     elif text is not None and not out.quiet:
-        _stdout.print(text if isinstance(text, Table) else _plain_text(text))
+        _stdout.print(text if isinstance(text, Table) else plain_text(text))
 
 
 @contextmanager
-def progress(done: Callable[[], int]) -> Iterator[Callable[[int], Callable[[], None]]]:
+def progress(done: Callable[[], int]) -> Iterator[Progress]:
     """Show how far a run is; `done` reads the number of finished images.
 
     Yields:
         A function that takes the total and gives a function to call now and then.
     """
     if out.quiet or (out.progress and not _stderr.is_terminal):
-        yield lambda total: lambda: None
+        yield silent
         return
     if not out.progress:
         yield lambda total: _plain(total, done)
         return
-    bar = Progress(
+    bar = Bar(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
         console=_stderr, transient=True,
@@ -97,7 +100,7 @@ def progress(done: Callable[[], int]) -> Iterator[Callable[[int], Callable[[], N
 
 
 @contextmanager
-def counted() -> Iterator[Callable[[int], Callable[[], None]]]:
+def counted() -> Iterator[Progress]:
     """Progress of work that tells each step itself: yields what takes the total and gives what is called per step."""
     done = 0
 

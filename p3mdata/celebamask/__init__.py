@@ -5,7 +5,7 @@ The data set's licence allows non-commercial research and no redistribution: not
 
 from p3mdata.celebamask.annotations import KNOWN_BAD, PARTS, Annotations
 from p3mdata.celebamask.driver import FacemaskRun, make_facemasks
-from p3mdata.celebamask.geometry import BrowLine, Refusal, Rule, brow_line, facemask_below, facemask_from_parts
+from p3mdata.celebamask.geometry import BrowLine, FaceRule, Refusal, brow_line, facemask_below, facemask_from_parts
 from p3mdata.celebamask.portraits import Portraits
 
 __all__ = [
@@ -13,10 +13,10 @@ __all__ = [
     "PARTS",
     "Annotations",
     "BrowLine",
+    "FaceRule",
     "FacemaskRun",
     "Portraits",
     "Refusal",
-    "Rule",
     "brow_line",
     "facemask_below",
     "facemask_from_parts",

@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from p3mdata.celebamask.geometry import BROWS, EYES, MOUTH, Refusal, Rule, brow_line, facemask_below
+from p3mdata.celebamask.geometry import BROWS, EYES, MOUTH, FaceRule, Refusal, brow_line, facemask_below
 from p3mdata.errors import BrokenInput, SettingsError
 from p3mdata.imaging import Pixels, decode
 from p3mdata.records import Mask
@@ -119,7 +119,7 @@ class Annotations:
             raise Refusal("not_a_mask", f"has a part {name} that is not black and white (0 and 255).")
         return mask
 
-    def facemask(self, name: str) -> tuple[Mask, Rule]:
+    def facemask(self, name: str) -> tuple[Mask, FaceRule]:
         """Facemask of one image at the annotation's size, HxW bool, and the rule it was made by.
 
         Raises:

@@ -20,7 +20,7 @@ import cv2
 
 from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.jsonl import PRIVATE_MODE, read_rows, write_rows
-from p3mdata.celebamask.geometry import Refusal, Rule
+from p3mdata.celebamask.geometry import FaceRule, Refusal
 from p3mdata.errors import SetupError
 from p3mdata.imaging import encode_mask
 from p3mdata.records import Mask
@@ -49,7 +49,7 @@ class Source(Protocol):
         """Path of an image, relative to `root`."""
         ...
 
-    def facemask(self, name: str) -> tuple[Mask, Rule]:
+    def facemask(self, name: str) -> tuple[Mask, FaceRule]:
         """HxW bool and how it was made, or a `Refusal`."""
         ...
 

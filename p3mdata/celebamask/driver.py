@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +22,13 @@ from typing import Any
 from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.jsonl import PRIVATE_MODE, read_json, read_rows, write_json, write_rows
 from p3mdata.base.processes import default_workers
+from p3mdata.base.progress import Progress
 from p3mdata.celebamask.annotations import Annotations
 from p3mdata.celebamask.chunks import BUG, CHUNKS, FOLDER, Source, is_done, rows_path, run_here, run_pool
-from p3mdata.celebamask.geometry import Rule
+from p3mdata.celebamask.geometry import FaceRule
 from p3mdata.celebamask.portraits import Portraits
 from p3mdata.celebamask.sheet import CELLS, Cell, contact_sheet
-from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFolderError, SettingsError
+from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFolderError, SettingsError, unwritable
 from p3mdata.faces import weights
 from p3mdata.run.compare import differing_settings
 from p3mdata.run.locks import only_run
@@ -86,7 +87,7 @@ def make_facemasks(
     workers: int = 0,
     limit: int | None = None,
     from_landmarks: bool = False,
-    progress: Callable[[int], Callable[[], None]] | None = None,
+    progress: Progress | None = None,
 ) -> FacemaskRun:
     """Make the facemasks of a folder, or go on with them: images and facemasks are P3M-CP's source data.
 
@@ -127,9 +128,7 @@ def make_facemasks(
     except KeyboardInterrupt:
         raise Interrupted("stopped") from None
     except OSError as exc:
-        raise RunFolderError(
-            f"{out}: cannot be written ({exc.strerror or exc}). Make room or change permissions, then run again."
-        ) from exc
+        raise unwritable(out, exc) from exc
 
 
 def count_done(out: Path) -> int:
@@ -206,7 +205,7 @@ def _close(images: Source, out: Path, chunks: int, started: float) -> FacemaskRu
     rules, refused = Counter(row["rule"] for row in rows("rule")), Counter(row["reason"] for row in rows("reason"))
     # Of each rule as many as of the others, spread over the folder: the rare rules are the ones to look at.
     each = CELLS // max(len(rules), 1)
-    cells: dict[str, list[Cell]] = {rule.value: [] for rule in Rule}
+    cells: dict[str, list[Cell]] = {rule.value: [] for rule in FaceRule}
     seen: Counter[str] = Counter()
     for row in rows("rule"):
         rule, place = row["rule"], seen[row["rule"]]

@@ -49,7 +49,7 @@ class Refusal(BrokenInput):
     """There is no facemask for this image; `code` and `sentence` say why."""
 
 
-class Rule(str, Enum):
+class FaceRule(str, Enum):
     """What a facemask's upper line was taken from."""
 
     BOTH_BROWS = "both_brows"
@@ -68,7 +68,7 @@ class BrowLine:
         height: Position of the line along `up`, in pixels from the picture's first pixel.
     """
 
-    rule: Rule
+    rule: FaceRule
     up: Vector
     height: float
 
@@ -178,8 +178,8 @@ def brow_line(parts: Mapping[str, Mask]) -> BrowLine:
     below = next((thing.mean(0) for thing in (mouth, nose) if thing is not None), None)
     up = _up(eyes, brows, below)
 
-    rule = (Rule.EYES, Rule.ONE_BROW, Rule.BOTH_BROWS)[len(brows)]
-    if rule is Rule.BOTH_BROWS:
+    rule = (FaceRule.EYES, FaceRule.ONE_BROW, FaceRule.BOTH_BROWS)[len(brows)]
+    if rule is FaceRule.BOTH_BROWS:
         tops = [brow[brow @ up >= np.quantile(brow @ up, _TOP)].mean(0) for brow in brows]
         straight, up = up, _upright(tops[1] - tops[0], up)
         if up @ straight < _MOST_SLANT:
@@ -188,7 +188,7 @@ def brow_line(parts: Mapping[str, Mask]) -> BrowLine:
     between = float(np.hypot(*(eyes[1].mean(0) - eyes[0].mean(0)))) if len(eyes) == 2 else 0.0
     middle = _middle(eyes)
     down = 0.0 if middle is None or below is None else float(np.hypot(*(middle - below)))
-    if rule is Rule.EYES:
+    if rule is FaceRule.EYES:
         assert level is not None
         share = _RISE_BY_MOUTH if mouth is not None else _RISE_BY_NOSE
         return BrowLine(rule, up, level + max(_RISE_BY_EYES * between, share * down))

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from p3mdata.anonymize.masks import private_area
-from p3mdata.celebamask.geometry import Refusal, Rule, check_facemask
+from p3mdata.celebamask.geometry import FaceRule, Refusal, check_facemask
 from p3mdata.config import Area
 from p3mdata.errors import BrokenInput, SettingsError
 from p3mdata.faces.models import Models
@@ -55,7 +55,7 @@ class Portraits:
         """Path of a portrait, relative to the root."""
         return self._paths[name]
 
-    def facemask(self, name: str) -> tuple[Mask, Rule]:
+    def facemask(self, name: str) -> tuple[Mask, FaceRule]:
         """Private area of the largest face, HxW bool at the size of the photograph as displayed.
 
         Raises:
@@ -80,7 +80,7 @@ class Portraits:
         facemask = np.zeros(picture.size, bool)
         private_area(face, picture.size, Area.P3M).paint(facemask)
         check_facemask(facemask)
-        return facemask, Rule.LANDMARKS
+        return facemask, FaceRule.LANDMARKS
 
     def close(self) -> None:
         """Free the models."""

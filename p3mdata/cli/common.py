@@ -10,7 +10,7 @@ import typer
 from p3mdata.base import console
 from p3mdata.base.parsing import read_yaml
 from p3mdata.cli import render
-from p3mdata.config import Execution, Job, Settings, resolve
+from p3mdata.config import OLD_NAMES, Execution, Job, Settings, resolve
 from p3mdata.run.job import anonymize_job, run_staged
 from p3mdata.run.layout import REPORT
 from p3mdata.run.rows import done_counter
@@ -26,12 +26,12 @@ def read_settings(config: Path | None, flags: dict[str, Any]) -> tuple[Settings,
 
 def pick(values: dict[str, Any]) -> dict[str, Any]:
     """Settings among a command's parameters."""
-    known = Settings.model_fields | Execution.model_fields
+    known = {*Settings.model_fields, *Execution.model_fields, *OLD_NAMES}
     return {name: value for name, value in values.items() if name in known}
 
 
 def run_job(job: Job, stage: Stage) -> None:
-    with console.progress(done_counter(job.out, job.execution.part)) as start:
+    with console.progress(done_counter(job.out, job.execution.task_number)) as start:
         summary = anonymize_job(job, stage, start)
     finish(summary, job.place, stage)
 

@@ -134,7 +134,7 @@ def _step(
 def _file_of(recipe: Path) -> Path:
     """A recipe file, or the one of that name that comes with the tool."""
     own = pipelines_dir() / f"{recipe}.yaml"
-    return own if not recipe.exists() and len(recipe.parts) == 1 and own.is_file() else recipe
+    return own if not recipe.is_file() and len(recipe.parts) == 1 and own.is_file() else recipe
 
 
 def read_recipe(

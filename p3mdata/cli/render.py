@@ -9,10 +9,11 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from p3mdata.audit.reidentify import Audit
-from p3mdata.base.console import _plain_text, out, result, say
+from p3mdata.base import console
+from p3mdata.base.console import plain_text, result, say
 from p3mdata.records import RELEASED, Outcome
 from p3mdata.run.close import RunSummary
-from p3mdata.run.layout import AUDIT, AUDIT_PLOT, REPORT
+from p3mdata.run.layout import AUDIT, AUDIT_PLOT, LEDGER, REPORT, TRACES
 from p3mdata.run.report_audit import MEANING
 from p3mdata.run.status import Status
 from p3mnet.traincheck import TrainCheck
@@ -31,11 +32,11 @@ _SHOWN = 10
 
 def summary(run: RunSummary, report: Path) -> None:
     """Table of outcomes, what is held back and why, and where to look."""
-    if out.json:
+    if console.out.json:
         result({**run.to_json(), "report": str(report)})
         return
-    of_part = f", part {run.part}" if run.part else ""
-    table = Table(title=f"{run.samples} source files{of_part}", title_justify="left")
+    of_task = f", task {run.task}" if run.task else ""
+    table = Table(title=f"{run.samples} source files{of_task}", title_justify="left")
     for heading in ("outcome", "files", "released", "meaning"):
         table.add_column(heading, justify="right" if heading == "files" else "left")
     for outcome in Outcome:
@@ -48,18 +49,18 @@ def summary(run: RunSummary, report: Path) -> None:
         name = source.replace("\n", "\\n")
         say(f"{state}: {name} {_joined(reason)}")
     if len(run.held_back) > _SHOWN:
-        say(f"... and {len(run.held_back) - _SHOWN} more in {run.out}/private/ledger.jsonl")
+        say(f"... and {len(run.held_back) - _SHOWN} more in {run.out}/{LEDGER}")
     if run.seconds:
         say(f"{run.seconds:.1f} s, {run.samples / run.seconds:.2f} images/s")
     if run.shards_left:
-        result(None, f"{run.shards_left} shards of other parts are not done: p3mdata status {run.out}")
+        result(None, f"{run.shards_left} shards of other tasks are not done: p3mdata status {run.out}")
         return
     result(None, f"report: {report}\nimages: {run.out / 'images'}")
 
 
 def status(found: Status, run: Path) -> None:
     """How far a run is: outcomes, shards, speed, faults, and what to do next."""
-    if out.json:
+    if console.out.json:
         result({"out": str(run), **found.to_json()})
         return
     table = Table(title=f"{found.done:,} of {found.samples:,} source files", title_justify="left")
@@ -79,7 +80,7 @@ def status(found: Status, run: Path) -> None:
     if found.idle_seconds is not None and not found.closed:
         lines.append(f"last image or shard: {_duration(found.idle_seconds)} ago")
     if found.traces:
-        lines.append(f"faults of the program: {found.traces} in {run}/private/errors.jsonl")
+        lines.append(f"faults of the program: {found.traces} in {run}/{TRACES}")
     if found.closed:
         lines.append(f"closed: {run / REPORT}")
     elif not shards["begun"] and not shards["left"]:
@@ -95,7 +96,7 @@ def _duration(seconds: float | None) -> str:
 
 def counts(sets: dict[str, int], tables: dict[str, dict[str, dict[str, int]]], row: Any) -> None:
     """Tables of images by value and set."""
-    if out.json:
+    if console.out.json:
         result(row)
         return
     result(None, ", ".join(f"{name}: {number:,}" for name, number in sets.items()))
@@ -104,15 +105,15 @@ def counts(sets: dict[str, int], tables: dict[str, dict[str, dict[str, int]]], r
         table = Table(title=title.replace("_", " "), title_justify="left")
         table.add_column("")
         for name in names:
-            table.add_column(_plain_text(name), justify="right")
+            table.add_column(plain_text(name), justify="right")
         for value, by_set in values.items():
-            table.add_row(_plain_text(value), *(f"{by_set.get(name, 0):,}" for name in names))
+            table.add_row(plain_text(value), *(f"{by_set.get(name, 0):,}" for name in names))
         result(None, table)
 
 
 def audit(found: Audit, run: Path) -> None:
     """Table of an audit: how often software finds the right person, with 95 % intervals."""
-    if out.json:
+    if console.out.json:
         result(found.to_json())
         return
     table = Table(title=f"{found.photos} photographs of {found.identities} people", title_justify="left")
@@ -134,7 +135,7 @@ def audit(found: Audit, run: Path) -> None:
 def train_check(found: TrainCheck) -> None:
     """Tables 4 and 8 of a train-check, its costs, rules and verdict."""
     report = found.report
-    if out.json:
+    if console.out.json:
         result({**report, "page": str(found.page)})
         return
     cells = report["table_4"]

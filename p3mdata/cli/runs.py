@@ -18,7 +18,7 @@ from p3mdata.cli.datasets import check
 from p3mdata.config import Job
 from p3mdata.dataset.folder import ABOUT
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError, SetupError
-from p3mdata.run.job import has_staged_images, merge_parts, verify_run
+from p3mdata.run.job import has_staged_images, merge_tasks, verify_run
 from p3mdata.run.layout import PLAN
 from p3mdata.run.merge import merge_runs
 from p3mdata.run.remote_job import close_stored, status_anywhere
@@ -99,7 +99,8 @@ def anonymize_dir(
     workers: opt.WorkersOption = None,
     limit: opt.LimitOption = None,
     files: opt.FilesOption = None,
-    shard: opt.ShardOption = None,
+    task: opt.TaskOption = None,
+    shard: opt.OldTaskOption = None,
     executor: opt.ExecutorOption = None,
     address: opt.AddressOption = None,
     overwrite: opt.OverwriteOption = None,
@@ -116,8 +117,8 @@ def anonymize_dir(
     settings, execution = read_settings(config, flags)
     out = out or _default_out(source)
     if alphas == Path("predict"):
-        if execution.part is not None:
-            raise SettingsError("--alphas predict: not with --shard. Run 'p3mnet infer' first and give its folder.")
+        if execution.task_number is not None:
+            raise SettingsError("--alphas predict: not with --task. Run 'p3mnet infer' first and give its folder.")
         alphas = _predicted(source, out, checkpoint, dry_run)
     elif checkpoint is not None:
         raise SettingsError("--checkpoint: goes with --alphas predict.")
@@ -301,13 +302,13 @@ def merge(
     quiet: opt.QuietOption = False,
     progress: opt.ProgressOption = True,
 ) -> None:
-    """Make one run of several over different source files; of one RUN whose parts are all done, close it."""
+    """Make one run of several over different source files; of one RUN whose tasks are all done, close it."""
     console.out = console.Output(json, quiet, progress)
     if out is None:
         if len(runs) > 1:
             raise SettingsError("merge: give --out, a new folder for the merged run.")
         there = location(runs[0])
-        finish(close_stored(there) if is_remote(there) else merge_parts(there), there, Stage.ALL)
+        finish(close_stored(there) if is_remote(there) else merge_tasks(there), there, Stage.ALL)
         return
     with console.counted() as start:
         summary = merge_runs(runs, out, start)

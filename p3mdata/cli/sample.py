@@ -6,6 +6,7 @@ The portrait is NASA's photograph of Eileen Collins as it ships in scikit-image'
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from p3mdata.base.files import write_atomic
-from p3mdata.errors import SettingsError, SetupError
+from p3mdata.errors import OTHER_PLACE, SettingsError, SetupError, unwritable
 from p3mdata.records import Outcome
 
 _PERSON = (
@@ -46,7 +47,8 @@ def portrait() -> NDArray[np.uint8]:
         from skimage import data
     except ImportError as exc:
         raise SetupError("The sample portrait is in scikit-image: run 'pip install scikit-image'.") from exc
-    return np.asarray(data.astronaut(), np.uint8)
+    portrait: Callable[[], Any] = data.astronaut
+    return np.asarray(portrait(), np.uint8)
 
 
 def synthetic_matte(side: int) -> NDArray[np.uint8]:
@@ -119,7 +121,7 @@ def make_sample(folder: Path) -> DemoSample:
                     matte = synthetic_matte(picture.size[0])
             write_atomic(mattes / f"{stem}.png", _encoded(matte, "PNG"))
     except OSError as exc:
-        raise SettingsError(f"{folder}: cannot be written ({exc.strerror}). Choose another folder.") from exc
+        raise unwritable(folder, exc, OTHER_PLACE, SettingsError) from exc
     expected = {outcome.value: 0 for outcome in Outcome}
     expected |= {Outcome.ANONYMIZED.value: 9, Outcome.NEEDS_REVIEW.value: 1, Outcome.BROKEN.value: 1}
     return DemoSample(photos, mattes, expected)

@@ -130,7 +130,7 @@ def demo(
         source=sample.photos, alphas=sample.mattes, out=folder / "run", settings=settings,
         execution=execution.model_copy(update={"overwrite": True}),
     )  # fmt: skip
-    with console.progress(done_counter(job.out, job.execution.part)) as start:
+    with console.progress(done_counter(job.out, job.execution.task_number)) as start:
         summary = anonymize_job(job, Stage.ALL, start)
     render.summary(summary, job.out / REPORT)
     if summary.outcomes != sample.expected:

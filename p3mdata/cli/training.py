@@ -135,7 +135,7 @@ def benchmark(
     Networks without a checkpoint are counted and timed only. The same call goes on where it was interrupted.
     """
     from p3mnet.baselines.opening import parse_requests
-    from p3mnet.benchmark import Plan, report, run_benchmark
+    from p3mnet.benchmark import BenchmarkPlan, report, run_benchmark
     from p3mnet.benchmark.catalogue import listing, listing_rows
 
     console.out = console.Output(json, quiet, progress)
@@ -147,7 +147,7 @@ def benchmark(
     if dataset is None:
         raise SettingsError("DATASET: is missing. Give the folder of a dataset.")
     requests = parse_requests(methods, checkpoint or (), onnx or ())
-    plan = Plan(tuple(sets) if sets else None, limit, trials, trial_seconds, max_side, mode, device, corrected)
+    plan = BenchmarkPlan(tuple(sets) if sets else None, limit, trials, trial_seconds, max_side, mode, device, corrected)
     target = out or dataset.resolve().with_name(f"{dataset.resolve().name}-benchmark")
     with console.counted() as start:
         found = run_benchmark(dataset, target, requests, plan, start, layout)

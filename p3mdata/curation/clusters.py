@@ -77,7 +77,8 @@ def _basis() -> Floats:
 
 def _halves(thumbs: NDArray[np.floating]) -> Floats:
     """N x 16 x 16 thumbnails of half size."""
-    return np.asarray(thumbs, np.float32).reshape(-1, SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4))
+    halves: Floats = np.asarray(thumbs, np.float32).reshape(-1, SIDE // 2, 2, SIDE // 2, 2).mean(axis=(2, 4))
+    return halves
 
 
 def _coefficients(thumbs: NDArray[np.floating]) -> Floats:
@@ -169,7 +170,8 @@ class _Points:
         """Pairs of a leaf that may be copies, each as high * count + low."""
         one, other = leaf[np.stack(np.nonzero(np.triu(self._alike(leaf, leaf), 1)))]
         close = (np.abs(self.at[one] - self.at[other]) <= 1).all(axis=1)
-        return np.maximum(one, other)[close] * len(self.at) + np.minimum(one, other)[close]
+        pairs: NDArray[np.int64] = np.maximum(one, other)[close] * len(self.at) + np.minimum(one, other)[close]
+        return pairs
 
     def _join_pairs(self, pairs: NDArray[np.int64], union: _Union) -> None:
         """Join the copies among pairs. Each picture's first pair comes first: it often saves the others."""

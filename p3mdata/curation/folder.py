@@ -11,16 +11,17 @@ import numpy as np
 from p3mdata.base.disk_backed import LazyMap
 from p3mdata.base.files import write_atomic
 from p3mdata.base.jsonl import write_rows
+from p3mdata.base.progress import Progress
 from p3mdata.curation.clusters import cluster
 from p3mdata.curation.fingerprints import NEAR, distances
 from p3mdata.curation.results import Curation, Duplicates, Member
 from p3mdata.curation.rules import Rules, curate, rank
-from p3mdata.curation.scan import Look, Progress, Task, look_at_all
-from p3mdata.errors import SettingsError
+from p3mdata.curation.scan import Look, Task, look_at_all
+from p3mdata.errors import OTHER_PLACE, SettingsError, unwritable
 from p3mdata.imaging import SUFFIXES
 from p3mdata.imaging.listing import list_files
 from p3mdata.records import ImageResult
-from p3mdata.run.layout import LEDGER, PLAN
+from p3mdata.run.layout import ALPHAS, IMAGES, LEDGER, PLAN
 from p3mdata.run.rows import image_rows
 
 KEPT = "kept.txt"
@@ -35,7 +36,7 @@ def _resolve(folder: Path) -> tuple[Path, Path | None]:
         what = "is a file. Give the folder it is in" if folder.is_file() else "does not exist. Check the path"
         raise SettingsError(f"{folder}: {what}.")
     if (folder / PLAN).is_file():
-        return folder / "images", folder
+        return folder / IMAGES, folder
     return folder, folder.parent if folder.name == "images" and (folder.parent / PLAN).is_file() else None
 
 
@@ -173,8 +174,8 @@ def curate_folder(
     rules = Rules() if rules is None else rules
     pictures, own = _resolve(source)
     names = _pictures(pictures)
-    if own is not None and alphas is None and (own / "alphas").is_dir():
-        alphas = own / "alphas"
+    if own is not None and alphas is None and (own / ALPHAS).is_dir():
+        alphas = own / ALPHAS
     mattes = _alphas(alphas, names)
     rows = _faces(own or run, released=own is not None)
     tasks = LazyMap(lambda name: Task(pictures / name, mattes.get(name), True), names)
@@ -204,5 +205,5 @@ def write_curation(curation: Curation, out_dir: Path) -> Path:
         write_rows(out_dir / WARNINGS, warned)
         write_page(curation.duplicates, out_dir / PAGE, curation.entries)
     except OSError as exc:
-        raise SettingsError(f"{out_dir}: cannot be written ({exc.strerror or exc}). Choose another folder.") from exc
+        raise unwritable(out_dir, exc, OTHER_PLACE, SettingsError) from exc
     return out_dir / PAGE

@@ -21,12 +21,11 @@ from numpy.typing import NDArray
 
 from p3mdata.base.disk_backed import DiskList
 from p3mdata.base.processes import default_workers
+from p3mdata.base.progress import Progress
 from p3mdata.curation.fingerprints import Fingerprint, Grey, fingerprint, grey_of, read_grey
 from p3mdata.errors import BrokenInput, Interrupted, SetupError
 from p3mdata.imaging import decode
 from p3mdata.imaging.listing import regular_file
-
-Progress = Callable[[int], Callable[[], None]]
 
 # Pictures are looked at for blur as if their shorter side had this many pixels, and not enlarged.
 _SIDE = 1080
@@ -86,7 +85,7 @@ def blur_of(grey: Grey) -> float:
     if not edges.any():
         return 0.0
     loss = float(np.quantile(before[edges] / after[edges], 1 - _SHARPEST))
-    return round(_REBLUR / max(loss**2 - 1, 1e-2) ** 0.5, 2)
+    return float(round(_REBLUR / max(loss**2 - 1, 1e-2) ** 0.5, 2))
 
 
 def _slope(image: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,14 @@ from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.jsonl import read_rows, write_json, write_rows
 from p3mdata.base.parsing import fault
 from p3mdata.base.processes import default_workers
+from p3mdata.base.progress import Progress
 from p3mdata.dataset.attributes import balance_of
 from p3mdata.dataset.candidates import RUN_KINDS, Counts, Entrant, candidates_of, usable_of
 from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, described, listed_files
 from p3mdata.dataset.foregrounds import estimate, require_pymatting
 from p3mdata.dataset.layout import OBFUSCATED, Content, Layout
 from p3mdata.dataset.split import Candidate, Sets, Size, assign
-from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.errors import RunFolderError, SettingsError, unwritable
 from p3mdata.imaging import encode_grey
 from p3mdata.imaging.trimap import KERNEL, read_grey, trimap_of
 from p3mdata.run.derived import dataset_version, register_derived
@@ -97,7 +98,7 @@ def build_split(
     out: Path,
     settings: SplitSettings,
     workers: int = 0,
-    progress: Callable[[int], Callable[[], None]] | None = None,
+    progress: Progress | None = None,
 ) -> Built:
     """Build a dataset from a finished run, or finish or renew one that is there.
 
@@ -131,7 +132,7 @@ def build_split(
             plan, out, settings, obfuscated, everything, usable, candidates, chosen, workers, progress
         )
     except OSError as exc:
-        raise RunFolderError(f"{out}: cannot be written ({exc.strerror}). Make room, then run the same again.") from exc
+        raise unwritable(out, exc) from exc
     return Built(
         out,
         {name: counts[name] for name in settings.layout.sets},
@@ -152,7 +153,7 @@ def _write(
     candidates: Sequence[Candidate],
     chosen: Mapping[str, str],
     workers: int,
-    progress: Callable[[int], Callable[[], None]] | None,
+    progress: Progress | None,
 ) -> tuple[Counter[str], dict[str, dict[str, dict[str, int]]]]:
     """Write all files of a dataset, its manifest, and dataset.json last; returns images per set, and their balance."""
     earlier = _earlier(out)

@@ -16,6 +16,7 @@ from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.records import ImageResult, Outcome, Sample
 from p3mdata.run.identities import from_prefix, identify
 from p3mdata.run.job import verify_run
+from p3mdata.run.layout import IMAGES
 from p3mdata.run.plan import Plan
 from p3mdata.run.rows import finished_rows, public_row
 
@@ -102,7 +103,7 @@ def candidates_of(
         SettingsError: A file of persons or the list of free images cannot be used.
     """
     declared = [_declared(LazyMap(lambda row: row.source, rows), how) for how in group_by]
-    alike = group_ids(LazyMap(lambda row: plan.job.out / "images" / row.files["images"][0], rows), workers)
+    alike = group_ids(LazyMap(lambda row: plan.job.out / IMAGES / row.files["images"][0], rows), workers)
     groups = join_groups(len(rows), alike, *(_named(names, number) for number, names in enumerate(declared)))
     allowed = _free_ids(free_list, rows)
     # One object for all images of a stratum, of which there are few.

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import itertools
 from array import array
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from p3mdata.base.disk_backed import DiskDict, DiskList, LazyMap
 from p3mdata.base.files import sha256
 from p3mdata.base.processes import default_workers
+from p3mdata.base.progress import Progress
 from p3mdata.curation import group_ids
-from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, Item, listed_files, open_dataset
+from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, DatasetItem, listed_files, open_dataset
 from p3mdata.dataset.layout import PICTURES, Content
 from p3mdata.errors import BrokenInput, RunFolderError
-from p3mdata.imaging import decode
-from p3mdata.imaging.listing import regular_file
+from p3mdata.imaging import SUFFIXES, decode
+from p3mdata.imaging.listing import list_files, pictures, regular_file
 from p3mdata.imaging.metadata import leftovers
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 
@@ -69,7 +70,7 @@ class Check:
         return {"layout": self.layout, "sets": self.sets, "errors": self.errors, "findings": found}
 
 
-_Sets = Mapping[str, DiskDict[Item]]
+_Sets = Mapping[str, DiskDict[DatasetItem]]
 
 
 def check_dataset(
@@ -77,7 +78,7 @@ def check_dataset(
     layout: str | None = None,
     duplicates: bool = True,
     workers: int = 0,
-    progress: Callable[[int], Callable[[], None]] | None = None,
+    progress: Progress | None = None,
 ) -> Check:
     """Check a dataset: pairing, sizes, mattes, trimaps, facemasks, metadata, hashes, duplicates.
 
@@ -96,7 +97,9 @@ def check_dataset(
     sets = {name: dataset.shelf(name) for name in dataset.sets()}
     step = progress(sum(map(len, sets.values()))) if progress else (lambda: None)
     listed, problem = _listed(dataset)
-    findings = [*_about_sets(dataset, sets), *_names(sets), *problem, *_against(listed, dataset, sets)]
+    findings = [
+        *_about_sets(dataset, sets), *_unknown(dataset), *_names(sets), *problem, *_against(listed, dataset, sets)
+    ]  # fmt: skip
     with ThreadPoolExecutor(workers) as pool:
         for name, items in sets.items():
             waiting = iter(items.values())
@@ -118,6 +121,44 @@ def _about_sets(dataset: Dataset, sets: _Sets) -> Iterator[Finding]:
             yield Finding(folder, "missing_set", f"the set {name} is not there", error=False)
         elif not sets[name]:
             yield Finding(folder, "empty_set", f"the set {name} is empty")
+
+
+def _unknown(dataset: Dataset) -> Iterator[Finding]:
+    """Folders with pictures that the layout has no word for, files that are no pictures, kinds that only part has."""
+    layout = dataset.layout
+    known = {dataset.folder(name, kind) for name, chosen in layout.sets.items() for kind in chosen.folders}
+    above = {parent for folder in known for parent in folder.parents}
+    told: set[Path] = set()
+    for base in sorted({dataset.root, *above} & {dataset.root, *_below(dataset.root, above)}):
+        for folder in sorted(path for path in base.iterdir() if path.is_dir() and not path.name.startswith(".")):
+            if folder in known or folder in above or folder in told or not any(pictures(folder, recursive=True)):
+                continue
+            told.add(folder)
+            words = f"is a folder that layout {layout.name} does not know: nothing reads its pictures"
+            yield Finding(folder.relative_to(dataset.root).as_posix(), "unknown_folder", words, error=False)
+    for folder in sorted(folder for folder in known if folder.is_dir()):
+        others = [path for path in list_files(folder, recursive=True) if path.suffix.lower() not in SUFFIXES]
+        if others:
+            more = f", like {len(others) - 1} more here" if len(others) > 1 else ""
+            path = others[0].relative_to(dataset.root).as_posix()
+            yield Finding(path, "unknown_file", f"is no picture of a known kind{more}: nothing reads it", error=False)
+    for name, chosen in layout.sets.items():
+        pair = [kind for kind in ("foreground", "background") if kind in chosen.folders]
+        there = [kind for kind in pair if dataset.folder(name, kind).is_dir()]
+        if len(there) == 1 < len(pair):
+            absent = next(kind for kind in pair if kind not in there)
+            at = dataset.folder(name, absent).relative_to(dataset.root).as_posix()
+            yield Finding(
+                at,
+                "missing_part",
+                f"is not there, without it the {there[0]} colours of {name} are of no use",
+                error=False,
+            )
+
+
+def _below(root: Path, folders: set[Path]) -> set[Path]:
+    """Those that are the root, or folders in it that are there."""
+    return {folder for folder in folders if folder.is_dir() and (folder == root or root in folder.parents)}
 
 
 def _names(sets: _Sets) -> Iterator[Finding]:
@@ -144,16 +185,16 @@ def _grey(data: bytes) -> tuple[NDArray[Any] | None, str | None]:
     return None, "is a colour picture"
 
 
-def _expected(item: Item, listed: Mapping[str, str]) -> dict[str, str]:
+def _expected(item: DatasetItem, listed: Mapping[str, str]) -> dict[str, str]:
     """Hashes by path of an item's files, of those that the manifest names."""
     return {paths[0]: digest for paths in item.files.values() if (digest := listed.get(paths[0])) is not None}
 
 
-def _check_item(dataset: Dataset, name: str, item: Item, expected: Mapping[str, str]) -> list[Finding]:
+def _check_item(dataset: Dataset, name: str, item: DatasetItem, expected: Mapping[str, str]) -> list[Finding]:
     return list(_about_item(dataset, name, item, expected))
 
 
-def _about_item(dataset: Dataset, name: str, item: Item, expected: Mapping[str, str]) -> Iterator[Finding]:
+def _about_item(dataset: Dataset, name: str, item: DatasetItem, expected: Mapping[str, str]) -> Iterator[Finding]:
     layout = dataset.layout.sets[name]
     some = next(iter(item.files.values()))[0]
     for kind in layout.folders:

@@ -21,7 +21,7 @@ BUILDING = "building.json"
 
 
 @dataclass
-class Item:
+class DatasetItem:
     """One picture of a set and what belongs to it; paths are relative to the dataset."""
 
     stem: str
@@ -52,20 +52,20 @@ class Dataset:
         """Folder of a kind of file of a set."""
         return self.root / self.layout.folder(name, kind, self.obfuscated)
 
-    def items(self, name: str) -> dict[str, Item]:
+    def items(self, name: str) -> dict[str, DatasetItem]:
         """Items of a set by file name without ending, in the order of these; any kind of file makes one."""
         return dict(self.shelf(name).items())
 
-    def shelf(self, name: str) -> DiskDict[Item]:
+    def shelf(self, name: str) -> DiskDict[DatasetItem]:
         """The same for those who look at millions, in a temporary file."""
-        found: DiskDict[Item] = DiskDict()
+        found: DiskDict[DatasetItem] = DiskDict()
         for kind in self.layout.sets[name].folders:
             folder = self.folder(name, kind)
             if not folder.is_dir():
                 continue
             for path in pictures(folder, recursive=True):
                 stem = path.relative_to(folder).with_suffix("").as_posix()
-                item = found.get(stem) or Item(stem)
+                item = found.get(stem) or DatasetItem(stem)
                 item.files.setdefault(kind, []).append(path.relative_to(self.root).as_posix())
                 found[stem] = item
         return found

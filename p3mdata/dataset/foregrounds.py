@@ -10,6 +10,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.jsonl import append_row, read_rows
@@ -23,12 +24,31 @@ _DONE = "foregrounds.jsonl"
 Task = tuple[str, str, str, str]
 
 
-def require_pymatting() -> None:
-    """Raise SetupError when the library is missing."""
+def require_pymatting(wanting: str = "--foregrounds") -> None:
+    """Raise SetupError when the library is missing; the sentence says what wants it."""
     try:
         import pymatting  # noqa: F401
     except ImportError as exc:
-        raise SetupError("--foregrounds needs pymatting: run pip install 'p3mdata[release]'.") from exc
+        raise SetupError(f"{wanting} needs pymatting: run pip install 'p3mdata[release]'.") from exc
+
+
+def multi_level_colours(rgb: NDArray[np.uint8], alpha: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Foreground and background, HxWx3 uint8 each, by multi-level estimation (Germer et al. 2020).
+
+    Args:
+        rgb: HxWx3.
+        alpha: HxW, 8 or 16 bits.
+    """
+    from pymatting import estimate_foreground_ml
+
+    image, opacity = rgb.astype(np.float64) / 255, alpha.astype(np.float64) / np.iinfo(alpha.dtype).max
+    foreground, background = estimate_foreground_ml(image, opacity, return_background=True)
+    return _eight_bit(foreground), _eight_bit(background)
+
+
+def _eight_bit(colours: NDArray[Any]) -> NDArray[np.uint8]:
+    rounded: NDArray[np.uint8] = np.rint(np.clip(colours, 0, 1) * 255).astype(np.uint8)
+    return rounded
 
 
 def estimate(root: Path, tasks: Sequence[Task], workers: int) -> Iterator[tuple[str, str]]:
@@ -78,16 +98,11 @@ def _is(path: Path, digest: str) -> bool:
 
 
 def _estimate_one(root: Path, task: Task) -> tuple[str, str]:
-    """Both colours of one image as 8-bit RGB PNG; multi-level estimation (Germer et al. 2020)."""
-    from pymatting import estimate_foreground_ml
-
+    """Both colours of one image as 8-bit RGB PNG."""
     picture = decode((root / task[0]).read_bytes())
     alpha = decode((root / task[1]).read_bytes()).pixels
-    image = picture.rgb8().astype(np.float64) / 255
-    both = estimate_foreground_ml(image, alpha.astype(np.float64) / np.iinfo(alpha.dtype).max, return_background=True)
     hashes = []
-    for colours, path in zip(both, task[2:], strict=True):
-        pixels = np.rint(np.clip(colours, 0, 1) * 255).astype(np.uint8)
+    for pixels, path in zip(multi_level_colours(picture.rgb8(), alpha), task[2:], strict=True):
         data, _ = encode(Picture(pixels, None, "PNG", picture.icc, 1), "PNG")
         write_atomic(root / path, data)
         hashes.append(sha256(data))

@@ -12,7 +12,7 @@ from typing import Any
 from p3mdata.base.addresses import refuse_address
 from p3mdata.dataset.attributes import TRAITS, resolution_of, traits_of
 from p3mdata.dataset.folder import Dataset, open_dataset
-from p3mdata.errors import RunFolderError
+from p3mdata.errors import not_finished
 from p3mdata.imaging import decode
 from p3mdata.run.layout import PLAN
 from p3mdata.run.plan import read_plan
@@ -63,7 +63,7 @@ def _of_run(out: Path) -> Stats:
             for trait, value in traits_of(row).items():
                 counts[trait][value] += 1
     if outcomes.total() != plan.samples:
-        raise RunFolderError(f"{out}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it.")
+        raise not_finished(out)
     tables = {**counts, "method": methods}
     of_sets = {trait: {value: {"released": n} for value, n in sorted(c.items())} for trait, c in tables.items()}
     of_sets["outcome"] = {value: {"sources": number} for value, number in sorted(outcomes.items())}

@@ -11,7 +11,8 @@ from enum import Enum
 from pathlib import Path
 from typing import Any
 
-from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.base.progress import Progress
+from p3mdata.errors import RunFolderError, SettingsError, unwritable
 from p3mdata.export import card, croissant, huggingface, webdataset
 from p3mdata.export.card_text import describe
 from p3mdata.export.release import Release
@@ -104,7 +105,7 @@ def export(
     run: Path | None = None,
     most_images: int = MOST_IMAGES,
     most_bytes: int = MOST_BYTES,
-    progress: Callable[[int], Callable[[], None]] | None = None,
+    progress: Progress | None = None,
 ) -> Exported:
     """Export a finished run or a dataset, or finish or renew an export that is there.
 
@@ -147,9 +148,7 @@ def export(
             croissant.describe(release, target, words)
         target.finish(card.card(release, words, loading, configs))
     except OSError as exc:
-        raise RunFolderError(
-            f"{out}: cannot be written ({exc.strerror or exc}). Make room or change permissions, then run again."
-        ) from exc
+        raise unwritable(out, exc) from exc
     splits = {split.name: len(split.entries) for split in release.splits}
     size = sum(size for _, size in target.files.values())
     version = release.facts().version

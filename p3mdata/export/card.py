@@ -86,12 +86,35 @@ def _header(facts: Facts, words: Words, configs: Sequence[Mapping[str, Any]]) ->
     }
 
 
+def hub_licence(licence: str) -> str | None:
+    """The Hub's name of a licence as people write it; None where the Hub has none.
+
+    Args:
+        licence: Such as 'CC BY 4.0', 'CC0', 'Apache License 2.0', or an address at Creative Commons.
+    """
+    words = licence.strip().lower()
+    deed = re.match(r"https?://creativecommons\.org/(licenses|publicdomain)/([a-z-]+)/([\d.]+)", words)
+    if deed:
+        words = f"cc0-{deed[3]}" if deed[2] == "zero" else f"cc-{deed[2]}-{deed[3]}"
+    words = re.sub(r"\b(creative commons)\b", "cc", words)
+    words = re.sub(r"\b(attribution)\b", "by", words)
+    words = re.sub(r"\b(non-?commercial)\b", "nc", words)
+    words = re.sub(r"\b(share-?alike)\b", "sa", words)
+    words = re.sub(r"\b(no-?deriv(ative)?s)\b", "nd", words)
+    words = re.sub(r"\b(the|licen[cs]e|international|version|universal)\b", " ", words)
+    words = re.sub(r"[\s_,()]+", "-", words).strip("-")
+    words = re.sub(r"-+", "-", re.sub(r"\bv(?=\d)", "", words))
+    words = {"cc0": "cc0-1.0", "cc-0": "cc0-1.0", "cc-zero": "cc0-1.0"}.get(words, words)
+    words = re.sub(r"^cc-0-|^cc-zero-|^cc0-(?=1\.0$)", "cc0-", words)
+    return words if _LICENCES.fullmatch(words) else None
+
+
 def _licence(licence: str | None) -> dict[str, str]:
     """Licence of the header; one that the Hub does not know by name is 'other' with a name of its own."""
     if licence is None:
         return {"license": "other", "license_name": "unset"}
-    if _LICENCES.fullmatch(licence.lower()):
-        return {"license": licence.lower()}
+    if (known := hub_licence(licence)) is not None:
+        return {"license": known}
     if re.match("https?://", licence):
         return {"license": "other", "license_name": "custom", "license_link": licence}
     return {"license": "other", "license_name": re.sub("[^a-z0-9.]+", "-", licence.lower()).strip("-") or "custom"}

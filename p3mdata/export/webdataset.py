@@ -3,13 +3,16 @@
 In a shard each image is `<id>.jpg` (or png, webp, tif), followed by `<id>.alpha.png`, `<id>.facemask.png` and so on,
 and `<id>.json` with its row of the manifest. Loaders that group by what comes before the first dot give one sample per
 image, with the keys `jpg`, `alpha.png`, `json`.
+
+A release of several formats has one ending for all its images, `jpg` where some are JPEG: `datasets` takes its columns
+from the first samples and drops what others have, without a word. Decoders go by the content; the row says the format.
 """
 
 from __future__ import annotations
 
 import io
 import tarfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from p3mdata.base.jsonl import dumps
 from p3mdata.export.entries import KINDS, Entry, shards
@@ -27,7 +30,8 @@ for sample in samples.to_tuple("jpg;png;webp;tif", "alpha.png", "json"):
     ...
 ```
 
-`{split}-{00000..00009}.tar` names ten shards at once; `index.json` has hash, size and number of images of each."""
+`{split}-{00000..00009}.tar` names ten shards at once; `index.json` has hash, size and number of images of each. With
+`datasets`, sets that have other kinds of files are configurations: `load_dataset(PATH, "{split}", split="{split}")`."""
 
 
 def write(
@@ -36,28 +40,48 @@ def write(
     """Write `<split>-00000.tar` and on, then index.json; at most one image is in memory.
 
     Returns:
-        Entries for the card's `configs`: none.
+        Entries for the card's `configs`: without them only the set named train would be found. Splits of different
+        kinds of files cannot share one, and have one each.
     """
+    endings = {
+        kind: _one_ending({entry.files[kind].suffix for split in release.splits for entry in split.entries
+                           if kind in entry.files})
+        for kind in release.kinds
+    }  # fmt: skip
     index: dict[str, list[dict[str, object]]] = {}
     for split in release.splits:
         for number, entries in enumerate(shards(split.entries, most_images, most_bytes)):
             name = f"{split.name}-{number:05d}.tar"
             with target.stream(name) as sink:
-                _write_shard(sink, entries, step)
+                _write_shard(sink, entries, endings, step)
             index.setdefault(split.name, []).append(
                 {"file": name, "sha256": sink.sha256, "bytes": sink.bytes, "images": len(entries)}
             )
     about = {"version": release.facts().version, "images": release.images, "splits": index}
     target.write_json(INDEX, about)
-    return ()
+    files = [{"split": split.name, "path": f"{split.name}-*.tar"} for split in release.splits]
+    if len({split.kinds for split in release.splits}) == 1:
+        return [{"config_name": "default", "default": True, "data_files": files}]
+    return [
+        {"config_name": each["split"], **({"default": True} if each is files[0] else {}), "data_files": [each]}
+        for each in files
+    ]
 
 
-def _write_shard(sink: Measured, entries: Sequence[Entry], step: Callable[[], None]) -> None:
+def _one_ending(found: set[str]) -> str:
+    """The ending that all files of a kind get."""
+    return ".jpg" if found & {".jpg", ".jpeg"} else min(found, default=".png")
+
+
+def _write_shard(
+    sink: Measured, entries: Sequence[Entry], endings: Mapping[str, str], step: Callable[[], None]
+) -> None:
     with tarfile.open(fileobj=sink, mode="w|", format=tarfile.USTAR_FORMAT) as tar:
         for entry in entries:
             for kind in KINDS:
                 if kind in entry.files:
-                    _add(tar, entry.name(kind), entry.files[kind].read())
+                    name = entry.name(kind).removesuffix(entry.files[kind].suffix) + endings[kind]
+                    _add(tar, name, entry.files[kind].read())
             _add(tar, f"{entry.id}.json", (dumps(entry.row) + "\n").encode())
             step()
 

@@ -65,7 +65,8 @@ def iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     sides = np.clip(right_bottom - left_top, 0, None)
     inter = sides[:, 0] * sides[:, 1]
     area = (a[2] - a[0]) * (a[3] - a[1]) + (b[:, 2] - b[:, 0]) * (b[:, 3] - b[:, 1]) - inter
-    return inter / np.maximum(area, 1e-9)
+    shares: NDArray[np.float64] = inter / np.maximum(area, 1e-9)
+    return shares
 
 
 @functools.cache

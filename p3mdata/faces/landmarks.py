@@ -6,9 +6,9 @@ import contextlib
 import os
 import sys
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -93,7 +93,9 @@ class MediaPipeLandmarks:
                 min_face_presence_confidence=self.confidence,
             )
             self._model = vision.FaceLandmarker.create_from_options(options)
-            self._image = lambda crop: mp.Image(image_format=mp.ImageFormat.SRGB, data=crop)
+            self._image: Callable[[NDArray[np.uint8]], Any] = lambda crop: mp.Image(
+                image_format=mp.ImageFormat.SRGB, data=crop
+            )
             # The inference threads start, and print, on the first picture.
             self.locate(np.zeros((64, 64, 3), np.uint8))
 

@@ -191,7 +191,7 @@ def _intact_jpeg(data: bytes, image: Image.Image) -> Pixels | None:
     if not FAST_JPEG or image.format not in ("JPEG", "MPO") or image.mode not in ("L", "RGB"):
         return None
     try:
-        pixels = simplejpeg.decode_jpeg(data, "RGB" if image.mode == "RGB" else "GRAY", strict=True)
+        pixels: Pixels = simplejpeg.decode_jpeg(data, "RGB" if image.mode == "RGB" else "GRAY", strict=True)
     except ValueError:
         return None
     return pixels if image.mode == "RGB" else pixels[:, :, 0]

@@ -8,7 +8,7 @@ another run has this form too.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from p3mdata.base.jsonl import NOT_JSON
+from p3mdata.base.progress import Progress
 from p3mdata.errors import BrokenInput, SettingsError
 from p3mdata.imaging import SUFFIXES, decode, decode_matte, encode_mask
 from p3mdata.imaging.listing import regular_file
@@ -24,7 +25,7 @@ from p3mdata.run.close import RunSummary, close_run
 from p3mdata.run.decisions import append, keep_mask, now, read_log, standing
 from p3mdata.run.executors import Work, local
 from p3mdata.run.inputs import read_inputs
-from p3mdata.run.layout import shard_folder
+from p3mdata.run.layout import DONE, shard_folder
 from p3mdata.run.locks import finished_run
 from p3mdata.run.plan import Plan
 from p3mdata.run.rows import open_shards
@@ -52,7 +53,7 @@ def apply_file(
     masks: Path | None = None,
     reviewer: str | None = None,
     workers: int = 0,
-    on_start: Callable[[int], Callable[[], None]] | None = None,
+    on_start: Progress | None = None,
 ) -> RunSummary:
     """Carry out the decisions of a file on a finished run; the last line about an image counts.
 
@@ -85,7 +86,7 @@ def _log(plan: Plan, wish: _Wish) -> None:
     if _same(wish.sample.decision, decision):
         return
     # A shard that is not done is looked through again: a crash after this line loses nothing.
-    (shard_folder(out, wish.sample.index // plan.shard_size) / "DONE").unlink(missing_ok=True)
+    (shard_folder(out, wish.sample.index // plan.shard_size) / DONE).unlink(missing_ok=True)
     append(out, wish.sample.id, decision)
 
 

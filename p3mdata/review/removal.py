@@ -16,8 +16,8 @@ from p3mdata.records import Action, Sample
 from p3mdata.review.session import reviewing
 from p3mdata.run.close import RunSummary
 from p3mdata.run.decisions import forget_masks, read_log, standing
-from p3mdata.run.derived import DERIVED, _tombstones, dataset_version
-from p3mdata.run.layout import TOMBSTONES
+from p3mdata.run.derived import _tombstones, dataset_version
+from p3mdata.run.layout import DERIVED, TOMBSTONES
 from p3mdata.run.plan import read_plan
 
 

@@ -26,7 +26,7 @@ from fastapi.responses import JSONResponse
 
 from p3mdata.errors import SettingsError
 from p3mdata.records import Action
-from p3mdata.review.session import Conflict, Item, Refused, Session, SourceGone, reviewing
+from p3mdata.review.session import Conflict, QueueItem, Refused, Session, SourceGone, reviewing
 from p3mdata.review.views import View
 from p3mdata.run.close import RunSummary
 
@@ -83,7 +83,7 @@ def _failure(status: int, sentence: str) -> Response:
     return _Json({"error": sentence}, status)
 
 
-def _listing(item: Item) -> dict[str, Any]:
+def _listing(item: QueueItem) -> dict[str, Any]:
     return {
         "id": item.id,
         "source": item.source,
@@ -94,7 +94,7 @@ def _listing(item: Item) -> dict[str, Any]:
     }
 
 
-def _details(session: Session, item: Item, view_name: str) -> dict[str, Any]:
+def _details(session: Session, item: QueueItem, view_name: str) -> dict[str, Any]:
     """Everything the page shows of one item but its pictures."""
     row, view = session.row(item.id), session.view(item.id)
     height, width = view.size

@@ -18,7 +18,7 @@ from p3mdata.review.views import View
 from p3mdata.run.close import RunSummary, close_run
 from p3mdata.run.decisions import append, keep_mask, now, read_log
 from p3mdata.run.inputs import read_inputs
-from p3mdata.run.layout import QUEUE, SAMPLE, shard_folder
+from p3mdata.run.layout import DONE, QUEUE, RESULTS, SAMPLE, shard_folder
 from p3mdata.run.locks import finished_run
 from p3mdata.run.plan import Plan
 from p3mdata.run.rows import open_shards, read_results
@@ -43,7 +43,7 @@ class SourceGone(Refused):
 
 
 @dataclass(frozen=True)
-class Item:
+class QueueItem:
     """One image that a person may look at, without what is large."""
 
     index: int
@@ -84,23 +84,23 @@ class Session:
         self._sampled = frozenset(row["id"] for row in read_rows(self._out / SAMPLE, needs=("id",)))
         self._items = self._listed()
 
-    def _listed(self) -> dict[str, Item]:
+    def _listed(self) -> dict[str, QueueItem]:
         """Items of the queue, of the random sample, and those decided about, in the order of the sources."""
         queued = {row["id"] for row in read_rows(self._out / QUEUE, needs=("id",))}
         wanted = (queued | self._sampled | set(self._versions)) & set(self._index)
         return {identity: self._listing(identity) for identity in sorted(wanted, key=self._index.__getitem__)}
 
-    def _listing(self, identity: str) -> Item:
+    def _listing(self, identity: str) -> QueueItem:
         index, row = self._index[identity], self.row(identity)
         decision = self._samples[index].decision
-        return Item(index, identity, row.source, row.outcome, row.reason, decision, identity in self._sampled)
+        return QueueItem(index, identity, row.source, row.outcome, row.reason, decision, identity in self._sampled)
 
-    def items(self, view: str) -> list[Item]:
+    def items(self, view: str) -> list[QueueItem]:
         """Items of a view: open, decided, sample or all."""
         with self._lock:
             return [item for item in self._items.values() if _in_view(item, view)]
 
-    def item(self, identity: str) -> Item:
+    def item(self, identity: str) -> QueueItem:
         """One item.
 
         Raises:
@@ -199,14 +199,14 @@ class Session:
         number = index // self.plan.shard_size
         rows = {**(self._shard[1] if self._shard and self._shard[0] == number else {})}
         # The order makes a crash harmless: a shard that is not done is looked through again, and the log says what for.
-        (shard_folder(self._out, number) / "DONE").unlink(missing_ok=True)
+        (shard_folder(self._out, number) / DONE).unlink(missing_ok=True)
         self._changed = True
         append(self._out, identity, decision)
         self._versions[identity] += 1
         standing = None if decision.action is Action.REOPEN else decision
         self._samples.decide(identity, standing)
         row = process(self._samples[index], self.plan.job, self._models, Stage.ALL, lambda stage: None)
-        append_row(shard_folder(self._out, number) / "results.jsonl", row.to_json(), PRIVATE_MODE)
+        append_row(shard_folder(self._out, number) / RESULTS, row.to_json(), PRIVATE_MODE)
         if rows:
             self._shard = (number, {**rows, identity: row})
         self._items[identity] = self._listing(identity)
@@ -239,7 +239,7 @@ class Session:
             return self.summary
 
 
-def _in_view(item: Item, view: str) -> bool:
+def _in_view(item: QueueItem, view: str) -> bool:
     return {"open": item.open, "decided": item.decision is not None, "sample": item.sampled, "all": True}[view]
 
 

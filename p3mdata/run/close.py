@@ -14,15 +14,7 @@ from p3mdata.base.disk_backed import DiskList
 from p3mdata.base.jsonl import PRIVATE_MODE, rows_file
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, RunFolderError
 from p3mdata.records import ImageResult, Outcome
-from p3mdata.run.layout import (
-    KINDS,
-    LEDGER,
-    MANIFEST,
-    QUEUE,
-    REPORT,
-    make_private_folder,
-    stages_folder,
-)
+from p3mdata.run.layout import KINDS, LEDGER, MANIFEST, QUEUE, REPORT, REVIEW, make_private_folder, stages_folder
 from p3mdata.run.locks import finished_run
 from p3mdata.run.plan import Plan
 from p3mdata.run.rows import Rows, finished_rows, open_shards, public_row
@@ -30,12 +22,12 @@ from p3mdata.run.rows import Rows, finished_rows, open_shards, public_row
 
 @dataclass(frozen=True)
 class RunSummary:
-    """What a run, or one part of it, came to; `outcomes` add up to `samples`.
+    """What a run, or one task of it, came to; `outcomes` add up to `samples`.
 
     Attributes:
         held_back: Source, outcome and why, of each that is not released.
-        part: K/N when one part of a run was done.
-        shards_left: Shards of other parts that are not done; the run is closed when there are none.
+        task: K/N when one task of a run was done.
+        shards_left: Shards of other tasks that are not done; the run is closed when there are none.
     """
 
     out: Path
@@ -45,7 +37,7 @@ class RunSummary:
     faces: int
     seconds: float = 0.0
     held_back: Sequence[tuple[str, str, str]] = ()
-    part: str | None = None
+    task: str | None = None
     shards_left: int = 0
 
     @property
@@ -56,11 +48,11 @@ class RunSummary:
     def exit_code(self) -> int:
         """0 all released (or excluded by a rule), 3 something is held back, 1 a bug was met.
 
-        A part is done when its images have an outcome: schedulers start again what ends otherwise.
+        A task is done when its images have an outcome: schedulers start again what ends otherwise.
         """
         if self.reasons.get("internal_error"):
             return EXIT_BUG
-        if self.part:
+        if self.task:
             return EXIT_OK
         held = self.outcomes.get(Outcome.NEEDS_REVIEW.value, 0) + self.outcomes.get(Outcome.BROKEN.value, 0)
         return EXIT_HELD_BACK if held else EXIT_OK
@@ -75,7 +67,7 @@ class RunSummary:
             "faces": self.faces,
             "seconds": round(self.seconds, 2),
             "held_back": [{"source": s, "outcome": o, "reason": r} for s, o, r in self.held_back],
-            **({"part": self.part, "shards_left": self.shards_left} if self.part else {}),
+            **({"task": self.task, "shards_left": self.shards_left} if self.task else {}),
         }
 
 
@@ -92,7 +84,7 @@ def close_run(plan: Plan, seconds: float) -> RunSummary:
     done = sum(1 for _ in rows) if open_shards(plan) else plan.samples
     if done != plan.samples:
         raise RunFolderError(f"{out}: {done} of {plan.samples} source files have an outcome. Run again to finish.")
-    make_private_folder(out / "review")
+    make_private_folder(out / REVIEW)
     for kind in KINDS:
         (out / kind).mkdir(exist_ok=True)
     with ExitStack() as files:

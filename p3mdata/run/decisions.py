@@ -16,7 +16,7 @@ from p3mdata.base.jsonl import PRIVATE_MODE, append_row, read_rows, write_rows
 from p3mdata.base.parsing import fault
 from p3mdata.errors import RunFolderError
 from p3mdata.records import Action, Decision
-from p3mdata.run.layout import LOG
+from p3mdata.run.layout import LOG, PRIVATE
 
 # Below the private folder, beside the log: the log with its masks can be applied to another run.
 _MASKS = "masks"
@@ -87,7 +87,7 @@ def keep_mask(out: Path, identity: str, png: bytes) -> tuple[str, str]:
     """Store a hand-drawn mask; returns its name below the private folder and its SHA-256."""
     digest = sha256(png)
     name = mask_name(identity, digest)
-    write_atomic(out / "private" / name, png, PRIVATE_MODE)
+    write_atomic(out / PRIVATE / name, png, PRIVATE_MODE)
     return name, digest
 
 
@@ -98,5 +98,5 @@ def mask_name(identity: str, digest: str) -> str:
 
 def forget_masks(out: Path, identity: str) -> None:
     """Delete every mask that was drawn for an image."""
-    for path in (out / "private" / _MASKS).glob(f"{identity}.*.png"):
+    for path in (out / PRIVATE / _MASKS).glob(f"{identity}.*.png"):
         path.unlink(missing_ok=True)

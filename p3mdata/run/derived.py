@@ -8,9 +8,7 @@ from typing import Any
 
 from p3mdata.base.jsonl import append_row, read_rows
 from p3mdata.errors import RunFolderError
-from p3mdata.run.layout import TOMBSTONES
-
-DERIVED = "private/derived.jsonl"
+from p3mdata.run.layout import DERIVED, TOMBSTONES
 
 
 def register_derived(out: Path, kind: str, path: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,23 +10,26 @@ from p3mdata.base.addresses import is_remote, location
 from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.jsonl import PRIVATE_MODE
 from p3mdata.base.object_store import Store
-from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.base.progress import Progress, silent
+from p3mdata.errors import RunFolderError, SettingsError, unwritable
 from p3mdata.records import ImageResult
 from p3mdata.run.layout import (
     AUDIT,
     DONE,
     ERROR,
-    ERRORS,
     JOB,
     KINDS,
     LEDGER,
     LOG,
     MANIFEST,
     PLAN,
+    PRIVATE,
     QUEUE,
     SAMPLE,
     SOURCES,
     TOMBSTONES,
+    TRACES,
+    shard_folder,
     shard_name,
 )
 from p3mdata.run.locks import only_run
@@ -53,7 +55,7 @@ class Fetched:
         return {"from": self.address, "out": str(self.out), "samples": self.samples, "released": self.released}
 
 
-def fetch_run(address: Any, out: Path, on_start: Callable[[int], Callable[[], None]] | None = None) -> Fetched:
+def fetch_run(address: Any, out: Path, on_start: Progress | None = None) -> Fetched:
     """Bring a finished run, each file checked against the hash in its row; the same call goes on where it was.
 
     Args:
@@ -76,14 +78,12 @@ def fetch_run(address: Any, out: Path, on_start: Callable[[int], Callable[[], No
     try:
         with only_run(out):
             plan = _bring_plan(store, out, data)
-            released = _bring_shards(store, plan, on_start or (lambda samples: lambda: None))
+            released = _bring_shards(store, plan, on_start or silent)
             for name in CLOSING:
                 _bring(store, name, out)
             _check(plan, store)
     except OSError as exc:
-        raise RunFolderError(
-            f"{out}: cannot be written ({exc.strerror or exc}). Make room or change permissions, then run again."
-        ) from exc
+        raise unwritable(out, exc) from exc
     return Fetched(str(store.root), out, plan.samples, released)
 
 
@@ -98,7 +98,7 @@ def _check_out(out: Path, store: Store, plan: bytes) -> None:
             raise RunFolderError(f"{out}: holds another run than {store.root}. Choose a new folder.")
         if any((out / name).exists() for name in (LOG, TOMBSTONES, AUDIT, SAMPLE)):
             raise RunFolderError(f"{out}: holds decisions, take-downs or an audit. Fetch into a new folder.")
-    elif any(path.name != "private" for path in out.iterdir()):
+    elif any(path.name != PRIVATE for path in out.iterdir()):
         raise RunFolderError(f"{out}: is not empty and not a run folder. Choose an empty or new folder.")
 
 
@@ -117,7 +117,7 @@ def _unfinished(store: Store) -> RunFolderError:
 def _bring_plan(store: Store, out: Path, data: bytes) -> Plan:
     # Until it is here again, the run in OUT counts as not finished.
     (out / LEDGER).unlink(missing_ok=True)
-    (out / "private" / ERRORS).unlink(missing_ok=True)
+    (out / TRACES).unlink(missing_ok=True)
     for name in (JOB, SOURCES):
         _bring(store, name, out)
     write_atomic(out / PLAN, data)
@@ -129,14 +129,14 @@ def _bring_plan(store: Store, out: Path, data: bytes) -> Plan:
     return plan
 
 
-def _bring_shards(store: Store, plan: Plan, on_start: Callable[[int], Callable[[], None]]) -> int:
+def _bring_shards(store: Store, plan: Plan, on_start: Progress) -> int:
     """Everything of all shards, one after another; gives the number of released images."""
     out, released, step = plan.job.out, 0, on_start(plan.samples)
     faulty: list[int] = []
     for index in range(plan.shards):
         rows = bring_rows(store, out, index)
         # Its files are here before it is done here as well.
-        mark = out / "shards" / f"{index:05d}" / DONE
+        mark = shard_folder(out, index) / DONE
         mark.unlink()
 
         def bring(row: ImageResult, index: int = index) -> None:

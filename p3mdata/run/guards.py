@@ -11,7 +11,7 @@ from p3mdata.config import Job
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.imaging import SUFFIXES
 from p3mdata.imaging.listing import pictures
-from p3mdata.run.layout import LOG, PLAN
+from p3mdata.run.layout import LOG, PLAN, PRIVATE
 
 
 def check_folders(job: Job) -> None:
@@ -65,5 +65,5 @@ def _check_out(out: Path) -> None:
         if not str(read_json(out / PLAN).get("tool", "")).startswith("p3mdata "):
             raise RunFolderError(f"{out}: is not a run folder, its {PLAN} is not of p3mdata. Choose another folder.")
     # A run that was killed before it had a plan leaves these.
-    elif any(path.name != "private" and not path.name.startswith(f".{PLAN}.") for path in out.iterdir()):
+    elif any(path.name != PRIVATE and not path.name.startswith(f".{PLAN}.") for path in out.iterdir()):
         raise RunFolderError(f"{out}: is not empty and not a run folder. Choose an empty or new folder.")

@@ -12,6 +12,7 @@ from p3mdata.config import Job
 from p3mdata.errors import BrokenInput
 from p3mdata.imaging.listing import read_source
 from p3mdata.records import Action, Sample
+from p3mdata.run.layout import PRIVATE
 
 
 def inputs_digest(sample: Sample) -> str:
@@ -43,7 +44,7 @@ def read_inputs(sample: Sample, job: Job) -> Inputs:
     decided = sample.decision
     if decided is not None and decided.action in (Action.NO_FACE, Action.MASK):
         sample = replace(sample, mask=decided.mask)
-    drawn = job.out / "private" if decided is not None and decided.action is Action.MASK else job.masks
+    drawn = job.out / PRIVATE if decided is not None and decided.action is Action.MASK else job.masks
     for what, root in (("alpha", job.alphas), ("trimap", job.trimaps), ("mask", drawn)):
         entry = getattr(sample, what)
         if root is not None and entry is not None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from p3mdata.base.processes import default_workers
+from p3mdata.base.progress import Progress, silent
 from p3mdata.config import Job
-from p3mdata.errors import Interrupted, RunFolderError
+from p3mdata.errors import Interrupted, RunFolderError, unwritable
 from p3mdata.run.close import RunSummary, close_run, summarize
-from p3mdata.run.executors import Work, local
+from p3mdata.run.executors import Work
 from p3mdata.run.executors.choice import executor_of
 from p3mdata.run.guards import check_folders
 from p3mdata.run.layout import (
@@ -22,22 +23,25 @@ from p3mdata.run.layout import (
     MANIFEST,
     PLAN,
     PLANNING,
+    PRIVATE,
     REPORT,
+    REVIEW,
+    SHARDS,
     TOMBSTONES,
     make_private_folder,
     stages_folder,
 )
 from p3mdata.run.locks import only_run
-from p3mdata.run.parts import my_shards, part_of_run, shared_plan
 from p3mdata.run.plan import Plan, make_plan, read_plan
 from p3mdata.run.rows import Rows, finished_rows, open_shards
 from p3mdata.run.stages import Stage
-from p3mdata.run.verify import Finding, check_files, check_images
+from p3mdata.run.tasks import my_shards, shared_plan, task_of_run
+from p3mdata.run.verify import FailedProof, check_files, check_images
 
 _LOCKS = ("lock", "workers")
 _SHOWN = 5
 # In the order of removal. The plan goes last: while it is there, a run that was half removed is not taken for another.
-_OURS = (MANIFEST, REPORT, AUDIT, AUDIT_PLOT, TOMBSTONES, *reversed(KINDS), "shards", "review", "private", PLAN)
+_OURS = (MANIFEST, REPORT, AUDIT, AUDIT_PLOT, TOMBSTONES, *reversed(KINDS), SHARDS, REVIEW, PRIVATE, PLAN)
 
 
 def _remove_earlier_run(out: Path) -> None:
@@ -46,7 +50,7 @@ def _remove_earlier_run(out: Path) -> None:
     for name in _OURS:
         path = out / name
         # The locks in the private folder are held and stay.
-        for inner in path.iterdir() if name == "private" else (path,):
+        for inner in path.iterdir() if name == PRIVATE else (path,):
             if inner.is_dir() and not inner.is_symlink():
                 shutil.rmtree(inner)
             elif inner.name not in _LOCKS:
@@ -59,13 +63,11 @@ def _remove_torn_files(out: Path) -> None:
         places = (out / name).rglob(".*.tmp") if (out / name).is_dir() else out.glob(f".{name}.*.tmp")
         for path in places:
             path.unlink(missing_ok=True)
-    for path in (out / "private").glob(f"{PLANNING}*"):
+    for path in (out / PRIVATE).glob(f"{PLANNING}*"):
         shutil.rmtree(path)
 
 
-def anonymize_job(
-    job: Job, stage: Stage = Stage.ALL, on_start: Callable[[int], Callable[[], None]] | None = None
-) -> RunSummary:
+def anonymize_job(job: Job, stage: Stage = Stage.ALL, on_start: Progress | None = None) -> RunSummary:
     """Run or resume a job.
 
     Args:
@@ -79,26 +81,24 @@ def anonymize_job(
     """
     started = time.monotonic()
     check_folders(job)
-    work = _whole_run if job.execution.part is None else _part_of_run
+    work = _whole_run if job.execution.task_number is None else _task_of_run
     if job.store is not None:
         from p3mdata.run.remote_job import anonymize_stored as work
     try:
-        return work(job, stage, on_start or (lambda samples: lambda: None), started)
+        return work(job, stage, on_start or silent, started)
     except KeyboardInterrupt:
         raise Interrupted("stopped") from None
     except OSError as exc:
-        raise RunFolderError(
-            f"{job.out}: cannot be written ({exc.strerror or exc}). Make room or change permissions, then run again."
-        ) from exc
+        raise unwritable(job.out, exc) from exc
 
 
-def _whole_run(job: Job, stage: Stage, on_start: Callable[[int], Callable[[], None]], started: float) -> RunSummary:
+def _whole_run(job: Job, stage: Stage, on_start: Progress, started: float) -> RunSummary:
     with only_run(job.out):
         if job.execution.overwrite:
             _remove_earlier_run(job.out)
         plan, samples = make_plan(job)
         _remove_torn_files(job.out)
-        make_private_folder(job.out / "shards")
+        make_private_folder(job.out / SHARDS)
         work = Work(plan, samples, stage, range(plan.shards), on_start(plan.samples))
         executor_of(job)(work, job.execution.workers)
         if not stage.publishes:
@@ -106,13 +106,13 @@ def _whole_run(job: Job, stage: Stage, on_start: Callable[[int], Callable[[], No
         return close_run(plan, time.monotonic() - started)
 
 
-def _part_of_run(job: Job, stage: Stage, on_start: Callable[[int], Callable[[], None]], started: float) -> RunSummary:
-    part = job.execution.part
-    assert part is not None
-    with part_of_run(job.out, part):
+def _task_of_run(job: Job, stage: Stage, on_start: Progress, started: float) -> RunSummary:
+    task = job.execution.task_number
+    assert task is not None
+    with task_of_run(job.out, task):
         plan, samples = shared_plan(job)
-        make_private_folder(job.out / "shards")
-        mine = my_shards(plan, part)
+        make_private_folder(job.out / SHARDS)
+        mine = my_shards(plan, task)
         progress = on_start(sum(min(plan.shard_size, plan.samples - i * plan.shard_size) for i in mine))
         executor_of(job)(Work(plan, samples, stage, mine, progress), job.execution.workers)
     if not stage.publishes:
@@ -120,23 +120,23 @@ def _part_of_run(job: Job, stage: Stage, on_start: Callable[[int], Callable[[], 
     summary = summarize(plan, Rows(plan, mine), time.monotonic() - started)
     if not (left := open_shards(plan)):
         _close_if_last(plan)
-    return replace(summary, part=job.execution.shard, shards_left=len(left))
+    return replace(summary, task=job.execution.task, shards_left=len(left))
 
 
 def _close_if_last(plan: Plan) -> None:
-    """Close a run whose shards are done. Of parts that end together at least the last one gets the lock."""
+    """Close a run whose shards are done. Of tasks that end together at least the last one gets the lock."""
     with ExitStack() as held:
         try:
             held.enter_context(only_run(plan.job.out))
         except RunFolderError:
-            # Whoever has it comes here after this part.
+            # Whoever has it comes here after this task.
             return
         _remove_torn_files(plan.job.out)
         close_run(plan, 0.0)
 
 
-def merge_parts(out: Path) -> RunSummary:
-    """Close a run whose parts are all done: what the last part does by itself where the file system lets it.
+def merge_tasks(out: Path) -> RunSummary:
+    """Close a run whose tasks are all done: what the last one does by itself where the file system lets it.
 
     Raises:
         RunFolderError: Not a run, in use, or shards are not done.
@@ -146,16 +146,14 @@ def merge_parts(out: Path) -> RunSummary:
         if left := open_shards(plan):
             numbers = ", ".join(str(index + 1) for index in left[:_SHOWN]) + (" ..." if len(left) > _SHOWN else "")
             raise RunFolderError(
-                f"{out}: {len(left)} of {plan.shards} shards are not done ({numbers}). Run their parts again (part K "
-                "of N has shards K, K + N, K + 2N and so on), or 'p3mdata anonymize dir' without --shard."
+                f"{out}: {len(left)} of {plan.shards} shards are not done ({numbers}). Run their tasks again (task K "
+                "of N has shards K, K + N, K + 2N and so on), or 'p3mdata anonymize dir' without --task."
             )
         _remove_torn_files(out)
         return close_run(plan, 0.0)
 
 
-def verify_run(
-    out: Path, progress: Callable[[int], Callable[[], None]] | None = None, workers: int = 1
-) -> tuple[int, list[Finding]]:
+def verify_run(out: Path, progress: Progress | None = None, workers: int = 1) -> tuple[int, list[FailedProof]]:
     """Prove every released image of a run again.
 
     Args:
@@ -175,7 +173,7 @@ def verify_run(
     number = sum(row.outcome.released for row in rows)
     released = ((sample, row) for sample, row in zip(samples, rows, strict=True) if row.outcome.released)
     step = progress(number) if progress else (lambda: None)
-    for found in check_images(plan, released, number, workers or local.default_workers()):
+    for found in check_images(plan, released, number, workers or default_workers()):
         findings += found
         step()
     return number, findings
@@ -186,9 +184,7 @@ def has_staged_images(out: Path) -> bool:
     return stages_folder(out).is_dir()
 
 
-def run_staged(
-    out: Path, stage: Stage, on_start: Callable[[int], Callable[[], None]] | None = None, workers: int = 0
-) -> RunSummary:
+def run_staged(out: Path, stage: Stage, on_start: Progress | None = None, workers: int = 0) -> RunSummary:
     """Run one later stage on a run folder that `p3mdata detect` began."""
     plan, _ = read_plan(out)
     job = plan.job.model_copy(update={"execution": plan.job.execution.model_copy(update={"workers": workers})})

@@ -8,10 +8,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from p3mdata.base.files import locked
-from p3mdata.errors import RunFolderError
+from p3mdata.errors import RunFolderError, not_finished
 from p3mdata.run.decisions import repair_log
 from p3mdata.run.executors import local
-from p3mdata.run.layout import LEDGER, LOCK, make_private_folder
+from p3mdata.run.layout import LEDGER, LOCK, PRIVATE, make_private_folder
 from p3mdata.run.plan import Plan, read_plan
 from p3mdata.run.samples import Samples
 
@@ -19,7 +19,7 @@ from p3mdata.run.samples import Samples
 @contextmanager
 def only_run(out: Path) -> Iterator[None]:
     """Hold the run folder's lock, so that two processes never work on one run."""
-    make_private_folder(out / "private")
+    make_private_folder(out / PRIVATE)
     with ExitStack() as held:
         try:
             held.enter_context(locked(out / LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB))
@@ -40,5 +40,5 @@ def finished_run(out: Path) -> Iterator[tuple[Plan, Samples]]:
     with only_run(out):
         repair_log(out)
         if not (out / LEDGER).exists():
-            raise RunFolderError(f"{out}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it.")
+            raise not_finished(out)
         yield read_plan(out)

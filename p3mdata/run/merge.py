@@ -10,7 +10,7 @@ import heapq
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,15 +20,27 @@ from p3mdata.base.addresses import is_address, is_remote
 from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.ids import sample_id
 from p3mdata.base.jsonl import PRIVATE_MODE, read_json, read_rows, write_json, write_rows
+from p3mdata.base.progress import Progress, silent
 from p3mdata.config import Job
-from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.errors import RunFolderError, SettingsError, not_finished, unwritable
 from p3mdata.records import Action, Decision, ImageResult, Sample
 from p3mdata.run.close import RunSummary, close_run
 from p3mdata.run.compare import differing_settings
 from p3mdata.run.decisions import mask_name, read_log, write_log
-from p3mdata.run.derived import DERIVED
 from p3mdata.run.inputs import inputs_digest
-from p3mdata.run.layout import JOB, KINDS, PLAN, SOURCES, TOMBSTONES, make_private_folder, shard_folder
+from p3mdata.run.layout import (
+    DERIVED,
+    JOB,
+    KINDS,
+    PLAN,
+    PRIVATE,
+    REVIEW,
+    SHARDS,
+    SOURCES,
+    TOMBSTONES,
+    make_private_folder,
+    shard_folder,
+)
 from p3mdata.run.locks import finished_run
 from p3mdata.run.plan import Plan, job_row, write_list
 from p3mdata.run.rows import Rows
@@ -63,9 +75,7 @@ class _Part:
         return replace(sample, id=identity, source=source, **companions)
 
 
-def merge_runs(
-    runs: Sequence[Path], out: Path, on_start: Callable[[int], Callable[[], None]] | None = None
-) -> RunSummary:
+def merge_runs(runs: Sequence[Path], out: Path, on_start: Progress | None = None) -> RunSummary:
     """Make one run of finished runs with equal settings over different source files.
 
     Decisions, drawn masks and tombstones come along; audits and random samples do not, since they are of one run.
@@ -93,10 +103,10 @@ def merge_runs(
             shutil.rmtree(building)
         held.callback(shutil.rmtree, building, ignore_errors=True)
         try:
-            summary = _build(job, parts, building, on_start or (lambda samples: lambda: None))
+            summary = _build(job, parts, building, on_start or silent)
             os.replace(building, out)
         except OSError as exc:
-            raise RunFolderError(f"{out}: cannot be written ({exc.strerror or exc}). Make room, then again.") from exc
+            raise unwritable(out, exc) from exc
     return replace(summary, out=out)
 
 
@@ -146,7 +156,7 @@ def _in_order(parts: Sequence[_Part]) -> Iterator[tuple[int, Sample, ImageResult
     def rows(number: int, part: _Part) -> Iterator[tuple[str, int, Sample, ImageResult, Sample]]:
         for sample, row in zip(part.samples, Rows(part.plan), strict=True):
             if row.inputs != inputs_digest(sample):
-                raise RunFolderError(f"{part.out}: is not finished. Run 'p3mdata anonymize dir' again to finish it.")
+                raise not_finished(part.out)
             moved = part.moved(sample)
             yield moved.source, number, sample, row, moved
 
@@ -161,10 +171,8 @@ def _in_order(parts: Sequence[_Part]) -> Iterator[tuple[int, Sample, ImageResult
         yield number, sample, row, moved
 
 
-def _build(
-    job: Job, parts: Sequence[_Part], building: Path, on_start: Callable[[int], Callable[[], None]]
-) -> RunSummary:
-    for folder in ("private", "shards", "review"):
+def _build(job: Job, parts: Sequence[_Part], building: Path, on_start: Progress) -> RunSummary:
+    for folder in (PRIVATE, SHARDS, REVIEW):
         make_private_folder(building / folder)
     frozen = (replace(moved, decision=None).to_json() for *_, moved in _in_order(parts))
     plan = write_list(job.model_copy(update={"out": building}), frozen, building / SOURCES)
@@ -249,10 +257,10 @@ def _carry_over(
             assert moved is not None
             merged.append((new[identity], moved))
             # Masks of images that were taken down are gone.
-            if decision.mask and moved.mask and (part.out / "private" / decision.mask[0]).exists():
-                place = building / "private"
+            if decision.mask and moved.mask and (part.out / PRIVATE / decision.mask[0]).exists():
+                place = building / PRIVATE
                 if not (place / moved.mask[0]).exists():
-                    _bring(part.out / "private" / decision.mask[0], place / moved.mask[0], moved.mask[1], PRIVATE_MODE)
+                    _bring(part.out / PRIVATE / decision.mask[0], place / moved.mask[0], moved.mask[1], PRIVATE_MODE)
     if merged:
         write_log(building, merged)
     tombs = [

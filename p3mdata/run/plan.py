@@ -22,7 +22,7 @@ from p3mdata.faces import weights
 from p3mdata.records import Sample
 from p3mdata.run.compare import differing_settings, differing_sources
 from p3mdata.run.decisions import read_log, standing
-from p3mdata.run.layout import JOB, PLAN, PLANNING, SOURCES, make_private_folder
+from p3mdata.run.layout import JOB, PLAN, PLANNING, PRIVATE, SOURCES, make_private_folder
 from p3mdata.run.samples import Samples
 from p3mdata.run.sources import Copies, IdHeads, collect
 from p3mdata.version import __version__
@@ -101,9 +101,9 @@ def make_plan(job: Job, write: bool = True) -> tuple[Plan, Samples]:
         SettingsError, RunFolderError: Sources or settings do not allow this run.
     """
     if write:
-        make_private_folder(job.out / "private")
+        make_private_folder(job.out / PRIVATE)
     # Beside the list that it may take the place of.
-    place = tempfile.mkdtemp(prefix=PLANNING, dir=job.out / "private" if write else None)
+    place = tempfile.mkdtemp(prefix=PLANNING, dir=job.out / PRIVATE if write else None)
     with ExitStack() as at_end:
         at_end.callback(shutil.rmtree, place)
         listing = Path(place) / "sources.jsonl"

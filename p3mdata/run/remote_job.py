@@ -1,7 +1,7 @@
 """Runs that lie in an object store: planned, shared, closed and looked at from any number of machines.
 
-There are no locks between machines: the first part plans, the others wait for it; what is done twice comes to the same
-bytes. On each machine a run (or part) is worked on in a staging folder, which looks like a run folder and goes when the
+There are no locks between machines: the first task plans, the others wait for it; what is done twice comes to the same
+bytes. On each machine a run (or task) is worked on in a staging folder, which looks like a run folder and goes when the
 run ends well; after an interruption the same command finds it.
 """
 
@@ -16,7 +16,7 @@ import stat
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from p3mdata.base.addresses import is_remote, location, staging_folder
 from p3mdata.base.files import locked, write_atomic
 from p3mdata.base.jsonl import NOT_JSON, PRIVATE_MODE, dumps, read_json
 from p3mdata.base.object_store import Store
+from p3mdata.base.progress import Progress
 from p3mdata.config import Job
 from p3mdata.errors import RunFolderError, SettingsError, StoreError
 from p3mdata.run.close import RunSummary, close_run, summarize
@@ -32,6 +33,7 @@ from p3mdata.run.executors import Work
 from p3mdata.run.executors.choice import executor_of
 from p3mdata.run.executors.local import wait_for_orphans
 from p3mdata.run.layout import (
+    CLAIM,
     DONE,
     ERROR,
     ERRORS,
@@ -39,19 +41,22 @@ from p3mdata.run.layout import (
     LEDGER,
     MANIFEST,
     PLAN,
+    PRIVATE,
     QUEUE,
     REPORT,
     SOURCES,
     STATS,
+    TRACES,
     make_private_folder,
     shard_folder,
     shard_name,
 )
-from p3mdata.run.parts import make_or_await, my_shards, shared_plan
-from p3mdata.run.plan import Plan, Samples, job_row, listing_digest, make_plan, read_plan
+from p3mdata.run.plan import Plan, job_row, listing_digest, make_plan, read_plan
 from p3mdata.run.rows import Rows
+from p3mdata.run.samples import Samples
 from p3mdata.run.stages import Stage
 from p3mdata.run.status import Status, status_of
+from p3mdata.run.tasks import make_or_await, my_shards, shared_plan
 from p3mdata.run.upload import bring_rows, shards_done
 
 # In the order in which they are put: a run whose manifest is there is closed.
@@ -60,7 +65,7 @@ _SHOWN = 5
 
 
 class _Claims:
-    """Claims to plan a run, as objects; see `parts.Claims`."""
+    """Claims to plan a run, as objects; see `tasks.Claims`."""
 
     poll_seconds = 5.0
 
@@ -73,29 +78,27 @@ class _Claims:
         return f"{self._ours} {self._beats}".encode()
 
     def take(self, number: int) -> bool:
-        return self._store.create(f"private/planning.{number}", self._content())
+        return self._store.create(CLAIM.format(number), self._content())
 
     def sign(self, number: int) -> object:
-        return self._store.get(f"private/planning.{number}")
+        return self._store.get(CLAIM.format(number))
 
     def beat(self, number: int) -> None:
         # Who plans finds out by itself when the store is gone.
         with contextlib.suppress(StoreError):
-            self._store.put(f"private/planning.{number}", self._content())
+            self._store.put(CLAIM.format(number), self._content())
 
     def drop(self, number: int) -> None:
-        self._store.remove(f"private/planning.{number}")
+        self._store.remove(CLAIM.format(number))
 
     def clear(self) -> None:
-        for name in list(self._store.names("private")):
-            if name.startswith("private/planning."):
+        for name in list(self._store.names(PRIVATE)):
+            if name.startswith(CLAIM.format("")):
                 self._store.remove(name)
 
 
-def anonymize_stored(
-    job: Job, stage: Stage, on_start: Callable[[int], Callable[[], None]], started: float
-) -> RunSummary:
-    """Run or resume a job, or its part, whose OUT is in a store; parameters and errors as for `anonymize_job`."""
+def anonymize_stored(job: Job, stage: Stage, on_start: Progress, started: float) -> RunSummary:
+    """Run or resume a job, or its task, whose OUT is in a store; parameters and errors as for `anonymize_job`."""
     if not stage.publishes:
         raise SettingsError(f"{job.place}: the stages one by one need a RUN that is a folder of this machine.")
     if job.execution.overwrite:
@@ -104,12 +107,12 @@ def anonymize_stored(
     _refuse_foreign(store)
     with staged(job.out, store):
         plan, samples = _planned(job, store)
-        part = job.execution.part
-        mine = range(plan.shards) if part is None else my_shards(plan, part)
+        task = job.execution.task_number
+        mine = range(plan.shards) if task is None else my_shards(plan, task)
         progress = on_start(sum(min(plan.shard_size, plan.samples - i * plan.shard_size) for i in mine))
         executor_of(job)(Work(plan, samples, stage, mine, progress), job.execution.workers)
         left = _left(plan, store)
-        if part is None:
+        if task is None:
             if left:
                 raise RunFolderError(f"{store.root}: {_named(left, plan)} in the store. Run again to finish.")
             return _closed(plan, store, time.monotonic() - started)
@@ -117,11 +120,11 @@ def anonymize_stored(
         summary = summarize(plan, Rows(plan, mine), time.monotonic() - started)
         if not left:
             _closed(plan, store, 0.0)
-        return replace(summary, out=job.place, part=job.execution.shard, shards_left=len(left))
+        return replace(summary, out=job.place, task=job.execution.task, shards_left=len(left))
 
 
 def close_stored(address: Any) -> RunSummary:
-    """Close a run in a store whose parts are all done, as `merge_parts` does in a folder.
+    """Close a run in a store whose tasks are all done, as `merge_tasks` does in a folder.
 
     Raises:
         RunFolderError: Not a run, or shards are not done.
@@ -132,8 +135,8 @@ def close_stored(address: Any) -> RunSummary:
         plan = read_stored_plan(store, out)
         if left := _left(plan, store):
             raise RunFolderError(
-                f"{store.root}: {_named(left, plan)}. Run their parts again (part K of N has shards K, K + N, "
-                "K + 2N and so on), or 'p3mdata anonymize dir' without --shard."
+                f"{store.root}: {_named(left, plan)}. Run their tasks again (task K of N has shards K, K + N, "
+                "K + 2N and so on), or 'p3mdata anonymize dir' without --task."
             )
         return _closed(plan, store, 0.0)
 
@@ -150,7 +153,7 @@ def status_anywhere(run: Path) -> Status:
     store = Store(there)
     with tempfile.TemporaryDirectory(prefix="p3mdata-") as place:
         out = Path(place)
-        (out / "private").mkdir()
+        (out / PRIVATE).mkdir()
         if not store.get_file(PLAN, out / PLAN):
             raise RunFolderError(f"{store.root}: is not a run, or has no plan yet (it has no {PLAN}).")
         plan = read_json(out / PLAN)
@@ -180,7 +183,7 @@ def bring_errors(store: Store, out: Path, shards: Iterable[int]) -> None:
     """Gather the traces of shards in a run folder."""
     traces = b"".join(store.get(shard_name(index, ERRORS)) or b"" for index in sorted(shards))
     if traces:
-        write_atomic(out / "private" / ERRORS, traces, PRIVATE_MODE)
+        write_atomic(out / TRACES, traces, PRIVATE_MODE)
 
 
 @contextlib.contextmanager
@@ -213,14 +216,14 @@ def _make_ours(out: Path) -> None:
     # Folders for temporary files are shared: somebody else may have made it, to read along.
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise RunFolderError(f"{out}: is not a folder of yours. Remove it, or set TMPDIR to another folder.")
-    make_private_folder(out / "private")
+    make_private_folder(out / PRIVATE)
 
 
 def _refuse_foreign(store: Store) -> None:
     """Refuse a place that holds something else than a run of ours; nothing was written."""
     data = store.get(PLAN)
-    # A run that was stopped before it had a plan leaves only this folder; another part may plan between two looks.
-    if data is None and any(name != "private" for name in store.top()) and (data := store.get(PLAN)) is None:
+    # A run that was stopped before it had a plan leaves only this folder; another task may plan between two looks.
+    if data is None and any(name != PRIVATE for name in store.top()) and (data := store.get(PLAN)) is None:
         raise RunFolderError(f"{store.root}: is not empty and holds no run. Choose another address.")
     if data is None:
         return
@@ -246,7 +249,7 @@ def _planned(job: Job, store: Store) -> tuple[Plan, Samples]:
         return made
 
     there = bring_plan(store, job.out)
-    if job.execution.part is None:
+    if job.execution.task_number is None:
         return make()
     if not there:
         make_or_await(lambda: store.has(PLAN), make, _Claims(store))

@@ -33,7 +33,7 @@ from p3mdata.faces import weights
 from p3mdata.imaging import decode
 from p3mdata.imaging.draw import thumbnail
 from p3mdata.records import Action, Face, ImageResult, Outcome, Proofs
-from p3mdata.run.layout import AUDIT, MANIFEST
+from p3mdata.run.layout import AUDIT, LEDGER, MANIFEST, QUEUE
 from p3mdata.run.plan import Plan
 from p3mdata.run.released import read_released
 from p3mdata.run.report_audit import audit_section
@@ -48,9 +48,9 @@ _MOST_ROWS = 200
 _REASONS_WITH_PATHS = frozenset({"ambiguous_companion", "internal_error"})
 _WITHHELD = "names files, so it is told in private/ledger.jsonl only"
 _HELD = (
-    (Outcome.NEEDS_REVIEW, "Review queue", "Why a person has to look", "review/queue.jsonl"),
-    (Outcome.BROKEN, "Broken files", "The file ...", "private/ledger.jsonl"),
-    (Outcome.EXCLUDED, "Excluded files", "The file ...", "private/ledger.jsonl"),
+    (Outcome.NEEDS_REVIEW, "Review queue", "Why a person has to look", QUEUE),
+    (Outcome.BROKEN, "Broken files", "The file ...", LEDGER),
+    (Outcome.EXCLUDED, "Excluded files", "The file ...", LEDGER),
 )
 _FACE_COUNTS = ((0, 0, "none"), (1, 1, "1"), (2, 2, "2"), (3, 5, "3 to 5"), (6, 10**9, "6 or more"))
 _STRENGTH = {

@@ -9,10 +9,10 @@ from typing import Any, overload
 
 from p3mdata.base.jsonl import read_json, read_rows
 from p3mdata.base.parsing import fault
-from p3mdata.errors import RunFolderError
+from p3mdata.errors import RunFolderError, not_finished
 from p3mdata.records import Decision, ImageResult, Sample
 from p3mdata.run.inputs import inputs_digest
-from p3mdata.run.layout import LEDGER, shard_folder
+from p3mdata.run.layout import DONE, LEDGER, RESULTS, SHARDS, STATS, shard_folder
 from p3mdata.run.plan import Plan
 
 
@@ -36,7 +36,7 @@ class Rows(Sequence[ImageResult]):
     def __iter__(self) -> Iterator[ImageResult]:
         for index in self._shards:
             folder = shard_folder(self._plan.job.out, index)
-            if (folder / "DONE").exists():
+            if (folder / DONE).exists():
                 yield from read_results(folder)
 
     @overload
@@ -64,13 +64,13 @@ def finished_rows(plan: Plan, samples: Iterable[Sample]) -> Rows:
         number += 1
         finished = finished and row.inputs == inputs_digest(sample)
     if not finished or number != plan.samples:
-        raise RunFolderError(f"{out}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it.")
+        raise not_finished(out)
     return rows
 
 
 def open_shards(plan: Plan) -> list[int]:
     """Shards that are not done: not finished yet, or touched by a decision since."""
-    return [i for i in range(plan.shards) if not (shard_folder(plan.job.out, i) / "DONE").exists()]
+    return [i for i in range(plan.shards) if not (shard_folder(plan.job.out, i) / DONE).exists()]
 
 
 def count_done(out: Path) -> int:
@@ -78,20 +78,20 @@ def count_done(out: Path) -> int:
     return done_counter(out)()
 
 
-def done_counter(out: Path, part: tuple[int, int] | None = None) -> Callable[[], int]:
-    """`count_done` for calls again and again: shards that were done are not opened twice. Of a part, its shards."""
+def done_counter(out: Path, task: tuple[int, int] | None = None) -> Callable[[], int]:
+    """`count_done` for calls again and again: shards that were done are not opened twice. Of a task, its shards."""
     known: dict[str, int] = {}
-    number, of = part or (1, 1)
+    number, of = task or (1, 1)
 
     def count() -> int:
         total = 0
-        for folder in (out / "shards").glob("*"):
+        for folder in (out / SHARDS).glob("*"):
             if int(folder.name) % of != number - 1:
                 continue
             with suppress(FileNotFoundError):
-                if folder.name not in known and (folder / "DONE").exists():
-                    known[folder.name] = read_json(folder / "stats.json")["samples"]
-                total += known.get(folder.name) or (folder / "results.jsonl").read_bytes().count(b"\n")
+                if folder.name not in known and (folder / DONE).exists():
+                    known[folder.name] = read_json(folder / STATS)["samples"]
+                total += known.get(folder.name) or (folder / RESULTS).read_bytes().count(b"\n")
         return total
 
     return count
@@ -103,7 +103,7 @@ def read_results(folder: Path) -> list[ImageResult]:
     Raises:
         RunFolderError: The file is damaged.
     """
-    return image_rows(folder / "results.jsonl", torn_tail=True)
+    return image_rows(folder / RESULTS, torn_tail=True)
 
 
 SCHEMA_VERSION = 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from p3mdata.base.jsonl import PRIVATE_MODE, read_rows, write_rows
 from p3mdata.errors import SettingsError
 from p3mdata.records import Action, ImageResult
-from p3mdata.run.layout import SAMPLE, make_private_folder
+from p3mdata.run.layout import REVIEW, SAMPLE, make_private_folder
 from p3mdata.run.plan import read_plan
 from p3mdata.run.rows import finished_rows
 
@@ -97,6 +97,6 @@ def sample_run(out: Path, n: int, seed: int | None = None) -> list[str]:
     drawn = draw_sample(finished_rows(plan, samples), n, plan.job.settings.seed if seed is None else seed)
     if not drawn:
         raise SettingsError(f"{out}: nothing was released, so there is nothing to draw a sample from.")
-    make_private_folder(out / "review")
+    make_private_folder(out / REVIEW)
     write_rows(out / SAMPLE, ({"id": name} for name in drawn), PRIVATE_MODE)
     return drawn

@@ -23,7 +23,7 @@ from p3mdata.errors import BrokenInput, Interrupted, P3MError
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.records import Action, Decision, ImageResult, Outcome, Sample, ShardStats
 from p3mdata.run.inputs import inputs_digest, read_inputs
-from p3mdata.run.layout import KINDS, shard_folder
+from p3mdata.run.layout import DONE, KINDS, RESULTS, STATS, TRACES, shard_folder
 from p3mdata.run.rows import read_results
 from p3mdata.run.stages import Stage, _anonymize_staged, run_stage
 
@@ -80,8 +80,8 @@ def _worked_on(
         return _broken(sample, "out_of_memory", "needs more memory than there is. Use fewer --workers, or remove it.")
     except Exception as exc:
         # A bug must not stop the other images, and must not be lost: the trace is kept and the exit code tells.
-        append_row(job.out / "private" / "errors.jsonl", {"source": sample.source, "trace": traceback.format_exc()})
-        sentence = f"met a fault of the program ({type(exc).__name__}: {exc}). Please report private/errors.jsonl."
+        append_row(job.out / TRACES, {"source": sample.source, "trace": traceback.format_exc()})
+        sentence = f"met a fault of the program ({type(exc).__name__}: {exc}). Please report {TRACES}."
         return _broken(sample, "internal_error", sentence)
 
 
@@ -167,10 +167,10 @@ def run_shard(
     by_id = {sample.id: sample for sample in samples}
     rows = read_results(folder)
     done = {row.id: row for row in rows if row.id in by_id and _still_valid(row, by_id[row.id], job.out)}
-    if len(done) == len(samples) and (folder / "DONE").exists():
+    if len(done) == len(samples) and (folder / DONE).exists():
         return
-    (folder / "DONE").unlink(missing_ok=True)
-    results = folder / "results.jsonl"
+    (folder / DONE).unlink(missing_ok=True)
+    results = folder / RESULTS
     # Rewritten without a torn last line, so that appending continues on a line of its own.
     write_rows(results, (row.to_json() for row in done.values()), PRIVATE_MODE)
     seconds: Counter[str] = Counter()
@@ -186,9 +186,9 @@ def run_shard(
 
 def finish_shard(folder: Path, rows: Sequence[ImageResult], seconds: Counter[str]) -> None:
     """Write the rows of all members of a shard, in their order, and mark it as done."""
-    write_rows(folder / "results.jsonl", (row.to_json() for row in rows), PRIVATE_MODE)
-    write_json(folder / "stats.json", _stats(rows, seconds).to_json())
-    write_atomic(folder / "DONE", b"")
+    write_rows(folder / RESULTS, (row.to_json() for row in rows), PRIVATE_MODE)
+    write_json(folder / STATS, _stats(rows, seconds).to_json())
+    write_atomic(folder / DONE, b"")
 
 
 def _stopwatch(seconds: Counter[str]) -> Callable[[str], None]:

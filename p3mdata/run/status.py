@@ -12,7 +12,7 @@ from typing import Any
 from p3mdata.base.jsonl import read_json
 from p3mdata.errors import RunFolderError
 from p3mdata.records import Outcome
-from p3mdata.run.layout import LEDGER, PLAN, shard_folder
+from p3mdata.run.layout import DONE, LEDGER, PLAN, RESULTS, STATS, TRACES, shard_folder
 from p3mdata.run.rows import read_results
 
 # Speed is that of the last shards: a run may have stood still for a night.
@@ -70,21 +70,21 @@ def status_of(out: Path) -> Status:
         folder = shard_folder(out, index)
         # A shard that is being finished or reopened may lose a file between two looks.
         with contextlib.suppress(FileNotFoundError):
-            if (folder / "DONE").exists():
-                ended, stats = (folder / "DONE").stat().st_mtime, read_json(folder / "stats.json")
+            if (folder / DONE).exists():
+                ended, stats = (folder / DONE).stat().st_mtime, read_json(folder / STATS)
                 outcomes.update(stats["outcomes"])
                 reasons.update(stats["reasons"])
                 finished.append((ended, sum(stats["seconds"].values()), stats["samples"]))
                 newest = max(newest, ended)
                 continue
-            changed = (folder / "results.jsonl").stat().st_mtime
+            changed = (folder / RESULTS).stat().st_mtime
             begun, newest = begun + 1, max(newest, changed)
             for row in read_results(folder):
                 outcomes[row.outcome.value] += 1
                 reasons.update([row.reason] if row.reason else ())
     done, rate = outcomes.total(), _rate(finished)
     closed_at = (out / LEDGER).stat().st_mtime if (out / LEDGER).exists() else 0.0
-    errors = out / "private" / "errors.jsonl"
+    errors = out / TRACES
     return Status(
         samples=plan["samples"],
         done=done,

@@ -18,7 +18,7 @@ from p3mdata.config import Executor, Job
 from p3mdata.errors import RunFolderError
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.records import ImageResult, Sample
-from p3mdata.run.layout import DONE, ERROR, ERRORS, KINDS, RESULTS, STATS, shard_folder, shard_name
+from p3mdata.run.layout import DONE, ERROR, ERRORS, KINDS, RESULTS, SHARDS, STATS, TRACES, shard_folder, shard_name
 from p3mdata.run.rows import image_rows, read_results
 from p3mdata.run.shards import counts_for, run_shard
 from p3mdata.run.stages import Stage
@@ -110,7 +110,7 @@ def bring_rows(store: Store, out: Path, index: int) -> list[ImageResult]:
 
 def shards_done(store: Store) -> frozenset[int]:
     """Numbers of the shards that are done, by one listing of what is about shards: a few names for 1000 images."""
-    found = (name.split("/") for name in store.names("shards"))
+    found = (name.split("/") for name in store.names(SHARDS))
     return frozenset(int(parts[1]) for parts in found if len(parts) == 3 and parts[2] == DONE and parts[1].isdecimal())
 
 
@@ -148,7 +148,7 @@ def _put(store: Store, out: Path, index: int, rows: Sequence[ImageResult], earli
 def _put_errors(store: Store, out: Path, index: int, sources: set[str], earlier: Sequence[ImageResult]) -> None:
     name = shard_name(index, ERRORS)
     if sources:
-        rows = [row for row in read_rows(out / "private" / ERRORS, torn_tail=True) if row.get("source") in sources]
+        rows = [row for row in read_rows(out / TRACES, torn_tail=True) if row.get("source") in sources]
         store.put(name, "".join(dumps(row) + "\n" for row in rows).encode("utf-8", "surrogateescape"))
     elif any(row.reason == ERROR for row in earlier):
         store.remove(name)

@@ -36,7 +36,7 @@ _WORTH_A_WORKER = 8
 
 
 @dataclass(frozen=True)
-class Finding:
+class FailedProof:
     """One proof that failed: which released image (or file of the run), and what is wrong."""
 
     id: str
@@ -44,7 +44,7 @@ class Finding:
     sentence: str
 
 
-def check_files(plan: Plan, rows: Iterable[ImageResult]) -> Iterator[Finding]:
+def check_files(plan: Plan, rows: Iterable[ImageResult]) -> Iterator[FailedProof]:
     """Counts, manifest and the set of released files, without opening any image."""
     out = plan.job.out
     expected: dict[str, set[str]] = {kind: set() for kind in KINDS}
@@ -59,15 +59,17 @@ def check_files(plan: Plan, rows: Iterable[ImageResult]) -> Iterator[Finding]:
             if not {"images", "facemasks"} <= set(row.files):
                 without_mask.append(row.id)
     if not in_ledger.hold():
-        yield Finding("", "ledger", f"{LEDGER} is not the list of the {plan.samples} source files' outcomes")
+        yield FailedProof("", "ledger", f"{LEDGER} is not the list of the {plan.samples} source files' outcomes")
     if not in_manifest.hold():
-        yield Finding("", "manifest", f"{MANIFEST} is not the list of what was released")
+        yield FailedProof("", "manifest", f"{MANIFEST} is not the list of what was released")
     for kind in KINDS:
         present = {path.name for path in (out / kind).glob("*")}
         for name in sorted(present - expected[kind]):
-            yield Finding(name.split(".")[0], "stray_file", f"{kind}/{name} is in the release but not in the manifest")
+            yield FailedProof(
+                name.split(".")[0], "stray_file", f"{kind}/{name} is in the release but not in the manifest"
+            )
     for identity in without_mask:
-        yield Finding(identity, "no_mask", "was released without a facemask")
+        yield FailedProof(identity, "no_mask", "was released without a facemask")
 
 
 class _Lines:
@@ -91,7 +93,7 @@ class _Lines:
 
 def check_images(
     plan: Plan, released: Iterable[tuple[Sample, ImageResult]], number: int, workers: int = 1
-) -> Iterator[list[Finding]]:
+) -> Iterator[list[FailedProof]]:
     """What is wrong with each of the released images, `number` of them, in their order."""
     # A worker must be worth the second that loading its models takes.
     size = min(workers, -(-number // _WORTH_A_WORKER))
@@ -123,65 +125,75 @@ def _load_models(plan: Plan) -> None:
     _worker = plan, FaceFinder()
 
 
-def _check_one(released: tuple[Sample, ImageResult]) -> list[Finding]:
+def _check_one(released: tuple[Sample, ImageResult]) -> list[FailedProof]:
     assert _worker is not None
     plan, finder = _worker
     return list(check_image(plan, *released, finder))
 
 
-def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder) -> Iterator[Finding]:
+def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder) -> Iterator[FailedProof]:
     """All proofs of one released image; stops at the first that makes the others meaningless."""
     out = plan.job.out
     contents: dict[str, bytes] = {}
     for kind, (name, expected) in sorted(row.files.items()):
         path = out / kind / name
         if not path.is_file():
-            yield Finding(row.id, "missing_file", f"{kind}/{name} is missing")
+            yield FailedProof(row.id, "missing_file", f"{kind}/{name} is missing")
             continue
         contents[kind] = path.read_bytes()
         if sha256(contents[kind]) != expected:
-            yield Finding(row.id, "changed_file", f"{kind}/{name} is not the file that was released")
+            yield FailedProof(row.id, "changed_file", f"{kind}/{name} is not the file that was released")
     if "images" not in contents or "facemasks" not in contents:
         return
     facemask = _read_facemask(contents["facemasks"])
     if facemask is None or facemask.shape != (row.height, row.width):
-        yield Finding(row.id, "bad_facemask", "the facemask is not an 8-bit mask of the image's size")
+        yield FailedProof(row.id, "bad_facemask", "the facemask is not an 8-bit mask of the image's size")
         return
     try:
         loaded = load(read_inputs(sample, plan.job), plan.job.settings)
     except BrokenInput as exc:
-        yield Finding(row.id, exc.code, f"cannot be compared with its source, which {exc.sentence}")
+        yield FailedProof(row.id, exc.code, f"cannot be compared with its source, which {exc.sentence}")
         return
     if loaded.alpha is not None and "alphas" in contents:
         alpha = cv2.imdecode(np.frombuffer(contents["alphas"], np.uint8), cv2.IMREAD_UNCHANGED)
         if alpha is None or not np.array_equal(alpha, loaded.alpha):
-            yield Finding(row.id, "changed_alpha", "the alpha matte differs from the source's")
+            yield FailedProof(row.id, "changed_alpha", "the alpha matte differs from the source's")
     masked = mask(loaded, Detection(row.faces, ()), plan.job.settings)
     if not np.array_equal(masked.facemask, facemask):
-        yield Finding(row.id, "other_facemask", "the facemask is not the one that follows from faces and matte")
+        yield FailedProof(row.id, "other_facemask", "the facemask is not the one that follows from faces and matte")
     try:
         exact = row.proofs is not None and row.proofs.exact
-        proofs = prove(loaded.picture, contents["images"], facemask, masked.transition, finder, exact)
+        proofs = prove(loaded.picture, contents["images"], facemask, masked.transition, masked.regions, finder, exact)
     except (BrokenInput, ValueError) as exc:
-        yield Finding(row.id, "unreadable", f"the released image cannot be compared: {exc}")
+        yield FailedProof(row.id, "unreadable", f"the released image cannot be compared: {exc}")
         return
     for doubt in proof_doubts(proofs):
         if sample.decision is not None and sample.decision.overrules(doubt):
             continue
-        yield Finding(row.id, doubt.code, doubt.sentence)
+        yield FailedProof(row.id, doubt.code, doubt.sentence)
     if _deviation(contents["images"], render(loaded, masked, plan.job.settings)[0], facemask) > _MOST_DEVIATION:
-        yield Finding(row.id, "other_obfuscation", "inside the facemask is not what obfuscating the source comes to")
+        yield FailedProof(
+            row.id, "other_obfuscation", "inside the facemask is not what obfuscating the source comes to"
+        )
     if row.outcome is not Outcome.NO_FACE_CONFIRMED and not facemask.any():
-        yield Finding(row.id, "empty_mask", "the facemask is empty")
+        yield FailedProof(row.id, "empty_mask", "the facemask is empty")
 
 
 def _deviation(released: bytes, expected: bytes, facemask: Mask) -> float:
-    """Mean difference inside the mask, as a share of the value range."""
-    a, b = (decode(data, max_pixels=facemask.size).pixels[facemask] for data in (released, expected))
-    if a.shape != b.shape or a.dtype != b.dtype:
+    """Mean difference inside the mask, as a share of the value range; of colours or opacity, whichever is larger."""
+    one, other = (decode(data, max_pixels=facemask.size) for data in (released, expected))
+    if (one.opacity is None) != (other.opacity is None):
         return 1.0
-    gap = np.abs(a.astype(np.float32) - b)
-    return float(gap.mean()) / np.iinfo(a.dtype).max if gap.size else 0.0
+    planes = [(one.pixels, other.pixels)]
+    if one.opacity is not None and other.opacity is not None:
+        planes.append((one.opacity, other.opacity))
+    largest = 0.0
+    for a, b in planes:
+        if a.shape != b.shape or a.dtype != b.dtype:
+            return 1.0
+        gap = np.abs(a[facemask].astype(np.float32) - b[facemask])
+        largest = max(largest, float(gap.mean()) / np.iinfo(a.dtype).max if gap.size else 0.0)
+    return largest
 
 
 def _read_facemask(data: bytes) -> Mask | None:

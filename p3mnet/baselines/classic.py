@@ -75,7 +75,7 @@ def solve_small(solve: Callable[[Image, Image], NDArray[Any]], image: Image, tri
         size = max(1, round(width * scale)), max(1, round(height * scale))
         small = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_AREA), np.uint8)
         areas = np.asarray(cv2.resize(trimap, size, interpolation=cv2.INTER_NEAREST_EXACT), np.uint8)
-    known = (trimap == FOREGROUND).astype(np.float32)
+    known: NDArray[np.float32] = (trimap == FOREGROUND).astype(np.float32)
     if not (areas == UNKNOWN).any():
         return known
     for value, name in ((FOREGROUND, "foreground"), (BACKGROUND, "background")):
@@ -99,7 +99,8 @@ def _pymatting(name: str) -> Callable[[Image, Image], NDArray[Any]]:
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
-                return estimate(image / 255, areas)
+                alpha: NDArray[Any] = estimate(image / 255, areas)
+                return alpha
         except ValueError as exc:
             if _NOT_SOLVED in str(exc):
                 raise BrokenInput("not_solved", "leads to equations that were not solved within their limit.") from exc

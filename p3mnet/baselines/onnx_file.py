@@ -148,7 +148,8 @@ class OnnxFile(Method):
             raise SetupError(f"{self.path}: its output '{self.output}' {what}; alpha should be [1, 1, H, W].")
         padded = next(iter(feed.values())).shape[-2:]
         alpha = _resized(alpha, padded[1], padded[0])[:high, :wide]
-        return np.clip(_resized(alpha, width, height), 0, 1)
+        clipped: Alpha = np.clip(_resized(alpha, width, height), 0, 1)
+        return clipped
 
     def _feed(self, image: Image, trimap: Image | None) -> dict[str, NDArray[Any]]:
         inputs = self.inputs

@@ -125,7 +125,9 @@ class _Search:
 
     def _nearest(self, known: NDArray[np.bool_]) -> Floats:
         """Distance of each unknown pixel to what is known of one side, at least 1."""
-        return np.maximum(cv2.distanceTransform((~known).astype(np.uint8), cv2.DIST_L2, 5)[self.unknown], 1)
+        distance = cv2.distanceTransform((~known).astype(np.uint8), cv2.DIST_L2, 5)
+        apart: Floats = np.maximum(np.asarray(distance, np.float32)[self.unknown], 1)
+        return apart
 
     def first(self) -> Pairs:
         """Pairs at random."""

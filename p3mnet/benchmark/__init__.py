@@ -5,6 +5,6 @@ one picture of 512x512. One that cannot run, or fails, says why; the others go o
 """
 
 from p3mnet.benchmark.results import Benchmark, MethodResult
-from p3mnet.benchmark.run import Plan, run_benchmark
+from p3mnet.benchmark.run import BenchmarkPlan, run_benchmark
 
-__all__ = ["Benchmark", "MethodResult", "Plan", "run_benchmark"]
+__all__ = ["Benchmark", "BenchmarkPlan", "MethodResult", "run_benchmark"]

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from p3mdata.base.files import sha256
-from p3mdata.dataset.folder import Dataset, Item
+from p3mdata.dataset.folder import Dataset, DatasetItem
 from p3mdata.errors import BrokenInput, SettingsError
 from p3mdata.imaging import decode, decode_matte
 from p3mdata.imaging.listing import regular_file
@@ -106,7 +106,7 @@ def pictures_of(dataset: Dataset, sets: Sequence[str], limit: int = 0) -> list[P
     return found
 
 
-def _picture(dataset: Dataset, name: str, item: Item, trimaps: bool) -> Picture:
+def _picture(dataset: Dataset, name: str, item: DatasetItem, trimaps: bool) -> Picture:
     needed = ("image", "alpha", "trimap") if trimaps else ("image", "alpha")
     files = {kind: dataset.root / path for kind in _KINDS if (path := item.path(kind)) is not None}
     if absent := [kind for kind in needed if kind not in files]:

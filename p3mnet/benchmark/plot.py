@@ -62,7 +62,7 @@ def draw(found: Benchmark) -> bytes:
     handles = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=9, frameon=False)
     sink = io.BytesIO()
-    canvas.print_png(sink, metadata={"Software": None})
+    canvas.print_png(sink, metadata={"Software": None})  # type: ignore[no-untyped-call]
     return sink.getvalue()
 
 

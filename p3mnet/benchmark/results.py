@@ -11,7 +11,7 @@ from typing import Any
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_OK
 from p3mnet.baselines import Family
 from p3mnet.benchmark.timing import Timing
-from p3mnet.evaluate import Row, SetResult
+from p3mnet.evaluate import ImageRow, SetResult
 
 
 class State(str, Enum):
@@ -50,7 +50,7 @@ class MethodResult:
     parameters: int | None = None
     timing: Timing | None = None
     sets: Mapping[str, SetResult] = field(default_factory=dict)
-    rows: tuple[Row, ...] = ()
+    rows: tuple[ImageRow, ...] = ()
     seconds: float | None = None
     trace: Path | None = None
 

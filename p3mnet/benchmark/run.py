@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from p3mdata.base.files import sha256
+from p3mdata.base.progress import Progress
 from p3mdata.dataset.folder import Dataset, open_dataset
 from p3mdata.errors import BrokenInput, P3MError, RunFolderError, SettingsError, SetupError
 from p3mdata.imaging import encode_grey
@@ -25,14 +26,14 @@ from p3mnet.benchmark.pictures import Picture, choose_sets, kernel_of, load, not
 from p3mnet.benchmark.results import Benchmark, MethodResult, State
 from p3mnet.benchmark.store import Store, key_of
 from p3mnet.benchmark.timing import SIDE, Timing, device_of, measure
-from p3mnet.evaluate import Progress, Row, evaluate_one, fact_of, predictions_of, summary_of
+from p3mnet.evaluate import ImageRow, evaluate_one, fact_of, predictions_of, summary_of
 
 # Of what is kept: another one makes all of it again.
 _VERSION = 1
 
 
 @dataclass(frozen=True)
-class Plan:
+class BenchmarkPlan:
     """What to do besides dataset and methods.
 
     Attributes:
@@ -60,7 +61,7 @@ def run_benchmark(
     root: Path,
     out: Path,
     requests: Sequence[Request],
-    plan: Plan | None = None,
+    plan: BenchmarkPlan | None = None,
     progress: Progress | None = None,
     layout: str | None = None,
 ) -> Benchmark:
@@ -82,7 +83,7 @@ def run_benchmark(
         RunFolderError: `out` is something else's, or cannot be written.
         KeyboardInterrupt: Passed on, after tables of what is there were written.
     """
-    plan = plan or Plan()
+    plan = plan or BenchmarkPlan()
     _check(plan)
     dataset = open_dataset(root, layout)
     sets = choose_sets(dataset, plan.sets)
@@ -99,7 +100,7 @@ def run_benchmark(
     return bench.found
 
 
-def _check(plan: Plan) -> None:
+def _check(plan: BenchmarkPlan) -> None:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", plan.device):
         raise SettingsError(f"device must be auto, cpu, cuda or cuda:N, not '{plan.device}'.")
     for name, value, least in (("limit", plan.limit, 0), ("trials", plan.trials, 0), ("max_side", plan.max_side, 32)):
@@ -118,7 +119,7 @@ def _unreached(request: Request) -> MethodResult:
 class _Bench:
     """One call."""
 
-    def __init__(self, dataset: Dataset, store: Store, pictures: list[Picture], plan: Plan) -> None:
+    def __init__(self, dataset: Dataset, store: Store, pictures: list[Picture], plan: BenchmarkPlan) -> None:
         self.dataset, self.store, self.pictures, self.plan = dataset, store, pictures, plan
         self.results: list[MethodResult] = []
         self.found: Benchmark | None = None
@@ -190,7 +191,7 @@ class _Bench:
             else:
                 names = ", ".join(path.name for path in found)
                 problem = f"has several predictions ({names})" if found else f"has no prediction in {request.path}"
-                rows.append(Row(picture.set, picture.stem, {}, problem))
+                rows.append(ImageRow(picture.set, picture.stem, {}, problem))
             step()
         return _summed(base, rows)
 
@@ -204,7 +205,7 @@ class _Bench:
         if not method.trained:
             timing = self._timing(request.label, method, kept)
             return replace(base, state=State.UNTRAINED, sentence="untrained: no checkpoint", timing=timing)
-        rows: list[Row] = []
+        rows: list[ImageRow] = []
         seconds: list[float] = []
         for picture in self.pictures:
             row, taken = self._picture(request.label, method, picture, kept)
@@ -217,10 +218,10 @@ class _Bench:
 
     def _picture(
         self, label: str, method: Method, picture: Picture, kept: dict[tuple[str, str], dict[str, Any]]
-    ) -> tuple[Row, float | None]:
+    ) -> tuple[ImageRow, float | None]:
         """Figures of one picture, and how long its alpha took; kept ones where they still hold."""
         if picture.problem:
-            return Row(picture.set, picture.stem, {}, picture.problem), None
+            return ImageRow(picture.set, picture.stem, {}, picture.problem), None
         target = self.store.prediction(label, picture.set, picture.stem)
         hashes = picture.hashes
         trimap_from = hashes.get("trimap") or [hashes["alpha"], self.kernel]
@@ -230,7 +231,7 @@ class _Bench:
         row = kept.get((picture.set, picture.stem), {})
         there = row.get("made") == made and target.is_file() and sha256(target.read_bytes()) == row["prediction"]
         if there and row["measured"] == measured:
-            return Row(picture.set, picture.stem, row["values"]), row["seconds"]
+            return ImageRow(picture.set, picture.stem, row["values"]), row["seconds"]
         taken: float = row["seconds"] if there else 0.0
         if not there:
             try:
@@ -239,7 +240,7 @@ class _Bench:
                 alpha = method.predict(rgb, trimap if method.needs_trimap else None)
                 taken = time.perf_counter() - begun
             except BrokenInput as exc:
-                return Row(picture.set, picture.stem, {}, fact_of(exc.sentence)), None
+                return ImageRow(picture.set, picture.stem, {}, fact_of(exc.sentence)), None
             self.store.write(target, encode_grey(_eight_bit(alpha, rgb)))
         found = self._evaluated(picture, target)
         if not found.problem:
@@ -249,9 +250,9 @@ class _Bench:
             })  # fmt: skip
         return found, taken
 
-    def _evaluated(self, picture: Picture, prediction: Path) -> Row:
+    def _evaluated(self, picture: Picture, prediction: Path) -> ImageRow:
         if picture.problem:
-            return Row(picture.set, picture.stem, {}, picture.problem)
+            return ImageRow(picture.set, picture.stem, {}, picture.problem)
         return evaluate_one(picture.task(prediction), self.plan.corrected)
 
     def _timing(self, label: str, method: Method, kept: dict[tuple[str, str], dict[str, Any]]) -> Timing | None:
@@ -277,7 +278,7 @@ def _eight_bit(alpha: Alpha, rgb: Image) -> Image:
     return np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8)
 
 
-def _summed(base: MethodResult, rows: list[Row]) -> MethodResult:
+def _summed(base: MethodResult, rows: list[ImageRow]) -> MethodResult:
     """Figures by set; incomplete where pictures lack them."""
     names = dict.fromkeys(row.set for row in rows)
     sets = {name: summary_of(name, [row for row in rows if row.set == name]) for name in names}

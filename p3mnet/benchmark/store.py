@@ -15,7 +15,7 @@ from typing import Any
 
 from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.jsonl import append_row, dumps, read_json, read_rows, write_json
-from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.errors import RunFolderError, SettingsError, unwritable
 
 MARK, FORMAT = "benchmark-folder.json", {"format": "p3mdata-benchmark", "version": 1}
 TABLES, FIGURES, PLOT, IMAGES = "benchmark.md", "benchmark.json", "benchmark.png", "images.csv"
@@ -57,9 +57,7 @@ class Store:
         try:
             yield
         except OSError as exc:
-            raise RunFolderError(
-                f"{self.out}: cannot be written ({exc.strerror or exc}). Make room and run the same command again."
-            ) from exc
+            raise unwritable(self.out, exc) from exc
 
     def prediction(self, label: str, set_name: str, stem: str) -> Path:
         """Where an alpha is."""

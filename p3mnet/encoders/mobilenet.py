@@ -35,7 +35,8 @@ class InvertedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, channels_in, H, W] -> [N, channels_out, H / stride, W / stride]."""
-        return x + self.conv(x) if self.shortcut else self.conv(x)
+        y: Tensor = self.conv(x)
+        return x + y if self.shortcut else y
 
 
 class MobileNetV2(nn.Module):
@@ -63,7 +64,8 @@ class MobileNetV2(nn.Module):
 
     def stem(self, image: Tensor) -> Tensor:
         """[N, 3, H, W], ImageNet-normalised -> E_0 [N, 32, H / 2, W / 2]."""
-        return self.features[0](image)
+        e0: Tensor = self.features[0](image)
+        return e0
 
     def pyramid(self, e0: Tensor) -> list[Tensor]:
         """E_0 -> maps of the strides 2, 4, 8, 16, 32, `widths` channels each."""

@@ -90,7 +90,8 @@ class WindowAttention(nn.Module):
         if mask is not None:
             bias = (bias + mask[:, None]).repeat(n, 1, 1, 1)
         out = F.scaled_dot_product_attention(query, key, value, bias.to(query.dtype))
-        return self.proj(out.transpose(1, 2).reshape(n, count, tokens, dim))
+        y: Tensor = self.proj(out.transpose(1, 2).reshape(n, count, tokens, dim))
+        return y
 
 
 class SwinBlock(nn.Module):
@@ -120,7 +121,8 @@ class SwinBlock(nn.Module):
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """[N, H, W, dim] and its `window_mask` -> [N, H, W, dim]."""
         x = x + self.drop_path(self.attend(self.norm1(x), mask))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        y: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
+        return y
 
 
 class SwinStage(nn.Module):

@@ -39,7 +39,8 @@ class Attention(nn.Module):
         n, tokens, dim = x.shape
         query, key, value = self.qkv(x).reshape(n, tokens, 3, self.heads, HEAD_WIDTH).permute(2, 0, 3, 1, 4)
         out = F.scaled_dot_product_attention(query, key, value)
-        return self.proj(out.transpose(1, 2).reshape(n, tokens, dim))
+        y: Tensor = self.proj(out.transpose(1, 2).reshape(n, tokens, dim))
+        return y
 
 
 def random_projection(seed: int) -> Tensor:
@@ -50,7 +51,8 @@ def random_projection(seed: int) -> Tensor:
     generator = torch.Generator().manual_seed(seed)
     rows = torch.randn(HEAD_WIDTH, RANDOM_FEATURES, generator=generator, dtype=torch.float64)
     basis, triangle = torch.linalg.qr(rows)
-    return (basis * triangle.diagonal().sign() * math.sqrt(RANDOM_FEATURES)).T[None].float().contiguous()
+    signed: Tensor = basis * triangle.diagonal().sign() * math.sqrt(RANDOM_FEATURES)
+    return signed.T[None].float().contiguous()
 
 
 class PerformerAttention(nn.Module):
@@ -79,7 +81,7 @@ class PerformerAttention(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> PerformerAttention:
         """Moves with the module, but stays float32 when the module changes its precision."""
         exact = self.projection
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         if self.projection.dtype != torch.float32 and not exact.is_meta:
             self.projection = exact.to(self.projection.device)
         return self
@@ -104,7 +106,8 @@ class PerformerAttention(nn.Module):
                 out = self.linear_attention(kqv)
         else:
             out = self.linear_attention(kqv)
-        return self.proj(out.to(x.dtype))
+        y: Tensor = self.proj(out.to(x.dtype))
+        return y
 
 
 class NormalCell(nn.Module):
@@ -133,7 +136,8 @@ class NormalCell(nn.Module):
         local = self.local(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
         attended = self.attention(self.norm1(x).flatten(1, 2)).reshape(x.shape)
         x = x + self.drop_path(attended) + self.drop_path(local)
-        return x + self.drop_path(self.mlp(self.norm2(x)))
+        y: Tensor = x + self.drop_path(self.mlp(self.norm2(x)))
+        return y
 
 
 class ViTAES(TokenEncoder):

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from p3mnet.blocks import TRIMAP_CLASSES, ConvUnit, project, upsample
 from p3mnet.encoders.resnet import DEPTHS, BasicBlock, ResNet34
-from p3mnet.model import Matting, MattingNetwork, ModelConfig, fuse, pad_to_stride
+from p3mnet.model import MATTING_TERMS, Matting, MattingNetwork, ModelConfig, fuse, pad_to_stride
 
 # Channels of E_0 .. E_4, at strides 2, 4, 8, 16, 32.
 WIDTHS = ResNet34.widths[1:]
@@ -120,6 +120,11 @@ class GFM(MattingNetwork):
         self.glance = _decoder(TRIMAP_CLASSES)
         self.bridge = nn.Sequential(*(ConvUnit(deepest, deepest, dilation=2) for _ in range(3)))
         self.focus = _decoder(1)
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """See `MattingNetwork.terms`."""
+        return ("ce_global", *MATTING_TERMS)
 
     def forward(self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None) -> Matting:
         """See `MattingNetwork.forward`; pictures are padded inside to multiples of 32."""

@@ -155,6 +155,11 @@ class MODNet(MattingNetwork):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """See `MattingNetwork.terms`."""
+        return ("semantic", "detail", "fusion")
+
     def forward(self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None) -> Objectives:
         """See `MattingNetwork.forward`; pictures are padded inside to multiples of 32."""
         height, width = image.shape[-2:]

@@ -17,10 +17,11 @@ import torch
 from p3mdata.base.files import sha256
 from p3mdata.config import Settings
 from p3mdata.dataset.check import Check
-from p3mdata.dataset.folder import Dataset, Item
+from p3mdata.dataset.folder import Dataset, DatasetItem
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN, kernel_side, transition_area, trimap_of
 from p3mnet.create import create_model
 from p3mnet.data import DataConfig, Images, TrainingSet, seeded
+from p3mnet.fingerprints import fingerprints_of
 from p3mnet.image_files import BadFile, read_colours, read_grey
 from p3mnet.infer import predict_alpha, to_8_bit
 from p3mnet.loader import collate, to_device
@@ -36,14 +37,16 @@ _STEPS = 3
 
 
 def fingerprint(dataset: Dataset, sets: Iterator[str]) -> str:
-    """Of names and sizes of all files of some sets: what a run began with is what it goes on with."""
-    lines = [
-        f"{path} {(dataset.root / path).stat().st_size}"
+    """Of names and contents of all files of some sets: what a run began with is what it goes on with."""
+    files = [
+        path
         for name in sets
         for item in dataset.items(name).values()
         for paths in item.files.values()
         for path in paths
     ]
+    marks = fingerprints_of(dataset.root / path for path in files)
+    lines = [f"{path} {mark}" for path, mark in zip(files, marks, strict=True)]
     return sha256("\n".join(sorted(lines)).encode("utf-8", "surrogateescape"))[:16]
 
 
@@ -66,7 +69,7 @@ class Areas:
     classes: dict[str, int]
 
 
-def _areas(dataset: Dataset, item: Item) -> Areas | str:
+def _areas(dataset: Dataset, item: DatasetItem) -> Areas | str:
     """Areas of a picture, or why there are none."""
     try:
         alpha = read_grey(dataset.root / item.files["alpha"][0])
@@ -100,7 +103,7 @@ def area_rules(
     """Rules about facemasks (all obfuscated sets) and trimap classes (the training set), and their figures."""
     items = {name: list(dataset.items(name).values()) for name in (training, *others)}
 
-    def look(item: Item) -> Areas | str:
+    def look(item: DatasetItem) -> Areas | str:
         found = _areas(dataset, item)
         step()
         return found
@@ -219,7 +222,7 @@ def try_steps(
             with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
                 output = model(moved["image"])
             loss = matting_losses(output, moved)["total"]
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
             if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):
                 return Rule("step", State.FAIL, f"loss or gradient of {domain} is not finite"), _UNKNOWN

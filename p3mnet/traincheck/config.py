@@ -163,7 +163,7 @@ def recipe(settings: TrainCheckSettings, scale: Scale) -> Recipe:
     return Recipe(
         model={"name": name, "encoder_weights": "random", **({"pool_kernel": 2} if narrow else {})},
         # The largest square of each picture, reduced once and kept in memory.
-        data={"longest": 400, "crop_sides": (400,), "size": 128, "colours": "none", "trimap_kernel": (5, 10)},
+        data={"longest": 400, "crop_sides": (400,), "size": 128, "colours": "estimate", "trimap_kernel": (5, 10)},
         batch=4,
         learning_rate=1e-3 if narrow else 2e-4,
         budget=300,

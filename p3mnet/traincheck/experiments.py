@@ -13,7 +13,7 @@ from __future__ import annotations
 import csv
 import math
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import torch
 
 from p3mdata.base.files import write_atomic
 from p3mdata.base.jsonl import read_json
+from p3mdata.base.progress import Counted
 from p3mdata.dataset.folder import Dataset
 from p3mdata.errors import Interrupted, SettingsError, SetupError
 from p3mdata.imaging import encode_grey
@@ -30,6 +31,7 @@ from p3mnet.devices import pick_device
 from p3mnet.evaluate import COLUMNS, evaluate
 from p3mnet.image_files import BadFile, read_colours
 from p3mnet.infer import predict_alpha, to_8_bit
+from p3mnet.memory import MEMORY_ERRORS, out_of_memory
 from p3mnet.model import MattingNetwork
 from p3mnet.traincheck.budget import used_up
 from p3mnet.traincheck.config import Recipe, TrainCheckSettings
@@ -107,7 +109,7 @@ class Work:
     shown: Mapping[str, Images | None]
     watch: Callable[[], Watch]
     say: Callable[[str], None]
-    counted: Callable[[], AbstractContextManager[Callable[[int], Callable[[], None]]]]
+    counted: Counted
 
     def config(self, domain: str, seed: int) -> TrainConfig:
         """Settings of a training; equal for all domains but for what is pasted, which is nothing on photographs."""
@@ -237,7 +239,9 @@ def _predict(work: Work, model: MattingNetwork, test: Test, stem: str, path: Pat
         return
     try:
         alpha = predict_alpha(model, rgb, work.recipe.mode, work.recipe.max_side)
-    except torch.OutOfMemoryError as error:
+    except MEMORY_ERRORS as error:
+        if not out_of_memory(error):
+            raise
         raise SettingsError(f"{stem}: memory does not suffice to test it. Use a machine with more.") from error
     write_atomic(path, encode_grey(to_8_bit(alpha)))
 

@@ -29,7 +29,7 @@ from p3mnet.image_files import BadFile, read_grey
 from p3mnet.traincheck.experiments import prediction_file, read_curve
 from p3mnet.traincheck.layout import PAGE
 from p3mnet.traincheck.plots import curves, intervals, legend
-from p3mnet.traincheck.protocols import BLURRED, NORMAL, Design, Row
+from p3mnet.traincheck.protocols import BLURRED, NORMAL, Design, DesignRow
 from p3mnet.traincheck.report import COSTS
 from p3mnet.traincheck.statistics import State, short, told_interval, told_spread
 
@@ -236,7 +236,7 @@ def _pictures(out: Path, dataset: Dataset, design: Design, plan: Mapping[str, An
             yield f"<p>{code(name)}: {text(exc)}</p>"
 
 
-def _strip(dataset: Dataset, files: Mapping[str, str], name: str, made: Sequence[tuple[Row, Path]]) -> str:
+def _strip(dataset: Dataset, files: Mapping[str, str], name: str, made: Sequence[tuple[DesignRow, Path]]) -> str:
     truth = read_grey(dataset.root / files["alpha"])
     mask = read_grey(dataset.root / files["facemask"]) > 0 if "facemask" in files else None
     small, *_ = thumbnail(decode((dataset.root / files["image"]).read_bytes()), mask, _SIDE)

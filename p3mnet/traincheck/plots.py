@@ -121,7 +121,7 @@ def intervals(rows: Sequence[tuple[str, Mapping[str, Any]]], tolerance: float) -
     if not scaled:
         return Html("")
     values = [0.0, 100 * tolerance, *(edge for _, value, ends in scaled for edge in (value, *(ends or ())))]
-    low, high = min(values), max(values)
+    low, high = float(min(values)), float(max(values))
     low, high = low - 0.06 * (high - low), high + 0.06 * (high - low)
     left, right, bottom = 210, 700, 20 + _ROW * len(scaled)
 

@@ -42,7 +42,7 @@ class Test:
 
 
 @dataclass(frozen=True)
-class Row:
+class DesignRow:
     """A line of table 4: networks of a domain on a test."""
 
     protocol: str
@@ -66,7 +66,7 @@ class Design:
     domains: tuple[str, ...]
     tests: tuple[Test, ...]
     pairs: tuple[tuple[str, Test], ...]
-    rows: tuple[Row, ...]
+    rows: tuple[DesignRow, ...]
     methods: dict[str, str]
     notes: tuple[str, ...]
 
@@ -101,7 +101,7 @@ def design(settings: TrainCheckSettings, private: str | None, free: str | None, 
     normal = [Test("P-normal", private, NORMAL, True)] if settings.originals else []
     normal += [Test("NP", free, NORMAL, False)] if free else []
     rows = [
-        Row(protocol, protocol[0], test)
+        DesignRow(protocol, protocol[0], test)
         for protocol in chosen
         for test in ([blurred] if protocol[-1] == BLURRED else normal)
     ]

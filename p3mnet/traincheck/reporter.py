@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
+
+from p3mdata.base.progress import Counted, Progress
 
 
 @contextmanager
-def _uncounted() -> Iterator[Callable[[int], Callable[[], None]]]:
+def _uncounted() -> Iterator[Progress]:
     yield lambda total: lambda: None
 
 
@@ -23,5 +25,5 @@ class Reporter:
     """
 
     say: Callable[[str], None] = lambda text: None
-    counted: Callable[[], AbstractContextManager[Callable[[int], Callable[[], None]]]] = _uncounted
+    counted: Counted = _uncounted
     bars: bool = False

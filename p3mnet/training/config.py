@@ -59,6 +59,9 @@ class TrainConfig(_Strict):
     dataset: Path = Field(description="dataset in a known layout, such as P3M-10k or the output of build-split")
     training_set: str | None = Field(None, description="set to train on; absent = the layout's training set")
     model: ModelSettings = ModelSettings()
+    initial_weights: Path | None = Field(
+        None, description="start from trained weights instead: a file of p3mnet train or a published one"
+    )
     data: DataConfig = DataConfig()
     losses: LossWeights = LossWeights()
     copy_paste: CopyPasteConfig = CopyPasteConfig()
@@ -126,8 +129,9 @@ def read_config(recipe: Path, changes: Iterable[str] = (), **given: Any) -> Trai
         SettingsError: The recipe cannot be read, or a setting cannot be used.
     """
     own = RECIPES / f"{recipe}.yaml"
-    recipe = own if not recipe.exists() and len(recipe.parts) == 1 and own.is_file() else recipe
-    if not recipe.exists() and len(recipe.parts) == 1 and not recipe.suffix:
+    # A folder of that name is no recipe.
+    recipe = own if not recipe.is_file() and len(recipe.parts) == 1 and own.is_file() else recipe
+    if not recipe.is_file() and len(recipe.parts) == 1 and not recipe.suffix:
         names = ", ".join(sorted(path.stem for path in RECIPES.glob("*.yaml")))
         raise SettingsError(f"There is no file and no recipe '{recipe}'. Recipes are {names}.")
     settings = read_yaml(recipe)

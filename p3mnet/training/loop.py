@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,14 +17,17 @@ from torch.nn.parallel import DistributedDataParallel
 
 from p3mdata.errors import Interrupted, P3MError, SettingsError
 from p3mdata.imaging.trimap import UNKNOWN
-from p3mnet.checkpoint import save_checkpoint
+from p3mnet.checkpoint import load_initial, save_checkpoint
 from p3mnet.copy_paste import ICP, Sources, fcp
 from p3mnet.create import create_model
 from p3mnet.data import Images
 from p3mnet.devices import device_name
+from p3mnet.fingerprints import fingerprints_of
 from p3mnet.loader import Batch, Loader, make_loader, to_device
-from p3mnet.losses import matting_losses
-from p3mnet.model import folded
+from p3mnet.losses import matting_losses, terms_of
+from p3mnet.memory import MEMORY_ERRORS, out_of_memory
+from p3mnet.model import MattingNetwork, folded
+from p3mnet.registry import RANDOM
 from p3mnet.training.config import TrainConfig
 from p3mnet.training.logs import TensorBoard, Watch, sample_sheet, write_picture
 from p3mnet.training.processes import Processes, processes
@@ -32,6 +35,11 @@ from p3mnet.training.selection import measure, open_pictures
 from p3mnet.training.state import BEST, EPOCHS, SAMPLES, STEPS, TENSORBOARD, Position, RunFolder, Table, digest_of
 from p3mnet.training.stopping import Stop, shielded, stopping
 
+_COLOURS = {
+    "files": "the dataset's files",
+    "estimate": "estimated on each crop",
+    "whole": "estimated once on whole pictures, kept in data.cache",
+}
 # File names in a sentence.
 _NAMED = 8
 
@@ -54,6 +62,7 @@ class TrainResult:
         value: Its mean of the metric of the selection.
         steps: Optimiser steps.
         losses: Parts of the loss of the last step.
+        terms: Parts that counted in every step.
         skipped: Pictures of the training set that could not be used.
         images_per_second: Crops per second of training, over all processes, without validation.
     """
@@ -63,6 +72,7 @@ class TrainResult:
     value: float
     steps: int
     losses: dict[str, float]
+    terms: list[str]
     skipped: list[str]
     images_per_second: float
 
@@ -111,11 +121,6 @@ def _draw(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
-def _out_of_memory(error: RuntimeError) -> bool:
-    """Whether this is what PyTorch says on a GPU, or on a CPU, when memory is at its end."""
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error) or "enough memory" in str(error)
-
-
 def _transition_pixels(batch: Batch) -> int:
     return int((batch["trimap"] == UNKNOWN).sum())
 
@@ -143,16 +148,20 @@ class _Run:
             "pictures": len(self.training),
             "fingerprint": digest_of([*self.training.names, "", *self.validation.names]),
             "images": None if images is None else str(images),
+            "colours": self.training.colours,
         }
         self.position = Position()
         state: dict[str, Any] | None = None
+        files = self._files()
         if going_on:
             self.model, state, self.position = folder.load(config, self.about)
+            folder.compare(files)
         else:
             torch.manual_seed(config.seed)
-            self.model = create_model(**config.model.model_dump())
+            self.model = self._fresh()
             if group.first:
-                folder.begin(config)
+                folder.begin(config, files)
+        self.terms, self.idle = terms_of(self.model, config.losses, self.training.colours)
         self.model.train().to(group.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.sync_batch_norm:
             group.share_batch_norms(self.model)
@@ -166,6 +175,26 @@ class _Run:
         self.bfloat16 = wanted == "bfloat16" or (wanted == "auto" and group.device.type == "cuda")
         self.stopped = False
 
+    def _fresh(self) -> MattingNetwork:
+        """The network as training begins."""
+        given = self.config.model.model_dump()
+        if self.config.initial_weights is None:
+            return create_model(**given)
+        model = create_model(**given | {"encoder_weights": RANDOM})
+        self.watch.say(f"initial weights: {load_initial(model, self.config.initial_weights)}")
+        return model
+
+    def _files(self) -> dict[str, str]:
+        """Fingerprints of all files of the pictures by path below the dataset; each process reads its part."""
+        root = self.config.dataset
+        pictures = [*self.training.files, *self.validation.files]
+        # Images that stand in for the dataset's are their giver's to answer for.
+        skipped = set() if self.training.images is None else {"image"}
+        paths = sorted({path for files in pictures for kind, path in files.items() if kind not in skipped})
+        mine = paths[self.group.rank :: self.group.world]
+        own = {path.relative_to(root).as_posix(): mark for path, mark in zip(mine, fingerprints_of(mine), strict=True)}
+        return {path: mark for part in self.group.gather(own) for path, mark in part.items()}
+
     def go(self) -> TrainResult:
         """All epochs that are left."""
         config, position = self.config, self.position
@@ -178,6 +207,8 @@ class _Run:
                 self.board = TensorBoard(self.folder / TENSORBOARD, position.step)
             if self.board.writer is None:
                 self.watch.say(f"TensorBoard is not installed: losses are in {self.folder / STEPS} only.")
+        for sentence in self._about_losses():
+            self.watch.say(sentence)
         self.watch.begin(self._crops(), position.epoch * per_epoch + position.batch * crops)
         try:
             while position.epoch < config.epochs and not (self._enough() and position.batch == 0):
@@ -190,6 +221,14 @@ class _Run:
             if self.group.first:
                 self.board.close()
         return self._finish()
+
+    def _about_losses(self) -> Iterator[str]:
+        """What counts in the loss, and what does not."""
+        yield f"terms of the loss: {', '.join(self.terms)}"
+        if "composition" in self.terms:
+            yield f"colours of the composition: {_COLOURS[self.training.colours]}"
+        for name, why in self.idle.items():
+            yield f"left out of the loss: {name} ({why})"
 
     def _enough(self) -> bool:
         """Whether all steps that were asked for are done."""
@@ -248,12 +287,12 @@ class _Run:
                         batch, self.network, _draw(config.seed, position.step, number, self.group.rank)
                     )
                     self._share_transition(parts, batch, transition)
-                    (parts["total"] * share).backward()
+                    (parts["total"] * share).backward()  # type: ignore[no-untyped-call]
                 rows.append(torch.stack([part.detach() for part in parts.values()]))
             gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
             norm = torch.nn.utils.get_total_norm(gradients)
-        except RuntimeError as error:
-            if not _out_of_memory(error):
+        except MEMORY_ERRORS as error:
+            if not out_of_memory(error):
                 raise
             largest = batches[len(rows) if len(rows) < len(batches) else 0]
         if largest is not None:
@@ -285,7 +324,10 @@ class _Run:
             edit = fcp(self.model, moved, self.sources, torch.Generator().manual_seed(seed), config.copy_paste)
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.bfloat16):
             output = network(moved["image"], edit)
-        return matting_losses(output, moved, config.losses)
+        parts = matting_losses(output, moved, config.losses)
+        if lost := sorted(set(self.terms) - set(parts)):
+            raise RuntimeError(f"step {self.position.step}: {', '.join(lost)} got lost between loader and loss")
+        return parts
 
     def _share_transition(self, parts: dict[str, Tensor], batch: Batch, everywhere: float) -> None:
         """Divide the transition's loss by its pixels in all batches of the step (mean per batch), not in this one.
@@ -342,10 +384,10 @@ class _Run:
             torch.cuda.empty_cache()
         try:
             kept = [] if self.optimizer.state else [torch.empty_like(p) for p in self.model.parameters() for _ in "mv"]
-            self._losses(batch, self.model, 0)["total"].backward()
+            self._losses(batch, self.model, 0)["total"].backward()  # type: ignore[no-untyped-call]
             del kept
-        except RuntimeError as error:
-            if not _out_of_memory(error):
+        except MEMORY_ERRORS as error:
+            if not out_of_memory(error):
                 raise
             return False
         return True
@@ -399,7 +441,8 @@ class _Run:
         config, position, group = self.config, self.position, self.group
         assert position.best is not None and position.best_epoch is not None
         result = TrainResult(
-            self.folder / BEST, position.best_epoch, position.best, position.step, position.losses, position.skipped,
+            self.folder / BEST, position.best_epoch, position.best, position.step, position.losses, self.terms,
+            position.skipped,
             self._crops() / max(position.seconds, 1e-9),
         )  # fmt: skip
         if group.first:
@@ -413,6 +456,9 @@ class _Run:
                     "best": {"checkpoint": BEST, "epoch": result.epoch, config.validation.metric: result.value},
                     "validation_pictures": self.validation.names,
                     "losses": result.losses,
+                    "terms": self.terms,
+                    "left_out": self.idle,
+                    "colours": self.training.colours,
                     "skipped": result.skipped,
                     "seconds": round(position.seconds, 3),
                     "images_per_second": round(result.images_per_second, 3),

@@ -64,7 +64,8 @@ class Processes:
         if self.world == 1:
             return model
         if self.device.type == "cuda":
-            return nn.SyncBatchNorm.convert_sync_batchnorm(model)
+            converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+            return converted
         for parent in model.modules():
             for child in parent.children():
                 if type(child) is nn.BatchNorm2d:
@@ -86,6 +87,11 @@ class _Total(torch.autograd.Function):
         return _Total.forward(ctx, gradients[0])
 
 
+def _total(values: Tensor) -> Tensor:
+    total: Tensor = _Total.apply(values)  # type: ignore[no-untyped-call]
+    return total
+
+
 class SharedBatchNorm(nn.BatchNorm2d):
     """Batch norm over the equally large batches of all processes, also without a GPU."""
 
@@ -95,9 +101,9 @@ class SharedBatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         assert self.running_mean is not None and self.running_var is not None
         count = x.numel() // x.shape[1] * dist.get_world_size()
-        mean = _Total.apply(x.sum((0, 2, 3))) / count
+        mean = _total(x.sum((0, 2, 3))) / count
         centred = x - mean[:, None, None]
-        variance = _Total.apply((centred * centred).sum((0, 2, 3))) / count
+        variance = _total((centred * centred).sum((0, 2, 3))) / count
         with torch.no_grad():
             momentum = 0.1 if self.momentum is None else self.momentum
             self.running_mean.lerp_(mean, momentum)

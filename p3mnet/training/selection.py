@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from p3mdata.base.files import sha256
@@ -16,7 +15,9 @@ from p3mnet import metrics
 from p3mnet.data import Images, TrainingSet, ValidationSet
 from p3mnet.image_files import BadFile
 from p3mnet.infer import predict_alpha, to_8_bit
+from p3mnet.memory import MEMORY_ERRORS, out_of_memory
 from p3mnet.model import MattingNetwork
+from p3mnet.registry import WITHOUT_COLOURS
 from p3mnet.training.config import Selection, TrainConfig
 from p3mnet.training.logs import sample_row
 
@@ -36,17 +37,31 @@ class HeldOut(ValidationSet):
 def hold_out(training: TrainingSet, share: float, seed: int) -> HeldOut:
     """Take a share of a training set, at least one picture, out of it; which ones depends on names and seed only.
 
+    Near-duplicates, series and persons, as far as the dataset's manifest knows them, are held out whole: a network must
+    not be chosen by pictures whose twins it was trained on.
+
     Raises:
         SettingsError: No picture would be left to train on.
     """
     number = max(1, round(share * len(training.names)))
-    if number >= len(training.names):
+    members: dict[int | str, list[str]] = {}
+    for name in training.names:
+        members.setdefault(training.groups.get(name, name), []).append(name)
+    if number >= len(training.names) or len(members) == 1:
+        alike = ", which are one group of near-duplicates or of one person," if len(members) == 1 else ""
         raise SettingsError(
-            f"{len(training.names)} pictures are too few to train on some and validate on others: add pictures, or "
-            "name a set of the dataset with validation.set."
+            f"{len(training.names)} pictures{alike} are too few to train on some and validate on others: add pictures, "
+            "or name a set of the dataset with validation.set."
         )
-    by_hash = sorted(training.names, key=lambda name: sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")))
-    held = set(by_hash[:number])
+    digests = {name: sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")) for name in training.names}
+    held: set[str] = set()
+    by_hash = sorted(members.values(), key=lambda names: min(digests[name] for name in names))
+    for group in by_hash:
+        if len(held) + len(group) <= number:
+            held.update(group)
+    if not held:
+        smallest = min(by_hash, key=len)
+        held.update(smallest)
     pairs = list(zip(training.names, training.files, strict=True))
     training.names = [name for name, _ in pairs if name not in held]
     training.files = [files for name, files in pairs if name not in held]
@@ -62,7 +77,9 @@ def open_pictures(config: TrainConfig, images: Images | None = None) -> tuple[Tr
     Raises:
         SettingsError: There are no such sets, no pictures in them, or the choice would be made on a test set.
     """
-    training = TrainingSet(config.dataset, config.training_set, config.data, images)
+    # A loss without composition wants no colours.
+    data = config.data.model_copy(update={"colours": "none"}) if config.model.name in WITHOUT_COLOURS else config.data
+    training = TrainingSet(config.dataset, config.training_set, data, images)
     name = config.validation.set
     if name is None:
         return training, hold_out(training, config.validation.share, config.seed)
@@ -119,16 +136,17 @@ def measure(
             break
         try:
             item = pictures[index]
+            rgb = item["image"].permute(1, 2, 0).numpy()
+            truth, trimap = item["alpha"][0].numpy(), item["trimap"][0].numpy()
+            alpha = predict_alpha(model, rgb, how.mode, how.max_side)
         except BadFile as error:
             found.skipped.append(str(error))
             continue
-        rgb = item["image"].permute(1, 2, 0).numpy()
-        truth, trimap = item["alpha"][0].numpy(), item["trimap"][0].numpy()
-        try:
-            alpha = predict_alpha(model, rgb, how.mode, how.max_side)
-        except torch.OutOfMemoryError as error:
+        except MEMORY_ERRORS as error:
+            if not out_of_memory(error):
+                raise
             raise SettingsError(
-                f"{item['name']}: memory does not suffice to validate it. Make validation.max_side smaller."
+                f"{pictures.names[index]}: memory does not suffice to validate it. Make validation.max_side smaller."
             ) from error
         predicted = to_8_bit(alpha)
         found.errors[index] = {

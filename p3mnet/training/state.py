@@ -14,14 +14,16 @@ import torch
 import yaml
 
 from p3mdata.base.files import sha256, write_atomic
-from p3mdata.base.jsonl import write_json
+from p3mdata.base.jsonl import read_json, write_json
 from p3mdata.base.parsing import read_yaml
-from p3mdata.errors import RunFolderError, SetupError
+from p3mdata.errors import MAKE_ROOM, RunFolderError, SetupError, unwritable
 from p3mnet.checkpoint import load_checkpoint, save_checkpoint
 from p3mnet.model import MattingNetwork
 from p3mnet.training.config import TrainConfig, changed_keys
 
-CONFIG, RESULT = "config.yaml", "result.json"
+CONFIG, RESULT, FILES = "config.yaml", "result.json", "files.json"
+# File names in a sentence.
+_NAMED = 5
 STEPS, EPOCHS = "log.csv", "epochs.csv"
 LAST, BEST = "checkpoints/last.pt", "checkpoints/best.pt"
 SAMPLES, TENSORBOARD = "samples", "tensorboard"
@@ -85,8 +87,9 @@ class Table:
 class RunFolder:
     """The output folder of `train`.
 
-    config.yaml, log.csv (a row a step), epochs.csv (a row a validation), checkpoints/last.pt and best.pt,
-    samples/epoch-NNN.png, tensorboard/ where it is installed, and at the end result.json.
+    config.yaml, files.json (fingerprints of what it reads), log.csv (a row a step), epochs.csv (a row a validation),
+    checkpoints/last.pt and best.pt, samples/epoch-NNN.png, tensorboard/ where it is installed, and at the end
+    result.json.
     """
 
     def __init__(self, path: Path) -> None:
@@ -133,16 +136,32 @@ class RunFolder:
             while reason is not None and not isinstance(reason, OSError):
                 reason = reason.__context__
             told = reason.strerror or str(reason) if isinstance(reason, OSError) else str(error).splitlines()[0]
-            raise RunFolderError(
-                f"{self.path}: cannot be written ({told}). What was written before is whole: make room and run the "
-                "same command again."
-            ) from error
+            raise unwritable(self.path, told, f"What was written before is whole. {MAKE_ROOM}") from error
 
-    def begin(self, config: TrainConfig) -> None:
-        """Write the settings of a new run."""
+    def begin(self, config: TrainConfig, files: Mapping[str, str]) -> None:
+        """Write the settings of a new run, and the fingerprints by path of the files that it reads."""
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         with self.writing():
+            write_json(self / FILES, dict(files))
             write_atomic(self / CONFIG, text.encode())
+
+    def compare(self, files: Mapping[str, str]) -> None:
+        """Whether the files are those that the run began with.
+
+        Raises:
+            RunFolderError: Some have another content; they are named.
+        """
+        if not (self / FILES).is_file():
+            return
+        earlier = read_json(self / FILES)
+        changed = sorted(path for path, found in files.items() if earlier.get(path, found) != found)
+        # Sets of other pictures are told by their number and names, see `load`.
+        if changed:
+            more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
+            raise RunFolderError(
+                f"{self.path}: files have changed since the run began: {', '.join(changed[:_NAMED])}{more}. A run must "
+                "not learn from two states of a dataset: bring them back, or give a new folder."
+            )
 
     def save(
         self, model: MattingNetwork, optimizer: torch.optim.Optimizer, position: Position, about: dict[str, Any]

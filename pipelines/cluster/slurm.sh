@@ -3,7 +3,7 @@
 # or are addresses such as s3://bucket/run.
 #   sbatch --array=1-64 pipelines/cluster/slurm.sh SRC OUT [options of 'p3mdata anonymize dir']
 # Task K does every 64th shard; the last one writes manifest and report. Tasks that failed or ran out of time are
-# started again with the same command (--array=7,12 for some of them, with PARTS=64): finished images are kept.
+# started again with the same command (--array=7,12 for some of them, with TASKS=64): finished images are kept.
 # Closing can be a job of its own:  sbatch --dependency=afterany:JOBID --wrap "p3mdata merge OUT"
 #SBATCH --job-name=p3mdata
 #SBATCH --cpus-per-task=8
@@ -13,9 +13,9 @@
 #SBATCH --requeue
 set -euo pipefail
 
-parts=${PARTS:-${SLURM_ARRAY_TASK_MAX:?start it with sbatch --array=1-N}}
+tasks=${TASKS:-${PARTS:-${SLURM_ARRAY_TASK_MAX:?start it with sbatch --array=1-N}}}
 # In the background, so that the signal before the time limit reaches it: it ends after the image at hand.
-p3mdata anonymize dir "$@" --shard "$SLURM_ARRAY_TASK_ID/$parts" --workers "${SLURM_CPUS_PER_TASK:-1}" --no-progress &
+p3mdata anonymize dir "$@" --task "$SLURM_ARRAY_TASK_ID/$tasks" --workers "${SLURM_CPUS_PER_TASK:-1}" --no-progress &
 task=$! stopped= code=0
 trap 'stopped=1; kill -TERM "$task"' TERM
 wait "$task" || code=$?

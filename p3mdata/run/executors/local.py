@@ -21,12 +21,12 @@ from p3mdata.errors import Interrupted, P3MError, SetupError
 from p3mdata.faces.models import Models
 from p3mdata.records import Sample
 from p3mdata.run.executors import Work
+from p3mdata.run.layout import WORKERS_LOCK
 from p3mdata.run.stages import Stage
 from p3mdata.run.upload import bring_shard
 
 _CRASHES_ALLOWED = 3
 _POLL_SECONDS = 0.2
-WORKERS_LOCK = "private/workers"
 
 
 def run(work: Work, workers: int) -> None:

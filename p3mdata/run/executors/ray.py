@@ -24,8 +24,8 @@ from p3mdata.errors import Interrupted, P3MError, SetupError
 from p3mdata.faces.models import Models
 from p3mdata.records import Sample
 from p3mdata.run.executors import Work
-from p3mdata.run.executors.local import WORKERS_LOCK, attempt
-from p3mdata.run.layout import shard_folder
+from p3mdata.run.executors.local import attempt
+from p3mdata.run.layout import WORKERS_LOCK, shard_folder
 from p3mdata.run.rows import read_results
 from p3mdata.run.stages import Stage
 

@@ -1,4 +1,4 @@
-"""A run in parts: shared by processes, or made apart and merged; both come to the bytes of one run."""
+"""A run in tasks: shared by processes, or made apart and merged; both come to the bytes of one run."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.records import Action
 from p3mdata.review.removal import remove_images
 from p3mdata.review.session import reviewing
-from p3mdata.run import parts
-from p3mdata.run.job import anonymize_job, merge_parts, verify_run
+from p3mdata.run import tasks
+from p3mdata.run.job import anonymize_job, merge_tasks, verify_run
 from p3mdata.run.layout import LEDGER
 from p3mdata.run.locks import only_run
 from p3mdata.run.merge import merge_runs
@@ -74,15 +74,15 @@ def whole(source: Path, kept_models: FaceFinder) -> dict[str, bytes]:
 
 def test_parts_come_to_the_bytes_of_one_run(tmp_path: Path, source: Path, whole: dict[str, bytes]) -> None:
     out = tmp_path / "out"
-    first = anonymize_job(a_job(source, out, shard="2/2"))
+    first = anonymize_job(a_job(source, out, task="2/2"))
     assert (first.samples, first.shards_left, first.exit_code) == (4, 2, 0)
     assert not (out / LEDGER).exists()
     before = status_of(out)
     assert (before.done, before.shards, before.closed) == (4, {"done": 1, "begun": 0, "left": 2}, False)
     with pytest.raises(RunFolderError, match=r"2 of 3 shards are not done \(1, 3\)"):
-        merge_parts(out)
-    last = anonymize_job(a_job(source, out, shard="1/2"))
-    # A part is done although images are held back; merging tells of them.
+        merge_tasks(out)
+    last = anonymize_job(a_job(source, out, task="1/2"))
+    # A task is done although images are held back; merging tells of them.
     assert (last.samples, last.shards_left, last.exit_code) == (7, 0, 0)
     assert contents(out) == whole
     after = status_of(out)
@@ -90,10 +90,10 @@ def test_parts_come_to_the_bytes_of_one_run(tmp_path: Path, source: Path, whole:
     assert after.rate and after.rate > 0
     (out / LEDGER).unlink()
     assert not status_of(out).closed
-    assert merge_parts(out).exit_code == EXIT_HELD_BACK
+    assert merge_tasks(out).exit_code == EXIT_HELD_BACK
     assert contents(out) == whole
-    # More parts than shards: some have nothing to do.
-    assert anonymize_job(a_job(source, out, shard="5/5")).samples == 0
+    # More tasks than shards: some have nothing to do.
+    assert anonymize_job(a_job(source, out, task="5/5")).samples == 0
     assert contents(out) == whole
 
 
@@ -122,20 +122,20 @@ def test_the_indexed_job_covers_all_parts() -> None:
     job = yaml.safe_load((CLUSTER / "kubernetes.yaml").read_text())["spec"]
     (container,) = job["template"]["spec"]["containers"]
     (command,) = container["args"]
-    parts_of = command.split("--shard ")[1]
+    tasks_of = command.split("--task ")[1]
     assert job["completionMode"] == "Indexed"
     number = subprocess.run(
-        ["sh", "-c", f"JOB_COMPLETION_INDEX={job['completions'] - 1}; echo {parts_of}"], capture_output=True, text=True
+        ["sh", "-c", f"JOB_COMPLETION_INDEX={job['completions'] - 1}; echo {tasks_of}"], capture_output=True, text=True
     ).stdout.strip()
-    assert Execution(shard=number).part == (job["completions"], job["completions"])
+    assert Execution(task=number).task_number == (job["completions"], job["completions"])
 
 
 def test_a_plan_that_nobody_finishes_is_made_by_another(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parts, "_PATIENCE_SECONDS", 0.3)
-    monkeypatch.setattr(parts, "_POLL_SECONDS", 0.01)
-    job = a_job(source, tmp_path / "out", shard="1/2")
+    monkeypatch.setattr(tasks, "_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(tasks, "_POLL_SECONDS", 0.01)
+    job = a_job(source, tmp_path / "out", task="1/2")
     (tmp_path / "out/private").mkdir(parents=True)
     claim = tmp_path / "out/private/planning.0"
     claim.touch()
@@ -148,7 +148,7 @@ def test_a_plan_that_nobody_finishes_is_made_by_another(
     thread = threading.Thread(target=show_life)
     thread.start()
     made: list[Any] = []
-    waiting = threading.Thread(target=lambda: made.append(parts.shared_plan(job)))
+    waiting = threading.Thread(target=lambda: made.append(tasks.shared_plan(job)))
     waiting.start()
     waiting.join(1.0)
     assert waiting.is_alive() and not made
@@ -160,31 +160,34 @@ def test_a_plan_that_nobody_finishes_is_made_by_another(
 
 def test_parts_must_agree_and_exclude_whole_runs(tmp_path: Path, source: Path, kept_models: FaceFinder) -> None:
     out = tmp_path / "out"
-    anonymize_job(a_job(source, out, shard="1/9"))
+    anonymize_job(a_job(source, out, task="1/9"))
     with pytest.raises(RunFolderError, match=r"min_side \(0 -> 9\)"):
-        anonymize_job(a_job(source, out, shard="2/9", settings=Settings(min_side=9)))
+        anonymize_job(a_job(source, out, task="2/9", settings=Settings(min_side=9)))
     with pytest.raises(RunFolderError, match=r"alphas \(.* -> None\)"):
-        anonymize_job(a_job(source, out, shard="2/9", alphas=None))
+        anonymize_job(a_job(source, out, task="2/9", alphas=None))
     with pytest.raises(RunFolderError, match=r"limit \(None -> 3\)"):
-        anonymize_job(a_job(source, out, shard="2/9", limit=3))
-    with pytest.raises(SettingsError, match="--overwrite: not together with --shard"):
-        anonymize_job(a_job(source, out, shard="2/9", overwrite=True))
+        anonymize_job(a_job(source, out, task="2/9", limit=3))
+    with pytest.raises(SettingsError, match="--overwrite: not together with --task"):
+        anonymize_job(a_job(source, out, task="2/9", overwrite=True))
     with only_run(out), pytest.raises(RunFolderError, match="works on the whole run"):
-        anonymize_job(a_job(source, out, shard="2/9"))
-    with parts.part_of_run(out, (2, 9)):
-        with pytest.raises(RunFolderError, match="doing part 2/9"):
-            anonymize_job(a_job(source, out, shard="2/9"))
+        anonymize_job(a_job(source, out, task="2/9"))
+    with tasks.task_of_run(out, (2, 9)):
+        with pytest.raises(RunFolderError, match="doing task 2/9"):
+            anonymize_job(a_job(source, out, task="2/9"))
         with pytest.raises(RunFolderError, match="another p3mdata process"):
-            merge_parts(out)
-    done = p3mdata("anonymize", "dir", source, out, "--shard", "3/2")
+            merge_tasks(out)
+    done = p3mdata("anonymize", "dir", source, out, "--task", "3/2")
     assert done.returncode == EXIT_USAGE
-    assert "'shard' cannot be '3/2'" in done.stderr
+    assert "'task' cannot be '3/2'" in done.stderr
+    # Its name until 0.3.
+    done = p3mdata("anonymize", "dir", source, out, "--shard", "3/2")
+    assert "'task' cannot be '3/2'" in done.stderr
 
 
 def test_a_part_that_was_killed_is_started_again(tmp_path: Path, source: Path, whole: dict[str, bytes]) -> None:
     out = tmp_path / "out"
     command = [sys.executable, "-m", "p3mdata", "anonymize", "dir", str(source), str(out), "--workers", "2"]
-    command += ["--alphas", str(source.with_name("alphas")), "--shard", "1/2"]
+    command += ["--alphas", str(source.with_name("alphas")), "--task", "1/2"]
     part = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     while not list(out.glob("shards/*/results.jsonl")):
         time.sleep(0.01)
@@ -194,7 +197,7 @@ def test_a_part_that_was_killed_is_started_again(tmp_path: Path, source: Path, w
     (out / "images").mkdir(exist_ok=True)
     (out / "images" / ".torn.jpg.1.tmp").write_bytes(b"torn")
     for k in (2, 1):
-        anonymize_job(a_job(source, out, shard=f"{k}/2"))
+        anonymize_job(a_job(source, out, task=f"{k}/2"))
     assert contents(out) == whole
     assert not list(out.rglob("*.tmp"))
 

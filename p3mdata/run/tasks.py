@@ -1,4 +1,4 @@
-"""One run that many processes share, on one machine or many: `anonymize dir --shard K/N`.
+"""One run that many processes share, on one machine or many: `anonymize dir --task K/N`.
 
 The first process freezes the plan, the others wait for it; each does its own shards; whoever finds all shards done
 closes the run. Shards are whole files that are renamed into place and depend on their inputs alone, so that work which
@@ -20,45 +20,45 @@ from p3mdata.base.jsonl import PRIVATE_MODE, read_json
 from p3mdata.config import Job
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.run.compare import differing_settings
-from p3mdata.run.layout import JOB, LOCK, PLAN, make_private_folder
-from p3mdata.run.plan import Plan, Samples, job_row, make_plan, read_plan
+from p3mdata.run.layout import CLAIM, JOB, LOCK, PLAN, PRIVATE, TASK_LOCK, make_private_folder
+from p3mdata.run.plan import Plan, job_row, make_plan, read_plan
+from p3mdata.run.samples import Samples
 
-_PLANNING = "private/planning.{}"
 _POLL_SECONDS = 0.5
 _BEAT_SECONDS = 5.0
 # Without a sign of life for so long, who makes the plan is taken for dead.
 _PATIENCE_SECONDS = 60.0
 
 
-def my_shards(plan: Plan, part: tuple[int, int]) -> range:
-    """Shards of part K of N: every N-th, so that parts are equally long whatever the order of the sources."""
-    number, of = part
+def my_shards(plan: Plan, task: tuple[int, int]) -> range:
+    """Shards of task K of N: every N-th, so that tasks are equally long whatever the order of the sources."""
+    number, of = task
     return range(number - 1, plan.shards, of)
 
 
 @contextlib.contextmanager
-def part_of_run(out: Path, part: tuple[int, int]) -> Iterator[None]:
-    """Share a run folder with the other parts; no process that wants the whole run can have it meanwhile.
+def task_of_run(out: Path, task: tuple[int, int]) -> Iterator[None]:
+    """Share a run folder with the other tasks; no process that wants the whole run can have it meanwhile.
 
     Raises:
-        RunFolderError: A process has the whole run, or another one is at the same part.
+        RunFolderError: A process has the whole run, or another one is at the same task.
     """
-    make_private_folder(out / "private")
-    number, of = part
+    make_private_folder(out / PRIVATE)
+    number, of = task
     with contextlib.ExitStack() as held:
         try:
             held.enter_context(locked(out / LOCK, fcntl.LOCK_SH | fcntl.LOCK_NB))
         except BlockingIOError as exc:
             raise RunFolderError(f"{out}: another p3mdata process works on the whole run. Wait for it to end.") from exc
         try:
-            held.enter_context(locked(out / f"private/part-{number}-of-{of}", fcntl.LOCK_EX | fcntl.LOCK_NB))
+            held.enter_context(locked(out / TASK_LOCK.format(number, of), fcntl.LOCK_EX | fcntl.LOCK_NB))
         except BlockingIOError as exc:
-            raise RunFolderError(f"{out}: another process is doing part {number}/{of}. Wait for it to end.") from exc
+            raise RunFolderError(f"{out}: another process is doing task {number}/{of}. Wait for it to end.") from exc
         yield
 
 
 def shared_plan(job: Job) -> tuple[Plan, Samples]:
-    """The plan that all parts share: the one that is there, else made by the first process that asks.
+    """The plan that all tasks share: the one that is there, else made by the first process that asks.
 
     Sources are listed and hashed once, by whoever makes the plan; each worker checks the files that it opens.
 
@@ -66,7 +66,7 @@ def shared_plan(job: Job) -> tuple[Plan, Samples]:
         RunFolderError: The run was planned with other settings or folders; the sentence names them.
     """
     if job.execution.overwrite:
-        raise SettingsError("--overwrite: not together with --shard. Delete OUT before the parts are started.")
+        raise SettingsError("--overwrite: not together with --task. Delete OUT before the tasks are started.")
     if not (job.out / PLAN).exists():
         make_or_await((job.out / PLAN).exists, lambda: make_plan(job), _Files(job.out))
     plan, samples = read_plan(job.out)
@@ -80,7 +80,7 @@ def shared_plan(job: Job) -> tuple[Plan, Samples]:
     if different:
         raise RunFolderError(
             f"{job.place}: was planned with other settings or folders: {'; '.join(different)}. "
-            "Give the same to all parts."
+            "Give the same to all tasks."
         )
     return mine, samples
 
@@ -118,7 +118,7 @@ class _Files:
         self._out, self.poll_seconds = out, _POLL_SECONDS
 
     def _path(self, number: int) -> Path:
-        return self._out / _PLANNING.format(number)
+        return self._out / CLAIM.format(number)
 
     def take(self, number: int) -> bool:
         with contextlib.suppress(FileExistsError):
@@ -139,7 +139,7 @@ class _Files:
         self._path(number).unlink(missing_ok=True)
 
     def clear(self) -> None:
-        for claim in self._out.glob(_PLANNING.format("*")):
+        for claim in self._out.glob(CLAIM.format("*")):
             claim.unlink(missing_ok=True)
 
 

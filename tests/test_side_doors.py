@@ -1,0 +1,165 @@
+"""No face by a side door: what else than the colours of a file can show one."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from p3mdata.anonymize.masks import patch_of
+from p3mdata.anonymize.opacity import is_picture, shows_picture
+from p3mdata.anonymize.pipeline import Anonymized, Inputs, anonymize
+from p3mdata.anonymize.proofs import redetect
+from p3mdata.config import Settings
+from p3mdata.faces.ensemble import FaceFinder
+from p3mdata.imaging import Picture, decode, encode_grey
+from p3mdata.imaging.metadata import walk
+from p3mdata.records import Outcome, Sample
+from tests.factories import astronaut, astronaut_face, encoded, matte, texture
+
+RGB, MATTE = astronaut(), matte()
+GREY = np.asarray(Image.fromarray(RGB).convert("L"))
+# In a scanner's fourth channel, and as faint as a picture can be and still be seen.
+INFRARED, FAINT = GREY, (192 + GREY // 4).astype(np.uint8)
+RGBI = np.dstack([RGB, INFRARED])
+
+
+def run(models: FaceFinder, photo: bytes, alpha: Any = None, hand: Any = None, **settings: Any) -> Anonymized:
+    alpha, hand = (None if array is None else encode_grey(array) for array in (alpha, hand))
+    sample = Sample(0, "0123456789ab", "a.png", "0" * 64)
+    return anonymize(sample, Inputs(photo, alpha=alpha, mask=hand), Settings(**settings), models)
+
+
+def deep(array: NDArray[np.uint8], suffix: str) -> bytes:
+    wide = array.astype(np.uint16) * 257
+    order = [2, 1, 0, 3] if array.ndim == 3 else ...
+    return cv2.imencode(suffix, wide[..., order])[1].tobytes()
+
+
+FOUR_CHANNELS = {
+    "png": encoded(RGBI, "PNG"),
+    "png faint": encoded(np.dstack([RGB, FAINT]), "PNG"),
+    "png grey": encoded(np.dstack([GREY, INFRARED]), "PNG"),
+    "png 16 bit": deep(RGBI, ".png"),
+    "webp": encoded(RGBI, "WEBP", lossless=True, exact=True),
+    "tiff": encoded(RGBI, "TIFF"),
+    "tiff 16 bit": deep(RGBI, ".tiff"),
+}
+
+
+def detail(plane: NDArray[Any], inside: NDArray[np.bool_]) -> float:
+    """Standard deviation of what is finer than 12 px inside a mask."""
+    values = plane.astype(np.float32)
+    inner = cv2.erode(inside.astype(np.uint8), np.ones((25, 25), np.uint8)) > 0
+    assert inner.sum() > 500
+    return float((values - cv2.GaussianBlur(values, (0, 0), 12))[inner].std())
+
+
+@pytest.mark.parametrize(("name", "method"), [*((name, "blur") for name in FOUR_CHANNELS), ("png", "zero")])
+def test_a_picture_in_the_fourth_channel_is_obfuscated(name: str, method: str, models: FaceFinder) -> None:
+    before = decode(FOUR_CHANNELS[name])
+    done = run(models, FOUR_CHANNELS[name], method=method)
+    assert done.result.outcome is Outcome.ANONYMIZED and "opacity obfuscated" in str(done.result.encoding)
+    after, facemask = (decode(done.files[kind][1]) for kind in ("images", "facemasks"))
+    inside = facemask.pixels > 0
+    assert before.opacity is not None and after.opacity is not None and after.opacity.dtype == before.opacity.dtype
+    assert np.array_equal(after.opacity[~inside], before.opacity[~inside])
+    assert detail(after.opacity, inside) < 0.2 * detail(before.opacity, inside)
+    if method == "zero":
+        assert (after.opacity[inside] == 255).all()
+
+
+def test_a_mosaic_of_the_fourth_channel_has_the_cells_of_the_colours(models: FaceFinder) -> None:
+    done = run(models, FOUR_CHANNELS["png"], method="mosaic")
+    after, facemask = (decode(done.files[kind][1]) for kind in ("images", "facemasks"))
+    assert after.opacity is not None and len(np.unique(after.opacity[facemask.pixels > 0])) < 60
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_outline_of_a_cut_out_stays(dtype: Any, models: FaceFinder) -> None:
+    cut = np.dstack([RGB, MATTE])
+    photo = encoded(cut, "PNG") if dtype == np.uint8 else deep(cut, ".png")
+    done = run(models, photo)
+    assert done.result.outcome is Outcome.ANONYMIZED and "opacity" not in str(done.result.encoding)
+    assert np.array_equal(decode(done.files["images"][1]).opacity, decode(photo).opacity)
+
+
+def test_a_fourth_channel_that_was_left_alone_is_found_by_the_proofs(
+    models: FaceFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("p3mdata.anonymize.pipeline.hide", lambda *args: False)
+    done = run(models, FOUR_CHANNELS["png"])
+    assert (done.result.outcome, done.result.reason, done.files) == (Outcome.NEEDS_REVIEW, "not_obfuscated", {})
+
+
+@pytest.mark.parametrize("channel", [0, 1, 2])
+def test_a_colour_channel_that_was_left_alone_is_found_by_the_proofs(
+    channel: int, models: FaceFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from p3mdata.anonymize.obfuscate import obfuscate
+
+    def careless(pixels: NDArray[Any], *args: Any) -> None:
+        kept = pixels[..., channel].copy()
+        obfuscate(pixels, *args)
+        pixels[..., channel] = kept
+
+    monkeypatch.setattr("p3mdata.anonymize.pipeline.obfuscate", careless)
+    assert run(models, encoded(RGB, "PNG")).result.reason == "not_obfuscated"
+
+
+def test_a_channel_that_is_black_everywhere_is_no_fault(models: FaceFinder) -> None:
+    yellow = RGB.copy()
+    yellow[..., 2] = 0
+    assert run(models, encoded(yellow, "PNG")).result.outcome is Outcome.ANONYMIZED
+
+
+def test_a_face_that_only_the_fourth_channel_shows_is_found(models: FaceFinder) -> None:
+    plain = texture(512, 512)
+    done = run(models, encoded(np.dstack([plain, INFRARED]), "PNG"))
+    assert done.result.outcome is not Outcome.NO_FACE_CONFIRMED and len(done.result.faces) == 1
+    assert run(models, encoded(np.dstack([plain, INFRARED]), "PNG"), trust_no_face=True).result.faces
+
+
+def test_the_fourth_channel_is_looked_at_again(models: FaceFinder) -> None:
+    nothing = np.zeros(MATTE.shape, bool)
+
+    def missed(opacity: NDArray[np.uint8]) -> int:
+        picture = Picture(texture(512, 512), opacity, "PNG", None, 1)
+        return redetect(picture, picture, nothing, models)[1]
+
+    assert missed(INFRARED) == 1 and missed(MATTE) == 0
+
+
+def test_an_outline_and_a_picture_are_told_apart() -> None:
+    face = astronaut_face()
+    region = patch_of(np.pad(np.ones((90, 70), bool), ((60, 362), (190, 252))))
+    for plane in (MATTE, MATTE.astype(np.uint16) * 257, np.full_like(MATTE, 255), np.zeros_like(MATTE)):
+        assert not shows_picture(plane, region, face.width) and not is_picture(plane)
+    for plane in (INFRARED, FAINT, INFRARED.astype(np.uint16) * 257):
+        assert shows_picture(plane, region, face.width) and is_picture(plane)
+    # Black and white alone can show a face as well.
+    assert shows_picture(np.where(GREY > 150, 255, 0).astype(np.uint8), region, face.width)
+
+
+def test_a_matte_that_is_a_picture_is_not_published(models: FaceFinder) -> None:
+    hand = np.zeros_like(MATTE)
+    hand[60:200, 170:300] = 255
+    for settings in ({}, {"trust_no_face": True}):
+        done = run(models, encoded(RGB, "JPEG"), alpha=GREY, hand=hand if not settings else None, **settings)
+        assert (done.result.outcome, done.result.reason, done.files) == (Outcome.NEEDS_REVIEW, "matte_is_picture", {})
+
+
+def test_a_palette_leaves_no_unused_colours(models: FaceFinder) -> None:
+    small = Image.fromarray(RGB).quantize(200)
+    palette = bytes(small.getpalette() or b"")[:600] + bytes(range(168))
+    small.putpalette(palette)
+    sink = io.BytesIO()
+    small.save(sink, "PNG")
+    done = run(models, sink.getvalue())
+    assert done.result.outcome is Outcome.ANONYMIZED
+    assert "PLTE" not in {part.name for part in walk(done.files["images"][1])}
