@@ -41,7 +41,7 @@ FOUND_IOU = 0.3
 def photographs(shared: Path) -> Iterator[tuple[Image, list[XYXY], list[XYXY], str]]:
     """Picture, faces, faces that need not be found, and what kind of picture it is."""
     for name, entry in json.loads((shared / "faces.json").read_text()).items():
-        picture = decode((shared / name).read_bytes()).rgb8()
+        picture = decode((shared / name).read_bytes()).seen8()
         yield picture, [tuple(box) for box in entry["faces"]], [tuple(box) for box in entry["ignore"]], entry["kind"]
 
 

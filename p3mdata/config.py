@@ -5,6 +5,7 @@ Precedence: flag > environment variable `P3MDATA_<NAME>` > recipe or config file
 
 from __future__ import annotations
 
+import importlib.util
 import os
 from collections.abc import Callable, Iterable, Mapping
 from enum import Enum
@@ -13,6 +14,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, field_validator, model_validator
 
+from p3mdata.base import console
 from p3mdata.base.addresses import is_address, is_remote, location, staging_folder
 from p3mdata.base.parsing import fault
 from p3mdata.errors import SettingsError
@@ -54,7 +56,10 @@ class Format(str, Enum):
 
 
 class JpegMode(str, Enum):
-    """`exact` rewrites only the blocks under the mask; `reencode` compresses the whole picture again."""
+    """`exact` rewrites only the blocks under the mask; `reencode` compresses the whole picture again.
+
+    Where jpeglib is missing, `resolve` makes `reencode` the default, so that plan and rows tell what was done.
+    """
 
     EXACT = "exact"
     REENCODE = "reencode"
@@ -232,7 +237,30 @@ def resolve(
         listed = ", ".join(sorted(known))
         raise SettingsError(f"{where}: unknown setting '{unknown[0]}'. Known settings: {listed}.")
     execution = {k: merged.pop(k) for k in list(merged) if k in Execution.model_fields}
+    asked = "jpeg" in merged
     try:
-        return Settings(**merged), Execution(**execution)
+        settings, how = Settings(**merged), Execution(**execution)
     except ValidationError as exc:
         raise SettingsError(f"{where}: {fault(exc)}.") from exc
+    return _as_possible(settings, asked, where), how
+
+
+def exact_jpeg_is_possible() -> bool:
+    """Whether the library is there that edits blocks of JPEG files; it has no package for some systems."""
+    return importlib.util.find_spec("jpeglib") is not None
+
+
+def _as_possible(settings: Settings, asked: bool, where: str) -> Settings:
+    """Settings that this system can carry out: its default for JPEG sources, unless that was asked for."""
+    if settings.jpeg is not JpegMode.EXACT or settings.format is not Format.KEEP or exact_jpeg_is_possible():
+        return settings
+    if asked:
+        raise SettingsError(
+            f"{where}: jpeg 'exact' needs jpeglib, which is not installed here. Use --format png, which is exact to "
+            "the pixel, or --jpeg reencode."
+        )
+    console.say(
+        "jpeglib is not installed here: JPEG pictures are encoded as a whole (--jpeg reencode). --format png keeps "
+        "every pixel outside the masks."
+    )
+    return settings.model_copy(update={"jpeg": JpegMode.REENCODE})

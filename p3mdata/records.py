@@ -98,6 +98,8 @@ _FOR_A_PERSON = frozenset(
         "face_outside_matte",
         "mask_too_small",
         "hand_mask_leaves_face",
+        "hand_mask_covers_most",
+        "nearly_black",
         "redetected",
     }
 )

@@ -10,11 +10,11 @@ Notation of the equations, after section 'Methods' of 'Rethinking Portrait Matti
 
 from __future__ import annotations
 
-import itertools
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from p3mnet.maps import pool_apart, upsample
 
 TRIMAP_CLASSES = 3
 
@@ -42,59 +42,6 @@ class ConvUnit(nn.Module):
 def project(channels_in: int, channels_out: int) -> nn.Conv2d:
     """P of the equations: a 1x1 convolution without bias."""
     return nn.Conv2d(channels_in, channels_out, 1, bias=False)
-
-
-def upsample(x: Tensor, ratio: int) -> Tensor:
-    """UP of the equations: [N, C, H, W] -> [N, C, ratio * H, ratio * W], bilinear, corners not aligned."""
-    return F.interpolate(x, scale_factor=float(ratio), mode="bilinear", align_corners=False)
-
-
-def unpool(x: Tensor, index: Tensor, pool_kernel: int) -> Tensor:
-    """Max unpooling 2x2: values go back to where the encoder's maxima were, the rest is 0.
-
-    Overlapping 3x3 windows may share a maximum; then the last value in row order stays. Where nothing promises that
-    order, in an exported graph or on a GPU that is asked for determinism, `unpool_ordered` keeps it; on a GPU that is
-    not, any of the values stays.
-
-    Args:
-        x: Values [N, C, H, W].
-        index: Positions in the flattened plane [2 * H, 2 * W], int64 [N, C, H, W].
-        pool_kernel: Side of the windows that made `index`, 2 or 3.
-
-    Returns:
-        [N, C, 2 * H, 2 * W].
-    """
-    if torch.compiler.is_exporting() or (x.is_cuda and torch.are_deterministic_algorithms_enabled()):
-        return unpool_ordered(x, index, pool_kernel)
-    if x.is_cuda or pool_kernel == 2 or torch.get_num_threads() == 1:
-        return F.max_unpool2d(x, index, [2, 2])
-    # In channels_last order, threads share a plane and race for its places; so each thread gets planes of its own.
-    planes = F.max_unpool2d(x.contiguous(), index.contiguous(), [2, 2])
-    return planes.contiguous(memory_format=torch.channels_last)
-
-
-def unpool_ordered(x: Tensor, index: Tensor, pool_kernel: int) -> Tensor:
-    """`unpool` without writes to computed places: every place asks the windows it lies in, the last one decides.
-
-    A value that does not stay gets no gradient here; that of `torch.nn.functional.max_unpool2d` gets its place's.
-    """
-    height, width = x.shape[-2:]
-    # Of each maximum, seen from the top left of its 2x2 block: 0 and 1, and -1 for windows of 3x3.
-    down = index // (2 * width) - 2 * torch.arange(height, device=x.device)[:, None]
-    right = index % (2 * width) - 2 * torch.arange(width, device=x.device)
-    # Beyond the border are windows whose maximum is nowhere.
-    x = F.pad(x, (0, 1, 0, 1))
-    down, right = (F.pad(place, (0, 1, 0, 1), value=2) for place in (down, right))
-    reach = pool_kernel - 2
-    planes = []
-    for row, column in itertools.product((0, 1), (0, 1)):
-        plane = x.new_zeros(()).expand(*x.shape[:2], height, width)
-        for below, beside in itertools.product(range(1 + row * reach), range(1 + column * reach)):
-            window = (..., slice(below, below + height), slice(beside, beside + width))
-            here = (down[window] == row - 2 * below) & (right[window] == column - 2 * beside)
-            plane = torch.where(here, x[window], plane)
-        planes.append(plane)
-    return F.pixel_shuffle(torch.stack(planes, 2).flatten(1, 2), 2)
 
 
 class TFI(nn.Module):
@@ -140,7 +87,7 @@ class SBFI(nn.Module):
 
     def forward(self, matting: Tensor, e0: Tensor) -> Tensor:
         """F_m [N, channels, H, W], E_0 [N, e0_channels, r * H, r * W] -> F_m' of F_m's shape."""
-        pooled = F.max_pool2d(e0, 2, self.ratio)
+        pooled = pool_apart(e0, self.ratio)
         merged: Tensor = self.merge(torch.cat([self.project_matting(matting), self.project_e0(pooled)], 1))
         return merged + matting
 

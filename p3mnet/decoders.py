@@ -13,8 +13,9 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from p3mnet.blocks import DBFI, SBFI, TFI, TRIMAP_CLASSES, ConvUnit, unpool, upsample
+from p3mnet.blocks import DBFI, SBFI, TFI, TRIMAP_CLASSES, ConvUnit
 from p3mnet.encoders.contract import Features
+from p3mnet.maps import unpool, upsample
 
 Narrowing = Literal["first", "last"]
 TFI_LEVELS = (3, 2, 1, 0)

@@ -37,7 +37,7 @@ def export_onnx(model: MattingNetwork, path: str | Path, height: int, width: int
 
     The graph has the input `image` [N, 3, H, W], float32, ImageNet-normalised, and the outputs `alpha` [N, 1, H, W],
     `global_logits` [N, 3, H, W] and `local` [N, 1, H, W] of `p3mnet.model.Matting`, where the network has them. Max
-    unpooling becomes comparisons (`p3mnet.blocks.unpool_ordered`), since ONNX leaves open which of two values stays at
+    unpooling becomes comparisons (`p3mnet.maps.unpool_by_plane`), since ONNX leaves open which of two values stays at
     one place.
 
     Args:

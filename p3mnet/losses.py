@@ -10,6 +10,7 @@ train the matting decoder where the trimap says transition, and never the segmen
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -95,10 +96,9 @@ def matting_losses(
         scores = dict(
             zip(SEGMENTATION_TERMS, (output.global_logits, output.side2, output.side1, output.side0), strict=True)
         )
+        classes = trimap == torch.arange(3, device=trimap.device)[:, None, None]
         parts = {
-            name: F.cross_entropy(logits.to(exact), trimap[:, 0])
-            for name, logits in scores.items()
-            if logits is not None
+            name: _cross_entropy(logits.to(exact), classes) for name, logits in scores.items() if logits is not None
         }
         segmentation = list(parts)
         transition = (trimap == TRANSITION).to(exact)
@@ -106,9 +106,10 @@ def matting_losses(
         fusion = output.fusion.to(exact)
         fused = fusion - alpha
         parts["alpha_t"] = (_absolute(local) * transition).sum() / (transition.sum() + 1)
-        parts["laplacian_t"] = _laplacian(local)
+        laplacian_t, laplacian = _laplacian(torch.stack([local, fused]))
+        parts["laplacian_t"] = laplacian_t
         parts["alpha"] = _absolute(fused).mean()
-        parts["laplacian"] = _laplacian(fused)
+        parts["laplacian"] = laplacian
         if "foreground" in batch and "background" in batch:
             parts["composition"] = _composition(fusion, batch)
         share = weights.model_dump()
@@ -132,18 +133,52 @@ def _composition(fusion: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     return _absolute(fusion * foreground + (1 - fusion) * background - image).sum(1).mean()
 
 
-def _laplacian(difference: Tensor) -> Tensor:
+def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
+    """Mean over pixels; scores [N, 3, H, W], classes of the same shape, bool, true where the pixel is of that class.
+
+    PyTorch's own for images sums on a GPU in an order that is not the same each time.
+    """
+    return -torch.where(classes, logits.log_softmax(1), 0).sum(1).mean()
+
+
+# A Gaussian of variance 1/2, at 0, 1 and 2 pixels from the centre.
+_BELL = tuple(math.exp(-(distance**2)) for distance in range(3))
+# Sum of the recipe's 5x5 window, which adds a bell in x and one in y where a Gaussian would multiply them.
+_WINDOW_SUM = 2 * 5 * (_BELL[0] + 2 * _BELL[1] + 2 * _BELL[2])
+
+
+def _taps(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Sums of five neighbours along an axis, all equal and weighted by the bell; the border repeats its values."""
+    length = x.shape[axis]
+    first, last = x.narrow(axis, 0, 1), x.narrow(axis, length - 1, 1)
+    padded = torch.cat([first, first, x, last, last], axis)
+    at = [padded.narrow(axis, place, length) for place in range(5)]
+    near, far = at[1] + at[3], at[0] + at[4]
+    return x + near + far, torch.add(_BELL[0] * x + _BELL[1] * near, far, alpha=_BELL[2])
+
+
+def _smooth(x: Tensor) -> Tensor:
+    """The recipe's window, in x and y apart: the bell in one direction of the sum in the other, both ways."""
+    flat, bell = _taps(x, -1)
+    return (_taps(flat, -2)[1] + _taps(bell, -2)[0]) / _WINDOW_SUM
+
+
+def _laplacian(differences: Tensor) -> Tensor:
     """Sum over the levels of a Laplacian pyramid of the mean absolute value.
 
-    The pyramid is linear: that of the difference [N, 1, H, W] of two mattes is the difference of their pyramids.
+    The pyramid is linear: that of the difference of two mattes is the difference of their pyramids.
+
+    Args:
+        differences: [K, N, 1, H, W].
+
+    Returns:
+        [K].
     """
-    bell = torch.exp(-(torch.arange(-2.0, 3.0, device=difference.device).square()))
-    # The recipe's 5x5 window adds a bell in x and one in y, where a Gaussian would multiply them.
-    window = bell[:, None] + bell
-    window = (window / window.sum())[None, None]
-    loss = difference.new_zeros(())
+    loss = differences.new_zeros(differences.shape[0])
+    x = differences
     for _ in range(LEVELS):
-        smooth = F.conv2d(F.pad(difference, (2, 2, 2, 2), mode="replicate"), window)
-        loss = loss + (difference - smooth).abs().mean()
-        difference = F.avg_pool2d(smooth, 2)
-    return loss + difference.abs().mean()
+        smooth = _smooth(x)
+        loss = loss + (x - smooth).abs().flatten(1).mean(1)
+        halved = F.avg_pool2d(smooth.flatten(0, 1), 2)
+        x = halved.reshape(*x.shape[:2], *halved.shape[1:])
+    return loss + x.abs().flatten(1).mean(1)

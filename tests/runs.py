@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import os
 import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from p3mdata import cli
 from tests.factories import astronaut, encoded
 
 
@@ -29,6 +34,16 @@ def p3mdata(*args: str | Path, **options: Any) -> subprocess.CompletedProcess[st
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (env.get("PYTHONPATH"), str(Path(__file__).parents[1]))))
     options = {"env": env, "timeout": 120, "capture_output": True, "text": True, "errors": "surrogateescape"} | options
     return subprocess.run(command, check=False, **options)
+
+
+def p3mdata_here(*args: str | Path) -> subprocess.CompletedProcess[str]:
+    """The command line in this process, where a start of Python is not the subject; what it prints is not a stream."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    command = [str(arg) for arg in args]
+    with contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr), pytest.raises(SystemExit) as caught:
+        cli.main(command)
+    assert isinstance(caught.value.code, int)
+    return subprocess.CompletedProcess(command, caught.value.code, stdout.getvalue(), stderr.getvalue())
 
 
 def contents(run: Path) -> dict[str, bytes]:

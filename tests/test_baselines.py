@@ -238,6 +238,7 @@ def test_faces_are_pasted_into_features(network: MattingNetwork, sources: Path) 
             assert not torch.equal(network(batch["image"], deeper).local, network(batch["image"]).local)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "paste"), [("gfm_resnet34", "fcp"), ("modnet", "fcp"), ("modnet", "icp")])
 def test_our_trainer_trains_it(name: str, paste: str, sources: Path, tmp_path: Path) -> None:
     settings = {
@@ -266,6 +267,7 @@ def composite(side: int = 96) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDA
     return image, matte, trimap_of(matte, 9)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [e.name for e in CATALOGUE.values() if e.family is Family.CLASSIC and not e.absent])
 def test_classic_methods_find_a_known_matte(name: str) -> None:
     if CATALOGUE[name].package:
@@ -335,6 +337,7 @@ def onnx_file(folder: Path, data: bytes, side: int = 1024, **options: Any) -> On
     return OnnxFile(folder / "a.onnx", OnnxOptions(**options), side)
 
 
+@pytest.mark.slow
 def test_onnx_files_see_picture_and_trimap_as_documented(tmp_path: Path) -> None:
     image, _, trimap = composite(50)
     mean = image.astype(np.float32).mean(2) / 255

@@ -34,7 +34,7 @@ from p3mdata.review.session import reviewing
 from p3mdata.run.job import anonymize_job
 from p3mdata.run.layout import LEDGER
 from tests.factories import astronaut, encoded, matte, texture
-from tests.runs import p3mdata
+from tests.runs import p3mdata_here
 
 SIDE = 160
 # Seeds of textures in which no detector sees a face.
@@ -410,17 +410,17 @@ def test_a_duplicate_across_sets_is_an_error(dataset: Path) -> None:
 
 
 def test_the_commands(run: Path, dataset: Path, tmp_path: Path) -> None:
-    done = p3mdata(
+    done = p3mdata_here(
         "build-split", run, tmp_path / "d", "--validation", "25%", "--free", "2", "--rename", "P3M-500-NP=NP", "--json"
     )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["sets"]["NP"] == 2 and (tmp_path / "d/validation/NP").is_dir()
-    assert p3mdata("check", tmp_path / "d").returncode == p3mdata("verify", tmp_path / "d").returncode == 0
+    assert p3mdata_here("check", tmp_path / "d").returncode == p3mdata_here("verify", tmp_path / "d").returncode == 0
     first(dataset, f"{TRAIN}/mask").unlink()
-    done = p3mdata("check", dataset, "--json")
+    done = p3mdata_here("check", dataset, "--json")
     assert done.returncode == 4 and json.loads(done.stdout)["errors"] >= 1
-    assert p3mdata("build-split", run, tmp_path / "d", "--validation", "many").returncode == 2
-    assert p3mdata("check", tmp_path / "nothing").returncode == 2
+    assert p3mdata_here("build-split", run, tmp_path / "d", "--validation", "many").returncode == 2
+    assert p3mdata_here("check", tmp_path / "nothing").returncode == 2
 
 
 def test_the_python_verbs(run: Path, tmp_path: Path) -> None:
@@ -438,7 +438,7 @@ def test_statistics_add_up(run: Path, built: Path, tmp_path: Path) -> None:
             assert sum(sum(by_set.values()) for by_set in stats.tables[trait].values()) == total
     assert of_run.tables["pose"]["back"] == {"released": 12}
     assert draw(of_dataset)[:4] == b"\x89PNG" and draw(of_dataset) == draw(of_dataset)
-    done = p3mdata("stats", built, "--plot", tmp_path / "s.png")
+    done = p3mdata_here("stats", built, "--plot", tmp_path / "s.png")
     assert done.returncode == 0 and decode((tmp_path / "s.png").read_bytes()).size[0] > 200
 
 
@@ -459,6 +459,7 @@ def test_a_layout_cannot_point_outside(tmp_path: Path) -> None:
         read_layout(str(path))
 
 
+@pytest.mark.slow
 def test_foregrounds(run: Path, tmp_path: Path) -> None:
     pytest.importorskip("pymatting")
     settings = SplitSettings(P3M, validation=4, free=3, verify=False, foregrounds=True)

@@ -101,6 +101,7 @@ def ends_well(run: subprocess.Popen[str], out: Path, expected: dict[str, bytes])
     assert sorted(rows) == sorted({*NAMES, "z.jpg"})
 
 
+@pytest.mark.slow
 def test_a_killed_worker_and_a_removed_node_cost_nothing(
     tmp_path: Path, source: Path, undisturbed: dict[str, bytes], cluster: Any, nodes: list[Any]
 ) -> None:
@@ -114,6 +115,7 @@ def test_a_killed_worker_and_a_removed_node_cost_nothing(
     ends_well(run, out, undisturbed)
 
 
+@pytest.mark.slow
 def test_a_killed_driver_is_started_again(
     tmp_path: Path, source: Path, undisturbed: dict[str, bytes], cluster: Any, nodes: list[Any]
 ) -> None:
@@ -142,6 +144,7 @@ Image.open = open_or_die
 """
 
 
+@pytest.mark.slow
 def test_a_picture_that_kills_actors_is_recorded_once(
     tmp_path: Path, source: Path, undisturbed: dict[str, bytes]
 ) -> None:
@@ -165,6 +168,7 @@ def test_a_picture_that_kills_actors_is_recorded_once(
     assert all(undisturbed[name] == data for name, data in released.items() if name.startswith("images/"))
 
 
+@pytest.mark.slow
 def test_without_a_cluster_there_is_one_sentence(tmp_path: Path, source: Path) -> None:
     done = p3mdata("anonymize", "dir", source, tmp_path / "out", "--executor", "ray", "--address", "127.0.0.1:1")
     assert (done.returncode, done.stdout) == (EXIT_USAGE, "")

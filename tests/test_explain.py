@@ -15,6 +15,8 @@ from p3mdata.errors import SettingsError
 
 skimage_data = pytest.importorskip("skimage.data")
 
+pytestmark = pytest.mark.usefixtures("kept_models")
+
 _GAP, _PANEL = 20, 640
 
 

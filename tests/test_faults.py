@@ -23,6 +23,8 @@ from p3mdata.run.rows import count_done
 from p3mdata.run.stages import Stage
 from tests.runs import contents, p3mdata, portraits
 
+pytestmark = pytest.mark.slow
+
 # Four to a shard: two shards.
 NAMES = tuple(f"{letter}.jpg" for letter in "abcdef")
 PATIENCE = 90

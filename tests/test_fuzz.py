@@ -37,6 +37,7 @@ NATIVE = [
 NEED_TORCH = ("training config", "checkpoint")
 
 
+@pytest.mark.slow
 def test_no_decoder_crashes(tmp_path: Path) -> None:
     """In processes of their own, by the command that developers use."""
     options = [part for name in [*NATIVE, "training picture"] for part in ("--target", name)]

@@ -239,6 +239,7 @@ def test_memory_and_disk_at_their_end(
     assert infer(images, tmp_path / "out", checkpoint, device="cpu").kept == 2
 
 
+@pytest.mark.slow
 def test_photographs_without_mattes_get_predicted_ones(tmp_path: Path) -> None:
     photos = portraits(tmp_path / "photos", "a.png", "deep/b.jpg")
     save_checkpoint(tmp_path / "w.pt", create_model("p3mnet_resnet34", encoder_weights="random"))

@@ -24,7 +24,7 @@ from torch.nn import functional as F  # noqa: E402
 
 from p3mdata.errors import SettingsError, SetupError  # noqa: E402
 from p3mnet import checkpoint  # noqa: E402
-from p3mnet.blocks import DBFI, SBFI, TFI, unpool, unpool_ordered  # noqa: E402
+from p3mnet.blocks import DBFI, SBFI, TFI  # noqa: E402
 from p3mnet.checkpoint import load_checkpoint, load_imagenet, load_official, save_checkpoint  # noqa: E402
 from p3mnet.create import create_model  # noqa: E402
 from p3mnet.encoders import STRIDES  # noqa: E402
@@ -257,35 +257,6 @@ def test_order_of_memory_does_not_matter(variant: str) -> None:
             assert difference(model(image), want) < 1e-5
         finally:
             model.to(memory_format=torch.contiguous_format)
-
-
-@pytest.mark.parametrize("pool_kernel", [2, 3])
-def test_unpooling_keeps_the_last_of_colliding_values(pool_kernel: int) -> None:
-    pooled, index = F.max_pool2d(
-        torch.randn(2, 48, 64, 96), pool_kernel, 2, padding=(pool_kernel - 1) // 2, return_indices=True
-    )
-    values = torch.randn_like(pooled)
-    want = torch.zeros(2, 48, 64 * 96)
-    for place in range(index[0, 0].numel()):
-        want.scatter_(2, index.flatten(2)[..., place : place + 1], values.flatten(2)[..., place : place + 1])
-    want = want.reshape(2, 48, 64, 96)
-    if pool_kernel == 3:
-        claimed = torch.zeros(2, 48, 64 * 96).scatter_add_(2, index.flatten(2), torch.ones(2, 48, 32 * 48))
-        assert (claimed > 1).any(), "the test is about collisions"
-    torch.testing.assert_close(unpool_ordered(values, index, pool_kernel), want, rtol=0, atol=0)
-    for memory_format in (torch.contiguous_format, torch.channels_last):
-        moved = [x.to(memory_format=memory_format) for x in (values, index)]
-        torch.testing.assert_close(unpool(*moved, pool_kernel), want, rtol=0, atol=0)
-
-
-def test_threads_do_not_race_for_places() -> None:
-    _, index = F.max_pool2d(torch.randn(1, 64, 256, 320), 3, 2, padding=1, return_indices=True)
-    values = torch.randn(index.shape)
-    want = unpool_ordered(values, index, 3)
-    moved = [x.to(memory_format=torch.channels_last) for x in (values, index)]
-    for threads in (1, 2, 2, 2):
-        torch.set_num_threads(threads)
-        assert torch.equal(unpool(*moved, 3), want)
 
 
 def test_predict_takes_pictures() -> None:
@@ -650,6 +621,7 @@ def test_ordinary_swin_fills_the_blocks_and_says_what_stays(tmp_path: Path) -> N
 # --- export
 
 
+@pytest.mark.slow
 @variants
 def test_exported_program_gives_the_same(variant: str) -> None:
     image = picture(64, 96)
@@ -658,6 +630,7 @@ def test_exported_program_gives_the_same(variant: str) -> None:
         assert difference(program.module()(image), network(variant)(image)) < 1e-5
 
 
+@pytest.mark.slow
 @variants
 def test_onnx_file_gives_the_same(variant: str, tmp_path: Path) -> None:
     pytest.importorskip("onnx")

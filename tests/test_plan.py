@@ -18,6 +18,8 @@ from p3mdata.run.layout import PLAN, SOURCES
 from p3mdata.run.plan import make_plan, read_plan
 from p3mdata.run.sources import collect
 
+NFC, NFD = "Jos\u00e9", "Jose\u0301"
+
 
 def touch(folder: Path, *names: str) -> Path:
     """Files with contents of their own; the plan does not look inside."""
@@ -106,7 +108,14 @@ def companions(tmp_path: Path, photos: list[str], mattes: list[str]) -> dict[str
     [
         (["a.jpg"], ["a.png"], {"a.jpg": "a.png"}),
         (["A.JPG"], ["A.PNG"], {"A.JPG": "A.PNG"}),
-        (["a.jpg"], ["b.png"], {"a.jpg": None}),
+        (["a.jpg", "b.jpg"], ["b.png"], {"a.jpg": None, "b.jpg": "b.png"}),
+        (["a.jpg"], ["a.jpg.png"], {"a.jpg": "a.jpg.png"}),
+        (["a.jpg", "a.png"], ["a.jpg.png", "a.png.png"], {"a.jpg": "a.jpg.png", "a.png": "a.png.png"}),
+        (["a.jpg", "a.jpg.jpg"], ["a.jpg.png"], {"a.jpg": None, "a.jpg.jpg": "a.jpg.png"}),
+        (["x/a.jpg"], ["a.jpg.png"], {"x/a.jpg": "a.jpg.png"}),
+        ([f"{NFC}.jpg"], [f"{NFD}.png"], {f"{NFC}.jpg": f"{NFD}.png"}),
+        ([f"{NFD}.jpg"], [f"m/{NFC}.png"], {f"{NFD}.jpg": f"m/{NFC}.png"}),
+        ([f"{NFC}.jpg", f"{NFD}.jpg"], [f"{NFD}.png"], {f"{NFC}.jpg": None, f"{NFD}.jpg": f"{NFD}.png"}),
         (["a.jpg", "a.png"], ["a.png"], {"a.jpg": "a.png", "a.png": "a.png"}),
         (["a.jpg"], ["a.png", "a.tif"], {"a.jpg": "?"}),
         (["x/a.jpg"], ["a.png"], {"x/a.jpg": "a.png"}),
@@ -124,6 +133,46 @@ def test_a_matte_goes_to_its_own_photo(
     tmp_path: Path, photos: list[str], mattes: list[str], expected: dict[str, str | None]
 ) -> None:
     assert companions(tmp_path, photos, mattes) == expected
+
+
+@pytest.mark.parametrize(
+    ("photos", "stray"),
+    [
+        (["a.jpg"], "b.png"),
+        (["a.jpg"], "a_mask.png"),
+        (["IMG_1.JPG"], "img_1.png"),
+        (["a.jpg"], "a.jpeg.png"),
+        (["x/a.jpg", "y/b.jpg"], "y/c.png"),
+        (["x/a.jpg"], "y/a (1).png"),
+    ],
+)
+@pytest.mark.parametrize("what", ["alphas", "trimaps", "masks"])
+def test_a_companion_of_no_photo_stops_the_run(tmp_path: Path, photos: list[str], stray: str, what: str) -> None:
+    touch(tmp_path / "src", *photos)
+    folder = touch(tmp_path / what, *(str(Path(name).with_suffix(".png")) for name in photos), stray)
+    job = a_job(tmp_path, **{what: folder})
+    sentence = refused(job)
+    assert f"{folder / stray}: is the {what[:-1]} of no photograph" in sentence
+    assert not (tmp_path / "out" / PLAN).exists()
+    # A list of photos does not make the others' companions strays.
+    (folder / stray).unlink()
+    make_plan(a_job(tmp_path, **{what: folder}, execution=Execution(limit=1)))
+
+
+def test_a_companion_that_is_no_picture_stops_the_run(tmp_path: Path) -> None:
+    touch(tmp_path / "src", "x/a.jpg")
+    masks = touch(tmp_path / "masks", "x/a.npy", "x/readme.txt")
+    assert f"{masks / 'x/a.npy'}: is no picture" in refused(a_job(tmp_path, masks=masks))
+    touch(masks, "x/a.png")
+    make_plan(a_job(tmp_path, masks=masks))
+
+
+def test_a_second_companion_elsewhere_stops_the_run(tmp_path: Path) -> None:
+    touch(tmp_path / "src", "x/a.jpg")
+    masks = touch(tmp_path / "masks", "x/a.png", "y/a.png", "z/1.png", "z/2.png")
+    assert f"{masks / 'y/a.png'} (and 2 more, such as z/1.png, z/2.png): is the mask" in refused(
+        a_job(tmp_path, masks=masks)
+    )
 
 
 def test_a_limit_does_not_change_whose_matte_it_is(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from p3mdata.base.jsonl import read_rows
 from p3mdata.imaging.trimap import kernel_side, transition_area
 from tests.factories import shared
 
+pytestmark = pytest.mark.slow
+
 MAX_SHARE_OF_PORTRAITS_IN_REVIEW = 0.1
 
 

@@ -181,6 +181,7 @@ def run_recipe(name: str, **variables: object) -> int:
 TINY = {"epochs": 1, "seeds": 1}
 
 
+@pytest.mark.slow
 def test_the_recipe_of_a_whole_dataset_runs_and_runs_again(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     photos, mattes, out = tmp_path / "photos", tmp_path / "mattes", tmp_path / "p3m"
@@ -205,6 +206,7 @@ def test_the_recipe_of_a_whole_dataset_runs_and_runs_again(tmp_path: Path) -> No
     assert json.loads((out / "train-check" / "report.json").read_text())["training_pictures"] == 2
 
 
+@pytest.mark.slow
 def test_the_recipes_of_a_run_run(tmp_path: Path) -> None:
     photos = portraits(tmp_path / "photos", "a.png", "b.jpg")
     assert run_recipe("quickstart", source=photos, out=tmp_path / "quick") == EXIT_OK
@@ -212,6 +214,7 @@ def test_the_recipes_of_a_run_run(tmp_path: Path) -> None:
     assert len(list((tmp_path / "staged" / "images").iterdir())) == 2
 
 
+@pytest.mark.slow
 def test_the_recipes_of_the_tables_run(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     data = obfuscated_dataset(tmp_path, train=3, private=1, free=1)
@@ -224,6 +227,7 @@ def test_the_recipes_of_the_tables_run(tmp_path: Path) -> None:
     assert {row["trained"] for row in found["table_8"]} == {"B", "none", "blur", "mosaic", "zero"}
 
 
+@pytest.mark.slow
 def test_the_recipe_of_facemasks_runs_and_pastes(tmp_path: Path) -> None:
     pytest.importorskip("torch")
     source = tmp_path / "CelebAMask-HQ"

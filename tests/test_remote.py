@@ -16,7 +16,7 @@ from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.run.job import anonymize_job, verify_run
 from p3mdata.run.layout import LEDGER
 from tests.factories import encoded, matte
-from tests.runs import contents, p3mdata, portraits
+from tests.runs import contents, p3mdata_here, portraits
 
 upath = pytest.importorskip("upath", reason="universal-pathlib is not installed (pip install 'p3mdata[remote]')")
 SIDE = 160
@@ -88,7 +88,7 @@ def test_what_cannot_be_opened_is_one_sentence(tmp_path: Path, memory: Any, monk
     with pytest.raises(SettingsError, match="wishes://x/y: cannot be opened"):
         location("wishes://x/y")
     assert location("file:///tmp/x") == Path("/tmp/x")
-    assert "give OUT as well" in p3mdata("anonymize", "dir", "memory://bucket/photos").stderr
+    assert "give OUT as well" in p3mdata_here("anonymize", "dir", "memory://bucket/photos").stderr
     monkeypatch.setitem(sys.modules, "upath", None)
     with pytest.raises(SetupError, match=r"pip install 'p3mdata\[s3\]'"):
         location("s3://bucket/photos")

@@ -19,7 +19,7 @@ from p3mdata.run.derived import dataset_version
 from p3mdata.run.job import verify_run
 from p3mdata.run.layout import MANIFEST, TOMBSTONES
 from tests.reviews import HeldRun
-from tests.runs import contents, p3mdata
+from tests.runs import contents, p3mdata_here
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +52,7 @@ def traces(run: HeldRun, identity: str) -> list[str]:
 @pytest.mark.parametrize("by", ["id", "source"])
 def test_nothing_of_the_image_is_left(run: HeldRun, source: str, by: str) -> None:
     identity, others = run.id(source), contents(run.out)
-    done = p3mdata("remove", run.out, identity if by == "id" else source, "--json")
+    done = p3mdata_here("remove", run.out, identity if by == "id" else source, "--json")
     assert done.returncode == 0, done.stderr
     released = len(run.released())
     wanted = {"removed": [identity], "version": 2, "released": released, "cleaned": [], "rebuild": []}

@@ -30,7 +30,7 @@ from p3mdata.run.job import verify_run
 from p3mdata.run.layout import LOG, MANIFEST, QUEUE
 from tests.factories import encoded, matte
 from tests.reviews import HELD, SIDE, HeldRun
-from tests.runs import contents, p3mdata
+from tests.runs import contents, p3mdata_here
 
 HELD_SIDE = SIDE + 2
 
@@ -282,7 +282,9 @@ def test_decisions_from_a_file(run: HeldRun, tmp_path: Path) -> None:
         {"id": run.id("held.png"), "action": "mask"},
         {"source": "fine.png", "action": "exclude"},
     )
-    done = p3mdata("review", run.out, "--apply", listed, "--masks", tmp_path / "masks", "--reviewer", "anna", "--json")
+    done = p3mdata_here(
+        "review", run.out, "--apply", listed, "--masks", tmp_path / "masks", "--reviewer", "anna", "--json"
+    )
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["outcomes"]["masked_by_hand"] == 1
     assert {s: r["decision"]["reviewer"] for s, r in run.rows.items() if "decision" in r} == {
@@ -351,7 +353,7 @@ def test_a_line_that_cannot_be_carried_out_is_named_and_nothing_is_done(
 @pytest.mark.parametrize("text", ["{", "[1]\n", "null\n", "\x00"])
 def test_a_file_that_is_no_list_of_decisions(run: HeldRun, tmp_path: Path, text: str) -> None:
     (tmp_path / "d.jsonl").write_text(text)
-    done = p3mdata("review", run.out, "--apply", tmp_path / "d.jsonl")
+    done = p3mdata_here("review", run.out, "--apply", tmp_path / "d.jsonl")
     assert done.returncode == 2 and "d.jsonl" in done.stderr and "Traceback" not in done.stderr
 
 

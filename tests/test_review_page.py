@@ -28,6 +28,8 @@ from tests.reviews import HeldRun
 pytest.importorskip("fastapi")
 from p3mdata.review.server import Server  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 SIDE = 256
 FACE, CUT, EMPTY, HOSTILE = "face.png", "half.png", "nothing.png", "<img src=x onerror=alert(1)>.png"
 # What each of them comes to without a person.

@@ -11,13 +11,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from p3mdata.anonymize.masks import patch_of
+from p3mdata.anonymize.hand import drawn_area
+from p3mdata.anonymize.masks import bare_parts, patch_of
 from p3mdata.anonymize.opacity import is_picture, shows_picture
 from p3mdata.anonymize.pipeline import Anonymized, Inputs, anonymize
 from p3mdata.anonymize.proofs import redetect
 from p3mdata.config import Settings
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.imaging import Picture, decode, encode_grey
+from p3mdata.imaging.draw import fit
 from p3mdata.imaging.metadata import walk
 from p3mdata.records import Outcome, Sample
 from tests.factories import astronaut, astronaut_face, encoded, matte, texture
@@ -163,3 +165,85 @@ def test_a_palette_leaves_no_unused_colours(models: FaceFinder) -> None:
     done = run(models, sink.getvalue())
     assert done.result.outcome is Outcome.ANONYMIZED
     assert "PLTE" not in {part.name for part in walk(done.files["images"][1])}
+
+
+def two_areas(first: int, second: int, dtype: Any = np.uint8) -> NDArray[Any]:
+    mask = np.zeros(MATTE.shape, dtype)
+    mask[60:200, 170:300], mask[400:470, 50:120] = first, second
+    return mask
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        two_areas(255, 1),
+        two_areas(255, 127),
+        two_areas(200, 100),
+        two_areas(1, 2),
+        two_areas(65535, 255, np.uint16),
+        two_areas(255, 254, np.uint16),
+    ],
+    ids=["255 and 1", "255 and 127", "greys", "labels", "16 bit", "8 bits in 16"],
+)
+def test_every_area_of_a_hand_drawn_mask_counts(mask: NDArray[Any], models: FaceFinder) -> None:
+    assert np.array_equal(drawn_area(mask), mask > 0)
+    done = run(models, encoded(RGB, "PNG"), hand=mask)
+    assert done.result.outcome is Outcome.MASKED_BY_HAND
+    assert np.array_equal(decode(done.files["facemasks"][1]).pixels > 0, mask > 0)
+
+
+def test_the_smoothed_edge_of_a_hand_drawn_mask_is_no_area() -> None:
+    mask = np.zeros((400, 600), np.uint8)
+    cv2.circle(mask, (300, 200), 80, 255, -1, cv2.LINE_AA)
+    smooth = cv2.GaussianBlur(mask, (5, 5), 0)
+    assert np.array_equal(drawn_area(mask), mask > 127) and np.array_equal(drawn_area(smooth), smooth > 127)
+    lossy = decode(encoded(mask, "JPEG", quality=80)).pixels
+    assert len(np.unique(lossy)) > 20 and np.array_equal(drawn_area(lossy), lossy > 127)
+    # What is drawn softly counts as far as it reaches.
+    soft = cv2.GaussianBlur(mask, (0, 0), 30)
+    assert np.array_equal(drawn_area(soft), soft > 0)
+
+
+def test_a_mask_of_all_but_the_face_is_a_doubt(models: FaceFinder) -> None:
+    around = np.full(MATTE.shape, 255, np.uint8)
+    around[60:200, 170:300] = 0
+    # Nobody finds this face, which is why a mask was drawn.
+    photo = encoded(texture(512, 512), "PNG")
+    sink = io.BytesIO()
+    Image.fromarray(around > 0).save(sink, "TIFF")
+    done = anonymize(
+        Sample(0, "0123456789ab", "a.png", "0" * 64), Inputs(photo, mask=sink.getvalue()), Settings(), models
+    )
+    assert (done.result.outcome, done.result.reason) == (Outcome.NEEDS_REVIEW, "hand_mask_covers_most")
+    assert "covers 93%" in str(done.result.detail)
+    assert run(models, photo, hand=255 - around).result.outcome is Outcome.MASKED_BY_HAND
+
+
+@pytest.mark.parametrize("bits", [8, 9, 10, 12, 13, 14])
+def test_a_face_in_the_low_bits_of_16_is_found(bits: int, models: FaceFinder) -> None:
+    low = (RGB.astype(np.uint32) * ((1 << bits) - 1) // 255).astype(np.uint16)
+    photo = cv2.imencode(".png", low[..., ::-1])[1].tobytes()
+    done = run(models, photo, trust_no_face=True)
+    assert done.result.outcome is Outcome.ANONYMIZED and len(done.result.faces) == 1
+    after, facemask = (decode(done.files[kind][1]) for kind in ("images", "facemasks"))
+    assert np.array_equal(after.pixels[facemask.pixels == 0], low[facemask.pixels == 0])
+    assert bare_parts(astronaut_face(), facemask.pixels > 0) == []
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_no_flag_releases_a_picture_that_is_nearly_black(dtype: Any, models: FaceFinder) -> None:
+    plain = (texture(300, 420) // (16 if dtype == np.uint8 else 1)).astype(dtype)
+    plain[:10, :10] = np.iinfo(dtype).max
+    photo = encoded(plain, "PNG") if dtype == np.uint8 else cv2.imencode(".png", plain)[1].tobytes()
+    done = run(models, photo, trust_no_face=True)
+    assert (done.result.outcome, done.result.reason, done.files) == (Outcome.NEEDS_REVIEW, "nearly_black", {})
+
+
+def test_a_viewer_sees_stretched_levels_and_values_stay() -> None:
+    low = RGB.astype(np.uint16)
+    picture = decode(cv2.imencode(".png", low[..., ::-1])[1].tobytes())
+    assert picture.nearly_black and not picture.rgb8().any() and np.array_equal(picture.pixels, low)
+    assert np.abs(picture.seen8().astype(int) - RGB).max() < 12
+    assert np.abs(fit(picture, 512, 512).astype(int) - RGB).max() < 12
+    usual = decode(encoded(RGB, "PNG"))
+    assert not usual.nearly_black and np.array_equal(usual.seen8(), usual.rgb8())

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from benchmarks.soak import soak
+
+pytestmark = pytest.mark.slow
 
 
 def test_disturbed_or_not_the_bytes_are_the_same(tmp_path: Path) -> None:

@@ -36,7 +36,7 @@ from p3mdata.run.merge import merge_runs
 from p3mdata.run.remote_job import close_stored, status_anywhere
 from p3mdata.run.stages import Stage
 from tests.factories import encoded, matte, texture
-from tests.runs import contents, p3mdata, portraits
+from tests.runs import contents, p3mdata, p3mdata_here, portraits
 
 upath = pytest.importorskip("upath", reason="universal-pathlib is not installed (pip install 'p3mdata[remote]')")
 SIDE = 160
@@ -419,10 +419,10 @@ def test_commands_that_need_a_folder_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="--out must be a folder of this machine"):
         merge_runs([tmp_path, tmp_path / "x"], address)
     for command in (("verify", address), ("mask", address), ("audit", address), ("remove", address, "x")):
-        done = p3mdata(*command)
+        done = p3mdata_here(*command)
         assert done.returncode == EXIT_USAGE
         assert done.stderr.startswith("Error: s3://bucket/run: lies in an object store. Run 'p3mdata fetch")
-    done = p3mdata(
+    done = p3mdata_here(
         "anonymize", "dir", tmp_path, "memory://b/run", "--alphas", "predict", "--checkpoint", tmp_path / "x"
     )
     assert done.stderr.startswith("Error: --alphas predict: OUT is an address.")
@@ -457,6 +457,7 @@ def start(source: Path, out: str, *args: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, start_new_session=True)
 
 
+@pytest.mark.slow
 def test_processes_and_machines_share_a_store(tmp_path: Path, source: Path, whole: dict[str, bytes], s3: Any) -> None:
     """Two parts with workers, each as on a machine of its own, started together; then every command on the result."""
     running = []
@@ -479,6 +480,7 @@ def test_processes_and_machines_share_a_store(tmp_path: Path, source: Path, whol
     assert "5 released images: all proofs hold" in p3mdata("verify", tmp_path / "here").stdout
 
 
+@pytest.mark.slow
 def test_a_killed_process_shows_nothing_half(tmp_path: Path, source: Path, whole: dict[str, bytes], s3: Any) -> None:
     process = start(source, "s3://bucket/killed", "--workers", "2")
     while not s3.find("bucket/killed/facemasks", refresh=True):
@@ -498,6 +500,7 @@ def test_a_killed_process_shows_nothing_half(tmp_path: Path, source: Path, whole
     assert released(objects(s3, "bucket/killed")) == whole
 
 
+@pytest.mark.slow
 def test_what_is_wrong_with_a_store_is_one_sentence(source: Path, s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     def said(out: str) -> str:
         done = p3mdata("anonymize", "dir", source, out)
@@ -514,6 +517,7 @@ def test_what_is_wrong_with_a_store_is_one_sentence(source: Path, s3: Any, monke
     assert "cannot be read (NoCredentialsError: Unable to locate credentials)" in said("s3://bucket/x")
 
 
+@pytest.mark.slow
 def test_actors_put_their_shards(source: Path, whole: dict[str, bytes], s3: Any) -> None:
     pytest.importorskip("ray", reason="Ray is not installed (pip install 'p3mdata[ray]')")
     process = start(source, "s3://bucket/ray", "--executor", "ray", "--workers", "2")

@@ -30,7 +30,7 @@ from p3mdata.run.locks import only_run
 from p3mdata.run.merge import merge_runs
 from p3mdata.run.status import status_of
 from tests.factories import encoded, matte, texture
-from tests.runs import contents, p3mdata, portraits
+from tests.runs import contents, p3mdata_here, portraits
 
 SIDE = 160
 CLUSTER = pipelines_dir() / "cluster"
@@ -97,6 +97,7 @@ def test_parts_come_to_the_bytes_of_one_run(tmp_path: Path, source: Path, whole:
     assert contents(out) == whole
 
 
+@pytest.mark.slow
 def test_tasks_of_an_array_that_start_together_make_one_plan(
     tmp_path: Path, source: Path, whole: dict[str, bytes]
 ) -> None:
@@ -176,11 +177,11 @@ def test_parts_must_agree_and_exclude_whole_runs(tmp_path: Path, source: Path, k
             anonymize_job(a_job(source, out, task="2/9"))
         with pytest.raises(RunFolderError, match="another p3mdata process"):
             merge_tasks(out)
-    done = p3mdata("anonymize", "dir", source, out, "--task", "3/2")
+    done = p3mdata_here("anonymize", "dir", source, out, "--task", "3/2")
     assert done.returncode == EXIT_USAGE
     assert "'task' cannot be '3/2'" in done.stderr
     # Its name until 0.3.
-    done = p3mdata("anonymize", "dir", source, out, "--shard", "3/2")
+    done = p3mdata_here("anonymize", "dir", source, out, "--shard", "3/2")
     assert "'task' cannot be '3/2'" in done.stderr
 
 
@@ -281,4 +282,4 @@ def test_what_cannot_be_merged_is_refused_by_name(tmp_path: Path, source: Path, 
     with pytest.raises(RunFolderError, match=f"{image.name}: is not the file that was released"):
         merge_runs(runs, out)
     assert not out.exists() and not list(tmp_path.glob(".merged*"))
-    assert p3mdata("merge", *runs).returncode == EXIT_USAGE
+    assert p3mdata_here("merge", *runs).returncode == EXIT_USAGE

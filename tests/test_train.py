@@ -145,6 +145,7 @@ def wait_for_steps(out: Path, number: int, run: subprocess.Popen[str]) -> None:
         time.sleep(0.01)
 
 
+@pytest.mark.slow
 def test_it_learns_a_handful_of_portraits(tmp_path: Path) -> None:
     write_set(tmp_path / "data", "train", 4)
     write_set(tmp_path / "data", "validation", 4)
@@ -227,6 +228,7 @@ def test_equal_runs_are_equal_whatever_loads(dataset: Path, undisturbed: Path, t
     assert rows(tmp_path / "other")[0]["total"] != rows(undisturbed)[0]["total"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["SIGTERM", "SIGKILL", "SIGTERM to all"])
 def test_an_interrupted_run_comes_to_the_same(how: str, dataset: Path, undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
@@ -271,6 +273,7 @@ def test_a_stop_during_validation_keeps_the_epoch(
     assert (tmp_path / "out/epochs.csv").read_bytes() == (undisturbed / "epochs.csv").read_bytes()
 
 
+@pytest.mark.slow
 def test_two_processes_train_like_one_with_twice_the_batch(dataset: Path, tmp_path: Path) -> None:
     """In double precision, where what is left of rounding is far smaller than anything that is done wrong."""
     changes: Settings = {"learning_rate": 1e-5, "epochs": 3}
@@ -308,6 +311,7 @@ def test_accumulated_batches_weigh_transition_pixels_like_one(dataset: Path, tmp
     assert two[0]["alpha_t"] == pytest.approx(one[0]["alpha_t"], rel=0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["icp", "fcp"])
 def test_copy_and_paste_takes_part(mode: str, dataset: Path, undisturbed: Path, tmp_path: Path) -> None:
     for number in range(2):

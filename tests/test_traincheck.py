@@ -103,6 +103,7 @@ def scores(out: Path) -> dict[str, bytes]:
 # Statistics
 
 
+@pytest.mark.slow
 def test_the_interval_holds_the_truth_about_as_often_as_it_says() -> None:
     rng = np.random.default_rng(0)
     held = trials = 300
@@ -448,6 +449,7 @@ class Stopper(Watch):
             os.kill(os.getpid(), signal.SIGINT)
 
 
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_report_and_the_same_call_comes_to_the_same_figures(
     whole: Path, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -469,6 +471,7 @@ def test_ctrl_c_leaves_a_report_and_the_same_call_comes_to_the_same_figures(
     assert scores(out) == scores(whole) and len(scores(out)) == 10
 
 
+@pytest.mark.slow
 def test_a_gpu_that_disappears(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = []
 
@@ -488,6 +491,7 @@ def test_a_gpu_that_disappears(world: Path, tmp_path: Path, monkeypatch: pytest.
     assert p3mdata.train_check(world / "data", tmp_path / "out", **small).report["complete"]
 
 
+@pytest.mark.slow
 def test_a_slow_machine_ends_after_two_seeds(world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # A plan of a fiftieth of what a step and a test take.
     monkeypatch.setattr(driver, "spend", lambda *rest: Spending(1, {"validation": 1}, 0.01, 0.01))
@@ -499,6 +503,7 @@ def test_a_slow_machine_ends_after_two_seeds(world: Path, tmp_path: Path, monkey
     assert p3mdata.train_check(world / "data", tmp_path / "out", **settings).report == first.report
 
 
+@pytest.mark.slow
 def test_memory_that_is_short_takes_steps_in_parts(
     world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -587,6 +592,7 @@ def test_folders_that_cannot_be(world: Path, tmp_path: Path) -> None:
         p3mdata.train_check(data, tmp_path / "mine.txt", **SETTINGS)
 
 
+@pytest.mark.slow
 def test_methods_are_compared_and_pasting_is_for_obfuscated_training(world: Path, tmp_path: Path) -> None:
     faces = tmp_path / "faces"
     for number in range(2):
@@ -611,6 +617,7 @@ def test_methods_are_compared_and_pasting_is_for_obfuscated_training(world: Path
 # Command line and drawings
 
 
+@pytest.mark.slow
 def test_the_command(world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.copytree(world / "data", tmp_path / "data")
     settings = ("--epochs", "1", "--seeds", "1", "--protocols", "B:B", "--device", "cpu", "--workers", "1")

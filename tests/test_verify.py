@@ -23,7 +23,7 @@ from p3mdata.imaging import decode
 from p3mdata.run.job import anonymize_job, verify_run
 from p3mdata.run.layout import LEDGER, MANIFEST
 from tests.factories import encoded, matte
-from tests.runs import p3mdata, portraits
+from tests.runs import p3mdata_here, portraits
 
 SIDE = 192
 
@@ -80,7 +80,7 @@ def run(finished: Run, tmp_path: Path) -> Run:
 
 def test_a_clean_run_passes(run: Run) -> None:
     assert verify_run(run.out) == (2, [])
-    done = p3mdata("verify", run.out)
+    done = p3mdata_here("verify", run.out)
     assert (done.returncode, done.stdout) == (0, "2 released images: all proofs hold\n")
 
 
@@ -145,7 +145,7 @@ def test_swapped_images(run: Run) -> None:
     a.write_bytes(two)
     b.write_bytes(one)
     assert {("a.jpg", "changed_file"), ("b.png", "changed_file")} <= run.findings()
-    assert p3mdata("verify", run.out, "--json").returncode == 4
+    assert p3mdata_here("verify", run.out, "--json").returncode == 4
 
 
 @pytest.mark.parametrize("source", ["a.jpg", "b.png"])
@@ -251,7 +251,7 @@ def test_a_source_that_changed_or_went_away(run: Run) -> None:
 
 def test_the_command_names_image_and_proof(run: Run) -> None:
     run.path("b.png").write_bytes(changed_pixel(run, outside(run)))
-    done = p3mdata("verify", run.out, "--json")
+    done = p3mdata_here("verify", run.out, "--json")
     assert done.returncode == 4
     report = json.loads(done.stdout)
     assert {(row["id"], row["code"]) for row in report["findings"]} == {

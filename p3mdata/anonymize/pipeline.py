@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.anonymize.hand import drawn_area, hand_doubts
 from p3mdata.anonymize.masks import (
     Patch,
     coverage_doubts,
@@ -117,7 +118,7 @@ def load(inputs: Inputs, settings: Settings) -> Loaded:
         picture=picture,
         alpha=companion(inputs.alpha, "alpha"),
         trimap=companion(inputs.trimap, "trimap"),
-        hand=None if hand is None else hand > np.iinfo(hand.dtype).max // 2,
+        hand=None if hand is None else drawn_area(hand),
         decision=inputs.decision,
     )
 
@@ -129,7 +130,7 @@ def detect(loaded: Loaded, finder: FaceFinder) -> Detection:
     """
     if loaded.decision is not None and loaded.decision.action is Action.NO_FACE:
         return Detection((), ())
-    detection = finder.find(loaded.picture.rgb8())
+    detection = finder.find(loaded.picture.seen8())
     picture = loaded.picture
     shown = picture.over_grey()
     if picture.opacity is None or shown is None:
@@ -138,7 +139,7 @@ def detect(loaded: Loaded, finder: FaceFinder) -> Detection:
     if not is_picture(picture.opacity):
         return detection
     # Infrared or depth: a face that shows in it alone is one as well.
-    beyond = finder.find(replace(picture, pixels=picture.opacity, opacity=None).rgb8())
+    beyond = finder.find(replace(picture, pixels=picture.opacity, opacity=None).seen8())
     merged = detection.merged_with(beyond)
     return merged if len(merged.faces) > len(detection.faces) else detection
 
@@ -238,8 +239,13 @@ def _mask_doubts(loaded: Loaded, detection: Detection, covered: Mask) -> list[Do
     if loaded.hand is not None:
         if not covered.any():
             return [Doubt("hand_mask_empty", "nothing of the hand-drawn mask is left to obfuscate")]
-        return uncovered_by_hand(detection, covered)
+        return [*uncovered_by_hand(detection, covered), *hand_doubts(loaded.hand)]
     doubts = list(detection.doubts) or doubt_about_all(detection.faces)
+    if loaded.picture.nearly_black and not detection.faces:
+        largest, top = int(loaded.picture.pixels.max()), np.iinfo(loaded.picture.pixels.dtype).max
+        doubts.append(
+            Doubt("nearly_black", f"the picture is nearly black in its range (largest value {largest} of {top})")
+        )
     if loaded.alpha is not None:
         doubts += matte_doubts(detection.faces, loaded.alpha)
     return doubts + coverage_doubts(detection.faces, covered)

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from p3mdata.anonymize.masks import Patch, core_coverage
 from p3mdata.anonymize.opacity import shows_picture, unsolid
-from p3mdata.faces.ensemble import LOOKS_AGAIN, Detection, FaceFinder, group_face, same_face
+from p3mdata.faces.ensemble import LOOKS_AGAIN, Detection, FaceFinder, group_face, is_weak, same_face
 from p3mdata.faces.pyramid import Pyramid
 from p3mdata.imaging import Picture, decode
 from p3mdata.imaging.metadata import leftovers
-from p3mdata.records import Doubt, Face, Mask, Proofs
+from p3mdata.records import Doubt, Mask, Proofs
 
 # A face found on the output counts as masked when this share of its core is inside the facemask.
 MISS_BELOW = 0.9
@@ -149,7 +149,7 @@ def redetect(source: Picture, released: Picture, facemask: Mask, finder: FaceFin
     source as well: outside the mask both pictures are the same, so a hit that the source does not show is one on
     obfuscated skin or on the neck below it, where detectors fire often.
     """
-    image = Pyramid(released.rgb8())
+    image = Pyramid(released.seen8())
     groups = finder.boxes(image, LOOKS_AGAIN)
     suspects, missed = [], 0
     for group in groups:
@@ -165,7 +165,7 @@ def redetect(source: Picture, released: Picture, facemask: Mask, finder: FaceFin
     if suspects:
         bare = [
             face
-            for face in map(group_face, finder.boxes(Pyramid(source.rgb8()), LOOKS_AGAIN))
+            for face in map(group_face, finder.boxes(Pyramid(source.seen8()), LOOKS_AGAIN))
             if core_coverage(face, facemask) < MISS_BELOW
         ]
         missed += sum(any(same_face(face.box, other.box) for other in bare) for face in suspects)
@@ -214,12 +214,8 @@ def proof_doubts(proofs: Proofs) -> list[Doubt]:
 
 
 def uncovered_by_hand(detection: Detection, covered: Mask) -> list[Doubt]:
-    """Certain faces that a hand-drawn mask forgot: seen by both detectors, or with landmarks."""
-
-    def certain(face: Face) -> bool:
-        return len(face.seen_by) > 1 or face.landmarks is not None
-
-    bare = [face for face in detection.faces if certain(face) and core_coverage(face, covered) < MISS_BELOW]
+    """Faces that a hand-drawn mask forgot; a weak hit of one detector alone is none."""
+    bare = [face for face in detection.faces if not is_weak(face) and core_coverage(face, covered) < MISS_BELOW]
     if not bare:
         return []
     left, top = bare[0].box[:2]

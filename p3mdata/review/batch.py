@@ -13,8 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
+from p3mdata.anonymize.hand import drawn_area
 from p3mdata.base.jsonl import NOT_JSON
 from p3mdata.base.progress import Progress
 from p3mdata.errors import BrokenInput, SettingsError
@@ -177,7 +176,7 @@ def _mask_of(plan: Plan, sample: Sample, name: Any, folder: Path, drawn: bool) -
         raise SettingsError(f"{sample.source}: {exc.sentence}") from exc
     except OSError as exc:
         raise SettingsError(f"{sample.source}: its mask cannot be read ({exc.strerror}): {path}.") from exc
-    mask = array > np.iinfo(array.dtype).max // 2
+    mask = drawn_area(array)
     if not mask.any():
         raise SettingsError(f"{sample.source}: its mask {path} is empty. Draw one, or say no_face.")
     return encode_mask(mask)

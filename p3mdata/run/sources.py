@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import array
 import hashlib
+import unicodedata
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -34,13 +35,18 @@ _T = TypeVar("_T")
 _R = TypeVar("_R")
 
 
+def _nfc(name: str) -> str:
+    """A name in one spelling: some systems store accents as letters of their own."""
+    return unicodedata.normalize("NFC", name)
+
+
 def _by_stem(folder: Path) -> dict[str, list[str]]:
     """Pictures of one folder by their name without its ending."""
     found: dict[str, list[str]] = {}
     for name in sorted(_entries(folder)[0]):
         path = PurePosixPath(name)
         if path.suffix.lower() in SUFFIXES:
-            found.setdefault(path.stem, []).append(name)
+            found.setdefault(_nfc(path.stem), []).append(name)
     return found
 
 
@@ -61,13 +67,17 @@ def _joined(folder: str, name: str) -> str:
 class _Companions:
     """Files of a companion folder, found by the path of a photo without its ending, else by the bare name.
 
-    Only files that do not lie where a photo of their name lies are remembered.
+    `photo.jpg.png` belongs to `photo.jpg`, unless there is a `photo.jpg.jpg`. Only files that do not lie where a photo
+    of their name lies are remembered.
 
     Args:
         what: alpha, trimap or mask.
         root: Their folder; None has no files.
         photos: Folder of the photos.
         recursive: Whether to look into subfolders.
+
+    Raises:
+        SettingsError: Some belong to no photo: what they mark would be published.
     """
 
     def __init__(self, what: str, root: Path | None, photos: Path, recursive: bool) -> None:
@@ -78,31 +88,72 @@ class _Companions:
         if root is None:
             return
         self._listing = lru_cache(_LISTINGS_KEPT)(lambda folder: _by_stem(root / folder))
+        self._photos = lru_cache(_LISTINGS_KEPT)(lambda folder: _by_stem(photos / folder))
         there = set(_folders(photos, recursive))
         for folder in _folders(root, recursive):
             self._here.add(folder)
-            beside = _by_stem(photos / folder) if folder in there else {}
-            for stem, names in _by_stem(root / folder).items():
-                if stem not in beside:
+            beside = self._photos(folder) if folder in there else {}
+            whole = {_nfc(name) for names in beside.values() for name in names}
+            for stem, names in self._listing(folder).items():
+                if stem not in beside and stem not in whole:
                     self._strays.setdefault(stem, []).extend(_joined(folder, name) for name in names)
+            self._refuse_other_files(root / folder, self._listing(folder), beside)
         if self._strays:
-            for folder in there:
-                self._bearers.update(stem for stem in _by_stem(photos / folder) if stem in self._strays)
+            self._refuse_strays(root, there)
+
+    def _refuse_other_files(self, folder: Path, here: dict[str, list[str]], beside: dict[str, list[str]]) -> None:
+        """Refuse a file that has a photo's name, where no picture has, and cannot be read as one, such as an array."""
+        for name in sorted(_entries(folder)[0]):
+            stem = _nfc(PurePosixPath(name).stem)
+            if stem in beside and stem not in here and PurePosixPath(name).suffix.lower() not in SUFFIXES:
+                raise SettingsError(f"{folder / name}: is no picture and cannot be the {self._what}. Save it as a PNG.")
+
+    def _refuse_strays(self, root: Path, there: set[str]) -> None:
+        """Count whose the strays could be."""
+        wanted: set[str] = set()
+        for folder in there:
+            exact = self._listing(folder) if folder in self._here else {}
+            for stem, names in self._photos(folder).items():
+                keys = {stem, *(_nfc(name) for name in names)} & self._strays.keys()
+                self._bearers.update(keys)
+                if stem not in exact:
+                    wanted |= keys
+        if lost := sorted(name for stem, names in self._strays.items() if stem not in wanted for name in names):
+            more = f" (and {len(lost) - 1} more, such as {', '.join(lost[1:3])})" if len(lost) > 1 else ""
+            raise SettingsError(
+                f"{root / lost[0]}{more}: is the {self._what} of no photograph in SRC. "
+                "Give it the name of its photograph, or move it out."
+            )
 
     def of(self, photo: str) -> tuple[str | None, str | None]:
         """Path of a photo's companion, or None; and what is wrong, or None."""
         folder, _, name = photo.rpartition("/")
-        stem = PurePosixPath(name).stem
-        exact = self._listing(folder).get(stem, []) if folder in self._here else []
-        found = [_joined(folder, file) for file in exact] or sorted(self._strays.get(stem, []))
+        key = stem = _nfc(PurePosixPath(name).stem)
+        exact: list[str] = []
+        if folder in self._here:
+            exact = self._own(folder, name, self._listing(folder).get(stem, []))
+            # photo.jpg.png, unless it is the one of photo.jpg.jpg.
+            if not exact and _nfc(name) not in self._photos(folder):
+                exact = self._listing(folder).get(_nfc(name), [])
+        if not exact and _nfc(name) in self._strays:
+            key = _nfc(name)
+        found = [_joined(folder, file) for file in exact] or sorted(self._strays.get(key, []))
         if len(found) > 1:
             return None, f"has {len(found)} files that could be its {self._what}: {', '.join(found[:3])}. Keep one."
-        if found and not exact and self._bearers[stem] > 1:
+        if found and not exact and self._bearers[key] > 1:
             return None, (
                 f"has its name in common with photos of other folders: it is unclear whose {self._what} {found[0]} is. "
                 "Put it into a folder of the same name as the photo's."
             )
         return (found[0] if found else None), None
+
+    def _own(self, folder: str, photo: str, files: list[str]) -> list[str]:
+        """Those of a photo among files whose names differ from its name at most in how accents are stored."""
+        stem = PurePosixPath(photo).stem
+        if same := [file for file in files if PurePosixPath(file).stem == stem]:
+            return same
+        twins = {PurePosixPath(name).stem for name in self._photos(folder).get(_nfc(stem), [])}
+        return [file for file in files if PurePosixPath(file).stem not in twins]
 
 
 def _hash_file(path: Path) -> str:

@@ -15,6 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from p3mnet.maps import pool
+
 STRIDES = (1, 2, 4, 8, 16, 32)
 LARGEST_STRIDE = STRIDES[-1]
 
@@ -67,7 +69,7 @@ class Encoder(nn.Module, ABC):
 
     def pool(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """[N, C, H, W] -> maxima and their positions, both [N, C, H / 2, W / 2]."""
-        return F.max_pool2d(x, self.pool_kernel, 2, padding=(self.pool_kernel - 1) // 2, return_indices=True)
+        return pool(x, self.pool_kernel)
 
 
 class DropPath(nn.Module):

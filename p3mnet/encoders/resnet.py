@@ -51,8 +51,8 @@ class ResNet34(Encoder):
 
     Args:
         pool_kernel: 3 as published; its windows overlap, so that 17 to 22 % of the values that the 2x2 unpooling
-            moves back fall on a place that is taken, and the last one stays (on a GPU, any one). 2 has no such
-            collisions and is for new training.
+            moves back fall on a place that is taken, and the last one stays. 2 has no such collisions and is for new
+            training.
     """
 
     widths: ClassVar[tuple[int, ...]] = (64, 64, 64, 128, 256, 512)

@@ -16,8 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from p3mnet.blocks import TRIMAP_CLASSES, ConvUnit, project, upsample
+from p3mnet.blocks import TRIMAP_CLASSES, ConvUnit, project
 from p3mnet.encoders.resnet import DEPTHS, BasicBlock, ResNet34
+from p3mnet.maps import upsample
 from p3mnet.model import MATTING_TERMS, Matting, MattingNetwork, ModelConfig, fuse, pad_to_stride
 
 # Channels of E_0 .. E_4, at strides 2, 4, 8, 16, 32.

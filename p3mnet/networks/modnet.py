@@ -14,8 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from p3mnet.blocks import upsample
 from p3mnet.encoders.mobilenet import MobileNetV2
+from p3mnet.maps import upsample
 from p3mnet.model import TRANSITION, MattingNetwork, ModelConfig, pad_to_stride
 
 # Channels of the branches at high resolution.

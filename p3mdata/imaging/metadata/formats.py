@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
+
 from p3mdata.imaging.metadata.jpeg import walk_jpeg
 from p3mdata.imaging.metadata.parts import Part, Walk
 from p3mdata.imaging.metadata.png import PNG_SIGNATURE, walk_png
+from p3mdata.imaging.metadata.profile import private_parts
 from p3mdata.imaging.metadata.tiff import walk_tiff
 from p3mdata.imaging.metadata.webp import walk_webp
+
+_MOST_OF_A_PROFILE = 1 << 26
 
 
 def walk(data: bytes) -> list[Part]:
@@ -52,5 +57,27 @@ def leftovers(data: bytes) -> list[str]:
     Raises:
         ValueError: If the format is unknown or the structure is damaged.
     """
-    found = [(part.name, part.length) for part in walk(data) if not part.allowed]
-    return [f"{name} ({size}{'' if name.endswith('bytes') else ' bytes'})" for name, size in found]
+    parts = walk(data)
+    found = [(part.name, part.length) for part in parts if not part.allowed]
+    inside = private_parts(profile) if (profile := _profile(data, parts)) else []
+    return [
+        *(f"{name} ({size}{'' if name.endswith('bytes') else ' bytes'})" for name, size in found),
+        *(f"ICC profile: {name}" for name in inside),
+    ]
+
+
+def _profile(data: bytes, parts: list[Part]) -> bytes:
+    """The ICC profile of a file; empty without one."""
+    out = b""
+    for part in parts:
+        body = data[part.offset : part.offset + part.length]
+        if part.name == "APP2 ICC":
+            out += body[18:]
+        elif part.name == "iCCP" and part.allowed:
+            packed = body[8:-4].partition(b"\0")[2][1:]
+            out += zlib.decompressobj().decompress(packed, _MOST_OF_A_PROFILE)
+        elif part.name == "ICCP":
+            out += body[8 : 8 + int.from_bytes(body[4:8], "little")]
+        elif part.name == "tag 34675 ICC profile":
+            out += body
+    return out

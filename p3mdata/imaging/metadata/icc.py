@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import itertools
 import struct
 import zlib
-from functools import cache
+from functools import cache, lru_cache
 
 from PIL import Image, ImageChops, ImageCms
 
+from p3mdata.errors import BrokenInput
 from p3mdata.imaging.metadata.formats import walk
 from p3mdata.imaging.metadata.parts import Part
+from p3mdata.imaging.metadata.profile import rebuilt
 from p3mdata.imaging.metadata.webp import image_size
 
 _SPACES = {1: ("GRAY", "L"), 3: ("RGB", "RGB"), 4: ("CMYK", "CMYK")}
@@ -26,29 +29,50 @@ def needed_icc(icc: bytes | None, channels: int = 3) -> bytes | None:
         channels: Colour channels of the image without alpha: 1 for grey, 3 for RGB, 4 for CMYK.
 
     Returns:
-        The profile, cut to the length that it declares, or None if it is absent, unreadable, meant for
-        other channels, or turns no colour into another than sRGB does.
+        The profile, rebuilt from its colour tags, or None if it is absent, unreadable, meant for other channels, or
+        turns no colour into another than sRGB does.
+
+    Raises:
+        BrokenInput: What it does to colours cannot be told from its colour tags alone.
     """
-    if not icc or len(icc) < 132 or icc[36:40] != b"acsp" or channels not in _SPACES:
+    return _needed_icc(icc, channels) if icc else None
+
+
+@lru_cache(maxsize=8)
+def _needed_icc(icc: bytes, channels: int) -> bytes | None:
+    if len(icc) < 132 or icc[36:40] != b"acsp" or channels not in _SPACES:
         return None
     if icc[12:16] not in (b"scnr", b"mntr", b"prtr", b"spac"):
         return None  # Links and named colours do not say what pixels mean.
     icc = icc[: int.from_bytes(icc[:4], "big")]
     space, mode = _SPACES[channels]
-    probe, plain = _probe(mode)
+    _, plain = _probe(mode)
     try:
-        profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-        if profile.profile.xcolor_space.strip() != space:
-            return None
-        to_srgb = ImageCms.buildTransform(
-            profile, ImageCms.createProfile("sRGB"), mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC
-        )
-        shown = to_srgb.apply(probe)
+        shown = _shown(icc, space, mode)
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError):
         return None  # A profile that nobody can read changes nothing for whoever opens the file.
     # Two levels, for makers of sRGB profiles round its curve and primaries differently.
-    differs = plain is None or max(ImageChops.difference(shown, plain).tobytes()) > 2
-    return icc if differs else None
+    if shown is None or (plain is not None and max(ImageChops.difference(shown, plain).tobytes()) <= 2):
+        return None
+    with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
+        clean = rebuilt(icc)
+        again = _shown(clean, space, mode)
+        if again is not None and max(ImageChops.difference(shown, again).tobytes()) <= 1:
+            return clean
+    raise BrokenInput(
+        "unusual_profile", "has a colour profile of an unusual kind. Convert the picture to sRGB and save it anew."
+    )
+
+
+def _shown(icc: bytes, space: str, mode: str) -> Image.Image | None:
+    """The colours of `_probe` in sRGB as the profile has them; None when it is for other channels."""
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(icc))
+    if profile.profile.xcolor_space.strip() != space:
+        return None
+    to_srgb = ImageCms.buildTransform(
+        profile, ImageCms.createProfile("sRGB"), mode, "RGB", ImageCms.Intent.RELATIVE_COLORIMETRIC
+    )
+    return to_srgb.apply(_probe(mode)[0])
 
 
 @cache

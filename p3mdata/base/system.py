@@ -1,0 +1,111 @@
+"""Calls that not every operating system has, each behind one function: locks, signals held back, owners, memory.
+
+Linux is what the tool is developed and tested on. For Windows the calls below are the documented counterparts; they
+have been tried with stand-ins only, never on a Windows machine (docs/install.md).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import os
+import signal
+import stat
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+fcntl: ModuleType | None
+try:
+    import fcntl
+except ImportError:
+    fcntl = None
+
+# The numbers are fcntl's.
+LOCK_SH, LOCK_EX, LOCK_NB = 1, 2, 4
+# Of LockFileEx: flags, the error for "another has it", and a byte that no file reaches: locked bytes are unreadable.
+_AT_ONCE, _EXCLUSIVE, _TAKEN, _FAR_BYTE = 1, 2, 33, 0x7FFFFFFF
+
+
+def flock(descriptor: int, kind: int) -> None:
+    """Lock an open file until it is closed: `LOCK_EX` or `LOCK_SH`, with `LOCK_NB` to fail at once.
+
+    Raises:
+        BlockingIOError: With `LOCK_NB`, when another process has it.
+        OSError: As the system says, also where the file system has no locks.
+    """
+    if fcntl is None:
+        _lock_file_ex(descriptor, kind)
+    else:
+        fcntl.flock(descriptor, kind)
+
+
+class _Overlapped(ctypes.Structure):
+    _fields_ = (
+        ("internal", ctypes.c_void_p),
+        ("internal_high", ctypes.c_void_p),
+        ("offset", ctypes.c_uint32),
+        ("offset_high", ctypes.c_uint32),
+        ("event", ctypes.c_void_p),
+    )
+
+
+def _lock_file_ex(descriptor: int, kind: int) -> None:
+    handle, kernel = _windows(descriptor)
+    flags = (_EXCLUSIVE if kind & LOCK_EX else 0) | (_AT_ONCE if kind & LOCK_NB else 0)
+    place = _Overlapped(offset_high=_FAR_BYTE)
+    if not kernel.LockFileEx(ctypes.c_void_p(handle), flags, 0, 1, 0, ctypes.byref(place)):
+        code = kernel.GetLastError()
+        if code == _TAKEN:
+            raise BlockingIOError(errno.EWOULDBLOCK, "another process has it")
+        raise OSError(errno.EIO, f"LockFileEx failed with {code}")
+
+
+def _windows(descriptor: int) -> tuple[int, Any]:
+    """The system's handle of an open file, and its kernel functions."""
+    import msvcrt
+
+    handle = msvcrt.get_osfhandle(descriptor)  # type: ignore[attr-defined]
+    return handle, ctypes.windll.kernel32  # type: ignore[attr-defined]
+
+
+@contextlib.contextmanager
+def signals_held(*numbers: signal.Signals) -> Iterator[None]:
+    """These signals wait while the block runs, and are not for processes started in it; Windows has nothing like it."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def user_mark() -> str:
+    """What tells this user from others of the machine in the name of a folder that they could share."""
+    return str(os.getuid()) if hasattr(os, "getuid") else "user"
+
+
+def is_mine(path: Path) -> bool:
+    """Whether a folder, not a link to one, belongs to this user; temporary folders of Windows are private already."""
+    found = path.lstat()
+    return stat.S_ISDIR(found.st_mode) and (not hasattr(os, "getuid") or found.st_uid == os.getuid())
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def free_memory() -> int | None:
+    """Bytes that new processes can have, file cache counted as free, or all memory; None where nothing tells."""
+    with contextlib.suppress(OSError, ValueError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return None

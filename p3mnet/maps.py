@@ -1,0 +1,186 @@
+"""Pooling, unpooling and upsampling of feature maps, with the same result each time.
+
+On a CPU these are PyTorch's operators. Its operators on a GPU let values race for a place (unpooling) or for their turn
+in a sum (gradients of pooling and upsampling), and unpooling and its index copies change the order of memory. There,
+and in exported graphs, maps are computed place by place instead: every place asks the windows it lies in. Nothing is
+scattered, maps stay in channels_last order, and `torch.compile` makes one kernel of it.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def by_place(x: Tensor) -> bool:
+    """Whether maps are computed place by place."""
+    return x.is_cuda
+
+
+def pool(x: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
+    """Max pooling by 2.
+
+    Args:
+        x: [N, C, H, W], even sides.
+        kernel: Side of the windows, 2 or 3.
+
+    Returns:
+        Maxima and their positions in the flattened plane, int64, both [N, C, H / 2, W / 2].
+    """
+    if by_place(x) and torch.is_grad_enabled() and x.requires_grad:
+        values, index = _Pool.apply(x, kernel)  # type: ignore[no-untyped-call]
+        return values, index
+    return _native_pool(x, kernel)
+
+
+def pool_apart(x: Tensor, stride: int) -> Tensor:
+    """Max pooling with windows of 2x2, one out of each `stride` x `stride`: [N, C, H, W] -> [N, C, H / r, W / r]."""
+    if not by_place(x) or torch.compiler.is_exporting():
+        return F.max_pool2d(x, 2, stride)
+    n, channels, height, width = x.shape
+    high, wide = height // stride, width // stride
+    grid = x.permute(0, 2, 3, 1).reshape(n, high, stride, wide, stride, channels)
+    blocks = grid[:, :, :2, :, :2].reshape(n, 2 * high, 2 * wide, channels).permute(0, 3, 1, 2)
+    return pool(blocks, 2)[0]
+
+
+def unpool(x: Tensor, index: Tensor, kernel: int) -> Tensor:
+    """Max unpooling 2x2: values go back to where the encoder's maxima were, the rest is 0.
+
+    Overlapping 3x3 windows may share a maximum; then the last value in row order stays. The gradient of a place goes to
+    all values that were meant for it, as PyTorch has it and the published networks were trained.
+
+    Args:
+        x: Values [N, C, H, W].
+        index: Positions in the flattened plane [2 * H, 2 * W], int64 [N, C, H, W].
+        kernel: Side of the windows that made `index`, 2 or 3.
+
+    Returns:
+        [N, C, 2 * H, 2 * W].
+    """
+    if torch.compiler.is_exporting():
+        return unpool_by_plane(x, index, kernel)
+    if by_place(x):
+        unpooled: Tensor = _Unpool.apply(x, index, kernel)  # type: ignore[no-untyped-call]
+        return unpooled
+    if kernel == 2 or torch.get_num_threads() == 1:
+        return F.max_unpool2d(x, index, [2, 2])
+    # In channels_last order, threads share a plane and race for its places; so each thread gets planes of its own.
+    planes = F.max_unpool2d(x.contiguous(), index.contiguous(), [2, 2])
+    return planes.contiguous(memory_format=torch.channels_last)
+
+
+def upsample(x: Tensor, ratio: int) -> Tensor:
+    """[N, C, H, W] -> [N, C, ratio * H, ratio * W], bilinear, corners not aligned, in the type of `x`; even ratio."""
+    if not by_place(x) or torch.compiler.is_exporting():
+        return F.interpolate(x, scale_factor=float(ratio), mode="bilinear", align_corners=False)
+    grid = x.permute(0, 2, 3, 1)
+    return _stretched(_stretched(grid, ratio, 1), ratio, 2).permute(0, 3, 1, 2)
+
+
+def _stretched(x: Tensor, ratio: int, axis: int) -> Tensor:
+    """Linear interpolation along an axis of [N, H, W, C]."""
+    length, half = x.shape[axis], ratio // 2
+    before = torch.cat([x.narrow(axis, 0, 1), x.narrow(axis, 0, length - 1)], axis)
+    after = torch.cat([x.narrow(axis, 1, length - 1), x.narrow(axis, length - 1, 1)], axis)
+    # How far the first half of the new places lies towards the place before; the second half mirrors it.
+    share = 0.5 - (torch.arange(half, device=x.device, dtype=torch.float32) + 0.5) / ratio
+    share = share.to(x.dtype).reshape(half, *(1,) * (x.dim() - axis - 1))
+    own, towards = x.unsqueeze(axis + 1), axis + 1
+    places = [
+        torch.lerp(own, before.unsqueeze(towards), share),
+        torch.lerp(own, after.unsqueeze(towards), share.flip(0)),
+    ]
+    return torch.cat(places, towards).flatten(axis, towards)
+
+
+def _native_pool(x: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
+    return F.max_pool2d(x, kernel, 2, padding=(kernel - 1) // 2, return_indices=True)
+
+
+class _Pool(torch.autograd.Function):
+    """`pool`, whose gradient is summed place by place."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
+        values, index = _native_pool(x, kernel)
+        ctx.save_for_backward(index)
+        ctx.kernel = kernel
+        ctx.mark_non_differentiable(index)
+        return values, index
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (index,) = ctx.saved_tensors
+        return _placed(gradients[0], index, ctx.kernel, adding=True), None
+
+
+class _Unpool(torch.autograd.Function):
+    """`unpool`, place by place."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, kernel: int) -> Tensor:
+        ctx.save_for_backward(index)
+        return _placed(x, index, kernel, adding=False)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        (index,) = ctx.saved_tensors
+        n, channels, height, width = index.shape
+        grid = gradients[0].permute(0, 2, 3, 1).reshape(n, 4 * height * width, channels)
+        chosen = grid.gather(1, index.permute(0, 2, 3, 1).reshape(n, height * width, channels))
+        return chosen.reshape(n, height, width, channels).permute(0, 3, 1, 2), None, None
+
+
+def _placed(x: Tensor, index: Tensor, kernel: int, adding: bool) -> Tensor:
+    """Values [N, C, H, W] at their positions [2 * H, 2 * W]: the last of a place in row order, or the sum."""
+    values, index = x.permute(0, 2, 3, 1), index.permute(0, 2, 3, 1)
+    n, height, width, channels = values.shape
+    two = torch.arange(2, device=x.device)
+    rows, columns = (2 * torch.arange(side, device=x.device) for side in (height, width))
+    # Of each place: number in the flattened plane; [H, 2, W, 2, 1], as the places of a 2x2 block lie.
+    places = (rows[:, None] + two)[:, :, None, None] * (2 * width) + columns[:, None] + two
+    places = places[..., None]
+    none = values.new_zeros(())
+    # The window of each block holds all of its four places.
+    blocks = torch.where(index[:, :, None, :, None] == places, values[:, :, None, :, None], none)
+    if kernel == 3:
+        # Its last column and row lie in the windows to the right, below, and across too.
+        here, there = slice(None), slice(1, None)
+        but_last = slice(None, -1)
+        for row, column, down, right in ((0, 1, 0, 1), (1, 1, 0, 1), (1, 0, 1, 0), (1, 1, 1, 0), (1, 1, 1, 1)):
+            mine = (here, but_last if down else here, row, but_last if right else here, column)
+            theirs = (here, there if down else here, there if right else here)
+            found = index[theirs] == places[mine[1:]]
+            if adding:
+                blocks[mine] += torch.where(found, values[theirs], none)
+            else:
+                blocks[mine] = torch.where(found, values[theirs], blocks[mine])
+    return blocks.reshape(n, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
+
+
+def unpool_by_plane(x: Tensor, index: Tensor, kernel: int) -> Tensor:
+    """`unpool` in few operators, without writes to computed places: for exported graphs."""
+    height, width = x.shape[-2:]
+    corner = 2 * (torch.arange(height, device=x.device)[:, None] * (2 * width) + torch.arange(width, device=x.device))
+    # Where the maximum lies, seen from the top left of its 2x2 block.
+    offset = index - corner
+    reach = kernel - 2
+    if reach:
+        # Beyond the border are windows whose maximum is nowhere.
+        x = F.pad(x, (0, 1, 0, 1))
+        offset = F.pad(offset, (0, 1, 0, 1), value=4 * width)
+    planes = []
+    for row in (0, 1):
+        for column in (0, 1):
+            plane = x.new_zeros(())
+            for below in range(1 + row * reach):
+                for beside in range(1 + column * reach):
+                    window = (..., slice(below, below + height), slice(beside, beside + width))
+                    wanted = (row - 2 * below) * 2 * width + column - 2 * beside
+                    plane = torch.where(offset[window] == wanted, x[window], plane)
+            planes.append(plane)
+    return F.pixel_shuffle(torch.stack(planes, 2).flatten(1, 2), 2)

@@ -1,0 +1,110 @@
+"""Calls that differ between operating systems: the real ones here, and stand-ins for the others'."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p3mdata.base import system
+
+# A Python that lacks what Windows lacks.
+WITHOUT_POSIX = """
+import os, signal, sys
+for name in ("fcntl", "resource", "pwd", "grp", "termios"):
+    sys.modules[name] = None
+for module, names in ((os, ("getuid", "geteuid", "sysconf", "sched_getaffinity", "getppid_", "memfd_create", "fork")),
+                      (signal, ("pthread_sigmask", "SIGKILL", "SIGHUP", "SIGUSR1"))):
+    for name in names:
+        if hasattr(module, name):
+            delattr(module, name)
+"""
+
+
+def test_who_has_a_lock_keeps_others_out(tmp_path: Path) -> None:
+    first, second = (os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT) for _ in range(2))
+    try:
+        system.flock(first, system.LOCK_SH)
+        system.flock(second, system.LOCK_SH | system.LOCK_NB)
+        with pytest.raises(BlockingIOError):
+            system.flock(first, system.LOCK_EX | system.LOCK_NB)
+    finally:
+        os.close(first)
+        os.close(second)
+
+
+class Kernel:
+    """Stands in for kernel32: notes what LockFileEx is given."""
+
+    def __init__(self, taken: int = 0) -> None:
+        self.taken, self.calls = taken, []
+
+    def LockFileEx(self, handle: Any, flags: int, zero: int, low: int, high: int, place: Any) -> int:
+        self.calls.append((handle.value, flags, zero, low, high, place._obj.offset_high))
+        return int(not self.taken)
+
+    def GetLastError(self) -> int:
+        return self.taken
+
+
+@pytest.mark.parametrize(
+    ("kind", "flags"),
+    [
+        (system.LOCK_EX, 2),
+        (system.LOCK_SH, 0),
+        (system.LOCK_EX | system.LOCK_NB, 3),
+        (system.LOCK_SH | system.LOCK_NB, 1),
+    ],
+)
+def test_locks_of_windows_have_the_same_meaning(monkeypatch: pytest.MonkeyPatch, kind: int, flags: int) -> None:
+    kernel = Kernel()
+    monkeypatch.setattr(system, "fcntl", None)
+    monkeypatch.setattr(system, "_windows", lambda descriptor: (descriptor + 1000, kernel))
+    system.flock(7, kind)
+    assert kernel.calls == [(1007, flags, 0, 1, 0, 0x7FFFFFFF)]
+    # As winbase.h lays it out on 64 bits.
+    assert ctypes.sizeof(system._Overlapped) == 32
+
+
+@pytest.mark.parametrize(("code", "kind"), [(33, BlockingIOError), (6, OSError)])
+def test_a_lock_of_windows_that_is_refused(monkeypatch: pytest.MonkeyPatch, code: int, kind: type[OSError]) -> None:
+    monkeypatch.setattr(system, "fcntl", None)
+    monkeypatch.setattr(system, "_windows", lambda descriptor: (descriptor, Kernel(code)))
+    with pytest.raises(kind) as caught:
+        system.flock(7, system.LOCK_EX | system.LOCK_NB)
+    assert type(caught.value) is kind
+
+
+def test_held_signals_come_afterwards() -> None:
+    seen: list[int] = []
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: seen.append(number))
+    try:
+        with system.signals_held(signal.SIGUSR1):
+            os.kill(os.getpid(), signal.SIGUSR1)
+            assert seen == []
+        assert seen == [signal.SIGUSR1]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+
+
+def test_nothing_but_this_module_needs_calls_of_posix() -> None:
+    code = WITHOUT_POSIX + (
+        "import importlib, pkgutil, p3mdata, p3mnet\n"
+        "for package in (p3mdata, p3mnet):\n"
+        "    for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
+        "        if not module.name.endswith('__main__'):\n"
+        "            try:\n"
+        "                importlib.import_module(module.name)\n"
+        "            except ImportError as exc:\n"
+        "                assert exc.name in ('ray', 'torch', 'fastapi', 'uvicorn', 'dlib'), (module.name, exc)\n"
+        "from p3mdata.base import system\n"
+        "print(system.cores(), system.free_memory(), system.user_mark())\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
