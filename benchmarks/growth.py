@@ -66,7 +66,8 @@ def shards(work: Path) -> None:
     import cv2
 
     import p3mdata.run.shards
-    from p3mdata.anonymize.pipeline import Anonymized, Inputs
+    from p3mdata.anonymize.inputs import Inputs
+    from p3mdata.anonymize.pipeline import Anonymized
     from p3mdata.base.files import sha256
     from p3mdata.records import Face, ImageResult, Outcome, Proofs, Sample
     from p3mdata.run.executors import Work, local

@@ -73,7 +73,24 @@ def anonymize_image(
     overwrite: bool = False,
     **settings: Any,
 ) -> ImageResult:
-    """Anonymize one picture; `out` is written only when the result's outcome is a released one."""
+    """Anonymize one picture; `out` is written only when the result's outcome is a released one.
+
+    Args:
+        source: A photograph.
+        out: File to write; its ending does not change the format (`format="png"` does).
+        alpha, trimap: What must stay exact, of the photograph's size: 0..255 or 0..65535; a trimap's unknown band is
+            what lies between.
+        mask: Hand-drawn, white = obfuscate; takes the place of detection.
+        facemask: File to write: PNG of 0 and 255, where 255 may differ from the source.
+        overwrite: Replace files that are there.
+        **settings: Any field of `p3mdata.config.Settings`.
+
+    Returns:
+        Outcome, reason, faces in pixels, proofs; `outcome.released` tells whether `out` was written.
+
+    Raises:
+        p3mdata.errors.P3MError: With one sentence that names the file or setting.
+    """
     from p3mdata.anonymize.one_image import anonymize_file
     from p3mdata.config import resolve
 
@@ -83,28 +100,63 @@ def anonymize_image(
 
 
 def verify_run(run: PathLike, *, workers: int = 1) -> list[FailedProof]:
-    """Prove every released image of a run again; an empty list means that all proofs hold."""
+    """Prove every released image of a run again, from the files alone.
+
+    Args:
+        run: Folder of a finished run; its photographs must still be where they were.
+        workers: Processes.
+
+    Returns:
+        What failed, by id; an empty list means that all proofs hold.
+
+    Raises:
+        p3mdata.errors.RunFolderError: It is no finished run.
+    """
     from p3mdata.run.job import verify_run as prove
 
     return prove(Path(run), workers=workers)[1]
 
 
 def run_status(run: PathLike) -> Status:
-    """How far a run is, in a folder or at an address, while any number of processes work on it."""
+    """How far a run is, in a folder or at an address, while any number of processes work on it.
+
+    Returns:
+        Counts of outcomes and shards, images per second, seconds left.
+
+    Raises:
+        p3mdata.errors.RunFolderError: There is no run.
+    """
     from p3mdata.run.remote_job import status_anywhere
 
     return status_anywhere(Path(run))
 
 
 def fetch_run(address: PathLike, out: PathLike) -> Fetched:
-    """Bring a finished run from an object store into a folder, where every other function works on it."""
+    """Bring a finished run from an object store into a folder, where every other function works on it.
+
+    Args:
+        address: Such as s3://bucket/run; needs the extra of its store.
+        out: Folder, new or of an interrupted call.
+
+    Raises:
+        p3mdata.errors.RunFolderError: The run is not finished, or a file is not the one that was released.
+        p3mdata.errors.StoreError: The store failed; the same call goes on.
+    """
     from p3mdata.run.fetch import fetch_run as fetch
 
     return fetch(address, Path(out))
 
 
 def merge_runs(runs: Sequence[PathLike], out: PathLike) -> RunSummary:
-    """Make one run of finished runs with equal settings over different source files."""
+    """Make one run of finished runs with equal settings over different source files.
+
+    Args:
+        runs: Their folders, in any order.
+        out: Folder of the new run.
+
+    Raises:
+        p3mdata.errors.RunFolderError: Settings differ, a photograph is in two of them, or a file is damaged; by name.
+    """
     from p3mdata.run.merge import merge_runs as merge
 
     return merge([Path(run) for run in runs], Path(out))
@@ -113,21 +165,52 @@ def merge_runs(runs: Sequence[PathLike], out: PathLike) -> RunSummary:
 def apply_decisions(
     run: PathLike, decisions: PathLike, *, masks: PathLike | None = None, reviewer: str | None = None, workers: int = 0
 ) -> RunSummary:
-    """Carry out a person's decisions (JSON lines) about images of a finished run, as `p3mdata review --apply` does."""
+    """Carry out a person's decisions about images of a finished run, as `p3mdata review RUN --apply` does.
+
+    Args:
+        run: Its folder.
+        decisions: JSON lines (docs/review.md); all are checked before the first is carried out.
+        masks: Folder with the masks that they name: white = obfuscate.
+        reviewer: Who decided; kept with each decision.
+        workers: Processes; 0 takes as many as cores and memory allow.
+
+    Returns:
+        Counts of the run now.
+
+    Raises:
+        p3mdata.errors.P3MError: A line cannot be carried out; nothing was changed.
+    """
     from p3mdata.review.batch import apply_file
 
     return apply_file(Path(run), Path(decisions), _path(masks), reviewer, workers)
 
 
 def remove_images(run: PathLike, names: Sequence[str]) -> Removal:
-    """Withdraw images from a finished run by id or source path, leaving tombstones without personal data."""
+    """Withdraw images from a finished run, leaving tombstones without personal data.
+
+    Args:
+        run: Its folder.
+        names: Ids, or paths of sources below SRC; copies of the same photograph go too.
+
+    Raises:
+        p3mdata.errors.P3MError: A name is unknown; nothing was changed.
+    """
     from p3mdata.review.removal import remove_images as remove
 
     return remove(Path(run), names)
 
 
 def audit_run(run: PathLike, identities: str = "auto", *, max_rank1: float | None = None) -> Audit:
-    """Try to re-identify the people of a finished run; writes audit.json, audit.png and a part of the report."""
+    """Try to re-identify the people of a finished run; writes audit.json, audit.png and a part of the report.
+
+    Args:
+        run: Its folder; needs the extra `audit`.
+        identities: Who is on which photograph: "auto", "prefix", "folder", or a CSV file of source and identity.
+        max_rank1: Largest share in [0, 1] of faces that the worst attack may name; more fails the audit.
+
+    Raises:
+        p3mdata.errors.P3MError: Too few persons are known, or a library is missing.
+    """
     from p3mdata.audit.reidentify import audit_run as audit
     from p3mdata.run.close import renew_report
 
@@ -137,7 +220,21 @@ def audit_run(run: PathLike, identities: str = "auto", *, max_rank1: float | Non
 
 
 def build_split(run: PathLike, out: PathLike, *, layout: str = "p3m10k", workers: int = 0, **settings: Any) -> Built:
-    """Build a dataset from a finished run; `settings` are fields of `p3mdata.dataset.build.SplitSettings`."""
+    """Build a dataset from a finished run, or finish or renew the one that is there.
+
+    Args:
+        run: Folder of the run.
+        out: Folder of the dataset.
+        layout: p3m10k, plain, or a YAML file like those of manifests/layouts.
+        workers: Processes; 0 takes as many as cores and memory allow.
+        **settings: Fields of `p3mdata.dataset.build.SplitSettings`: `validation=500` images, or 0.05 as a share.
+
+    Returns:
+        Images per set, what was refused and why.
+
+    Raises:
+        p3mdata.errors.P3MError: The run is not finished, a proof fails, or the sizes cannot be had.
+    """
     from p3mdata.dataset.build import SplitSettings
     from p3mdata.dataset.build import build_split as build
     from p3mdata.dataset.layout import read_layout
@@ -146,14 +243,37 @@ def build_split(run: PathLike, out: PathLike, *, layout: str = "p3m10k", workers
 
 
 def check_dataset(dataset: PathLike, *, layout: str | None = None, duplicates: bool = True) -> Check:
-    """Check a dataset, ours or one of others; `errors` of the result is 0 when it can be used."""
+    """Check a dataset, ours or one of others.
+
+    Args:
+        dataset: Its folder.
+        layout: As for `build_split`; None takes the one that fits.
+        duplicates: Look for near-duplicates too.
+
+    Returns:
+        Images per set, and findings; `errors` is 0 when it can be used.
+
+    Raises:
+        p3mdata.errors.P3MError: There is no dataset, or its layout is unknown.
+    """
     from p3mdata.dataset.check import check_dataset as check
 
     return check(Path(dataset), layout, duplicates)
 
 
 def export_release(source: PathLike, out: PathLike, to: str, *, licence: str | None = None, **options: Any) -> Exported:
-    """Write a release of a run or dataset; `options` as for `p3mdata.export.export`."""
+    """Write a release of a run or dataset, or finish or renew one that is there.
+
+    Args:
+        source: Folder of a finished run, or of a dataset of `build_split`.
+        out: Folder of the release.
+        to: p3m10k, webdataset, huggingface, huggingface-parquet or croissant.
+        licence: Its name or address; yours to state.
+        **options: As for `p3mdata.export.export`: `name`, `about`, `run`.
+
+    Raises:
+        p3mdata.errors.P3MError: The source is not finished or was changed, or OUT is something else.
+    """
     from p3mdata.export import export as write
 
     return write(Path(source), Path(out), to, licence, **options)
@@ -177,6 +297,10 @@ def benchmark(
         methods, checkpoints, onnx: See `p3mnet.baselines.opening.parse_requests`.
         layout: Of the dataset; None takes the one that fits.
         **plan: Fields of `p3mnet.benchmark.BenchmarkPlan`, such as `trials=10`.
+
+    Raises:
+        p3mdata.errors.P3MError: A method is unknown, or the dataset cannot be used. A method that cannot run is told in
+            the result, and the others go on.
     """
     from p3mnet.baselines.opening import parse_requests
     from p3mnet.benchmark import BenchmarkPlan, run_benchmark
@@ -194,7 +318,16 @@ def explain_photo(
     mask: PathLike | None = None,
     **settings: Any,
 ) -> None:
-    """Draw the six steps of the paper's figure 3 for one picture. The drawing shows the clear face."""
+    """Draw the six steps of the paper's figure 3 for one picture. The drawing shows the clear face: keep it private.
+
+    Args:
+        photo: A photograph.
+        out: Drawing to write, PNG.
+        alpha, trimap, mask, **settings: As for `anonymize_image`.
+
+    Raises:
+        p3mdata.errors.P3MError: A file cannot be used or written.
+    """
     from p3mdata.anonymize.explain import explain as draw
     from p3mdata.config import resolve
 
@@ -221,6 +354,9 @@ def train_check(
 
     Returns:
         Tables, costs and rules in `report`, and the verdict.
+
+    Raises:
+        p3mdata.errors.P3MError: The dataset cannot be trained on, or a library is missing.
     """
     from p3mnet.traincheck import TrainCheckSettings
     from p3mnet.traincheck import train_check as check

@@ -18,7 +18,10 @@ from p3mdata.base import console
 from p3mdata.base.addresses import is_address, is_remote, location, staging_folder
 from p3mdata.base.parsing import fault
 from p3mdata.errors import SettingsError
+from p3mdata.records import Decision
 
+# Levels of 255 that a matte may lack to 0 or to its maximum and still be pure: networks leave that much in large parts.
+TOLERANCE = 5
 ENVIRONMENT_PREFIX = "P3MDATA_"
 
 
@@ -44,6 +47,18 @@ class Area(str, Enum):
     P3M = "p3m"
     OVAL = "oval"
     HEAD = "head"
+
+
+class Boundary(str, Enum):
+    """What happens where a face reaches the matte's edge.
+
+    `paper` keeps the transition area; `recomposite` obfuscates the face's layer up to the silhouette and keeps the
+    matte; `auto` does so for faces of which the paper's rule would leave an eye, the nose or the mouth bare.
+    """
+
+    PAPER = "paper"
+    RECOMPOSITE = "recomposite"
+    AUTO = "auto"
 
 
 class Format(str, Enum):
@@ -81,6 +96,12 @@ class Executor(str, Enum):
     RAY = "ray"
 
 
+# Settings that a person may change for one picture.
+OF_A_PICTURE = frozenset(
+    {"boundary", "transition_width", "alpha_tolerance", "area", "method", "preset", "strength", "format"}
+)
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -94,8 +115,20 @@ class Settings(_Strict):
         None, ge=0.05, le=1, description="share of each face's width: blur sigma, or side of a mosaic cell"
     )
     area: Area = Field(Area.P3M, description="p3m (brows to jaw), oval (with forehead) or head")
+    boundary: Boundary = Field(
+        Boundary.AUTO,
+        description="faces at the matte's edge: paper (the band stays bare), recomposite (hidden up to the silhouette, "
+        "the matte stays true) or auto (only where the band would leave an eye, nose or mouth bare)",
+    )
     transition_width: float = Field(
-        0.02, gt=0, le=0.2, description="width of the band around the matte's edge, as a share of the shorter side"
+        0.02,
+        ge=0,
+        le=0.2,
+        description="width of the band around the matte's edge, as a share of the shorter side; 0 = the matte's own "
+        "unknown pixels",
+    )
+    alpha_tolerance: int = Field(
+        TOLERANCE, ge=0, le=60, description="levels of 255 that a matte may lack to 0 or to full and still be pure"
     )
     format: Format = Field(Format.KEEP, description="format of released images")
     quality: int | None = Field(None, ge=1, le=100, description="quality of re-encoded JPEG; absent = as the source")
@@ -110,6 +143,23 @@ class Settings(_Strict):
     @classmethod
     def _keep(cls, value: Any) -> Any:
         return None if value == "keep" else value
+
+    def decided(self, decision: Decision | None) -> Settings:
+        """These settings with those that a person chose for one picture.
+
+        Raises:
+            SettingsError: They are no settings of one picture, or out of range.
+        """
+        if decision is None or not decision.settings:
+            return self
+        if unknown := sorted(decision.settings.keys() - OF_A_PICTURE):
+            raise SettingsError(
+                f"'{unknown[0]}' cannot be set for one picture. Known are: {', '.join(sorted(OF_A_PICTURE))}."
+            )
+        try:
+            return Settings(**{**self.model_dump(), **decision.settings})
+        except ValidationError as exc:
+            raise SettingsError(f"settings of a decision: {fault(exc)}.") from exc
 
     def obfuscation(self) -> tuple[Method, float]:
         """Method and strength after the preset."""

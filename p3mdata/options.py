@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from p3mdata.config import Area, Execution, Executor, Format, JpegMode, Method, Preset, Settings
+from p3mdata.config import Area, Boundary, Execution, Executor, Format, JpegMode, Method, Preset, Settings
 
 
 def _about(name: str) -> str:
@@ -24,6 +24,8 @@ MethodOption = Annotated[Method | None, _option("method")]
 PresetOption = Annotated[Preset | None, _option("preset")]
 StrengthOption = Annotated[float | None, _option("strength")]
 AreaOption = Annotated[Area | None, _option("area")]
+BoundaryOption = Annotated[Boundary | None, _option("boundary")]
+ToleranceOption = Annotated[int | None, _option("alpha_tolerance", metavar="LEVELS")]
 WidthOption = Annotated[float | None, _option("transition_width")]
 FormatOption = Annotated[Format | None, _option("format")]
 QualityOption = Annotated[str | None, typer.Option("--quality", help="keep (as the source) or 1-100: re-encoded JPEG")]

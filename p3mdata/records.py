@@ -65,6 +65,7 @@ class Decision:
         confirmed: Release although detectors see a face that is left bare.
         time: When, ISO 8601 in UTC.
         reviewer: Who, if they gave a name.
+        settings: Settings of this picture that differ from the run's.
     """
 
     action: Action
@@ -73,6 +74,7 @@ class Decision:
     confirmed: bool = False
     time: str = ""
     reviewer: str | None = None
+    settings: dict[str, Any] = field(default_factory=dict)
 
     def overrules(self, doubt: Doubt) -> bool:
         """Whether this settles a doubt: a person judges what is a face, never whether a proof of bytes holds."""
@@ -212,6 +214,10 @@ class Proofs:
         metadata: Names of metadata parts left that are not on the allow-list.
         redetected: Faces found on the output.
         missed: Of those, the ones whose core is not covered by the facemask.
+        recomposed: Pixels that are a composite of the unchanged matte with an obfuscated layer.
+        not_composite: Of those, pixels that changed by more than their layer's share of them allows.
+        beside: Pixels in rewritten JPEG blocks that are not to change and did, by compressing them again.
+        largest_beside: By how many 8-bit levels at most.
     """
 
     changed_outside: int
@@ -222,11 +228,18 @@ class Proofs:
     metadata: tuple[str, ...]
     redetected: int
     missed: int
+    recomposed: int = 0
+    not_composite: int = 0
+    beside: int = 0
+    largest_beside: int = 0
 
 
 @dataclass(frozen=True)
 class ImageResult:
-    """The one row a source file ends as. `files` maps images | facemasks | alphas to (file name, SHA-256)."""
+    """The one row a source file ends as. `files` maps images | facemasks | alphas to (file name, SHA-256).
+
+    `recomposed` counts the faces that are hidden up to the silhouette.
+    """
 
     id: str
     source: str
@@ -238,6 +251,7 @@ class ImageResult:
     method: str | None = None
     encoding: str | None = None
     masked_share: float | None = None
+    recomposed: int | None = None
     faces: tuple[Face, ...] = ()
     proofs: Proofs | None = None
     files: dict[str, tuple[str, str]] = field(default_factory=dict)

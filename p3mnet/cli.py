@@ -70,7 +70,11 @@ def infer(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="new folder, or that of an interrupted call")],
     checkpoint: Annotated[Path, typer.Option("--checkpoint", help="weights, such as OUT/checkpoints/best.pt of train")],
     mode: Annotated[
-        str, typer.Option("--mode", help="hybrid (what is where from half the size, strands from the full one), resize")
+        str,
+        typer.Option(
+            "--mode",
+            help="hybrid (trimap from half the size, strands from the full one), resize, legacy_resize (published)",
+        ),
     ] = "hybrid",
     max_side: Annotated[int, typer.Option("--max-side", help="longest side that the network sees; caps memory")] = 1600,
     cutouts: Annotated[

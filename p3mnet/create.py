@@ -6,7 +6,7 @@ import warnings
 from pathlib import Path
 
 from p3mnet.model import MattingNetwork, ModelConfig
-from p3mnet.registry import RANDOM, VARIANTS, build
+from p3mnet.registry import PUBLISHED_DROP_PATH, RANDOM, VARIANTS, build, published_config
 
 
 def create_model(
@@ -16,7 +16,7 @@ def create_model(
     sbfi: bool = True,
     dbfi: bool = True,
     pool_kernel: int | None = None,
-    drop_path: float = 0.0,
+    drop_path: float | None = None,
     encoder_weights: str | Path | None = None,
 ) -> MattingNetwork:
     """A network in training mode.
@@ -25,7 +25,8 @@ def create_model(
         name: One of `list_models()`.
         tfi, sbfi, dbfi: Which integration modules are there; all of them is P3M-Net, none is BASIC of the paper.
         pool_kernel: Side of the pooling windows; None is the published one (3 for ResNet-34, else 2).
-        drop_path: Largest rate of stochastic depth, for swin_t and vitae_s.
+        drop_path: Largest rate of stochastic depth in training, for swin_t and vitae_s; None is the published one (0.2
+            for Swin-T, else 0).
         encoder_weights: ImageNet weights of the encoder: a file, "hub" for the Hugging Face hub (downloads), or
             "random" when random weights are meant, for instance because a checkpoint is loaded next.
 
@@ -37,7 +38,8 @@ def create_model(
         UserWarning: `encoder_weights` is not given, or leaves a part of the encoder as it is.
     """
     kernel = pool_kernel if pool_kernel is not None or name not in VARIANTS else VARIANTS[name].pool_kernels[0]
-    model = build(ModelConfig(name, tfi, sbfi, dbfi, 2 if kernel is None else kernel, drop_path))
+    rate = PUBLISHED_DROP_PATH.get(name, 0.0) if drop_path is None else drop_path
+    model = build(published_config(ModelConfig(name, tfi, sbfi, dbfi, 2 if kernel is None else kernel, rate)))
     if encoder_weights is None:
         warnings.warn(
             f"The encoder of {name} starts from random weights; the paper starts from ImageNet: give "

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from p3mdata.imaging.facemask import replaced
 from p3mdata.imaging.trimap import FOREGROUND, transition_area, trimap_of
 from p3mnet.image_files import Array
 
@@ -16,7 +17,9 @@ from p3mnet.image_files import Array
 _PROBES = 256
 
 
-def transition_pixel(alpha: Array, kernel: int, generator: torch.Generator) -> tuple[int, int] | None:
+def transition_pixel(
+    alpha: Array, kernel: int, generator: torch.Generator, facemask: Array | None = None
+) -> tuple[int, int] | None:
     """Row and column of a pixel of the trimap's transition area, all equally likely; None if there is none.
 
     Random pixels are tried one by one, each by its own neighbourhood: that is much cheaper than the whole trimap, which
@@ -26,7 +29,9 @@ def transition_pixel(alpha: Array, kernel: int, generator: torch.Generator) -> t
         alpha: HxW.
         kernel: Side of the trimap's kernel.
         generator: Random numbers.
+        facemask: HxW; replaced pixels are in no transition area.
     """
+    obfuscated = None if facemask is None else replaced(facemask)
     height, width = alpha.shape
     element = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (kernel, kernel)) > 0
     places = torch.rand(_PROBES, 2, generator=generator, dtype=torch.float64) * torch.tensor([height, width])
@@ -35,22 +40,24 @@ def transition_pixel(alpha: Array, kernel: int, generator: torch.Generator) -> t
         near = alpha[max(top, 0) : top + kernel, max(left, 0) : left + kernel]
         under = element[max(-top, 0) :, max(-left, 0) :][: near.shape[0], : near.shape[1]]
         values = near[under]
-        if values.any() and values.min() < FOREGROUND:
+        if values.any() and values.min() < FOREGROUND and (obfuscated is None or not obfuscated[row, column]):
             return row, column
-    rows, columns = np.nonzero(transition_area(alpha, kernel))
+    area = transition_area(alpha, kernel)
+    rows, columns = np.nonzero(area if obfuscated is None else area & ~obfuscated)
     if not len(rows):
         return None
     chosen = int(torch.randint(len(rows), (), generator=generator))
     return int(rows[chosen]), int(columns[chosen])
 
 
-def trimap_of_window(alpha: Array, kernel: int, window: tuple[slice, slice]) -> Array:
-    """`trimap_of(alpha, kernel)[window]`, computed only there: the window grows by what the kernel can see."""
+def trimap_of_window(alpha: Array, kernel: int, window: tuple[slice, slice], facemask: Array | None = None) -> Array:
+    """`trimap_of(alpha, kernel, facemask)[window]`, computed only there: it grows by what the kernel can see."""
     grown = tuple(slice(max(part.start - kernel, 0), part.stop + kernel) for part in window)
     inside = tuple(
         slice(part.start - wide.start, part.stop - wide.start) for part, wide in zip(window, grown, strict=True)
     )
-    return trimap_of(np.ascontiguousarray(alpha[grown]), kernel)[inside]
+    mask = None if facemask is None else facemask[grown]
+    return trimap_of(np.ascontiguousarray(alpha[grown]), kernel, mask)[inside]
 
 
 def reduced(plane: Array, longest: int, labels: bool) -> Array:

@@ -211,14 +211,14 @@ class TrainingSet(Dataset[Sample]):
         side = min(wanted if wanted <= min(height, width) else min(config.crop_sides), height, width)
         top, left = int(draws[4] * (height - side + 1)), int(draws[5] * (width - side + 1))
         if draws[2] < config.transition_centre:
-            centre = transition_pixel(alpha, kernel, generator)
+            centre = transition_pixel(alpha, kernel, generator, planes.get("facemask"))
             if centre is not None:
                 top, left = (
                     min(max(at - side // 2, 0), full - side) for at, full in zip(centre, (height, width), strict=True)
                 )
         window = slice(top, top + side), slice(left, left + side)
         cut = {kind: plane[window] for kind, plane in planes.items()}
-        cut["trimap"] = trimap_of_window(alpha, kernel, window)
+        cut["trimap"] = trimap_of_window(alpha, kernel, window, planes.get("facemask"))
         flipped = draws[3] < config.flip
         return {
             kind: fitted(plane, config.size, kind in ("trimap", "facemask"), flipped) for kind, plane in cut.items()
@@ -261,7 +261,7 @@ def _listed(
     if colours == "files":
         needed += COLOURS
     wanted = [*needed, *(["facemask"] if config.facemask and role == "training" else [])]
-    wanted += ["trimap"] if role == "validation" else []
+    wanted += ["trimap", "facemask"] if role == "validation" else []
     names, files, bad = [], [], []
     for item in items:
         if not item.files.keys() & {"image", "alpha"}:
@@ -317,7 +317,7 @@ class ValidationSet(Dataset[Sample]):
         """
         files = self.files[index]
         planes = _planes(self.names[index], files, read_plane, self.images)
-        planes.setdefault("trimap", trimap_of(planes["alpha"]))
+        planes.setdefault("trimap", trimap_of(planes["alpha"], facemask=planes.get("facemask")))
         if any(plane.shape[:2] != planes["image"].shape[:2] for plane in planes.values()):
             raise BadFile(f"{files['image']}: its alpha or trimap has another size. Export them at one size.")
         image = torch.from_numpy(planes["image"]).permute(2, 0, 1)

@@ -7,15 +7,11 @@ MSE_T and MAD_T; their number is given.
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import math
-import multiprocessing
-import signal
-from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
@@ -27,12 +23,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.base.files import atomic
+from p3mdata.base.pool import CRASH_SENTENCE, Handler, Mark, work_in_pool
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
 from p3mdata.dataset.folder import Dataset, DatasetItem, open_dataset
-from p3mdata.errors import OTHER_PLACE, BrokenInput, SettingsError, SetupError, unwritable
+from p3mdata.errors import OTHER_PLACE, BrokenInput, Interrupted, SettingsError, unwritable
 from p3mdata.imaging import SUFFIXES, decode, decode_matte
 from p3mdata.imaging.listing import list_files, regular_file
+from p3mdata.imaging.trimap import trimap_of
 from p3mnet import metrics
 
 # SAD inside the facemask, in sets that have facemasks.
@@ -41,8 +39,6 @@ COLUMNS = (*metrics.NAMES, FACE)
 TRANSITION = ("SAD_T", "MSE_T", "MAD_T")
 _RESAMPLED = 2000
 _INTERVAL = (0.025, 0.975)
-# Images that wait with each worker, so that none is idle while the parent is busy.
-_AHEAD = 4
 
 
 class Task(NamedTuple):
@@ -227,38 +223,30 @@ def _file(dataset: Dataset, item: DatasetItem, kind: str) -> Path | None:
 
 def _rows(tasks: Sequence[Task | ImageRow], workers: int, corrected: bool) -> Iterator[ImageRow]:
     """A row for each task, in their order; no more images are read ahead than workers need."""
-    work = partial(evaluate_one, corrected=corrected)
     todo = sum(isinstance(task, Task) for task in tasks)
     if min(workers, todo) <= 1:
-        yield from (task if isinstance(task, ImageRow) else work(task) for task in tasks)
+        yield from (task if isinstance(task, ImageRow) else evaluate_one(task, corrected) for task in tasks)
         return
-    context = multiprocessing.get_context("spawn")
-    pool = ProcessPoolExecutor(min(workers, todo), context, _begin)
-    waiting: deque[ImageRow | Future[ImageRow]] = deque()
-    try:
+    work_left = (task for task in tasks if isinstance(task, Task))
+    with contextlib.closing(work_in_pool(partial(_working, corrected), work_left, min(workers, todo))) as found:
         for task in tasks:
-            waiting.append(task if isinstance(task, ImageRow) else pool.submit(work, task))
-            if len(waiting) >= _AHEAD * workers:
-                yield _done(waiting.popleft())
-        while waiting:
-            yield _done(waiting.popleft())
-    except BrokenProcessPool as exc:
-        raise SetupError(
-            "A worker process died. Check memory and run again with fewer --workers; "
-            "in a script of your own, make the call below `if __name__ == '__main__':`."
-        ) from exc
-    finally:
-        pool.shutdown(cancel_futures=True)
+            yield task if isinstance(task, ImageRow) else next(found)
 
 
-def _begin() -> None:
-    """The workers supply the parallelism; the parent alone decides about Ctrl-C."""
+@contextlib.contextmanager
+def _working(corrected: bool, mark: Mark) -> Iterator[Handler[Task, ImageRow]]:
+    # The workers supply the parallelism.
     cv2.setNumThreads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
+    def handle(task: Task, crashing: frozenset[str]) -> ImageRow:
+        name = f"{task.set}/{task.stem}"
+        if name in crashing:
+            return ImageRow(task.set, task.stem, {}, fact_of(CRASH_SENTENCE))
+        if not mark(name):
+            raise Interrupted("stopped")
+        return evaluate_one(task, corrected)
 
-def _done(row: ImageRow | Future[ImageRow]) -> ImageRow:
-    return row if isinstance(row, ImageRow) else row.result()
+    yield handle
 
 
 def evaluate_one(task: Task, corrected: bool) -> ImageRow:
@@ -289,9 +277,12 @@ def _measure(task: Task, corrected: bool) -> dict[str, float | None]:
     alpha = picture.pixels if plain else decode_matte(data, picture, "alpha")
     pred = decode_matte(_read(task.pred), picture, "prediction")
     trimap = None if task.trimap is None else decode_matte(_read(task.trimap), picture, "trimap")
+    facemask = None if task.facemask is None else decode_matte(_read(task.facemask), picture, "facemask")
+    if trimap is None and facemask is not None:
+        trimap = trimap_of(alpha, facemask=facemask)
     found = metrics.evaluate_pair(pred, alpha, trimap, corrected)
-    if task.facemask is not None:
-        found[FACE] = metrics.sad_inside(pred, alpha, decode_matte(_read(task.facemask), picture, "facemask"))
+    if facemask is not None:
+        found[FACE] = metrics.sad_inside(pred, alpha, facemask)
     return found
 
 

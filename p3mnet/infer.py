@@ -6,7 +6,8 @@ Two ways to look at a picture (paper, section 'Experiments', after GFM):
 - HYBRID: background, transition and foreground come from half the size, where a person fits into the receptive field;
   the alpha of the transition comes from the full size, where strands are as sharp as they are.
 
-Where the published program cuts corners this one does not: the aspect ratio is kept (there, 1600 px caps each side for
+A third one, `legacy_resize`, is the rule by which published figures were made (`p3mnet.legacy`). Where that program
+cuts corners the other two do not: the aspect ratio is kept (there, 1600 px caps each side for
 itself, and sides are floored to multiples of 32; here the network pads); class probabilities are upsampled and then
 compared (there, a map of 0, 128 and 255); 8 bits are rounded (there truncated, which costs 0.14 to 0.18 SAD).
 """
@@ -43,12 +44,13 @@ from p3mdata.imaging.listing import list_files
 from p3mnet.checkpoint import load_checkpoint, load_official
 from p3mnet.create import create_model
 from p3mnet.devices import pick_device
+from p3mnet.legacy import legacy_alpha
 from p3mnet.memory import MEMORY_ERRORS, out_of_memory
 from p3mnet.model import MattingNetwork, folded, fuse, normalise
 from p3mnet.registry import RANDOM
 
-Mode = Literal["hybrid", "resize"]
-MODES: tuple[Mode, ...] = ("hybrid", "resize")
+Mode = Literal["hybrid", "resize", "legacy_resize"]
+MODES: tuple[Mode, ...] = ("hybrid", "resize", "legacy_resize")
 # Longest side that the network sees. Memory grows with its square: see `infer`.
 MAX_SIDE = 1600
 ALPHAS, CUTOUTS = "alpha", "cutout"
@@ -115,12 +117,15 @@ def predict_alpha(
     Args:
         model: In eval mode, on any device.
         rgb: [H, W, 3] uint8.
-        mode: "hybrid" or "resize", see the module; networks with one alpha for the whole picture have one way to look.
+        mode: "hybrid", "resize" or "legacy_resize", see the module; networks with one alpha for the whole picture look
+            in one way at "hybrid" and "resize".
         max_side: A picture with a longer side is seen smaller, both sides by the same factor; its alpha is upsampled.
 
     Returns:
         [H, W] float32 in 0..1.
     """
+    if mode == "legacy_resize":
+        return legacy_alpha(model, rgb)
     height, width = rgb.shape[:2]
     device = next(model.parameters()).device
     image = normalise(torch.tensor(rgb, device=device).permute(2, 0, 1)[None])
@@ -215,7 +220,7 @@ def infer(
         images: Pictures, in subfolders too; the subfolders are kept.
         out: A new folder, or one of an earlier call with the same settings.
         checkpoint: See `open_network`.
-        mode: "hybrid" or "resize", see the module.
+        mode: "hybrid", "resize" or "legacy_resize", see the module.
         max_side: Cap of the side that the network sees. Hybrid on a CPU takes about 1.5 KB of memory per pixel seen
             (resnet34 1.4, swin_t 1.5, vitae_s 1.0): 4 GB at 1600x1600.
         cutouts: Whether to write cut-outs.
@@ -232,7 +237,7 @@ def infer(
         RunFolderError: `out` is of another call or cannot be written.
     """
     if mode not in MODES:
-        raise SettingsError(f"mode must be {' or '.join(MODES)}, not '{mode}'.")
+        raise SettingsError(f"mode must be {', '.join(MODES[:-1])} or {MODES[-1]}, not '{mode}'.")
     if max_side < 32:
         raise SettingsError(f"max_side must be at least 32, not {max_side}.")
     names = _pictures(images)

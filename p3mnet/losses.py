@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from p3mnet.model import SEGMENTATION_TERMS, TRANSITION, Matting, MattingNetwork
+from p3mnet.networks.gfm import Glance
 from p3mnet.networks.modnet import Objectives, objective_losses
 
 # Levels of the Laplacian pyramid; what is left after them counts as one more.
@@ -35,6 +36,7 @@ class LossWeights(BaseModel):
             that are there goes into the total, so that the segmentation keeps its share in a network without dBFI.
         alpha_t, laplacian_t: Of the local alpha in the transition area.
         alpha, laplacian, composition: Of the fused alpha.
+        segmentation: Of the mean of the trimap losses in the total.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +50,13 @@ class LossWeights(BaseModel):
     alpha: float = Field(3.0, ge=0)
     laplacian: float = Field(3.0, ge=0)
     composition: float = Field(1.0, ge=0)
+    segmentation: float = Field(1.0, ge=0)
+
+
+# What networks are published with instead of the defaults; GFM's four terms weigh a quarter each (its trainer, 'TT').
+PUBLISHED_WEIGHTS: dict[str, dict[str, float]] = {
+    "gfm_resnet34": dict.fromkeys(("segmentation", "alpha_t", "laplacian_t", "alpha", "laplacian", "composition"), 0.25)
+}
 
 
 def terms_of(network: MattingNetwork, weights: LossWeights, colours: str) -> tuple[list[str], dict[str, str]]:
@@ -65,7 +74,7 @@ def terms_of(network: MattingNetwork, weights: LossWeights, colours: str) -> tup
     for name in network.terms:
         if name == "composition" and colours == "none":
             idle[name] = "data.colours is none"
-        elif share.get(name) == 0:
+        elif share.get(name) == 0 or (name in SEGMENTATION_TERMS and not share["segmentation"]):
             idle[name] = f"losses.{name} is 0"
     return [name for name in network.terms if name not in idle], idle
 
@@ -81,24 +90,30 @@ def matting_losses(
         batch: Of `p3mnet.loader.to_device`: `alpha` [N, 1, H, W] in 0..1, `trimap` int64 [N, 1, H, W] of
             0 (background), 1 (transition), 2 (foreground), and for the composition loss `image`, `foreground`,
             `background` [N, 3, H, W], ImageNet-normalised.
-        weights: None takes the recipe's.
+        weights: None takes what the network is published with.
 
     Returns:
         Scalars by name: "ce_global"; "ce_side2", "ce_side1", "ce_side0" if the network has dBFI; "alpha_t",
         "laplacian_t", "alpha", "laplacian"; "composition" if the batch has foreground and background; "total".
     """
-    weights, exact = weights or LossWeights(), torch.get_default_dtype()
+    exact = torch.get_default_dtype()
+    if weights is None:
+        weights = LossWeights(**PUBLISHED_WEIGHTS["gfm_resnet34"] if isinstance(output, Glance) else {})
     if isinstance(output, Objectives):
         with torch.autocast(output.fusion.device.type, enabled=False):
             return objective_losses(output, batch)
     with torch.autocast(output.local.device.type, enabled=False):
         alpha, trimap = batch["alpha"].to(exact), batch["trimap"]
+        squashed = isinstance(output, Glance)
         scores = dict(
             zip(SEGMENTATION_TERMS, (output.global_logits, output.side2, output.side1, output.side0), strict=True)
         )
         classes = trimap == torch.arange(3, device=trimap.device)[:, None, None]
         parts = {
-            name: _cross_entropy(logits.to(exact), classes) for name, logits in scores.items() if logits is not None
+            # GFM is published with the cross-entropy of its sigmoid.
+            name: _cross_entropy(logits.to(exact).sigmoid() if squashed else logits.to(exact), classes)
+            for name, logits in scores.items()
+            if logits is not None
         }
         segmentation = list(parts)
         transition = (trimap == TRANSITION).to(exact)
@@ -115,7 +130,8 @@ def matting_losses(
         share = weights.model_dump()
         total = sum(share[name] * part for name, part in parts.items() if name not in segmentation)
         if scale := sum(share[name] for name in segmentation):
-            total = total + sum(share[name] * parts[name] for name in segmentation) / scale
+            mean = sum(share[name] * parts[name] for name in segmentation) / scale
+            total = total + share["segmentation"] * mean
         parts["total"] = torch.as_tensor(total)
         return parts
 

@@ -39,6 +39,8 @@ class ModelConfig:
         tfi, sbfi, dbfi: Which integration modules are there (paper, ablation study).
         pool_kernel: Side of the encoder's pooling windows, 2 or 3.
         drop_path: Largest rate of stochastic depth in training, for the transformer encoders.
+        colours: What MODNet turns the ImageNet-normalised picture into before it looks: "unit" (-1..1), as published,
+            or "imagenet", nothing, as in checkpoints of p3mnet up to 0.3.
     """
 
     name: str
@@ -47,6 +49,7 @@ class ModelConfig:
     dbfi: bool = True
     pool_kernel: int = 2
     drop_path: float = 0.0
+    colours: str = "imagenet"
 
 
 class Matting(NamedTuple):
@@ -73,6 +76,12 @@ def normalise(image: Tensor) -> Tensor:
         image = image.to(torch.get_default_dtype()) / 255
     mean, std = (image.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (image - mean) / std
+
+
+def in_unit_range(image: Tensor) -> Tensor:
+    """ImageNet-normalised [..., 3, H, W] -> (x - 0.5) / 0.5 of RGB x in 0..1, so that black is -1 and white 1."""
+    mean, std = (image.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return (image * std + mean - 0.5) / 0.5
 
 
 def pad_to_stride(image: Tensor) -> Tensor:
@@ -113,6 +122,10 @@ class MattingNetwork(nn.Module, ABC):
     @abstractmethod
     def terms(self) -> tuple[str, ...]:
         """Parts of its training loss, see `p3mnet.losses`; "composition" takes colours of foreground and background."""
+
+    def as_seen(self, image: Tensor) -> Tensor:
+        """ImageNet-normalised pictures as the encoder is given them: as they are, but for MODNet."""
+        return image
 
     @abstractmethod
     def forward(self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None) -> Any:

@@ -42,7 +42,39 @@ VITAE_RULES: Rules = (
     (r"encoder\.layers\.(\d)\.NC\.(\d+)\.PCM\.(.+)", r"encoder.stages.\1.\2.local.\3"),
     (r"encoder\.layers\.(\d)\.NC\.(\d+)\.(.+)", r"encoder.stages.\1.\2.\3"),
 )
+_MODNET = r"(?:lr_branch\.)?backbone\.model\."
+_MODNET_NARROW = (("0", "0.0"), ("1", "0.1"), ("3", "1"), ("4", "2"))
+_MODNET_WIDE = (("0", "0.0"), ("1", "0.1"), ("3", "1.0"), ("4", "1.1"), ("6", "2"), ("7", "3"))
+_MODNET_PARTS = (
+    ("lr_branch.conv_lr16x", "semantic.to16"), ("lr_branch.conv_lr8x", "semantic.to8"),
+    ("hr_branch.tohr_enc2x", "detail.from2"), ("hr_branch.conv_enc2x", "detail.down"),
+    ("hr_branch.tohr_enc4x", "detail.from4"), ("hr_branch.conv_enc4x", "detail.merge4"),
+    ("f_branch.conv_lr4x", "fusion.at4"), ("f_branch.conv_f2x", "fusion.at2"),
+)  # fmt: skip
+_MODNET_ROWS = (("hr_branch.conv_hr4x", "detail.at4"), ("hr_branch.conv_hr2x", "detail.at2"),
+                ("hr_branch.conv_hr", "detail.at1"), ("f_branch.conv_f", "fusion.at1"))  # fmt: skip
+# MODNet's published files name the encoder twice.
+MODNET_RULES: Rules = (
+    (rf"{_MODNET}classifier\..+", None),
+    (rf"{_MODNET}features\.(0|18)\.(\d)\.(.+)", r"encoder.features.\1.\2.\3"),
+    *((rf"{_MODNET}features\.1\.conv\.{theirs}\.(.+)", rf"encoder.features.1.conv.{ours}.\1")
+      for theirs, ours in _MODNET_NARROW),
+    *((rf"{_MODNET}features\.(\d+)\.conv\.{theirs}\.(.+)", rf"encoder.features.\1.conv.{ours}.\2")
+      for theirs, ours in _MODNET_WIDE),
+    (r"lr_branch\.se_block\.fc\.0\.(.+)", r"semantic.attention.squeeze.\1"),
+    (r"lr_branch\.se_block\.fc\.2\.(.+)", r"semantic.attention.excite.\1"),
+    (r"lr_branch\.conv_lr\.layers\.0\.(.+)", r"semantic.head.\1"),
+    # Heads have one convolution and nothing behind it.
+    (r"hr_branch\.conv_hr\.1\.layers\.0\.(.+)", r"detail.at1.1.\1"),
+    (r"f_branch\.conv_f\.1\.layers\.0\.(.+)", r"fusion.at1.1.\1"),
+    *((rf"{re.escape(theirs)}\.layers\.0\.(.+)", rf"{ours}.0.\1") for theirs, ours in _MODNET_PARTS),
+    *((rf"{re.escape(theirs)}\.layers\.1\.bnorm\.(.+)", rf"{ours}.1.batch.\1") for theirs, ours in _MODNET_PARTS),
+    *((rf"{re.escape(theirs)}\.(\d)\.layers\.0\.(.+)", rf"{ours}.\1.0.\2") for theirs, ours in _MODNET_ROWS),
+    *((rf"{re.escape(theirs)}\.(\d)\.layers\.1\.bnorm\.(.+)", rf"{ours}.\1.1.batch.\2")
+      for theirs, ours in _MODNET_ROWS),
+)  # fmt: skip
 MOBILENET_RULES: Rules = (
+    *MODNET_RULES,
     (r"mobilenet\.classifier\..+", None),  # classifier
     (r"mobilenet\.(.+)", r"encoder.\1"),
 )
@@ -90,9 +122,10 @@ DECODER_RULES: Rules = (
     (r"(?:decoder\.)?dbfi_(\d)\.bn1\.(.+)", r"segmentation.dbfi.\1.merge.norm.\2"),
     (r"(?:decoder\.)?dbfi_(\d)\.conv2\.(.+)", r"segmentation.dbfi.\1.side_head.\2"),
 )
-ALIAS = r"encoder[0-4]\..+"
+ALIAS = r"(encoder[0-4]|lr_branch\.backbone)\..+"
 # A name that only one variant's published files have.
 TELLTALES = {
+    "modnet": "lr_branch.se_block.fc.0.weight",
     "gfm_resnet34": "psp_module.bottleneck.weight",
     "p3mnet_resnet34": "resnet.conv1.weight",
     "p3mnet_swin_t": "encoder.patch_embed.proj1.weight",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from p3mdata.errors import SettingsError
@@ -16,6 +17,10 @@ HUB = "hub"
 RANDOM = "random"
 # Learns something on a CPU in minutes; it is no network of the paper, and not listed.
 SMOKE = "smoke_resnet34"
+
+
+# Largest rate of stochastic depth that networks are published with; 0 for those that are not here.
+PUBLISHED_DROP_PATH = {"p3mnet_swin_t": 0.2}
 
 
 class Variant(NamedTuple):
@@ -46,6 +51,11 @@ def list_models() -> list[str]:
     return [*(name for name in VARIANTS if name != SMOKE), *BASELINES]
 
 
+def published_config(config: ModelConfig) -> ModelConfig:
+    """The configuration of a new network: MODNet sees colours in -1..1, as published."""
+    return replace(config, colours="unit") if config.name == "modnet" else config
+
+
 def build(config: ModelConfig) -> MattingNetwork:
     """A network with random weights.
 
@@ -53,7 +63,7 @@ def build(config: ModelConfig) -> MattingNetwork:
         SettingsError: The variant does not exist or does not come in this form.
     """
     if config.name in BASELINES:
-        if config != ModelConfig(config.name):
+        if replace(config, colours="imagenet") != ModelConfig(config.name):
             raise SettingsError(f"{config.name} has no settings: leave out tfi, sbfi, dbfi, pool_kernel and drop_path.")
         return BASELINES[config.name](config)
     if config.name not in VARIANTS:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageCms, PngImagePlugin
 
-from p3mdata.anonymize.pipeline import Inputs, load
+from p3mdata.anonymize.inputs import Inputs, load
 from p3mdata.base.jsonl import dumps
 from p3mdata.base.parsing import read_yaml
 from p3mdata.base.resources import manifests_dir, pipelines_dir

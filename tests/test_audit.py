@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from p3mdata.anonymize.masks import Patch, private_area
+from p3mdata.anonymize.masks import Patch, Region, private_area
 from p3mdata.anonymize.obfuscate import obfuscate
 from p3mdata.audit import measures
 from p3mdata.audit.attacks import deconvolve
@@ -231,7 +231,7 @@ def test_the_window_holds_what_the_whole_picture_would_give() -> None:
     covered = np.zeros((512, 512), bool)
     region.paint(covered)
     far = Patch(490, 490, np.ones((10, 10), bool))
-    portrait = cut_out(clear, blurred, ((region, face.width), (far, 10.0)), covered, face.mesh())
+    portrait = cut_out(clear, blurred, (Region(region, face.width), Region(far, 10.0)), covered, face.mesh())
     assert portrait.clear.shape[0] < 300 and len(portrait.regions) == 1
     whole = aligned(blurred, chip_to_image(face.mesh()))
     for window in (portrait.released, portrait.obfuscated(Method.BLUR, 0.20)):

@@ -63,7 +63,7 @@ def test_an_unknown_name_is_named(key: Any) -> None:
         ("strength", float("nan")),
         ("strength", float("inf")),
         ("strength", "strong"),
-        ("transition_width", 0),
+        ("transition_width", -0.01),
         ("transition_width", 0.21),
         ("transition_width", None),
         ("quality", 0),

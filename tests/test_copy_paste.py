@@ -73,7 +73,9 @@ def pairs_folder(root: Path, number: int = 4) -> Path:
             path.write_bytes(encoded(picture, path.suffix[1:].upper().replace("JPG", "JPEG")))
         rows.append({"image": f"{i}.jpg", "facemask": f"facemask/{i}.png"})
     (root / "out/pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    (root / "out/settings.json").write_text(json.dumps({"settings": {"source": str(root / "src")}}))
+    (root / "out/settings.json").write_text(
+        json.dumps({"settings": {"source": str(root / "src"), "from": "annotations"}})
+    )
     return root / "out"
 
 
@@ -278,8 +280,8 @@ def test_pasted_features_are_those_of_the_source(model: P3MNet, sources: Sources
     batch = to_device(make_batch(), "cpu")
     config = CopyPasteConfig(mode="fcp", scale=(1.0, 1.0), **ALWAYS)
     edit = fcp(model, batch, sources, seeded(1), config)
-    (source,) = {id(source): source for source, _ in edit.pastes.values()}.values()
-    assert sorted(edit.pastes) == [0, 1, 2]
+    (source,) = {id(each.source): each.source for each in edit.pastes}.values()
+    assert [each.number for each in edit.pastes] == [0, 1, 2]
     with torch.no_grad():
         before = model.encoder.stem(batch["image"])
         after = edit(before)
@@ -287,7 +289,7 @@ def test_pasted_features_are_those_of_the_source(model: P3MNet, sources: Sources
     with torch.no_grad():
         features = evaluated.encoder.stem(normalise(source.image)[None])[0]
     found = 0
-    for index in edit.pastes:
+    for index in (each.number for each in edit.pastes):
         changed = (before[index] != after[index]).any(0)
         down, right = (
             (torch.nonzero(batch["facemask"][index, 0]).double().mean(0) - torch.nonzero(source.mask).double().mean(0))
@@ -386,8 +388,8 @@ def test_one_source_per_batch_or_one_each(model: P3MNet, sources: Sources) -> No
     for which in ("one", "each"):
         edit = fcp(model, batch, sources, seeded(4), CopyPasteConfig(mode="fcp", sources=which, **ALWAYS))
         assert len(edit.pastes) == 7
-        assert len({turn for _, turn in edit.pastes.values()}) == 7
-        numbers.append(len({id(source) for source, _ in edit.pastes.values()}))
+        assert len({each.turn for each in edit.pastes}) == 7
+        numbers.append(len({id(each.source) for each in edit.pastes}))
         edit(torch.rand(8, 64, SIDE, SIDE))
     assert numbers == [1, 7]
 
@@ -398,7 +400,8 @@ def test_stage_1_is_pasted_at_its_own_stride(name: str, sources: Sources) -> Non
     model = create_model(name, encoder_weights="random").eval()
     raw = make_batch(2)
     # Not a multiple of 32: the network pads.
-    batch = to_device({**raw, "image": raw["image"][..., :61, :50], "facemask": raw["facemask"][..., :61, :50]}, "cpu")
+    cut = {kind: raw[kind][..., :61, :50] for kind in ("image", "alpha", "facemask")}
+    batch = to_device({**raw, **cut}, "cpu")
     stage = model.encoder.layer1 if name == "p3mnet_resnet34" else model.encoder.stages[0]
     config = CopyPasteConfig(mode="fcp", layer="stage1", scale=(1.0, 1.0), **ALWAYS)
     seen = []
@@ -438,7 +441,7 @@ def test_sources_as_they_lie(tmp_path: Path) -> None:
     (out / "facemask").rename(tmp_path / "both/facemask")
     sources = Sources(tmp_path / "both")
     source = sources.draw(seeded(0), SIDE)
-    assert source.image.shape == (3, SIDE, SIDE) and source.mask.shape == (SIDE, SIDE)
+    assert source.image.shape[1:] == source.mask.shape and max(source.mask.shape) <= SIDE + 1
     assert source.mask.dtype == torch.bool and source.mask.any()
     for wrong in (tmp_path / "both/image", tmp_path):
         with pytest.raises(SettingsError, match="no pairs"):
@@ -450,14 +453,20 @@ def test_sources_as_they_lie(tmp_path: Path) -> None:
         Sources(out)
 
 
-def test_sources_keep_their_shape(tmp_path: Path) -> None:
-    for folder, picture in (
-        ("image", texture(90, 60)),
-        ("facemask", 255 * disc(45, 30, 20, 15, 9).numpy().astype("u1")),
-    ):
-        (tmp_path / folder).mkdir()
-        (tmp_path / folder / "a.png").write_bytes(encoded(picture, "PNG"))
-    assert Sources(tmp_path).draw(seeded(0), 30).image.shape == (3, 30, 20)
+def test_portraits_are_cut_to_the_face_in_the_framing_of_celeba(tmp_path: Path) -> None:
+    """However small the face lies in its portrait, it is as large in the frame; the facemask covers 26 % of it."""
+    for number, radius in enumerate((12, 40)):
+        for folder, picture in (
+            ("image", texture(300, 220, number)),
+            ("facemask", 255 * disc(300, 220, 120, 110, radius).numpy().astype("u1")),
+        ):
+            (tmp_path / f"{number}" / folder).mkdir(parents=True)
+            (tmp_path / f"{number}" / folder / "a.png").write_bytes(encoded(picture, "PNG"))
+        source = Sources(tmp_path / f"{number}").draw(seeded(0), SIDE)
+        assert source.image.shape[1:] == source.mask.shape and max(source.mask.shape) <= SIDE + 1
+        assert float(source.mask.sum()) / SIDE**2 == pytest.approx(0.26, rel=0.06)
+        centre = torch.nonzero(source.mask).double().mean(0) / SIDE
+        assert centre.tolist() == pytest.approx([0.5 + 0.113, 0.5], abs=0.03)
 
 
 def test_bad_sources_are_noted(tmp_path: Path) -> None:

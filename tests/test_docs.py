@@ -13,10 +13,14 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import typer.main
 import yaml
+from PIL import Image
 
+from p3mdata.cli.sample import make_sample
+from tests.factories import astronaut, matte, texture, write_png
 from tests.pages import ROOT, Block, allowed_codes, blocks, commands, inline_commands, pages
 
 PAGES = pages()
@@ -175,6 +179,35 @@ def test_examples_are_well_formed(block: Block) -> None:
         yaml.safe_load(block.text)
 
 
+def _reduced(sample: Path, store: Path) -> None:
+    """Some of the sample's photographs and mattes, smaller."""
+    for name in ("grey.png", "large.jpg", "lossless.webp", "no-face.jpg", "scan.tif"):
+        for source, target in (("photos", name), ("mattes", f"{Path(name).stem}.png")):
+            (store / source).mkdir(exist_ok=True)
+            with Image.open(sample / source / target) as picture:
+                picture.resize((480, 480 * picture.height // picture.width)).save(store / source / target)
+
+
+def _people(place: Path) -> None:
+    """A dataset of pictures that are no copies of each other: the portrait, larger and smaller, before textures."""
+    for number in range(9):
+        side = 300 + 24 * number
+        height, width, top, left = 520, 420 + 40 * (number % 4), 520 - side, 12 * number
+        rgb = texture(height, width, number) * (0.5 + 0.06 * number)
+        alpha = np.zeros((height, width), np.uint8)
+        across = min(side, width - left)
+        alpha[top:, left : left + across] = matte(side)[:, :across]
+        person = np.zeros_like(rgb)
+        person[top:, left : left + across] = astronaut(side)[:, :across]
+        share = alpha[:, :, None] / 255
+        write_png(
+            place / "photos" / f"person{number}.png", np.rint(share * person + (1 - share) * rgb).astype(np.uint8)
+        )
+        write_png(place / "mattes" / f"person{number}.png", alpha)
+    shell("p3mdata anonymize dir photos run --alphas mattes --quiet", place)
+    shell("p3mdata build-split run data --validation 2 --quiet", place)
+
+
 # What blocks can be tested with: names of things in their folder.
 @pytest.fixture(scope="module")
 def things(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, ...], Path], None]:
@@ -184,10 +217,12 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, ...
         place = store / name
         if place.exists():
             return place
-        if name in ("photos", "mattes"):
-            from p3mdata.cli.sample import make_sample
-
-            make_sample(store)
+        if name == "sample":
+            make_sample(place)
+        elif name == "people":
+            _people(place)
+        elif name in ("photos", "mattes"):
+            _reduced(make("sample"), store)
         elif name == "run":
             make("photos")
             shell("p3mdata anonymize dir photos run --alphas mattes --workers 1 --quiet", store)
@@ -200,7 +235,9 @@ def things(tmp_path_factory: pytest.TempPathFactory) -> Callable[[tuple[str, ...
 
     def lay(names: tuple[str, ...], folder: Path) -> None:
         for name in names:
-            shutil.copytree(make(name), folder / name, symlinks=True)
+            # The sample is that of `make demo`; it and the people are folders of several things.
+            whole = name in ("sample", "people")
+            shutil.copytree(make(name), folder if whole else folder / name, dirs_exist_ok=True)
 
     return lay
 
@@ -289,3 +326,25 @@ def test_blocks_run_as_they_stand(
             real = without_numbers(printed)
             for line in without_numbers(block.text):
                 assert not line or line in real, f"{block}: '{line}' is not among\n{printed}"
+
+
+def test_the_walk_through_the_code_names_each_file_once() -> None:
+    text = (ROOT / "ARCHITECTURE.md").read_text()
+    walk = text.partition("<!-- walk -->\n")[2].partition("\n\n")[0]
+    files = re.findall(r"`([\w/]+\.py)`", walk)
+    assert len(files) > 20
+    assert sorted(set(files)) == sorted(files)
+    assert [name for name in files if not (ROOT / "p3mdata" / name).is_file()] == []
+    assert files[0].startswith("cli/")
+
+
+def test_every_room_is_in_the_table_of_rooms() -> None:
+    rows = re.findall(r"^\| (\d+) \| ([^|]+) \|", (ROOT / "ARCHITECTURE.md").read_text(), re.M)
+    told = {name.strip("/"): int(floor) for floor, names in rows for name in re.findall(r"`([^`]+)`", names)}
+    contract = (ROOT / "pyproject.toml").read_text().partition("layers = [")[2].partition("]")[0]
+    floors = re.findall(r'"([^"]+)"', contract)
+    rooms = {room: len(floors) - 1 - at for at, floor in enumerate(floors) for room in floor.split(" | ")}
+    unnamed = {"version"}
+    assert {name.removesuffix(".py"): floor for name, floor in told.items()} == {
+        room: floor for room, floor in rooms.items() if room not in unnamed
+    }

@@ -74,7 +74,7 @@ def test_six_steps_without_a_matte(portrait: Path, tmp_path: Path) -> None:
 
 def test_the_transition_area_is_spared(portrait: Path, alpha: Path, tmp_path: Path) -> None:
     out = tmp_path / "steps.png"
-    explain(portrait, out, Settings(transition_width=0.04), alpha=alpha)
+    explain(portrait, out, Settings(transition_width=0.04, boundary="paper"), alpha=alpha)
     original, _, private, transition, adjusted, result = _panels(out)
     band = (transition.argmax(axis=2) == 2) & (transition.max(axis=2) - transition.min(axis=2) > 60)
     assert 0.03 < band.mean() < 0.3

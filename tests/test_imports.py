@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import importlib
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+import typer
+
+from p3mdata.cli.commands import COMMANDS
 
 
 def test_packages_import_without_what_they_do_not_need() -> None:
@@ -23,3 +29,29 @@ def test_packages_import_without_what_they_do_not_need() -> None:
         [sys.executable, "-c", code], cwd=Path(__file__).parents[1], capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+HEAVY = ("cv2", "numpy", "pydantic", "torch", "PIL", "yaml")
+
+
+@pytest.mark.parametrize(
+    ("call", "light"),
+    [
+        ("import p3mdata", (*HEAVY, "rich", "typer")),
+        ("import p3mnet", (*HEAVY, "rich", "typer")),
+        ("from p3mdata.cli import main; main(['--help'])", HEAVY),
+    ],
+)
+def test_what_is_called_for_little_brings_little(call: str, light: tuple[str, ...]) -> None:
+    code = f"import atexit, sys; atexit.register(lambda: print('brought', *(set({light}) & set(sys.modules)))); {call}"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1].split() == ["brought"]
+
+
+def test_the_help_tells_of_every_command_what_the_command_says() -> None:
+    told = {name: row for commands in COMMANDS.values() for name, row in commands.items()}
+    there = {}
+    for module in {row[0] for row in told.values()}:
+        for name, found in typer.main.get_group(importlib.import_module(f"p3mdata.cli.{module}").app).commands.items():
+            there[name] = module, " ".join((found.help or "").split("\n\n", maxsplit=1)[0].split())
+    assert there == told

@@ -11,14 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from p3mdata.anonymize.doubts import coverage_doubts, matte_doubts
 from p3mdata.anonymize.masks import (
     Patch,
     bare_parts,
     core_coverage,
-    coverage_doubts,
     disjoint,
     hand_regions,
-    matte_doubts,
     patch_of,
     private_area,
     spread,

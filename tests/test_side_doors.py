@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from p3mdata.anonymize.hand import drawn_area
+from p3mdata.anonymize.inputs import Inputs
 from p3mdata.anonymize.masks import bare_parts, patch_of
 from p3mdata.anonymize.opacity import is_picture, shows_picture
-from p3mdata.anonymize.pipeline import Anonymized, Inputs, anonymize
+from p3mdata.anonymize.pipeline import Anonymized, anonymize
 from p3mdata.anonymize.proofs import redetect
 from p3mdata.config import Settings
 from p3mdata.faces.ensemble import FaceFinder
@@ -94,7 +95,7 @@ def test_the_outline_of_a_cut_out_stays(dtype: Any, models: FaceFinder) -> None:
 def test_a_fourth_channel_that_was_left_alone_is_found_by_the_proofs(
     models: FaceFinder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("p3mdata.anonymize.pipeline.hide", lambda *args: False)
+    monkeypatch.setattr("p3mdata.anonymize.pipeline.hide_opacity", lambda *args: False)
     done = run(models, FOUR_CHANNELS["png"])
     assert (done.result.outcome, done.result.reason, done.files) == (Outcome.NEEDS_REVIEW, "not_obfuscated", {})
 
@@ -110,7 +111,7 @@ def test_a_colour_channel_that_was_left_alone_is_found_by_the_proofs(
         obfuscate(pixels, *args)
         pixels[..., channel] = kept
 
-    monkeypatch.setattr("p3mdata.anonymize.pipeline.obfuscate", careless)
+    monkeypatch.setattr("p3mdata.anonymize.recompose.obfuscate", careless)
     assert run(models, encoded(RGB, "PNG")).result.reason == "not_obfuscated"
 
 

@@ -19,6 +19,7 @@ from p3mdata.errors import SettingsError, SetupError
 from p3mdata.faces import weights, yunet
 from p3mdata.faces.elf import SharedLibrary
 from p3mdata.faces.ensemble import FaceFinder
+from p3mdata.faces.landmarks import MediaPipeLandmarks
 from p3mdata.run.job import anonymize_job
 from tests.runs import portraits
 
@@ -215,3 +216,9 @@ def test_a_run_without_jpeglib_records_what_it_did(
     assert read_json(tmp_path / "run" / "plan.json")["settings"]["jpeg"] == "reencode"
     (row,) = read_rows(tmp_path / "run" / "manifest.jsonl")
     assert "jpeg" in row["encoding"] and "exact" not in row["encoding"]
+
+
+def test_a_machine_without_sys_is_told_instead_of_aborting(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("p3mdata.faces.landmarks._PROCESSORS", tmp_path / "possible")
+    with pytest.raises(SetupError, match="mount -t sysfs"):
+        MediaPipeLandmarks()

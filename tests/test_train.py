@@ -31,7 +31,7 @@ from p3mnet.checkpoint import load_checkpoint  # noqa: E402
 from p3mnet.data import TrainingSet  # noqa: E402
 from p3mnet.encoders import ResNet34  # noqa: E402
 from p3mnet.infer import infer  # noqa: E402
-from p3mnet.registry import BASELINES, VARIANTS, Variant, list_models  # noqa: E402
+from p3mnet.registry import VARIANTS, Variant, list_models  # noqa: E402
 from p3mnet.training import BatchTooLarge, Diverged, TrainConfig, Watch, make_config, read_config, train  # noqa: E402
 from p3mnet.training import loop as loop_module  # noqa: E402
 from p3mnet.training.config import RECIPES  # noqa: E402
@@ -547,9 +547,9 @@ def test_other_images_are_seen_and_must_stay_the_same(dataset: Path, tmp_path: P
 
 def test_recipes_and_settings(dataset: Path, tmp_path: Path) -> None:
     names = sorted(path.stem for path in RECIPES.glob("*.yaml"))
-    assert names == ["p3m10k_resnet34", "p3m10k_swin_t", "p3m10k_vitae_s", "smoke"]
+    assert names == [f"p3m10k_{name}" for name in ("gfm", "modnet", "resnet34", "swin_t", "vitae_s")] + ["smoke"]
     chosen = {name: read_config(Path(name), dataset=str(dataset)) for name in names}
-    assert {one.model.name for one in chosen.values()} == set(list_models()) - {"narrow", "narrow_too", *BASELINES}
+    assert {one.model.name for one in chosen.values()} == set(list_models()) - {"narrow", "narrow_too"}
     paper = chosen["p3m10k_resnet34"]
     assert (paper.learning_rate, paper.batch, paper.epochs, paper.seed) == (1e-5, 8, 150, 0)
     assert paper == make_config({"dataset": str(dataset), "validation": {"share": 0.02}})
@@ -569,7 +569,7 @@ def test_recipes_and_settings(dataset: Path, tmp_path: Path) -> None:
         read_config(Path("smoke"))
     with pytest.raises(SettingsError, match="cannot be read"):
         read_config(tmp_path / "absent.yaml")
-    with pytest.raises(SettingsError, match="no recipe 'p3m10k'. Recipes are p3m10k_resnet34, "):
+    with pytest.raises(SettingsError, match="no recipe 'p3m10k'. Recipes are p3m10k_gfm, "):
         read_config(Path("p3m10k"))
     with pytest.raises(SettingsError, match="There is no network 'p3mnet_big'"):
         train(config(dataset, model={"name": "p3mnet_big"}), tmp_path / "out")

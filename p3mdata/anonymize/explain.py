@@ -14,7 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from p3mdata.anonymize.pipeline import Inputs, Loaded, Masked, anonymize, detect, load, mask, render, transition_of
+from p3mdata.anonymize.areas import Masked, mask, transition_of
+from p3mdata.anonymize.inputs import Inputs, Loaded, load
+from p3mdata.anonymize.pipeline import anonymize, detect, render
 from p3mdata.base.files import write_atomic
 from p3mdata.config import Settings
 from p3mdata.errors import OTHER_PLACE, BrokenInput, SettingsError, unwritable
@@ -138,12 +140,16 @@ def _panels(loaded: Loaded, detection: Detection, masked: Masked, output: bytes,
     private = _union(masked, picture.size)
     transition = transition_of(loaded, settings)
     adjusted = _tinted(clear, masked.facemask, _GREEN)
+    if masked.recomposed is not None:
+        hidden = cv2.resize(masked.recomposed.view(np.uint8), clear.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
+        adjusted[hidden] = _tinted(clear, masked.recomposed, _BLUE)[hidden]
     _draw_edge(adjusted, private, _ORANGE, rim=False)
     faces = detection.faces
     origin = "drawn by hand" if loaded.hand is not None else f"area {settings.area.value}"
     area = f"{origin}, {private.mean():.2%} of the picture"
     blocks = " in whole JPEG blocks" if masked.blocks is not None else ""
     share = f"{masked.facemask.mean():.2%} of the picture{blocks}; orange: private area"
+    share += "; blue: recomposed" if masked.recomposed is not None else ""
     method, strength = settings.obfuscation()
     result = fit(decode(output, settings.max_pixels), _PANEL_WIDTH, _PANEL_HEIGHT, enlarge=True)
     return [
@@ -249,9 +255,9 @@ def _drawn(photo: Path, inputs: Inputs, settings: Settings) -> Image.Image:
             detection = detect(loaded, finder)
             masked = mask(loaded, detection, settings)
             output, _, how = render(loaded, masked, settings)
-            # The gate judges the very bytes that are drawn.
+            # Equal inputs give equal bytes: the gate judges what is drawn.
             sample = Sample(0, "drawing", photo.name, "")
-            result = anonymize(sample, inputs, settings, finder, detection, output).result
+            result = anonymize(sample, inputs, settings, finder, detection).result
     except BrokenInput as exc:
         raise SettingsError(f"{photo}: {exc.sentence}") from exc
     return _page(_panels(loaded, detection, masked, output, settings), f"{_verdict(result)} Encoding: {how}.")

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from p3mdata.config import Area
 from p3mdata.faces.landmarks import FOREHEAD, MESH_POINTS, PARTS
-from p3mdata.imaging.trimap import kernel_side, transition_area
-from p3mdata.records import Doubt, Face, Mask
+from p3mdata.imaging.trimap import kernel_side, pure, transition_area
+from p3mdata.records import Face, Mask
 
 # Eyes, nose and mouth lie in this ellipse of a face box: centre lowered by a share of the height, radii as shares.
 _CORE_DROP = 0.08
@@ -32,6 +32,8 @@ _HEAD_RADIUS_X, _HEAD_UP, _HEAD_DOWN = 0.85, 0.65, 0.2
 COVERED = 0.95
 # What is masked around each of a detector's five points, and what of it is checked, as shares of the face's width.
 _POINT_MASKED, _POINT_RADIUS = 0.12, 0.06
+# A part of a face that lies beside its matte by more than the rest of this is bare, or the matte is wrong.
+_OWN_LEAST = 0.75
 FIVE_POINTS = ("right eye", "left eye", "nose", "right mouth corner", "left mouth corner")
 # Strokes of a hand-drawn mask within this share of the shorter side belong together.
 _STROKES_APART = 0.02
@@ -57,6 +59,22 @@ class Patch:
     def paint(self, canvas: Mask) -> None:
         """Set the patch's pixels in a full-size mask."""
         canvas[self.window] |= self.mask
+
+
+@dataclass(frozen=True)
+class Region:
+    """One face's pixels to obfuscate.
+
+    Attributes:
+        patch: Which.
+        width: Of the face in pixels; strength is relative to it.
+        share: HxW of the whole image, uint8 or uint16: how much of each pixel belongs to the face's layer, which alone
+            is obfuscated. None where the pixels are replaced.
+    """
+
+    patch: Patch
+    width: float
+    share: NDArray[Any] | None = None
 
 
 def patch_of(mask: Mask) -> Patch:
@@ -144,13 +162,13 @@ def private_area(face: Face, shape: tuple[int, int], area: Area = Area.P3M) -> P
     return _hulls(polygons, shape)
 
 
-def transition_near(alpha: NDArray[Any], patches: Sequence[Patch], side: int, margin: int) -> Mask:
+def transition_near(alpha: NDArray[Any], patches: Sequence[Patch], side: int, margin: int, tolerance: int = 0) -> Mask:
     """`transition_area`, computed only within `margin` pixels of the patches; False elsewhere. Full size."""
     out = np.zeros(alpha.shape[:2], bool)
     for patch in patches:
         rows, cols = (grown(part, margin) for part in patch.window)
         wide_rows, wide_cols = grown(rows, side), grown(cols, side)
-        band = transition_area(np.ascontiguousarray(alpha[wide_rows, wide_cols]), side)
+        band = transition_area(np.ascontiguousarray(alpha[wide_rows, wide_cols]), side, tolerance)
         inner = band[rows.start - wide_rows.start :, cols.start - wide_cols.start :]
         target = out[rows, cols]
         target |= inner[: target.shape[0], : target.shape[1]]
@@ -226,15 +244,27 @@ def core_coverage(face: Face, covered: Mask) -> float:
     return _share(_hulls([_core_outline(face)], (covered.shape[0], covered.shape[1])), covered)
 
 
-def _share(patch: Patch, covered: Mask) -> float:
+def _share(patch: Patch, covered: Mask, beside: Mask | None = None) -> float:
+    """Share of a patch that is covered, of what does not lie beside the face; of all where most of it does."""
     total = int(patch.mask.sum())
-    return 1.0 if total == 0 else float((patch.mask & covered[patch.window]).sum()) / total
+    hidden = patch.mask & covered[patch.window]
+    if beside is not None:
+        own = patch.mask & ~beside[patch.window]
+        if own.sum() >= _OWN_LEAST * total:
+            total, hidden = int(own.sum()), hidden & own
+    return 1.0 if total == 0 else float(hidden.sum()) / total
 
 
-def bare_parts(face: Face, covered: Mask) -> list[str]:
+def bare_parts(face: Face, covered: Mask, beside: Mask | None = None) -> list[str]:
     """Names of eyes, nose and mouth that are covered to less than `COVERED`, by landmarks and by the box's core.
 
     Without landmarks the surroundings of the detector's five points are looked at.
+
+    Args:
+        face: The face.
+        covered: HxW, True where content is hidden.
+        beside: HxW, True where the matte says that nothing belongs to the face's layer: a part may reach a little
+            over the silhouette.
     """
     mesh, five = face.mesh(), face.five()
     shape = covered.shape[0], covered.shape[1]
@@ -244,26 +274,10 @@ def bare_parts(face: Face, covered: Mask) -> list[str]:
     elif five is not None:
         reach = _POINT_RADIUS * face.width
         parts = {name: _outline((x, y), (reach, reach)) for name, (x, y) in zip(FIVE_POINTS, five, strict=True)}
-    bare = [name for name, points in parts.items() if _share(_hulls([points], shape), covered) < COVERED]
-    if not bare and core_coverage(face, covered) < COVERED:
+    bare = [name for name, points in parts.items() if _share(_hulls([points], shape), covered, beside) < COVERED]
+    if not bare and _share(_hulls([_core_outline(face)], shape), covered, beside) < COVERED:
         bare = ["eyes, nose or mouth"]
     return bare
-
-
-def coverage_doubts(faces: Sequence[Face], covered: Mask) -> list[Doubt]:
-    """Doubts about faces that the transition area or the block grid left partly bare."""
-    doubts = []
-    for face in faces:
-        if bare := bare_parts(face, covered):
-            left, top = face.box[:2]
-            doubts.append(
-                Doubt(
-                    "mask_too_small",
-                    f"the mask without the transition area leaves {', '.join(bare)} bare on the face at "
-                    f"x={left:.0f} y={top:.0f}; a smaller --transition-width or --format png gets closer to the edge",
-                )
-            )
-    return doubts
 
 
 def inside_matte(faces: Sequence[Face], alpha: NDArray[Any]) -> list[bool]:
@@ -272,22 +286,6 @@ def inside_matte(faces: Sequence[Face], alpha: NDArray[Any]) -> list[bool]:
     return [core_coverage(face, person) >= 0.5 for face in faces]
 
 
-def without_background(patch: Patch, alpha: NDArray[Any]) -> Patch:
+def without_background(patch: Patch, alpha: NDArray[Any], tolerance: int = 0) -> Patch:
     """A face's area without the pixels that its matte calls pure background: hulls and boxes reach over the cheek."""
-    return Patch(patch.top, patch.left, patch.mask & (alpha[patch.window] > 0))
-
-
-def matte_doubts(faces: Sequence[Face], alpha: NDArray[Any]) -> list[Doubt]:
-    """Doubts from comparing faces with the matte: a person without a face, or a main face outside the person."""
-    if not (alpha > np.iinfo(alpha.dtype).max // 2).any():
-        return [Doubt("matte_without_person", "the alpha matte is empty")]
-    inside = inside_matte(faces, alpha)
-    if faces and not any(inside):
-        return [Doubt("face_outside_matte", "the person in the matte has no face; the faces found are outside it")]
-    main = max((face.width for face, within in zip(faces, inside, strict=True) if within), default=0)
-    for face, within in zip(faces, inside, strict=True):
-        # Bystanders in the background are smaller than the person who was cut out; they are masked without asking.
-        if not within and face.width > 0.5 * main:
-            left, top = face.box[:2]
-            return [Doubt("face_outside_matte", f"a large face at x={left:.0f} y={top:.0f} is outside the matte")]
-    return []
+    return Patch(patch.top, patch.left, patch.mask & ~pure(alpha[patch.window], tolerance)[0])

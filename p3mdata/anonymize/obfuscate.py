@@ -39,30 +39,46 @@ def obfuscate(pixels: Pixels, region: Patch, method: Method, strength: float, fa
         view[region.mask] = 0
         return
     block = view if view.ndim == 3 else view[:, :, None]
-    if method is Method.MOSAIC:
-        filled = _mosaic(block, region.mask, max(1, round(strength * face_width)))
-    else:
-        filled = _blur(block, region.mask, max(1.0, strength * face_width))
+    filled = obfuscated(block, region.mask, method, strength, face_width)
     np.copyto(block, filled, where=region.mask[:, :, None])
 
 
-def _cell_sums(block: Pixels, mask: NDArray[np.bool_], cell: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Sums of the masked pixels (rows, cols, channels) and their number (rows, cols, 1) per cell x cell square."""
-    height, width = mask.shape
+def obfuscated(block: Pixels, weights: NDArray[Any], method: Method, strength: float, face_width: float) -> Pixels:
+    """What a block's pixels are replaced with, hxwxc; only pixels with a weight contribute.
+
+    Args:
+        block: hxwxc, uint8 or uint16.
+        weights: hxw bool, or integers up to 255.
+        method, strength, face_width: As for `obfuscate`.
+    """
+    if method is Method.ZERO:
+        return np.zeros_like(block)
+    if method is Method.MOSAIC:
+        return _mosaic(block, weights, max(1, round(strength * face_width)))
+    return _blur(block, weights, max(1.0, strength * face_width))
+
+
+def _cell_sums(block: Pixels, weights: NDArray[Any], cell: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Weighted sums of the pixels (rows, cols, channels) and of the weights (rows, cols, 1) per cell x cell square."""
+    height, width = weights.shape
     rows, cols = -(-height // cell), -(-width // cell)
-    padded = np.zeros((rows * cell, cols * cell, block.shape[2] + 1), block.dtype)
-    np.copyto(padded[:height, :width, :-1], block, where=mask[:, :, None])
-    padded[:height, :width, -1] = mask
+    plain = weights.dtype == np.bool_
+    padded = np.zeros((rows * cell, cols * cell, block.shape[2] + 1), block.dtype if plain else np.uint32)
+    if plain:
+        np.copyto(padded[:height, :width, :-1], block, where=weights[:, :, None])
+    else:
+        padded[:height, :width, :-1] = block.astype(np.uint32) * weights[:, :, None].astype(np.uint32)
+    padded[:height, :width, -1] = weights
     # Rows first: whole lines are added at a time, and 32 bits hold 65535 values of 16 bits.
-    lines = padded.reshape(rows, cell, -1).sum(axis=1, dtype=np.uint32)
+    lines = padded.reshape(rows, cell, -1).sum(axis=1, dtype=np.uint32 if plain else np.uint64)
     sums = lines.reshape(rows, cols, cell, -1).sum(axis=2, dtype=np.int64)
     return sums[:, :, :-1], sums[:, :, -1:]
 
 
-def _mosaic(block: Pixels, mask: NDArray[np.bool_], cell: int) -> Pixels:
-    sums, counts = _cell_sums(block, mask, cell)
+def _mosaic(block: Pixels, weights: NDArray[Any], cell: int) -> Pixels:
+    sums, counts = _cell_sums(block, weights, cell)
     means = ((sums + counts // 2) // np.maximum(counts, 1)).astype(block.dtype)
-    height, width = mask.shape
+    height, width = weights.shape
     return means.repeat(cell, 0).repeat(cell, 1)[:height, :width]
 
 
@@ -79,10 +95,10 @@ def _weighted_rows(matrix: NDArray[np.float64], plane: NDArray[np.float64]) -> N
     return np.asarray(matrix @ np.rint(plane * scale) / scale)
 
 
-def _blur(block: Pixels, mask: NDArray[np.bool_], sigma: float) -> Pixels:
-    """Normalised Gaussian: blur(pixels * mask) / blur(mask), on averaged cells, then bilinear to full size."""
+def _blur(block: Pixels, weights: NDArray[Any], sigma: float) -> Pixels:
+    """Normalised Gaussian: blur(pixels * weights) / blur(weights), on averaged cells, then bilinear to full size."""
     cell = max(1, int(sigma / _CELLS_PER_SIGMA))
-    sums, counts = _cell_sums(block, mask, cell)
+    sums, counts = _cell_sums(block, weights, cell)
     rows, cols = counts.shape[:2]
     # Averaging over cells and interpolating between them already blur: together a variance of about cell^2 / 4.
     rest = max(sigma**2 - (cell**2 / 4 if cell > 1 else 0), 0.25)
@@ -91,7 +107,7 @@ def _blur(block: Pixels, mask: NDArray[np.bool_], sigma: float) -> Pixels:
     blurred = np.stack([_weighted_rows(across, _weighted_rows(down, plane).T).T for plane in planes], axis=2)
     small = blurred[:, :, :-1] / np.maximum(blurred[:, :, -1:], 1e-12)
     small = np.clip(np.rint(small), 0, np.iinfo(block.dtype).max).astype(block.dtype)
-    height, width = mask.shape
+    height, width = weights.shape
     if cell == 1:
         return np.asarray(small)
     full = cv2.resize(small, (cols * cell, rows * cell), interpolation=cv2.INTER_LINEAR_EXACT)

@@ -36,7 +36,8 @@ def anonymize_file(
     Raises:
         SettingsError: A path or ending that cannot be used.
     """
-    from p3mdata.anonymize.pipeline import Inputs, anonymize
+    from p3mdata.anonymize.inputs import Inputs
+    from p3mdata.anonymize.pipeline import anonymize
     from p3mdata.faces.ensemble import FaceFinder
 
     settings = settings.model_copy(update={"format": _format_of(out)})

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.anonymize.masks import Patch, grown
+from p3mdata.anonymize.masks import Patch, Region, grown
 from p3mdata.anonymize.obfuscate import obfuscate
 from p3mdata.config import Method
 from p3mdata.records import Mask
@@ -64,17 +64,18 @@ def shows_picture(plane: NDArray[Any], region: Patch, width: float) -> bool:
     return bool(np.count_nonzero(inner & region.mask) > _MOST_EDGE * total)
 
 
-def hide(opacity: NDArray[Any], regions: Iterable[tuple[Patch, float]], method: Method, strength: float) -> bool:
+def hide(opacity: NDArray[Any], regions: Iterable[Region], method: Method, strength: float) -> bool:
     """Obfuscate a fourth channel in place, in the regions in which it shows a picture; tells whether there are any.
 
     Where colours become black, it becomes opaque: the mask shall show as one.
     """
     any_hidden = False
-    for region, width in regions:
-        if shows_picture(opacity, region, width):
+    for region in regions:
+        patch = region.patch
+        if shows_picture(opacity, patch, region.width):
             any_hidden = True
             if method is Method.ZERO:
-                opacity[region.window][region.mask] = np.iinfo(opacity.dtype).max
+                opacity[patch.window][patch.mask] = np.iinfo(opacity.dtype).max
             else:
-                obfuscate(opacity, region, method, strength, width)
+                obfuscate(opacity, patch, method, strength, region.width)
     return any_hidden

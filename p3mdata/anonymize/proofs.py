@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.anonymize.masks import Patch, core_coverage
+from p3mdata.anonymize.masks import Region, core_coverage
 from p3mdata.anonymize.opacity import shows_picture, unsolid
 from p3mdata.faces.ensemble import LOOKS_AGAIN, Detection, FaceFinder, group_face, is_weak, same_face
 from p3mdata.faces.pyramid import Pyramid
@@ -27,6 +28,8 @@ CHANGED_IN_CHANNEL = 0.2
 _FLAT = 2 / 255
 # As MISS_BELOW, without landmarks, where the box may have shifted on the featureless skin.
 MISS_BELOW_UNCONFIRMED = 0.7
+# Levels by which compressing a JPEG block again may move a pixel that is not to change.
+MOST_BESIDE = 48
 _STRIP = 32
 
 
@@ -52,26 +55,37 @@ def _as_8_bit(pixels: NDArray[Any]) -> NDArray[Any]:
     return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
 
 
-def prove(
-    source: Picture,
-    output: bytes,
-    facemask: Mask,
-    transition: Mask,
-    regions: Sequence[tuple[Patch, float]],
-    finder: FaceFinder,
-    exact: bool,
-) -> Proofs:
+@dataclass(frozen=True)
+class Promise:
+    """What an output promises about its pixels.
+
+    Attributes:
+        facemask: HxW, True where it may differ from the source.
+        transition: HxW, True where it must not, but for what is recomposed.
+        exact: Whether the format and mode promise exactness outside the mask.
+        recomposed: HxW, True in the facemask where the matte stays true; None without any.
+        share: HxW, uint8 or uint16: the part of these pixels that may change.
+        regions: The areas of single faces inside the facemask.
+    """
+
+    facemask: Mask
+    transition: Mask
+    exact: bool
+    recomposed: Mask | None = None
+    share: NDArray[Any] | None = None
+    regions: tuple[Region, ...] = ()
+
+
+def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) -> Proofs:
     """Re-open an output and measure what it promises.
 
     Args:
         source: The decoded source.
         output: The released file's bytes.
-        facemask: HxW, True where the output may differ.
-        transition: HxW, True where it must not.
-        regions: The areas of single faces inside the facemask, and the faces' widths.
+        promise: What it promises.
         finder: Detectors for re-detection.
-        exact: Whether the format and mode promise exactness outside the mask.
     """
+    facemask, transition = promise.facemask, promise.transition
     released = decode(output, max_pixels=max(1, source.pixels.size))
     before, after = source.pixels, released.pixels
     if after.dtype != before.dtype:
@@ -82,22 +96,31 @@ def prove(
             raise ValueError(f"the output is {after.shape}, the source {before.shape}")
         before, after = (np.dstack([a] * 3) if a.ndim == 2 else a for a in (before, after))
     gap = _difference(before, after)
-    outside, masked = _where(gap, ~facemask), np.count_nonzero(facemask)
-    inside = round(np.count_nonzero(_where(gap, facemask)) / masked, 4) if masked else 1.0
-    inside = min(inside, *_changed_channels(before, after, facemask))
-    if source.opacity is not None:
-        inside = min(inside, _changed_opacity(source.opacity, released.opacity, facemask, regions))
+    outside = _where(gap, ~facemask)
     scale = 257 if before.dtype == np.uint16 else 1
+    replaced = facemask
+    found: dict[str, int] = {}
+    if promise.recomposed is not None and promise.share is not None:
+        found = _composite(gap, promise.recomposed, promise.share, np.iinfo(before.dtype).max, scale)
+        transition = transition & ~promise.recomposed
+        # Of a pixel with a small share little is to change.
+        replaced = facemask & ~(promise.recomposed & (promise.share <= np.iinfo(promise.share.dtype).max // 2))
+    masked = np.count_nonzero(replaced)
+    inside = round(np.count_nonzero(_where(gap, replaced)) / masked, 4) if masked else 1.0
+    inside = min(inside, *_changed_channels(before, after, replaced))
+    if source.opacity is not None:
+        inside = min(inside, _changed_opacity(source.opacity, released.opacity, facemask, promise.regions))
     redetected, missed = redetect(source, released, facemask, finder)
     return Proofs(
         changed_outside=int(np.count_nonzero(outside)),
         changed_in_transition=int(np.count_nonzero(_where(gap, transition))),
         changed_inside=inside,
         largest_deviation=-(-int(outside.max(initial=0)) // scale),
-        exact=exact,
+        exact=promise.exact,
         metadata=tuple(leftovers(output)),
         redetected=redetected,
         missed=missed,
+        **found,
     )
 
 
@@ -119,7 +142,7 @@ def _changed_channels(before: NDArray[Any], after: NDArray[Any], facemask: Mask)
 
 
 def _changed_opacity(
-    before: NDArray[Any], after: NDArray[Any] | None, facemask: Mask, regions: Sequence[tuple[Patch, float]]
+    before: NDArray[Any], after: NDArray[Any] | None, facemask: Mask, regions: Sequence[Region]
 ) -> float:
     """Least share of a region's opacity that changed, of those in which it shows a picture; 1 without any.
 
@@ -132,13 +155,28 @@ def _changed_opacity(
         before, after = _as_8_bit(before), _as_8_bit(after)
     changed = before != after
     least, hidden = 1.0, np.zeros(facemask.shape, bool)
-    for region, width in regions:
-        if shows_picture(before, region, width):
-            region.paint(hidden)
-            least = min(least, round(float(changed[region.window][region.mask].mean()), 4))
+    for region in regions:
+        patch = region.patch
+        if shows_picture(before, patch, region.width):
+            patch.paint(hidden)
+            least = min(least, round(float(changed[patch.window][patch.mask].mean()), 4))
     if (changed & ~(hidden & facemask)).any():
         raise ValueError("the output changed the picture's transparency")
     return least
+
+
+def _composite(gap: NDArray[Any], recomposed: Mask, share: NDArray[Any], top: int, scale: int) -> dict[str, int]:
+    """Counts about recomposed pixels: I' - I = a (F' - F) is at most a times the range, and nothing where a is 0."""
+    within = share[recomposed].astype(np.float64) / np.iinfo(share.dtype).max
+    gaps = gap[recomposed]
+    beside = gaps[within == 0]
+    too_much = gaps > np.ceil(within * top) + 1
+    return {
+        "recomposed": int(np.count_nonzero(within)),
+        "not_composite": int(np.count_nonzero(too_much & (within > 0))),
+        "beside": int(np.count_nonzero(beside)),
+        "largest_beside": -(-int(beside.max(initial=0)) // scale),
+    }
 
 
 def redetect(source: Picture, released: Picture, facemask: Mask, finder: FaceFinder) -> tuple[int, int]:
@@ -208,6 +246,18 @@ def proof_doubts(proofs: Proofs) -> list[Doubt]:
                 "changed_outside",
                 f"{proofs.changed_outside} pixels outside the mask and {proofs.changed_in_transition} in the "
                 "transition area changed",
+            )
+        )
+    if proofs.exact and proofs.not_composite:
+        doubts.append(
+            Doubt("not_composite", f"{proofs.not_composite} recomposed pixels changed by more than their matte allows")
+        )
+    if proofs.largest_beside > MOST_BESIDE:
+        doubts.append(
+            Doubt(
+                "changed_beside",
+                f"compressing the blocks at the edge again changed the background by {proofs.largest_beside} levels; "
+                "--format png keeps it as it is",
             )
         )
     return doubts

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
-import logging
 from typing import Any
 
-from p3mdata.base.palette import GREY, PURPLE, VERMILION
-from p3mdata.run.report_audit import ADAPTED, NAIVE, PANELS, own, series
-
-_DPI = 150
+from p3mdata.base.chart import GREY, PURPLE, VERMILION, bare, legend_below, panels, png
+from p3mdata.run.audit_chart import ADAPTED, NAIVE, PANELS, own, series
 
 
 def draw(audit: dict[str, Any]) -> bytes:
@@ -17,38 +13,23 @@ def draw(audit: dict[str, Any]) -> bytes:
 
     Equal figures give equal bytes; nothing but pixels is in the file.
     """
-    # Its remarks about font caches are not for the user.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(9.6, 4.6), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    grid = figure.subplots(1, len(PANELS), sharey=True, width_ratios=(4, 4, 1))
+    figure, grid = panels(1, len(PANELS), (9.6, 4.6), sharey=True, width_ratios=(4, 4, 1))
     for axes, (method, title, unit) in zip(grid, PANELS, strict=True):
         _panel(axes, audit, method)
         axes.set_title(title, fontsize=11, fontweight="bold")
         axes.set_xlabel(unit, fontsize=9)
     grid[0].set_ylabel("rank-1 rate, %", fontsize=9)
-    handles = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(
-        handles.values(), handles.keys(), loc="outside lower center", ncols=2, fontsize=8.5, frameon=False,
-    )  # fmt: skip
+    legend_below(figure, grid, 2, 8.5)
     figure.suptitle(
         f"How often the right person is found: {audit['photos']} photographs of {audit['identities']} people",
         fontsize=12,
     )
-    sink = io.BytesIO()
-    canvas.print_png(sink, metadata={"Software": None})  # type: ignore[no-untyped-call]
-    return sink.getvalue()
+    return png(figure)
 
 
 def _panel(axes: Any, audit: dict[str, Any], method: str) -> None:
     axes.set_ylim(-3, 103)
-    axes.grid(axis="y", color="#E3E3E3", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8.5)
+    bare(axes, "y")
     axes.axhline(100 * audit["chance"], color=GREY, linewidth=1.2, linestyle=(0, (5, 3)), label="guessing")
     if method != "zero":
         _, floor, *_ = series(audit, "zero", ADAPTED[0])[0]

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.anonymize.masks import Patch, inside_matte
-from p3mdata.anonymize.obfuscate import obfuscate
-from p3mdata.anonymize.pipeline import load, mask
+from p3mdata.anonymize.areas import mask
+from p3mdata.anonymize.inputs import load
+from p3mdata.anonymize.masks import Patch, Region, inside_matte
+from p3mdata.anonymize.recompose import hide
 from p3mdata.audit.attacks import deconvolve
 from p3mdata.audit.recogniser import aligned, chip_to_image, corners
 from p3mdata.base.files import sha256
@@ -35,7 +36,7 @@ class Portrait:
 
     Attributes:
         clear, released: HxWx3, 8-bit RGB: the same window of the decoded source and of the released file.
-        regions: What is obfuscated in the window, and the face widths that strength is relative to.
+        regions: What is obfuscated in the window.
         covered: HxW of the window, True where the released file shows nothing but obfuscated pixels: the ring into
             which JPEG decoders smear colour is in a region and not in here.
         to_window: 2x3, from the aligned face's pixels to the window's; by the clear face's landmarks.
@@ -43,7 +44,7 @@ class Portrait:
 
     clear: Pixels
     released: Pixels
-    regions: tuple[tuple[Patch, float], ...]
+    regions: tuple[Region, ...]
     covered: Mask
     to_window: NDArray[np.float64]
 
@@ -53,16 +54,14 @@ class Portrait:
 
     def obfuscated(self, method: Method, strength: float) -> Pixels:
         """The window as the tool obfuscates it, without encoding: only what JPEG blocks replace is replaced."""
-        window = self.clear.copy()
-        for region, width in self.regions:
-            obfuscate(window, region, method, strength, width)
+        window = hide(self.clear, self.regions, method, strength)
         return np.where(self.covered[:, :, None], window, self.clear)
 
     def deconvolved(self, strength: float) -> Pixels:
         """The released window after undoing a blur of this strength, as far as it can be undone."""
         window = self.released
-        for region, width in self.regions:
-            window = deconvolve(window, region, self.covered, max(1.0, strength * width))
+        for region in self.regions:
+            window = deconvolve(window, region.patch, self.covered, max(1.0, strength * region.width))
         return window
 
 
@@ -102,19 +101,26 @@ def read_portrait(plan: Plan, sample: Sample, row: ImageResult) -> Portrait:
 def cut_out(
     clear: Pixels,
     released: Pixels,
-    regions: tuple[tuple[Patch, float], ...],
+    regions: tuple[Region, ...],
     covered: Mask,
     mesh: NDArray[np.float64],
 ) -> Portrait:
     """Keep the window that the aligned face shows, and of each region that touches it all pixels."""
     to_image = chip_to_image(mesh)
     shown = _box(corners(to_image), clear.shape)
-    near = [(patch, width) for patch, width in regions if patch.mask.any() and _meet(shown, patch)]
-    ends = [shown, *(_box_of(patch) for patch, _ in near)]
+    near = [region for region in regions if region.patch.mask.any() and _meet(shown, region.patch)]
+    ends = [shown, *(_box_of(region.patch) for region in near)]
     top, left = (min(end[i] for end in ends) for i in (0, 1))
     bottom, right = (max(end[i] for end in ends) for i in (2, 3))
     window = np.s_[top:bottom, left:right]
-    moved = tuple((Patch(patch.top - top, patch.left - left, patch.mask), width) for patch, width in near)
+    moved = tuple(
+        Region(
+            Patch(region.patch.top - top, region.patch.left - left, region.patch.mask),
+            region.width,
+            None if region.share is None else region.share[window].copy(),
+        )
+        for region in near
+    )
     shift = np.array([[0, 0, left], [0, 0, top]])
     return Portrait(clear[window].copy(), released[window].copy(), moved, covered[window].copy(), to_image - shift)
 

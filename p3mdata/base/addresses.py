@@ -8,13 +8,13 @@ renames, which object stores do not have.
 from __future__ import annotations
 
 import errno
-import os
 import re
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from p3mdata.base.files import sha256
+from p3mdata.base.system import user_mark
 from p3mdata.errors import RunFolderError, SettingsError, SetupError
 
 # As `Path` leaves an address: with one slash.
@@ -76,7 +76,7 @@ def refuse_address(run: Any) -> None:
 def staging_folder(store: Any, task: str | None) -> Path:
     """Where this machine works on a run that lies in a store; each task has a folder of its own."""
     digest = sha256(f"{store} {task or ''}".encode("utf-8", "surrogateescape"))
-    return Path(tempfile.gettempdir()) / f"p3mdata-{os.getuid()}-{digest[:16]}"
+    return Path(tempfile.gettempdir()) / f"p3mdata-{user_mark()}-{digest[:16]}"
 
 
 def entries(folder: Any) -> tuple[list[str], list[str]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import hashlib
 import os
 import platform
@@ -13,13 +12,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from p3mdata.base.system import flock
+
 # File systems of clusters may have no locks; what is done there twice comes to the same bytes.
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 
 
 @contextlib.contextmanager
 def locked(path: Path, kind: int, mode: int = 0o600) -> Iterator[None]:
-    """Hold a lock (`fcntl.LOCK_EX` or `LOCK_SH`, with `LOCK_NB` to fail at once) while the block runs.
+    """Hold a lock (`LOCK_EX` or `LOCK_SH` of `base.system`, with `LOCK_NB` to fail at once) while the block runs.
 
     Raises:
         BlockingIOError: Another process has it.
@@ -27,7 +28,7 @@ def locked(path: Path, kind: int, mode: int = 0o600) -> Iterator[None]:
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, mode)
     try:
         try:
-            fcntl.flock(descriptor, kind)
+            flock(descriptor, kind)
         except OSError as exc:
             if exc.errno not in _NO_LOCKS:
                 raise

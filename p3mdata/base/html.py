@@ -1,64 +1,99 @@
-"""Pieces of the pages that p3mdata writes: escaped text, tables, the style; pages are self-contained HTML files."""
+"""The pages that p3mdata writes: self-contained HTML files, rendered from templates in which all text is escaped."""
 
 from __future__ import annotations
 
-import html
+import base64
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from importlib import resources
+from typing import TYPE_CHECKING, Any
 
-
-class Html(str):
-    """Text that is HTML already; all other text is escaped when it enters the page."""
+if TYPE_CHECKING:
+    from jinja2 import Environment
 
 
 class Figure(str):
     """A number with its unit, set like a number."""
 
 
-def text(value: object) -> Html:
-    """Escaped text; characters that HTML may not hold or that change the reading direction become a sign."""
-    shown = "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(value))
-    return Html(html.escape(shown))
+@dataclass(frozen=True)
+class Code:
+    """A name, value or hash as written."""
+
+    text: object
+    kind: str = "name"
 
 
-def code(value: object, kind: str = "name") -> Html:
-    return Html(f'<code class="{kind}">{text(value)}</code>')
+@dataclass(frozen=True)
+class Badge:
+    """A word on a coloured ground; `kind` is a class of the style sheet."""
+
+    text: object
+    kind: str
 
 
-def cell(value: object, tag: str = "td", scope: str = "") -> str:
-    kind = ' class="number"' if isinstance(value, int | Figure) else ""
-    scope = f' scope="{scope}"' if scope else ""
-    shown = f"{value:,}" if isinstance(value, int) else value
-    return f"<{tag}{scope}{kind}>{shown if isinstance(shown, Html) else text(shown)}</{tag}>"
+@dataclass(frozen=True)
+class Table:
+    """A table, whose columns are headed in the alignment of the first row's cells; nothing when there is no row.
+
+    Attributes:
+        rows: Cells that are text, whole numbers, `Figure`, `Code` or `Badge`; the first of a row is its head.
+    """
+
+    caption: str
+    head: Sequence[str]
+    rows: Sequence[Sequence[object]]
 
 
-def lines(rows: Iterable[Sequence[object]]) -> str:
-    """Table rows; the first cell is the row's head."""
-    return "\n".join(f"<tr>{cell(row[0], 'th', 'row')}{''.join(cell(value) for value in row[1:])}</tr>" for row in rows)
+def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    return Table(caption, head, list(rows))
 
 
-def frame(caption: str, heads: str, bodies: str) -> Html:
-    """A table that scrolls sideways where the page is narrower than the table."""
-    return Html(
-        f'<div class="scroll" role="region" tabindex="0" aria-label="{text(caption)}"><table>'
-        f"<caption>{text(caption)}</caption>\n<thead><tr>{heads}</tr></thead>\n{bodies}\n</table></div>"
-    )
+@dataclass(frozen=True)
+class Picture:
+    """A picture that is in the page itself."""
+
+    source: str
+    words: str = ""
+    width: int = 0
+    height: int = 0
+    kind: str = ""
 
 
-def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> Html:
-    """A table; its columns are headed in the alignment of their cells."""
-    body = list(rows)
-    if not body:
-        return Html("")
-    right = [isinstance(value, int | Figure) for value in body[0]]
-    heads = "".join(cell(Figure(h) if r else h, "th", "col") for h, r in zip(head, right, strict=True))
-    return frame(caption, heads, f"<tbody>\n{lines(body)}\n</tbody>")
+def picture(data: bytes, mime: str, words: str = "", width: int = 0, height: int = 0, kind: str = "") -> Picture:
+    return Picture(f"data:{mime};base64,{base64.b64encode(data).decode()}", words, width, height, kind)
 
 
 def count(number: int, noun: str) -> str:
     return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
 
 
-def style() -> str:
-    """The style sheet of all pages."""
-    return resources.files("p3mdata").joinpath("templates/style.css").read_text(encoding="utf-8").rstrip()
+def _printable(value: Any) -> Any:
+    """Characters that HTML may not hold or that change the reading direction become a sign."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value)
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    pages = Environment(
+        loader=PackageLoader("p3mdata"), autoescape=True, undefined=StrictUndefined, finalize=_printable,
+        trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    for name, kind in (("figure", (int, Figure)), ("code", Code), ("badge", Badge), ("whole", int)):
+        pages.tests[name] = lambda value, kind=kind: isinstance(value, kind)
+    pages.filters["count"] = count
+    pages.filters["thousands"] = lambda number: f"{number:,}"
+    return pages
+
+
+def render(template: str, **values: Any) -> str:
+    """A page, or a part of one, from a file of p3mdata/templates."""
+    style = resources.files("p3mdata").joinpath("templates/style.css").read_text(encoding="utf-8").rstrip()
+    from markupsafe import Markup
+
+    return _environment().get_template(template).render(style=Markup(style), **values)

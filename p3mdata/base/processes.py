@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import signal
 import threading
-from pathlib import Path
 from types import FrameType
 from typing import Any
 
+from p3mdata.base import system
+
 # Working memory of one worker on large photographs; the models take most of it.
 WORKER_BYTES = 700 * 1024**2
-_STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 def default_workers() -> int:
     """As many workers as cores this process may use and memory allow."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    return max(1, min(cores, _free_memory() // WORKER_BYTES))
-
-
-def _free_memory() -> int:
-    """Bytes that new processes can have; what the system keeps as file cache counts as free."""
-    with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    memory = system.free_memory()
+    return max(1, system.cores() if memory is None else min(system.cores(), memory // WORKER_BYTES))
 
 
 class StopOnSignal:
@@ -44,7 +34,7 @@ class StopOnSignal:
 
     def __enter__(self) -> StopOnSignal:
         if threading.current_thread() is threading.main_thread():
-            for number in _STOP_SIGNALS:
+            for number in STOP_SIGNALS:
                 self._previous[number] = signal.signal(number, self._handle)
         return self
 

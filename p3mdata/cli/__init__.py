@@ -2,38 +2,55 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import importlib
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand, TyperGroup
 
-from p3mdata.base import console
 from p3mdata.base.exits import run_app
-from p3mdata.cli import datasets, people, runs, tools, training
+from p3mdata.cli.commands import COMMANDS
 from p3mdata.version import __version__
+
+
+class _Lazy(TyperGroup):
+    """Commands as lines of the help, until one is called."""
+
+    def __init__(self, **attrs: Any) -> None:
+        super().__init__(**attrs)
+        for panel, commands in COMMANDS.items():
+            for name, (_, about) in commands.items():
+                self.commands[name] = TyperCommand(name, help=about, rich_help_panel=panel)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """As usual, with the command itself in place of its line."""
+        for commands in COMMANDS.values():
+            if args and args[0] in commands:
+                self.commands[args[0]] = command(args[0])
+        return super().resolve_command(ctx, args)
+
+
+def command(name: str) -> Any:
+    """A command, with its module."""
+    (module,) = (commands[name][0] for commands in COMMANDS.values() if name in commands)
+    return typer.main.get_group(importlib.import_module(f"p3mdata.cli.{module}").app).commands[name]
+
 
 app = typer.Typer(
     name="p3mdata",
+    cls=_Lazy,
     help="Anonymize portraits for matting datasets: faces unrecognisable, the rest untouched, and proof of both.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-_PARTS = {
-    "From photographs to a run": runs,
-    "A finished run and people": people,
-    "Datasets": datasets,
-    "Networks": training,
-    "Tools": tools,
-}
-for _title, _part in _PARTS.items():
-    for _command in (*_part.app.registered_commands, *_part.app.registered_groups):
-        _command.rich_help_panel = _title
-    app.add_typer(_part.app)
 
 
 def _version(wanted: bool) -> None:
     if wanted:
+        from p3mdata.base import console
+
         console.result(__version__, f"p3mdata {__version__}")
         raise typer.Exit
 

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
-from p3mdata.audit.reidentify import Audit
 from p3mdata.base import console
 from p3mdata.base.console import plain_text, result, say
 from p3mdata.records import RELEASED, Outcome
-from p3mdata.run.close import RunSummary
 from p3mdata.run.layout import AUDIT, AUDIT_PLOT, LEDGER, REPORT, TRACES
-from p3mdata.run.report_audit import MEANING
-from p3mdata.run.status import Status
-from p3mnet.traincheck import TrainCheck
-from p3mnet.traincheck.statistics import short, told_interval, told_spread
+
+if TYPE_CHECKING:
+    from p3mdata.audit.reidentify import Audit
+    from p3mdata.run.close import RunSummary
+    from p3mdata.run.status import Status
+    from p3mnet.traincheck import TrainCheck
 
 _MEANING = {
     Outcome.ANONYMIZED: "faces masked, proofs hold",
@@ -116,6 +116,8 @@ def audit(found: Audit, run: Path) -> None:
     if console.out.json:
         result(found.to_json())
         return
+    from p3mdata.run.report_audit import MEANING
+
     table = Table(title=f"{found.photos} photographs of {found.identities} people", title_justify="left")
     for heading in ("compared", "rank-1 %", "95 %", f"TAR % at FAR {found.threshold.far:.2g}"):
         table.add_column(heading, justify="left" if heading == "compared" else "right")
@@ -134,6 +136,8 @@ def audit(found: Audit, run: Path) -> None:
 
 def train_check(found: TrainCheck) -> None:
     """Tables 4 and 8 of a train-check, its costs, rules and verdict."""
+    from p3mnet.traincheck.statistics import short, told_interval
+
     report = found.report
     if console.out.json:
         result({**report, "page": str(found.page)})
@@ -157,6 +161,8 @@ def train_check(found: TrainCheck) -> None:
 
 def _spreads(title: str, cells: list[dict[str, Any]]) -> None:
     """A line per metric, a column per protocol and test."""
+    from p3mnet.traincheck.statistics import told_spread
+
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for row in cells:
@@ -168,6 +174,8 @@ def _spreads(title: str, cells: list[dict[str, Any]]) -> None:
 
 def _compared(cells: list[dict[str, Any]], metric: str) -> None:
     """A line per obfuscation that was trained on, a column per one that was tested on."""
+    from p3mnet.traincheck.statistics import told_spread
+
     if not any(metric in row["metrics"] for row in cells):
         return
     tests = list(dict.fromkeys(row["test"] for row in cells))

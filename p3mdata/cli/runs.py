@@ -14,7 +14,6 @@ from p3mdata.base import console
 from p3mdata.base.addresses import as_os_error, is_remote, location
 from p3mdata.cli import render
 from p3mdata.cli.common import RunArgument, finish, later_stage, pick, read_settings, run_job
-from p3mdata.cli.datasets import check
 from p3mdata.config import Job
 from p3mdata.dataset.folder import ABOUT
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError, SetupError
@@ -87,7 +86,9 @@ def anonymize_dir(
     ] = None,
     trimaps: opt.TrimapsOption = None,
     masks: opt.MasksOption = None,
+    boundary: opt.BoundaryOption = None,
     transition_width: opt.WidthOption = None,
+    alpha_tolerance: opt.ToleranceOption = None,
     format: opt.FormatOption = None,
     quality: opt.QualityOption = None,
     jpeg: opt.JpegOption = None,
@@ -162,7 +163,9 @@ def anonymize_image(
     trimap: Annotated[Path | None, typer.Option("--trimap", help="trimap; its unknown band is kept")] = None,
     mask: Annotated[Path | None, typer.Option("--mask", help="hand-drawn mask (white = obfuscate)")] = None,
     facemask: Annotated[Path | None, typer.Option("--facemask", help="write the facemask here (PNG)")] = None,
+    boundary: opt.BoundaryOption = None,
     transition_width: opt.WidthOption = None,
+    alpha_tolerance: opt.ToleranceOption = None,
     quality: opt.QualityOption = None,
     jpeg: opt.JpegOption = None,
     max_pixels: opt.MaxPixelsOption = None,
@@ -197,7 +200,9 @@ def detect(
     alphas: opt.AlphasOption = None,
     trimaps: opt.TrimapsOption = None,
     masks: opt.MasksOption = None,
+    boundary: opt.BoundaryOption = None,
     transition_width: opt.WidthOption = None,
+    alpha_tolerance: opt.ToleranceOption = None,
     format: opt.FormatOption = None,
     quality: opt.QualityOption = None,
     jpeg: opt.JpegOption = None,
@@ -252,6 +257,8 @@ def verify(
     On a dataset it is the same as `check`.
     """
     if (run / ABOUT).is_file():
+        from p3mdata.cli.datasets import check
+
         check(run, None, True, workers, json, quiet, progress)
         return
     if has_staged_images(run):

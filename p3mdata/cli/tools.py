@@ -90,7 +90,9 @@ def explain(
     alpha: Annotated[Path | None, typer.Option("--alpha", help="alpha matte")] = None,
     trimap: Annotated[Path | None, typer.Option("--trimap", help="trimap")] = None,
     mask: Annotated[Path | None, typer.Option("--mask", help="hand-drawn mask")] = None,
+    boundary: opt.BoundaryOption = None,
     transition_width: opt.WidthOption = None,
+    alpha_tolerance: opt.ToleranceOption = None,
     jpeg: opt.JpegOption = None,
     config: opt.ConfigOption = None,
 ) -> None:

@@ -121,7 +121,7 @@ def benchmark(
         int, typer.Option("--max-side", min=32, help="longest side that classic methods and ONNX files see, pixels")
     ] = 1024,
     mode: Annotated[
-        str, typer.Option("--mode", help="hybrid or resize: how networks look, as p3mnet infer")
+        str, typer.Option("--mode", help="hybrid, resize, legacy_resize (published figures' rule): how networks look")
     ] = "hybrid",
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")] = "auto",
     corrected: Annotated[bool, typer.Option("--corrected", help="metrics as defined, as p3mnet evaluate")] = False,

@@ -78,7 +78,7 @@ def grey_of(picture: Picture) -> Grey:
     return np.asarray(cv2.cvtColor(picture.rgb8() if shown is None else shown, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def read_grey(data: bytes, max_pixels: int = 200_000_000) -> Grey:
+def read_luma(data: bytes, max_pixels: int = 200_000_000) -> Grey:
     """HxW luma of an image file in displayed orientation.
 
     Of a JPEG only the luma is decoded, at full size: 5.5 ms at 1080p where `decode` takes 28 ms.
@@ -107,7 +107,7 @@ def fingerprint(data: bytes, grey: Grey | None = None) -> Fingerprint:
     Raises:
         BrokenInput: The bytes are not a usable picture.
     """
-    grey = read_grey(data) if grey is None else grey
+    grey = read_luma(data) if grey is None else grey
     fine = cv2.resize(grey.astype(np.float32), (_FINE, _FINE), interpolation=cv2.INTER_AREA)
     smooth = cv2.GaussianBlur(fine, (0, 0), _LOW_PASS)
     thumb = cv2.resize(smooth, (SIDE, SIDE), interpolation=cv2.INTER_AREA)

@@ -6,14 +6,12 @@ they are, if they are still the files that were released.
 
 from __future__ import annotations
 
-import base64
 import contextlib
 import io
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from importlib import resources
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 from typing import TYPE_CHECKING
 
 import cv2
@@ -22,7 +20,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from p3mdata.base.files import sha256, write_atomic
-from p3mdata.base.html import count, style, text
+from p3mdata.base.html import Code, Picture, count, picture, render
 from p3mdata.base.jsonl import read_rows
 from p3mdata.curation.rules import Entry, Remark
 from p3mdata.errors import BrokenInput
@@ -69,41 +67,59 @@ def mosaic(data: bytes) -> bytes:
     return sink.getvalue()
 
 
-def _drawn(folder: Path, member: Member, released: frozenset[str]) -> str:
+@dataclass(frozen=True)
+class _Card:
+    """A file on the page: how it is drawn, or why it is not."""
+
+    path: str
+    kind: str
+    facts: str
+    picture: Picture | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class _Cluster:
+    files: int
+    cards: Sequence[_Card]
+    more: int
+
+
+@dataclass(frozen=True)
+class _Listed:
+    """Files by reason: (reason, how many, rows), the most frequent first."""
+
+    title: str
+    about: str
+    groups: Sequence[tuple[str, str, Sequence[tuple[Code, str]]]]
+
+
+def _drawn(folder: Path, member: Member, released: frozenset[str]) -> tuple[Picture | None, str]:
     try:
         data = regular_file(folder / member.path).read_bytes()
+        size = member.width, member.height
         if sha256(data) in released:
-            picture, kind, drawn_as = thumbnail(decode(data), None, _RELEASED_SIDE)[0], "jpeg", ""
-        else:
-            picture, kind, drawn_as = mosaic(data), "png", ' class="cells"'
+            return picture(thumbnail(decode(data), None, _RELEASED_SIDE)[0], "image/jpeg", "", *size), ""
+        return picture(mosaic(data), "image/png", "", *size, "cells"), ""
     except OSError as exc:
-        return f"<p>The file cannot be read ({text(exc.strerror)}).</p>"
+        return None, f"The file cannot be read ({exc.strerror})."
     except BrokenInput as exc:
-        return f"<p>The file {text(exc.sentence)}</p>"
-    shape = f' width="{member.width}" height="{member.height}"'
-    return f'<img{drawn_as}{shape} alt="" src="data:image/{kind};base64,{base64.b64encode(picture).decode()}">'
+        return None, f"The file {exc.sentence}"
 
 
 _KINDS = {"best": "largest", "exact": "same file", "near": "near copy"}
 
 
-def _card(folder: Path, member: Member, released: frozenset[str]) -> str:
+def _card(folder: Path, member: Member, released: frozenset[str]) -> _Card:
     facts = f"{member.width} x {member.height} px"
     if member.kind == "near":
         facts += f", distance {member.distance:.3f}"
-    return (
-        f'<li><figure><div class="frame">{_drawn(folder, member, released)}</div><figcaption>'
-        f'<span class="kind {member.kind}">{_KINDS[member.kind]}</span> {facts}<br>'
-        f"<code>{text(member.path)}</code></figcaption></figure></li>"
-    )
+    return _Card(str(member.path), member.kind, facts, *_drawn(folder, member, released))
 
 
-def _cluster(number: int, folder: Path, members: Sequence[Member], released: frozenset[str]) -> str:
+def _cluster(folder: Path, members: Sequence[Member], released: frozenset[str]) -> _Cluster:
     shown = members[:MOST_MEMBERS]
-    more = len(members) - len(shown)
-    cards = "\n".join(_card(folder, member, released) for member in shown)
-    rest = f"<p>and {more:,} more {'copy' if more == 1 else 'copies'}, by path.</p>" if more else ""
-    return f'<section>\n<h3>{number}. {len(members):,} files</h3>\n<ul class="grid">\n{cards}\n</ul>{rest}</section>'
+    return _Cluster(len(members), [_card(folder, one, released) for one in shown], len(members) - len(shown))
 
 
 def _released_hashes(run: Path | None) -> frozenset[str]:
@@ -111,37 +127,28 @@ def _released_hashes(run: Path | None) -> frozenset[str]:
     return frozenset(row["image"]["sha256"] for row in rows)
 
 
-def _rows(title: str, about: str, remarks: Iterable[tuple[str, Remark]]) -> str:
-    """A table of files grouped by reason, the most frequent first."""
+def _listed(title: str, about: str, remarks: Iterable[tuple[str, Remark]]) -> _Listed:
     groups: dict[str, list[tuple[str, str]]] = {}
     for name, remark in remarks:
         groups.setdefault(remark.code, []).append((name, remark.sentence))
-    if not groups:
-        return ""
-    bodies = []
-    for code, _ in Counter({code: len(rows) for code, rows in groups.items()}).most_common():
-        rows, shown = groups[code], groups[code][:_MOST_ROWS]
-        said = count(len(rows), "file")
-        said = said if len(shown) == len(rows) else f"the first {len(shown):,} of {said}"
-        lines = "".join(f"<tr><th scope='row'><code>{text(n)}</code></th><td>{text(s)}</td></tr>\n" for n, s in shown)
-        head = f'<tr><th scope="rowgroup" colspan="2"><code>{text(code)}</code> - {said}</th></tr>'
-        bodies.append(f"<tbody>\n{head}\n{lines}</tbody>")
-    table = (
-        f'<table><thead><tr><th scope="col">File</th><th scope="col">It ...</th></tr></thead>{"".join(bodies)}</table>'
-    )
-    scroll = f'<div class="scroll" role="region" tabindex="0" aria-label="{text(title)}">{table}</div>'
-    return f"<section><h2>{text(title)}</h2><p>{text(about)}</p>{scroll}</section>"
+    found = []
+    for code, number in Counter({code: len(rows) for code, rows in groups.items()}).most_common():
+        shown, said = groups[code][:_MOST_ROWS], count(number, "file")
+        said = said if len(shown) == number else f"the first {len(shown):,} of {said}"
+        found.append((code, said, [(Code(name), sentence) for name, sentence in shown]))
+    return _Listed(title, about, found)
 
 
-def _tables(found: Duplicates, entries: Sequence[Entry] | None) -> str:
+def _tables(found: Duplicates, entries: Sequence[Entry] | None) -> list[_Listed]:
     if entries is None:
         unreadable = ((name, Remark("unreadable", sentence)) for name, sentence in found.unreadable)
-        return _rows("Files that could not be looked at", "They are in no cluster.", unreadable)
+        return [_listed("Files that could not be looked at", "They are in no cluster.", unreadable)]
     rejected = ((entry.source, entry.rejected) for entry in entries if entry.rejected is not None)
     warned = ((entry.source, one) for entry in entries if entry.rejected is None for one in entry.warnings)
-    return _rows("Rejected", "Each file has one reason, the first that applies.", rejected) + _rows(
-        "Kept with a warning", "Blur and light are measured, not judged: look at these.", warned
-    )
+    return [
+        _listed("Rejected", "Each file has one reason, the first that applies.", rejected),
+        _listed("Kept with a warning", "Blur and light are measured, not judged: look at these.", warned),
+    ]
 
 
 def _headline(found: Duplicates, entries: Sequence[Entry] | None) -> str:
@@ -170,7 +177,6 @@ def write_page(found: Duplicates, path: Path, entries: Sequence[Entry] | None = 
     """
     released = _released_hashes(found.run)
     shown = found.clusters[:MOST_CLUSTERS]
-    clusters = "\n".join(_cluster(number, found.folder, members, released) for number, members in enumerate(shown, 1))
     total = len(found.clusters)
     note = "No copies were found."
     if total:
@@ -181,17 +187,16 @@ def write_page(found: Duplicates, path: Path, entries: Sequence[Entry] | None = 
         if found.run
         else f"Every picture is shown as a mosaic of {CELLS} cells on its long side, since it may hold a clear face."
     )
-    tables = _tables(found, entries)
-    template = resources.files("p3mdata").joinpath("templates/duplicates.html").read_text(encoding="utf-8")
-    page = Template(template).substitute(
+    page = render(
+        "duplicates.html",
         title="p3mdata duplicates" if entries is None else "p3mdata curate",
         headline=_headline(found, entries),
-        style=style(),
         privacy=privacy,
-        before=tables if entries is not None else "",
-        after=tables if entries is None else "",
+        tables=_tables(found, entries),
+        first=entries is not None,
         note=note,
-        clusters=clusters,
-        version=text(__version__),
+        clusters=(_cluster(found.folder, members, released) for members in shown),
+        kinds=_KINDS,
+        version=__version__,
     )
     write_atomic(path, page.encode("utf-8"))

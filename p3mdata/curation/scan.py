@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
-import multiprocessing as mp
-import signal
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing.resource_tracker import ensure_running
+from functools import partial
 from pathlib import Path
-from typing import cast
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.base.disk_backed import DiskList
+from p3mdata.base.pool import CRASH_SENTENCE, CRASHED, Handler, Mark, work_in_pool
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
-from p3mdata.curation.fingerprints import Fingerprint, Grey, fingerprint, grey_of, read_grey
-from p3mdata.errors import BrokenInput, Interrupted, SetupError
+from p3mdata.curation.fingerprints import Fingerprint, Grey, fingerprint, grey_of, read_luma
+from p3mdata.errors import BrokenInput, Interrupted
 from p3mdata.imaging import decode
 from p3mdata.imaging.listing import regular_file
 
@@ -33,7 +27,6 @@ _REBLUR = 1.5
 # The strongest edges of a picture, and the sharpest of those, as shares.
 _EDGES, _SHARPEST = 0.01, 0.1
 _CHUNK = 8
-_SOLO_CRASHES = 3
 
 
 @dataclass(frozen=True)
@@ -97,7 +90,7 @@ def look(task: Task) -> Look:
     """Look at one file; whatever is wrong with it ends as its problem."""
     try:
         data = _read(task.path)
-        grey = read_grey(data)
+        grey = read_luma(data)
         mark = fingerprint(data, grey)
         matte = None if task.alpha is None else _matte(task.alpha, grey)
         seen = Look(mark, None if matte is None else round(float(matte.mean()) / 255, 4))
@@ -136,31 +129,6 @@ def _matte(path: Path, grey: Grey) -> Grey:
     return matte
 
 
-def _look_all(tasks: Sequence[Task]) -> list[Look]:
-    return [look(task) for task in tasks]
-
-
-def _begin() -> None:
-    """The parent alone handles Ctrl-C, and the processes are the parallelism."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
-
-
-@contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
-    """A process that is started here is deaf to Ctrl-C before it can say so itself."""
-    ensure_running()
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-def _pool(workers: int) -> ProcessPoolExecutor:
-    return ProcessPoolExecutor(workers, mp.get_context("spawn"), _begin)
-
-
 def look_at_all(tasks: Sequence[Task], workers: int = 0, progress: Progress | None = None) -> Sequence[Look]:
     """Look at all files; neither the number of workers nor the order of their work changes what is returned.
 
@@ -181,7 +149,7 @@ def look_at_all(tasks: Sequence[Task], workers: int = 0, progress: Progress | No
     try:
         if size <= 1:
             return DiskList(_stepped(look(task), step) for task in tasks)
-        return _look_in_pool(tasks, size, step)
+        return DiskList(_look_in_pool(tasks, size, step))
     except KeyboardInterrupt:
         raise Interrupted("stopped") from None
 
@@ -191,54 +159,31 @@ def _stepped(seen: Look, step: Callable[[], None]) -> Look:
     return seen
 
 
-def _look_in_pool(tasks: Sequence[Task], size: int, step: Callable[[], None]) -> Sequence[Look]:
-    seen: DiskList[Look | None] = DiskList(itertools.repeat(None, len(tasks)))
-    todo = deque(range(start, min(start + _CHUNK, len(tasks))) for start in range(0, len(tasks), _CHUNK))
-    while todo:
-        running: dict[Future[list[Look]], range] = {}
-        pool = _pool(size)
-        try:
-            while todo or running:
-                while todo and len(running) < 2 * size:
-                    # Taken from the list when it is handed over: a pool that has broken meanwhile refuses it.
-                    with _signals_held():
-                        running[pool.submit(_look_all, [tasks[i] for i in todo[0]])] = todo[0]
-                    todo.popleft()
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    looks = future.result()
-                    for i, found in zip(running.pop(future), looks, strict=True):
-                        seen[i] = found
-                        step()
-        except BrokenProcessPool:
-            # One of the files at hand made a worker die: they are looked at again, each alone.
-            _look_alone(tasks, [i for chunk in running.values() for i in chunk if seen[i] is None], seen, step)
-        finally:
-            pool.shutdown(cancel_futures=True)
-    return cast("DiskList[Look]", seen)
+def _look_in_pool(tasks: Sequence[Task], size: int, step: Callable[[], None]) -> Iterator[Look]:
+    chunks = (
+        (start, [tasks[i] for i in range(start, min(start + _CHUNK, len(tasks)))])
+        for start in range(0, len(tasks), _CHUNK)
+    )
+    with contextlib.closing(work_in_pool(partial(_working, look), chunks, size)) as found:
+        for looks in found:
+            for seen in looks:
+                yield _stepped(seen, step)
 
 
-def _look_alone(
-    tasks: Sequence[Task], suspects: Sequence[int], seen: DiskList[Look | None], step: Callable[[], None]
-) -> None:
-    crashes, well = 0, any(seen)
-    pool = _pool(1)
-    try:
-        for i in suspects:
-            try:
-                with _signals_held():
-                    future = pool.submit(look, tasks[i])
-                seen[i], well = future.result(), True
-            except BrokenProcessPool:
-                crashes += 1
-                if crashes >= _SOLO_CRASHES and not well:
-                    raise SetupError(
-                        "The worker processes die before they look at a file. Try fewer --workers; in a script of your "
-                        "own, make the call below `if __name__ == '__main__':`."
-                    ) from None
-                sentence = "makes the worker process die (out of memory, or a damaged file). Check or remove it."
-                seen[i] = Look(problem=("crashed_worker", sentence))
-                pool.shutdown()
-                pool = _pool(1)
-            step()
-    finally:
-        pool.shutdown(cancel_futures=True)
+@contextlib.contextmanager
+def _working(see: Callable[[Task], Look], mark: Mark) -> Iterator[Handler[tuple[int, Sequence[Task]], list[Look]]]:
+    # The processes are the parallelism.
+    cv2.setNumThreads(1)
+
+    def handle(chunk: tuple[int, Sequence[Task]], crashing: frozenset[str]) -> list[Look]:
+        looks = []
+        for number, task in enumerate(chunk[1], chunk[0]):
+            if str(number) in crashing:
+                looks.append(Look(problem=(CRASHED, CRASH_SENTENCE)))
+                continue
+            if not mark(str(number)):
+                raise Interrupted("stopped")
+            looks.append(see(task))
+        return looks
+
+    yield handle

@@ -26,7 +26,7 @@ from p3mdata.dataset.layout import OBFUSCATED, Content, Layout
 from p3mdata.dataset.split import Candidate, Sets, Size, assign
 from p3mdata.errors import RunFolderError, SettingsError, unwritable
 from p3mdata.imaging import encode_grey
-from p3mdata.imaging.trimap import KERNEL, read_grey, trimap_of
+from p3mdata.imaging.trimap import KERNEL, stored_plane, trimap_of
 from p3mdata.run.derived import dataset_version, register_derived
 from p3mdata.run.plan import Plan, read_plan
 from p3mdata.version import __version__
@@ -256,9 +256,10 @@ class _Writer:
             if kind in _COLOURS:
                 continue
             if kind == "trimap":
-                matte = read_grey(alpha)
+                matte = stored_plane(alpha)
                 assert matte is not None
-                data, file = encode_grey(trimap_of(matte, self.settings.kernel)), f"{row.id}.png"
+                facemask = stored_plane(self._released(row, "facemask"))
+                data, file = encode_grey(trimap_of(matte, self.settings.kernel, facemask)), f"{row.id}.png"
             else:
                 data = alpha if kind == "alpha" else self._released(row, kind)
                 file = row.files[RUN_KINDS[kind]][0]

@@ -26,6 +26,7 @@ from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, DatasetIte
 from p3mdata.dataset.layout import PICTURES, Content
 from p3mdata.errors import BrokenInput, RunFolderError
 from p3mdata.imaging import SUFFIXES, decode
+from p3mdata.imaging.facemask import RECOMPOSED, is_facemask, replaced
 from p3mdata.imaging.listing import list_files, pictures, regular_file
 from p3mdata.imaging.metadata import leftovers
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
@@ -232,7 +233,7 @@ def _about_item(dataset: Dataset, name: str, item: DatasetItem, expected: Mappin
     if "alpha" in sized:
         yield from _about_alpha(at["alpha"], sized["alpha"])
     if "trimap" in sized:
-        yield from _about_trimap(at["trimap"], sized["trimap"], sized.get("alpha"))
+        yield from _about_trimap(at["trimap"], sized["trimap"], sized.get("alpha"), sized.get("facemask"))
     if "facemask" in sized:
         yield from _about_facemask(at["facemask"], sized["facemask"], layout.content)
 
@@ -256,7 +257,9 @@ def _about_alpha(path: str, alpha: NDArray[Any]) -> Iterator[Finding]:
         yield Finding(path, "alpha_binary", f"has {np.count_nonzero(counts)} values: a mask, not a matte", error=False)
 
 
-def _about_trimap(path: str, trimap: NDArray[Any], alpha: NDArray[Any] | None) -> Iterator[Finding]:
+def _about_trimap(
+    path: str, trimap: NDArray[Any], alpha: NDArray[Any] | None, facemask: NDArray[Any] | None = None
+) -> Iterator[Finding]:
     known = np.isin(trimap, (BACKGROUND, UNKNOWN, FOREGROUND))
     if trimap.dtype != np.uint8 or not known.all():
         wrong = trimap[~known][:1]
@@ -268,14 +271,17 @@ def _about_trimap(path: str, trimap: NDArray[Any], alpha: NDArray[Any] | None) -
     if alpha is not None:
         top = np.iinfo(alpha.dtype).max
         wrong_pixels = ((trimap == FOREGROUND) & (alpha < top)) | ((trimap == BACKGROUND) & (alpha > 0))
+        if facemask is not None:
+            # Replaced pixels are cut out of the unknown area.
+            wrong_pixels &= ~replaced(facemask)
         if wrong_pixels.any():
             count = int(np.count_nonzero(wrong_pixels))
             yield Finding(path, "trimap_alpha", f"calls {count} pixels known that the matte does not", error=False)
 
 
 def _about_facemask(path: str, facemask: NDArray[Any], content: Content) -> Iterator[Finding]:
-    if not np.isin(facemask, (0, np.iinfo(facemask.dtype).max)).all():
-        yield Finding(path, "facemask_values", "has values between 0 and 255", error=False)
+    if not is_facemask(facemask):
+        yield Finding(path, "facemask_values", f"has values other than 0, {RECOMPOSED} and 255", error=False)
     if not facemask.any() and content is Content.OBFUSCATED:
         yield Finding(path, "facemask_empty", "covers nothing", error=False)
     if facemask.all():

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
+import contextlib
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.jsonl import append_row, read_rows
-from p3mdata.errors import SetupError
+from p3mdata.base.pool import CRASH_SENTENCE, Handler, Mark, work_in_pool
+from p3mdata.errors import Interrupted, SetupError
 from p3mdata.imaging import Picture, decode, encode
 
 # What is finished, so that an interrupted estimation goes on where it was.
@@ -66,31 +67,39 @@ def estimate(root: Path, tasks: Sequence[Task], workers: int) -> Iterator[tuple[
         (row["inputs"], row["foreground"]): row
         for row in read_rows(root / _DONE, torn_tail=True, needs=("inputs", "foreground"))
     }
-    context = multiprocessing.get_context("spawn")
-    size = min(workers, max(1, len(tasks)))
-    with ProcessPoolExecutor(size, context, initializer=cv2.setNumThreads, initargs=(1,)) as pool:
-        try:
-            waiting = [_begin(root, task, done, pool) for task in tasks]
-            for task, (inputs, known, future) in zip(tasks, waiting, strict=True):
-                foreground, background = known or future.result()
-                if not known:
-                    row = {"inputs": inputs, "foreground": task[2], "hashes": [foreground, background]}
-                    append_row(root / _DONE, row, 0o644)
-                yield foreground, background
-        except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    planned = [_planned(root, task, done) for task in tasks]
+    todo = [task for task, (_, known) in zip(tasks, planned, strict=True) if known is None]
+    with contextlib.closing(work_in_pool(partial(_working, root), todo, max(1, workers))) as estimated:
+        for task, (inputs, known) in zip(tasks, planned, strict=True):
+            foreground, background = known or next(estimated)
+            if known is None:
+                row = {"inputs": inputs, "foreground": task[2], "hashes": [foreground, background]}
+                append_row(root / _DONE, row, 0o644)
+            yield foreground, background
 
 
-def _begin(
-    root: Path, task: Task, done: dict[tuple[str, str], dict[str, Any]], pool: ProcessPoolExecutor
-) -> tuple[str, tuple[str, str] | None, Future[tuple[str, str]]]:
-    """Digest of a task's inputs, and its result if it is there already, else a future one."""
+def _planned(root: Path, task: Task, done: dict[tuple[str, str], dict[str, Any]]) -> tuple[str, tuple[str, str] | None]:
+    """Digest of a task's inputs, and its result if it is there already."""
     inputs = sha256(b"".join(sha256((root / path).read_bytes()).encode() for path in task[:2]))
     row = done.get((inputs, task[2]))
     if row and all(_is(root / path, digest) for path, digest in zip(task[2:], row["hashes"], strict=True)):
-        return inputs, (row["hashes"][0], row["hashes"][1]), Future()
-    return inputs, None, pool.submit(_estimate_one, root, task)
+        return inputs, (row["hashes"][0], row["hashes"][1])
+    return inputs, None
+
+
+@contextlib.contextmanager
+def _working(root: Path, mark: Mark) -> Iterator[Handler[Task, tuple[str, str]]]:
+    # The workers supply the parallelism.
+    cv2.setNumThreads(1)
+
+    def handle(task: Task, crashing: frozenset[str]) -> tuple[str, str]:
+        if task[0] in crashing:
+            raise SetupError(f"{root / task[0]}: {CRASH_SENTENCE} Or run with fewer --workers.")
+        if not mark(task[0]):
+            raise Interrupted("stopped")
+        return _estimate_one(root, task)
+
+    yield handle
 
 
 def _is(path: Path, digest: str) -> bool:

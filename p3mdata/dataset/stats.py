@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import io
-import logging
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from p3mdata.base.addresses import refuse_address
+from p3mdata.base.chart import BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILION, bare, panels, png
 from p3mdata.dataset.attributes import TRAITS, resolution_of, traits_of
 from p3mdata.dataset.folder import Dataset, open_dataset
 from p3mdata.errors import not_finished
@@ -18,7 +17,7 @@ from p3mdata.run.layout import PLAN
 from p3mdata.run.plan import read_plan
 from p3mdata.run.rows import Rows
 
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+_COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
 _DPI = 130
 
 
@@ -87,23 +86,15 @@ def _of_foreign(dataset: Dataset) -> Stats:
 
 def draw(stats: Stats) -> bytes:
     """PNG: one panel of bars per trait, sets side by side as shares of each set; equal figures give equal bytes."""
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    panels = [(trait, table) for trait, table in stats.tables.items() if table]
-    columns = min(3, len(panels))
-    lines = -(-len(panels) // columns)
-    figure = Figure(figsize=(4.2 * columns, 3.2 * lines), layout="constrained")
-    FigureCanvasAgg(figure)
-    grid = figure.subplots(lines, columns, squeeze=False).ravel()
-    for axes, (trait, table) in zip(grid, panels, strict=False):
+    traits = [(trait, table) for trait, table in stats.tables.items() if table]
+    columns = min(3, len(traits))
+    lines = -(-len(traits) // columns)
+    figure, grid = panels(lines, columns, (4.2 * columns, 3.2 * lines))
+    for axes, (trait, table) in zip(grid, traits, strict=False):
         _panel(axes, trait, table)
-    for axes in grid[len(panels) :]:
+    for axes in grid[len(traits) :]:
         axes.set_axis_off()
-    sink = io.BytesIO()
-    figure.savefig(sink, format="png", dpi=_DPI, metadata={"Software": None})
-    return sink.getvalue()
+    return png(figure, _DPI)
 
 
 def _panel(axes: Any, trait: str, table: dict[str, dict[str, int]]) -> None:
@@ -118,7 +109,5 @@ def _panel(axes: Any, trait: str, table: dict[str, dict[str, int]]) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("% of the set", fontsize=8)
     axes.set_title(trait.replace("_", " "), fontsize=10, fontweight="bold")
-    axes.tick_params(axis="x", labelsize=8)
     axes.legend(fontsize=7, frameon=False)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
+    bare(axes, size=8)

@@ -182,6 +182,12 @@ def _method(facts: Facts) -> Iterator[str]:
         "The transition area of the matte, where hair and cheek boundaries are soft, was left out of the mask and is "
         "exact for matting."
     )
+    if facts.proofs["recomposed"]:
+        yield (
+            f"{count(facts.proofs['recomposed'], 'face')} at the edge of the matte were hidden up to the silhouette: "
+            "there the layer of the face alone was obfuscated and composed again with the same matte, so that the "
+            "matte stays true. Facemasks have 64 at these pixels and 255 where pixels are replaced."
+        )
     yield "Images about which the detectors were not sure were held back, unless a person decided about them."
     yield f"Made with {facts.tool}; all settings and hashes of model files are in the run's report."
 
@@ -194,8 +200,16 @@ def _proofs(facts: Facts) -> Iterator[str]:
     )
     yield (
         f"{count(exact, 'image')}: every pixel outside the facemask and in the transition area equals the source "
+        "(0 differ), recomposed pixels apart."
+        if facts.proofs["recomposed"]
+        else f"{count(exact, 'image')}: every pixel outside the facemask and in the transition area equals the source "
         "(0 differ)."
     )
+    if facts.proofs["largest_beside"]:
+        yield (
+            "In JPEG blocks that hold recomposed pixels the background was compressed again: it differs by up to "
+            f"{facts.proofs['largest_beside']} of 255."
+        )
     if again:
         yield (
             f"{count(again, 'image')} had to be encoded as a whole: outside the facemask pixels differ by up to "

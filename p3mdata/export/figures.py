@@ -86,6 +86,11 @@ def behind_of(out: Path, rows: Iterable[ImageResult]) -> Behind:
     return Behind(dict(outcomes), dict(reasons), read_audit(out), looked_at(out, rows), traits)
 
 
+_PROOFS = (
+    "exact", "reencoded", "largest_deviation", "missed", "transition_hidden", "recomposed", "largest_beside"
+)  # fmt: skip
+
+
 def figures(
     splits: Sequence[Split],
     empty: Sequence[Split],
@@ -96,7 +101,7 @@ def figures(
     balance: Tables,
 ) -> Facts:
     faces, decisions, encodings = Counter[str](), Counter[str](), Counter[str]()
-    proofs = dict.fromkeys(("exact", "reencoded", "largest_deviation", "missed", "transition_hidden"), 0)
+    proofs = dict.fromkeys(_PROOFS, 0)
     tables: Tables = {trait: {} for trait in _TABLES}
     for split in splits:
         for entry in split.entries:
@@ -110,6 +115,8 @@ def figures(
             if not proof["exact"]:
                 proofs["largest_deviation"] = max(proofs["largest_deviation"], proof["largest_deviation"])
             proofs["missed"] += proof["missed"]
+            proofs["recomposed"] += row.get("recomposed", 0)
+            proofs["largest_beside"] = max(proofs["largest_beside"], proof.get("largest_beside", 0))
             _count(tables, split.name, {**behind.traits.get(entry.id, {}), **_plain_traits(row)})
     return Facts(
         tool=tool,

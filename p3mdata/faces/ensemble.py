@@ -241,9 +241,14 @@ def is_weak(face: Face) -> bool:
     return face.landmarks is None and len(face.seen_by) == 1 and face.score < _LONE_SCORE
 
 
+def is_agreed(face: Face) -> bool:
+    """Whether two detectors see a face, or landmarks confirm one."""
+    return face.landmarks is not None or len(face.seen_by) > 1
+
+
 def doubt_about_all(faces: Sequence[Face]) -> list[Doubt]:
     """A doubt where no face of a picture is agreed upon: a masked weak hit must not stand in for the one it shows."""
-    if not faces or any(face.landmarks is not None or len(face.seen_by) > 1 for face in faces):
+    if not faces or any(map(is_agreed, faces)):
         return []
     names = " or ".join(sorted({name for face in faces for name in face.seen_by}))
     return [Doubt("detectors_disagree", f"only {names} sees a face, which is hardly certain, and no other is found")]

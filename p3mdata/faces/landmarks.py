@@ -7,12 +7,14 @@ import os
 import sys
 import types
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.errors import SetupError
 from p3mdata.faces import weights
 
 Points = NDArray[np.float32]
@@ -29,6 +31,9 @@ FOREHEAD = (
     10, 21, 54, 67, 68, 69, 71, 103, 104, 108, 109, 151, 251, 284, 297, 298, 299, 301, 332, 333, 337, 338,
 )  # fmt: skip
 MESH_POINTS = 478
+# MediaPipe's allocator counts processors with it, and ends the process where it is not there
+# (findings/mediapipe-wants-sys.sh).
+_PROCESSORS = Path("/sys/devices/system/cpu/possible")
 
 
 class LandmarkModel(Protocol):
@@ -81,6 +86,8 @@ class MediaPipeLandmarks:
     confidence = 0.5
 
     def __init__(self) -> None:
+        if sys.platform == "linux" and not _PROCESSORS.exists():
+            raise SetupError(f"{_PROCESSORS} is not there, and MediaPipe needs it: run 'mount -t sysfs sysfs /sys'.")
         with _quiet_native_stderr():
             with _without_matplotlib():
                 import mediapipe as mp

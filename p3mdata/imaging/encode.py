@@ -124,7 +124,12 @@ def encode_grey(array: Pixels) -> bytes:
 
 def encode_mask(mask: NDArray[np.bool_]) -> bytes:
     """8-bit PNG of an HxW mask, 255 where it is set."""
-    # Two values need no row filter, and the search for one is most of the time; runs are all there is to compress.
+    return encode_facemask(mask.view(np.uint8) * 255)
+
+
+def encode_facemask(facemask: NDArray[np.uint8]) -> bytes:
+    """8-bit PNG of an HxW array of few values."""
+    # Few values need no row filter, and the search for one is most of the time; runs are all there is to compress.
     no_filter = cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE
     runs = cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE
-    return _imencode(".png", mask.view(np.uint8) * 255, *no_filter, *runs)
+    return _imencode(".png", facemask, *no_filter, *runs)

@@ -1,4 +1,7 @@
-"""Trimaps by the paper's rule."""
+"""The transition of a matte, defined here for all: what anonymization keeps, what trimaps call unknown.
+
+Facemasks are cut out of the unknown area (paper, section 3.4.1): no network is asked about pixels that were replaced.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.imaging.facemask import replaced
 from p3mdata.records import Mask
 
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 128, 255
@@ -15,12 +19,25 @@ BACKGROUND, UNKNOWN, FOREGROUND = 0, 128, 255
 KERNEL = 25
 
 
-def trimap_of(alpha: NDArray[Any], kernel: int = KERNEL) -> NDArray[np.uint8]:
+def pure(alpha: NDArray[Any], tolerance: int = 0) -> tuple[Mask, Mask]:
+    """Where a matte is background, and where it is foreground.
+
+    Args:
+        alpha: HxW, uint8 or uint16.
+        tolerance: Levels of 255 that it may lack to either.
+    """
+    top = int(np.iinfo(alpha.dtype).max)
+    slack = tolerance * (top // 255)
+    return np.asarray(alpha <= slack), np.asarray(alpha >= top - slack)
+
+
+def trimap_of(alpha: NDArray[Any], kernel: int = KERNEL, facemask: NDArray[Any] | None = None) -> NDArray[np.uint8]:
     """Trimap of a matte: unknown where dilate(alpha != 0) - erode(alpha == max), elliptic kernel (paper, section 5).
 
     Args:
         alpha: HxW, uint8 or uint16.
         kernel: Side of the kernel in pixels.
+        facemask: HxW uint8 of an obfuscated picture: replaced pixels are not unknown, but what the matte is nearer to.
 
     Returns:
         HxW uint8 of 0 (background), 128 (unknown), 255 (foreground).
@@ -28,29 +45,36 @@ def trimap_of(alpha: NDArray[Any], kernel: int = KERNEL) -> NDArray[np.uint8]:
     top = np.iinfo(alpha.dtype).max
     trimap = np.where(alpha == top, FOREGROUND, BACKGROUND).astype(np.uint8)
     trimap[transition_area(alpha, kernel)] = UNKNOWN
+    if facemask is not None:
+        cut = replaced(facemask) & (trimap == UNKNOWN)
+        trimap[cut] = np.where(alpha[cut] > top // 2, FOREGROUND, BACKGROUND)
     return trimap
 
 
-def read_grey(data: bytes) -> NDArray[Any] | None:
+def stored_plane(data: bytes) -> NDArray[Any] | None:
     """A one-channel picture as it is stored, HxW; None when it is none."""
     array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     return array if array is not None and array.ndim == 2 else None
 
 
 def kernel_side(shape: tuple[int, int], width: float) -> int:
-    """Side in pixels (odd) of the transition kernel: `width` is a share of the image's shorter side."""
-    return max(3, round(width * min(shape)) | 1)
+    """Side in pixels (odd) of the transition kernel: `width` is a share of the image's shorter side.
+
+    0 gives 1: the matte's own unknown pixels and no band around them.
+    """
+    return max(3, round(width * min(shape)) | 1) if width else 1
 
 
-def transition_area(alpha: NDArray[Any], side: int) -> Mask:
+def transition_area(alpha: NDArray[Any], side: int, tolerance: int = 0) -> Mask:
     """Unknown band of a matte: dilate(alpha > 0) - erode(alpha == max), elliptic kernel.
 
     Args:
         alpha: HxW matte, uint8 or uint16.
         side: Kernel side in pixels.
+        tolerance: Levels of 255 that count as none, or as all.
     """
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (side, side))
-    top = np.iinfo(alpha.dtype).max
-    some = cv2.dilate((alpha > 0).astype(np.uint8), kernel)
-    full = cv2.erode((alpha == top).astype(np.uint8), kernel)
+    none, all_of_it = pure(alpha, tolerance)
+    some = cv2.dilate((~none).view(np.uint8), kernel)
+    full = cv2.erode(all_of_it.view(np.uint8), kernel)
     return np.asarray(some > full)

@@ -10,7 +10,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from p3mdata.anonymize.pipeline import Inputs, Loaded, Masked, load, mask, render, transition_of
+from p3mdata.anonymize.areas import Masked, mask, transition_of
+from p3mdata.anonymize.inputs import Inputs, Loaded, load
+from p3mdata.anonymize.pipeline import render
 from p3mdata.config import Job
 from p3mdata.faces.ensemble import Detection
 from p3mdata.imaging import Picture, decode, encode_mask

@@ -38,7 +38,9 @@ def read_log(out: Path) -> list[tuple[str, Decision]]:
         try:
             mask = (row["mask"], row["mask_sha256"]) if row["mask"] else None
             rest = {key: row[key] for key in ("keep_transition", "confirmed", "time", "reviewer")}
-            found.append((row["id"], Decision(Action(row["action"]), mask, **rest)))
+            found.append(
+                (row["id"], Decision(Action(row["action"]), mask, **rest, settings=dict(row.get("settings", {}))))
+            )
         except (KeyError, TypeError, ValueError) as exc:
             raise RunFolderError(
                 f"{out / LOG}: holds a row that is no decision ({fault(exc)}). Restore the file."
@@ -80,6 +82,7 @@ def _row(identity: str, decision: Decision) -> dict[str, Any]:
         "confirmed": decision.confirmed,
         "time": decision.time,
         "reviewer": decision.reviewer,
+        "settings": decision.settings,
     }
 
 

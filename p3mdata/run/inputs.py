@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from p3mdata.anonymize.pipeline import Inputs
+from p3mdata.anonymize.inputs import Inputs
 from p3mdata.base.files import sha256
 from p3mdata.base.jsonl import dumps
 from p3mdata.config import Job

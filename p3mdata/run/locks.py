@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from p3mdata.base.files import locked
+from p3mdata.base.system import LOCK_EX, LOCK_NB
 from p3mdata.errors import RunFolderError, not_finished
 from p3mdata.run.decisions import repair_log
 from p3mdata.run.executors import local
@@ -22,7 +22,7 @@ def only_run(out: Path) -> Iterator[None]:
     make_private_folder(out / PRIVATE)
     with ExitStack() as held:
         try:
-            held.enter_context(locked(out / LOCK, fcntl.LOCK_EX | fcntl.LOCK_NB))
+            held.enter_context(locked(out / LOCK, LOCK_EX | LOCK_NB))
         except BlockingIOError as exc:
             raise RunFolderError(f"{out}: another p3mdata process is working on it. Wait for it to end.") from exc
         local.wait_for_orphans(out)

@@ -8,11 +8,9 @@ run ends well; after an interruption the same command finds it.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
-import stat
 import tempfile
 import time
 import uuid
@@ -26,6 +24,7 @@ from p3mdata.base.files import locked, write_atomic
 from p3mdata.base.jsonl import NOT_JSON, PRIVATE_MODE, dumps, read_json
 from p3mdata.base.object_store import Store
 from p3mdata.base.progress import Progress
+from p3mdata.base.system import LOCK_EX, LOCK_NB, is_mine
 from p3mdata.config import Job
 from p3mdata.errors import RunFolderError, SettingsError, StoreError
 from p3mdata.run.close import RunSummary, close_run, summarize
@@ -196,7 +195,7 @@ def staged(out: Path, store: Store) -> Iterator[None]:
     with contextlib.ExitStack() as held:
         try:
             # Beside the folder, which is removed while the lock is held.
-            held.enter_context(locked(out.with_name(f"{out.name}.lock"), fcntl.LOCK_EX | fcntl.LOCK_NB))
+            held.enter_context(locked(out.with_name(f"{out.name}.lock"), LOCK_EX | LOCK_NB))
         except BlockingIOError as exc:
             raise RunFolderError(
                 f"{store.root}: another p3mdata process of this machine is working on it. Wait for it to end."
@@ -212,9 +211,8 @@ def staged(out: Path, store: Store) -> Iterator[None]:
 
 def _make_ours(out: Path) -> None:
     make_private_folder(out)
-    found = out.lstat()
     # Folders for temporary files are shared: somebody else may have made it, to read along.
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+    if not is_mine(out):
         raise RunFolderError(f"{out}: is not a folder of yours. Remove it, or set TMPDIR to another folder.")
     make_private_folder(out / PRIVATE)
 

@@ -7,25 +7,14 @@ it tells the id and the reason. No time and no path of a machine is in it: the s
 from __future__ import annotations
 
 import array
-import base64
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from importlib import resources
+from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from string import Template
 from typing import Any
 
 from p3mdata.base.files import sha256, write_atomic
-from p3mdata.base.html import Figure as _Figure
-from p3mdata.base.html import Html as _Html
-from p3mdata.base.html import cell as _cell
-from p3mdata.base.html import code as _code
-from p3mdata.base.html import count as _count
-from p3mdata.base.html import frame as _frame
-from p3mdata.base.html import lines as _lines
-from p3mdata.base.html import style as _style
-from p3mdata.base.html import table as _table
-from p3mdata.base.html import text as _text
+from p3mdata.base.html import Code, Figure, Picture, Table, count, picture, render, table
 from p3mdata.base.jsonl import read_json
 from p3mdata.config import Method, Settings
 from p3mdata.errors import BrokenInput
@@ -33,7 +22,7 @@ from p3mdata.faces import weights
 from p3mdata.imaging import decode
 from p3mdata.imaging.draw import thumbnail
 from p3mdata.records import Action, Face, ImageResult, Outcome, Proofs
-from p3mdata.run.layout import AUDIT, LEDGER, MANIFEST, QUEUE
+from p3mdata.run.layout import AUDIT, FACEMASKS, IMAGES, LEDGER, MANIFEST, QUEUE
 from p3mdata.run.plan import Plan
 from p3mdata.run.released import read_released
 from p3mdata.run.report_audit import audit_section
@@ -52,6 +41,24 @@ _HELD = (
     (Outcome.BROKEN, "Broken files", "The file ...", LEDGER),
     (Outcome.EXCLUDED, "Excluded files", "The file ...", LEDGER),
 )
+_OUTCOMES = (
+    (Outcome.ANONYMIZED, "every face found is masked and all proofs hold: released", "good"),
+    (Outcome.NO_FACE_CONFIRMED, "a person, or --trust-no-face, says that no face is in it: released", "good"),
+    (Outcome.MASKED_BY_HAND, "a person drew the mask and all proofs hold: released", "good"),
+    (Outcome.NEEDS_REVIEW, "something is in doubt and a person has to decide: held back", "wait"),
+    (Outcome.EXCLUDED, "left out by a rule or by a person: held back", "idle"),
+    (Outcome.BROKEN, "the file, or one that belongs to it, cannot be used: held back", "bad"),
+)
+_PROOFS = (
+    ("exact", "Images that must be exact outside the mask"),
+    ("changed_outside", "Pixels changed outside the masks of all these"),
+    ("changed_in_transition", "Pixels changed in the transition areas of all these"),
+    ("reencoded", "Images compressed again as a whole"),
+    ("largest_deviation", "Largest deviation outside a mask in these"),
+    ("metadata", "Metadata parts left that are not on the allow-list"),
+    ("redetected", "Faces the detectors find again on released images"),
+    ("missed", "Of those, faces outside a mask"),
+)
 _FACE_COUNTS = ((0, 0, "none"), (1, 1, "1"), (2, 2, "2"), (3, 5, "3 to 5"), (6, 10**9, "6 or more"))
 _STRENGTH = {
     Method.BLUR: "Gaussian blur with a standard deviation of {:g}% of each face's width",
@@ -60,8 +67,8 @@ _STRENGTH = {
 }
 
 
-def _share(part: int, total: int) -> _Figure:
-    return _Figure(f"{100 * part / max(total, 1):.1f}%")
+def _share(part: int, total: int) -> Figure:
+    return Figure(f"{100 * part / max(total, 1):.1f}%")
 
 
 def _most_first(counts: Counter[str]) -> list[tuple[str, int]]:
@@ -71,19 +78,10 @@ def _most_first(counts: Counter[str]) -> list[tuple[str, int]]:
 def _headline(samples: int, counts: Counter[Outcome]) -> tuple[str, str]:
     held = {"for a person to look at": counts[Outcome.NEEDS_REVIEW], "broken": counts[Outcome.BROKEN]}
     held["excluded"] = counts[Outcome.EXCLUDED]
-    number, files = sum(held.values()), _count(samples, "source file")
+    number, files = sum(held.values()), count(samples, "source file")
     parts = ", ".join(f"{n:,} {what}" for what, n in held.items() if n)
     lead = f"Held back: {parts}." if parts else "Every source file was released."
     return f"{files}: {counts.total() - number:,} released, {number:,} held back.", lead
-
-
-def _outcomes(samples: int, counts: Counter[Outcome]) -> dict[str, str]:
-    """Values of the template's table of outcomes."""
-    total = counts.total()
-    values = {f"n_{outcome.value}": f"{counts[outcome]:,}" for outcome in Outcome}
-    values |= {f"share_{outcome.value}": _share(counts[outcome], samples) for outcome in Outcome}
-    fits = "add up" if total == samples else f"do not add up to the {samples:,} of the plan"
-    return {**values, "total": f"{total:,}", "fits": fits}
 
 
 def _reason(row: ImageResult, plan: Plan) -> str:
@@ -94,22 +92,18 @@ def _reason(row: ImageResult, plan: Plan) -> str:
     return _WITHHELD if named or row.reason in _REASONS_WITH_PATHS else sentence
 
 
-def _held_as(outcome: Outcome, title: str, column: str, where: str, figures: _Figures) -> str:
+def _held_as(
+    outcome: Outcome, title: str, column: str, where: str, figures: _Figures
+) -> tuple[str, str, str, list[tuple[str, str, list[tuple[Code, str]]]]] | None:
     """The held-back files of one outcome, grouped by reason."""
     counts = Counter({code: number for (kind, code), number in figures.held.items() if kind is outcome})
-    if not counts:
-        return ""
-    bodies = []
+    groups = []
     for code, number in _most_first(counts):
         shown = figures.shown[outcome, code]
-        files = _count(number, "file")
+        files = count(number, "file")
         said = files if len(shown) == number else f"the first {len(shown):,} of {files}"
-        head = f'<tr><th scope="rowgroup" colspan="2">{_code(code)} - {said}</th></tr>'
-        lines = _lines((_code(identity), sentence) for identity, sentence in shown)
-        bodies.append(f"<tbody>\n{head}\n{lines}\n</tbody>")
-    heads = "".join(_cell(name, "th", "col") for name in ("Id", column))
-    note = f"<p>The names of these source files are in {_code(where)}, which stays with you.</p>"
-    return _frame(title, heads, "\n".join(bodies)) + note
+        groups.append((code, said, [(Code(identity), sentence) for identity, sentence in shown]))
+    return (title, column, where, groups) if groups else None
 
 
 def _checked(plan: Plan, row: ImageResult, kind: str) -> tuple[bytes | None, str]:
@@ -127,41 +121,48 @@ def _checked(plan: Plan, row: ImageResult, kind: str) -> tuple[bytes | None, str
     return data, ""
 
 
-def _drawn(plan: Plan, row: ImageResult) -> tuple[_Html, str]:
-    """The thumbnail of a released image and a remark; a sentence in its place when it cannot be shown."""
-    data, problem = _checked(plan, row, "images")
+@dataclass(frozen=True)
+class _Card:
+    """A released image on the page: its thumbnail, or why there is none."""
+
+    id: str
+    facts: str
+    picture: Picture | None
+    problem: str = ""
+
+
+def _drawn(plan: Plan, row: ImageResult) -> tuple[Picture | None, str]:
+    """The thumbnail of a released image and a remark; a sentence alone when it cannot be shown."""
+    data, problem = _checked(plan, row, IMAGES)
     if data is None:
-        return _Html(f"<p>{_text(problem)}</p>"), ""
-    mask_data, remark = _checked(plan, row, "facemasks")
+        return None, problem
+    mask_data, remark = _checked(plan, row, FACEMASKS)
     try:
         most = plan.job.settings.max_pixels
         mask = None if mask_data is None else decode(mask_data, most).pixels > 0
         small, width, height = thumbnail(decode(data, most), mask, _THUMBNAIL_SIDE)
     except BrokenInput as exc:
-        return _Html(f"<p>The image or its facemask {_text(exc.sentence)}</p>"), ""
-    source = f"data:image/jpeg;base64,{base64.b64encode(small).decode()}"
-    alt = f"Released image {_text(row.id)}"
-    return _Html(f'<img width="{width}" height="{height}" alt="{alt}" src="{source}">'), remark
+        return None, f"The image or its facemask {exc.sentence}"
+    return picture(small, "image/jpeg", f"Released image {row.id}", width, height), remark
 
 
-def _card(plan: Plan, row: ImageResult) -> str:
+def _card(plan: Plan, row: ImageResult) -> _Card:
     drawn, remark = _drawn(plan, row)
-    facts = [f"{row.width} x {row.height} px", _count(len(row.faces), "face"), row.method, row.encoding]
+    facts = [f"{row.width} x {row.height} px", count(len(row.faces), "face"), row.method, row.encoding]
     if row.masked_share is not None:
         facts.append(f"{100 * row.masked_share:.2f}% masked")
+    if row.recomposed:
+        facts.append(f"{count(row.recomposed, 'face')} recomposed")
     if row.outcome is not Outcome.ANONYMIZED:
         facts.append(row.outcome.value.replace("_", " "))
-    line = _text(", ".join(fact for fact in (*facts, remark) if fact))
-    caption = f"<figcaption>{_code(row.id)}<br>{line}</figcaption>"
-    return f'<li><figure><div class="frame">{drawn}</div>{caption}</figure></li>'
+    line = ", ".join(fact for fact in (*facts, remark if drawn else "") if fact)
+    return _Card(row.id, line, drawn, remark)
 
 
-def _released(plan: Plan, rows: Sequence[ImageResult], places: Sequence[int]) -> _Html:
-    """Thumbnails of released images, spread evenly over `places`, their positions in `rows`."""
+def _cards(plan: Plan, rows: Sequence[ImageResult], places: Sequence[int]) -> list[_Card]:
+    """Released images, spread evenly over `places`, their positions in `rows`."""
     number = min(MOST_THUMBNAILS, len(places))
-    cards = (_card(plan, rows[places[i * len(places) // number]]) for i in range(number))
-    grid = "\n".join(('<ul class="grid">', *cards, "</ul>")) if places else ""
-    return _Html(f"<p>Showing {number:,} of {len(places):,}.</p>\n{grid}")
+    return [_card(plan, rows[places[i * len(places) // number]]) for i in range(number)]
 
 
 class _Figures:
@@ -176,7 +177,7 @@ class _Figures:
         self.proofs: Counter[str] = Counter()
         self.again: list[int] = []
         self.encodings: Counter[str] = Counter()
-        self.looked = self.faces = self.together = 0
+        self.looked = self.faces = self.together = self.recomposed = 0
         self.per_image: Counter[str] = Counter()
         self.alone: Counter[str] = Counter()
         self.without: Counter[str] = Counter()
@@ -190,6 +191,7 @@ class _Figures:
             self.places.append(place)
             self.encodings[row.encoding or "not recorded"] += 1
             self._add_proofs(row.proofs)
+            self.recomposed += row.recomposed or 0
         else:
             key = row.outcome, row.reason or "no reason recorded"
             self.held[key] += 1
@@ -228,36 +230,39 @@ class _Figures:
             if face.landmarks is None:
                 self.without[face.no_landmarks or "no reason recorded"] += 1
 
-    def proof_values(self) -> dict[str, str]:
-        """Values of the template's table of proofs."""
-        names = ("exact", "changed_outside", "changed_in_transition", "reencoded", "metadata", "redetected", "missed")
+    def proof_rows(self) -> list[tuple[str, Figure]]:
+        """Rows of the table of proofs."""
         deviation = f"{self.again[0]} of 255" if self.again else "-"
-        return {name: f"{self.proofs[name]:,}" for name in names} | {"largest_deviation": deviation}
+        values = {name: f"{self.proofs[name]:,}" for name, _ in _PROOFS} | {"largest_deviation": deviation}
+        return [(words, Figure(values[name])) for name, words in _PROOFS]
 
-    def detection(self) -> Iterator[str]:
+    def detection(self) -> list[Table]:
         """Tables of faces per image and of how they were found."""
         images = [(name, self.per_image[name], _share(self.per_image[name], self.looked)) for *_, name in _FACE_COUNTS]
-        yield f"<div>{_table('Faces per image', ('Faces', 'Images', 'Share'), images)}</div>"
         kinds = (
             ("seen by both detectors", self.together),
             *((f"seen by {name} only", number) for name, number in _most_first(self.alone)),
+            *([("hidden up to the matte's edge (recomposed)", self.recomposed)] if self.recomposed else []),
             ("with landmarks", self.faces - self.without.total()),
             *((f"without landmarks: {why}", number) for why, number in _most_first(self.without)),
         )
         found = [(name, number, _share(number, self.faces)) for name, number in kinds]
-        yield f"<div>{_table('How the faces were found', ('Faces', 'Number', 'Share'), found)}</div>"
+        return [
+            table("Faces per image", ("Faces", "Images", "Share"), images),
+            table("How the faces were found", ("Faces", "Number", "Share"), found),
+        ]
 
-    def decisions(self) -> _Html:
+    def decisions(self) -> Table:
         """What people decided, if they decided anything."""
-        lines: list[tuple[str, str, int]] = [
-            (_code(action.value), words, self.said[action]) for action, words in _SAID.items() if self.said[action]
+        lines: list[tuple[object, str, int]] = [
+            (Code(action.value), words, self.said[action]) for action, words in _SAID.items() if self.said[action]
         ]
         special = {
             "the transition area inside the drawn mask is obfuscated too": self.kept_transition,
             "released although detectors see a face outside the mask": self.confirmed,
         }
         lines += [("of those", words, number) for words, number in special.items() if number]
-        return _table("Decisions of people", ("Decision", "Meaning", "Images"), lines)
+        return table("Decisions of people", ("Decision", "Meaning", "Images"), lines)
 
 
 _SAID = {
@@ -269,18 +274,18 @@ _SAID = {
 }
 
 
-def _settings(plan: Plan) -> _Html:
+def _settings(plan: Plan) -> list[Table]:
     values = plan.job.settings.model_dump(mode="json")
     chosen = [
-        (_code(name), _code("-" if values[name] is None else values[name]), field.description or "")
+        (Code(name), Code("-" if values[name] is None else values[name]), field.description or "")
         for name, field in Settings.model_fields.items()
     ]
     files = [file for _, file in sorted(weights.registry().items())]
-    models = [(file.file, file.role, file.licence, _code(file.sha256, "hash"), file.origin) for file in files]
-    return _Html(
-        _table("Settings", ("Setting", "Value", "Meaning"), chosen)
-        + _table("Model files", ("File", "Role", "Licence", "SHA-256", "Origin"), models)
-    )
+    models = [(file.file, file.role, file.licence, Code(file.sha256, "hash"), file.origin) for file in files]
+    return [
+        table("Settings", ("Setting", "Value", "Meaning"), chosen),
+        table("Model files", ("File", "Role", "Licence", "SHA-256", "Origin"), models),
+    ]
 
 
 def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
@@ -305,33 +310,33 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
 
     # The sample's part goes through all rows, and everything is counted on the way.
     sample = looked_at(plan.job.out, counted())
-    audit = audit_section(read_audit(plan.job.out), sample)
     headline, lead = _headline(plan.samples, figures.outcomes)
-    template = resources.files("p3mdata").joinpath("templates/report.html").read_text(encoding="utf-8")
-    page = Template(template).substitute(
-        style=_style(),
-        headline=_text(headline),
-        lead=_text(lead),
-        **_outcomes(plan.samples, figures.outcomes),
+    total = figures.outcomes.total()
+    page = render(
+        "report.html",
+        headline=headline,
+        lead=lead,
+        outcomes=[
+            (outcome.value, meaning, colour, figures.outcomes[outcome], _share(figures.outcomes[outcome], plan.samples))
+            for outcome, meaning, colour in _OUTCOMES
+        ],
+        total=total,
+        fits="add up" if total == plan.samples else f"do not add up to the {plan.samples:,} of the plan",
         decisions=figures.decisions(),
-        held="".join(_held_as(*kind, figures) for kind in _HELD) or "<p>Nothing was held back.</p>",
-        released=_released(plan, rows, figures.places),
-        **figures.proof_values(),
-        encodings=_table(
-            "Images by encoding",
-            ("Encoding", "Images"),
-            _most_first(figures.encodings),
-        ),
-        faces=_text(_count(figures.faces, "face")),
-        looked=_text(_count(figures.looked, "image")),
-        detection="".join(figures.detection()),
-        preset=_text(settings.preset.value),
-        strength=_text(_STRENGTH[method].format(100 * strength)),
-        companions=_text(", ".join(plan.to_json()["companions"]) or "nothing"),
+        held=[held for kind in _HELD if (held := _held_as(*kind, figures))],
+        cards=_cards(plan, rows, figures.places),
+        released=len(figures.places),
+        proofs=figures.proof_rows(),
+        encodings=table("Images by encoding", ("Encoding", "Images"), _most_first(figures.encodings)),
+        faces=count(figures.faces, "face"),
+        looked=count(figures.looked, "image"),
+        detection=figures.detection(),
+        preset=settings.preset.value,
+        strength=_STRENGTH[method].format(100 * strength),
+        companions=", ".join(plan.to_json()["companions"]) or "nothing",
         settings=_settings(plan),
-        audit=audit,
-        audit_link='<a href="#audit">Audit</a>' if audit else "",
-        version=_text(__version__),
+        audit=audit_section(read_audit(plan.job.out), sample),
+        version=__version__,
     )
     write_atomic(path, page.encode("utf-8"))
 

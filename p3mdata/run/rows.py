@@ -128,6 +128,7 @@ def _public_decision(decision: Decision) -> dict[str, Any]:
         "action": decision.action.value,
         "keep_transition": decision.keep_transition,
         "confirmed": decision.confirmed,
+        "settings": decision.settings,
     }
 
 
@@ -148,6 +149,7 @@ def public_row(result: ImageResult) -> dict[str, Any]:
         "encoding": result.encoding,
         "faces": len(result.faces),
         "masked_share": result.masked_share,
+        "recomposed": result.recomposed or 0,
         "proofs": {
             "exact": proofs.exact,
             "changed_outside": proofs.changed_outside if proofs.exact else None,
@@ -155,5 +157,7 @@ def public_row(result: ImageResult) -> dict[str, Any]:
             "largest_deviation": proofs.largest_deviation,
             "metadata": list(proofs.metadata),
             "missed": proofs.missed,
+            "beside": proofs.beside,
+            "largest_beside": proofs.largest_beside,
         },
     }

@@ -6,13 +6,16 @@ from collections.abc import Callable
 from enum import Enum
 from pathlib import Path
 
-from p3mdata.anonymize.pipeline import Anonymized, Inputs, anonymize, detect, load, mask, render
+from p3mdata.anonymize.areas import mask
+from p3mdata.anonymize.inputs import Inputs, load
+from p3mdata.anonymize.pipeline import Anonymized, anonymize, detect, render
 from p3mdata.base.files import write_atomic
 from p3mdata.base.jsonl import PRIVATE_MODE, dumps, read_json
 from p3mdata.config import Job
 from p3mdata.errors import P3MError, RunFolderError
 from p3mdata.faces.ensemble import Detection, FaceFinder
-from p3mdata.imaging import encode_mask
+from p3mdata.imaging.encode import encode_facemask
+from p3mdata.imaging.facemask import facemask_of
 from p3mdata.records import Sample
 from p3mdata.run.inputs import inputs_digest, read_inputs
 from p3mdata.run.layout import stages_folder
@@ -70,7 +73,7 @@ def _product(sample: Sample, job: Job, finder: Callable[[], FaceFinder], stage: 
     if stage is Stage.DETECT:
         return dumps(detect(loaded, finder()).to_json()).encode()
     masked = mask(loaded, _load_detection(job.out, sample), job.settings)
-    facemask = encode_mask(masked.facemask)
+    facemask = encode_facemask(facemask_of(masked.facemask, masked.recomposed))
     if stage is Stage.MASK:
         return facemask
     drawn = _stage_path(job.out, sample, _PRODUCTS[Stage.MASK])

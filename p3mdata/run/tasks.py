@@ -8,7 +8,6 @@ happens twice (a task that was requeued, a file system without locks) comes to t
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,6 +16,7 @@ from typing import Protocol
 
 from p3mdata.base.files import locked
 from p3mdata.base.jsonl import PRIVATE_MODE, read_json
+from p3mdata.base.system import LOCK_EX, LOCK_NB, LOCK_SH
 from p3mdata.config import Job
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.run.compare import differing_settings
@@ -47,11 +47,11 @@ def task_of_run(out: Path, task: tuple[int, int]) -> Iterator[None]:
     number, of = task
     with contextlib.ExitStack() as held:
         try:
-            held.enter_context(locked(out / LOCK, fcntl.LOCK_SH | fcntl.LOCK_NB))
+            held.enter_context(locked(out / LOCK, LOCK_SH | LOCK_NB))
         except BlockingIOError as exc:
             raise RunFolderError(f"{out}: another p3mdata process works on the whole run. Wait for it to end.") from exc
         try:
-            held.enter_context(locked(out / TASK_LOCK.format(number, of), fcntl.LOCK_EX | fcntl.LOCK_NB))
+            held.enter_context(locked(out / TASK_LOCK.format(number, of), LOCK_EX | LOCK_NB))
         except BlockingIOError as exc:
             raise RunFolderError(f"{out}: another process is doing task {number}/{of}. Wait for it to end.") from exc
         yield

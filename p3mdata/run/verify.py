@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-import itertools
-import multiprocessing
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
-from p3mdata.anonymize.pipeline import load, mask, render
-from p3mdata.anonymize.proofs import proof_doubts, prove
+from p3mdata.anonymize.areas import mask
+from p3mdata.anonymize.inputs import load
+from p3mdata.anonymize.pipeline import render
+from p3mdata.anonymize.proofs import Promise, proof_doubts, prove
 from p3mdata.base.files import sha256
 from p3mdata.base.jsonl import dumps
-from p3mdata.errors import BrokenInput
+from p3mdata.base.pool import CRASH_SENTENCE, CRASHED, Handler, Mark, work_in_pool
+from p3mdata.errors import BrokenInput, Interrupted
 from p3mdata.faces.ensemble import Detection, FaceFinder
 from p3mdata.imaging import decode
+from p3mdata.imaging.facemask import RECOMPOSED, changed, facemask_of, is_facemask, replaced
 from p3mdata.records import ImageResult, Mask, Outcome, Sample
 from p3mdata.run.inputs import read_inputs
 from p3mdata.run.layout import KINDS, LEDGER, MANIFEST
@@ -29,9 +33,6 @@ from p3mdata.run.rows import public_row
 
 # Another version of an image library may round otherwise; a clear face differs by far more.
 _MOST_DEVIATION = 1 / 255
-# Images handed to a worker at a time.
-_CHUNK = 4
-_BATCH = 512
 _WORTH_A_WORKER = 8
 
 
@@ -102,33 +103,25 @@ def check_images(
             for sample, row in released:
                 yield list(check_image(plan, sample, row, finder))
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(size, context, initializer=_load_models, initargs=(plan,)) as pool:
-        try:
-            # The pool takes all that it is given at once: rows of millions would not fit.
-            left = iter(released)
-            while batch := list(itertools.islice(left, _BATCH)):
-                yield from pool.map(_check_one, batch, chunksize=_CHUNK)
-        except BaseException:
-            # Ctrl-C need not wait for the images that are left.
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
+    with contextlib.closing(work_in_pool(partial(_working, plan), released, size)) as found:
+        yield from found
 
 
-# State of a worker process of `check_images`.
-_worker: tuple[Plan, FaceFinder] | None = None
-
-
-def _load_models(plan: Plan) -> None:
-    global _worker
+@contextlib.contextmanager
+def _working(plan: Plan, mark: Mark) -> Iterator[Handler[tuple[Sample, ImageResult], list[FailedProof]]]:
+    """The life of a worker of `check_images`."""
     cv2.setNumThreads(1)
-    _worker = plan, FaceFinder()
+    with FaceFinder() as finder:
 
+        def handle(released: tuple[Sample, ImageResult], crashing: frozenset[str]) -> list[FailedProof]:
+            identity = released[1].id
+            if identity in crashing:
+                return [FailedProof(identity, CRASHED, f"cannot be proved: it {CRASH_SENTENCE}")]
+            if not mark(identity):
+                raise Interrupted("stopped")
+            return list(check_image(plan, *released, finder))
 
-def _check_one(released: tuple[Sample, ImageResult]) -> list[FailedProof]:
-    assert _worker is not None
-    plan, finder = _worker
-    return list(check_image(plan, *released, finder))
+        yield handle
 
 
 def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder) -> Iterator[FailedProof]:
@@ -159,11 +152,15 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
         if alpha is None or not np.array_equal(alpha, loaded.alpha):
             yield FailedProof(row.id, "changed_alpha", "the alpha matte differs from the source's")
     masked = mask(loaded, Detection(row.faces, ()), plan.job.settings)
-    if not np.array_equal(masked.facemask, facemask):
+    if not np.array_equal(facemask_of(masked.facemask, masked.recomposed), facemask):
         yield FailedProof(row.id, "other_facemask", "the facemask is not the one that follows from faces and matte")
     try:
         exact = row.proofs is not None and row.proofs.exact
-        proofs = prove(loaded.picture, contents["images"], facemask, masked.transition, masked.regions, finder, exact)
+        kept = facemask == RECOMPOSED
+        promise = Promise(
+            changed(facemask), masked.transition, exact, kept if kept.any() else None, masked.share, masked.regions
+        )
+        proofs = prove(loaded.picture, contents["images"], promise, finder)
     except (BrokenInput, ValueError) as exc:
         yield FailedProof(row.id, "unreadable", f"the released image cannot be compared: {exc}")
         return
@@ -171,10 +168,10 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
         if sample.decision is not None and sample.decision.overrules(doubt):
             continue
         yield FailedProof(row.id, doubt.code, doubt.sentence)
-    if _deviation(contents["images"], render(loaded, masked, plan.job.settings)[0], facemask) > _MOST_DEVIATION:
-        yield FailedProof(
-            row.id, "other_obfuscation", "inside the facemask is not what obfuscating the source comes to"
-        )
+    rendered = render(loaded, masked, plan.job.settings)[0]
+    for kind, which in (("inside the facemask", replaced(facemask)), ("a recomposed face", facemask == RECOMPOSED)):
+        if _deviation(contents["images"], rendered, which) > _MOST_DEVIATION:
+            yield FailedProof(row.id, "other_obfuscation", f"{kind} is not what obfuscating the source comes to")
     if row.outcome is not Outcome.NO_FACE_CONFIRMED and not facemask.any():
         yield FailedProof(row.id, "empty_mask", "the facemask is empty")
 
@@ -196,8 +193,6 @@ def _deviation(released: bytes, expected: bytes, facemask: Mask) -> float:
     return largest
 
 
-def _read_facemask(data: bytes) -> Mask | None:
+def _read_facemask(data: bytes) -> NDArray[np.uint8] | None:
     array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    if array is None or array.ndim != 2 or array.dtype != np.uint8 or not np.isin(array, (0, 255)).all():
-        return None
-    return np.asarray(array > 0)
+    return np.asarray(array, np.uint8) if array is not None and is_facemask(np.asarray(array)) else None

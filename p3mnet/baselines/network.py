@@ -16,7 +16,7 @@ from p3mnet.create import create_model
 from p3mnet.devices import device_name, pick_device
 from p3mnet.infer import MAX_SIDE, Mode, open_network, predict_alpha
 from p3mnet.model import MattingNetwork, ModelConfig, count_parameters, folded
-from p3mnet.registry import RANDOM, VARIANTS
+from p3mnet.registry import BASELINES, RANDOM, VARIANTS
 
 
 class Network(Method):
@@ -24,7 +24,7 @@ class Network(Method):
 
     Args:
         model: Arguments of `p3mnet.registry.create_model`.
-        checkpoint: Of `p3mnet train`, or a published file of P3M-Net or GFM; None = untrained.
+        checkpoint: Of `p3mnet train`, or a published file of P3M-Net, GFM or MODNet; None = untrained.
         mode: How it looks at a picture, see `p3mnet.infer`.
         device: "auto", "cpu", "cuda" or "cuda:N".
 
@@ -64,8 +64,8 @@ def _filled(wanted: ModelConfig, checkpoint: Path) -> MattingNetwork:
     try:
         model = open_network(checkpoint)
     except SetupError:
-        # Published files: of P3M-Net with all integration modules, of GFM.
-        if wanted.name not in (*VARIANTS, "gfm_resnet34") or not (wanted.tfi and wanted.sbfi and wanted.dbfi):
+        # Published files: of P3M-Net with all integration modules, of GFM, of MODNet.
+        if wanted.name not in (*VARIANTS, *BASELINES) or not (wanted.tfi and wanted.sbfi and wanted.dbfi):
             raise
         return open_network(checkpoint, wanted.name)
     if describe(model.config) != describe(wanted):

@@ -130,7 +130,9 @@ def load(picture: Picture, kernel: int) -> tuple[Image, Image]:
     photo = decode(picture.files["image"].read_bytes())
     if "trimap" not in picture.files:
         alpha = decode_matte(picture.files["alpha"].read_bytes(), photo, "alpha")
-        return photo.rgb8(), trimap_of(alpha, kernel)
+        facemask = picture.files.get("facemask")
+        mask = None if facemask is None else decode_matte(facemask.read_bytes(), photo, "facemask")
+        return photo.rgb8(), trimap_of(alpha, kernel, mask)
     trimap = decode_matte(picture.files["trimap"].read_bytes(), photo, "trimap")
     if set(np.unique(trimap)) - {BACKGROUND, UNKNOWN, FOREGROUND}:
         raise BrokenInput("trimap_values", "has a trimap with other values than 0, 128 and 255.")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
-import logging
 from typing import Any, NamedTuple
 
-from p3mdata.base.palette import BLUE, GREY, PURPLE, VERMILION
+from p3mdata.base.chart import BLUE, GREY, PURPLE, VERMILION, bare, legend_below, panels, png
 from p3mnet.baselines import Family
 from p3mnet.benchmark.results import Benchmark
 from p3mnet.evaluate import Mean
@@ -44,34 +42,22 @@ def draw(found: Benchmark) -> bytes:
     Raises:
         ValueError: There is no point.
     """
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     drawn = points(found)
     if not drawn:
         raise ValueError("no method has both a time and an error")
     names = [name for name in found.sets if any(point.set == name for point in drawn)]
-    figure = Figure(figsize=(6.4 * len(names), 5.0), layout="constrained")
-    canvas = FigureCanvasAgg(figure)
-    grid = figure.subplots(1, len(names), squeeze=False)[0]
+    figure, grid = panels(1, len(names), (6.4 * len(names), 5.0))
     for axes, name in zip(grid, names, strict=True):
         _panel(axes, [point for point in drawn if point.set == name])
         axes.set_title(f"{name}, {found.sets[name]} images", fontsize=11, fontweight="bold")
     grid[0].set_ylabel("SAD, mean and 95 % interval (lower is better)", fontsize=9)
-    handles = {label: handle for axes in grid for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=3, fontsize=9, frameon=False)
-    sink = io.BytesIO()
-    canvas.print_png(sink, metadata={"Software": None})  # type: ignore[no-untyped-call]
-    return sink.getvalue()
+    legend_below(figure, grid, 3, 9)
+    return png(figure)
 
 
 def _panel(axes: Any, drawn: list[Point]) -> None:
     axes.set_xscale("log")
-    axes.grid(color="#E3E3E3", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.tick_params(labelsize=8.5)
+    bare(axes, "both")
     axes.set_xlabel("seconds per 512x512 picture, logarithmic", fontsize=9)
     for point in drawn:
         colour, marker = _STYLES[point.family]

@@ -19,7 +19,7 @@ from p3mdata.base.progress import Progress
 from p3mdata.dataset.folder import Dataset, open_dataset
 from p3mdata.errors import BrokenInput, P3MError, RunFolderError, SettingsError, SetupError
 from p3mdata.imaging import encode_grey
-from p3mnet.baselines import Alpha, Family, Image, Method
+from p3mnet.baselines import CATALOGUE, Alpha, Family, Image, Method
 from p3mnet.baselines.opening import Request, open_method
 from p3mnet.benchmark import report
 from p3mnet.benchmark.pictures import Picture, choose_sets, kernel_of, load, notes_on, pictures_of, timing_picture
@@ -30,6 +30,14 @@ from p3mnet.evaluate import ImageRow, evaluate_one, fact_of, predictions_of, sum
 
 # Of what is kept: another one makes all of it again.
 _VERSION = 1
+# What tables say of how networks looked at pictures.
+RULES = {
+    "hybrid": "Networks look by the rule 'hybrid': trimap from half the size, alpha from the full one. Published "
+    "figures are of another rule, 'legacy_resize'.",
+    "resize": "Networks look by the rule 'resize': half the size, aspect ratio kept. Published figures are of another "
+    "rule, 'legacy_resize'.",
+    "legacy_resize": "Networks look by the rule 'legacy_resize', that of published figures, to the pixel.",
+}
 
 
 @dataclass(frozen=True)
@@ -106,14 +114,19 @@ def _check(plan: BenchmarkPlan) -> None:
     for name, value, least in (("limit", plan.limit, 0), ("trials", plan.trials, 0), ("max_side", plan.max_side, 32)):
         if value < least:
             raise SettingsError(f"{name} must be at least {least}, not {value}.")
-    if plan.mode not in ("hybrid", "resize"):
-        raise SettingsError(f"mode must be hybrid or resize, not '{plan.mode}'.")
+    if plan.mode not in RULES:
+        raise SettingsError(f"mode must be hybrid, resize or legacy_resize, not '{plan.mode}'.")
 
 
 def _unreached(request: Request) -> MethodResult:
     return MethodResult(
         request.label, request.title, request.entry.family, State.NOT_REACHED, "not reached: the call was interrupted"
     )
+
+
+def _is_network(label: str) -> bool:
+    entry = CATALOGUE.get(label.partition("+")[0])
+    return entry is not None and entry.trainable
 
 
 class _Bench:
@@ -139,9 +152,11 @@ class _Bench:
     def _report(self, sets: Sequence[str]) -> None:
         counts = Counter(picture.set for picture in self.pictures)
         plan, version = self.plan, self.dataset.about.get("version")
+        networks = [each.label for each in self.results if _is_network(each.label)]
+        rule = (RULES[plan.mode],) if networks else ()
         self.found = Benchmark(
             self.dataset.root, None if version is None else str(version), self.store.out,
-            {name: counts[name] for name in sets}, tuple(notes_on(self.dataset, counts)), tuple(self.results),
+            {name: counts[name] for name in sets}, (*rule, *notes_on(self.dataset, counts)), tuple(self.results),
             {"limit": plan.limit, "max_side": plan.max_side, "mode": plan.mode, "corrected": plan.corrected},
         )  # fmt: skip
         report.write(self.found, self.store)

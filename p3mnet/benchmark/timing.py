@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from p3mdata.base import system
 from p3mnet.baselines import Image, Method
 
 # As in the paper.
@@ -74,5 +75,5 @@ def processor() -> str:
     """This machine's processor and the cores that this process may use."""
     info = Path("/proc/cpuinfo")
     names = re.findall(r"model name\s*: (.*)", info.read_text()) if info.exists() else []
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = system.cores()
     return f"{names[0].strip() if names else platform.processor() or platform.machine()}, {cores} cores"

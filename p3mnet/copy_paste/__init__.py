@@ -8,10 +8,13 @@ untouched. ICP does so with images, FCP with features of one shallow layer of th
 What the paper leaves open, and what is done here:
 
 - The centre of a mask is its centroid, rounded to a pixel; there is a coin for each image of a batch.
+- Each connected part of a facemask is a face with a centre, a source and a turn of its own. Specks, and parts that the
+  matte does not call foreground, such as bystanders and false masks, are left as they are.
+- Portraits that are not CelebA-HQ's are cut to the face in its framing, which is what the scales are meant for.
 - A picture without facemask is left as it is, and so is one whose overlap is empty.
 - Where a batch has foreground colours, ICP pastes into these as well: the face belongs to the person, and the
   composition loss would else pull alpha away from its label there.
-- Sources are brought to the samples' size (their longer side, so that their shape stays), facemasks with them.
+- Frames are brought to the samples' size, facemasks with them.
 - FCP merges at E_0 by default: only there the poolings' indices, the skips and sBFI all see the merge.
 - FCP draws one source per batch. Its pass runs without gradient and with batch norm (and stochastic depth) as in
   evaluation: neither statistics nor gradients know of it.

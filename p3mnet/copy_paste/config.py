@@ -21,6 +21,10 @@ class CopyPasteConfig(BaseModel):
         probability: Of a paste, for each image.
         rotation: The angle lies within plus and minus this, in degrees; 30 for ICP, 0 for FCP.
         scale: Range of the resizing; 0.8 to 1.2 for ICP, 0.3 to 0.7 for FCP.
+        fit: "fill" brings a face to the size of its target before it is resized, a variant in the authors' program;
+            "framed" leaves it as large as CelebA-HQ's framing shows it, as the paper's text has it.
+        flip: Probability that a face is mirrored; 0 in the paper's text, 0.5 in the authors' program.
+        axes: Whether height and width are resized "together", or "apart", as in the authors' program.
         start_epoch: First epoch, counted from 0, that pastes; 0 for ICP, 50 for FCP.
         layer: FCP's features: E_0, or the output of the encoder's first stage at stride 4. There, pooling indices and
             sBFI still show the target, and the source's pass takes the whole encoder.
@@ -36,6 +40,9 @@ class CopyPasteConfig(BaseModel):
     probability: float = Field(0.5, ge=0, le=1)
     rotation: float = Field(0.0, ge=0, le=180)
     scale: tuple[float, float] = (1.0, 1.0)
+    fit: Literal["framed", "fill"] = "framed"
+    flip: float = Field(0.0, ge=0, le=1)
+    axes: Literal["together", "apart"] = "together"
     start_epoch: int = Field(0, ge=0)
     layer: Literal["e0", "stage1"] = "e0"
     sources: Literal["one", "each"] = "one"

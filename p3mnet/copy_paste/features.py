@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -12,13 +12,23 @@ from torch.nn import functional as F
 
 from p3mdata.errors import SettingsError
 from p3mnet.copy_paste.config import CopyPasteConfig
-from p3mnet.copy_paste.geometry import Turn, align, cut_and_turn, draw_turn, paste
+from p3mnet.copy_paste.geometry import Turn, align, cut_and_turn, draw_turn, faces_of, paste, rectangle
 from p3mnet.copy_paste.sources import Source, Sources
 from p3mnet.encoders.contract import LARGEST_STRIDE, Encoder, TokenEncoder
+from p3mnet.encoders.mobilenet import MobileNetV2
 from p3mnet.encoders.resnet import ResNet34
 from p3mnet.loader import Batch
 from p3mnet.model import MattingNetwork, normalise, pad_to_stride
 from p3mnet.networks.gfm import StridedResNet34
+
+
+class Paste(NamedTuple):
+    """A face that goes into image `number` of a batch, over `face`, bool [H, W]."""
+
+    number: int
+    source: Source
+    turn: Turn
+    face: Tensor
 
 
 class FCP:
@@ -27,11 +37,10 @@ class FCP:
     def __init__(
         self,
         model: MattingNetwork,
-        pastes: Mapping[int, tuple[Source, Turn]],
-        facemask: Tensor,
+        pastes: Sequence[Paste],
         config: CopyPasteConfig,
     ) -> None:
-        self.model, self.pastes, self.facemask, self.config = model, pastes, facemask, config
+        self.model, self.pastes, self.config = model, pastes, config
 
     def __call__(self, e0: Tensor) -> Tensor:
         """E_0 [N, C, H, W] of the batch -> E_0 with features of sources; another layer changes later in the pass."""
@@ -40,8 +49,8 @@ class FCP:
         encoder, config = self.model.encoder, self.config
         features = {}
         with torch.set_grad_enabled(torch.is_grad_enabled() and not config.detached):
-            for source in {id(source): source for source, _ in self.pastes.values()}.values():
-                image = pad_to_stride(normalise(source.image[None].to(e0.device)))
+            for source in {id(each.source): each.source for each in self.pastes}.values():
+                image = pad_to_stride(self.model.as_seen(normalise(source.image[None].to(e0.device))))
                 with _evaluating(encoder) if config.frozen_norm else contextlib.nullcontext():
                     features[id(source)] = _source_features(encoder, image, config.layer)[0]
         if config.layer == "e0":
@@ -58,16 +67,20 @@ class FCP:
     def _merge(self, target: Tensor, features: Mapping[int, Tensor]) -> Tensor:
         """[N, C, h, w] with faces in it, a new tensor; masks follow its stride."""
         merged = target.clone()
-        masks = _on_features(self.facemask, target.shape[-2:])
-        for index, (source, turn) in self.pastes.items():
-            values = features[id(source)]
-            mask = _on_features(source.mask[None, None], values.shape[-2:])[0, 0]
-            if not mask.any():
+        for each in self.pastes:
+            values = features[id(each.source)]
+            mask = _on_features(each.source.mask[None, None], values.shape[-2:])[0, 0]
+            target_mask = _on_features(each.face[None, None], target.shape[-2:])[0, 0]
+            if not (mask.any() and target_mask.any()):
                 continue
-            face, shape = cut_and_turn(values, mask, turn)
-            overlap = align(shape, masks[index, 0])
+            fill = None
+            if self.config.fit == "fill":
+                rows, columns = rectangle(target_mask)
+                fill = rows.stop - rows.start, columns.stop - columns.start
+            face, shape = cut_and_turn(values, mask, each.turn, fill)
+            overlap = align(shape, target_mask)
             if overlap is not None:
-                paste(merged[index], face, overlap)
+                paste(merged[each.number], face, overlap)
         return merged
 
 
@@ -85,15 +98,16 @@ def fcp(
         generator: Random numbers, on the CPU.
         config: How; `start_epoch` is up to the caller.
     """
-    facemask = batch["facemask"].cpu()
+    facemask, matte = batch["facemask"].cpu(), (batch["alpha"] * 255).to(torch.uint8).cpu()
     size = max(batch["image"].shape[-2:])
     drawn = [draw_turn(config, generator) for _ in facemask]
-    chosen = [i for i, (wanted, _) in enumerate(drawn) if wanted and facemask[i].any()]
-    found: list[Source] = []
-    for _ in chosen:
-        found.append(found[0] if found and config.sources == "one" else sources.draw(generator, size))
-    pastes = {i: (source, drawn[i][1]) for i, source in zip(chosen, found, strict=True)}
-    return FCP(model, pastes, facemask, config)
+    pastes: list[Paste] = []
+    for index, (wanted, turn) in enumerate(drawn):
+        for number, face in enumerate(faces_of(facemask[index, 0], matte[index, 0]) if wanted else ()):
+            first = pastes[0].source if pastes else None
+            source = first if first and config.sources == "one" else sources.draw(generator, size)
+            pastes.append(Paste(index, source, draw_turn(config, generator)[1] if number else turn, face))
+    return FCP(model, pastes, config)
 
 
 @contextlib.contextmanager
@@ -119,6 +133,8 @@ def _first_stage(encoder: Encoder) -> tuple[nn.Module, _Order]:
     """The encoder's first stage, and the order of its output."""
     if isinstance(encoder, TokenEncoder):
         return encoder.stages[0], _Order(lambda x: x.permute(0, 3, 1, 2), lambda x: x.permute(0, 2, 3, 1))
+    if isinstance(encoder, MobileNetV2):
+        return encoder.features[MobileNetV2.FIRST_STAGE], _Order(lambda x: x, lambda x: x)
     if not isinstance(encoder, ResNet34 | StridedResNet34):
         raise SettingsError(f"copy_paste.layer stage1 is not for {type(encoder).__name__}: choose e0.")
     return encoder.layer1, _Order(lambda x: x, lambda x: x)

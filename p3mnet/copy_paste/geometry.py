@@ -5,18 +5,33 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
+import cv2
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from p3mnet.copy_paste.config import CopyPasteConfig
 
+# Of a facemask's parts, those are faces of the portrait that are at least this large against the largest, and that
+# the matte calls foreground in at least this share of their pixels.
+_LEAST_AREA, _LEAST_MATTE = 1 / 16, 0.5
+
 
 class Turn(NamedTuple):
-    """CA's random numbers: resizing, then an angle in degrees, counter-clockwise."""
+    """CA's random numbers.
+
+    Attributes:
+        scale: Resizing of the height, and of the width unless `scale_x` is given.
+        angle: Turned after that, in degrees, counter-clockwise.
+        scale_x: Resizing of the width.
+        flip: Whether the face is mirrored first.
+    """
 
     scale: float
     angle: float
+    scale_x: float | None = None
+    flip: bool = False
 
 
 class Overlap(NamedTuple):
@@ -29,26 +44,71 @@ class Overlap(NamedTuple):
 
 def draw_turn(config: CopyPasteConfig, generator: torch.Generator) -> tuple[bool, Turn]:
     """Whether to paste, and how; always as many random numbers."""
-    coin, where, around = torch.rand(3, generator=generator, dtype=torch.float64).tolist()
+    coin, where, around, across, mirror = torch.rand(5, generator=generator, dtype=torch.float64).tolist()
     low, high = config.scale
-    return coin < config.probability, Turn(low + where * (high - low), (2 * around - 1) * config.rotation)
+    turn = Turn(
+        low + where * (high - low),
+        (2 * around - 1) * config.rotation,
+        low + across * (high - low) if config.axes == "apart" else None,
+        mirror < config.flip,
+    )
+    return coin < config.probability, turn
 
 
-def cut_and_turn(values: Tensor, mask: Tensor, turn: Turn) -> tuple[Tensor, Tensor]:
-    """CA: the rectangle around a mask, resized, then turned on a canvas that holds all of it.
+def faces_of(facemask: Tensor, alpha: Tensor | None) -> list[Tensor]:
+    """Faces to paste over: the connected parts of a facemask, each for itself, from the left to the right.
+
+    Left out are parts that are small against the largest (specks, people far behind), and those that the matte does not
+    call foreground (bystanders, false masks).
+
+    Args:
+        facemask: bool [H, W] on the CPU.
+        alpha: uint8 [H, W] on the CPU; None takes all parts for the portrait's.
+
+    Returns:
+        bool [H, W] for each.
+    """
+    count, labels, stats, _ = cv2.connectedComponentsWithStats(facemask.numpy().astype(np.uint8), connectivity=8)
+    areas = stats[1:, cv2.CC_STAT_AREA]
+    if not len(areas):
+        return []
+    parts = []
+    for label in sorted(
+        range(1, count), key=lambda label: (stats[label, cv2.CC_STAT_LEFT], stats[label, cv2.CC_STAT_TOP])
+    ):
+        part = torch.from_numpy(labels == label)
+        own = alpha is None or float((alpha[part] > 127).float().mean()) >= _LEAST_MATTE
+        if own and areas[label - 1] >= _LEAST_AREA * areas.max():
+            parts.append(part)
+    return parts
+
+
+def rectangle(mask: Tensor) -> tuple[slice, slice]:
+    """Rows and columns around a mask, bool [h, w] on the CPU with something in it."""
+    rows, columns = (torch.nonzero(mask.any(axis))[:, 0] for axis in (1, 0))
+    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+
+
+def cut_and_turn(
+    values: Tensor, mask: Tensor, turn: Turn, fill: tuple[int, int] | None = None
+) -> tuple[Tensor, Tensor]:
+    """CA: the rectangle around a mask, mirrored or not, resized, then turned on a canvas that holds all of it.
 
     Args:
         values: [C, h, w], any floating point type, any device.
         mask: bool [h, w] on the CPU, with something in it.
         turn: How.
+        fill: Height and width that the rectangle is brought to before it is resized; None leaves it as it is.
 
     Returns:
         float32 [C, h', w'] on the values' device, and bool [h', w'] on the CPU.
     """
-    rows, columns = (torch.nonzero(mask.any(axis))[:, 0] for axis in (1, 0))
-    window = slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    window = rectangle(mask)
     face, shape = values[:, window[0], window[1]].float()[None], mask[window].float()[None, None]
-    sides = [max(1, round(side * turn.scale)) for side in shape.shape[-2:]]
+    if turn.flip:
+        face, shape = face.flip(-1), shape.flip(-1)
+    scales = turn.scale, turn.scale if turn.scale_x is None else turn.scale_x
+    sides = [max(1, round(side * scale)) for side, scale in zip(fill or shape.shape[-2:], scales, strict=True)]
     face = F.interpolate(face, sides, mode="bilinear", antialias=True)
     shape = F.interpolate(shape, sides, mode="nearest-exact")
     if turn.angle:

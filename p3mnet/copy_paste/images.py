@@ -10,26 +10,30 @@ import torch
 from torch import Tensor
 
 from p3mnet.copy_paste.config import CopyPasteConfig
-from p3mnet.copy_paste.geometry import Turn, align, cut_and_turn, draw_turn, paste
+from p3mnet.copy_paste.geometry import Turn, align, cut_and_turn, draw_turn, faces_of, paste, rectangle
 from p3mnet.copy_paste.sources import Source, Sources
 from p3mnet.data import Sample
 from p3mnet.image_files import Array
 from p3mnet.loader import Batch
 
 
-def paste_image(source: Source, images: Sequence[Tensor], facemask: Tensor, turn: Turn) -> list[Tensor]:
-    """ICP for one pair.
+def paste_image(
+    source: Source, images: Sequence[Tensor], facemask: Tensor, turn: Turn, fit: str = "framed"
+) -> list[Tensor]:
+    """ICP for one face.
 
     Args:
         source: The face.
         images: What it is pasted into, uint8 RGB [3, H, W].
-        facemask: bool [H, W].
+        facemask: The face to paste over, bool [H, W], with something in it.
         turn: Resizing and angle.
+        fit: See `CopyPasteConfig`.
 
     Returns:
         uint8 [3, H, W]: the images themselves if nothing is pasted, else copies.
     """
-    face, mask = cut_and_turn(source.image, source.mask, turn)
+    fill = tuple(int(part.stop - part.start) for part in rectangle(facemask)) if fit == "fill" else None
+    face, mask = cut_and_turn(source.image, source.mask, turn, fill)  # type: ignore[arg-type]
     overlap = align(mask, facemask)
     if overlap is None:
         return list(images)
@@ -40,7 +44,7 @@ def paste_image(source: Source, images: Sequence[Tensor], facemask: Tensor, turn
 
 
 def icp(batch: Batch, sources: Sources, generator: torch.Generator, config: CopyPasteConfig) -> Batch:
-    """Paste faces into a batch of `p3mnet.loader`, uint8 on the CPU; each image has a source of its own.
+    """Paste faces into a batch of `p3mnet.loader`, uint8 on the CPU; each face of each image has a source of its own.
 
     Returns:
         A batch that differs in `image` and, so that the composition loss sees the same face, in `foreground`, if it is
@@ -50,10 +54,12 @@ def icp(batch: Batch, sources: Sources, generator: torch.Generator, config: Copy
     size = max(batch["image"].shape[-2:])
     rows = []
     for index, facemask in enumerate(batch["facemask"]):
-        images, face = [batch[kind][index] for kind in kinds], facemask[0] > 127
+        images = [batch[kind][index] for kind in kinds]
         wanted, turn = draw_turn(config, generator)
-        if wanted and face.any():
-            images = paste_image(sources.draw(generator, size), images, face, turn)
+        matte = batch["alpha"][index, 0] if "alpha" in batch else None
+        for number, face in enumerate(faces_of(facemask[0] > 127, matte) if wanted else ()):
+            own = draw_turn(config, generator)[1] if number else turn
+            images = paste_image(sources.draw(generator, size), images, face, own, config.fit)
         # The batch's order of memory is channels last.
         rows.append([image.permute(1, 2, 0) for image in images])
     stacks = (torch.stack(images).permute(0, 3, 1, 2) for images in zip(*rows, strict=True))
@@ -73,9 +79,11 @@ class ICP:
 
     def __call__(self, sample: Sample, generator: torch.Generator) -> Sample:
         """A sample that differs as in `icp`; broken sources are `noted`."""
-        single: Batch = {kind: sample[kind][None] for kind in ("image", "foreground", "facemask") if kind in sample}
+        single: Batch = {
+            kind: sample[kind][None] for kind in ("image", "foreground", "facemask", "alpha") if kind in sample
+        }
         pasted = icp(single, self.sources, generator, self.config)
-        images = {kind: values[0] for kind, values in pasted.items()}
+        images: Sample = {kind: pasted[kind][0] for kind in ("image", "foreground") if kind in pasted}
         return {**sample, **images, "noted": list(self.sources.bad)}
 
 

@@ -7,16 +7,23 @@ from pathlib import Path
 from typing import NamedTuple
 
 import cv2
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from p3mdata.base.jsonl import read_json, read_rows
+from p3mdata.celebamask.annotations import Annotations
 from p3mdata.celebamask.driver import PAIRS, SETTINGS
 from p3mdata.errors import RunFolderError, SettingsError, SetupError
 from p3mdata.imaging.listing import pictures
 from p3mnet.image_files import BadFile, read_colours, read_grey
 
 _TRIES = 16
+# Of the square that CelebA-HQ shows of a face (Karras et al. 2018, appendix C: four times the distance of the eyes, or
+# 3.6 times that of eyes and mouth): the share that the private area covers, and how far below the square's centre its
+# own lies. Means over 23 portraits with landmarks; the side that follows from an area is right within 5 %.
+_SHARE, _BELOW = 0.26, 0.113
 
 
 class Source(NamedTuple):
@@ -36,7 +43,8 @@ class Sources:
 
     Args:
         facemasks: What `p3mdata celeba-facemask` wrote (a folder with pairs.jsonl), or a folder of facemasks, or one
-            that has the folders `image` and `facemask`.
+            that has the folders `image` and `facemask`. Portraits are cut to the face as CelebA-HQ shows it; pictures
+            with CelebAMask-HQ's annotations are so already.
         images: The images' folder; None takes the one that pairs.jsonl was made from, or `image`.
 
     Raises:
@@ -60,12 +68,13 @@ class Sources:
                 "or folders of images and facemasks with the same names."
             )
         self.bad: list[str] = []
+        self.framed = not _is_celeba(facemasks)
 
     def __len__(self) -> int:
         return len(self.pairs)
 
     def draw(self, generator: torch.Generator, size: int) -> Source:
-        """A random source whose longer side is `size`; one that cannot be used is noted and another one drawn.
+        """A random source in a frame of side `size`; one that cannot be used is noted and another one drawn.
 
         Raises:
             SetupError: Many in a row cannot be used.
@@ -73,7 +82,7 @@ class Sources:
         for _ in range(_TRIES):
             pair = self.pairs[int(torch.randint(len(self.pairs), (), generator=generator))]
             try:
-                return _read_source(*pair, size)
+                return _read_source(*pair, size, self.framed)
             except BadFile as exc:
                 if str(exc) not in self.bad:
                     self.bad.append(str(exc))
@@ -98,13 +107,47 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in pictures(folder, recursive=True)}
 
 
-def _read_source(image_file: Path, mask_file: Path, size: int) -> Source:
+def _is_celeba(facemasks: Path) -> bool:
+    """Whether the facemasks come from CelebAMask-HQ's annotations."""
+    if not (facemasks / SETTINGS).is_file():
+        return False
+    settings = read_json(facemasks / SETTINGS).get("settings")
+    return isinstance(settings, dict) and settings.get("from") == Annotations.kind
+
+
+def _frame(mask: NDArray[np.bool_]) -> tuple[slice, slice, float]:
+    """Rows and columns of the square that CelebA-HQ would show of a face, as far as they lie in the picture; its side.
+
+    Args:
+        mask: The face, HxW, with something in it.
+    """
+    side = float(np.sqrt(mask.sum() / _SHARE))
+    rows, columns = np.nonzero(mask)
+    centre = rows.mean() - _BELOW * side, columns.mean()
+    inside = [
+        slice(max(0, round(at - side / 2)), min(full, max(1, round(at + side / 2))))
+        for at, full in zip(centre, mask.shape, strict=True)
+    ]
+    # All of the mask, whatever its shape.
+    for axis, places in enumerate((rows, columns)):
+        part = inside[axis]
+        inside[axis] = slice(min(part.start, int(places.min())), max(part.stop, int(places.max()) + 1))
+    return inside[0], inside[1], side
+
+
+def _read_source(image_file: Path, mask_file: Path, size: int, framed: bool) -> Source:
     image, mask = read_colours(image_file), read_grey(mask_file)
     (height, width), (mask_height, mask_width) = image.shape[:2], mask.shape
     if abs(height * mask_width - width * mask_height) > max(height * mask_width, width * mask_height) / 100:
         raise BadFile(f"{mask_file}: is {mask_width}x{mask_height}, another shape than its image of {width}x{height}.")
-    sides = round(width * size / max(height, width)), round(height * size / max(height, width))
-    smooth = cv2.INTER_AREA if max(height, width) > size else cv2.INTER_LINEAR
+    shown = float(max(height, width))
+    if framed and (mask > 127).any():
+        whole = cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        rows, columns, shown = _frame(whole > 127)
+        image, mask = np.ascontiguousarray(image[rows, columns]), np.ascontiguousarray(whole[rows, columns])
+        height, width = mask.shape
+    sides = max(1, round(width * size / shown)), max(1, round(height * size / shown))
+    smooth = cv2.INTER_AREA if shown > size else cv2.INTER_LINEAR
     face = cv2.resize(mask, sides, interpolation=cv2.INTER_NEAREST_EXACT) > 127
     if not face.any():
         raise BadFile(f"{mask_file}: shows no face.")

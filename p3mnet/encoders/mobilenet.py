@@ -48,6 +48,8 @@ class MobileNetV2(nn.Module):
 
     widths: ClassVar[tuple[int, ...]] = (16, 24, 32, 96, _LAST)
     unused_in_reference: ClassVar[int] = 0
+    # Number of the layer whose output is complete at stride 4.
+    FIRST_STAGE: ClassVar[int] = 3
     # Where in `features` the maps of these strides are complete.
     _ENDS: ClassVar[tuple[int, ...]] = (2, 4, 7, 14, 19)
 

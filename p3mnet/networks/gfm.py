@@ -2,8 +2,8 @@
 
 The glance decoder tells background, transition and foreground apart, the focus decoder predicts alpha, and the result
 takes alpha where the glance says transition (representation of semantic and transition area, 'TT'). It has the outputs
-and the losses of P3M-Net, whose forerunner it is. One departure: the glance hands over logits, where the published
-program takes the cross-entropy of their sigmoid; argmax and with it the result are the same.
+of P3M-Net, whose forerunner it is, and its kinds of losses with weights of its own (`p3mnet.losses`). The glance hands
+over logits; its loss takes their sigmoid, as published.
 """
 
 from __future__ import annotations
@@ -25,6 +25,10 @@ from p3mnet.model import MATTING_TERMS, Matting, MattingNetwork, ModelConfig, fu
 WIDTHS = ResNet34.widths[1:]
 # Cells per side to which the pyramid pooling averages.
 _CELLS = (1, 3, 5)
+
+
+class Glance(Matting):
+    """What GFM says; its trimap scores are compared after a sigmoid."""
 
 
 class StridedResNet34(nn.Module):
@@ -127,7 +131,7 @@ class GFM(MattingNetwork):
         """See `MattingNetwork.terms`."""
         return ("ce_global", *MATTING_TERMS)
 
-    def forward(self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None) -> Matting:
+    def forward(self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None) -> Glance:
         """See `MattingNetwork.forward`; pictures are padded inside to multiples of 32."""
         height, width = image.shape[-2:]
         e0 = self.encoder.stem(pad_to_stride(image).contiguous(memory_format=torch.channels_last))
@@ -138,4 +142,4 @@ class GFM(MattingNetwork):
         logits = _decode(self.glance, pooled, [*context, e4], first=True)
         local = torch.sigmoid(_decode(self.focus, self.bridge(e4), features))
         logits, local = logits[..., :height, :width], local[..., :height, :width]
-        return Matting(logits, local, fuse(logits, local), None, None, None)
+        return Glance(logits, local, fuse(logits, local), None, None, None)

@@ -2,11 +2,13 @@
 
 Three branches share a MobileNetV2: semantics at a 16th of the size, detail around the boundary, and their fusion, which
 is the alpha. It has losses of its own, one per sub-objective (`objective_losses`), with the published weights. The
-self-supervised adaptation to videos is not here. Pictures come ImageNet-normalised, as to all networks here.
+self-supervised adaptation to videos is not here. Pictures come ImageNet-normalised, as to all networks here; MODNet
+turns them into -1..1, as published, and its losses see those too.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import ClassVar, NamedTuple
 
@@ -16,15 +18,16 @@ from torch.nn import functional as F
 
 from p3mnet.encoders.mobilenet import MobileNetV2
 from p3mnet.maps import upsample
-from p3mnet.model import TRANSITION, MattingNetwork, ModelConfig, pad_to_stride
+from p3mnet.model import TRANSITION, MattingNetwork, ModelConfig, in_unit_range, pad_to_stride
 
 # Channels of the branches at high resolution.
 _HIGH = 32
 _SEMANTIC_STRIDE = 16
 # The published program's: of the semantic and the detail loss, and of the boundary against the whole in the fusion's.
 _SEMANTIC, _DETAIL, _BOUNDARY = 10.0, 10.0, 4.0
-# Of the 3x3 Gaussian that smooths the semantic label.
-_SIGMA = 0.8
+# Of the Gaussian that smooths the semantic label, and its radius: the published window is what such a filter makes of a
+# single 1 in a 3x3 field that is mirrored at its sides.
+_SIGMA, _RADIUS = 0.8, 3
 
 
 class Objectives(NamedTuple):
@@ -34,11 +37,13 @@ class Objectives(NamedTuple):
         semantic: A coarse matte [N, 1, ceil(H / 32) * 2, ceil(W / 32) * 2] in 0..1.
         detail: Alpha [N, 1, H, W] in 0..1, meant for the boundary.
         fusion: Alpha [N, 1, H, W] in 0..1 for the whole image.
+        image: The picture [N, 3, H, W] as the network sees it.
     """
 
     semantic: Tensor
     detail: Tensor
     fusion: Tensor
+    image: Tensor
 
 
 class IBNorm(nn.Module):
@@ -160,16 +165,21 @@ class MODNet(MattingNetwork):
         """See `MattingNetwork.terms`."""
         return ("semantic", "detail", "fusion")
 
+    def as_seen(self, image: Tensor) -> Tensor:
+        """See `MattingNetwork.as_seen`."""
+        return in_unit_range(image) if self.config.colours == "unit" else image
+
     def forward(self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None) -> Objectives:
         """See `MattingNetwork.forward`; pictures are padded inside to multiples of 32."""
         height, width = image.shape[-2:]
+        image = self.as_seen(image)
         padded = pad_to_stride(image).contiguous(memory_format=torch.channels_last)
         e0 = self.encoder.stem(padded)
         shallow2, shallow4, _, _, deepest = self.encoder.pyramid(e0 if edit_e0 is None else edit_e0(e0))
         semantic, semantic8 = self.semantic(deepest)
         detail, detail2 = self.detail(padded, shallow2, shallow4, semantic8)
         alpha = self.fusion(padded, semantic8, detail2)
-        return Objectives(semantic, detail[..., :height, :width], alpha[..., :height, :width])
+        return Objectives(semantic, detail[..., :height, :width], alpha[..., :height, :width], image)
 
 
 def objective_losses(output: Objectives, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -179,7 +189,7 @@ def objective_losses(output: Objectives, batch: Mapping[str, Tensor]) -> dict[st
 
     semantic: mean squared distance to the smoothed matte at a 16th of the size; detail: mean of abs(detail - alpha)
     where the trimap says transition; fusion: mean of abs(d) (1 + 4 transition), plus the same of d times the image,
-    d = fusion - alpha.
+    d = fusion - alpha; the image as the network sees it.
 
     Args:
         output: What MODNet says about images [N, 3, H, W].
@@ -189,7 +199,7 @@ def objective_losses(output: Objectives, batch: Mapping[str, Tensor]) -> dict[st
         Scalars "semantic", "detail", "fusion", "total".
     """
     exact = torch.get_default_dtype()
-    alpha, image = batch["alpha"].to(exact), batch["image"].to(exact)
+    alpha, image = batch["alpha"].to(exact), output.image.to(exact)
     transition = (batch["trimap"] == TRANSITION).to(exact)
     difference = output.fusion.to(exact) - alpha
     weight = 1 + _BOUNDARY * transition
@@ -205,7 +215,23 @@ def objective_losses(output: Objectives, batch: Mapping[str, Tensor]) -> dict[st
 def _coarse(alpha: Tensor) -> Tensor:
     """[N, 1, H, W] -> smoothed, at a 16th of the padded size."""
     small = F.interpolate(pad_to_stride(alpha), scale_factor=1 / _SEMANTIC_STRIDE, mode="bilinear")
-    bell = torch.exp(-(torch.arange(-1.0, 2.0, device=alpha.device) ** 2) / (2 * _SIGMA**2))
-    window = bell[:, None] * bell
-    # A map of one row or column cannot be mirrored.
-    return F.conv2d(F.pad(small, (1, 1, 1, 1), mode="replicate"), (window / window.sum())[None, None])
+    axis = torch.tensor(_window(), dtype=small.dtype, device=small.device)
+    # A map of one row or column cannot be mirrored; those of training have several.
+    mirrored = "reflect" if min(small.shape[-2:]) > 1 else "replicate"
+    return F.conv2d(F.pad(small, (1, 1, 1, 1), mode=mirrored), (axis[:, None] * axis)[None, None])
+
+
+def _window() -> list[float]:
+    """One axis of the published 3x3 window: 0.2502, 0.4996, 0.2502."""
+    places = range(-_RADIUS, _RADIUS + 1)
+    bell = [math.exp(-(place**2) / (2 * _SIGMA**2)) for place in places]
+    return [
+        sum(value for place, value in zip(places, bell, strict=True) if _mirrored(at + place) == 1) / sum(bell)
+        for at in range(3)
+    ]
+
+
+def _mirrored(place: int) -> int:
+    """Where a place lands in a field of 3 that is mirrored at its sides: c b a | a b c | c b a."""
+    around = place % 6
+    return min(around, 5 - around)

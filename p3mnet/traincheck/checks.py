@@ -15,14 +15,16 @@ import numpy as np
 import torch
 
 from p3mdata.base.files import sha256
-from p3mdata.config import Settings
+from p3mdata.config import TOLERANCE, Settings
 from p3mdata.dataset.check import Check
 from p3mdata.dataset.folder import Dataset, DatasetItem
-from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN, kernel_side, transition_area, trimap_of
+from p3mdata.imaging.facemask import replaced
+from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN, pure, trimap_of
 from p3mnet.create import create_model
+from p3mnet.crops import reduced, trimap_of_window
 from p3mnet.data import DataConfig, Images, TrainingSet, seeded
 from p3mnet.fingerprints import fingerprints_of
-from p3mnet.image_files import BadFile, read_colours, read_grey
+from p3mnet.image_files import Array, BadFile, read_colours, read_grey
 from p3mnet.infer import predict_alpha, to_8_bit
 from p3mnet.loader import collate, to_device
 from p3mnet.losses import matting_losses
@@ -62,49 +64,86 @@ def dataset_rule(found: Check) -> Rule:
 
 @dataclass(frozen=True)
 class Areas:
-    """Pixels of one picture: of the protected transition, of it inside the facemask, of each trimap class."""
+    """Pixels of one picture.
+
+    Attributes:
+        transition: Of the area that is trained and tested as unknown.
+        covered: Of those, replaced ones; and soft ones of the matte that are replaced.
+        classes: Of each trimap class.
+    """
 
     transition: int
     covered: int
     classes: dict[str, int]
 
 
-def _areas(dataset: Dataset, item: DatasetItem) -> Areas | str:
+@dataclass(frozen=True)
+class _Terms:
+    """What holds for all pictures of a dataset: how training makes trimaps, what of a matte is pure.
+
+    Attributes:
+        data: Of the recipe.
+        tolerance: Levels of 255.
+        decided: Stems of pictures whose transition a person let the mask cover; nobody is asked about it.
+    """
+
+    data: DataConfig
+    tolerance: int
+    decided: frozenset[str]
+
+
+def _terms(dataset: Dataset, recipe: Recipe) -> _Terms:
+    settings = dataset.about.get("settings")
+    tolerance = TOLERANCE if settings is None else Settings(**settings).alpha_tolerance
+    decided = frozenset(row["id"] for row in dataset.rows() if (row.get("decision") or {}).get("keep_transition"))
+    return _Terms(DataConfig(**recipe.data), tolerance, decided)
+
+
+def _areas(dataset: Dataset, item: DatasetItem, terms: _Terms) -> Areas | str:
     """Areas of a picture, or why there are none."""
     try:
         alpha = read_grey(dataset.root / item.files["alpha"][0])
         path = item.path("facemask")
-        mask = None if path is None else read_grey(dataset.root / path) > 0
-        trimap = trimap_of(alpha)
+        mask = None if path is None else read_grey(dataset.root / path)
+        if mask is not None and mask.shape != alpha.shape:
+            return f"{path}: is not of its alpha's size."
+        file = item.path("trimap")
+        tested = trimap_of(alpha, facemask=mask) if file is None else read_grey(dataset.root / file)
     except (BadFile, KeyError) as exc:
         return str(exc) if isinstance(exc, BadFile) else f"{item.stem}: has no alpha."
-    band = _protected(dataset, alpha)
-    if mask is not None and mask.shape != band.shape:
-        return f"{path}: is not of its alpha's size."
-    return Areas(
-        int(np.count_nonzero(band)),
-        0 if mask is None else int(np.count_nonzero(band & mask)),
-        {name: int(np.count_nonzero(trimap == value)) for name, value in CLASSES.items()},
-    )
+    if tested.shape != alpha.shape:
+        return f"{file}: is not of its alpha's size."
+    unknown = tested == UNKNOWN
+    covered = 0
+    if mask is not None:
+        gone = replaced(mask)
+        covered = int(np.count_nonzero(unknown & gone))
+        if item.stem not in terms.decided:
+            none, full = pure(alpha, terms.tolerance)
+            covered += int(np.count_nonzero(~none & ~full & gone & ~unknown))
+        covered += _trained(alpha, mask, terms.data)
+    classes = {name: int(np.count_nonzero(tested == value)) for name, value in CLASSES.items()}
+    return Areas(int(np.count_nonzero(unknown)), covered, classes)
 
 
-def _protected(dataset: Dataset, alpha: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """Where facemasks may not be: the band of the run's settings; in datasets of others, soft alpha."""
-    settings = dataset.about.get("settings")
-    if settings is None:
-        return np.asarray((alpha > 0) & (alpha < FOREGROUND))
-    width = Settings(**settings).transition_width
-    return transition_area(alpha, kernel_side((alpha.shape[0], alpha.shape[1]), width))
+def _trained(alpha: Array, mask: Array, data: DataConfig) -> int:
+    """Replaced pixels in the unknown area of the largest trimap that training makes of a picture."""
+    if data.longest is not None:
+        alpha, mask = reduced(alpha, data.longest, False), reduced(mask, data.longest, True)
+    height, width = alpha.shape
+    trimap = trimap_of_window(alpha, data.trimap_kernel[1], (slice(0, height), slice(0, width)), mask)
+    return int(np.count_nonzero((trimap == UNKNOWN) & replaced(mask)))
 
 
 def area_rules(
-    dataset: Dataset, training: str, others: list[str], workers: int, step: Callable[[], None]
+    dataset: Dataset, training: str, others: list[str], recipe: Recipe, workers: int, step: Callable[[], None]
 ) -> tuple[list[Rule], dict[str, Any]]:
     """Rules about facemasks (all obfuscated sets) and trimap classes (the training set), and their figures."""
     items = {name: list(dataset.items(name).values()) for name in (training, *others)}
+    terms = _terms(dataset, recipe)
 
     def look(item: DatasetItem) -> Areas | str:
-        found = _areas(dataset, item)
+        found = _areas(dataset, item, terms)
         step()
         return found
 
@@ -138,12 +177,16 @@ def area_rules(
 def _mask_rule(transition: int, covered: int, leaks: list[str]) -> Rule:
     share = covered / max(transition, 1)
     if not covered:
-        return Rule("facemasks", State.PASS, f"none of {transition:,} transition pixels lies inside a facemask")
+        return Rule(
+            "facemasks",
+            State.PASS,
+            f"none of {transition:,} unknown pixels is replaced, in trimaps as trained and as tested",
+        )
     named = ", ".join(leaks[:_NAMED]) + (f" and {len(leaks) - _NAMED} more" if len(leaks) > _NAMED else "")
     return Rule(
         "facemasks",
         State.FAIL,
-        f"{covered:,} of {transition:,} transition pixels ({share:.2%}) are obfuscated: {named}",
+        f"{covered:,} pixels of the transition ({share:.2%} of {transition:,}) are replaced: {named}",
     )
 
 

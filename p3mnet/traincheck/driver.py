@@ -97,7 +97,7 @@ def _go(
 ) -> dict[str, Any]:
     """Checks, plan, trainings, report."""
     try:
-        rules, figures = ([], {}) if plan else _without_training(dataset, chosen, settings, reporter)
+        rules, figures = ([], {}) if plan else _without_training(dataset, chosen, settings, how, reporter)
         if any(rule.state is State.FAIL for rule in rules):
             return _failed(out, dataset, chosen, settings, scale, how, rules, figures)
         originals = _originals(dataset, chosen, settings, reporter)
@@ -227,7 +227,7 @@ def _sets_of(dataset: Dataset, chosen: Design) -> list[str]:
 
 
 def _without_training(
-    dataset: Dataset, chosen: Design, settings: TrainCheckSettings, reporter: Reporter
+    dataset: Dataset, chosen: Design, settings: TrainCheckSettings, how: Recipe, reporter: Reporter
 ) -> tuple[list[Rule], dict[str, Any]]:
     """Everything of `p3mdata check`, then facemasks and classes, unless files are broken."""
     workers = settings.workers or default_workers()
@@ -241,7 +241,7 @@ def _without_training(
     reporter.say("checking facemasks and trimaps")
     with reporter.counted() as start:
         step = start(sum(len(dataset.items(name)) for name in (dataset.layout.training, *private)))
-        areas, figures = area_rules(dataset, dataset.layout.training, private, workers, step)
+        areas, figures = area_rules(dataset, dataset.layout.training, private, how, workers, step)
     return [*rules, *areas], {"check": found.to_json(), **figures}
 
 

@@ -5,19 +5,18 @@ Pictures are the dataset's own obfuscated ones; of tests on photographs and of t
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Iterator, Mapping, Sequence
-from importlib import resources
+from dataclasses import dataclass
 from pathlib import Path
-from string import Template
 from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.base.chart import Drawing
 from p3mdata.base.files import write_atomic
-from p3mdata.base.html import Figure, Html, code, count, style, table, text
+from p3mdata.base.html import Badge, Code, Figure, Picture, Table, count, picture, render, table
 from p3mdata.dataset.folder import Dataset
 from p3mdata.dataset.layout import Content
 from p3mdata.errors import BrokenInput
@@ -28,7 +27,7 @@ from p3mnet.evaluate import COLUMNS
 from p3mnet.image_files import BadFile, read_grey
 from p3mnet.traincheck.experiments import prediction_file, read_curve
 from p3mnet.traincheck.layout import PAGE
-from p3mnet.traincheck.plots import curves, intervals, legend
+from p3mnet.traincheck.plots import colours, curves, intervals
 from p3mnet.traincheck.protocols import BLURRED, NORMAL, Design, DesignRow
 from p3mnet.traincheck.report import COSTS
 from p3mnet.traincheck.statistics import State, short, told_interval, told_spread
@@ -64,26 +63,30 @@ def write_page(out: Path, dataset: Dataset, design: Design, plan: Mapping[str, A
         plan: Content of plan.json.
         found: Content of report.json.
     """
-    template = resources.files("p3mdata").joinpath("templates/traincheck.html").read_text(encoding="utf-8")
-    state = State(found["verdict"])
-    page = Template(template).substitute(
-        style=style(),
-        title=text(f"p3mdata train-check: {found['kind']}"),
-        kind=text(found["kind"]),
-        badge=_BADGE[state],
-        verdict=text(state.value),
-        headline=text(_headline(found)),
-        lead=text(_lead(found)),
+    words = {BLURRED: "trained on B, the dataset", NORMAL: "trained on N, the photographs"}
+    shown = colours(design.domains)
+    costs, drawn = _costs(found)
+    page = render(
+        "traincheck.html",
+        kind=found["kind"],
+        verdict=_badge(found["verdict"]),
+        headline=_headline(found),
+        lead=_lead(found),
         rules=_rules(found),
-        how=text(found["verdict_rules"]),
-        costs=_costs(found),
+        how=found["verdict_rules"],
+        notes=[*found["notes"], *found["problems"]],
+        costs=costs,
+        intervals=intervals(drawn, found["tolerance"]),
+        interval=found["interval"],
         protocols=_table_4(found),
+        tests={row["test"]: row["shown"] for row in found["table_4"]},
         methods=_table_8(found),
-        notes="".join(f'<p class="note">{text(note)}</p>' for note in (*found["notes"], *found["problems"])),
+        own=next((row["trained"] for row in found["table_8"] if row["domain"] == BLURRED), None),
+        legend=[(shown[domain], words.get(domain, f"trained on {domain}, rendered")) for domain in design.domains],
         curves=_curves(out, design, found),
-        pictures="".join(_pictures(out, dataset, design, plan)) or "<p>No network has been tested yet.</p>",
+        pictures=_pictures(out, dataset, design, plan),
         settings=_settings(found),
-        version=text(__version__),
+        version=__version__,
     )
     write_atomic(out / PAGE, page.encode("utf-8"))
 
@@ -107,20 +110,17 @@ def _sentence(words: str) -> str:
     return f"{words[0].upper()}{words[1:]}{'' if words.endswith('.') else '.'}"
 
 
-def _rules(found: Mapping[str, Any]) -> Html:
-    rows = [
-        (row["name"], Html(f'<span class="badge {_BADGE[State(row["state"])]}">{row["state"]}</span>'), row["sentence"])
-        for row in found["rules"]
-    ]
+def _badge(state: str) -> Badge:
+    return Badge(state, _BADGE[State(state)])
+
+
+def _rules(found: Mapping[str, Any]) -> Table:
+    rows = [(row["name"], _badge(row["state"]), row["sentence"]) for row in found["rules"]]
     return table("Rules of the verdict", ("Rule", "Outcome", "Why"), rows)
 
 
-def _costs(found: Mapping[str, Any]) -> str:
-    if not found["costs"]:
-        return (
-            "<p>Not measured: it takes networks that were trained on the photographs before anonymization "
-            "(<code>--originals DIR</code>).</p>"
-        )
+def _costs(found: Mapping[str, Any]) -> tuple[Table, list[tuple[str, Mapping[str, Any]]]]:
+    """The table of costs, and those that are drawn."""
     rows, drawn = [], []
     for row in found["costs"]:
         for metric in (metric for metric in COSTS if metric in row["metrics"]):
@@ -134,70 +134,50 @@ def _costs(found: Mapping[str, Any]) -> str:
             if metric == COSTS[0]:
                 drawn.append((f"{row['domain']}:N on {row['test']}, {name}", cost))
     head = ("Tested on", "Metric", "Mean", "95% interval", "Of N:N", "Pictures", "Seeds")
-    said = (
-        f"{found['interval']}. Positive: training on obfuscated faces is worse. Dashed: the tolerance, for SAD on "
-        "P-normal."
-    )
-    found_table = table("Cost of anonymization: B:N - N:N", head, rows)
-    return f"{intervals(drawn, found['tolerance'])}{found_table}<p>{text(said)}</p>"
+    return table("Cost of anonymization: B:N - N:N", head, rows), drawn
 
 
-def _table_4(found: Mapping[str, Any]) -> Html:
+def _table_4(found: Mapping[str, Any]) -> Table:
     head = ("Metric", *(f"{row['protocol']} {row['test']}" for row in found["table_4"]))
     rows = [
         (_NAMES.get(metric, metric), *(Figure(told_spread(row["metrics"].get(metric))) for row in found["table_4"]))
         for metric in COLUMNS
         if any(metric in row["metrics"] for row in found["table_4"])
     ]
-    if not rows:
-        return Html("<p>No network has been tested yet.</p>")
-    said = {row["test"]: row["shown"] for row in found["table_4"]}
-    keys = "; ".join(f"{key}: {words}" for key, words in said.items())
-    return Html(
-        table("Protocols, trained on : tested on (mean ± deviation over seeds)", head, rows) + f"<p>{text(keys)}.</p>"
-    )
+    return table("Protocols, trained on : tested on (mean ± deviation over seeds)", head, rows)
 
 
-def _table_8(found: Mapping[str, Any]) -> str:
+def _table_8(found: Mapping[str, Any]) -> list[Table]:
     cells = found["table_8"]
-    if not cells:
-        return ""
     tests = list(dict.fromkeys(row["test"] for row in cells))
     domains = list(dict.fromkeys((row["trained"], row["domain"]) for row in cells))
     parts = []
-    for metric in ("SAD", "SAD_T", "SAD_FACE"):
+    for metric in ("SAD", "SAD_T", "SAD_FACE") if cells else ():
         rows = []
         for trained, domain in domains:
             mine = {row["test"]: row["metrics"].get(metric) for row in cells if row["domain"] == domain}
             rows.append((trained, *(Figure(told_spread(mine.get(key))) for key in tests)))
         caption = f"Obfuscations, {_NAMES.get(metric, metric)}: trained on (rows), tested on (columns)"
         parts.append(table(caption, ("Trained on", *tests), rows))
-    own = next((row["trained"] for row in cells if row["domain"] == BLURRED), None)
-    said = "" if own is None else f"{own} is the dataset as it is (tested on P); "
-    return f"<h3>Obfuscations compared</h3>{''.join(parts)}<p>{text(said)}others are rendered from the originals.</p>"
+    return parts
 
 
-def _curves(out: Path, design: Design, found: Mapping[str, Any]) -> str:
+def _curves(out: Path, design: Design, found: Mapping[str, Any]) -> list[tuple[str, Drawing | None]]:
     read = [
         (domain, read_curve(out, domain, seed))
         for domain in design.domains
         for seed in range(found["settings"]["seeds"])
     ]
-    words = {domain: {BLURRED: "trained on B, the dataset", NORMAL: "trained on N, the photographs"}.get(
-        domain, f"trained on {domain}, rendered") for domain in design.domains}  # fmt: skip
     loss = curves([(domain, curve["loss"]) for domain, curve in read], "loss", "Loss over steps, a line per training")
     held = curves(
         [(domain, curve["held out"]) for domain, curve in read], "SAD",
         "SAD of pictures held out of the training set, over steps", marks=True,
     )  # fmt: skip
-    return (
-        f'{legend(words)}<div class="columns"><figure><figcaption>Loss</figcaption>{loss}</figure>'
-        f"<figure><figcaption>SAD of training pictures that were held out</figcaption>{held}</figure></div>"
-    )
+    return [("Loss", loss), ("SAD of training pictures that were held out", held)]
 
 
-def _settings(found: Mapping[str, Any]) -> Html:
-    rows = [(code(name), code("-" if value is None else value)) for name, value in sorted(found["settings"].items())]
+def _settings(found: Mapping[str, Any]) -> list[Table]:
+    rows = [(Code(name), Code("-" if value is None else value)) for name, value in sorted(found["settings"].items())]
     done = [
         (
             row["domain"],
@@ -210,13 +190,22 @@ def _settings(found: Mapping[str, Any]) -> Html:
         for row in found["trainings"]
         if row["done"]
     ]
-    return Html(
-        table("Settings", ("Setting", "Value"), rows)
-        + table("Trainings", ("Trained on", "Seed", "Steps", "Time", "Crops/s", "Device"), done)
-    )
+    return [
+        table("Settings", ("Setting", "Value"), rows),
+        table("Trainings", ("Trained on", "Seed", "Steps", "Time", "Crops/s", "Device"), done),
+    ]
 
 
-def _pictures(out: Path, dataset: Dataset, design: Design, plan: Mapping[str, Any]) -> Iterator[str]:
+@dataclass(frozen=True)
+class _Strip:
+    """A picture of the obfuscated set with what networks made of it, or why it is not shown."""
+
+    name: str
+    pictures: Sequence[Picture] = ()
+    problem: str = ""
+
+
+def _pictures(out: Path, dataset: Dataset, design: Design, plan: Mapping[str, Any]) -> Iterator[_Strip]:
     """For some pictures of the obfuscated set: image, truth, and prediction and error of each protocol."""
     test = design.test("P") or design.test("P-normal")
     if test is None or dataset.layout.sets[test.set].content is not Content.OBFUSCATED:
@@ -233,26 +222,21 @@ def _pictures(out: Path, dataset: Dataset, design: Design, plan: Mapping[str, An
         try:
             yield _strip(dataset, {k: v[0] for k, v in items[name].files.items()}, name, made)
         except (BadFile, BrokenInput, OSError) as exc:
-            yield f"<p>{code(name)}: {text(exc)}</p>"
+            yield _Strip(name, problem=str(exc))
 
 
-def _strip(dataset: Dataset, files: Mapping[str, str], name: str, made: Sequence[tuple[DesignRow, Path]]) -> str:
+def _strip(dataset: Dataset, files: Mapping[str, str], name: str, made: Sequence[tuple[DesignRow, Path]]) -> _Strip:
     truth = read_grey(dataset.root / files["alpha"])
     mask = read_grey(dataset.root / files["facemask"]) > 0 if "facemask" in files else None
     small, *_ = thumbnail(decode((dataset.root / files["image"]).read_bytes()), mask, _SIDE)
-    cells = [_figure("image/jpeg", small, "image"), _figure("image/png", _grey(truth), "truth")]
+    cells = [picture(small, "image/jpeg", "image"), picture(_grey(truth), "image/png", "truth")]
     for row, path in made:
         predicted = read_grey(path)
         error = np.abs(predicted.astype(np.int16) - truth).astype(np.uint8)
         sad = float(error.sum(dtype=np.float64)) / 255 / 1000
-        cells.append(_figure("image/png", _grey(predicted), f"{row.protocol} prediction"))
-        cells.append(_figure("image/png", _grey(error), f"{row.protocol} error, SAD {sad:.3g}"))
-    return f'<div class="strip" role="group" aria-label="{text(name)}">{"".join(cells)}</div>'
-
-
-def _figure(kind: str, data: bytes, words: str) -> str:
-    source = f"data:{kind};base64,{base64.b64encode(data).decode()}"
-    return f'<figure><img alt="{text(words)}" src="{source}"><figcaption>{text(words)}</figcaption></figure>'
+        cells.append(picture(_grey(predicted), "image/png", f"{row.protocol} prediction"))
+        cells.append(picture(_grey(error), "image/png", f"{row.protocol} error, SAD {sad:.3g}"))
+    return _Strip(name, cells)
 
 
 def _grey(matte: NDArray[np.uint8]) -> bytes:

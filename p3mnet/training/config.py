@@ -14,8 +14,9 @@ from p3mdata.errors import SettingsError
 from p3mnet.copy_paste import CopyPasteConfig
 from p3mnet.data import DataConfig
 from p3mnet.infer import Mode
-from p3mnet.losses import LossWeights
+from p3mnet.losses import PUBLISHED_WEIGHTS, LossWeights
 from p3mnet.registry import HUB
+from p3mnet.training.optimizing import OptimizerSettings, Schedule
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 # Settings that change how fast a run is or how much of it is kept, but not what it comes to.
@@ -34,7 +35,9 @@ class ModelSettings(_Strict):
     sbfi: bool = Field(True, description="shallow bipartite-feature integration")
     dbfi: bool = Field(True, description="deep bipartite-feature integration")
     pool_kernel: int | None = Field(None, description="side of pooling windows; absent = as published")
-    drop_path: float = Field(0.0, ge=0, lt=1, description="largest rate of stochastic depth (swin_t, vitae_s)")
+    drop_path: float | None = Field(
+        None, ge=0, lt=1, description="largest rate of stochastic depth (swin_t, vitae_s); absent = as published"
+    )
     encoder_weights: str = Field(HUB, description="ImageNet weights: a file, hub (downloads), or random")
 
 
@@ -44,7 +47,7 @@ class Selection(_Strict):
     set: str | None = Field(None, description="set of the dataset; absent = a share held out of the training set")
     share: float = Field(0.05, gt=0, lt=1, description="share of the training set that is held out")
     metric: Literal["SAD", "MSE", "MAD", "SAD_T"] = Field("SAD", description="lowest mean of this wins")
-    mode: Mode = Field("resize", description="resize or hybrid, see p3mnet.infer")
+    mode: Mode = Field("resize", description="resize, hybrid or legacy_resize, see p3mnet.infer")
     max_side: int = Field(1024, ge=32, description="longest side that the network sees")
     every: int = Field(1, ge=1, description="epochs from one validation to the next; the last epoch always has one")
 
@@ -68,7 +71,9 @@ class TrainConfig(_Strict):
     sources: Path | None = Field(None, description="facemasks of the faces to paste, from p3mdata celeba-facemask")
     source_images: Path | None = Field(None, description="their images; absent = where the facemasks were made from")
     validation: Selection = Selection()
-    learning_rate: float = Field(1e-5, gt=0, description="of Adam, constant")
+    optimizer: OptimizerSettings = OptimizerSettings()
+    schedule: Schedule = Schedule()
+    learning_rate: float = Field(1e-5, gt=0, description="the first one, see schedule")
     batch: int = Field(8, ge=1, description="crops at a time in each process")
     accumulation: int = Field(1, ge=1, description="batches whose gradients make one step")
     epochs: int = Field(150, ge=1)
@@ -80,6 +85,18 @@ class TrainConfig(_Strict):
     workers: int = Field(4, ge=0, description="loader processes of each training process; 0 = none")
     checkpoint_every: int = Field(1000, ge=1, description="steps from one checkpoint to the next; each epoch has one")
     samples: int = Field(4, ge=0, description="pictures of the validation shown after each epoch")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _published_losses(cls, given: Any) -> Any:
+        """Weights of the loss that are not given are those that the network is published with."""
+        if not isinstance(given, dict):
+            return given
+        model, losses = given.get("model"), given.get("losses", {})
+        name = model.get("name") if isinstance(model, dict) else getattr(model, "name", None)
+        if str(name) not in PUBLISHED_WEIGHTS or not isinstance(losses, dict):
+            return given
+        return {**given, "losses": {**PUBLISHED_WEIGHTS[str(name)], **losses}}
 
     @model_validator(mode="after")
     def _has_sources(self) -> TrainConfig:

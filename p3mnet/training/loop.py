@@ -30,6 +30,7 @@ from p3mnet.model import MattingNetwork, folded
 from p3mnet.registry import RANDOM
 from p3mnet.training.config import TrainConfig
 from p3mnet.training.logs import TensorBoard, Watch, sample_sheet, write_picture
+from p3mnet.training.optimizing import make_optimizer, rate_at
 from p3mnet.training.processes import Processes, processes
 from p3mnet.training.selection import measure, open_pictures
 from p3mnet.training.state import BEST, EPOCHS, SAMPLES, STEPS, TENSORBOARD, Position, RunFolder, Table, digest_of
@@ -166,8 +167,8 @@ class _Run:
         if config.sync_batch_norm:
             group.share_batch_norms(self.model)
         self.network = group.wrap(self.model)
-        self.optimizer = torch.optim.Adam(
-            self.model.parameters(), config.learning_rate, fused=group.device.type == "cuda"
+        self.optimizer = make_optimizer(
+            config.optimizer, self.model.parameters(), config.learning_rate, group.device.type == "cuda"
         )
         if state is not None:
             self.optimizer.load_state_dict(state)
@@ -303,6 +304,7 @@ class _Run:
         losses = {**dict(zip(parts, values, strict=True)), "gradient_norm": norm.item()}
         if not all(map(math.isfinite, losses.values())):
             raise self._diverged(batches, own, losses)
+        losses["learning_rate"] = self._set_rate()
         self.optimizer.step()
         self.stopped = asking > 0
         if self.group.first:
@@ -314,6 +316,15 @@ class _Run:
         position.batch += len(batches)
         crops = config.batch * self.group.world
         self.watch.step(position.epoch, (position.epoch * self.batches + position.batch) * crops, losses)
+
+    def _set_rate(self) -> float:
+        """Give the optimiser the learning rate of this step."""
+        config, position = self.config, self.position
+        steps = self._crops() // (config.batch * config.accumulation * self.group.world)
+        rate = rate_at(config.schedule, config.learning_rate, position.step, position.epoch, steps, config.epochs)
+        for parameters in self.optimizer.param_groups:
+            parameters["lr"] = rate
+        return rate
 
     def _losses(self, batch: Batch, network: torch.nn.Module, seed: int) -> dict[str, Tensor]:
         """Parts of the loss of a batch; all that is drawn for it depends on the seed."""

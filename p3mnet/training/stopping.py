@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from p3mdata.base.system import signals_held
 from p3mnet.loader import Batch, Loader
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -49,10 +50,7 @@ def shielded(loader: Loader) -> Iterator[Batch]:
 
     Else they would die before the step is finished, and their death would be an error in the middle of it.
     """
-    blocked = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
-    try:
+    with signals_held(*_SIGNALS):
         batches = iter(loader)
         first = list(itertools.islice(batches, 1))
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     return itertools.chain(first, batches)

@@ -30,6 +30,11 @@ class Reach:
     changed: BoolArray
     luma: BoolArray
 
+    def joined(self, other: Reach) -> Reach:
+        """What two edits of one file touch together."""
+        blocks = tuple(a | b for a, b in zip(self.blocks, other.blocks, strict=True))
+        return Reach(blocks, self.changed | other.changed, self.luma | other.luma)
+
 
 class JpegBlocks:
     """The quantised coefficients of one JPEG file.

@@ -9,7 +9,6 @@ everywhere else. How far the run is stands in the run, not in the driver: a driv
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 import socket
@@ -18,16 +17,18 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from p3mdata.base.files import locked
+from p3mdata.base.pool import caught
 from p3mdata.base.processes import WORKER_BYTES, StopOnSignal
+from p3mdata.base.system import LOCK_SH
 from p3mdata.config import Job
 from p3mdata.errors import Interrupted, P3MError, SetupError
 from p3mdata.faces.models import Models
 from p3mdata.records import Sample
 from p3mdata.run.executors import Work
-from p3mdata.run.executors.local import attempt
 from p3mdata.run.layout import WORKERS_LOCK, shard_folder
 from p3mdata.run.rows import read_results
 from p3mdata.run.stages import Stage
+from p3mdata.run.upload import bring_shard
 
 _RESUBMITS = 3
 _POLL_SECONDS = 0.5
@@ -42,7 +43,7 @@ class _Worker:
         self._held = contextlib.ExitStack()
         # A run in a store has no folder that all nodes see.
         if job.store is None:
-            self._held.enter_context(locked(job.out / WORKERS_LOCK, fcntl.LOCK_SH))
+            self._held.enter_context(locked(job.out / WORKERS_LOCK, LOCK_SH))
 
     def ready(self) -> Exception | None:
         """Load the models here, so that models that do not fit are not blamed on an image."""
@@ -55,7 +56,11 @@ class _Worker:
 
     def run(self, shard: int, samples: Sequence[Sample], crashing: frozenset[str]) -> Exception | None:
         """One shard; what it raised is given back, since a raised exception would not keep its class."""
-        return attempt(self._job, shard, samples, self._models, self._stage, lambda sample: True, crashing)
+
+        def bring() -> None:
+            bring_shard(self._job, shard, samples, self._models, self._stage, lambda sample: True, crashing)
+
+        return caught(bring)
 
 
 def run(work: Work, workers: int) -> None:

@@ -1,0 +1,290 @@
+"""Which pixels of a picture are obfuscated, and how: the paper's areas (section 3.2), or recomposed up to the edge.
+
+The paper takes the transition area out of the private area. Where that leaves an eye, the nose or the mouth bare, the
+face's layer is obfuscated up to the silhouette instead (`p3mdata.anonymize.recompose`); `Settings.boundary` chooses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p3mdata.anonymize.doubts import mask_doubts
+from p3mdata.anonymize.inputs import Loaded
+from p3mdata.anonymize.masks import (
+    Patch,
+    Region,
+    bare_parts,
+    disjoint,
+    hand_regions,
+    inside_matte,
+    private_area,
+    spread,
+    transition_near,
+    without_background,
+)
+from p3mdata.config import Boundary, Format, JpegMode, Settings
+from p3mdata.faces.ensemble import Detection
+from p3mdata.imaging import target_format
+from p3mdata.imaging.jpeg import JpegBlocks, Reach, UnsupportedJpeg
+from p3mdata.imaging.trimap import kernel_side, pure, transition_area
+from p3mdata.records import Doubt, Mask
+
+# A JPEG block of 4:2:0 chroma spans 16 pixels, and decoders interpolate one more.
+_BLOCK_REACH = 17
+# A drawn area that the transition takes most of is not what its author meant.
+_MOST_STAYS = 0.5
+
+
+@dataclass(frozen=True)
+class Masked:
+    """What will be obfuscated.
+
+    Attributes:
+        private: Private area of each region before anything is subtracted.
+        transition: HxW, True where the matte is uncertain: nothing may change there but what is recomposed.
+        regions: Disjoint pixels to obfuscate, face by face.
+        covered: HxW, True where the picture's content is hidden.
+        facemask: HxW, True where the output may differ from the source: `covered`, plus the pixels into which
+            decoders smear subsampled JPEG chroma, plus the rest of JPEG blocks that hold recomposed pixels.
+        recomposed: HxW, True at pixels of the facemask that keep their matte; None where there are none.
+        blocks: The JPEG blocks to rewrite, or None when the picture is encoded as a whole.
+        format: Name of the output's file format.
+        encoding_note: Why it is not encoded as asked for, in words.
+        doubts: Reasons not to release without a person.
+    """
+
+    private: tuple[Patch, ...]
+    transition: Mask
+    regions: tuple[Region, ...]
+    covered: Mask
+    facemask: Mask
+    recomposed: Mask | None
+    blocks: tuple[JpegBlocks, Reach] | None
+    format: str
+    encoding_note: str | None
+    doubts: tuple[Doubt, ...] = ()
+
+    @property
+    def share(self) -> NDArray[Any] | None:
+        """HxW: how much of a recomposed pixel belongs to the obfuscated layer; 0 elsewhere. None without any."""
+        shares = [(region.patch, region.share) for region in self.regions if region.share is not None]
+        if not shares:
+            return None
+        out = np.zeros(self.facemask.shape, shares[0][1].dtype)
+        for patch, share in shares:
+            np.copyto(out[patch.window], share[patch.window], where=patch.mask)
+        return out
+
+
+@dataclass(frozen=True)
+class _Faces:
+    """Private areas of a picture, one for each face or hand-drawn part.
+
+    Attributes:
+        private: Areas before anything is subtracted.
+        widths: Of the faces, in pixels.
+        within: Whether they belong to the matte's person; empty without a matte.
+        parts: For each area, the numbers of the detected faces in it.
+    """
+
+    private: list[Patch]
+    widths: list[float]
+    within: list[bool]
+    parts: list[list[int]]
+
+
+def transition_of(loaded: Loaded, settings: Settings, near: Sequence[Patch] | None = None) -> Mask:
+    """Transition area of an image, HxW: of its trimap, else of its matte, else empty.
+
+    Args:
+        loaded: The decoded inputs.
+        settings: Gives the width of the band, and what of a matte is pure.
+        near: Compute the band of a matte only around these patches; None computes all of it.
+    """
+    if loaded.trimap is not None:
+        none, full = pure(loaded.trimap)
+        return np.asarray(~none & ~full)
+    if loaded.alpha is None:
+        return np.zeros(loaded.picture.size, bool)
+    side = kernel_side(loaded.picture.size, settings.transition_width)
+    if near is None:
+        return transition_area(loaded.alpha, side, settings.alpha_tolerance)
+    return transition_near(loaded.alpha, near, side, 2 * _BLOCK_REACH, settings.alpha_tolerance)
+
+
+def mask(loaded: Loaded, detection: Detection, settings: Settings) -> Masked:
+    """Private area, transition area and adjusted private area (paper, section 3.2), and doubts about them.
+
+    A hand-drawn mask takes the place of the detected areas; certain faces that it leaves bare are a doubt.
+    """
+    settings = settings.decided(loaded.decision)
+    faces = _private_areas(loaded, detection, settings)
+    if loaded.decision is not None and loaded.decision.keep_transition:
+        transition = np.zeros(loaded.picture.size, bool)
+    else:
+        transition = transition_of(loaded, settings, near=faces.private)
+    name = target_format(loaded.picture, settings.format.value)
+    asked = range(len(faces.private)) if settings.boundary is Boundary.RECOMPOSITE and faces.within else ()
+    masked = _areas(loaded, settings, faces, transition, name, asked)
+    if settings.boundary is Boundary.AUTO:
+        masked = _as_needed(loaded, detection, settings, faces, masked)
+    return replace(masked, doubts=tuple(mask_doubts(loaded, detection, masked.covered, _beside(loaded, faces, masked))))
+
+
+def _private_areas(loaded: Loaded, detection: Detection, settings: Settings) -> _Faces:
+    size, alpha = loaded.picture.size, loaded.alpha
+    if loaded.hand is None:
+        private = [private_area(face, size, settings.area) for face in detection.faces]
+        within = [] if loaded.matte is None else inside_matte(detection.faces, loaded.matte)
+        numbers = [[i] for i in range(len(private))]
+        return _Faces(private, [face.width for face in detection.faces], within, numbers)
+    private = hand_regions(loaded.hand)
+    # As `Face.width`: an area drawn on a head turned aside is narrow.
+    widths = [max(float(patch.mask.shape[1]), 0.75 * patch.mask.shape[0]) for patch in private]
+    half = 0 if alpha is None else np.iinfo(alpha.dtype).max // 2
+    within = [] if alpha is None else [bool((alpha[p.window][p.mask] > half).mean() >= 0.5) for p in private]
+    numbers = [[i for i, face in enumerate(detection.faces) if _holds(patch, face.box)] for patch in private]
+    return _Faces(private, widths, within, numbers)
+
+
+def _holds(patch: Patch, box: tuple[float, float, float, float]) -> bool:
+    """Whether a patch's rectangle holds the middle of a box."""
+    x, y = (box[0] + box[2]) / 2 - patch.left, (box[1] + box[3]) / 2 - patch.top
+    return bool(0 <= y < patch.mask.shape[0] and 0 <= x < patch.mask.shape[1])
+
+
+def _share(alpha: NDArray[Any], within: bool) -> NDArray[Any]:
+    """The part of each pixel that belongs to the layer of a face: the matte's person, or what is behind."""
+    return alpha if within else np.iinfo(alpha.dtype).max - alpha
+
+
+def _areas(
+    loaded: Loaded, settings: Settings, faces: _Faces, transition: Mask, name: str, recomposed: Sequence[int]
+) -> Masked:
+    """Areas with the faces of some numbers recomposed and all others after the paper, in a format of a name."""
+    alpha, size = loaded.alpha, loaded.picture.size
+    note = None
+    if recomposed and name == "JPEG" and _may_be_png(loaded, settings):
+        name, note = "PNG", "a face is recomposed, and JPEG blocks would change the background beside it"
+    shares = {i: _share(alpha, faces.within[i]) for i in recomposed} if alpha is not None else {}
+    wanted = [
+        _layer_part(patch, shares[i]) if i in shares else _paper_part(loaded, settings, faces, i, transition)
+        for i, patch in enumerate(faces.private)
+    ]
+    every = np.zeros(size, bool)
+    for patch in wanted:
+        patch.paint(every)
+    patches = disjoint(wanted, every)
+    plain, mixed = np.zeros(size, bool), np.zeros(size, bool)
+    for i, patch in enumerate(patches):
+        patch.paint(mixed if i in shares else plain)
+    # Of recomposed faces, pixels that are all of their layer and far from the edge are simply replaced.
+    keeps = np.zeros(size, bool)
+    for i, share in shares.items():
+        window = patches[i].window
+        _, full = pure(share[window], settings.alpha_tolerance)
+        keeps[window] |= patches[i].mask & (transition[window] | ~full)
+    blocks = None
+    if name == "JPEG":
+        jpeg, note = _jpeg_blocks(loaded, settings)
+        if jpeg is not None:
+            blocks = (jpeg, jpeg.reach(plain, transition if transition.any() else None))
+    if blocks is None:
+        covered = facemask = plain | mixed
+    else:
+        jpeg, reach = blocks
+        covered, replaced = reach.luma | mixed, reach.changed | (mixed & ~keeps)
+        grown = spread([p for i, p in enumerate(patches) if i not in shares], reach.changed & ~mixed, _BLOCK_REACH)
+        patches = [patches[i] if i in shares else grown.pop(0) for i in range(len(patches))]
+        if shares:
+            reach = reach.joined(jpeg.reach(mixed))
+        facemask, blocks = reach.changed, (jpeg, reach)
+        keeps = facemask & ~replaced
+    return Masked(
+        private=tuple(faces.private),
+        transition=transition,
+        regions=tuple(
+            Region(patch, width, shares.get(i))
+            for i, (patch, width) in enumerate(zip(patches, faces.widths, strict=True))
+        ),
+        covered=covered,
+        facemask=facemask,
+        recomposed=keeps if shares else None,
+        blocks=blocks,
+        format=name,
+        encoding_note=note,
+    )
+
+
+def _layer_part(patch: Patch, share: NDArray[Any]) -> Patch:
+    return Patch(patch.top, patch.left, patch.mask & (share[patch.window] > 0))
+
+
+def _paper_part(loaded: Loaded, settings: Settings, faces: _Faces, number: int, transition: Mask) -> Patch:
+    """A private area without the transition; of the person's face, without what the matte calls background."""
+    patch = faces.private[number]
+    if loaded.hand is None and loaded.matte is not None and faces.within[number]:
+        patch = without_background(patch, loaded.matte, settings.alpha_tolerance if loaded.alpha is not None else 0)
+    return Patch(patch.top, patch.left, patch.mask & ~transition[patch.window])
+
+
+def _as_needed(loaded: Loaded, detection: Detection, settings: Settings, faces: _Faces, masked: Masked) -> Masked:
+    """The paper's areas where they hide every face; else without JPEG blocks; else with the bare faces recomposed."""
+    needed = _needed(loaded, detection, faces, masked)
+    if needed and masked.blocks is not None and _may_be_png(loaded, settings):
+        finer = _areas(loaded, settings, faces, masked.transition, "PNG", ())
+        note = "JPEG blocks would leave a part of a face bare"
+        needed, masked = _needed(loaded, detection, faces, finer), replace(finer, encoding_note=note)
+    if not needed or loaded.alpha is None:
+        return masked
+    return _areas(
+        loaded, settings, faces, masked.transition, target_format(loaded.picture, settings.format.value), needed
+    )
+
+
+def _needed(loaded: Loaded, detection: Detection, faces: _Faces, masked: Masked) -> list[int]:
+    """Numbers of the areas that leave an eye, the nose or the mouth of a face bare."""
+    bare = {i for i, face in enumerate(detection.faces) if bare_parts(face, masked.covered)}
+    needed = [i for i, numbers in enumerate(faces.parts) if bare & set(numbers)]
+    if loaded.hand is None:
+        return needed
+    for i, (patch, region) in enumerate(zip(faces.private, masked.regions, strict=True)):
+        if i not in needed and faces.within:
+            assert loaded.alpha is not None
+            meant = int(np.count_nonzero(_layer_part(patch, _share(loaded.alpha, faces.within[i])).mask))
+            if np.count_nonzero(region.patch.mask) < _MOST_STAYS * meant:
+                needed.append(i)
+    return sorted(needed)
+
+
+def _beside(loaded: Loaded, faces: _Faces, masked: Masked) -> dict[int, Mask]:
+    """Of recomposed faces by number: HxW, True where the layer that the face belongs to has no share."""
+    beside: dict[int, Mask] = {}
+    for numbers, region in zip(faces.parts, masked.regions, strict=True):
+        if region.share is not None:
+            beside |= dict.fromkeys(numbers, np.asarray(region.share == 0))
+    return beside
+
+
+def _may_be_png(loaded: Loaded, settings: Settings) -> bool:
+    """Whether a JPEG picture may be released as PNG: unless JPEG, or a loss, is asked for."""
+    lossless = settings.jpeg is JpegMode.EXACT and settings.quality is None
+    return settings.format is Format.KEEP and loaded.picture.format == "JPEG" and lossless
+
+
+def _jpeg_blocks(loaded: Loaded, settings: Settings) -> tuple[JpegBlocks | None, str | None]:
+    """The coefficients to edit, or why the picture has to be encoded as a whole."""
+    picture = loaded.picture
+    if picture.format != "JPEG" or settings.jpeg is JpegMode.REENCODE or settings.quality is not None:
+        return None, None
+    if picture.notes:
+        return None, picture.notes[0]
+    try:
+        return JpegBlocks.read(loaded.photo).turned(picture.orientation), None
+    except UnsupportedJpeg as exc:
+        return None, str(exc)

@@ -1,0 +1,63 @@
+"""What belongs to one sample, as bytes and decoded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from p3mdata.anonymize.hand import drawn_area
+from p3mdata.config import Settings
+from p3mdata.imaging import Picture, decode, decode_matte
+from p3mdata.records import Decision, Mask
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """What belongs to one sample: bytes of files (None where there is none), and a person's decision."""
+
+    photo: bytes
+    alpha: bytes | None = None
+    trimap: bytes | None = None
+    mask: bytes | None = None
+    decision: Decision | None = None
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Decoded inputs, all of one size and in displayed orientation. Mattes are HxW, uint8 or uint16."""
+
+    photo: bytes
+    picture: Picture
+    alpha: NDArray[Any] | None
+    trimap: NDArray[Any] | None
+    hand: Mask | None
+    decision: Decision | None = None
+
+    @property
+    def matte(self) -> NDArray[Any] | None:
+        """What tells the person from the background: the matte, else the trimap."""
+        return self.alpha if self.alpha is not None else self.trimap
+
+
+def load(inputs: Inputs, settings: Settings) -> Loaded:
+    """Decode a photo and its companions.
+
+    Raises:
+        BrokenInput: One of them cannot be used.
+    """
+    picture = decode(inputs.photo, settings.max_pixels)
+
+    def companion(data: bytes | None, what: str) -> NDArray[Any] | None:
+        return None if data is None else decode_matte(data, picture, what, settings.max_pixels)
+
+    hand = companion(inputs.mask, "mask")
+    return Loaded(
+        photo=inputs.photo,
+        picture=picture,
+        alpha=companion(inputs.alpha, "alpha"),
+        trimap=companion(inputs.trimap, "trimap"),
+        hand=None if hand is None else drawn_area(hand),
+        decision=inputs.decision,
+    )

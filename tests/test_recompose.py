@@ -1,0 +1,219 @@
+"""Recomposition: the face's layer is gone up to the silhouette, the matte and the other layer are as they were."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from p3mdata.anonymize.areas import mask
+from p3mdata.anonymize.doubts import coverage_doubts
+from p3mdata.anonymize.inputs import Inputs, load
+from p3mdata.anonymize.masks import Patch, Region, bare_parts, patch_of
+from p3mdata.anonymize.pipeline import anonymize, promised, render
+from p3mdata.anonymize.proofs import proof_doubts, prove
+from p3mdata.anonymize.recompose import hide
+from p3mdata.config import TOLERANCE, Method, Settings
+from p3mdata.errors import SettingsError
+from p3mdata.faces.ensemble import Detection, FaceFinder
+from p3mdata.imaging import decode, encode_grey
+from p3mdata.imaging.facemask import RECOMPOSED, REPLACED, facemask_of, is_facemask, replaced
+from p3mdata.imaging.trimap import UNKNOWN, kernel_side, transition_area, trimap_of
+from p3mdata.records import Action, Decision, Outcome, Sample
+from tests.factories import astronaut, astronaut_face, encoded, face_at, matte, texture
+
+Pixels = NDArray[Any]
+SIDE = 160
+MATTE = matte()
+PHOTO = astronaut()
+FACE = astronaut_face()
+SAMPLE = Sample(0, "0123456789ab", "a.png", "0" * 64)
+# A band so wide that the paper's rule leaves nothing of the face covered.
+WIDE = 0.2
+
+
+@pytest.fixture(scope="module")
+def finder() -> Iterator[FaceFinder]:
+    with FaceFinder() as made:
+        yield made
+
+
+def scene(dtype: Any = np.uint8) -> tuple[Pixels, Pixels, Pixels, Pixels]:
+    """Picture, matte, foreground with fine stripes ('features'), smooth background: an exact composite."""
+    top = np.iinfo(dtype).max
+    x, y = np.meshgrid(np.arange(SIDE), np.arange(SIDE))
+    alpha = np.clip((100 - x + 6 * np.sin(y / 9)) / 12, 0, 1)
+    front = np.stack([0.6 + 0.25 * np.sin(x / 2) * np.sin(y / 3), 0.45 + 0 * x, 0.35 + 0 * x], 2)
+    back = np.stack([0.1 + 0 * x, 0.2 + 0.2 * y / SIDE, 0.7 + 0 * x], 2)
+    image = alpha[..., None] * front + (1 - alpha[..., None]) * back
+    pixels = np.rint(image * top).astype(dtype)
+    return pixels, np.rint(alpha * top).astype(dtype), front * top, back * top
+
+
+def region_of(share: Pixels) -> Region:
+    area = np.zeros(share.shape, bool)
+    area[30:130, 50:125] = True
+    return Region(patch_of(area & (share > 0)), 80.0, share)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("method", Method)
+@pytest.mark.parametrize("behind", [False, True])
+def test_only_the_layer_changes_and_by_no_more_than_its_share(method: Method, dtype: Any, behind: bool) -> None:
+    pixels, alpha, *_ = scene(dtype)
+    top = int(np.iinfo(dtype).max)
+    share = top - alpha if behind else alpha
+    region = region_of(share)
+    out = hide(pixels, [region], method, 0.25)
+    gap = np.abs(out.astype(np.int64) - pixels).max(axis=2)
+    area = np.zeros(alpha.shape, bool)
+    region.patch.paint(area)
+    assert out.dtype == dtype and not gap[~area].any() and not gap[share == 0].any()
+    assert (gap <= np.ceil(share / top * top) + 1).all() and (gap[area] > 0).mean() > 0.5
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_result_is_a_composite_of_the_same_matte(dtype: Any) -> None:
+    pixels, alpha, front, back = scene(dtype)
+    top = np.iinfo(dtype).max
+    region = region_of(alpha)
+    out = hide(pixels, [region], Method.BLUR, 0.25).astype(np.float64)
+    soft = region.patch.mask & (alpha[region.patch.window] > 0.6 * top) & (alpha[region.patch.window] < 0.95 * top)
+    share = (alpha[region.patch.window] / top)[soft][:, None]
+    made = (out[region.patch.window][soft] - (1 - share) * back[region.patch.window][soft]) / share
+    # What stands for the foreground now is flat: the stripes of a quarter of the range are gone.
+    before = front[region.patch.window][soft][:, 0].std()
+    assert soft.sum() > 200 and made[:, 0].std() < 0.35 * before
+    assert np.abs(made.mean(axis=0) - front[region.patch.window][soft].mean(axis=0)).max() < 0.06 * top
+
+
+def test_the_bytes_do_not_depend_on_threads_or_on_what_lies_far_away() -> None:
+    pixels, alpha, *_ = scene()
+    threads = cv2.getNumThreads()
+    try:
+        found = []
+        for number in (1, 4):
+            cv2.setNumThreads(number)
+            found.append(hide(pixels, [region_of(alpha)], Method.BLUR, 0.25))
+    finally:
+        cv2.setNumThreads(threads)
+    assert np.array_equal(*found)
+    wide, matte_ = (np.pad(a, ((200, 0), (300, 0), (0, 0))[: a.ndim]) for a in (pixels, alpha))
+    inner = region_of(alpha)
+    moved = replace(inner, patch=Patch(inner.patch.top + 200, inner.patch.left + 300, inner.patch.mask), share=matte_)
+    # Beyond the border of the small picture there was nothing, in the large one there is no foreground.
+    assert np.array_equal(hide(wide, [moved], Method.BLUR, 0.25)[200:, 300:][:, 70:], found[0][:, 70:])
+
+
+def detection() -> Detection:
+    return Detection((FACE,), ())
+
+
+def done(photo: bytes, finder: FaceFinder, **settings: Any) -> Any:
+    return anonymize(SAMPLE, Inputs(photo, encode_grey(MATTE)), Settings(**settings), finder, detection())
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+def test_auto_recomposes_what_the_paper_would_leave_bare(kind: str, finder: FaceFinder) -> None:
+    photo = encoded(PHOTO, kind, **({"quality": 92} if kind == "JPEG" else {}))
+    before = decode(photo).pixels
+    held = done(photo, finder, transition_width=WIDE, boundary="paper").result
+    assert (held.outcome, held.reason) == (Outcome.NEEDS_REVIEW, "mask_too_small")
+    made = done(photo, finder, transition_width=WIDE)
+    assert made.result.outcome is Outcome.ANONYMIZED and made.result.recomposed == 1
+    name, data = made.files["images"]
+    facemask = decode(made.files["facemasks"][1]).pixels
+    gap = np.abs(decode(data).pixels.astype(int) - before).max(axis=2)
+    assert name == "png" and is_facemask(facemask) and not gap[facemask == 0].any()
+    assert not gap[MATTE == 0].any() and (facemask == RECOMPOSED).any()
+    side = kernel_side(MATTE.shape, WIDE)
+    assert not replaced(facemask)[transition_area(MATTE, side, TOLERANCE)].any()
+    assert bare_parts(FACE, facemask > 0) == []
+
+
+def test_the_paper_s_areas_stay_where_they_hide_the_face(finder: FaceFinder) -> None:
+    photo = encoded(PHOTO, "PNG")
+    auto, paper = (done(photo, finder, boundary=boundary) for boundary in ("auto", "paper"))
+    assert auto.files == paper.files and auto.result.recomposed == 0
+
+
+def test_jpeg_blocks_that_were_asked_for_keep_all_else_and_tell_how_far_the_background_moved(
+    finder: FaceFinder,
+) -> None:
+    photo = encoded(PHOTO, "JPEG", quality=92)
+    made = done(photo, finder, transition_width=0, boundary="recomposite", format="jpg")
+    facemask = decode(made.files["facemasks"][1]).pixels
+    gap = np.abs(decode(made.files["images"][1]).pixels.astype(int) - decode(photo).pixels).max(axis=2)
+    proofs = made.result.proofs
+    assert made.files["images"][0] == "jpg" and made.result.encoding == "jpeg exact"
+    assert proofs.exact and not gap[facemask == 0].any()
+    assert gap[(facemask == RECOMPOSED) & (MATTE == 0)].max(initial=0) <= max(proofs.largest_beside, 1)
+
+
+def test_a_renderer_that_changes_too_much_is_found_by_the_proofs(finder: FaceFinder) -> None:
+    photo = encoded(PHOTO, "PNG")
+    settings = Settings(boundary="recomposite", transition_width=WIDE)
+    loaded = load(Inputs(photo, encode_grey(MATTE)), settings)
+    # Of this matte every pixel of the face is soft.
+    loaded = replace(loaded, alpha=np.where(MATTE > 200, 140, MATTE).astype(np.uint8))
+    masked = mask(loaded, detection(), settings)
+    data, name, how = render(loaded, masked, settings)
+    promise = promised(masked, name, how)
+    good = prove(loaded.picture, data, promise, finder)
+    assert good.recomposed > 1000 and good.not_composite == 0
+    bad = decode(data).pixels.copy()
+    bad[masked.facemask] = 255 - loaded.picture.pixels[masked.facemask]
+    found = prove(loaded.picture, encoded(bad, "PNG"), promise, finder)
+    assert found.not_composite > 0 and "not_composite" in {doubt.code for doubt in proof_doubts(found)}
+
+
+def test_a_part_that_lies_beside_the_matte_stays_a_doubt() -> None:
+    face = face_at((100, 100, 200, 230))
+    covered = np.zeros((300, 300), bool)
+    beside = np.ones((300, 300), bool)
+    assert coverage_doubts([face], covered, {0: beside})
+    # A little over the silhouette is none.
+    beside[:, :195], covered[:, :195] = False, True
+    assert not coverage_doubts([face], covered, {0: beside})
+
+
+def test_a_decision_may_change_settings_of_its_picture_and_no_others() -> None:
+    decided = Decision(Action.ACCEPT, settings={"boundary": "recomposite"})
+    assert Settings().decided(decided).boundary.value == "recomposite"
+    for wrong in ({"seed": 3}, {"boundary": "none"}):
+        with pytest.raises(SettingsError):
+            Settings().decided(Decision(Action.ACCEPT, settings=wrong))
+
+
+def test_replaced_pixels_are_cut_out_of_the_unknown_area() -> None:
+    facemask = np.zeros(MATTE.shape, np.uint8)
+    facemask[100:300] = REPLACED
+    facemask[300:400] = RECOMPOSED
+    plain, cut = trimap_of(MATTE), trimap_of(MATTE, facemask=facemask)
+    assert not (cut[100:300] == UNKNOWN).any() and np.array_equal(cut[300:], plain[300:])
+    known = cut[100:300] != plain[100:300]
+    assert known.any() and ((cut[100:300] == 255) == (MATTE[100:300] > 127))[known].all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_tolerance_frees_nearly_pure_parts_and_width_0_is_the_matte_s_own_band(dtype: Any) -> None:
+    alpha = np.zeros((60, 60), np.uint8)
+    alpha[:, :20], alpha[:, 20:25], alpha[:, 40:] = 252, 128, 3
+    alpha = alpha.astype(dtype) * (257 if dtype == np.uint16 else 1)
+    assert kernel_side(alpha.shape, 0) == 1
+    strict, tolerant = transition_area(alpha, 1), transition_area(alpha, 1, TOLERANCE)
+    assert strict.sum() == 60 * 45 and tolerant.sum() == 60 * 5 and tolerant[:, 20:25].all()
+
+
+def test_facemasks_of_two_kinds() -> None:
+    changed, kept = np.zeros((9, 9), bool), np.zeros((9, 9), bool)
+    changed[2:7], kept[4:9] = True, True
+    facemask = facemask_of(changed, kept)
+    assert is_facemask(facemask) and set(np.unique(facemask)) == {0, RECOMPOSED, REPLACED}
+    assert (replaced(facemask) == (changed & ~kept)).all() and ((facemask > 0) == changed).all()
+    assert not is_facemask(texture(9, 9, channels=1))
