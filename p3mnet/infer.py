@@ -41,6 +41,7 @@ from p3mdata.errors import (
 )
 from p3mdata.imaging import SUFFIXES, Picture, decode, encode, encode_grey
 from p3mdata.imaging.listing import list_files
+from p3mdata.imaging.trimap import FOREGROUND, UNKNOWN
 from p3mnet.checkpoint import load_checkpoint, load_official
 from p3mnet.create import create_model
 from p3mnet.devices import pick_device
@@ -110,7 +111,11 @@ def _resized(x: Tensor, height: int, width: int) -> Tensor:
 
 @torch.inference_mode()
 def predict_alpha(
-    model: MattingNetwork, rgb: NDArray[np.uint8], mode: Mode = "hybrid", max_side: int = MAX_SIDE
+    model: MattingNetwork,
+    rgb: NDArray[np.uint8],
+    mode: Mode = "hybrid",
+    max_side: int = MAX_SIDE,
+    trimap: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.float32]:
     """Alpha of one picture, of its size.
 
@@ -120,18 +125,25 @@ def predict_alpha(
         mode: "hybrid", "resize" or "legacy_resize", see the module; networks with one alpha for the whole picture look
             in one way at "hybrid" and "resize".
         max_side: A picture with a longer side is seen smaller, both sides by the same factor; its alpha is upsampled.
+        trimap: [H, W] uint8 of 0, 128, 255, for networks that need one; what it knows is kept at full size.
 
     Returns:
         [H, W] float32 in 0..1.
+
+    Raises:
+        SettingsError: The network needs a trimap and there is none.
     """
+    if model.needs_trimap:
+        return _by_trimap(model, rgb, trimap, max_side)
     if mode == "legacy_resize":
         return legacy_alpha(model, rgb)
     height, width = rgb.shape[:2]
     device = next(model.parameters()).device
     image = normalise(torch.tensor(rgb, device=device).permute(2, 0, 1)[None])
     scale = min(1.0, max_side / max(height, width))
-    if model.short_side is not None:
-        scale = min(scale, model.short_side / min(height, width))
+    if model.one_alpha:
+        if model.short_side is not None:
+            scale = min(scale, model.short_side / min(height, width))
         seen = model(_resized(image, max(1, round(height * scale)), max(1, round(width * scale))))
         return _resized(seen.fusion.float(), height, width)[0, 0].clamp(0, 1).cpu().numpy()
     full, half = ((max(1, round(height * share)), max(1, round(width * share))) for share in (scale, scale / 2))
@@ -140,6 +152,23 @@ def predict_alpha(
     local = model(_resized(image, *full)).local if mode == "hybrid" else seen.local
     alpha = fuse(probabilities, _resized(local.float(), height, width))
     return alpha[0, 0].clamp(0, 1).cpu().numpy()
+
+
+def _by_trimap(
+    model: MattingNetwork, rgb: NDArray[np.uint8], trimap: NDArray[np.uint8] | None, max_side: int
+) -> NDArray[np.float32]:
+    if trimap is None:
+        raise SettingsError(f"{model.config.name} needs a trimap of each picture.")
+    height, width = rgb.shape[:2]
+    scale = min(1.0, max_side / max(height, width))
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    device = next(model.parameters()).device
+    image = _resized(normalise(torch.tensor(rgb, device=device).permute(2, 0, 1)[None]), *size)
+    # 0, 128 and 255 -> the classes 0, 1 and 2.
+    classes = torch.tensor((trimap > 0).astype(np.float32) + (trimap == FOREGROUND), device=device)[None, None]
+    seen = model(image, None, F.interpolate(classes, size, mode="nearest-exact").to(torch.int64))
+    alpha = _resized(seen.fusion.float(), height, width)[0, 0].clamp(0, 1).cpu().numpy()
+    return np.where(trimap == UNKNOWN, alpha, (trimap == FOREGROUND).astype(np.float32)).astype(np.float32)
 
 
 def to_8_bit(alpha: NDArray[np.float32]) -> NDArray[np.uint8]:

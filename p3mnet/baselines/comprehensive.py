@@ -1,18 +1,18 @@
 """Comprehensive sampling (Shahrian, Rajan, Price, Cohen, 'Improving Image Matting Using Comprehensive Sampling Sets',
 CVPR 2013).
 
-Samples are not pixels but clusters of colour: the known areas are divided by their distance to the unknown one, wider for
-pixels that lie deeper in it, and each part gives its clusters. A pair is judged by how well it explains the colour, how
-near it lies, and how little the two clusters overlap (section 3.3, objective K S C). The best pair gives alpha and
-confidence, and the matting Laplacian the rest.
+Samples are not pixels but clusters of colour: the known areas are divided by their distance to the unknown one, wider
+for pixels that lie deeper in it, and each part gives its clusters. A pair is judged by how well it explains the
+colour, how near it lies, and how little the two clusters overlap (section 3.3, objective K S C). The best pair gives
+alpha and confidence, and the matting Laplacian the rest.
 
-Published: sets by distance, clusters in colour and then in place, the three factors, refinement with weights 100 and 0.1.
-Decided here: three parts (all of the border, a band, everything), up to 12 clusters of colour by k-means from fixed
-seeds, each divided in up to 3 of place, and overlap as the distance of the means in units of their deviation.
-"""
+Published: sets by distance, clusters in colour and then in place, the three factors, refinement with weights 100 and
+0.1. Decided here: three parts (all of the border, a band, everything), up to 12 clusters of colour by k-means from
+fixed seeds, each divided in up to 3 of place, and overlap as the distance of the means in units of their deviation."""
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import cv2
@@ -55,7 +55,7 @@ def comprehensive_matting(image: NDArray[np.uint8], trimap: NDArray[np.uint8]) -
     deepest = float(inside.max())
     estimate, confidence = np.zeros(trimap.shape), np.zeros(trimap.shape)
     limits = (0.0, deepest / 3, 2 * deepest / 3, np.inf)
-    for number, (low, high) in enumerate(zip(limits, limits[1:], strict=False)):
+    for number, (low, high) in enumerate(itertools.pairwise(limits)):
         mine = unknown & (inside > low) & (inside <= high)
         if not mine.any():
             continue
@@ -99,9 +99,7 @@ def _grouped(points: Floats, most: int) -> list[NDArray[np.int64]]:
     labels = np.zeros(len(points), np.int64)
     for _ in range(_ROUNDS):
         labels = np.square(points[:, None] - centres).sum(2).argmin(1)
-        centres = np.stack(
-            [points[labels == k].mean(0) if (labels == k).any() else centres[k] for k in range(count)]
-        )
+        centres = np.stack([points[labels == k].mean(0) if (labels == k).any() else centres[k] for k in range(count)])
     return [found for k in range(count) if len(found := np.flatnonzero(labels == k))]
 
 
@@ -123,4 +121,5 @@ def _judged(colour: Floats, place: Floats, fore: Clusters, back: Clusters) -> tu
 
 def _near(place: Floats, samples: Floats) -> Floats:
     distance = np.linalg.norm(place[:, None] - samples, axis=2)
-    return np.exp(-distance / np.maximum(distance.mean(1, keepdims=True), _TINY))
+    near: Floats = np.exp(-distance / np.maximum(distance.mean(1, keepdims=True), _TINY))
+    return near

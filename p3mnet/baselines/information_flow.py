@@ -86,7 +86,8 @@ def mixture(targets: Floats, neighbours: Floats) -> Floats:
     count = gram.shape[1]
     gram += np.eye(count) * (_RIDGE * np.trace(gram, axis1=1, axis2=2)[:, None, None] / count + 1e-9)
     weights = np.linalg.solve(gram, np.ones((len(gram), count, 1)))[..., 0]
-    return weights / weights.sum(1, keepdims=True)
+    shares: Floats = weights / weights.sum(1, keepdims=True)
+    return shares
 
 
 def _features(colours: Floats, places: Floats, scale: float) -> Floats:
@@ -99,14 +100,15 @@ def _nearest(
     """Numbers [U, count] of the nearest pixels among some."""
     from scipy.spatial import KDTree
 
-    _, found = KDTree(features[among]).query(features[asking], count + skip_itself)
-    found = among[found.reshape(len(asking), -1)]
+    _, numbers = KDTree(features[among]).query(features[asking], count + skip_itself)
+    found: NDArray[np.int64] = among[numbers.reshape(len(asking), -1)]
     if not skip_itself:
         return found
     # Pixels that are equal in all may come before the asking one: it goes out wherever it stands, else the last.
     itself = found == asking[:, None]
     itself[~itself.any(1), -1] = True
-    return found[~itself].reshape(len(asking), count)
+    others: NDArray[np.int64] = found[~itself]
+    return others.reshape(len(asking), count)
 
 
 def _rows(where: NDArray[np.int64], to: NDArray[np.int64], values: Floats, size: int) -> Any:
@@ -144,4 +146,5 @@ def _weighted(colours: Floats, share: Floats) -> Floats:
     total = share.sum(1)
     even = np.full_like(share, 1 / share.shape[1])
     shares = np.where(np.abs(total)[:, None] > 1e-2, share / np.where(total == 0, 1, total)[:, None], even)
-    return np.einsum("uk,ukc->uc", shares, colours)
+    mixed: Floats = np.einsum("uk,ukc->uc", shares, colours)
+    return mixed

@@ -1,8 +1,8 @@
 """Robust matting (Wang and Cohen, 'Optimized Color Sampling for Robust Matting', CVPR 2007).
 
-Each unknown pixel takes 20 foreground and 20 background samples along the border of the known areas (section 3.1), looks
-at all 400 pairs, and believes the three best; how good they are is its confidence. A graph of the matting Laplacian's
-weights then joins alpha between pixels, where a confident pixel keeps its own (section 4).
+Each unknown pixel takes 20 foreground and 20 background samples along the border of the known areas (section 3.1),
+looks at all 400 pairs, and believes the three best; how good they are is its confidence. A graph of the matting
+Laplacian's weights then joins alpha between pixels, where a confident pixel keeps its own (section 4).
 
 Published: numbers of samples and pairs, the confidence with sigma 0.1, the weights of the graph with gamma 0.1. Decided
 here: samples follow the traced border to both sides of the nearest border pixel, `_SPACING` apart.
@@ -75,7 +75,8 @@ def _along(line: NDArray[np.int64], places: NDArray[np.int64]) -> NDArray[np.int
 
     _, nearest = KDTree(line).query(places)
     steps = (np.arange(_SAMPLES) - _SAMPLES // 2) * _SPACING
-    return line[(nearest[:, None] + steps) % len(line)]
+    found: NDArray[np.int64] = line[(nearest[:, None] + steps) % len(line)]
+    return found
 
 
 def _judged(colour: Floats, fore: Floats, back: Floats) -> tuple[Floats, Floats]:
@@ -96,4 +97,5 @@ def _judged(colour: Floats, fore: Floats, back: Floats) -> tuple[Floats, Floats]
 def _remoteness(colour: Floats, side: Floats) -> Floats:
     """1 for the sample of the most similar colour, more for others; [U, 20]."""
     distance = np.square(side - colour[:, None]).sum(2)
-    return np.exp(np.minimum(distance / np.maximum(distance.min(1, keepdims=True), _TINY) - 1, _MOST))
+    far: Floats = np.exp(np.minimum(distance / np.maximum(distance.min(1, keepdims=True), _TINY) - 1, _MOST))
+    return far

@@ -1,4 +1,4 @@
-"""The linear systems of classic matting: a matting Laplacian, what is known, and what an estimate says, solved for alpha.
+"""Linear systems of classic matting: a Laplacian, what is known, and what an estimate says, solved for alpha.
 
     (L + diag(trust)) alpha = trust * estimate,    trust = KNOWN where the trimap knows
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import io
 import warnings
+from importlib import import_module
 from types import ModuleType
 from typing import Any
 
@@ -29,7 +30,7 @@ def pymatting() -> ModuleType:
     """The library, without what it tells of its own compilation."""
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        import pymatting as library
+        library: ModuleType = import_module("pymatting")
     return library
 
 
@@ -87,4 +88,5 @@ def solve_alpha(system: Any, trimap: NDArray[np.uint8], estimate: NDArray[Any], 
     matrix = (system + scipy.sparse.diags(weight)).tocsc()
     with solver_limits():
         alpha = library.cg(matrix, weight * target, M=library.ichol(matrix, discard_threshold=1e-4))
-    return np.clip(alpha, 0, 1).reshape(trimap.shape)
+    solved: Floats = np.clip(alpha, 0, 1).reshape(trimap.shape)
+    return solved

@@ -35,9 +35,7 @@ class Bottleneck(nn.Module):
         super().__init__()
         self.conv1 = nn.Conv2d(before, inner, 1, bias=False)
         self.bn1: nn.Module = nn.BatchNorm2d(inner)
-        self.conv2 = nn.Conv2d(
-            inner, inner, 3, stride, padding=dilation, dilation=dilation, groups=groups, bias=False
-        )
+        self.conv2 = nn.Conv2d(inner, inner, 3, stride, padding=dilation, dilation=dilation, groups=groups, bias=False)
         self.bn2: nn.Module = nn.BatchNorm2d(inner)
         self.conv3 = nn.Conv2d(inner, after, 1, bias=False)
         self.bn3: nn.Module = nn.BatchNorm2d(after)

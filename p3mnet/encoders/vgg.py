@@ -33,7 +33,7 @@ class VGG16(nn.Module):
         self.features = nn.Sequential(*layers)
 
     def forward(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """[N, channels_in, H, W] -> the deepest map of 512 channels, and the indices of the poolings, first one first."""
+        """[N, channels_in, H, W] -> the deepest map of 512 channels, and the poolings' indices, first one first."""
         indices = []
         for layer in self.features:
             if isinstance(layer, nn.MaxPool2d):

@@ -38,7 +38,8 @@ class PyramidPooling(nn.Module):
             F.interpolate(unit(average(x, cells)), x.shape[-2:], mode="bilinear", align_corners=False)
             for unit, cells in zip(self.project, self.cells, strict=True)
         ]
-        return self.merge(torch.cat([x, *context], 1))
+        merged: Tensor = self.merge(torch.cat([x, *context], 1))
+        return merged
 
 
 def average(x: Tensor, cells: int) -> Tensor:
@@ -66,4 +67,5 @@ class AtrousPooling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, before, h, w] -> [N, after, h, w]."""
         whole = self.whole(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[-2:])
-        return self.merge(torch.cat([self.point(x), *(branch(x) for branch in self.branches), whole], 1))
+        merged: Tensor = self.merge(torch.cat([self.point(x), *(branch(x) for branch in self.branches), whole], 1))
+        return merged

@@ -32,7 +32,8 @@ class PatchCritic(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, channels_in, H, W] -> scores [N, 1, h, w], high for what looks real."""
-        return self.layers(x)
+        scores: Tensor = self.layers(x)
+        return scores
 
 
 def adversarial_losses(critic: PatchCritic, real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:

@@ -12,7 +12,7 @@ of the encoder-decoder's prediction.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -20,8 +20,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from p3mnet.encoders.vgg import BLOCKS, VGG16
+from p3mnet.maps import unpool
 from p3mnet.model import ModelConfig
-from p3mnet.networks.trimap_based import TrimapMatting, TrimapNetwork, as_channel, keep_known, pad_pair, require
+from p3mnet.networks.trimap_based import (
+    TrimapMatting,
+    TrimapNetwork,
+    as_channel,
+    keep_known,
+    pad_pair,
+    require,
+    unknown_losses,
+)
 
 _CONV6 = 4096
 # Channels behind the decoder's convolutions, deepest first.
@@ -61,6 +70,15 @@ class DIM(TrimapNetwork):
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
 
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """See `MattingNetwork.terms`."""
+        return ("unknown_alpha", "unknown_composition")
+
+    def own_losses(self, output: TrimapMatting, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Alpha and composite in the unknown region, in equal parts (Xu et al. 2017, equations 1 and 2)."""
+        return unknown_losses(output, batch, {"unknown_alpha": 0.5, "unknown_composition": 0.5})
+
     def forward(
         self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None, trimap: Tensor | None = None
     ) -> TrimapMatting:
@@ -70,6 +88,6 @@ class DIM(TrimapNetwork):
         x, indices = self.encoder(torch.cat([padded, as_channel(known, padded.dtype)], 1))
         x = self.deconv6(F.relu(self.conv6(x), inplace=True))
         for unit, index in zip(self.decoder, reversed(indices), strict=True):
-            x = unit(F.max_unpool2d(x, index, 2))
+            x = unit(unpool(x, index, 2))
         alpha = torch.sigmoid(self.head(x))[..., :height, :width]
         return TrimapMatting(alpha, keep_known(alpha, require(trimap)))

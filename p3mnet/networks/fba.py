@@ -11,7 +11,7 @@ with the names and shapes of the published weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import cv2
@@ -20,8 +20,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from p3mnet.model import BACKGROUND, FOREGROUND, IMAGENET_MEAN, IMAGENET_STD, ModelConfig
-from p3mnet.networks.trimap_based import TrimapMatting, TrimapNetwork, keep_known, pad_pair, require
+from p3mnet.model import BACKGROUND, FOREGROUND, ModelConfig
+from p3mnet.networks.terms import absolute, has_colours, in_rgb, inside, laplacian, unknown
+from p3mnet.networks.trimap_based import TrimapMatting, TrimapNetwork, keep_known, pad_pair, require, unknown_losses
 
 _STRIDE = 8
 _DEPTHS = (3, 4, 6, 3)
@@ -34,6 +35,8 @@ _CONTEXT = 256
 _SPREADS = tuple(share * 320 for share in (0.02, 0.08, 0.16))
 # Keeps alpha's equation solvable where foreground and background have one colour.
 _DAMPING = 0.1
+# Weight of the colours' loss beside alpha's.
+_COLOURS = 0.25
 
 
 class StandardisedConv2d(nn.Conv2d):
@@ -137,6 +140,36 @@ class FBA(TrimapNetwork):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
 
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """See `MattingNetwork.terms`."""
+        return ("unknown_alpha", "unknown_composition", "laplacian", "colours_composition")
+
+    def own_losses(self, output: TrimapMatting, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Alpha and a quarter of colours (section 'Losses').
+
+        unknown_alpha, unknown_composition, laplacian: of alpha; colours_composition: absolute errors of the two colours
+        where they count, and of what they compose to with the true alpha. The published loss also compares gradients of
+        alpha and pyramids of the colours.
+        """
+        parts = unknown_losses(output, batch, {"unknown_alpha": 1.0, "unknown_composition": 1.0})
+        area, alpha = unknown(batch), batch["alpha"].to(torch.get_default_dtype())
+        parts["laplacian"] = laplacian(((output.alpha.float() - alpha) * area)[None])[0]
+        parts["total"] = parts["total"] + parts["laplacian"]
+        if has_colours(batch):
+            assert output.foreground is not None
+            assert output.background is not None
+            front, back = output.foreground.to(alpha.dtype), output.background.to(alpha.dtype)
+            wanted = [in_rgb(batch[kind].to(alpha.dtype)) for kind in ("foreground", "background")]
+            rgb = in_rgb(batch["image"].to(alpha.dtype))
+            error = inside(absolute(front - wanted[0]), area * (alpha > 0)) + inside(
+                absolute(back - wanted[1]), area * (alpha < 1)
+            )
+            error = error + inside(absolute(alpha * front + (1 - alpha) * back - rgb), area)
+            parts["colours_composition"] = error
+            parts["total"] = parts["total"] + _COLOURS * error
+        return parts
+
     def forward(
         self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None, trimap: Tensor | None = None
     ) -> TrimapMatting:
@@ -153,8 +186,7 @@ class FBA(TrimapNetwork):
         x = self.up1(torch.cat([at8, *context], 1))
         x = self.up2(torch.cat([_resize(x, at4), at4], 1))
         x = self.up3(torch.cat([_resize(x, at2), at2], 1))
-        mean, deviation = (padded.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
-        rgb = padded * deviation + mean
+        rgb = in_rgb(padded)
         out = self.up4(torch.cat([_resize(x, padded), padded, rgb, two], 1))[..., :height, :width]
         rgb = rgb[..., :height, :width]
         alpha, front, back = fuse_colours(

@@ -10,7 +10,7 @@ unknown region as the only loss.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -19,7 +19,15 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
 from p3mnet.model import TRANSITION, ModelConfig
-from p3mnet.networks.trimap_based import TrimapMatting, TrimapNetwork, keep_known, one_hot, pad_pair, require
+from p3mnet.networks.trimap_based import (
+    TrimapMatting,
+    TrimapNetwork,
+    keep_known,
+    one_hot,
+    pad_pair,
+    require,
+    unknown_losses,
+)
 
 _ENCODER, _DECODER = (3, 4, 4, 2), (2, 3, 3, 2)
 _STRIDE = 32
@@ -49,7 +57,7 @@ class DownBlock(nn.Module):
         self.conv1 = _conv(before, after, 3, stride)
         self.bn1: nn.Module = nn.BatchNorm2d(after)
         self.conv2 = _conv(after, after, 3)
-        self.bn2: nn.Module = nn.BatchNorm2d(after)
+        self.bn2 = nn.BatchNorm2d(after)
         self.shortcut: nn.Module = nn.Identity()
         if stride > 1 or before != after:
             smaller = [nn.AvgPool2d(2, stride)] if stride > 1 else []
@@ -69,7 +77,7 @@ class UpBlock(nn.Module):
         self.conv1 = _double(before, before) if doubles else _conv(before, before, 3)
         self.bn1: nn.Module = nn.BatchNorm2d(before)
         self.conv2 = _conv(before, after, 3)
-        self.bn2: nn.Module = nn.BatchNorm2d(after)
+        self.bn2 = nn.BatchNorm2d(after)
         self.shortcut: nn.Module = nn.Identity()
         if doubles or before != after:
             larger = [nn.UpsamplingNearest2d(scale_factor=2)] if doubles else []
@@ -108,7 +116,8 @@ class GuidedAttention(nn.Module):
     def __init__(self, channels: int, guidance: int) -> None:
         super().__init__()
         self.guidance = nn.Conv2d(guidance, guidance // 2, 1)
-        self.out = nn.Sequential(nn.Conv2d(channels, channels, 1, bias=False), nn.BatchNorm2d(channels))
+        self.out = nn.Conv2d(channels, channels, 1, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
 
     def forward(self, guidance: Tensor, features: Tensor, unknown: Tensor) -> Tensor:
         """Mix.
@@ -141,7 +150,8 @@ class GuidedAttention(nn.Module):
         values = F.unfold(F.pad(features, (1, 1, 1, 1), mode="reflect"), 4, stride=2)
         # Each pixel lies in four of the 4x4 patches.
         mixed = F.fold(values @ attention, size, 4, stride=2, padding=1) / 4
-        return self.out(mixed) + features
+        out: Tensor = self.norm(self.out(mixed)) + features
+        return out
 
 
 class GuidedEncoder(nn.Module):
@@ -206,7 +216,16 @@ class GCA(TrimapNetwork):
                 # A residual branch begins as nothing.
                 nn.init.zeros_(module.bn2.weight)
             elif isinstance(module, GuidedAttention):
-                nn.init.constant_(module.out[1].weight, 1e-3)
+                nn.init.constant_(module.norm.weight, 1e-3)
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """See `MattingNetwork.terms`."""
+        return ("unknown_alpha",)
+
+    def own_losses(self, output: TrimapMatting, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Absolute error of alpha in the unknown region (equation 8)."""
+        return unknown_losses(output, batch, {"unknown_alpha": 1.0})
 
     def forward(
         self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None, trimap: Tensor | None = None

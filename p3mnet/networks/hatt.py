@@ -15,8 +15,8 @@ discriminator or not: it does not say.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +25,13 @@ from torch.nn import functional as F
 from p3mnet.encoders.bottleneck import RESNEXT101, BottleneckNet
 from p3mnet.model import MattingNetwork, ModelConfig, pad_to_stride
 from p3mnet.networks.context import AtrousPooling, conv_unit
-from p3mnet.networks.critic import PatchCritic
+from p3mnet.networks.critic import PatchCritic, adversarial_losses
 
 _DILATIONS = (6, 12, 18)
 _WIDE, _LOW, _SQUEEZE = 256, 64, 16
+_WEIGHTS = {"squared": 1.0, "structure": 0.1, "adversarial": 0.05, "critic": 1.0}
+# Of the structural similarity: side of the window, and what keeps its ratios finite.
+_WINDOW, _C1, _C2 = 11, 0.01**2, 0.03**2
 
 
 class Hierarchical(NamedTuple):
@@ -75,6 +78,8 @@ class HATT(MattingNetwork):
         config: `name` is all that counts.
     """
 
+    one_alpha: ClassVar[bool] = True
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -88,6 +93,26 @@ class HATT(MattingNetwork):
         self.merge1 = nn.Sequential(conv_unit(_WIDE + _LOW, _WIDE), conv_unit(_WIDE, _LOW))
         self.head = nn.Sequential(conv_unit(_LOW + 3, _LOW), nn.Conv2d(_LOW, 1, 3, padding=1))
         self.critic = PatchCritic(4)
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """See `MattingNetwork.terms`."""
+        return ("squared", "structure", "adversarial", "critic")
+
+    def own_losses(self, output: Hierarchical, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Squared error, structural similarity, and both players of the adversarial game (section 3.4)."""
+        exact = torch.get_default_dtype()
+        alpha, label = output.fusion.to(exact), batch["alpha"].to(exact)
+        image = batch["image"].to(exact)
+        players = adversarial_losses(self.critic, *(torch.cat([image, a], 1) for a in (label, alpha)))
+        parts = {
+            "squared": F.mse_loss(alpha, label),
+            "structure": 1 - structural_similarity(alpha, label).mean(),
+            "adversarial": players[0],
+            "critic": players[1],
+        }
+        parts["total"] = torch.stack([_WEIGHTS[name] * part for name, part in parts.items()]).sum()
+        return parts
 
     def forward(self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None) -> Hierarchical:
         """See `MattingNetwork.forward`; pictures are padded inside to multiples of 32."""
@@ -104,3 +129,14 @@ class HATT(MattingNetwork):
 
 def _resized(x: Tensor, like: Tensor) -> Tensor:
     return F.interpolate(x, like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def structural_similarity(x: Tensor, y: Tensor) -> Tensor:
+    """SSIM (Wang et al., 2004) of mattes [N, 1, H, W] in 0..1 in windows of 11x11 pixels of equal weight."""
+    side = min(_WINDOW, *x.shape[-2:])
+    mean_x, mean_y = (F.avg_pool2d(values, side, 1) for values in (x, y))
+    square_x, square_y, both = (F.avg_pool2d(values, side, 1) for values in (x * x, y * y, x * y))
+    variances = square_x - mean_x**2 + square_y - mean_y**2
+    covariance = both - mean_x * mean_y
+    similar = (2 * mean_x * mean_y + _C1) * (2 * covariance + _C2)
+    return similar / ((mean_x**2 + mean_y**2 + _C1) * (variances + _C2))

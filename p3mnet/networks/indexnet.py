@@ -2,17 +2,16 @@
 
 Pooling and unpooling are guided by learned indices: at five places of the encoder a small network says how much each
 pixel of a 2x2 block counts when the block is averaged (softmax), and how much of an upsampled value it gets in the
-decoder (sigmoid). This is the variant that the authors recommend and publish weights of: depthwise many-to-one index
-networks with non-linearity and context, atrous pooling, 5x5 convolutions in the decoder.
+decoder (sigmoid). This is the variant that the authors recommend and publish weights of: depthwise many-to-one
+index networks with non-linearity and context, atrous pooling, 5x5 convolutions in the decoder.
 
-Published: all of it, the trimap as fourth channel of values 0, 0.5, 1; alpha is clipped where it is used, and losses are
-taken on the unknown region (alpha and composition). Left as published: feature maps are padded before the expansion of
-an inverted residual, so that its batch norm sees the border.
-"""
+Published: all of it, the trimap as fourth channel of values 0, 0.5, 1; alpha is clipped where it is used, and losses
+are taken on the unknown region (alpha and composition). Left as published: feature maps are padded before the
+expansion of an inverted residual, so that its batch norm sees the border."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -20,7 +19,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from p3mnet.model import ModelConfig
-from p3mnet.networks.trimap_based import TrimapMatting, TrimapNetwork, as_channel, keep_known, pad_pair, require
+from p3mnet.networks.trimap_based import (
+    TrimapMatting,
+    TrimapNetwork,
+    as_channel,
+    keep_known,
+    pad_pair,
+    require,
+    unknown_losses,
+)
 
 # Expansion, output channels, blocks of MobileNetV2's stages 1 to 7.
 _STAGES = ((1, 16, 1), (6, 24, 2), (6, 32, 3), (6, 64, 4), (6, 96, 3), (6, 160, 3), (6, 320, 1))
@@ -56,7 +63,7 @@ class PaddedResidual(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, before, H, W] -> [N, after, H, W]."""
-        out = self.conv(F.pad(x, (1, 1, 1, 1)))
+        out: Tensor = self.conv(F.pad(x, (1, 1, 1, 1)))
         return x + out if self.shortcut else out
 
 
@@ -158,6 +165,15 @@ class IndexNet(TrimapNetwork):
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """See `MattingNetwork.terms`."""
+        return ("unknown_alpha", "unknown_composition")
+
+    def own_losses(self, output: TrimapMatting, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Alpha and composite in the unknown region, in equal parts (Xu et al. 2017, equations 1 and 2)."""
+        return unknown_losses(output, batch, {"unknown_alpha": 0.5, "unknown_composition": 0.5})
 
     def forward(
         self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None, trimap: Tensor | None = None

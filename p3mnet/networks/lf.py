@@ -1,7 +1,7 @@
 """LF: a late fusion network for matting (Zhang et al., CVPR 2019).
 
-DenseNet-201 feeds two decoders, one for the probability of foreground, one for that of background. Where they agree, the
-answer is plain; where not, a small fusion network that sees the picture and both decoders' last features gives the
+DenseNet-201 feeds two decoders, one for the probability of foreground, one for that of background. Where they agree,
+the answer is plain; where not, a small fusion network that sees the picture and both decoders' last features gives the
 weight b of a blend (equation 2):
 
     alpha = b F + (1 - b) (1 - B)
@@ -15,8 +15,8 @@ Number of parameters: see `tests/test_trimap_networks.py`; the paper on P3M-Net 
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -25,10 +25,17 @@ from torch.nn import functional as F
 from p3mnet.encoders.densenet import DenseNet201
 from p3mnet.model import MattingNetwork, ModelConfig, pad_to_stride
 from p3mnet.networks.context import conv_unit
+from p3mnet.networks.terms import absolute
 
 # Channels of the decoders' levels at strides 16, 8, 4, 2, 1.
 _DECODER = (256, 128, 64, 64, 64)
 _FUSION = (64, 64, 32)
+# Weights of the losses in the three stages.
+_STAGES = (
+    {"foreground": 1.0, "background": 1.0, "blend": 0.0},
+    {"foreground": 0.0, "background": 0.0, "blend": 1.0},
+    {"foreground": 0.5, "background": 0.5, "blend": 1.0},
+)
 
 
 class LateFusion(NamedTuple):
@@ -75,6 +82,8 @@ class LF(MattingNetwork):
         config: `name` is all that counts.
     """
 
+    one_alpha: ClassVar[bool] = True
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
@@ -85,6 +94,26 @@ class LF(MattingNetwork):
             units.append(conv_unit(before, width))
             before = width
         self.blend = nn.Sequential(*units, nn.Conv2d(before, 1, 3, padding=1))
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """See `MattingNetwork.terms`."""
+        return ("foreground", "background", "blend")
+
+    def own_losses(self, output: LateFusion, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Both decoders, then the fusion, then all together on alpha (section 3.3), a third each."""
+        exact = torch.get_default_dtype()
+        alpha = batch["alpha"].to(exact)
+        # In the fusion's step the soft part counts ten times what 0 and 1 do.
+        weight = torch.where((alpha > 0) & (alpha < 1), 1.0, 0.1)
+        parts = {
+            "foreground": absolute(output.foreground.to(exact) - alpha).mean(),
+            "background": absolute(output.background.to(exact) - (1 - alpha)).mean(),
+            "blend": (weight * absolute(output.fusion.to(exact) - alpha)).mean() / weight.mean(),
+        }
+        share = _STAGES[min(int(self.progress * len(_STAGES)), len(_STAGES) - 1)]
+        parts["total"] = torch.stack([share[name] * part for name, part in parts.items()]).sum()
+        return parts
 
     def forward(self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None) -> LateFusion:
         """See `MattingNetwork.forward`; pictures are padded inside to multiples of 32."""

@@ -15,8 +15,8 @@ build, whose layers are not published: 0.7 % more.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -25,11 +25,19 @@ from torch.nn import functional as F
 from p3mnet.blocks import TRIMAP_CLASSES
 from p3mnet.encoders.bottleneck import RESNET50, BottleneckNet
 from p3mnet.encoders.vgg import BLOCKS, VGG16
+from p3mnet.maps import unpool
 from p3mnet.model import FOREGROUND, TRANSITION, Matting, MattingNetwork, ModelConfig, pad_to_stride
 from p3mnet.networks.context import PyramidPooling, conv_unit
+from p3mnet.networks.terms import absolute, colour_error, has_colours, inside, unknown
 
 _POOLINGS = 4
 _CONTEXT = 512
+# Weights of the losses in the three stages.
+_STAGES = (
+    {"ce_global": 1.0, "detail": 0.0, "alpha": 0.0, "composition": 0.0},
+    {"ce_global": 0.0, "detail": 1.0, "alpha": 0.0, "composition": 0.0},
+    {"ce_global": 0.01, "detail": 0.0, "alpha": 0.5, "composition": 0.5},
+)
 # Channels behind the decoder's convolutions; the last four follow an unpooling, before which the map has the
 # channels of the encoder's block.
 _DECODER = (512, 512, 256, 128, 64)
@@ -69,7 +77,7 @@ class MNet(nn.Module):
         x, indices = self.encoder(x)
         x = self.units[0](x)
         for unit, index in zip(self.units[1:], reversed(indices), strict=True):
-            x = unit(F.max_unpool2d(x, index, 2))
+            x = unit(unpool(x, index, 2))
         return torch.sigmoid(self.head(x))
 
 
@@ -79,6 +87,8 @@ class SHM(MattingNetwork):
     Args:
         config: `name` is all that counts.
     """
+
+    one_alpha: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -90,6 +100,26 @@ class SHM(MattingNetwork):
     def encoder(self) -> Any:
         """Of T-Net, whose ImageNet weights are loaded."""
         return self.trimap.backbone
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """See `MattingNetwork.terms`."""
+        return ("ce_global", "detail", "alpha", "composition")
+
+    def own_losses(self, output: Matting, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Trimap, M-Net alone, then alpha and composite with a hundredth of the trimap (section 4.4), a third each."""
+        exact = torch.get_default_dtype()
+        alpha = batch["alpha"].to(exact)
+        parts = {
+            "ce_global": F.cross_entropy(output.global_logits.to(exact), batch["trimap"][:, 0]),
+            "detail": inside(absolute(output.local.to(exact) - alpha), unknown(batch)),
+            "alpha": absolute(output.fusion.to(exact) - alpha).mean(),
+        }
+        if has_colours(batch):
+            parts["composition"] = colour_error(output.fusion.to(exact), batch).mean()
+        share = _STAGES[min(int(self.progress * len(_STAGES)), len(_STAGES) - 1)]
+        parts["total"] = torch.stack([share[name] * part for name, part in parts.items()]).sum()
+        return parts
 
     def forward(self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None) -> Matting:
         """See `MattingNetwork.forward`; `local` is M-Net's alpha."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from p3mdata.errors import SettingsError
 from p3mnet.model import BACKGROUND, FOREGROUND, TRANSITION, MattingNetwork, normalise
+from p3mnet.networks.terms import absolute, colour_error, has_colours, inside, unknown
 
 
 class TrimapMatting(NamedTuple):
@@ -32,7 +33,8 @@ class TrimapMatting(NamedTuple):
 class TrimapNetwork(MattingNetwork):
     """A network that sees a picture and its trimap, built by `p3mnet.create_model` like the others."""
 
-    needs_trimap = True
+    needs_trimap: ClassVar[bool] = True
+    one_alpha: ClassVar[bool] = True
 
     @abstractmethod
     def forward(
@@ -68,8 +70,9 @@ class TrimapNetwork(MattingNetwork):
         weight = next(self.parameters())
         batch = normalise(image.to(weight.device)).to(weight.dtype)
         known = trimap.to(weight.device)
-        alpha = self(batch if image.dim() == 4 else batch[None], None, known if image.dim() == 4 else known[None]).fusion
-        return alpha if image.dim() == 4 else alpha[0]
+        one = image.dim() == 3
+        alpha: Tensor = self(batch[None] if one else batch, None, known[None] if one else known).fusion
+        return alpha[0] if one else alpha
 
 
 def require(trimap: Tensor | None) -> Tensor:
@@ -101,4 +104,28 @@ def pad_pair(image: Tensor, trimap: Tensor, stride: int) -> tuple[Tensor, Tensor
         return image, trimap
     edges = (0, right, 0, down)
     # Replication is for floating point; the three values are exact in it.
-    return F.pad(image, edges, mode="replicate"), F.pad(trimap.to(image.dtype), edges, mode="replicate").to(trimap.dtype)
+    return F.pad(image, edges, mode="replicate"), F.pad(trimap.to(image.dtype), edges, mode="replicate").to(
+        trimap.dtype
+    )
+
+
+def unknown_losses(
+    output: TrimapMatting, batch: Mapping[str, Tensor], weights: Mapping[str, float]
+) -> dict[str, Tensor]:
+    """Losses in the unknown region, where alone these networks are asked.
+
+    Args:
+        output: What the network says.
+        batch: See `p3mnet.losses.matting_losses`.
+        weights: Of "unknown_alpha" (mean |alpha - label|) and "unknown_composition" (mean |composite - picture| over
+            pixels and channels of RGB in 0..1); the latter is left out where a batch has no colours.
+
+    Returns:
+        Scalars of these names and "total".
+    """
+    area, alpha = unknown(batch), output.alpha.to(torch.get_default_dtype())
+    parts = {"unknown_alpha": inside(absolute(alpha - batch["alpha"].to(alpha.dtype)), area)}
+    if "unknown_composition" in weights and has_colours(batch):
+        parts["unknown_composition"] = inside(colour_error(alpha, batch), area)
+    parts["total"] = torch.stack([weights[name] * part for name, part in parts.items()]).sum()
+    return parts

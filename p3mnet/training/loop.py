@@ -24,7 +24,7 @@ from p3mnet.data import Images
 from p3mnet.devices import device_name
 from p3mnet.fingerprints import fingerprints_of
 from p3mnet.loader import Batch, Loader, make_loader, to_device
-from p3mnet.losses import matting_losses, terms_of
+from p3mnet.losses import losses_of, terms_of
 from p3mnet.memory import MEMORY_ERRORS, out_of_memory
 from p3mnet.model import MattingNetwork, folded
 from p3mnet.registry import RANDOM
@@ -320,11 +320,16 @@ class _Run:
     def _set_rate(self) -> float:
         """Give the optimiser the learning rate of this step."""
         config, position = self.config, self.position
-        steps = self._crops() // (config.batch * config.accumulation * self.group.world)
-        rate = rate_at(config.schedule, config.learning_rate, position.step, position.epoch, steps, config.epochs)
+        rate = rate_at(
+            config.schedule, config.learning_rate, position.step, position.epoch, self._steps(), config.epochs
+        )
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
         return rate
+
+    def _steps(self) -> int:
+        """Steps of the whole run."""
+        return max(1, self._crops() // (self.config.batch * self.config.accumulation * self.group.world))
 
     def _losses(self, batch: Batch, network: torch.nn.Module, seed: int) -> dict[str, Tensor]:
         """Parts of the loss of a batch; all that is drawn for it depends on the seed."""
@@ -333,9 +338,10 @@ class _Run:
         moved = to_device(batch, self.group.device)
         if config.copy_paste.mode == "fcp" and config.copy_paste.active(self.position.epoch) and self.sources:
             edit = fcp(self.model, moved, self.sources, torch.Generator().manual_seed(seed), config.copy_paste)
+        self.model.progress = self.position.step / self._steps()
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.bfloat16):
-            output = network(moved["image"], edit)
-        parts = matting_losses(output, moved, config.losses)
+            output = network(moved["image"], edit, *([moved["trimap"]] if self.model.needs_trimap else []))
+        parts = losses_of(self.model, output, moved, config.losses)
         if lost := sorted(set(self.terms) - set(parts)):
             raise RuntimeError(f"step {self.position.step}: {', '.join(lost)} got lost between loader and loss")
         return parts
