@@ -19,7 +19,7 @@ from p3mdata.imaging.trimap import BACKGROUND, UNKNOWN, trimap_of  # noqa: E402
 from p3mnet.baselines import CATALOGUE, Family  # noqa: E402
 from p3mnet.baselines.classic import Classic, solve_small  # noqa: E402
 from p3mnet.baselines.onnx_file import OnnxFile, OnnxOptions  # noqa: E402
-from p3mnet.baselines.opening import open_method, parse_requests  # noqa: E402
+from p3mnet.baselines.opening import parse_requests  # noqa: E402
 from p3mnet.baselines.sampling import _Search, expanded, global_matting  # noqa: E402
 from p3mnet.checkpoint import load_checkpoint, load_imagenet, load_official, save_checkpoint  # noqa: E402
 from p3mnet.copy_paste import CopyPasteConfig, Sources, fcp  # noqa: E402
@@ -264,7 +264,7 @@ def composite(side: int = 96) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDA
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [e.name for e in CATALOGUE.values() if e.family is Family.CLASSIC and not e.absent])
+@pytest.mark.parametrize("name", [e.name for e in CATALOGUE.values() if e.family is Family.CLASSIC])
 def test_classic_methods_find_a_known_matte(name: str) -> None:
     if CATALOGUE[name].package:
         pytest.importorskip("pymatting")
@@ -433,11 +433,3 @@ def test_requests_that_cannot_be_met(
 ) -> None:
     with pytest.raises(SettingsError, match=sentence):
         parse_requests(methods, checkpoints, options)
-
-
-def test_methods_that_are_not_there_say_so() -> None:
-    absent = [entry for entry in CATALOGUE.values() if entry.absent]
-    assert {"robust", "comprehensive", "information-flow", "dim", "indexnet", "gca", "fba", "alphagan", "shm", "lf",
-            "hatt"} == {entry.name for entry in absent}  # fmt: skip
-    with pytest.raises(SetupError, match="not yet there: give onnx:dim=FILE or pngs:dim=FOLDER"):
-        open_method(parse_requests(["dim"])[0], 512, "hybrid", "cpu")

@@ -103,13 +103,15 @@ class AtrousPooling(nn.Module):
             ]
         )
         self.whole = _unit(before, _BRANCH, 1)
+        self.dropout = nn.Dropout(0.5)
         self.merge = _unit((len(_DILATIONS) + 2) * _BRANCH, after, 1)
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, before, h, w] -> [N, after, h, w]."""
         whole = self.whole(x.mean((2, 3), keepdim=True)).expand(-1, -1, *x.shape[-2:])
         parts = [self.point(x), *(branch(x) for branch in self.branches), whole]
-        return F.dropout(self.merge(torch.cat(parts, 1)), 0.5, self.training)
+        merged: Tensor = self.dropout(self.merge(torch.cat(parts, 1)))
+        return merged
 
 
 class IndexedMobileNetV2(nn.Module):
