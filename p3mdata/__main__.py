@@ -1,17 +1,19 @@
-"""The first lines of the command line: Ctrl-C while the rest is still imported ends like any other interruption."""
+"""The first lines of the command line: an interruption while the rest is still imported ends like any other."""
 
-import sys
+from collections.abc import Callable
 
-from p3mdata.errors import EXIT_INTERRUPTED
+from p3mdata.base.streams import start
+
+
+def _load() -> Callable[[], None]:
+    from p3mdata.cli import main
+
+    return main
 
 
 def main() -> None:
     """Run the command line of this process."""
-    try:
-        from p3mdata.cli import main as run
-    except KeyboardInterrupt:
-        sys.exit(EXIT_INTERRUPTED)
-    run()
+    start(_load)
 
 
 if __name__ == "__main__":

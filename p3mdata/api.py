@@ -28,6 +28,11 @@ def _path(value: PathLike | None) -> Path | None:
     return None if value is None else Path(value)
 
 
+def _with_paths(options: dict[str, Any], *names: str) -> dict[str, Any]:
+    """Options in which those of these names, which the code below takes as paths, may be texts."""
+    return {name: _path(value) if name in names else value for name, value in options.items()}
+
+
 def anonymize_dir(
     source: PathLike,
     out: PathLike,
@@ -43,7 +48,8 @@ def anonymize_dir(
         source: Folder with photographs.
         out: Run folder, or address of a run in an object store.
         alphas, trimaps, masks: Folders with companions of equal relative name or stem.
-        **settings: Any field of `p3mdata.config.Settings` or `Execution`, such as `method="mosaic"`, `workers=2`.
+        **settings: Any field of `p3mdata.config.Settings` or `Execution`, such as `method="mosaic"`, `workers=2`;
+            `secret_file=RUN/"private/secret"` gives the ids of another run, see docs/faults.md.
 
     Returns:
         Counts of outcomes; `exit_code` is what the command line would return.
@@ -239,7 +245,8 @@ def build_split(run: PathLike, out: PathLike, *, layout: str = "p3m10k", workers
     from p3mdata.dataset.build import build_split as build
     from p3mdata.dataset.layout import read_layout
 
-    return build(Path(run), Path(out), SplitSettings(read_layout(layout), **settings), workers)
+    wanted = SplitSettings(read_layout(layout), **_with_paths(settings, "free_list", "previous"))
+    return build(Path(run), Path(out), wanted, workers)
 
 
 def check_dataset(dataset: PathLike, *, layout: str | None = None, duplicates: bool = True) -> Check:
@@ -276,7 +283,7 @@ def export_release(source: PathLike, out: PathLike, to: str, *, licence: str | N
     """
     from p3mdata.export import export as write
 
-    return write(Path(source), Path(out), to, licence, **options)
+    return write(Path(source), Path(out), to, licence, **_with_paths(options, "about", "run"))
 
 
 def benchmark(
@@ -306,7 +313,9 @@ def benchmark(
     from p3mnet.benchmark import BenchmarkPlan, run_benchmark
 
     requests = parse_requests(methods, checkpoints, onnx)
-    return run_benchmark(Path(dataset), Path(out), requests, BenchmarkPlan(**plan), layout=layout)
+    return run_benchmark(
+        Path(dataset), Path(out), requests, BenchmarkPlan(**_with_paths(plan, "originals")), layout=layout
+    )
 
 
 def explain_photo(
@@ -341,6 +350,7 @@ def train_check(
     *,
     originals: PathLike | None = None,
     faces: PathLike | None = None,
+    secret_file: PathLike | None = None,
     **settings: Any,
 ) -> TrainCheck:
     """Train under the paper's protocols and judge the cost of anonymization; needs the extra `train`.
@@ -349,6 +359,7 @@ def train_check(
         dataset: A dataset of build-split, or the original P3M-10k.
         out: Folder of the result; the same call goes on in it after an interruption.
         originals: The photographs before anonymization; only read.
+        secret_file: `private/secret` of the run, by which originals of other names than the pictures are found.
         faces: Facemasks of celeba-facemask, with `copy_paste="icp"` or "fcp".
         **settings: Fields of `p3mnet.traincheck.TrainCheckSettings`, such as `budget=900`, `seeds=3`.
 
@@ -361,6 +372,7 @@ def train_check(
     from p3mnet.traincheck import TrainCheckSettings
     from p3mnet.traincheck import train_check as check
 
-    return check(
-        Path(dataset), Path(out), TrainCheckSettings(originals=_path(originals), faces=_path(faces), **settings)
+    chosen = TrainCheckSettings(
+        originals=_path(originals), faces=_path(faces), secret_file=_path(secret_file), **settings
     )
+    return check(Path(dataset), Path(out), chosen)

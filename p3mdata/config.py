@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 from typing import Annotated, Any
@@ -82,7 +83,45 @@ class JpegMode(str, Enum):
 
 # Blur: standard deviation as a share of the face's width; mosaic: side of a cell. Yang et al. 2021 use 10 %.
 _PRESETS = {Preset.P3M: (Method.BLUR, 0.25), Preset.YANG: (Method.BLUR, 0.10), Preset.MAX: (Method.ZERO, 1.0)}
-_DEFAULT_STRENGTH = {Method.BLUR: 0.25, Method.MOSAIC: 0.2, Method.ZERO: 1.0}
+
+
+@dataclass(frozen=True)
+class Obfuscation:
+    """What is said of a method, and its default; what it does is in `anonymize.obfuscate`.
+
+    Attributes:
+        strength: Default, a share of each face's width.
+        report, card: Words for a run's report and for dataset cards; {:g} is the strength in percent.
+        folder: Stands for {obfuscated} in the layouts of datasets.
+        traced: How its faces are called where they keep traces of who they were; None where nothing is left.
+    """
+
+    strength: float
+    report: str
+    card: str
+    folder: str
+    traced: str | None
+
+
+OBFUSCATIONS = {
+    Method.BLUR: Obfuscation(
+        strength=0.25,
+        report="Gaussian blur with a standard deviation of {:g}% of each face's width",
+        card="Gaussian blur with a standard deviation of {:g}% of each face's width",
+        folder="blurred",
+        traced="Blurred",
+    ),
+    Method.MOSAIC: Obfuscation(
+        strength=0.2,
+        report="mosaic with cells as wide as {:g}% of each face's width",
+        card="a mosaic with cells as wide as {:g}% of each face's width",
+        folder="mosaic",
+        traced="Mosaicked",
+    ),
+    Method.ZERO: Obfuscation(
+        strength=1.0, report="everything inside the masks is black", card="black", folder="zero", traced=None
+    ),
+}
 
 
 # Settings that had another name until 0.3; files, environments and calls may still use it.
@@ -134,10 +173,14 @@ class Settings(_Strict):
     quality: int | None = Field(None, ge=1, le=100, description="quality of re-encoded JPEG; absent = as the source")
     jpeg: JpegMode = Field(JpegMode.EXACT, description="exact (only masked blocks change) or reencode (faster)")
     min_side: int = Field(0, ge=0, description="exclude images with a shorter side below this many pixels")
-    max_pixels: int = Field(200_000_000, gt=0, description="refuse larger images (decompression bombs)")
+    max_pixels: int = Field(
+        200_000_000,
+        gt=0,
+        description="refuse larger images (decompression bombs); one of this size takes 4.8 GB of memory",
+    )
     trust_no_face: bool = Field(False, description="release images in which no detector sees any face")
     recursive: bool = Field(True, description="look into subfolders")
-    seed: int = Field(0, ge=0, description="changes the ids of the released files")
+    seed: int = Field(0, ge=0, description="draws another random sample and, with the run's secret, other ids")
 
     @field_validator("quality", mode="before")
     @classmethod
@@ -165,17 +208,20 @@ class Settings(_Strict):
         """Method and strength after the preset."""
         method, strength = _PRESETS[self.preset]
         if self.method is not None and self.method is not method:
-            method, strength = self.method, _DEFAULT_STRENGTH[self.method]
+            method, strength = self.method, OBFUSCATIONS[self.method].strength
         return method, self.strength if self.strength is not None else strength
 
 
 class Execution(_Strict):
-    """How a run is carried out; nothing here changes a byte of the result."""
+    """How a run is carried out; but for the ids, which follow the secret, nothing here changes a byte of the result."""
 
     workers: int = Field(0, ge=0, description="worker processes; 0 = as many as cores and memory allow")
     limit: int | None = Field(None, ge=1, description="take only the first N source files")
     files: Path | None = Field(None, description="take only the source files of this list, one path below SRC per line")
-    overwrite: bool = Field(False, description="delete an earlier run in OUT first")
+    secret_file: Path | None = Field(
+        None, description="private/secret of another run, so that equal photographs get equal ids; absent = a new one"
+    )
+    overwrite: bool = Field(False, description="delete an earlier run in OUT first; its secret, and so its ids, stay")
     task: str | None = Field(
         None, description="K/N: do task K of N (from 1) of a run that N calls on one or many machines share"
     )

@@ -48,6 +48,14 @@ class Interrupted(P3MError):
     exit_code = EXIT_INTERRUPTED
 
 
+def start_anew(out: object) -> str:
+    """The way out of a damaged plan; nobody's decisions are lost by it."""
+    return (
+        "Restore it from a copy, or start again in another OUT; what reviewers decided carries over with "
+        f"'p3mdata review NEW --apply {out}/private/decisions.jsonl'."
+    )
+
+
 def unwritable(
     place: object, why: OSError | str, way_out: str = MAKE_ROOM, kind: type[P3MError] = RunFolderError
 ) -> P3MError:

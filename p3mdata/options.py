@@ -37,6 +37,7 @@ RecursiveOption = Annotated[bool | None, _option("recursive", "--recursive/--no-
 SeedOption = Annotated[int | None, _option("seed")]
 WorkersOption = Annotated[int | None, _option("workers")]
 LimitOption = Annotated[int | None, _option("limit")]
+SecretOption = Annotated[Path | None, _option("secret_file", metavar="FILE")]
 FilesOption = Annotated[Path | None, _option("files")]
 TaskOption = Annotated[str | None, _option("task", metavar="K/N")]
 # Its name until 0.3.

@@ -83,7 +83,11 @@ class Decision:
         return (once or self.confirmed) and doubt.code in _FOR_A_PERSON
 
     def to_json(self) -> dict[str, Any]:
-        return {**dataclasses.asdict(self), "action": self.action.value}
+        row = {**dataclasses.asdict(self), "action": self.action.value}
+        if not self.settings:
+            # What was decided before pictures had settings of their own keeps the digest that it had.
+            del row["settings"]
+        return row
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Decision:
@@ -236,9 +240,10 @@ class Proofs:
 
 @dataclass(frozen=True)
 class ImageResult:
-    """The one row a source file ends as. `files` maps images | facemasks | alphas to (file name, SHA-256).
+    """The one row a source file ends as.
 
-    `recomposed` counts the faces that are hidden up to the silhouette.
+    `files` maps images | facemasks | alphas to (file name, SHA-256); `recomposed` counts the faces hidden up to
+    the silhouette; `notes` say what of the file was converted or left out on the way.
     """
 
     id: str
@@ -257,10 +262,11 @@ class ImageResult:
     files: dict[str, tuple[str, str]] = field(default_factory=dict)
     inputs: str = ""
     decision: Decision | None = None
+    notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Private ledger row: everything, landmarks included."""
-        row = {k: v for k, v in vars(self).items() if v is not None}
+        row = {k: v for k, v in vars(self).items() if v is not None and (v or k != "notes")}
         row |= {"outcome": self.outcome.value, "faces": tuple(face.to_json() for face in self.faces)}
         if self.proofs is not None:
             row["proofs"] = dict(vars(self.proofs))
@@ -275,6 +281,7 @@ class ImageResult:
             row["proofs"] = Proofs(**{**row["proofs"], "metadata": tuple(row["proofs"]["metadata"])})
         row["files"] = {kind: (name, sha) for kind, (name, sha) in row.get("files", {}).items()}
         row["decision"] = Decision.from_json(row["decision"]) if row.get("decision") else None
+        row["notes"] = tuple(row.get("notes", ()))
         return cls(**row)
 
 

@@ -358,23 +358,31 @@ def _renamed(variant: str, state: Mapping[str, Tensor]) -> tuple[dict[str, Tenso
     return renamed, unknown
 
 
-def save_checkpoint(path: str | Path, model: MattingNetwork, **extra: Any) -> None:
-    """Write a network and its configuration; the file appears whole or not at all.
+def checkpoint_of(model: MattingNetwork, **extra: Any) -> dict[str, Any]:
+    """What `write_checkpoint` writes: a network, its configuration, and what else to keep.
 
     Args:
-        path: The file.
         model: Any network of `create_model`.
-        **extra: What else to keep: tensors, plain values, and lists and dicts of them, such as an optimizer's state.
+        **extra: Tensors, plain values, and lists and dicts of them, such as an optimizer's state.
     """
-    content = {
+    return {
         "format": FORMAT,
         "version": VERSION,
         "config": dataclasses.asdict(model.config),
         "state_dict": model.state_dict(),
         "extra": extra,
     }
+
+
+def write_checkpoint(path: str | Path, content: dict[str, Any]) -> None:
+    """Write what `checkpoint_of` gave; the file appears whole or not at all."""
     with atomic(Path(path)) as sink:
         torch.save(content, sink)
+
+
+def save_checkpoint(path: str | Path, model: MattingNetwork, **extra: Any) -> None:
+    """`checkpoint_of` and `write_checkpoint` in one."""
+    write_checkpoint(path, checkpoint_of(model, **extra))
 
 
 def load_checkpoint(path: str | Path) -> Checkpoint:

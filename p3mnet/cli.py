@@ -65,6 +65,42 @@ def train(
 
 
 @app.command()
+def pastes(
+    out: Annotated[Path, typer.Argument(metavar="SHEET.png", help="picture of pairs; shows the sources' clear faces")],
+    config: Annotated[Path, typer.Option("--config", "-c", help="recipe whose copy_paste and sources are looked at")],
+    dataset: Annotated[Path | None, typer.Option("--dataset", help="dataset to train on")] = None,
+    set_: Annotated[list[str] | None, typer.Option("--set", help="setting=value, such as copy_paste.mode=icp")] = None,
+    pairs: Annotated[int, typer.Option("--pairs", min=1, help="faces to paste over")] = 100,
+    shown: Annotated[int, typer.Option("--shown", min=1, help="pairs on the picture")] = 12,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+) -> None:
+    """Show what copy-and-paste (P3M-CP) would do: how much of the faces it covers, and a picture of pairs."""
+    from p3mdata.base.files import write_atomic
+    from p3mdata.imaging import Picture, encode
+    from p3mnet.copy_paste import Sources
+    from p3mnet.copy_paste.look import look, sheet_of
+    from p3mnet.data import TrainingSet
+    from p3mnet.training import read_config
+
+    console.out = console.Output(json, quiet)
+    settings = read_config(config, set_ or (), dataset=None if dataset is None else str(dataset))
+    if settings.sources is None or settings.copy_paste.mode == "none":
+        raise SettingsError("There is nothing to look at: set copy_paste.mode to icp or fcp, and sources.")
+    data = settings.data.model_copy(update={"colours": "none"})
+    pictures = TrainingSet(settings.dataset, settings.training_set, data)
+    found = look(pictures, Sources(settings.sources, settings.source_images), settings.copy_paste, pairs, shown)
+    write_atomic(out, encode(Picture(sheet_of(found.rows), None, "PNG", None, 1), "PNG")[0])
+    row = found.to_json()
+    console.result(
+        row,
+        f"{row['pairs']} faces: half of them are covered by {row['median_coverage']:.0%} and more, "
+        f"{row['share_below_a_quarter']:.0%} by less than a quarter; {row['pictures_without_a_face']} without a face\n"
+        f"pairs: {out}",
+    )
+
+
+@app.command()
 def infer(
     images: Annotated[Path, typer.Argument(metavar="IMAGES", help="folder of pictures")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="new folder, or that of an interrupted call")],
@@ -84,6 +120,9 @@ def infer(
         ),
     ] = True,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")] = "auto",
+    precision: Annotated[
+        str, typer.Option("--precision", help="on a GPU: float32, or tf32 (faster, equal in 8 bits); auto = tf32")
+    ] = "auto",
     published: Annotated[
         str | None, typer.Option("--published", help="the weights are a published file of this network")
     ] = None,
@@ -97,7 +136,7 @@ def infer(
 
     console.out = console.Output(json, quiet, progress)
     with console.counted() as start:
-        done = run(images, out, checkpoint, mode, max_side, cutouts, device, published, start)  # type: ignore[arg-type]
+        done = run(images, out, checkpoint, mode, max_side, cutouts, device, published, start, precision)  # type: ignore[arg-type]
     for name, sentence in done.broken:
         console.say(f"broken: {name} {sentence}")
     if done.with_opacity:
@@ -118,6 +157,7 @@ def export_onnx(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="the ONNX file to write")],
     size: Annotated[str, typer.Option("--size", help="WIDTHxHEIGHT of the images that it is for")] = "512x512",
     batch: Annotated[int, typer.Option("--batch", help="images at a time")] = 1,
+    half: Annotated[bool, typer.Option("--half", help="weights of 16 bits, for runtimes on GPUs")] = False,
     published: Annotated[
         str | None, typer.Option("--published", help="the weights are a published file of this network")
     ] = None,
@@ -133,7 +173,7 @@ def export_onnx(
     if not (sides := re.fullmatch(r"(\d+)x(\d+)", size)):
         raise SettingsError(f"--size must look like 1024x768, not '{size}'.")
     width, height = map(int, sides.groups())
-    outputs = run(open_network(checkpoint, published), file, height, width, batch)
+    outputs = run(open_network(checkpoint, published), file, height, width, batch, half)
     row = {"file": str(file), "input": INPUT, "shape": [batch, 3, height, width], "outputs": list(outputs)}
     console.result(row, f"{file}: {INPUT} {batch}x3x{height}x{width} -> {', '.join(outputs)}")
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
 import torch
 
 from p3mdata.errors import SettingsError
@@ -41,3 +46,40 @@ def pick_device(wanted: str) -> torch.device:
 def device_name(device: torch.device) -> str:
     """Model of a GPU, or "cpu"."""
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
+
+
+# auto is the fastest that the task at hand puts up with.
+Precision = Literal["auto", "float32", "tf32", "bfloat16"]
+PRECISIONS: tuple[Precision, ...] = ("auto", "float32", "tf32", "bfloat16")
+
+
+@contextmanager
+def arithmetic(device: torch.device, tf32: bool, deterministic: bool = False) -> Iterator[None]:
+    """How a GPU computes, for as long as this lasts; a CPU computes in float32, in an order that is always the same.
+
+    Args:
+        device: Where.
+        tf32: Whether products of float32 are taken with 10 bits of mantissa, as fast as with 16 bits; else with all 23.
+        deterministic: Whether operators give the same bits each time; one that cannot is an error.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+    memory: Any = torch.utils.deterministic
+    asked, filled = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
+    matmul.allow_tf32 = cudnn.allow_tf32 = tf32
+    if deterministic:
+        # What cuBLAS wants to hear before it begins.
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+        cudnn.deterministic, cudnn.benchmark = True, False
+        torch.use_deterministic_algorithms(True)
+        # Memory that is written before it is read need not be filled.
+        memory.fill_uninitialized_memory = False
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
+        torch.use_deterministic_algorithms(asked)
+        memory.fill_uninitialized_memory = filled

@@ -13,7 +13,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from p3mdata.base.files import atomic
 from p3mdata.errors import OTHER_PLACE, SettingsError, SetupError, unwritable
-from p3mnet.model import MattingNetwork
+from p3mnet.model import MattingNetwork, folded
 
 INPUT = "image"
 # Networks without a separate segmentation have the first alone.
@@ -21,19 +21,25 @@ OUTPUTS = ("alpha", "global_logits", "local")
 
 
 class _Inference(nn.Module):
-    """The outputs that inference needs, without those for deep supervision."""
+    """The outputs that inference needs, without those for deep supervision, in float32 whatever is computed in."""
 
     def __init__(self, model: MattingNetwork) -> None:
         super().__init__()
         self.model = model
+        self.dtype = next(model.parameters()).dtype
 
     def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        out = self.model(image)
-        return (out.fusion,) if self.model.short_side else (out.fusion, out.global_logits, out.local)
+        out = self.model(image.to(self.dtype))
+        found = (out.fusion,) if self.model.short_side else (out.fusion, out.global_logits, out.local)
+        return tuple(plane.float() for plane in found)
 
 
-def export_onnx(model: MattingNetwork, path: str | Path, height: int, width: int, batch: int = 1) -> tuple[str, ...]:
+def export_onnx(
+    model: MattingNetwork, path: str | Path, height: int, width: int, batch: int = 1, half: bool = False
+) -> tuple[str, ...]:
     """Write a network for images of one size; the file appears whole or not at all.
+
+    The graph is made simple before it is written: batch norms are part of the convolutions, constants are computed.
 
     The graph has the input `image` [N, 3, H, W], float32, ImageNet-normalised, and the outputs `alpha` [N, 1, H, W],
     `global_logits` [N, 3, H, W] and `local` [N, 1, H, W] of `p3mnet.model.Matting`, where the network has them. Max
@@ -45,6 +51,7 @@ def export_onnx(model: MattingNetwork, path: str | Path, height: int, width: int
         path: The file.
         height, width: Of the images; multiples of 32 need no padding.
         batch: N.
+        half: Whether weights and maps have 16 bits, for runtimes on GPUs; inputs and outputs stay float32.
 
     Returns:
         Names of the outputs.
@@ -63,23 +70,24 @@ def export_onnx(model: MattingNetwork, path: str | Path, height: int, width: int
             f"Writing ONNX files needs more packages: pip install {' '.join(missing)}, or the extra 'onnx'."
         )
     outputs = OUTPUTS[:1] if model.short_side else OUTPUTS
-    weight = next(model.parameters())
-    example = torch.zeros(batch, 3, height, width, dtype=weight.dtype, device=weight.device)
+    network = folded(model)
+    if half:
+        network = network.half()
+    example = torch.zeros(batch, 3, height, width, device=next(model.parameters()).device)
     # The exporter tells of packages that it does without, and of its own deprecated calls.
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
     quiet.setLevel(logging.ERROR)
     try:
         # Other kernels of attention give results in an order of memory that the exported graph does not keep.
-        # Who runs the file makes its graph simpler too, and sooner.
         with warnings.catch_warnings(), sdpa_kernel(SDPBackend.MATH):
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
-                _Inference(model),
+                _Inference(network),
                 (example,),
                 dynamo=True,
                 verbose=False,
-                optimize=False,
+                optimize=True,
                 input_names=[INPUT],
                 output_names=outputs,
             )

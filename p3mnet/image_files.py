@@ -6,9 +6,7 @@ import hashlib
 import math
 import struct
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +14,7 @@ from p3mdata.base.files import atomic
 from p3mdata.dataset.foregrounds import multi_level_colours, require_pymatting
 from p3mdata.dataset.layout import PICTURES
 from p3mdata.errors import BrokenInput, P3MError, SetupError
-from p3mdata.imaging import decode
+from p3mdata.imaging import Picture, decode
 
 Array = NDArray[np.uint8]
 _RAW_MAGIC = b"P3MRAW01"
@@ -29,12 +27,12 @@ class BadFile(P3MError):
 
 
 def read_colours(path: Path) -> Array:
-    """A picture's colours, HxWx3 RGB uint8, as displayed.
+    """A picture's colours, HxWx3 RGB uint8, as displayed; opacity is left out, never multiplied in.
 
     Raises:
         BadFile: It cannot be read or is damaged.
     """
-    return _decoded(path, cv2.IMREAD_COLOR_RGB)
+    return np.array(_decoded(path).rgb8())
 
 
 def read_grey(path: Path) -> Array:
@@ -43,32 +41,29 @@ def read_grey(path: Path) -> Array:
     Raises:
         BadFile: It cannot be read, is damaged, in colour or transparent.
     """
-    pixels = _decoded(path, cv2.IMREAD_UNCHANGED)
-    if pixels.ndim == 3:
-        grey, opaque = pixels[..., 0], pixels.shape[2] == 3 or (pixels[..., 3] == np.iinfo(pixels.dtype).max).all()
-        if not opaque or any((pixels[..., channel] != grey).any() for channel in (1, 2)):
+    picture = _decoded(path)
+    pixels, opacity = picture.pixels, picture.opacity
+    if pixels.ndim == 3 or opacity is not None:
+        opaque = opacity is None or (opacity == np.iinfo(opacity.dtype).max).all()
+        grey = pixels[..., 0] if pixels.ndim == 3 else pixels
+        if not opaque or (pixels.ndim == 3 and any((pixels[..., channel] != grey).any() for channel in (1, 2))):
             raise BadFile(f"{path}: has three channels or transparency. Save it as one grey channel.")
         pixels = np.ascontiguousarray(grey)
-    return pixels if pixels.dtype == np.uint8 else ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    if pixels.dtype == np.uint8:
+        return np.array(pixels)
+    return ((pixels.astype(np.uint32) + 128) // 257).astype(np.uint8)
 
 
-def _decoded(path: Path, flags: int) -> NDArray[Any]:
-    """By OpenCV, which is fast, or else by p3mdata's decoder, which knows more formats and says what is wrong."""
+def _decoded(path: Path) -> Picture:
+    """By p3mdata's decoder, so that training, inference and anonymization see the same pixels."""
     try:
         data = path.read_bytes()
     except OSError as exc:
         raise BadFile(f"{path}: cannot be read ({exc.strerror or exc}).") from exc
     try:
-        pixels = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error:
-        pixels = None
-    if pixels is not None and pixels.dtype in (np.uint8, np.uint16):
-        return pixels
-    try:
-        picture = decode(data)
+        return decode(data)
     except BrokenInput as exc:
         raise BadFile(f"{path}: {exc.sentence}") from exc
-    return np.array(picture.pixels if flags == cv2.IMREAD_UNCHANGED else picture.rgb8())
 
 
 def read_plane(kind: str, path: Path) -> Array:
@@ -93,7 +88,8 @@ class RawCache:
     """Decoded files as raw bytes, one beside the other in a folder, read by mapping them into memory.
 
     A copy is written once, under a temporary name and then renamed, so that any number of processes can share the
-    folder. It is made again when the file's size or time of change is another one.
+    folder. It is made again when the file's size or the time at which it came here is another one; released files all
+    say that they were changed at one time.
 
     Args:
         folder: Where the copies are; made if need be.
@@ -113,7 +109,7 @@ class RawCache:
             stat = path.stat()
         except OSError as exc:
             raise BadFile(f"{path}: cannot be read ({exc.strerror or exc}).") from exc
-        key = _RAW_MAGIC, stat.st_size, stat.st_mtime_ns
+        key = _RAW_MAGIC, stat.st_size, stat.st_ctime_ns
         # Greys are checked and made one channel, so that a file has as many copies as kinds it is used for.
         copy = self._copy(f"{kind} {path.resolve()}")
         if (known := _map_raw(copy, key)) is not None:

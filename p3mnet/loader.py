@@ -15,11 +15,11 @@ A batch of N samples of side S holds uint8 tensors on the CPU; those of colours 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from p3mdata.dataset.layout import PICTURES
 from p3mdata.errors import P3MError, SettingsError, SetupError
@@ -37,23 +37,31 @@ Edit = Callable[[Sample, torch.Generator], Sample]
 _STAND_INS = 16
 
 
-class _Epoch(Dataset["Sample | P3MError"]):
-    """Samples of one epoch; a bad one is replaced by another picture's, which depends on (seed, epoch, index) too."""
+class _Key(NamedTuple):
+    """Which sample: of which epoch, of which picture, and whether the edit is applied to it."""
 
-    def __init__(self, pictures: TrainingSet, seed: int, epoch: int, edit: Edit | None) -> None:
-        self.pictures, self.seed, self.epoch, self.edit = pictures, seed, epoch, edit
+    epoch: int
+    picture: int
+    edited: bool
+
+
+class _Samples(Dataset["Sample | P3MError"]):
+    """Samples of any epoch; a bad one is replaced by another picture's, which depends on (seed, epoch, index) too."""
+
+    def __init__(self, pictures: TrainingSet, seed: int, edit: Edit | None) -> None:
+        self.pictures, self.seed, self.edit = pictures, seed, edit
 
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def __getitem__(self, index: int) -> Sample | P3MError:
+    def __getitem__(self, key: _Key) -> Sample | P3MError:
         bad: list[str] = []
         for attempt in range(_STAND_INS + 1):
-            generator = seeded(self.seed, self.epoch, index, attempt)
-            chosen = int(torch.randint(len(self), (), generator=generator)) if attempt else index
+            generator = seeded(self.seed, key.epoch, key.picture, attempt)
+            chosen = int(torch.randint(len(self), (), generator=generator)) if attempt else key.picture
             try:
                 sample: Sample = {**self.pictures.sample(chosen, generator), "bad": bad}
-                return self.edit(sample, generator) if self.edit else sample
+                return self.edit(sample, generator) if self.edit and key.edited else sample
             except BadFile as exc:
                 bad.append(str(exc))
             except P3MError as exc:
@@ -79,6 +87,65 @@ def collate(samples: Sequence[Sample | P3MError]) -> Batch | P3MError:
     return batch
 
 
+class Workers:
+    """Processes that load batches. They stay from one epoch to the next, with what they keep in memory.
+
+    Args:
+        training_set: The pictures.
+        number: How many; 0 loads in this process.
+        seed: See `make_loader`.
+        edit: Applied to samples where they are loaded, with the sample's own random numbers; see `make_loader`.
+        pinned: Whether batches lie in memory from which a GPU reads while it computes.
+    """
+
+    def __init__(
+        self, training_set: TrainingSet, number: int, seed: int, edit: Edit | None = None, pinned: bool = False
+    ) -> None:
+        self.pictures, self.seed = training_set, seed
+        self._wanted: list[list[_Key]] = []
+        self._loader: DataLoader[Any] = DataLoader(
+            _Samples(training_set, seed, edit),
+            batch_sampler=_Wanted(self._wanted),
+            num_workers=number,
+            collate_fn=collate,
+            pin_memory=pinned,
+            persistent_workers=number > 0,
+            # Else it would take a number from the global one.
+            generator=torch.Generator(),
+        )
+
+    def load(self, batches: list[list[_Key]]) -> Iterator[Batch | P3MError]:
+        """These batches, in order; what an earlier call had left is given up."""
+        self._wanted[:] = batches
+        threads = cv2.getNumThreads()
+        try:
+            # OpenCV's threads do not survive a fork, and who waits for them there waits forever: they end before it.
+            if self._loader.num_workers:
+                cv2.setNumThreads(1)
+            return iter(self._loader)
+        finally:
+            cv2.setNumThreads(threads)
+
+    def close(self) -> None:
+        """End the processes now; an exception's traceback would keep them until it is collected."""
+        iterator, self._loader._iterator = self._loader._iterator, None
+        if iterator is not None and hasattr(iterator, "_shutdown_workers"):
+            iterator._shutdown_workers()
+
+
+class _Wanted(Sampler["list[_Key]"]):
+    """Batches that are asked for; the list changes from epoch to epoch."""
+
+    def __init__(self, batches: list[list[_Key]]) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[list[_Key]]:
+        return iter(list(self.batches))
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+
 class Loader:
     """Batches of one epoch; see `make_loader`.
 
@@ -87,18 +154,11 @@ class Loader:
             What an edit noted, such as a broken source, is among them, but does not count for `max_bad`.
     """
 
-    def __init__(
-        self, pictures: TrainingSet, batches: list[list[int]], workers: int, epoch: _Epoch, world: int
-    ) -> None:
-        self.bad = list(pictures.bad)
-        self._counted = list(pictures.bad)
-        self._pictures, self._batches, self._workers, self._epoch, self._world = (
-            pictures,
-            batches,
-            workers,
-            epoch,
-            world,
-        )
+    def __init__(self, workers: Workers, batches: list[list[_Key]], world: int, closing: bool) -> None:
+        self._pictures = workers.pictures
+        self.bad = list(self._pictures.bad)
+        self._counted = list(self._pictures.bad)
+        self._workers, self._batches, self._world, self._closing = workers, batches, world, closing
 
     def __len__(self) -> int:
         """Batches that are left in the epoch."""
@@ -110,25 +170,8 @@ class Loader:
         Raises:
             SetupError: Too many files are bad, or the cache cannot be written.
         """
-        loader = DataLoader(
-            self._epoch,
-            batch_sampler=self._batches,
-            num_workers=self._workers,
-            collate_fn=collate,
-            pin_memory=torch.cuda.is_available(),
-            # Else it would take a number from the global one.
-            generator=torch.Generator(),
-        )
-        threads = cv2.getNumThreads()
         try:
-            # OpenCV's threads do not survive a fork, and who waits for them there waits forever: they end before it.
-            if self._workers:
-                cv2.setNumThreads(1)
-            batches = iter(loader)
-        finally:
-            cv2.setNumThreads(threads)
-        try:
-            for batch in batches:
+            for batch in self._workers.load(self._batches):
                 if isinstance(batch, P3MError):
                     raise batch
                 bad, noted = batch.pop("bad"), batch.pop("noted")
@@ -137,14 +180,14 @@ class Loader:
                 self._pictures.check(self._counted, self._world)
                 yield batch
         finally:
-            # Ends the workers now; an exception's traceback would keep them until it is collected.
-            del batches
+            if self._closing:
+                self._workers.close()
 
 
 def make_loader(
     training_set: TrainingSet,
     batch_size: int,
-    workers: int,
+    workers: int | Workers,
     seed: int,
     epoch: int,
     rank: int = 0,
@@ -159,11 +202,12 @@ def make_loader(
     Args:
         training_set: The pictures.
         batch_size: Samples per batch of this rank.
-        workers: Processes that load; 0 loads in this one.
+        workers: Processes that load, or their number: they end with this epoch then; 0 loads in this process.
         seed, epoch: What the order and, with the picture's index, a sample's random numbers depend on.
         rank, world: Which process this is, of how many that train together.
         start_batch: Batches to skip, without loading them: those of an interrupted epoch.
-        edit: Applied to each sample where it is loaded, with the sample's own random numbers.
+        edit: Applied to each sample where it is loaded, with the sample's own random numbers; None applies that of
+            `workers` to no sample.
 
     Raises:
         SettingsError: The set has fewer pictures than the ranks' batches take.
@@ -177,8 +221,12 @@ def make_loader(
         )
     order = torch.randperm(len(training_set), generator=seeded(seed, epoch)).tolist()
     starts = range(rank * batch_size + start_batch * together, steps * together, together)
-    batches = [order[start : start + batch_size] for start in starts]
-    return Loader(training_set, batches, workers, _Epoch(training_set, seed, epoch, edit), world)
+    batches = [
+        [_Key(epoch, index, edit is not None) for index in order[start : start + batch_size]] for start in starts
+    ]
+    if isinstance(workers, Workers):
+        return Loader(workers, batches, world, closing=False)
+    return Loader(Workers(training_set, workers, seed, edit), batches, world, closing=True)
 
 
 def to_device(batch: Batch, device: torch.device | str) -> Batch:
@@ -196,6 +244,6 @@ def to_device(batch: Batch, device: torch.device | str) -> Batch:
         if kind in moved:
             moved[kind] = normalise(moved[kind])
     moved["alpha"] = moved["alpha"] / 255
-    moved["trimap"] = (moved["trimap"] > 0).long() + (moved["trimap"] == FOREGROUND).long()
+    moved["trimap"] = (moved["trimap"] > 0).long() + (moved["trimap"] == FOREGROUND)
     moved["facemask"] = moved["facemask"] > 127
     return moved

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import os
 from collections.abc import Iterator
+from typing import Any, cast
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores already; read when numpy, torch and OpenCV are imported, here and in processes of tests.
@@ -11,10 +14,14 @@ if "PYTEST_XDIST_WORKER" in os.environ:
         os.environ.setdefault(_variable, "1")
 
 import hypothesis  # noqa: E402
+import numpy as np  # noqa: E402
 import pytest  # noqa: E402
+from numpy.typing import NDArray  # noqa: E402
 
 from p3mdata.base import console  # noqa: E402
+from p3mdata.faces.detectors import Detector  # noqa: E402
 from p3mdata.faces.ensemble import FaceFinder  # noqa: E402
+from p3mdata.faces.landmarks import LandmarkModel  # noqa: E402
 
 # No case fails because the machine is busy.
 hypothesis.settings.register_profile(
@@ -22,12 +29,47 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("untimed")
 
+# Runs that are compared byte for byte have one secret: those of this process by it, those of others by a file.
+SECRET = "5ec4e7" + 58 * "0"
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_secret(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """All runs that are given no secret get this one."""
+    file = tmp_path_factory.mktemp("secret") / "secret"
+    file.write_text(SECRET)
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr("p3mdata.run.secret.new_secret", lambda: SECRET)
+        monkeypatch.setenv("P3MDATA_SECRET_FILE", str(file))
+        yield
+
 
 class KeptModels(FaceFinder):
     """Models that outlive a run."""
 
     def close(self) -> None:
         pass
+
+
+class Remembered:
+    """A detector or landmark model that is asked about each picture once: it gives its answer again.
+
+    For tests of what comes after detection, which look at the same few pictures many times.
+    """
+
+    def __init__(self, model: Any) -> None:
+        self.name = getattr(model, "name", "")
+        self._ask = model.detect if hasattr(model, "detect") else model.locate
+        self._answers: dict[bytes, Any] = {}
+
+    def detect(self, rgb: NDArray[np.uint8]) -> Any:
+        """What the model says; a copy, so that no test changes what the next one is told."""
+        key = hashlib.sha256(repr(rgb.shape).encode() + np.ascontiguousarray(rgb).tobytes()).digest()
+        if key not in self._answers:
+            self._answers[key] = self._ask(rgb)
+        return copy.deepcopy(self._answers[key])
+
+    locate = detect
 
 
 @pytest.fixture(autouse=True)
@@ -44,10 +86,17 @@ def models() -> Iterator[FaceFinder]:
     FaceFinder.close(kept)
 
 
+@pytest.fixture(scope="session")
+def remembering(models: FaceFinder) -> FaceFinder:
+    """The same models, each asked about a picture once."""
+    detectors: dict[str, Detector] = {name: Remembered(detector) for name, detector in models._detectors.items()}
+    return KeptModels(detectors, cast(LandmarkModel, Remembered(models._landmarks)))
+
+
 @pytest.fixture(scope="module")
-def kept_models(models: FaceFinder) -> Iterator[FaceFinder]:
-    """Runs in this process share their models, so that many runs load them once."""
+def kept_models(remembering: FaceFinder) -> Iterator[FaceFinder]:
+    """Runs in this process share their models and what these said: detection costs tests of other things little."""
     with pytest.MonkeyPatch.context() as monkeypatch:
         for module in ("p3mdata.faces.models", "p3mdata.faces.ensemble"):
-            monkeypatch.setattr(f"{module}.FaceFinder", lambda: models)
-        yield models
+            monkeypatch.setattr(f"{module}.FaceFinder", lambda: remembering)
+        yield remembering

@@ -39,6 +39,12 @@ def matte(side: int = 512) -> NDArray[np.uint8]:
     return synthetic_matte(side)
 
 
+def cut_out(side: int = 512) -> NDArray[np.uint8]:
+    """The person of `astronaut` before a plain wall, so that the edges of `matte` are those of the picture."""
+    share = matte(side)[:, :, None] / 255
+    return np.rint(astronaut(side) * share + np.array([150, 190, 160]) * (1 - share)).astype(np.uint8)
+
+
 def texture(height: int, width: int, seed: int = 0, channels: int = 3) -> NDArray[np.uint8]:
     """A smooth, noisy picture without any face."""
     rng = np.random.default_rng(seed)

@@ -2,7 +2,6 @@
 
     python -m tests.fuzz --cases 100000                    # all targets in turn; exit 1 if there are findings
     python -m tests.fuzz --target jpeg --seed 7 --only 1234    # one case again, in this process
-    python -m tests.fuzz --target decode --atheris -max_total_time=600    # guided by coverage (pip install atheris)
 
 Cases run in child processes whose memory is limited; one that dies or stands still is a finding too. A case follows
 from target, seed and number alone. Findings are written to --keep: the file, and what was raised.
@@ -110,22 +109,6 @@ def _summary(keep: Path) -> None:
         print(f"{len(stems):5} {kind}   {stems[0]}")
 
 
-def guided(target: str, arguments: list[str]) -> None:
-    """Let atheris look for new paths through a reader, from its seeds."""
-    import atheris
-
-    with atheris.instrument_imports(include=["p3mdata", "p3mnet"]):
-        from tests.fuzzing import TARGETS
-
-    chosen = TARGETS[target]
-    corpus = Path(f"fuzz-corpus-{target.replace(' ', '_')}")
-    corpus.mkdir(exist_ok=True)
-    for number, data in enumerate(chosen.seeds()):
-        (corpus / f"seed-{number}").write_bytes(data)
-    atheris.Setup([sys.argv[0], *arguments, str(corpus)], chosen.check)
-    atheris.Fuzz()
-
-
 def main() -> None:
     """Parse and run."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -134,13 +117,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int, help="run this case alone")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"), help="folder for findings")
-    parser.add_argument("--atheris", action="store_true", help="the arguments that follow are libFuzzer's")
-    args, rest = parser.parse_known_args()
-    if args.atheris:
-        guided((args.target or ["decode"])[0], rest)
-        return
-    if rest:
-        parser.error(f"unknown: {' '.join(rest)}")
+    args = parser.parse_args()
     from tests.fuzzing import TARGETS
 
     targets = args.target or list(TARGETS)

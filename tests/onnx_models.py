@@ -1,4 +1,4 @@
-"""Small ONNX files, written field by field so that the package `onnx` is not needed."""
+"""Small ONNX files, written without the package `onnx`."""
 
 from __future__ import annotations
 
@@ -7,53 +7,37 @@ from typing import Any
 
 import numpy as np
 
-from p3mdata.faces.onnx_graph import _message, _varint
+from p3mdata.faces.onnx_graph import add_node, add_weights, new_model, set_shape
 
 Shape = Sequence[int | str]
-_FLOAT, _INTS = 1, 7
+_FLOAT = 1
+# Operation, inputs, output, attributes that are lists of numbers.
+Node = tuple[str, Sequence[str], str, dict[str, Sequence[int]]]
 
 
-def _number(field: int, value: int) -> bytes:
-    return _varint(field << 3) + _varint(value)
-
-
-def _bytes(field: int, value: bytes | str) -> bytes:
-    return _message(field, value.encode() if isinstance(value, str) else value)
-
-
-def _value(name: str, shape: Shape, kind: int) -> bytes:
-    dims = b"".join(_bytes(1, _number(1, dim) if isinstance(dim, int) else _bytes(2, dim)) for dim in shape)
-    return _bytes(1, name) + _bytes(2, _bytes(1, _number(1, kind) + _bytes(2, dims)))
-
-
-def node(op: str, inputs: Sequence[str], output: str, **ints: Sequence[int]) -> bytes:
+def node(op: str, inputs: Sequence[str], output: str, **ints: Sequence[int]) -> Node:
     """An operation; attributes are lists of numbers."""
-    attributes = b"".join(
-        _bytes(5, _bytes(1, name) + b"".join(_number(8, value) for value in values) + _number(20, _INTS))
-        for name, values in ints.items()
-    )
-    return b"".join(_bytes(1, name) for name in inputs) + _bytes(2, output) + _bytes(4, op) + attributes
+    return op, inputs, output, ints
 
 
 def model(
-    nodes: Sequence[bytes],
+    nodes: Sequence[Node],
     inputs: dict[str, Shape],
     outputs: dict[str, Shape],
     weights: dict[str, Any] | None = None,
     kind: int = _FLOAT,
 ) -> bytes:
     """A file; `kind` is ONNX's number of the inputs' and outputs' type."""
-    tensors = [
-        b"".join(_number(1, side) for side in value.shape)
-        + _number(2, _FLOAT)
-        + _bytes(8, name)
-        + _bytes(9, np.ascontiguousarray(value, np.float32).tobytes())
-        for name, value in (weights or {}).items()
-    ]
-    graph = b"".join(_bytes(1, each) for each in nodes) + _bytes(2, "graph") + b"".join(_bytes(5, t) for t in tensors)
-    graph += b"".join(_bytes(11, _value(name, shape, kind)) for name, shape in inputs.items())
-    graph += b"".join(_bytes(12, _value(name, shape, kind)) for name, shape in outputs.items())
-    return _number(1, 8) + _bytes(7, graph) + _bytes(8, _number(2, 13))
+    made = new_model()
+    made.graph.name = "graph"
+    for op, sources, output, ints in nodes:
+        add_node(made.graph, op, sources, output, **ints)
+    for name, value in (weights or {}).items():
+        add_weights(made.graph, name, np.asarray(value, np.float32))
+    for values, shapes in ((made.graph.input, inputs), (made.graph.output, outputs)):
+        for name, shape in shapes.items():
+            set_shape(values.add(name=name), shape, kind)
+    return bytes(made.SerializeToString())
 
 
 def brightness(height: int | str = "h", width: int | str = "w") -> bytes:

@@ -3,7 +3,7 @@
 A block is tried as it stands:
 
 - `sh`: every command is run, in order, in one folder for a page; it must end with 0 or 3 (something was held back), or
-  with the code that a comment on its line names (`# exit 4`).
+  with the code with which its comment begins (`# exit 4`).
 - `sh needs=WHAT`: it needs a cluster, a GPU, a store, a network, ...: its commands are parsed only, so that an option
   that does not exist fails.
 - `python`: executed in that folder; `python needs=WHAT`: compiled only.
@@ -97,5 +97,5 @@ def inline_commands(page: Path) -> Iterator[tuple[int, str]]:
 
 def allowed_codes(comment: str) -> set[int]:
     """Exit codes that a command's comment allows."""
-    named = {int(code) for code in re.findall(r"exit (\d+)", comment)}
-    return named or {0, 3}
+    named = re.match(r"exit (\d+)", comment)
+    return {int(named[1])} if named else {0, 3}

@@ -7,6 +7,8 @@ import io
 import os
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,9 @@ import pytest
 
 from p3mdata import cli
 from tests.factories import astronaut, encoded
+
+# Seconds until a test gives up waiting for what must come; no test depends on how soon it comes.
+PATIENCE = 300
 
 
 def portraits(folder: Path, *names: str, side: int = 192) -> Path:
@@ -32,7 +37,13 @@ def p3mdata(*args: str | Path, **options: Any) -> subprocess.CompletedProcess[st
     command = [sys.executable, "-m", "p3mdata", *map(str, args)]
     env = dict(options.pop("env", os.environ))
     env["PYTHONPATH"] = os.pathsep.join(filter(None, (env.get("PYTHONPATH"), str(Path(__file__).parents[1]))))
-    options = {"env": env, "timeout": 120, "capture_output": True, "text": True, "errors": "surrogateescape"} | options
+    options = {
+        "env": env,
+        "timeout": PATIENCE,
+        "capture_output": True,
+        "text": True,
+        "errors": "surrogateescape",
+    } | options
     return subprocess.run(command, check=False, **options)
 
 
@@ -52,3 +63,27 @@ def contents(run: Path) -> dict[str, bytes]:
     for kind in ("images", "facemasks", "alphas"):
         parts += sorted((run / kind).rglob("*"))
     return {str(path.relative_to(run)): path.read_bytes() for path in parts if path.is_file()}
+
+
+def wait_until(condition: Callable[[], bool], process: subprocess.Popen[Any] | None = None) -> None:
+    """Wait for a state; fails when `process` ends before it comes."""
+    deadline = time.monotonic() + PATIENCE
+    while not condition():
+        assert process is None or process.poll() is None or condition(), f"ended: {process.communicate()}"
+        assert time.monotonic() < deadline, "waited in vain"
+        time.sleep(0.01)
+
+
+class Clock:
+    """Takes the place of a module's `time`: waiting takes no time, and `at_wait` happens instead; counts the waits."""
+
+    def __init__(self, at_wait: Callable[[int], None]) -> None:
+        self.waits, self._now, self._at_wait = 0, 0.0, at_wait
+
+    def monotonic(self) -> float:
+        return self._now
+
+    def sleep(self, seconds: float) -> None:
+        self._now += seconds
+        self.waits += 1
+        self._at_wait(self.waits)

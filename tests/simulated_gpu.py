@@ -14,6 +14,8 @@ import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+from p3mnet import maps
+
 NAME = "Simulated GPU"
 _autocast = torch.autocast
 
@@ -106,6 +108,7 @@ def simulated_gpus(number: int = 2) -> Iterator[list[int]]:
         for name, answer in answers.items():
             patch.setattr(torch.cuda, name, answer)
         patch.setattr(torch, "autocast", autocast)
+        patch.setattr(maps, "by_place", lambda x: number > 0)
         patch.setattr(torch.Tensor, "record_stream", lambda self, stream: None)
         with _OnCPU():
             yield chosen

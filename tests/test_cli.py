@@ -58,7 +58,7 @@ def test_the_whole_way(tmp_path: Path, source: Path) -> None:
     assert [row["source"] for row in summary["held_back"]] == ["text.jpg"]
     run = work / "photos-anonymized"
     assert sorted(path.name for path in work.iterdir()) == ["photos", "photos-anonymized"]
-    assert Path(summary["report"]).is_absolute() or (work / summary["report"]).exists()
+    assert (work / summary["report"]).is_file()
     # For people: the outcomes on stdout, what is held back on stderr.
     done = p3mdata("anonymize", "dir", work / "photos", run)
     assert done.returncode == EXIT_HELD_BACK
@@ -125,7 +125,7 @@ def test_a_limit_takes_the_first(tmp_path: Path, source: Path, capsys: pytest.Ca
     assert json.loads(capsys.readouterr().out)["samples"] == 1
     assert in_process(*args) == EXIT_USAGE
     shown = capsys.readouterr()
-    assert shown.out == ""
+    assert json.loads(shown.out)["error"]["code"] == EXIT_USAGE
     assert "b.png is new" in shown.err
     assert in_process(*args, "--limit", "1", "--no-resume") == EXIT_USAGE
     assert in_process(*args, "--limit", "0") == EXIT_USAGE

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,13 +18,30 @@ from tests.factories import encoded, synthetic_portrait
 
 torch = pytest.importorskip("torch")
 
-from p3mnet.devices import device_name, pick_device  # noqa: E402
+from p3mnet import maps  # noqa: E402
+from p3mnet.devices import arithmetic, device_name, pick_device  # noqa: E402
+from p3mnet.graphs import Replay  # noqa: E402
 from p3mnet.infer import infer  # noqa: E402
+from p3mnet.model import Matting  # noqa: E402
+from p3mnet.training import Watch, train  # noqa: E402
+from p3mnet.training import compiled as compiled_module  # noqa: E402
 from p3mnet.training import loop as loop_module  # noqa: E402
-from p3mnet.training import train  # noqa: E402
+from p3mnet.training.compiled import pays  # noqa: E402
+from p3mnet.training.feeding import Clock, ahead, loader_processes  # noqa: E402
+from p3mnet.training.fitting import largest_that_fits  # noqa: E402
 from p3mnet.training.processes import processes  # noqa: E402
 from tests.simulated_gpu import NAME, simulated_gpus  # noqa: E402
 from tests.test_train import config, narrow_networks, rows, write_set  # noqa: E402
+
+
+class Listening(Watch):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.said.append(text)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -135,3 +154,237 @@ def test_infer_on_a_gpu(device: str, dataset: Path, checkpoint: Path, tmp_path: 
     infer(dataset / "train/images", tmp_path / "cpu", checkpoint, device="cpu")
     for name in (f"alpha/p{number}.png" for number in range(5)):
         np.testing.assert_array_equal(Image.open(tmp_path / "out" / name), Image.open(tmp_path / "cpu" / name))
+
+
+def test_a_step_on_a_gpu_is_one_on_a_cpu(dataset: Path, tmp_path: Path) -> None:
+    """What is late on a GPU, such as the log and the answer of the optimiser, comes to the same."""
+    train(config(dataset, device="cpu"), tmp_path / "cpu")
+    with simulated_gpus():
+        train(config(dataset, device="cuda", precision="float32", deterministic=True, workers=1), tmp_path / "gpu")
+    cpu, gpu = rows(tmp_path / "cpu"), rows(tmp_path / "gpu")
+    assert [row.keys() for row in gpu] == [row.keys() for row in cpu]
+    # Rounding grows from step to step.
+    assert cpu[0] == pytest.approx(gpu[0], rel=1e-3) and cpu[-1]["total"] == pytest.approx(gpu[-1]["total"], rel=0.05)
+    found = json.loads((tmp_path / "gpu/result.json").read_text())
+    assert (found["precision"], found["deterministic"], found["compiled"]) == ("float32", True, False)
+    assert sum(found["waited"].values()) == pytest.approx(1, abs=0.01) and "the bottleneck" in found["bottleneck"]
+
+
+def test_the_optimiser_leaves_a_step_that_is_no_number(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses, states = loop_module.matting_losses, []
+
+    def poisoned(output: Any, batch: Any, given: Any) -> Any:
+        parts = losses(output, batch, given)
+        states.append(1)
+        # The first two batches are copies of a crop, to see what memory holds.
+        return parts | ({"total": parts["total"] * float("nan")} if len(states) == 4 else {})
+
+    step = torch.optim.Adam.step
+    weights: list[list[Any]] = []
+
+    def watched(optimizer: Any, *args: Any) -> Any:
+        before = [p.detach().clone() for p in optimizer.param_groups[0]["params"]]
+        done = step(optimizer, *args)
+        changed = [not torch.equal(p, old) for p, old in zip(optimizer.param_groups[0]["params"], before, strict=True)]
+        weights.append(changed)
+        return done
+
+    monkeypatch.setattr(loop_module, "matting_losses", poisoned)
+    monkeypatch.setattr(torch.optim.Adam, "step", watched)
+    with simulated_gpus(), pytest.raises(loop_module.Diverged, match=r"step 1: total, gradient_norm not finite with"):
+        train(config(dataset, device="cuda"), tmp_path / "out")
+    assert any(weights[0]) and not any(weights[1])
+    assert [row["step"] for row in rows(tmp_path / "out")] == [0]
+
+
+def test_settings_of_arithmetic_are_set_and_come_back() -> None:
+    def now() -> tuple[bool, ...]:
+        backends = torch.backends
+        return (
+            backends.cuda.matmul.allow_tf32, backends.cudnn.allow_tf32, backends.cudnn.deterministic,
+            torch.are_deterministic_algorithms_enabled(),
+        )  # fmt: skip
+
+    before, device = now(), torch.device("cuda", 0)
+    with arithmetic(device, tf32=True):
+        assert now() == (True, True, False, False)
+    with arithmetic(device, tf32=False, deterministic=True):
+        assert now() == (False, False, True, True)
+    assert now() == before
+
+
+@pytest.mark.parametrize(("limit", "want"), [(1, 1), (7, 4), (40, 32), (63, 32)])
+@pytest.mark.parametrize("guess", [None, 1, 5, 33, 500])
+def test_the_batch_that_fits_is_found_in_few_tries(limit: int, want: int, guess: int | None) -> None:
+    tries: list[int] = []
+    assert largest_that_fits(64, lambda size: tries.append(size) or size <= limit, guess) == want  # type: ignore[func-returns-value]
+    assert len(tries) == len(set(tries)) <= 4
+    assert largest_that_fits(64, lambda size: False, guess) is None
+
+
+def test_a_batch_that_is_too_large_is_told_before_it_is_loaded(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses, sizes = loop_module.matting_losses, []
+
+    def small_memory(output: Any, batch: Any, given: Any) -> Any:
+        sizes.append(len(batch["name"]))
+        if sizes[-1] > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return losses(output, batch, given)
+
+    monkeypatch.setattr(loop_module, "matting_losses", small_memory)
+    monkeypatch.setattr(loop_module._Run, "_epoch", lambda run: pytest.fail("batches were loaded"))
+    with simulated_gpus():
+        # A crop takes a gibibyte, beside one that the network takes.
+        monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device=None: (1 + sizes[-1]) << 30)
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (4 << 30, 80 << 30))
+        with pytest.raises(loop_module.BatchTooLarge, match="batch of 4, but one of 2: set batch to 2 and accumul"):
+            train(config(dataset, device="cuda", batch=4), tmp_path / "out")
+    assert sizes == [1, 2, 4, 2]
+
+
+def test_batches_cross_to_a_gpu_one_ahead() -> None:
+    crossed: list[int] = []
+
+    def moved(batch: dict[str, Any]) -> dict[str, Any]:
+        crossed.append(batch["number"])
+        return {"image": torch.zeros(1)}
+
+    batches = ({"number": number} for number in range(4))
+    with simulated_gpus():
+        seen = [(batch["number"], crossed[-1]) for batch in ahead(batches, torch.device("cuda", 0), moved)]
+    assert seen == [(0, 1), (1, 2), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "cuda", "about", "want"),
+    [
+        ({"data": 5, "host": 4, "device": 1}, True, {}, "50% of the time waiting for .* more workers .3 now. or a f"),
+        ({"data": 0, "host": 8, "device": 2}, True, {}, "the host, which .* give a larger batch or compile=on"),
+        ({"data": 1, "host": 1, "device": 8}, True, {"compiled": True}, "the GPU is the bottleneck, as it should be.$"),
+        ({"data": 1, "host": 9, "device": 0}, False, {}, "the processor is the bottleneck"),
+        ({"data": 9, "host": 1, "device": 0}, True, {"cache": "x", "colours": "estimate"}, "or colours from files"),
+    ],
+)  # fmt: skip
+def test_the_bottleneck_is_named(seconds: Any, cuda: bool, about: dict[str, Any], want: str) -> None:
+    clock = Clock()
+    clock.seconds = seconds
+    told = clock.sentence(cuda, 3, {"cache": None, "colours": "files", "compiled": False} | about)
+    assert re.search(want, told), told
+
+
+def test_loaders_come_from_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(16)))
+    gpu, cpu = torch.device("cuda", 0), torch.device("cpu")
+    assert loader_processes(None, gpu) == 15 and loader_processes(None, cpu) == 4
+    assert loader_processes(0, gpu) == 0 and loader_processes(20, cpu) == 20
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "4")
+    assert loader_processes(None, gpu) == 3
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0})
+    assert loader_processes(None, gpu) == 1
+
+
+def test_when_a_step_is_compiled() -> None:
+    gpu, cpu = torch.device("cuda", 0), torch.device("cpu")
+    assert pays("auto", gpu, 3000, None) and not pays("auto", gpu, 2999, None) and not pays("auto", cpu, 3000, None)
+    assert pays("on", cpu, 1, None) and not pays("on", gpu, 9999, "why") and not pays("off", gpu, 9999, None)
+
+
+def test_a_compiled_run_is_the_same_run(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # The whole step as one graph, without the compiler for C++, which takes its time.
+    monkeypatch.setattr(compiled_module, "BACKEND", "aot_eager")
+    watch = Listening()
+    train(config(dataset, epochs=1), tmp_path / "plain")
+    monkeypatch.setattr(maps, "by_place", lambda x: True)
+    train(config(dataset, epochs=1, compile="on"), tmp_path / "out", watch=watch)
+    assert json.loads((tmp_path / "out/result.json").read_text())["compiled"], watch.said
+    assert any(sentence.startswith("compiled in") for sentence in watch.said), watch.said
+    plain, program = rows(tmp_path / "plain"), rows(tmp_path / "out")
+    assert len(plain) == len(program) and plain[0] == pytest.approx(program[0], rel=1e-3)
+
+
+def test_without_a_compiler_training_goes_on(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*given: Any) -> Any:
+        raise RuntimeError("no compiler found\nand more")
+
+    monkeypatch.setattr(compiled_module, "BACKEND", broken)
+    watch = Listening()
+    train(config(dataset, epochs=1), tmp_path / "plain")
+    train(config(dataset, epochs=1, compile="on"), tmp_path / "out", watch=watch)
+    assert [line for line in watch.said if "does not work here" in line and "goes on without it" in line], watch.said
+    assert (tmp_path / "plain/log.csv").read_bytes() == (tmp_path / "out/log.csv").read_bytes()
+
+
+class Recorder:
+    """CUDA graphs as far as a CPU can play them: what was called while recording is called again with its inputs."""
+
+    def __init__(self) -> None:
+        self.calls: list[Any] = []
+        self.recording: Any = None
+        self.replays = 0
+
+    def forward(self, image: Any, edit: Any = None) -> Any:
+        self.calls.append(tuple(image.shape))
+        found = Matting(*(image * number for number in (1.0, 2.0, 3.0)), None, None, None)
+        if self.recording is not None:
+            self.recording.made.append((image, found))
+        return found
+
+    def graph(self, graph: Any, pool: Any = None) -> Any:
+        @contextlib.contextmanager
+        def recording() -> Iterator[None]:
+            self.recording, graph.made, graph.recorder = graph, [], self
+            yield
+            self.recording = None
+
+        return recording()
+
+
+class FakeGraph:
+    made: list[Any]
+    recorder: Recorder
+
+    def replay(self) -> None:
+        self.recorder.replays += 1
+        for image, found in self.made:
+            for number, plane in enumerate(found[:3], 1):
+                plane.copy_(image * number)
+
+
+def test_passes_are_recorded_and_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    recorder = Recorder()
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+    monkeypatch.setattr(torch.cuda, "graph", recorder.graph)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    replay = Replay(recorder.forward)
+    images = [torch.full((1, 3, 4, 4), float(number)) for number in range(4)]
+    with torch.inference_mode():
+        found = [replay(image) for image in images]
+        # The first is an ordinary pass, the second is recorded, the others start nothing.
+        assert (len(recorder.calls), recorder.replays) == (2, 3)
+        for image, out in zip(images, found, strict=True):
+            assert torch.equal(out.fusion, 3 * image) and out.side0 is None
+        for side in (8, 8, 12, 12, 16, 16, 20, 20):
+            replay(torch.zeros(1, 3, side, side))
+        assert len(replay._recorded) == 4
+    replay(images[0])
+    assert recorder.calls[-1] == (1, 3, 4, 4) and recorder.replays == 7
+
+
+def test_what_cannot_be_recorded_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*given: Any, **more: Any) -> Any:
+        raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
+    monkeypatch.setattr(torch.cuda, "graph", refused)
+    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    recorder = Recorder()
+    replay = Replay(recorder.forward)
+    with torch.inference_mode():
+        for _ in range(3):
+            assert torch.equal(replay(torch.ones(1, 3, 4, 4)).local, torch.full((1, 3, 4, 4), 2.0))
+    assert replay.off and len(recorder.calls) == 3

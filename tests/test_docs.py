@@ -348,3 +348,16 @@ def test_every_room_is_in_the_table_of_rooms() -> None:
     assert {name.removesuffix(".py"): floor for name, floor in told.items()} == {
         room: floor for room, floor in rooms.items() if room not in unnamed
     }
+
+
+def test_every_option_of_anonymize_is_in_the_table_of_settings() -> None:
+    command = program("p3mdata")
+    for name in ("anonymize", "dir"):
+        command = command.get_command(typer.Context(command), name)
+    page = (ROOT / "docs" / "settings.md").read_text()
+    given = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
+    options = [parameter.opts[0] for parameter in given if parameter.opts[0].startswith("--")]
+    assert len(options) > 25
+    assert [option for option in options if f"`{option}" not in page and f" {option}" not in page] == [
+        option for option in ("--help",) if option in options
+    ]

@@ -7,8 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +21,13 @@ from p3mdata.run.executors.local import WORKERS_LOCK
 from p3mdata.run.job import anonymize_job
 from p3mdata.run.layout import LEDGER
 from p3mdata.run.rows import count_done
-from tests.runs import contents, p3mdata, portraits
+from tests.runs import PATIENCE, contents, p3mdata, portraits, wait_until
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'p3mdata[ray]')")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
 
 # Four to a shard: three shards.
 NAMES = tuple(f"{letter}.jpg" for letter in "abcdefghijk")
-PATIENCE = 120
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 1024**2, "memory": 2 * 1024**3, "include_dashboard": False}
 
 
@@ -73,14 +71,6 @@ def started(cluster: Any, source: Path, out: Path, **options: Any) -> subprocess
     command = [sys.executable, "-m", "p3mdata", "anonymize", "dir", str(source), str(out), "-q"]
     command += ["--executor", "ray", "--address", cluster.address]
     return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, start_new_session=True, **options)
-
-
-def wait_until(condition: Callable[[], bool], run: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert run.poll() is None, run.communicate()[1]
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.02)
 
 
 def actors(out: Path) -> list[int]:

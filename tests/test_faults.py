@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,13 +20,13 @@ from p3mdata.imaging import decode
 from p3mdata.run.job import anonymize_job, run_staged
 from p3mdata.run.rows import count_done
 from p3mdata.run.stages import Stage
-from tests.runs import contents, p3mdata, portraits
+from tests.gate import Gate
+from tests.runs import PATIENCE, contents, p3mdata, portraits, wait_until
 
 pytestmark = pytest.mark.slow
 
 # Four to a shard: two shards.
 NAMES = tuple(f"{letter}.jpg" for letter in "abcdef")
-PATIENCE = 90
 
 
 @pytest.fixture(scope="module")
@@ -52,13 +51,6 @@ def started(source: Path, out: Path, *args: str, **options: Any) -> subprocess.P
     command = [sys.executable, "-m", "p3mdata", "anonymize", "dir", str(source), str(out), *args]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True} | options
     return subprocess.Popen(command, start_new_session=True, **options)
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 def children(pid: int) -> list[int]:
@@ -90,70 +82,93 @@ def resumes_to(expected: dict[str, bytes], source: Path, out: Path, workers: str
     assert not list(out.rglob("*.tmp"))
 
 
+@pytest.fixture
+def gate(tmp_path: Path, source: Path) -> Gate:
+    return Gate(tmp_path / "gate", source)
+
+
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_killed_again_and_again_it_comes_to_the_same_bytes(
-    tmp_path: Path, source: Path, undisturbed: dict[str, bytes], workers: str
+    tmp_path: Path, source: Path, undisturbed: dict[str, bytes], workers: str, gate: Gate
 ) -> None:
     out = tmp_path / "out"
-    # Before the plan, before the first image, and in the midst of images.
-    moments: list[tuple[Callable[[], bool], float]] = [
-        ((out / "private").exists, 0),
-        ((out / "shards").exists, 0.1),
-        (lambda: count_done(out) > 0, 0),
-        (lambda: count_done(out) > 2, 0.15),
-        (lambda: count_done(out) > 4, 0.02),
-    ]
-    for moment, delay in moments:
-        run = started(source, out, "--workers", workers)
-        wait_until(lambda moment=moment, run=run: moment() or run.poll() is not None)
-        time.sleep(delay)
+    # Before the plan, before the first image, in the midst of images, and before they get their names.
+    moments = [None, ("a.jpg", "open"), ("a.jpg", "write"), ("c.jpg", "open"), ("d.jpg", "write"), ("f.jpg", "open")]
+    for moment in moments:
+        gate.open()
+        # The other worker does not get to the end meanwhile.
+        gate.hold("f.jpg")
+        if moment:
+            gate.hold(moment[0], step=moment[1])
+        run = started(source, out, "--workers", workers, env=gate.env)
+        wait_until(lambda moment=moment: gate.at(*moment) if moment else (out / "private").exists(), run)
         os.killpg(run.pid, signal.SIGKILL)
         run.communicate()
         nothing_is_half_written(out)
+    assert 3 <= count_done(out) < len(NAMES)
     resumes_to(undisturbed, source, out, workers)
 
 
-def test_orphaned_workers_stop_and_do_no_harm(tmp_path: Path, source: Path, undisturbed: dict[str, bytes]) -> None:
+def test_orphaned_workers_stop_and_do_no_harm(
+    tmp_path: Path, source: Path, undisturbed: dict[str, bytes], gate: Gate
+) -> None:
     out = tmp_path / "out"
-    run = started(source, out, "--workers", "2", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until(lambda: count_done(out) > 0)
+    gate.hold("b.jpg", "f.jpg")
+    run = started(source, out, "--workers", "2", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=gate.env)
+    wait_until(lambda: gate.at("b.jpg") and gate.at("f.jpg"), run)
     orphans = children(run.pid)
     assert len(orphans) >= 2
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
-    # At once, while the orphans may still be at their last image.
+    assert any(alive(pid) for pid in orphans)
+    # The orphans are at their last images, which they finish.
+    gate.open()
     resumes_to(undisturbed, source, out, workers="2")
     wait_until(lambda: not any(alive(pid) for pid in orphans))
 
 
-def test_idle_workers_end_with_a_killed_parent(tmp_path: Path, source: Path) -> None:
+def test_idle_workers_end_with_a_killed_parent(tmp_path: Path, source: Path, gate: Gate) -> None:
     out = tmp_path / "out"
-    run = started(source, out, "--workers", "2", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    wait_until(lambda: len(children(run.pid)) > 2)
+    gate.hold("a.jpg", "e.jpg")
+    run = started(source, out, "--workers", "2", stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=gate.env)
+    wait_until(lambda: len(children(run.pid)) > 2, run)
     orphans = children(run.pid)
     os.kill(run.pid, signal.SIGKILL)
     run.wait()
+    gate.open()
     wait_until(lambda: not any(alive(pid) for pid in orphans))
-    assert count_done(out) < len(NAMES)
+    # None, or the one image each that they had begun.
+    assert count_done(out) <= 2
 
 
 @pytest.mark.parametrize(
     ("number", "workers", "images"),
-    [(signal.SIGINT, "1", 1), (signal.SIGINT, "2", 1), (signal.SIGTERM, "1", 1), (signal.SIGTERM, "2", 0)],
+    [(signal.SIGINT, "1", 1), (signal.SIGINT, "2", 2), (signal.SIGTERM, "1", 1), (signal.SIGTERM, "2", 0)],
 )
 def test_interrupted_it_says_so_and_resumes(
-    tmp_path: Path, source: Path, undisturbed: dict[str, bytes], number: int, workers: str, images: int
+    tmp_path: Path, source: Path, undisturbed: dict[str, bytes], number: int, workers: str, images: int, gate: Gate
 ) -> None:
     out = tmp_path / "out"
-    run = started(source, out, "--workers", workers)
-    wait_until(lambda: (out / "shards").exists() and count_done(out) >= images)
+    # One worker is in the first shard, two are in both.
+    done, at = {0: ("", "ae"), 1: ("a", "b"), 2: ("ae", "bf")}[images]
+    at = [f"{letter}.jpg" for letter in at]
+    rest = [name for name in NAMES if name[0] not in done and name not in at]
+    gate.hold(*at, *rest)
+    run = started(source, out, "--workers", workers, env=gate.env)
+    wait_until(lambda: all(map(gate.at, at)), run)
+    assert count_done(out) == images
     # As a terminal does it: to the workers as well.
     os.killpg(run.pid, number)
+    wait_until(gate.saw_signal)
+    # What was begun is finished. A worker may begin one more image before its parent lets go of it.
+    gate.release(*at)
+    wait_until(lambda: run.poll() is not None or any(map(gate.at, rest)))
+    gate.open()
     stdout, stderr = run.communicate(timeout=PATIENCE)
     assert (run.returncode, stdout) == (EXIT_INTERRUPTED, "")
     assert "Run the same command again to resume" in stderr
     assert "Traceback" not in stderr
-    assert images <= count_done(out) < len(NAMES)
+    assert images + len(at) <= count_done(out) < len(NAMES)
     nothing_is_half_written(out)
     resumes_to(undisturbed, source, out)
 
@@ -290,14 +305,18 @@ def test_a_read_only_place_is_one_sentence(
     assert contents(out) == undisturbed
 
 
-def test_the_second_process_on_one_run_is_refused(tmp_path: Path, source: Path, undisturbed: dict[str, bytes]) -> None:
+def test_the_second_process_on_one_run_is_refused(
+    tmp_path: Path, source: Path, undisturbed: dict[str, bytes], gate: Gate
+) -> None:
     out = tmp_path / "out"
-    run = started(source, out, "--workers", "2", "-q")
-    wait_until((out / "shards").exists)
+    gate.hold("c.jpg")
+    run = started(source, out, "--workers", "2", "-q", env=gate.env)
+    wait_until(lambda: gate.at("c.jpg"), run)
     for overwrite in (False, True):
         job = Job(source=source, out=out, execution=Execution(workers=1, overwrite=overwrite))
         with pytest.raises(RunFolderError, match="another p3mdata process is working on it"):
             anonymize_job(job)
+    gate.open()
     run.communicate(timeout=PATIENCE)
     assert run.returncode == 0
     assert contents(out) == undisturbed

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import typer
 
-from p3mdata.cli.commands import COMMANDS
+from p3mdata.cli.commands import PANELS, lines
 
 
 def test_packages_import_without_what_they_do_not_need() -> None:
@@ -49,9 +49,10 @@ def test_what_is_called_for_little_brings_little(call: str, light: tuple[str, ..
 
 
 def test_the_help_tells_of_every_command_what_the_command_says() -> None:
-    told = {name: row for commands in COMMANDS.values() for name, row in commands.items()}
     there = {}
-    for module in {row[0] for row in told.values()}:
+    for panel, module in PANELS.items():
         for name, found in typer.main.get_group(importlib.import_module(f"p3mdata.cli.{module}").app).commands.items():
-            there[name] = module, " ".join((found.help or "").split("\n\n", maxsplit=1)[0].split())
-    assert there == told
+            about = " ".join((found.help or "").split("\n\n", maxsplit=1)[0].split())
+            there[name] = (name, about, panel)
+    assert {line.name: line for line in lines()} == there
+    assert len(there) > 20

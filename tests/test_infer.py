@@ -236,7 +236,9 @@ def test_memory_and_disk_at_their_end(
     temporary.symlink_to("/dev/full")
     with pytest.raises(RunFolderError, match=rf"{os.strerror(errno.ENOSPC)}.*2 of 5 pictures"):
         infer(images, tmp_path / "out", checkpoint, device="cpu")
-    assert infer(images, tmp_path / "out", checkpoint, device="cpu").kept == 2
+    done = infer(images, tmp_path / "out", checkpoint, device="cpu")
+    # Those after the failed one may have been under way.
+    assert done.kept >= 2 and done.kept + done.made == 5
 
 
 @pytest.mark.slow
@@ -249,7 +251,7 @@ def test_photographs_without_mattes_get_predicted_ones(tmp_path: Path) -> None:
     assert done.returncode in (0, 3), done.stderr
     assert json.loads(done.stdout)["reasons"].get("alpha_missing") is None
     assert sorted(p.name for p in (tmp_path / "run-alphas" / "alpha").rglob("*.png")) == ["a.png", "b.png"]
-    assert all(row["alpha"] for row in read_rows(tmp_path / "run" / "private" / "sources.jsonl"))
+    assert [bool(row["alpha"]) for row in read_rows(tmp_path / "run" / "private" / "sources.jsonl")] == [True, True]
     for options, words in (
         (command, "needs --checkpoint"),
         ((*command[:4], "--checkpoint", "x"), "goes with --alphas"),

@@ -129,6 +129,7 @@ def test_upsampling_is_bilinear(ratio: int, size: tuple[int, int], as_on_a_gpu: 
     assert upsample(x.bfloat16(), ratio).dtype == torch.bfloat16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("on_a_gpu", [False, True])
 @variants
 def test_published_outputs_and_fusion_with_transition_pixels(

@@ -444,8 +444,10 @@ def test_damaged_files_are_refused() -> None:
 def hostile(size: int) -> list[bytes]:
     """Files of about four times `size` bytes that are cut into as many pieces as they can be."""
     tables = struct.pack("<H", size // 2) + struct.pack("<HHII", 65000, 1, 4 * size, 0) * (size // 2) + bytes(4)
-    pointers = struct.pack("<H", 1) + struct.pack("<HHII", 330, 4, size, 26) + bytes(4)
-    first = 26 + 4 * size
+    # An image of one byte, so that the directories it points to are looked at.
+    entries = [(273, 4, 1, 8), (279, 4, 1, 1), (330, 4, size, 50)]
+    pointers = struct.pack("<H", 3) + b"".join(struct.pack("<HHII", *entry) for entry in entries) + bytes(4)
+    shared = range(50 + 4 * size, 50 + 4 * size + 3000)
     ihdr = struct.pack(">IIBBBBB", 1 << 30, 1 << 30, 16, 6, 0, 0, 0)
     bomb = chunk(b"IDAT", zlib.compress(bytes(400 * size))) + chunk(b"IEND", b"")
     return [
@@ -455,13 +457,18 @@ def hostile(size: int) -> list[bytes]:
         encode("PNG")[:33] + chunk(b"prVt", b"") * size,
         b"RIFF" + struct.pack("<I", 4 + 8 * size) + b"WEBP" + b"priv\0\0\0\0" * size,
         b"II*\0\x08\0\0\0" + tables,
-        b"II*\0\x08\0\0\0" + pointers + struct.pack(f"<{size}I", *range(26, 26 + size)) + bytes(5 * size),
-        # Directories that share their entries.
-        b"II*\0\x08\0\0\0" + pointers + struct.pack(f"<{size}I", *range(first, first + size)) + b"\1" * (16 * size),
+        b"II*\0\x08\0\0\0" + pointers + struct.pack(f"<{size}I", *range(50, 50 + size)) + bytes(5 * size),
+        # Three thousand directories of 257 entries each that lie over each other; none has a next one.
+        b"II*\0\x08\0\0\0"
+        + pointers
+        + struct.pack(f"<{size}I", *[0] * (size - len(shared)), *shared)
+        + b"\1" * 3086
+        + bytes(5 * size),
         b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", ihdr) + bomb,
     ]
 
 
+@pytest.mark.slow
 def test_hostile_files_cost_little_memory() -> None:
     for data in hostile(115_000):
         tracemalloc.start()

@@ -648,6 +648,27 @@ def test_onnx_file_gives_the_same(variant: str, tmp_path: Path) -> None:
     assert (alpha - want.fusion).abs().mean() < 1e-4
 
 
+@pytest.mark.parametrize("half", [False, True])
+def test_onnx_files_are_simple_and_run(half: bool, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxscript")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    torch.manual_seed(0)
+    model, image = create_model("smoke_resnet34", encoder_weights="random", pool_kernel=3).eval(), picture(64, 96)
+    export_onnx(model, tmp_path / "model.onnx", 64, 96, half=half)
+    kinds = [node.op_type for node in onnx.load(tmp_path / "model.onnx").graph.node]
+    # 3,006 before constants are computed; ResNet-34 has 100 convolutions.
+    assert len(kinds) < 500 and kinds.count("Conv") == 100
+    assert not {"BatchNormalization", "CastLike", "Identity", "ScatterElements", "ScatterND"} & set(kinds)
+    capfd.readouterr()
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    assert capfd.readouterr().err == ""
+    logits, local = map(torch.from_numpy, session.run(["global_logits", "local"], {"image": image.numpy()}))
+    with torch.inference_mode():
+        want = model(image)
+    assert difference([logits, local], [want.global_logits, want.local]) < (2e-2 if half else 1e-4)
+
+
 def test_onnx_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = network("p3mnet_resnet34")
     with pytest.raises(SettingsError, match="positive, not 0x64"):

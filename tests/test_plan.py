@@ -17,6 +17,7 @@ from p3mdata.run.guards import check_folders
 from p3mdata.run.layout import PLAN, SOURCES
 from p3mdata.run.plan import make_plan, read_plan
 from p3mdata.run.sources import collect
+from tests.runs import PATIENCE
 
 NFC, NFD = "Jos\u00e9", "Jose\u0301"
 
@@ -72,7 +73,7 @@ def test_pipes_and_devices_do_not_hold_the_plan_up(tmp_path: Path) -> None:
     # In a thread, so that a plan that waits for ever fails here and not at the end of time.
     thread = threading.Thread(target=lambda: found.update(by_source(a_job(tmp_path))), daemon=True)
     thread.start()
-    thread.join(30)
+    thread.join(PATIENCE)
     assert found["pipe.jpg"].sha256 == found["endless.jpg"].sha256 == ""
     assert found["a.jpg"].sha256
 
@@ -179,7 +180,7 @@ def test_a_limit_does_not_change_whose_matte_it_is(tmp_path: Path) -> None:
     touch(tmp_path / "src", "x/a.jpg", "y/a.jpg")
     touch(tmp_path / "alphas", "a.png")
     job = a_job(tmp_path, alphas=tmp_path / "alphas", execution=Execution(limit=1))
-    assert next(collect(job)).problem
+    assert next(collect(job, None)).problem
 
 
 def refused(job: Job) -> str:
@@ -294,7 +295,10 @@ def test_a_damaged_plan_is_one_sentence(tmp_path: Path, damage: str) -> None:
     touch(tmp_path / "src", "a.jpg")
     make_plan(a_job(tmp_path))
     (tmp_path / "out" / PLAN).write_text(damage)
-    with pytest.raises(RunFolderError, match="Delete the run folder"):
+    with pytest.raises(
+        RunFolderError,
+        match="Restore it from a copy, or start again in another OUT; what reviewers decided carries over",
+    ):
         read_plan(tmp_path / "out")
 
 
@@ -318,4 +322,4 @@ def test_a_folder_that_cannot_be_listed_stops_the_run(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(SettingsError, match=f"{source}/closed: cannot be listed"):
-        list(collect(a_job(tmp_path)))
+        list(collect(a_job(tmp_path), None))

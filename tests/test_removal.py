@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 from p3mdata.base.jsonl import read_rows
-from p3mdata.errors import SettingsError
+from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.records import Action
+from p3mdata.review.batch import apply_file
 from p3mdata.review.removal import remove_images
 from p3mdata.review.session import Refused, reviewing
 from p3mdata.run.derived import dataset_version
@@ -127,3 +128,20 @@ def test_an_unknown_name_removes_nothing(run: HeldRun) -> None:
     with pytest.raises(SettingsError, match=r"'other\.png'.*nothing was removed"):
         remove_images(run.out, ["fine.png", "other.png"])
     assert contents(run.out) == before
+
+
+def test_no_picture_is_made_anew_in_a_run_of_another_version(run: HeldRun, tmp_path: Path) -> None:
+    plan = json.loads((run.out / "plan.json").read_text())
+    (run.out / "plan.json").write_text(json.dumps(plan | {"tool": "p3mdata 0.0.1"}))
+    before = contents(run.out)
+    with reviewing(run.out) as session, pytest.raises(Refused, match=r"tool \(p3mdata 0.0.1 -> p3mdata "):
+        session.decide(run.id("none.png"), Action.NO_FACE)
+    decisions = tmp_path / "decisions.jsonl"
+    decisions.write_text(json.dumps({"source": "none.png", "action": "no_face"}))
+    with pytest.raises(RunFolderError, match="was made otherwise"):
+        apply_file(run.out, decisions, workers=1)
+    assert contents(run.out) == before
+    # What takes away is always possible.
+    remove_images(run.out, ["fine.png"])
+    assert "fine.png" not in run.released()
+    assert verify_run(run.out)[1] == []

@@ -101,7 +101,7 @@ def test_nobody_is_named_in_public(run: HeldRun) -> None:
     with reviewing(run.out, "anna") as session:
         session.decide(run.id("held.png"), Action.ACCEPT)
     (row,) = (row for row in read_rows(run.out / MANIFEST) if row["decision"])
-    assert row["decision"] == {"action": "accept", "confirmed": False, "keep_transition": False}
+    assert row["decision"] == {"action": "accept", "confirmed": False, "keep_transition": False, "settings": {}}
     assert not [p for p in (run.out / MANIFEST, run.out / "report.html") if "anna" in p.read_text()]
     for path in (run.out / LOG, run.out / "private" / "ledger.jsonl"):
         assert path.stat().st_mode & 0o77 == 0
@@ -136,6 +136,9 @@ def test_a_drawn_mask_spares_the_transition_area_unless_asked(run: HeldRun, keep
     drawn[: SIDE // 8] = False
     with reviewing(run.out) as session:
         row = session.decide(run.id("fine.png"), Action.MASK, mask=drawn, keep_transition=keep)
+        # It covers most of the picture, as one does that was inverted.
+        assert (row.outcome.value, row.reason) == ("needs_review", "hand_mask_covers_most")
+        row = session.decide(run.id("fine.png"), Action.MASK, mask=drawn, keep_transition=keep, confirmed=True)
         assert row.outcome.value == "masked_by_hand"
     facemask = pixels(run.path("fine.png", "facemasks")).astype(bool)
     alpha = matte(SIDE)

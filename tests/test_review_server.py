@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import http.client
 import json
 import os
@@ -11,7 +12,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ from p3mdata.run.inputs import inputs_digest
 from p3mdata.run.job import verify_run
 from p3mdata.run.layout import LEDGER, QUEUE
 from tests.reviews import SIDE, HeldRun
-from tests.runs import p3mdata
+from tests.runs import PATIENCE, p3mdata, wait_until
 
 pytest.importorskip("fastapi")
 from p3mdata.review.server import Server  # noqa: E402
@@ -125,7 +125,7 @@ def test_decisions_over_http(run: HeldRun, client: Client) -> None:
     assert (status, item["released"], item["version"], item["outcome"]) == (200, True, 1, "no_face_confirmed")
     assert item["next"] == run.id("held.png")
     mask = base64.b64encode(encode_mask(np.ones((SIDE + 2, SIDE + 2), bool))).decode()
-    status, item = client.decide(run.id("held.png"), "mask", mask=mask)
+    status, item = client.decide(run.id("held.png"), "mask", mask=mask, confirmed=True)
     assert (status, item["released"], item["decision"]["reviewer"]) == (200, True, "anna")
     assert client.get("api/run")["open"] == 0
     status, item = client.decide(run.id("held.png"), "reopen", version=1)
@@ -228,7 +228,7 @@ def test_a_full_disk_is_told(run: HeldRun, client: Client, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("p3mdata.run.shards.write_atomic", full)
+        patched.setattr("p3mdata.run.shards.write_released", full)
         status, answer = client.decide(run.id("none.png"), "no_face")
     assert status == 507 and "No space left" in answer["error"]
     assert client.post("api/finish", {})[1] == {"released": 3, "open": 1}
@@ -295,15 +295,17 @@ def test_the_command_serves_until_a_signal_and_closes_the_run(run: HeldRun, numb
         found = re.search(r"http://\S+", process.stdout.readline())
         assert found
         client = Client(found[0])
-        for _ in range(100):
-            try:
-                assert client.get("api/run")["open"] == 2
-                break
-            except ConnectionError:
-                time.sleep(0.05)
+
+        def answers() -> bool:
+            with contextlib.suppress(ConnectionError):
+                return bool(client.get("api/run"))
+            return False
+
+        wait_until(answers, process)
+        assert client.get("api/run")["open"] == 2
         assert client.decide(run.id("none.png"), "no_face")[0] == 200
         process.send_signal(number)
-        output, errors = process.communicate(timeout=60)
+        output, errors = process.communicate(timeout=PATIENCE)
     assert process.returncode == 3, errors
     assert "no_face_confirmed" in output and client.prefix not in errors
     assert [dumps(row["outcome"]) for row in read_rows(run.out / LEDGER)].count('"no_face_confirmed"') == 1
@@ -329,3 +331,57 @@ def test_a_port_that_is_taken_is_told(run: HeldRun) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         done = p3mdata("review", run.out, "--port", str(taken.getsockname()[1]))
     assert done.returncode == 2 and "--port" in done.stderr and "Traceback" not in done.stderr
+
+
+def half_a_request(client: Client, path: str) -> socket.socket:
+    """A request with the token whose body never comes."""
+    link = socket.create_connection(("127.0.0.1", client.port), timeout=30)
+    head = f"POST {client.prefix}{path} HTTP/1.1\r\nHost: 127.0.0.1:{client.port}\r\n"
+    link.sendall((head + "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{").encode())
+    return link
+
+
+def test_a_body_that_never_comes_does_not_keep_the_run(run: HeldRun) -> None:
+    with reviewing(run.out) as session:
+        server = Server(session)
+        with server, half_a_request(Client(server.address), f"api/items/{run.id('none.png')}/decision"):
+            server.stop()
+            ended = server.wait(30)
+        assert ended
+
+
+def test_a_body_in_pieces_is_refused(run: HeldRun, client: Client) -> None:
+    with socket.create_connection(("127.0.0.1", client.port), timeout=30) as link:
+        head = f"POST {client.prefix}api/finish HTTP/1.1\r\nHost: 127.0.0.1:{client.port}\r\n"
+        head += "Content-Type: application/json\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n"
+        link.sendall(head.encode() + b"2\r\n{}\r\n0\r\n\r\n")
+        answer = link.recv(100)
+    assert answer.split()[1] in (b"400", b"404")
+    assert client.get("api/run")["open"] == 2
+
+
+def test_a_mask_of_another_size_is_not_decoded(run: HeldRun, client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    large = base64.b64encode(encode_mask(np.ones((SIDE * 8, SIDE * 8), bool))).decode()
+    with monkeypatch.context() as patched:
+        patched.setattr("p3mdata.review.views.cv2.imdecode", lambda *args: pytest.fail("was decoded"))
+        status, answer = client.decide(run.id("held.png"), "mask", mask=large)
+    assert status == 422 and "no PNG of the size" in answer["error"]
+
+
+def test_errors_have_one_shape(run: HeldRun, client: Client) -> None:
+    wrong = [
+        client.raw(
+            "POST", f"{client.prefix}api/items/{run.id('none.png')}/decision", b"[1]", Content_Type="application/json"
+        ),
+        client.raw(
+            "POST", f"{client.prefix}api/items/{run.id('none.png')}/decision", b"{", Content_Type="application/json"
+        ),
+        client.raw("GET", f"{client.prefix}api/items?limit=many"),
+        client.raw("GET", f"{client.prefix}api/no/such/address/at/all"),
+        client.raw("POST", f"{client.prefix}api/run", b"{}", Content_Type="application/json"),
+        client.raw("GET", "/wrong/"),
+    ]
+    assert [status for status, *_ in wrong] == [422, 422, 422, 404, 405, 404]
+    for _, content, _ in wrong:
+        answer = json.loads(content)
+        assert list(answer) == ["error"] and isinstance(answer["error"], str)

@@ -34,7 +34,7 @@ def job(tmp_path: Path) -> Job:
 
 @pytest.fixture
 def samples(job: Job) -> list[Sample]:
-    return make_plan(job)[1]
+    return sorted(make_plan(job)[1], key=lambda sample: sample.source)
 
 
 def run(
@@ -125,13 +125,13 @@ def test_a_picture_that_crashes_is_not_opened_in_this_run_but_in_the_next(
 def test_a_place_that_takes_no_more_stops_the_shard_and_leaves_no_part_of_the_image(
     job: Job, samples: list[Sample], models: FaceFinder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, data: bytes, mode: int = 0o644) -> None:
+    def full(path: Path, data: bytes) -> None:
         if path.parent.name == "images":
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(path, data, mode)
+        real(path, data)
 
-    real = shards.write_atomic
-    monkeypatch.setattr(shards, "write_atomic", full)
+    real = shards.write_released
+    monkeypatch.setattr(shards, "write_released", full)
     with pytest.raises(OSError, match="No space left"):
         run(job, samples, models)
     assert not [path for kind in shards.KINDS for path in (job.out / kind).glob("*")]

@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 
 from p3mdata.base import system
+from tests.runs import contents, portraits
 
+ROOT = Path(__file__).resolve().parent.parent
 # A Python that lacks what Windows lacks.
 WITHOUT_POSIX = """
 import os, signal, sys
@@ -108,3 +110,31 @@ def test_nothing_but_this_module_needs_calls_of_posix() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.slow
+def test_a_folder_is_anonymized_without_calls_of_posix(tmp_path: Path) -> None:
+    portraits(tmp_path / "photos", "a.png", "b.jpg", side=400)
+    code = WITHOUT_POSIX + (
+        "from p3mdata.base import system\n"
+        "locks = []\n"
+        "system._lock_file_ex = lambda descriptor, kind: locks.append(kind)\n"
+        "import p3mdata\n"
+        "if __name__ == '__main__':\n"
+        "    for workers in (1, 2):\n"
+        "        summary = p3mdata.anonymize_dir('photos', f'run{workers}', workers=workers)\n"
+        "        assert summary.outcomes['anonymized'] == 2, summary\n"
+        "        assert p3mdata.verify_run(f'run{workers}') == []\n"
+        "    assert locks\n"
+    )
+    # Workers are new processes, which read the file from its top: they lack what it takes away as well.
+    (tmp_path / "call.py").write_text(code)
+    done = subprocess.run(
+        [sys.executable, "call.py"], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    kept = [contents(tmp_path / run) for run in ("run1", "run2")]
+    assert {name: data for name, data in kept[0].items() if name.startswith("images")} == {
+        name: data for name, data in kept[1].items() if name.startswith("images")
+    }

@@ -7,8 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +28,7 @@ from p3mdata.run.locks import only_run
 from p3mdata.run.merge import merge_runs
 from p3mdata.run.status import status_of
 from tests.factories import encoded, matte, texture
-from tests.runs import contents, p3mdata_here, portraits
+from tests.runs import PATIENCE, Clock, contents, p3mdata_here, portraits, wait_until
 
 SIDE = 160
 CLUSTER = pipelines_dir() / "cluster"
@@ -113,7 +111,7 @@ def test_tasks_of_an_array_that_start_together_make_one_plan(
         running.append(
             subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **paths, **array})
         )
-    said = [process.communicate(timeout=120)[0] for process in running]
+    said = [process.communicate(timeout=PATIENCE)[0] for process in running]
     assert [process.returncode for process in running] == [0, 0, 0], said
     assert contents(out) == whole
     assert not list(out.rglob("*.tmp")) and not list((out / "private").glob("*planning*"))
@@ -134,29 +132,23 @@ def test_the_indexed_job_covers_all_parts() -> None:
 def test_a_plan_that_nobody_finishes_is_made_by_another(
     tmp_path: Path, source: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks, "_PATIENCE_SECONDS", 0.3)
-    monkeypatch.setattr(tasks, "_POLL_SECONDS", 0.01)
-    job = a_job(source, tmp_path / "out", task="1/2")
     (tmp_path / "out/private").mkdir(parents=True)
     claim = tmp_path / "out/private/planning.0"
     claim.touch()
-    alive = threading.Event()
+    patience = round(tasks._PATIENCE_SECONDS / tasks._POLL_SECONDS)
 
-    def show_life() -> None:
-        while not alive.wait(0.02):
-            claim.touch()
+    def show_life(waits: int) -> None:
+        assert not (tmp_path / "out/private/planning.1").exists()
+        # Far longer than anybody has patience, and seldom: just often enough.
+        if waits % (patience - 2) == 0 and waits < 5 * patience:
+            os.utime(claim, ns=(waits, waits))
+            beats.append(waits)
 
-    thread = threading.Thread(target=show_life)
-    thread.start()
-    made: list[Any] = []
-    waiting = threading.Thread(target=lambda: made.append(tasks.shared_plan(job)))
-    waiting.start()
-    waiting.join(1.0)
-    assert waiting.is_alive() and not made
-    alive.set()
-    thread.join()
-    waiting.join(30)
-    assert made[0][0].samples == 11
+    beats: list[int] = []
+    clock = Clock(show_life)
+    monkeypatch.setattr(tasks, "time", clock)
+    assert tasks.shared_plan(a_job(source, tmp_path / "out", task="1/2"))[0].samples == 11
+    assert len(beats) >= 5 and beats[-1] + patience <= clock.waits <= beats[-1] + patience + 3
 
 
 def test_parts_must_agree_and_exclude_whole_runs(tmp_path: Path, source: Path, kept_models: FaceFinder) -> None:
@@ -190,9 +182,7 @@ def test_a_part_that_was_killed_is_started_again(tmp_path: Path, source: Path, w
     command = [sys.executable, "-m", "p3mdata", "anonymize", "dir", str(source), str(out), "--workers", "2"]
     command += ["--alphas", str(source.with_name("alphas")), "--task", "1/2"]
     part = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-    while not list(out.glob("shards/*/results.jsonl")):
-        time.sleep(0.01)
-        assert part.poll() is None
+    wait_until(lambda: any(out.glob("shards/*/results.jsonl")), part)
     os.killpg(part.pid, signal.SIGKILL)
     part.wait()
     (out / "images").mkdir(exist_ok=True)

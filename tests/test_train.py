@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import errno
+import itertools
 import json
 import os
 import signal
@@ -23,6 +24,7 @@ from typer.testing import CliRunner
 from p3mdata.base.files import temporary_name
 from p3mdata.errors import EXIT_INTERRUPTED, Interrupted, RunFolderError, SettingsError, SetupError
 from tests.factories import encoded, synthetic_portrait
+from tests.runs import PATIENCE, wait_until
 
 torch = pytest.importorskip("torch")
 
@@ -38,7 +40,6 @@ from p3mnet.training.config import RECIPES  # noqa: E402
 from p3mnet.training.selection import hold_out  # noqa: E402
 
 SIDE = 128
-PATIENCE = 90
 Settings = dict[str, Any]
 
 
@@ -125,24 +126,16 @@ def computing_in(type_name: str) -> Iterator[None]:
 
 
 def started(
-    chosen: Settings, folder: Path, out: Path, *launcher: str, type_name: str = "float32"
+    chosen: Settings, folder: Path, out: Path, *launcher: str, type_name: str = "float32", held: int = 0
 ) -> subprocess.Popen[str]:
-    """A run in processes of its own."""
+    """A run in processes of its own; step `held`, counted from 1, takes until the run is asked to stop, or for ever."""
     recipe = folder / f"{out.name}.json"
     recipe.write_text(json.dumps(chosen))
     command = [sys.executable, *launcher, "-m", "tests.test_train", str(recipe), str(out), type_name]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "P3M_TEST_HELD_STEP": str(held)}
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, env=environment
     )
-
-
-def wait_for_steps(out: Path, number: int, run: subprocess.Popen[str]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not (out / "log.csv").exists() or (out / "log.csv").read_text().count("\n") <= number:
-        assert run.poll() is None, run.communicate()
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
 
 
 @pytest.mark.slow
@@ -233,8 +226,8 @@ def test_equal_runs_are_equal_whatever_loads(dataset: Path, undisturbed: Path, t
 def test_an_interrupted_run_comes_to_the_same(how: str, dataset: Path, undisturbed: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     chosen = settings(dataset, checkpoint_every=1 if how == "SIGKILL" else 100, workers=2 if "all" in how else 0)
-    run = started(chosen, tmp_path, out)
-    wait_for_steps(out, 2, run)
+    run = started(chosen, tmp_path, out, held=4)
+    wait_until(lambda: (out / "log.csv").exists() and len((out / "log.csv").read_text().splitlines()) > 3, run)
     if "all" in how:
         # As schedulers do it, and once more.
         os.killpg(run.pid, signal.SIGTERM)
@@ -244,7 +237,7 @@ def test_an_interrupted_run_comes_to_the_same(how: str, dataset: Path, undisturb
     said = run.communicate(timeout=PATIENCE)[1]
     assert run.returncode == (-signal.SIGKILL if how == "SIGKILL" else EXIT_INTERRUPTED), said
     done = len(rows(out))
-    assert done < 8
+    assert done == (3 if how == "SIGKILL" else 4)
     if how != "SIGKILL":
         assert f"Stopped after step {done}" in said
         assert load_checkpoint(out / "checkpoints/last.pt").extra["position"]["step"] == done
@@ -595,8 +588,29 @@ def test_the_command(dataset: Path, tmp_path: Path) -> None:
     assert json.loads(done.stdout)["made"] == 4
 
 
+def _hold(step: int) -> None:
+    """Let a step wait until the run is asked to stop."""
+    losses, stopping, stops, steps = loop_module.matting_losses, loop_module.stopping, [], itertools.count(1)
+
+    @contextlib.contextmanager
+    def watched() -> Iterator[Any]:
+        with stopping() as stop:
+            stops.append(stop)
+            yield stop
+
+    def held(*args: Any) -> Any:
+        if next(steps) == step:
+            while not stops[0].asked:
+                time.sleep(0.01)
+        return losses(*args)
+
+    loop_module.stopping, loop_module.matting_losses = watched, held
+
+
 def _main(recipe: str, out: str, type_name: str) -> None:
     """A run in a process of its own; what it says at the end goes to stderr."""
+    if step := int(os.environ.get("P3M_TEST_HELD_STEP", "0")):
+        _hold(step)
     with narrow_networks(), computing_in(type_name):
         try:
             train(read_config(Path(recipe)), Path(out))

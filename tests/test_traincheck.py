@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import json
 import os
@@ -12,6 +13,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -38,10 +40,10 @@ torch = pytest.importorskip("torch")
 
 from p3mnet.image_files import BadFile  # noqa: E402
 from p3mnet.metrics import NAMES  # noqa: E402
+from p3mnet.originals import Images, find_originals, rendered  # noqa: E402
 from p3mnet.traincheck import driver  # noqa: E402
 from p3mnet.traincheck import experiments as running  # noqa: E402
 from p3mnet.traincheck.checks import try_steps  # noqa: E402
-from p3mnet.traincheck.originals import Images, find_originals, rendered  # noqa: E402
 from p3mnet.training import Watch, train  # noqa: E402
 
 SIDE = 96
@@ -209,7 +211,7 @@ def test_what_can_run_follows_from_what_is_there() -> None:
     here = TrainCheckSettings(originals=Path("x"))
     everything = design(here, "P", "NP", Method.BLUR)
     assert protocols(everything) == [
-        ("B:B", "P"), ("B:N", "P-normal"), ("B:N", "NP"), ("N:N", "P-normal"), ("N:N", "NP")
+        ("B:B", "P"), ("B:N", "P-normal"), ("B:N", "NP"), ("N:N", "P-normal"), ("N:N", "NP"), ("N:B", "P")
     ]  # fmt: skip
     assert everything.domains == ("B", "N") and not everything.notes
     no_originals = design(TrainCheckSettings(), "P", "NP", None)
@@ -224,8 +226,20 @@ def test_what_can_run_follows_from_what_is_there() -> None:
         design(TrainCheckSettings(protocols=("B:N",)), "P", None, None)
 
 
-def test_the_datasets_own_method_is_not_trained_twice() -> None:
+def test_table_8_tests_one_network_on_all_obfuscations() -> None:
     settings = TrainCheckSettings(originals=Path("x"), methods=(Method.BLUR, Method.MOSAIC, Method.ZERO))
+    found = design(settings, "P", "NP", Method.BLUR)
+    assert found.domains == ("B", "N")
+    tested = {test.key for domain, test in found.pairs if domain == "B"}
+    assert tested == {"P", "P-mosaic", "P-zero", "P-normal", "NP"}
+    # Also where no protocol trains on B.
+    alone = design(replace(settings, protocols=("N:N",)), "P", None, Method.BLUR)
+    assert alone.domains == ("B", "N") and ("B", "P-zero") in {(domain, test.key) for domain, test in alone.pairs}
+
+
+def test_the_datasets_own_method_is_not_trained_twice() -> None:
+    methods = (Method.BLUR, Method.MOSAIC, Method.ZERO)
+    settings = TrainCheckSettings(originals=Path("x"), methods=methods, each_method=True)
     found = design(settings, "P", "NP", Method.BLUR)
     assert found.domains == ("B", "N", "mosaic", "zero")
     assert found.methods == {"blur": "B", "mosaic": "mosaic", "zero": "zero"}
@@ -247,7 +261,9 @@ def test_seeds_come_in_whole_comparisons() -> None:
         ({"copy_paste": "icp"}, "--cp and --faces"),
         ({"copy_paste": "paste", "faces": Path("x")}, "--cp paste"),
         ({"methods": (Method.ZERO,)}, "--originals"),
-        ({"protocols": ("N:N",)}, "--originals"),
+        ({"protocols": ("N:N",)}, "N:N trains on the photographs themselves: give --originals"),
+        ({"protocols": ("N:B",)}, "N:B trains on the photographs themselves: give --originals"),
+        ({"each_method": True}, "--each-method goes with --methods"),
         ({"seeds": 0}, "--seeds"),
     ],
 )
@@ -312,10 +328,21 @@ def test_originals_are_found_by_name_path_or_content(copy: Path) -> None:
     assert found["person0"] == originals / "person0.png" and len(found) == 9
     # Published under ids, as by 'anonymize': the photograph's own content says which.
     data = (originals / "person0.png").read_bytes()
-    identity = sample_id(sha256(data), "", 0)
+    identity = sample_id(sha256(data), "", 0, None)
     for kind in ("images", "alphas", "facemasks"):
         (copy / f"data/train/{kind}/person0.png").rename(copy / f"data/train/{kind}/{identity}.png")
     assert find_originals(originals, open_dataset(copy / "data"), ["train"], 1)[identity] == originals / "person0.png"
+    # Where a secret made the ids only who has it can tell.
+    keyed = open_dataset(copy / "data")
+    keyed = dataclasses.replace(keyed, about={**keyed.about, "ids": "secret"})
+    with pytest.raises(SettingsError, match="--secret-file RUN/private/secret"):
+        find_originals(originals, keyed, ["train"], 1)
+    secret = 32 * "5e"
+    for kind in ("images", "alphas", "facemasks"):
+        name = f"{sample_id(sha256(data), '', 0, secret)}.png"
+        (copy / f"data/train/{kind}/{identity}.png").rename(copy / f"data/train/{kind}/{name}")
+    found = find_originals(originals, keyed, ["train"], 1, secret=secret)
+    assert found[Path(name).stem] == originals / "person0.png"
 
 
 def test_originals_that_do_not_fit_are_named(copy: Path) -> None:
@@ -358,7 +385,7 @@ def test_an_original_that_vanishes_is_not_named() -> None:
 def test_a_whole_train_check(whole: Path) -> None:
     found = report(whole)
     assert [(row["protocol"], row["test"]) for row in found["table_4"]] == [
-        ("B:B", "P"), ("B:N", "P-normal"), ("B:N", "NP"), ("N:N", "P-normal"), ("N:N", "NP")
+        ("B:B", "P"), ("B:N", "P-normal"), ("B:N", "NP"), ("N:N", "P-normal"), ("N:N", "NP"), ("N:B", "P")
     ]  # fmt: skip
     for row in found["table_4"]:
         assert set(NAMES) <= set(row["metrics"])
@@ -394,7 +421,7 @@ def test_no_original_leaves_its_folder(whole: Path, world: Path) -> None:
     assert len(before) == 9
     pictures = shown(whole / "report.html")
     # Three pictures with truth, and prediction and error of three protocols.
-    assert len(pictures) == 3 * 8
+    assert len(pictures) == 3 * 10
     marked = [np.abs(image.astype(int) - MARK).max(axis=2) < 60 for image in pictures]
     assert not any(where.any() for where in marked)
     for path in whole.rglob("*"):
@@ -546,7 +573,7 @@ def test_a_facemask_over_the_transition_fails(copy: Path) -> None:
     row, column = np.argwhere((alpha > 0) & (alpha < 255))[0]
     mask[row, column] = 255
     write_png(path, mask)
-    failed(copy, "facemasks", "1 of ", "person2")
+    failed(copy, "facemasks", "1 pixels of ", "person2")
 
 
 def test_a_class_that_no_trimap_has_fails(copy: Path) -> None:
@@ -600,6 +627,7 @@ def test_methods_are_compared_and_pasting_is_for_obfuscated_training(world: Path
         write_png(faces / f"image/{number}.png", rgb)
         write_png(faces / f"facemask/{number}.png", mask)
     settings = SETTINGS | {"epochs": 1, "seeds": 1, "most_tested": 1, "methods": (Method.BLUR, Method.ZERO)}
+    settings["each_method"] = True
     found = p3mdata.train_check(
         world / "data", tmp_path / "out", originals=world / ORIGINALS, faces=faces, copy_paste="icp", **settings
     )

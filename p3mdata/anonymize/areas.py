@@ -30,6 +30,7 @@ from p3mdata.anonymize.masks import (
 from p3mdata.config import Boundary, Format, JpegMode, Settings
 from p3mdata.faces.ensemble import Detection
 from p3mdata.imaging import target_format
+from p3mdata.imaging.containers import with_end
 from p3mdata.imaging.jpeg import JpegBlocks, Reach, UnsupportedJpeg
 from p3mdata.imaging.trimap import kernel_side, pure, transition_area
 from p3mdata.records import Doubt, Mask
@@ -282,9 +283,9 @@ def _jpeg_blocks(loaded: Loaded, settings: Settings) -> tuple[JpegBlocks | None,
     picture = loaded.picture
     if picture.format != "JPEG" or settings.jpeg is JpegMode.REENCODE or settings.quality is not None:
         return None, None
-    if picture.notes:
+    if picture.tables is None:
         return None, picture.notes[0]
     try:
-        return JpegBlocks.read(loaded.photo).turned(picture.orientation), None
+        return JpegBlocks.read(with_end(loaded.photo)[0]).turned(picture.orientation), None
     except UnsupportedJpeg as exc:
         return None, str(exc)

@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw, ImageFont
 from p3mdata.anonymize.areas import Masked, mask, transition_of
 from p3mdata.anonymize.inputs import Inputs, Loaded, load
 from p3mdata.anonymize.pipeline import anonymize, detect, render
-from p3mdata.base.files import write_atomic
+from p3mdata.base.files import write_alone
 from p3mdata.config import Settings
 from p3mdata.errors import OTHER_PLACE, BrokenInput, SettingsError, unwritable
 from p3mdata.faces.ensemble import Detection, FaceFinder
@@ -243,7 +243,7 @@ def explain(
     sink = io.BytesIO()
     drawn.save(sink, "PNG", optimize=True)
     try:
-        write_atomic(out, sink.getvalue())
+        write_alone(out, sink.getvalue())
     except OSError as exc:
         raise unwritable(out, exc, OTHER_PLACE, SettingsError) from exc
 

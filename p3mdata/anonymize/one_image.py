@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from p3mdata.base.files import write_atomic
+from p3mdata.base.files import write_alone
 from p3mdata.config import Format, Settings
 from p3mdata.errors import OTHER_PLACE, SettingsError, unwritable
 from p3mdata.records import ImageResult, Sample
@@ -65,8 +65,8 @@ def anonymize_file(
     if done.result.outcome.released:
         try:
             if facemask:
-                write_atomic(facemask, done.files["facemasks"][1])
-            write_atomic(out, done.files["images"][1])
+                write_alone(facemask, done.files["facemasks"][1])
+            write_alone(out, done.files["images"][1])
         except OSError as exc:
             raise unwritable(out, exc, OTHER_PLACE, SettingsError) from exc
     return done.result

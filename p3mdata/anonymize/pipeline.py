@@ -132,7 +132,7 @@ def anonymize(
         loaded = load(inputs, settings)
         tick("decode")
         height, width = loaded.picture.size
-        base = replace(base, width=width, height=height)
+        base = replace(base, width=width, height=height, notes=loaded.picture.notes)
         if min(height, width) < settings.min_side:
             detail = f"is {width}x{height}, the shorter side is under the minimum of {settings.min_side} px"
             return Anonymized(replace(base, outcome=Outcome.EXCLUDED, reason="too_small", detail=detail), {})
@@ -142,6 +142,8 @@ def anonymize(
         tick("mask")
         data, name, how = render(loaded, masked, settings)
         tick("obfuscate+encode")
+        if loaded.picture.pixels.dtype == np.uint16 and name in ("JPEG", "WEBP"):
+            base = replace(base, notes=(*base.notes, "16 bits reduced to 8"))
         proofs = prove(loaded.picture, data, promised(masked, name, how), finder)
         tick("verify")
     except BrokenInput as exc:

@@ -35,6 +35,7 @@ from p3mdata.errors import SettingsError, not_finished, unwritable
 from p3mdata.records import ImageResult, Outcome, Sample
 from p3mdata.run.identities import AUTO, identify
 from p3mdata.run.layout import AUDIT, AUDIT_PLOT, MANIFEST
+from p3mdata.run.locks import only_run
 from p3mdata.run.plan import read_plan
 from p3mdata.run.rows import SCHEMA_VERSION, finished_rows
 from p3mdata.version import __version__
@@ -274,7 +275,8 @@ def _write(out: Path, audit: Audit) -> None:
     from p3mdata.audit.plot import draw
 
     try:
-        write_atomic(out / AUDIT_PLOT, draw(audit.to_json()))
-        write_json(out / AUDIT, audit.to_json())
+        with only_run(out):
+            write_atomic(out / AUDIT_PLOT, draw(audit.to_json()))
+            write_json(out / AUDIT, audit.to_json())
     except OSError as exc:
         raise unwritable(out, exc) from exc

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
@@ -50,6 +51,12 @@ def say(text: str) -> None:
 def error(text: str) -> None:
     """One sentence about what went wrong; shown even when quiet."""
     _stderr.print(f"[bold red]Error:[/] {plain_text(text)}")
+
+
+def failure(code: int, sentence: str) -> None:
+    """How a call with --json ended that gives no result."""
+    with contextlib.suppress(OSError):
+        sys.stdout.write(json.dumps({"error": {"code": code, "sentence": sentence}}, sort_keys=True) + "\n")
 
 
 def result(row: Any, text: str | Table | None = None) -> None:

@@ -4,18 +4,32 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import hashlib
 import os
 import platform
+import re
+import shutil
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from p3mdata.base.system import flock
+from p3mdata.base.system import LOCK_EX, LOCK_NB, flock
+from p3mdata.errors import RunFolderError
+
+# Time of every file that is released: when each was written tells the order of the work. 2000-01-01, UTC.
+RELEASED_AT = 946684800
 
 # File systems of clusters may have no locks; what is done there twice comes to the same bytes.
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
+
+
+class BusyFolder(RunFolderError):
+    """Another process works on a folder."""
+
+
+_TORN = re.compile(r"\..+\.[0-9]+\.tmp")
 
 
 @contextlib.contextmanager
@@ -37,9 +51,110 @@ def locked(path: Path, kind: int, mode: int = 0o600) -> Iterator[None]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def owned_folder(folder: Path, make: Callable[[Path], object] | None = None, deep: bool = True) -> Iterator[None]:
+    """Hold a folder and sweep it while the block runs: made if need be, for one process at a time.
+
+    The lock is the folder itself, so that none is left in it.
+
+    Args:
+        folder: The folder.
+        make: Makes it, in the place of `mkdir`.
+        deep: Sweep what is below its folders too: they are ours alone.
+
+    Raises:
+        BusyFolder: Another process has it.
+        OSError: It cannot be made or read.
+    """
+    with contextlib.ExitStack() as held:
+        while True:
+            if make is not None:
+                make(folder)
+            folder.mkdir(parents=True, exist_ok=True)
+            try:
+                descriptor = os.open(folder, os.O_RDONLY)
+            except PermissionError:
+                if os.name == "nt":
+                    # There folders cannot be opened.
+                    break
+                raise
+            held.callback(os.close, descriptor)
+            try:
+                flock(descriptor, LOCK_EX | LOCK_NB)
+            except BlockingIOError as exc:
+                raise BusyFolder(f"{folder}: another p3mdata process is at it. Wait for it to end.") from exc
+            except OSError as exc:
+                # Locks over a network want a descriptor for writing, which folders have none of.
+                if exc.errno not in {*_NO_LOCKS, errno.EBADF}:
+                    raise
+            # Who had it before may have removed it.
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(folder)):
+                    break
+            held.close()
+        for path in torn_files(folder) if deep else [path for path in folder.iterdir() if is_torn(path.name)]:
+            path.unlink(missing_ok=True)
+        yield
+
+
+def is_torn(name: str) -> bool:
+    """Whether a file name is that of a file whose writer was killed, or is still at it."""
+    return _TORN.fullmatch(name) is not None
+
+
+def torn_files(folder: Path) -> Iterator[Path]:
+    """What killed processes left below a folder."""
+    for place, _, names in os.walk(folder):
+        yield from (Path(place) / name for name in names if is_torn(name))
+
+
+def sweep(folder: Path) -> None:
+    """Remove what killed processes left below a folder; for who holds its lock."""
+    for path in torn_files(folder):
+        path.unlink(missing_ok=True)
+
+
+def tidy(path: Path) -> None:
+    """Remove what processes of this machine that are dead left of a file that is no part of a folder of ours."""
+    ours = f".{path.name}.{this_machine()}"
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        number = left.name.removeprefix(ours).removesuffix(".tmp")
+        if left.name.startswith(ours) and number.isdecimal() and not _alive(int(number)):
+            left.unlink(missing_ok=True)
+
+
+def _alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def this_machine() -> int:
+    """Process numbers alone repeat on machines that share a folder."""
+    return zlib.crc32(platform.node().encode())
+
+
+def empty(folder: Path) -> None:
+    """Remove everything in a folder, which stays, and with it the lock that is held on it."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+def holds_nothing(folder: Path) -> bool:
+    """Whether a folder holds nothing but what killed processes left."""
+    return all(is_torn(path.name) for path in folder.iterdir())
+
+
 def temporary_name(path: Path) -> Path:
-    """Where this process writes what will be `path`; process numbers alone repeat on machines that share a folder."""
-    return path.with_name(f".{path.name}.{zlib.crc32(platform.node().encode())}{os.getpid():07d}.tmp")
+    """Where this process writes what will be `path`."""
+    return path.with_name(f".{path.name}.{this_machine()}{os.getpid():07d}.tmp")
 
 
 def sha256(data: bytes) -> str:
@@ -48,8 +163,13 @@ def sha256(data: bytes) -> str:
 
 
 @contextlib.contextmanager
-def atomic(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
+def atomic(path: Path, mode: int = 0o644, time: float | None = None) -> Iterator[BinaryIO]:
     """A file to write that appears under its name when the block ends: temporary name, fsync, rename.
+
+    Args:
+        path: Its name.
+        mode: Its permissions.
+        time: When it says it was changed, in seconds since 1970; None leaves the present.
 
     Raises:
         OSError: As the system says; the temporary file is removed, as after any other exception.
@@ -61,6 +181,8 @@ def atomic(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
         with os.fdopen(descriptor, "wb") as sink:
             yield sink
             sink.flush()
+            if time is not None:
+                os.utime(sink.fileno(), (time, time))
             os.fsync(sink.fileno())
         os.replace(temporary, path)
     except BaseException:
@@ -68,7 +190,18 @@ def atomic(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
         raise
 
 
-def write_atomic(path: Path, data: bytes, mode: int = 0o644) -> None:
+def write_atomic(path: Path, data: bytes, mode: int = 0o644, time: float | None = None) -> None:
     """`atomic` for content that is there as a whole."""
-    with atomic(path, mode) as sink:
+    with atomic(path, mode, time) as sink:
         sink.write(data)
+
+
+def write_alone(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """`write_atomic` for a file that is no part of a folder of ours."""
+    tidy(path)
+    write_atomic(path, data, mode)
+
+
+def write_released(path: Path, data: bytes) -> None:
+    """`write_atomic` for a file that belongs to one image of a release."""
+    write_atomic(path, data, time=RELEASED_AT)

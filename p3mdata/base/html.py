@@ -13,6 +13,13 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 
+class Rendered(str):
+    """Text that is part of a page already: it goes into another template as it is."""
+
+    def __html__(self) -> str:
+        return self
+
+
 class Figure(str):
     """A number with its unit, set like a number."""
 
@@ -94,6 +101,4 @@ def _environment() -> Environment:
 def render(template: str, **values: Any) -> str:
     """A page, or a part of one, from a file of p3mdata/templates."""
     style = resources.files("p3mdata").joinpath("templates/style.css").read_text(encoding="utf-8").rstrip()
-    from markupsafe import Markup
-
-    return _environment().get_template(template).render(style=Markup(style), **values)
+    return _environment().get_template(template).render(style=Rendered(style), **values)

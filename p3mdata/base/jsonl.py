@@ -13,6 +13,7 @@ from p3mdata.base.files import atomic, write_atomic
 from p3mdata.errors import RunFolderError
 
 PRIVATE_MODE = 0o600
+RESTORE = "Restore it from a copy, or make it again with the command that wrote it."
 # Numbers of thousands of digits are a ValueError to the library, deep nesting a RecursionError.
 NOT_JSON = (ValueError, RecursionError)
 
@@ -56,13 +57,16 @@ def append_row(path: Path, row: Any, mode: int = PRIVATE_MODE) -> None:
         os.fsync(sink.fileno())
 
 
-def read_rows(path: Path, torn_tail: bool = False, needs: Iterable[str] = ()) -> Iterator[dict[str, Any]]:
+def read_rows(
+    path: Path, torn_tail: bool = False, needs: Iterable[str] = (), way_out: str = RESTORE
+) -> Iterator[dict[str, Any]]:
     """Rows of a JSON-lines file.
 
     Args:
         path: The file; a missing one has no rows.
         torn_tail: Allow a last line that a crash cut off; it is skipped.
         needs: Keys that every row must have.
+        way_out: What to do about a damaged file.
 
     Raises:
         RunFolderError: A line is not a JSON object with these keys.
@@ -77,13 +81,13 @@ def read_rows(path: Path, torn_tail: bool = False, needs: Iterable[str] = ()) ->
             except NOT_JSON as exc:
                 if torn_tail and not line.endswith("\n"):
                     return
-                raise RunFolderError(f"{path}: line {number} is damaged. Delete the run folder and run again.") from exc
+                raise RunFolderError(f"{path}: line {number} is damaged. {way_out}") from exc
             if not isinstance(row, dict) or not needed <= row.keys():
-                raise RunFolderError(f"{path}: line {number} is damaged. Delete the run folder and run again.")
+                raise RunFolderError(f"{path}: line {number} is damaged. {way_out}")
             yield row
 
 
-def read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, way_out: str = RESTORE) -> dict[str, Any]:
     """One JSON document.
 
     Raises:
@@ -92,7 +96,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         row = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except (OSError, *NOT_JSON) as exc:
-        raise RunFolderError(f"{path}: cannot be read ({exc}). Delete the run folder and run again.") from exc
+        raise RunFolderError(f"{path}: cannot be read ({exc}). {way_out}") from exc
     if not isinstance(row, dict):
-        raise RunFolderError(f"{path}: is not a JSON object. Delete the run folder and run again.")
+        raise RunFolderError(f"{path}: is not a JSON object. {way_out}")
     return row

@@ -21,7 +21,7 @@ from multiprocessing.context import SpawnContext
 from multiprocessing.resource_tracker import ensure_running
 from typing import Any, Generic, TypeAlias, TypeVar
 
-from p3mdata.base.processes import STOP_SIGNALS
+from p3mdata.base.streams import STOP_SIGNALS
 from p3mdata.base.system import signals_held
 from p3mdata.errors import P3MError, SetupError
 

@@ -8,20 +8,22 @@ from types import FrameType
 from typing import Any
 
 from p3mdata.base import system
+from p3mdata.base.memory import free_memory
+from p3mdata.base.streams import STOP_SIGNALS
 
-# Working memory of one worker on large photographs; the models take most of it.
+# Share of a worker; beside the models there is room for a picture of 16 megapixels. Of larger ones see `base.memory`.
 WORKER_BYTES = 700 * 1024**2
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+MODEL_BYTES = 330 * 1024**2
 
 
 def default_workers() -> int:
     """As many workers as cores this process may use and memory allow."""
-    memory = system.free_memory()
+    memory = free_memory()
     return max(1, system.cores() if memory is None else min(system.cores(), memory // WORKER_BYTES))
 
 
 class StopOnSignal:
-    """Turns SIGINT and SIGTERM into a question answered between images; a second signal interrupts at once."""
+    """Turns the stop signals into a question answered between images; a second signal interrupts at once."""
 
     def __init__(self) -> None:
         self.seen = False
@@ -35,7 +37,9 @@ class StopOnSignal:
     def __enter__(self) -> StopOnSignal:
         if threading.current_thread() is threading.main_thread():
             for number in STOP_SIGNALS:
-                self._previous[number] = signal.signal(number, self._handle)
+                # What is started with nohup outlives its terminal.
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._previous[number] = signal.signal(number, self._handle)
         return self
 
     def __exit__(self, *exc: object) -> None:

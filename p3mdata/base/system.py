@@ -42,6 +42,17 @@ def flock(descriptor: int, kind: int) -> None:
         fcntl.flock(descriptor, kind)
 
 
+def lock_bytes(descriptor: int, start: int, length: int) -> bool:
+    """Lock a part of an open file at once, until it is closed; False when another process has some of it."""
+    if fcntl is None:
+        return True
+    try:
+        fcntl.lockf(descriptor, LOCK_EX | LOCK_NB, length, start)
+    except (BlockingIOError, PermissionError):
+        return False
+    return True
+
+
 class _Overlapped(ctypes.Structure):
     _fields_ = (
         ("internal", ctypes.c_void_p),
@@ -103,9 +114,18 @@ def cores() -> int:
 
 def free_memory() -> int | None:
     """Bytes that new processes can have, file cache counted as free, or all memory; None where nothing tells."""
+    return _meminfo("MemAvailable")
+
+
+def all_memory() -> int | None:
+    """Bytes of this machine; None where nothing tells."""
+    return _meminfo("MemTotal")
+
+
+def _meminfo(what: str) -> int | None:
     with contextlib.suppress(OSError, ValueError, StopIteration):
         lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:")) * 1024
+        return next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:")) * 1024
     with contextlib.suppress(AttributeError, OSError, ValueError):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return None

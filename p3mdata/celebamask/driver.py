@@ -19,12 +19,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.files import is_torn, sha256, sweep, write_atomic
 from p3mdata.base.jsonl import PRIVATE_MODE, read_json, read_rows, write_json, write_rows
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
 from p3mdata.celebamask.annotations import Annotations
-from p3mdata.celebamask.chunks import BUG, CHUNKS, FOLDER, Source, is_done, rows_path, run_here, run_pool
+from p3mdata.celebamask.chunks import BUG, CHUNKS, Source, is_done, rows_path, run_here, run_pool
 from p3mdata.celebamask.geometry import FaceRule
 from p3mdata.celebamask.portraits import Portraits
 from p3mdata.celebamask.sheet import CELLS, Cell, contact_sheet
@@ -114,7 +114,7 @@ def make_facemasks(
     try:
         with only_run(out):
             _freeze_settings(images, names, limit, out)
-            _remove_torn_files(out)
+            sweep(out)
             size = images.chunk
             chunks = [(i, names[i * size : (i + 1) * size]) for i in range(-(-len(names) // size))]
             todo = [chunk for chunk in chunks if not is_done(out, chunk)]
@@ -144,8 +144,8 @@ def _check_folders(source: Path, out: Path) -> None:
         raise SettingsError(f"{out}: OUT and SRC must not lie inside each other. Choose another OUT.")
     if out.is_dir():
         # A call that was killed before it wrote its settings leaves these.
-        begun = ("private", *(path.name for path in out.glob(f".{SETTINGS}.*.tmp")))
-        if not (out / SETTINGS).is_file() and any(path.name not in begun for path in out.iterdir()):
+        others = (path for path in out.iterdir() if path.name != "private" and not is_torn(path.name))
+        if not (out / SETTINGS).is_file() and any(others):
             raise RunFolderError(f"{out}: is not empty and not a folder of facemasks. Choose an empty or new folder.")
     elif os.path.lexists(out):
         raise RunFolderError(f"{out}: is a file. Choose a folder.")
@@ -173,12 +173,6 @@ def _freeze_settings(images: Source, names: Sequence[str], limit: int | None, ou
             f"{out}: holds facemasks made with other settings or files: {'; '.join(different)}. "
             "Use another OUT, or the same settings and files."
         )
-
-
-def _remove_torn_files(out: Path) -> None:
-    places = (out.glob(".*.tmp"), (out / FOLDER).rglob(".*.tmp"), (out / CHUNKS).glob(".*.tmp"))
-    for path in [path for place in places for path in place]:
-        path.unlink(missing_ok=True)
 
 
 def _close(images: Source, out: Path, chunks: int, started: float) -> FacemaskRun:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import Annotated, Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from p3mdata.base.exits import run_app
-from p3mdata.cli.commands import COMMANDS
+from p3mdata.cli.commands import lines, load
 from p3mdata.version import __version__
 
 
@@ -18,22 +17,16 @@ class _Lazy(TyperGroup):
 
     def __init__(self, **attrs: Any) -> None:
         super().__init__(**attrs)
-        for panel, commands in COMMANDS.items():
-            for name, (_, about) in commands.items():
-                self.commands[name] = TyperCommand(name, help=about, rich_help_panel=panel)
+        self._panels = {}
+        for name, about, panel in lines():
+            self._panels[name] = panel
+            self.commands[name] = TyperCommand(name, help=about, rich_help_panel=panel)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """As usual, with the command itself in place of its line."""
-        for commands in COMMANDS.values():
-            if args and args[0] in commands:
-                self.commands[args[0]] = command(args[0])
+        if args and (panel := self._panels.get(args[0])):
+            self.commands[args[0]] = load(panel, args[0])
         return super().resolve_command(ctx, args)
-
-
-def command(name: str) -> Any:
-    """A command, with its module."""
-    (module,) = (commands[name][0] for commands in COMMANDS.values() if name in commands)
-    return typer.main.get_group(importlib.import_module(f"p3mdata.cli.{module}").app).commands[name]
 
 
 app = typer.Typer(

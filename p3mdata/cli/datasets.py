@@ -9,7 +9,7 @@ import typer
 
 from p3mdata import options as opt
 from p3mdata.base import console
-from p3mdata.base.files import write_atomic
+from p3mdata.base.files import write_alone
 from p3mdata.cli import render
 from p3mdata.cli.common import RunArgument
 from p3mdata.dataset.layout import read_layout
@@ -125,7 +125,7 @@ def stats(
     if plot is not None:
         if plot.suffix.lower() != ".png":
             raise SettingsError(f"{plot}: the plot is a PNG file. Let its name end in .png.")
-        write_atomic(plot, draw(found))
+        write_alone(plot, draw(found))
     render.counts(found.sets, found.tables, found.to_json())
 
 

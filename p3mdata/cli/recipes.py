@@ -52,6 +52,8 @@ class Step:
 
 
 def _fill(value: Any, variables: Mapping[str, str], where: str) -> Any:
+    if isinstance(value, list):
+        return [_fill(each, variables, where) for each in value]
     if not isinstance(value, str):
         return value
     try:

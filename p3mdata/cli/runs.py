@@ -97,6 +97,7 @@ def anonymize_dir(
     trust_no_face: opt.TrustOption = None,
     recursive: opt.RecursiveOption = None,
     seed: opt.SeedOption = None,
+    secret_file: opt.SecretOption = None,
     workers: opt.WorkersOption = None,
     limit: opt.LimitOption = None,
     files: opt.FilesOption = None,
@@ -141,11 +142,13 @@ def _dry_run(job: Job) -> None:
 
     check_folders(job)
     plan, samples = make_plan(job, write=False)
-    rows = [sample.to_json() for sample in samples]
+    listed = sorted(samples, key=lambda sample: sample.source)
+    # Their ids are those of no run yet.
+    rows = [{key: value for key, value in sample.to_json().items() if key not in ("id", "index")} for sample in listed]
     method, strength = job.settings.obfuscation()
     text = "\n".join(
         f"{s.source}" + "".join(f"  {k}: {v[0]}" for k in ("alpha", "trimap", "mask") if (v := getattr(s, k)))
-        + (f"  PROBLEM: {s.problem}" if s.problem else "") for s in samples
+        + (f"  PROBLEM: {s.problem}" if s.problem else "") for s in listed
     )  # fmt: skip
     head = f"{plan.samples} pictures, {plan.shards} shards, {method.value} {strength:g} -> {job.place}\n"
     console.result({**plan.to_json(), "files": rows}, head + text)
@@ -211,6 +214,7 @@ def detect(
     trust_no_face: opt.TrustOption = None,
     recursive: opt.RecursiveOption = None,
     seed: opt.SeedOption = None,
+    secret_file: opt.SecretOption = None,
     workers: opt.WorkersOption = None,
     limit: opt.LimitOption = None,
     files: opt.FilesOption = None,

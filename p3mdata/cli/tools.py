@@ -34,6 +34,7 @@ _STAGES: dict[str, Callable[..., None]] = {
     "celeba-facemask": datasets.celeba_facemask,
     "benchmark": training.benchmark,
     "train-check": training.train_check,
+    "compare-checks": training.compare_checks,
 }
 
 

@@ -28,18 +28,32 @@ def train_check(
         Path | None,
         typer.Option("--originals", help="photographs before anonymization, for N:N and the cost; only read"),
     ] = None,
+    secret_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--secret-file", help="with --originals: private/secret of the run, to find photographs by id, not by name"
+        ),
+    ] = None,
     budget: Annotated[
         str | None, typer.Option("--budget", help="time for all trainings and tests: 15m, 1.5h; absent = 5m, full 60m")
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", min=1, help="instead of --budget: of each training")] = None,
     protocols: Annotated[
-        str | None, typer.Option("--protocols", help="trained:tested, of B:B,B:N,N:N; absent = all that can run")
+        str | None, typer.Option("--protocols", help="trained:tested, of B:B,B:N,N:N,N:B; absent = all that can run")
     ] = None,
     methods: Annotated[
-        str | None, typer.Option("--methods", help="compare obfuscations: blur,mosaic,zero (needs --originals)")
+        str | None,
+        typer.Option(
+            "--methods", help="test the network of B on obfuscations too: blur,mosaic,zero (needs --originals)"
+        ),
     ] = None,
+    each_method: Annotated[
+        bool, typer.Option("--each-method", help="with --methods: also train a network on each obfuscation")
+    ] = False,
     seeds: Annotated[int, typer.Option("--seeds", min=1, help="trainings of each kind; 2 and more give intervals")] = 3,
-    variant: Annotated[str, typer.Option("--variant", help="resnet34, swin_t or vitae_s")] = "resnet34",
+    variant: Annotated[
+        str, typer.Option("--variant", help="resnet34, swin_t, vitae_s, basic, tfi, tfi-sbfi, tfi-dbfi, gfm, modnet")
+    ] = "resnet34",
     scale: Annotated[
         Scale, typer.Option("--scale", help="smoke (CPU, minutes, no benchmark) or full; auto = full on a GPU")
     ] = Scale.AUTO,
@@ -61,7 +75,7 @@ def train_check(
     quiet: opt.QuietOption = False,
     progress: opt.ProgressOption = True,
 ) -> None:
-    """Does the dataset still teach matting? Trains under B:B, B:N, N:N; exit 4 if not, 3 if that stays open.
+    """Does the dataset still teach matting? Trains under B:B, B:N, N:N, N:B; exit 4 if not, 3 if that stays open.
 
     The same command goes on after an interruption. Without a GPU it is a smoke check, not a benchmark.
     """
@@ -69,6 +83,8 @@ def train_check(
     settings = TrainCheckSettings(
         variant=variant, scale=scale, budget=None if budget is None else seconds_of(budget), epochs=epochs,
         protocols=None if protocols is None else _listed(protocols), methods=_methods(methods), originals=originals,
+        secret_file=secret_file,
+        each_method=each_method,
         seeds=seeds, tolerance=tolerance, copy_paste=cp, faces=faces, encoder_weights=encoder_weights,
         most_tested=most_tested, device=device, workers=workers or 0, overwrite=overwrite,
     )  # fmt: skip
@@ -77,6 +93,24 @@ def train_check(
     render.train_check(found)
     if found.exit_code != EXIT_OK:
         raise typer.Exit(found.exit_code)
+
+
+@app.command()
+def compare_checks(
+    checks: Annotated[list[Path], typer.Argument(metavar="CHECK...", help="folders of train-checks")],
+    out: Annotated[Path | None, typer.Option("--out", "-o", help="Markdown file to write")] = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+) -> None:
+    """One table of several train-checks: networks, integration modules or kinds of pasting beside each other."""
+    from p3mdata.base.files import write_atomic
+    from p3mnet.traincheck.compare import comparison
+
+    console.out = console.Output(json, quiet)
+    rows, text = comparison(checks)
+    if out is not None:
+        write_atomic(out, text.encode("utf-8"))
+    console.result({"rows": rows, "out": None if out is None else str(out)}, text)
 
 
 def _listed(names: str) -> tuple[str, ...]:
@@ -111,6 +145,10 @@ def benchmark(
     ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="set to test on; absent = those of validation")
+    ] = None,
+    originals: Annotated[
+        Path | None,
+        typer.Option("--originals", help="photographs before anonymization: obfuscated sets are tested as such too"),
     ] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="the first so many images of each set; 0 = all")] = 0,
     trials: Annotated[int, typer.Option("--trials", min=0, help="runs on one 512x512 picture; 0 = no times")] = 100,
@@ -147,7 +185,9 @@ def benchmark(
     if dataset is None:
         raise SettingsError("DATASET: is missing. Give the folder of a dataset.")
     requests = parse_requests(methods, checkpoint or (), onnx or ())
-    plan = BenchmarkPlan(tuple(sets) if sets else None, limit, trials, trial_seconds, max_side, mode, device, corrected)
+    plan = BenchmarkPlan(
+        tuple(sets) if sets else None, limit, trials, trial_seconds, max_side, mode, device, corrected, originals
+    )
     target = out or dataset.resolve().with_name(f"{dataset.resolve().name}-benchmark")
     with console.counted() as start:
         found = run_benchmark(dataset, target, requests, plan, start, layout)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from p3mdata.base.files import sha256
-from p3mdata.imaging import Picture, decode, orient
+from p3mdata.imaging import Picture, decode, exif_orientation, orient
 
 SIDE = 32
 # Two thumbnails are one picture up to this distance; see `distances` for what was measured.
@@ -28,7 +28,6 @@ _LOW_PASS = 2.0
 _MARGIN = 3
 # Pairs whose arrays fit a core's cache together.
 _BATCH = 64
-_ORIENTATION_TAG = 0x0112
 
 Grey = NDArray[np.uint8]
 Thumb = NDArray[np.float16]
@@ -92,8 +91,7 @@ def read_luma(data: bytes, max_pixels: int = 200_000_000) -> Grey:
             image.draft("L", image.size)
             grey = np.asarray(image)
             if grey.ndim == 2:
-                orientation = int(image.getexif().get(_ORIENTATION_TAG, 1) or 1)
-                return orient(grey, orientation)
+                return orient(grey, exif_orientation(image))
     return grey_of(decode(data, max_pixels))
 
 

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from p3mdata.base.disk_backed import LazyMap
-from p3mdata.base.files import write_atomic
+from p3mdata.base.files import owned_folder, write_atomic
 from p3mdata.base.jsonl import write_rows
 from p3mdata.base.progress import Progress
 from p3mdata.curation.clusters import cluster
@@ -200,10 +200,11 @@ def write_curation(curation: Curation, out_dir: Path) -> Path:
         rows += [{"source": entry.source, "reason": one.code, "sentence": one.sentence} for one in remarks]
     names = "".join(f"{name}\n" for name in curation.kept)
     try:
-        write_atomic(out_dir / KEPT, names.encode("utf-8", "surrogateescape"))
-        write_rows(out_dir / REJECTED, rejected)
-        write_rows(out_dir / WARNINGS, warned)
-        write_page(curation.duplicates, out_dir / PAGE, curation.entries)
+        with owned_folder(out_dir, deep=False):
+            write_atomic(out_dir / KEPT, names.encode("utf-8", "surrogateescape"))
+            write_rows(out_dir / REJECTED, rejected)
+            write_rows(out_dir / WARNINGS, warned)
+            write_page(curation.duplicates, out_dir / PAGE, curation.entries)
     except OSError as exc:
         raise unwritable(out_dir, exc, OTHER_PLACE, SettingsError) from exc
     return out_dir / PAGE

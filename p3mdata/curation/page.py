@@ -19,12 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.files import sha256, write_alone
 from p3mdata.base.html import Code, Picture, count, picture, render
 from p3mdata.base.jsonl import read_rows
 from p3mdata.curation.rules import Entry, Remark
 from p3mdata.errors import BrokenInput
-from p3mdata.imaging import decode, orient
+from p3mdata.imaging import decode, exif_orientation, orient
 from p3mdata.imaging.draw import fit, thumbnail
 from p3mdata.imaging.listing import regular_file
 from p3mdata.run.layout import MANIFEST
@@ -40,7 +40,6 @@ MOST_CLUSTERS = 200
 MOST_MEMBERS = 8
 _MOST_ROWS = 200
 _RELEASED_SIDE = 240
-_ORIENTATION_TAG = 0x0112
 
 
 def _small(data: bytes) -> NDArray[np.uint8]:
@@ -48,7 +47,7 @@ def _small(data: bytes) -> NDArray[np.uint8]:
     with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
         if image.mode in ("L", "RGB") and image.width * image.height <= 200_000_000:
             image.draft("RGB", (8 * CELLS, 8 * CELLS))
-            return orient(np.asarray(image.convert("RGB")), int(image.getexif().get(_ORIENTATION_TAG, 1) or 1))
+            return orient(np.asarray(image.convert("RGB")), exif_orientation(image))
     return fit(decode(data), 8 * CELLS, 8 * CELLS)
 
 
@@ -199,4 +198,4 @@ def write_page(found: Duplicates, path: Path, entries: Sequence[Entry] | None = 
         kinds=_KINDS,
         version=__version__,
     )
-    write_atomic(path, page.encode("utf-8"))
+    write_alone(path, page.encode("utf-8"))

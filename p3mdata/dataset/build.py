@@ -13,14 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.base.disk_backed import DiskDict, DiskList
-from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.files import holds_nothing, sha256, write_released
+from p3mdata.base.ids import IDS, KEYED
 from p3mdata.base.jsonl import read_rows, write_json, write_rows
 from p3mdata.base.parsing import fault
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
 from p3mdata.dataset.attributes import balance_of
 from p3mdata.dataset.candidates import RUN_KINDS, Counts, Entrant, candidates_of, usable_of
-from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, described, listed_files
+from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, described, listed_files, owned_dataset
 from p3mdata.dataset.foregrounds import estimate, require_pymatting
 from p3mdata.dataset.layout import OBFUSCATED, Content, Layout
 from p3mdata.dataset.split import Candidate, Sets, Size, assign
@@ -28,6 +29,7 @@ from p3mdata.errors import RunFolderError, SettingsError, unwritable
 from p3mdata.imaging import encode_grey
 from p3mdata.imaging.trimap import KERNEL, stored_plane, trimap_of
 from p3mdata.run.derived import dataset_version, register_derived
+from p3mdata.run.locks import only_run
 from p3mdata.run.plan import Plan, read_plan
 from p3mdata.version import __version__
 
@@ -118,6 +120,9 @@ def build_split(
     if settings.foregrounds:
         require_pymatting()
     workers = workers or default_workers()
+    # Swept, before it is proved.
+    with only_run(run):
+        pass
     everything, usable, refused = usable_of(plan, samples, settings.verify, workers)
     candidates = candidates_of(plan, usable, settings.group_by, settings.free_list, workers)
     sets = Sets(settings.layout.training, settings.layout.validation, settings.layout.free)
@@ -126,11 +131,13 @@ def build_split(
     )
     method, _ = plan.job.settings.obfuscation()
     obfuscated = settings.obfuscated or OBFUSCATED[method]
-    register_derived(run, "dataset", out)
+    with only_run(run):
+        register_derived(run, "dataset", out)
     try:
-        counts, balance = _write(
-            plan, out, settings, obfuscated, everything, usable, candidates, chosen, workers, progress
-        )
+        with owned_dataset(out):
+            counts, balance = _write(
+                plan, out, settings, obfuscated, everything, usable, candidates, chosen, workers, progress
+            )
     except OSError as exc:
         raise unwritable(out, exc) from exc
     return Built(
@@ -194,6 +201,7 @@ def _write(
             "seed": settings.seed,
             "trimap_kernel": settings.kernel,
             "settings": plan.job.settings.model_dump(mode="json"),
+            **({IDS: KEYED} if plan.keyed else {}),
             "balance": balance,
         },
     )
@@ -217,7 +225,7 @@ def _check_out(run: Path, out: Path) -> None:
         raise SettingsError(f"{out}: the dataset and the run must not lie inside each other. Choose another OUT.")
     if out.is_dir():
         ours = any((out / name).is_file() for name in (ABOUT, BUILDING))
-        if not ours and any(out.iterdir()):
+        if not ours and not holds_nothing(out):
             raise RunFolderError(f"{out}: is not empty and no dataset of p3mdata. Choose an empty or new folder.")
     elif out.exists():
         raise RunFolderError(f"{out}: is a file. Choose a folder.")
@@ -267,7 +275,7 @@ class _Writer:
             digest = sha256(data)
             target = self.out / path
             if not (target.is_file() and sha256(target.read_bytes()) == digest):
-                write_atomic(target, data)
+                write_released(target, data)
             files[kind] = {"path": path, "sha256": digest}
         free = layout.content is Content.FREE
         return {**row.public, **files, "set": name, "group": group, "free": free, "traits": row.traits}

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.base.disk_backed import DiskDict, DiskList, LazyMap
-from p3mdata.base.files import sha256
+from p3mdata.base.files import sha256, torn_files
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
 from p3mdata.curation import group_ids
 from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, DatasetItem, listed_files, open_dataset
+from p3mdata.dataset.foregrounds import COLOURS_DONE
 from p3mdata.dataset.layout import PICTURES, Content
 from p3mdata.errors import BrokenInput, RunFolderError
 from p3mdata.imaging import SUFFIXES, decode
@@ -99,7 +100,8 @@ def check_dataset(
     step = progress(sum(map(len, sets.values()))) if progress else (lambda: None)
     listed, problem = _listed(dataset)
     findings = [
-        *_about_sets(dataset, sets), *_unknown(dataset), *_names(sets), *problem, *_against(listed, dataset, sets)
+        *_about_sets(dataset, sets), *_unknown(dataset), *_names(sets), *problem, *_against(listed, dataset, sets),
+        *_strangers(dataset),
     ]  # fmt: skip
     with ThreadPoolExecutor(workers) as pool:
         for name, items in sets.items():
@@ -203,24 +205,8 @@ def _about_item(dataset: Dataset, name: str, item: DatasetItem, expected: Mappin
             yield Finding(some, f"no_{kind}", f"has no {kind} of its name")
     arrays: dict[str, NDArray[Any]] = {}
     for kind, paths in sorted(item.files.items()):
-        try:
-            data = regular_file(dataset.root / paths[0]).read_bytes()
-            if sha256(data) != expected.get(paths[0], sha256(data)):
-                yield Finding(paths[0], "changed_file", "is not the file that was built")
-            if kind in PICTURES:
-                arrays[kind] = decode(data, _MAX_PIXELS).pixels
-                if dataset.about and (left := leftovers(data)):
-                    yield Finding(paths[0], "metadata_left", f"carries {', '.join(left)}")
-                continue
-            array, odd = _grey(data)
-        except BrokenInput as exc:
-            yield Finding(paths[0], "unreadable", exc.sentence)
-            continue
-        except OSError as exc:
-            yield Finding(paths[0], "unreadable", f"cannot be read ({exc.strerror})")
-            continue
-        if odd:
-            yield Finding(paths[0], "channels", odd, error=array is None)
+        array, findings = _read_plane(dataset, kind, paths[0], expected)
+        yield from findings
         if array is not None:
             arrays[kind] = array
     size = next((arrays[kind].shape[:2] for kind in ("image", "alpha") if kind in arrays), None)
@@ -236,6 +222,28 @@ def _about_item(dataset: Dataset, name: str, item: DatasetItem, expected: Mappin
         yield from _about_trimap(at["trimap"], sized["trimap"], sized.get("alpha"), sized.get("facemask"))
     if "facemask" in sized:
         yield from _about_facemask(at["facemask"], sized["facemask"], layout.content)
+
+
+def _read_plane(
+    dataset: Dataset, kind: str, path: str, expected: Mapping[str, str]
+) -> tuple[NDArray[Any] | None, list[Finding]]:
+    """A file's pixels, None when it has none that can be compared, and what is odd about the file itself."""
+    found: list[Finding] = []
+    try:
+        data = regular_file(dataset.root / path).read_bytes()
+        if (digest := sha256(data)) != expected.get(path, digest):
+            found.append(Finding(path, "changed_file", "is not the file that was built"))
+        if kind in PICTURES:
+            array: NDArray[Any] | None = decode(data, _MAX_PIXELS).pixels
+            if dataset.about and (left := leftovers(data)):
+                found.append(Finding(path, "metadata_left", f"carries {', '.join(left)}"))
+            return array, found
+        array, odd = _grey(data)
+    except BrokenInput as exc:
+        return None, [*found, Finding(path, "unreadable", exc.sentence)]
+    except OSError as exc:
+        return None, [*found, Finding(path, "unreadable", f"cannot be read ({exc.strerror})")]
+    return array, [*found, Finding(path, "channels", odd, error=array is None)] if odd else found
 
 
 def _about_alpha(path: str, alpha: NDArray[Any]) -> Iterator[Finding]:
@@ -312,6 +320,17 @@ def _against(listed: Mapping[str, str], dataset: Dataset, sets: _Sets) -> Iterat
             for path in itertools.chain.from_iterable(item.files.values()):
                 if path not in listed:
                     yield Finding(path, "stray_file", "is in a set but not in the manifest")
+
+
+def _strangers(dataset: Dataset) -> Iterator[Finding]:
+    """What killed processes left, and in a dataset of ours the files beside its folders that are not of it."""
+    for path in sorted(torn_files(dataset.root)):
+        sentence = "was left by a process that was killed. Run build-split again, or delete it"
+        yield Finding(path.relative_to(dataset.root).as_posix(), "torn_file", sentence)
+    ours = {ABOUT, LISTING, BUILDING, COLOURS_DONE}
+    for path in sorted(dataset.root.iterdir()) if dataset.about else ():
+        if path.is_file() and path.name not in ours and not path.name.startswith("."):
+            yield Finding(path.name, "no_part", "is no part of the dataset", error=False)
 
 
 def _duplicates(dataset: Dataset, sets: _Sets, workers: int) -> Iterator[Finding]:

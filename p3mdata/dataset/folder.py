@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from p3mdata.base.disk_backed import DiskDict
+from p3mdata.base.files import owned_folder
 from p3mdata.base.jsonl import read_json, read_rows
 from p3mdata.base.parsing import fault
 from p3mdata.dataset.layout import KINDS, OBFUSCATED, Layout, layouts, read_layout
@@ -79,6 +81,21 @@ class Dataset:
     def rows(self) -> Iterator[dict[str, Any]]:
         """Rows of its manifest; none for datasets of others."""
         return read_rows(self.root / LISTING)
+
+
+@contextlib.contextmanager
+def owned_dataset(root: Path) -> Iterator[None]:
+    """Hold a dataset that is written; what killed processes left in it is swept away.
+
+    Raises:
+        RunFolderError: Another process is writing it, or it cannot be written.
+    """
+    with contextlib.ExitStack() as held:
+        try:
+            held.enter_context(owned_folder(root))
+        except OSError as exc:
+            raise RunFolderError(f"{root}: cannot be written ({exc.strerror}). Choose another folder.") from exc
+        yield
 
 
 def open_dataset(root: Path, layout: str | None = None) -> Dataset:

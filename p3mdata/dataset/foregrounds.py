@@ -12,14 +12,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.files import sha256, write_released
 from p3mdata.base.jsonl import append_row, read_rows
 from p3mdata.base.pool import CRASH_SENTENCE, Handler, Mark, work_in_pool
 from p3mdata.errors import Interrupted, SetupError
 from p3mdata.imaging import Picture, decode, encode
 
 # What is finished, so that an interrupted estimation goes on where it was.
-_DONE = "foregrounds.jsonl"
+COLOURS_DONE = "foregrounds.jsonl"
 
 # image, alpha: files; foreground, background: where to write, relative to the dataset.
 Task = tuple[str, str, str, str]
@@ -65,7 +65,7 @@ def estimate(root: Path, tasks: Sequence[Task], workers: int) -> Iterator[tuple[
     """
     done = {
         (row["inputs"], row["foreground"]): row
-        for row in read_rows(root / _DONE, torn_tail=True, needs=("inputs", "foreground"))
+        for row in read_rows(root / COLOURS_DONE, torn_tail=True, needs=("inputs", "foreground"))
     }
     planned = [_planned(root, task, done) for task in tasks]
     todo = [task for task, (_, known) in zip(tasks, planned, strict=True) if known is None]
@@ -74,7 +74,7 @@ def estimate(root: Path, tasks: Sequence[Task], workers: int) -> Iterator[tuple[
             foreground, background = known or next(estimated)
             if known is None:
                 row = {"inputs": inputs, "foreground": task[2], "hashes": [foreground, background]}
-                append_row(root / _DONE, row, 0o644)
+                append_row(root / COLOURS_DONE, row, 0o644)
             yield foreground, background
 
 
@@ -113,6 +113,6 @@ def _estimate_one(root: Path, task: Task) -> tuple[str, str]:
     hashes = []
     for pixels, path in zip(multi_level_colours(picture.rgb8(), alpha), task[2:], strict=True):
         data, _ = encode(Picture(pixels, None, "PNG", picture.icc, 1), "PNG")
-        write_atomic(root / path, data)
+        write_released(root / path, data)
         hashes.append(sha256(data))
     return hashes[0], hashes[1]

@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from p3mdata.base.parsing import fault, read_yaml
 from p3mdata.base.resources import manifests_dir
-from p3mdata.config import Method
+from p3mdata.config import OBFUSCATIONS
 from p3mdata.errors import SettingsError
 
-OBFUSCATED = {Method.BLUR: "blurred", Method.MOSAIC: "mosaic", Method.ZERO: "zero"}
+OBFUSCATED = {method: said.folder for method, said in OBFUSCATIONS.items()}
 # Colour pictures, and one-channel ones.
 PICTURES = ("image", "foreground", "background")
 KINDS = (*PICTURES, "alpha", "trimap", "facemask")

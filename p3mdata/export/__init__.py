@@ -18,6 +18,7 @@ from p3mdata.export.card_text import describe
 from p3mdata.export.release import Release
 from p3mdata.export.target import Target
 from p3mdata.run.derived import register_derived
+from p3mdata.run.locks import only_run
 
 __all__ = ["Exported", "Form", "Release", "export"]
 
@@ -138,15 +139,15 @@ def export(
     words = describe(release, licence, name, _read(about))
     write, loading = _WRITERS[form]
     try:
-        target = Target.begin(out, form.value, source)
-        if release.run is not None:
-            # Before the first file: a take-down must know of an export that was never finished as well.
-            _register(release.run, form, out)
-        step = progress(release.images) if progress else (lambda: None)
-        configs = write(release, target, most_images, most_bytes, step)
-        if form is Form.CROISSANT:
-            croissant.describe(release, target, words)
-        target.finish(card.card(release, words, loading, configs))
+        with Target.begin(out, form.value, source) as target:
+            if release.run is not None:
+                # Before the first file: a take-down must know of an export that was never finished as well.
+                _register(release.run, form, out)
+            step = progress(release.images) if progress else (lambda: None)
+            configs = write(release, target, most_images, most_bytes, step)
+            if form is Form.CROISSANT:
+                croissant.describe(release, target, words)
+            target.finish(card.card(release, words, loading, configs))
     except OSError as exc:
         raise unwritable(out, exc) from exc
     splits = {split.name: len(split.entries) for split in release.splits}
@@ -157,7 +158,8 @@ def export(
 
 def _register(run: Path, form: Form, out: Path) -> None:
     try:
-        register_derived(run, form.value, out)
+        with only_run(run):
+            register_derived(run, form.value, out)
     except OSError as exc:
         raise RunFolderError(
             f"{run}: cannot be written ({exc.strerror or exc}), so that a take-down would not know of {out}. Make the "

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from p3mdata.base.html import count
 from p3mdata.base.intervals import miss_bound
-from p3mdata.config import Area, JpegMode, Method
+from p3mdata.config import OBFUSCATIONS, Area, JpegMode
 from p3mdata.errors import SettingsError
 from p3mdata.export.entries import MEANING
 from p3mdata.export.figures import Facts
@@ -21,11 +21,6 @@ _NO_COLLECTION = (
 )
 _PAPER = "Rethinking Portrait Matting with Privacy Preserving (IJCV 2023, section 3.2)"
 _KEYWORDS = ("image-matting", "portrait", "privacy", "anonymization", "p3mdata")
-_STRENGTH = {
-    Method.BLUR: "Gaussian blur with a standard deviation of {:g}% of each face's width",
-    Method.MOSAIC: "a mosaic with cells as wide as {:g}% of each face's width",
-    Method.ZERO: "black",
-}
 _AREA = {
     Area.P3M: "from the jaw to the upper brow line; the forehead stays visible",
     Area.OVAL: "the face with the forehead",
@@ -175,7 +170,8 @@ def _method(facts: Facts) -> Iterator[str]:
     settings = facts.settings
     method, strength = settings.obfuscation()
     yield (
-        f"Every face was found by agreement of detectors and obfuscated with {_STRENGTH[method].format(100 * strength)}"
+        "Every face was found by agreement of detectors and obfuscated with "
+        f"{OBFUSCATIONS[method].card.format(100 * strength)}"
         f" ({_AREA[settings.area]})."
     )
     yield (
@@ -292,9 +288,9 @@ def _limits(facts: Facts) -> Iterator[str]:
     settings = facts.settings
     method, _ = settings.obfuscation()
     yield "A facemask hides a face. Hair, clothes, body and place can still identify a person."
-    if method is not Method.ZERO:
+    if traced := OBFUSCATIONS[method].traced:
         yield (
-            f"{'Blurred' if method is Method.BLUR else 'Mosaicked'} faces keep traces of who they were: somebody who "
+            f"{traced} faces keep traces of who they were: somebody who "
             "trains on faces like these recovers more than a person sees."
         )
     yield "No detector is perfect: a face that all of them miss, in a picture where another is found, is bare."

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.base.disk_backed import DiskDict
-from p3mdata.base.files import atomic, sha256, write_atomic
+from p3mdata.base.files import RELEASED_AT, atomic, is_torn, owned_folder, sha256, write_released
 from p3mdata.base.jsonl import write_json
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.version import __version__
@@ -24,7 +24,6 @@ EXPORTING = "exporting.json"
 CARD = "README.md"
 _STAMP = "<!-- p3mdata export: {} -->"
 _STAMPED = re.compile(r"<!-- p3mdata export: ([a-z0-9-]+) -->")
-_TORN = re.compile(r"\..+\.[0-9]+\.tmp")
 # Written last, and gone first when an export is made again: they say that everything they name is there.
 _CLOSING = (CARD, "index.json", "croissant.json")
 # Paths of files that exports write; everything else in the folder is its owner's.
@@ -76,12 +75,13 @@ class Target:
     files: DiskDict[tuple[str, int]] = field(default_factory=DiskDict)
 
     @classmethod
-    def begin(cls, root: Path, to: str, source: Path) -> Target:
+    @contextlib.contextmanager
+    def begin(cls, root: Path, to: str, source: Path) -> Iterator[Target]:
         """Take a new or empty folder, or an earlier export of the same form, and mark it as half written.
 
         Raises:
             SettingsError: It lies inside the source, or the source in it.
-            RunFolderError: It is a file, or holds something else.
+            RunFolderError: It is a file, holds something else, or is in use.
             OSError: It cannot be written.
         """
         inner, outer = root.resolve(), source.resolve()
@@ -94,13 +94,11 @@ class Target:
                 raise RunFolderError(f"{root}: {what}. Choose an empty or new folder.")
         elif os.path.lexists(root):
             raise RunFolderError(f"{root}: is a file. Choose a folder.")
-        write_json(root / EXPORTING, {"tool": f"p3mdata {__version__}", "to": to})
-        for name in _CLOSING:
-            (root / name).unlink(missing_ok=True)
-        for at, _, names in os.walk(root):
-            for name in filter(_TORN.fullmatch, names):
-                (Path(at) / name).unlink(missing_ok=True)
-        return cls(root, to)
+        with owned_folder(root):
+            write_json(root / EXPORTING, {"tool": f"p3mdata {__version__}", "to": to})
+            for name in _CLOSING:
+                (root / name).unlink(missing_ok=True)
+            yield cls(root, to)
 
     def has(self, path: str, digest: str) -> bool:
         """Whether a file of this content is there already; it then counts as written."""
@@ -113,7 +111,7 @@ class Target:
     def write(self, path: str, data: bytes) -> None:
         """Write a file whose content is there as a whole."""
         if not self.has(path, digest := sha256(data)):
-            write_atomic(self.root / path, data)
+            write_released(self.root / path, data)
             self.files[path] = digest, len(data)
 
     def write_json(self, path: str, row: Any) -> None:
@@ -123,7 +121,7 @@ class Target:
     @contextlib.contextmanager
     def stream(self, path: str) -> Iterator[Measured]:
         """A file to write piece by piece; it appears when the block ends."""
-        with atomic(self.root / path) as sink:
+        with atomic(self.root / path, time=RELEASED_AT) as sink:
             yield (measured := Measured(sink))
         self.files[path] = measured.sha256, measured.bytes
 
@@ -152,7 +150,7 @@ class Target:
 
 def _held(root: Path) -> str | None:
     """Form of the export that a folder holds; '' for something else, None when it is empty."""
-    names = {path.name for path in root.iterdir() if not _TORN.fullmatch(path.name)}
+    names = {path.name for path in root.iterdir() if not is_torn(path.name)}
     if not names:
         return None
     try:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -207,7 +208,7 @@ def _suppress(boxes: NDArray[np.float64], scores: NDArray[np.float32], limit: fl
     return keep
 
 
-REGISTRY: dict[str, type[CenterFace] | type[LibFaceDetection]] = {
+REGISTRY: dict[str, Callable[[], Detector]] = {
     CenterFace.name: CenterFace,
     LibFaceDetection.name: LibFaceDetection,
 }

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from p3mdata.faces.detectors import REGISTRY, Box, Detector, iou
 from p3mdata.faces.landmarks import LandmarkModel, MediaPipeLandmarks, Points
 from p3mdata.faces.pyramid import Pyramid
+from p3mdata.faces.turned import look_turned, seen_again
 from p3mdata.records import XYXY, Doubt, Face
 
 
@@ -49,6 +50,8 @@ _MOST_ENLARGED = 1.25
 # seen with what is around it, and how near to a cut a hit is the other half's; a little less than half of the overlap,
 # since both do not place it alike.
 _OVERLAP, _CUT = 3, 1.375
+TURNED = "turned in the picture"
+_LOOKS_TURNED, _JUDGES_TURNED = "libfacedetection", "centerface"
 _SAME_FACE_IOU = 0.35
 _SAME_FACE_INSIDE = 0.75
 _CROPS = (2.0, 1.5)
@@ -144,7 +147,28 @@ class FaceFinder:
             faces.append(face)
             if doubt := _doubt(face, max(image.size)):
                 doubts.append(doubt)
+        faces = self._turned(image, faces)
         return Detection(tuple(sorted(faces, key=_reading_order)), tuple(doubts))
+
+    def _turned(self, image: Pyramid, known: Sequence[Face]) -> list[Face]:
+        """The faces, and those that lie on their side or upside down, which both see when the picture is turned.
+
+        One that was taken for an upright face, with landmarks the wrong way round, is better seen turned.
+        """
+        faces = list(known)
+        looker, judge = self._detectors.get(_LOOKS_TURNED), self._detectors.get(_JUDGES_TURNED)
+        if looker is None or judge is None:
+            return faces
+        for hit in sorted(look_turned(image, looker), key=lambda hit: (-hit.box.score, hit.box.xyxy)):
+            same = [i for i, face in enumerate(faces) if same_face(hit.box.xyxy, face.box)]
+            if any(hit.box.score <= faces[i].score for i in same):
+                continue
+            if (again := seen_again(image, hit, judge)) is not None:
+                face = replace(group_face([hit.box, again]), no_landmarks=TURNED)
+                for i in reversed(same):
+                    face = replace(face, box=_around(face.box, faces.pop(i).box))
+                faces.append(face)
+        return faces
 
     def look_closer(self, image: Pyramid, group: list[Box]) -> Face:
         """The face that a group of hits stands for, with landmarks, or with a second opinion where there are none."""
@@ -252,6 +276,10 @@ def doubt_about_all(faces: Sequence[Face]) -> list[Doubt]:
         return []
     names = " or ".join(sorted({name for face in faces for name in face.seen_by}))
     return [Doubt("detectors_disagree", f"only {names} sees a face, which is hardly certain, and no other is found")]
+
+
+def _around(a: XYXY, b: XYXY) -> XYXY:
+    return min(a[0], b[0]), min(a[1], b[1]), max(a[2], b[2]), max(a[3], b[3])
 
 
 def _flat(points: NDArray[np.float32]) -> tuple[float, ...]:

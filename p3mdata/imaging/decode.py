@@ -12,6 +12,17 @@ import numpy as np
 from PIL import Image, ImageChops, ImageCms, JpegImagePlugin
 
 from p3mdata.errors import BrokenInput
+from p3mdata.imaging.colours import declared_profile, hides_profile, media_bits
+from p3mdata.imaging.containers import (
+    dropped_pages,
+    jp2_bits,
+    lacks_scans,
+    left_out,
+    tiff_channels,
+    unusual_tiff,
+    why_not,
+    with_end,
+)
 from p3mdata.imaging.encode import EXTENSIONS
 from p3mdata.imaging.jpeg.segments import SOS, UnsupportedJpeg, split
 from p3mdata.imaging.jpeg.structure import MAX_SCANS
@@ -39,16 +50,16 @@ Image.MAX_IMAGE_PIXELS = None
 SUFFIXES = frozenset(
     (
         *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".webp", ".tif", ".tiff", ".bmp", ".gif"),
-        *(".heic", ".heif", ".avif", ".jp2", ".ppm", ".pgm"),
+        *(".heic", ".heif", ".hif", ".avif", ".jp2", ".ppm", ".pgm"),
     )
 )
 # What may be opened, whatever the file is called: other decoders of Pillow run programs (EPS) or are hardly tested.
 _READABLE = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "AVIF", "JPEG2000", "PPM", *(("HEIF",) if HEIF else ()))
 _ORIENTATION_TAG = 0x0112
-_BITS_PER_SAMPLE_TAG, _PHOTOMETRIC_TAG, _PLANAR_TAG, _EXTRA_SAMPLES_TAG = 258, 262, 284, 338
+_BITS_PER_SAMPLE_TAG, _PHOTOMETRIC_TAG, _PLANAR_TAG = 258, 262, 284
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
 _SEPARATE_PLANES = 2
-_PREMULTIPLIED = 1
+_UNSPECIFIED, _PREMULTIPLIED = 0, 1
 _PNG_BIT_DEPTH_OFFSET = 24
 _SIXTEEN_BIT_MODES = ("I;16", "I;16B", "I;16L", "I;16N", "I")
 
@@ -69,7 +80,12 @@ def _decoding() -> Iterator[None]:
         ) from exc
 
 
-def _open(data: bytes, max_pixels: int) -> Image.Image:
+def open_picture(data: bytes, max_pixels: int) -> Image.Image:
+    """A picture whose header was read and whose pixels were not.
+
+    Raises:
+        BrokenInput: It is empty, no picture, too large, or several ones.
+    """
     if not data:
         raise BrokenInput("empty_file", "is empty (0 bytes). Copy the file again.")
     try:
@@ -85,7 +101,10 @@ def _open(data: bytes, max_pixels: int) -> Image.Image:
         )
     with _decoding():
         frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format != "MPO":
+        several = frames > 1 and image.format != "MPO"
+        if several and image.format == "TIFF":
+            several = dropped_pages(image) is None
+    if several:
         raise BrokenInput("several_pictures", f"holds {frames} pictures or pages. Save each as a file of its own.")
     return image
 
@@ -106,23 +125,37 @@ def _check_scans(data: bytes) -> None:
 def _not_an_image(data: bytes) -> str:
     if data[4:8] == b"ftyp" and not HEIF:
         return "is a HEIC/HEIF picture: run 'pip install pillow-heif' to read it."
+    if reason := why_not(data):
+        return reason
     return "is not a picture in a known format, or its header is damaged. Replace or remove it."
 
 
-def _orientation(image: Image.Image) -> int:
+def exif_orientation(image: Image.Image) -> int:
+    """The orientation in TIFF's tag or in EXIF.
+
+    Not that in XMP or in a PNG's text, which Pillow's `getexif` would take: browsers, viewers and OpenCV leave them.
+    """
     try:
-        orientation = int(image.getexif().get(_ORIENTATION_TAG, 1) or 1)
+        if image.format == "TIFF":
+            orientation = _tiff_tag(image, _ORIENTATION_TAG, 1)[0]
+        else:
+            exif = Image.Exif()
+            exif.load(image.info.get("exif", b""))
+            orientation = int(exif.get(_ORIENTATION_TAG, 1) or 1)
     except Exception:
         # A picture whose EXIF cannot be parsed is shown unrotated by every viewer; the EXIF itself is dropped.
         return 1
     return orientation if 1 <= orientation <= 8 else 1
 
 
-def _bit_depth(image: Image.Image, data: bytes) -> int:
+def bit_depth(image: Image.Image, data: bytes) -> int:
+    """Bits of a channel."""
     if image.format == "PNG":
         return data[_PNG_BIT_DEPTH_OFFSET]
     if image.format == "TIFF":
         return int(max(_tiff_tag(image, _BITS_PER_SAMPLE_TAG, 8)))
+    if image.format == "JPEG2000":
+        return jp2_bits(data)
     return 16 if image.mode.startswith("I;16") else 8
 
 
@@ -143,12 +176,12 @@ def _decode_16_bit(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | No
         kind = _tiff_tag(image, _PHOTOMETRIC_TAG, _BLACK_IS_ZERO)[0]
         usual = (
             kind in (_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB)
-            and _tiff_tag(image, _EXTRA_SAMPLES_TAG, 0)[0] != _PREMULTIPLIED
+            and _PREMULTIPLIED not in tiff_channels(image)[1]
             and _tiff_tag(image, _PLANAR_TAG, 1)[0] != _SEPARATE_PLANES
         )
     flags = cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION
     array = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if usual else None
-    if array is None or array.dtype != np.uint16:
+    if array is None or array.dtype != np.uint16 or (array.ndim == 3 and array.shape[2] > 4):
         raise BrokenInput("unsupported_colours", "is a 16-bit picture of an unusual kind. Save it as a 16-bit PNG.")
     if array.ndim == 2:
         key = image.info.get("transparency")
@@ -158,6 +191,24 @@ def _decode_16_bit(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | No
         return np.ascontiguousarray(array[:, :, 0]), np.ascontiguousarray(array[:, :, 1])
     rgb = np.ascontiguousarray(array[:, :, 2::-1])
     return rgb, np.ascontiguousarray(array[:, :, 3]) if array.shape[2] == 4 else None
+
+
+def _decode_deep_jp2(data: bytes, bits: int) -> tuple[Pixels, Pixels | None]:
+    """JPEG 2000 of 9 to 16 bits, by OpenCV at full depth: Pillow 13 cuts off the high bits."""
+    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
+    if array is None or array.dtype != np.uint16 or bits > 16:
+        raise BrokenInput("unsupported_colours", f"is a JPEG 2000 of {bits} bits. Save it as a 16-bit PNG.")
+    top = (1 << bits) - 1
+    if int(array.max(initial=0)) > top:
+        raise BrokenInput(
+            "unsupported_colours", f"is a JPEG 2000 of {bits} bits, some of them signed. Save it as a PNG."
+        )
+    array = ((array.astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
+    if array.ndim == 2:
+        return array, None
+    return np.ascontiguousarray(array[:, :, 2::-1]), np.ascontiguousarray(array[:, :, 3]) if array.shape[
+        2
+    ] == 4 else None
 
 
 def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
@@ -233,23 +284,31 @@ def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
     Raises:
         BrokenInput: The bytes are not a usable picture.
     """
-    image = _open(data, max_pixels)
+    data, mended = with_end(data)
+    image = open_picture(data, max_pixels)
     icc = image.info.get("icc_profile")
-    note: str | None = None
-    if image.format in ("JPEG", "MPO"):
+    notes: list[str] = []
+    jpeg = image.format in ("JPEG", "MPO")
+    if jpeg:
         _check_scans(data)
     with _decoding():
         # The decoders of TIFF turn the pixels themselves, and Pillow forgets how.
         turned = image.format == "TIFF"
-        orientation = _orientation(image) if turned else 1
+        orientation = exif_orientation(image) if turned else 1
+        extra = _extra_samples(image)
         intact = _intact_jpeg(data, image)
+        if mended and (intact is None or lacks_scans(data)):
+            raise BrokenInput("cannot_decode", "cannot be decoded, it is truncated or damaged. Copy the file again.")
         if intact is None:
             # Load first: PNG keeps its EXIF after the pixels, and damage shows here.
             image.load()
-        orientation = orientation if turned else _orientation(image)
-        depth = _bit_depth(image, data)
+        orientation = orientation if turned else exif_orientation(image)
+        depth = bit_depth(image, data)
         if intact is not None:
             pixels, opacity = intact, None
+        elif image.format == "JPEG2000" and depth > 8:
+            pixels, opacity = _decode_deep_jp2(data, depth)
+            notes += [f"{depth} bits scaled to 16"] if depth < 16 else []
         elif depth == 16:
             pixels, opacity = _decode_16_bit(image, data)
         elif image.mode in _SIXTEEN_BIT_MODES:
@@ -258,24 +317,33 @@ def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
             )
         else:
             pixels, opacity, note, icc = _decode_8_bit(image, icc, depth)
+            notes += [note] if note else []
+    if extra == (_UNSPECIFIED,):
+        opacity = None
+        notes.append("a channel of no stated meaning left out")
     if not turned:
         pixels, opacity = orient(pixels, orientation), None if opacity is None else orient(opacity, orientation)
-    icc = needed_icc(icc, 1 if pixels.ndim == 2 else 3)
+    form = "JPEG" if jpeg else image.format or ""
+    icc = _profile(data, form, icc, grey=pixels.ndim == 2)
     tables = None
-    if isinstance(image, JpegImagePlugin.JpegImageFile) and image.mode in ("L", "RGB"):
+    if isinstance(image, JpegImagePlugin.JpegImageFile) and image.mode in ("L", "RGB") and image.quantization:
         tables = {k: list(v) for k, v in image.quantization.items()}, JpegImagePlugin.get_sampling(image)
-    name = "JPEG" if image.format in ("JPEG", "MPO") else image.format or ""
-    notes = [note] if note else []
-    if name not in EXTENSIONS:
-        notes.append(f"{name} written as PNG")
-        name = "PNG"
-    elif name == "TIFF" and icc and pixels.dtype == np.uint16:
+    elif jpeg and not notes:
+        notes.append("lossless JPEG encoded anew")
+    with _decoding():
+        notes += [*left_out(image, data), *(["missing end marker added"] if mended else [])]
+    if (bits := media_bits(data, form)) > 8:
+        notes.append(f"{bits} bits reduced to 8")
+    if form not in EXTENSIONS:
+        notes.append(f"{form} written as PNG")
+        form = "PNG"
+    elif form == "TIFF" and icc and pixels.dtype == np.uint16:
         notes.append("16-bit TIFF with a colour profile written as PNG")
-        name = "PNG"
+        form = "PNG"
     return Picture(
         pixels=pixels,
         opacity=opacity,
-        format=name,
+        format=form,
         icc=icc,
         orientation=orientation,
         tables=tables,
@@ -283,41 +351,21 @@ def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
     )
 
 
-def decode_matte(data: bytes, photo: Picture, what: str, max_pixels: int = 200_000_000) -> Pixels:
-    """Decode an alpha matte, trimap or hand-drawn mask that belongs to a photo.
-
-    The matte's own EXIF orientation is applied. A matte that has the size of the photo as stored, before its
-    EXIF orientation, is turned like the photo.
-
-    Returns:
-        HxW, uint8 or uint16, same size as the photo.
+def _extra_samples(image: Image.Image) -> tuple[int, ...]:
+    """What a TIFF says about its channels beyond grey or colours; nothing for other formats.
 
     Raises:
-        BrokenInput: Unreadable, more than one channel, or another size; the sentence begins with `what`.
+        BrokenInput: There are more than can be used.
     """
-    try:
-        matte = decode(data, max_pixels)
-    except BrokenInput as exc:
-        raise BrokenInput(f"{what}_{exc.code}", f"has {_article(what)} that {exc.sentence}") from exc
-    pixels = matte.pixels
-    if pixels.ndim == 3:
-        if not (np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2])):
-            raise BrokenInput(f"{what}_has_colours", f"has {_article(what)} in colour. Save it as one grey channel.")
-        pixels = np.ascontiguousarray(pixels[..., 0])
-    if matte.opacity is not None and int(matte.opacity.min()) < np.iinfo(matte.opacity.dtype).max:
-        raise BrokenInput(
-            f"{what}_is_transparent", f"has {_article(what)} with a transparency channel. Save it as one grey channel."
-        )
-    if pixels.shape != photo.size and photo.orientation > 4 and pixels.shape == photo.size[::-1]:
-        pixels = orient(pixels, photo.orientation)
-    if pixels.shape != photo.size:
-        raise BrokenInput(
-            f"{what}_other_size",
-            f"is {photo.size[1]}x{photo.size[0]} but its {what} is {pixels.shape[1]}x{pixels.shape[0]}. "
-            "Export both at one size.",
-        )
-    return pixels
+    if image.format != "TIFF":
+        return ()
+    if reason := unusual_tiff(image.tag_v2):  # type: ignore[attr-defined]
+        raise BrokenInput("unsupported_colours", reason)
+    return tiff_channels(image)[1]
 
 
-def _article(what: str) -> str:
-    return f"an {what}" if what[0] in "aeiou" else f"a {what}"
+def _profile(data: bytes, form: str, icc: bytes | None, grey: bool) -> bytes | None:
+    """The profile that the pixels need: the file's own, or one made of what it says in other ways."""
+    if icc is None or hides_profile(data, form):
+        icc = declared_profile(data, form, grey)
+    return needed_icc(icc, 1 if grey else 3)

@@ -13,6 +13,7 @@ from PIL import Image
 
 from p3mdata.errors import BrokenInput
 from p3mdata.imaging.metadata import with_icc
+from p3mdata.imaging.metadata.made_profile import rgb_of_grey
 from p3mdata.imaging.picture import Picture, Pixels
 
 # Formats that are written, and their file names' endings.
@@ -51,6 +52,13 @@ def encode(picture: Picture, name: str, quality: int | None = None) -> tuple[byt
             pixels=(picture.pixels >> 8).astype(np.uint8),
             opacity=None if picture.opacity is None else (picture.opacity >> 8).astype(np.uint8),
         )
+    in_colour = name == "WEBP" or (picture.opacity is not None and picture.pixels.dtype == np.uint16)
+    if picture.icc and picture.pixels.ndim == 2 and in_colour:
+        # Viewers leave or refuse a profile of grey in a file that stores colours.
+        try:
+            picture = replace(picture, icc=rgb_of_grey(picture.icc))
+        except ValueError:
+            raise BrokenInput("unusual_profile", "has a grey profile of an unusual kind. Save it in sRGB.") from None
     if name == "JPEG":
         data, how = _encode_jpeg(picture, quality)
     elif name == "WEBP":

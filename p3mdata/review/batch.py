@@ -7,6 +7,7 @@ another run has this form too.
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -14,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.anonymize.hand import drawn_area
-from p3mdata.base.jsonl import NOT_JSON
+from p3mdata.base.jsonl import NOT_JSON, read_rows
 from p3mdata.base.progress import Progress
-from p3mdata.errors import BrokenInput, SettingsError
+from p3mdata.errors import BrokenInput, RunFolderError, SettingsError
 from p3mdata.imaging import SUFFIXES, decode, decode_matte, encode_mask
 from p3mdata.imaging.listing import regular_file
 from p3mdata.records import Action, Decision, Sample
@@ -24,16 +25,16 @@ from p3mdata.run.close import RunSummary, close_run
 from p3mdata.run.decisions import append, keep_mask, now, read_log, standing
 from p3mdata.run.executors import Work, local
 from p3mdata.run.inputs import read_inputs
-from p3mdata.run.layout import DONE, shard_folder
+from p3mdata.run.layout import DONE, LOG, SOURCES, shard_folder
 from p3mdata.run.locks import finished_run
-from p3mdata.run.plan import Plan
+from p3mdata.run.plan import Plan, refuse_other_version
 from p3mdata.run.rows import open_shards
 from p3mdata.run.samples import Samples
 from p3mdata.run.stages import Stage
 
 _ACTIONS = {action.value: action for action in Action if action is not Action.REMOVE}
 _FLAGS = ("keep_transition", "confirmed")
-_KNOWN = {"id", "source", "action", "mask", "mask_sha256", "time", "reviewer", *_FLAGS}
+_KNOWN = {"id", "source", "action", "mask", "mask_sha256", "time", "reviewer", "settings", *_FLAGS}
 _SHOWN = 10
 
 
@@ -70,6 +71,8 @@ def apply_file(
     """
     with finished_run(out) as (plan, samples):
         wishes = _checked(plan, samples, decisions, masks or decisions.parent, reviewer)
+        if any(not wish.decision.action.withholds for wish in wishes):
+            refuse_other_version(plan)
         for wish in wishes:
             _log(plan, wish)
         decided = samples.with_decisions(standing(read_log(out)))
@@ -98,7 +101,7 @@ def _same(old: Decision | None, new: Decision) -> bool:
 
 
 def _checked(plan: Plan, samples: Samples, path: Path, masks: Path, reviewer: str | None) -> list[_Wish]:
-    by_id = {sample.id: sample for sample in samples}
+    by_id = _of_another_run(path, samples) | {sample.id: sample for sample in samples}
     by_source = {sample.source: sample for sample in samples}
     wishes: dict[str, _Wish] = {}
     problems = []
@@ -112,6 +115,24 @@ def _checked(plan: Plan, samples: Samples, path: Path, masks: Path, reviewer: st
         more = f" ... and {len(problems) - _SHOWN} more." if len(problems) > _SHOWN else ""
         raise SettingsError(f"{path}: nothing was applied. {' '.join(problems[:_SHOWN])}{more}")
     return list(wishes.values())
+
+
+def _of_another_run(log: Path, samples: Samples) -> dict[str, Sample]:
+    """Samples by the ids that another run gave to their photographs, where the file is the log of that run."""
+    listing = log.resolve().with_name(Path(SOURCES).name)
+    if log.name != Path(LOG).name or not listing.is_file():
+        return {}
+    by_content: dict[str, Sample] = {}
+    for sample in samples:
+        by_content[f"{sample.sha256} {sample.source}"] = by_content[sample.sha256] = sample
+    found = {}
+    # A list that is damaged in its midst still tells what comes before.
+    with contextlib.suppress(RunFolderError):
+        for row in read_rows(listing, torn_tail=True, needs=("id", "source", "sha256")):
+            same = f"{row['sha256']} {row['source']}"
+            if (alike := by_content.get(same) or by_content.get(row["sha256"])) is not None:
+                found[row["id"]] = alike
+    return found
 
 
 def _rows(path: Path) -> Iterator[tuple[int, Any]]:

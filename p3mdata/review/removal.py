@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from p3mdata.base.jsonl import read_json, read_rows, write_json, write_rows
 from p3mdata.dataset.attributes import balance_of
-from p3mdata.dataset.folder import ABOUT, LISTING, listed_files
+from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, described, listed_files, owned_dataset
 from p3mdata.errors import SettingsError
 from p3mdata.records import Action, Sample
 from p3mdata.review.session import reviewing
@@ -75,9 +76,9 @@ def _named(out: Path, samples: Iterable[Sample], names: Sequence[str]) -> list[s
             f"{out}: no image of this run is called '{unknown[0]}'. Give ids as in manifest.jsonl, or source paths; "
             "nothing was removed."
         )
-    # Copies of one photograph have its id and a number.
-    photographs = {by_name[name].split("-")[0] for name in names}
-    return [sample.id for sample in of_run if sample.id.split("-")[0] in photographs]
+    ids = {by_name[name] for name in names}
+    photographs = {sample.sha256 for sample in of_run if sample.id in ids} - {""}
+    return [sample.id for sample in of_run if sample.id in ids or sample.sha256 in photographs]
 
 
 def _bury(out: Path) -> int:
@@ -100,12 +101,27 @@ def _clean_derived(out: Path, version: int) -> tuple[list[str], list[str]]:
     cleaned, rebuild = [], []
     for row in read_rows(out / DERIVED, torn_tail=True, needs=("kind", "path")):
         path = Path(row["path"])
-        if row["kind"] == "dataset" and (path / ABOUT).is_file():
-            _clean_dataset(path, removed, version)
-            cleaned.append(str(path))
+        if row["kind"] == "dataset" and path.is_dir():
+            with owned_dataset(path):
+                if (path / ABOUT).is_file():
+                    _clean_dataset(path, removed, version)
+                    cleaned.append(str(path))
+                elif (path / BUILDING).is_file():
+                    _clean_begun(path, removed)
+                    rebuild.append(str(path))
         elif path.exists():
             rebuild.append(str(path))
     return cleaned, rebuild
+
+
+def _clean_begun(path: Path, removed: set[str]) -> None:
+    """Take images out of a dataset that was not finished, whose files no list names yet."""
+    dataset = described(path, BUILDING)
+    for name in dataset.layout.sets:
+        for item in dataset.shelf(name).values():
+            if item.stem in removed:
+                for file in itertools.chain.from_iterable(item.files.values()):
+                    (path / file).unlink(missing_ok=True)
 
 
 def _clean_dataset(path: Path, removed: set[str], version: int) -> None:

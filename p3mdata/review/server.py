@@ -22,9 +22,12 @@ from typing import Annotated, Any
 
 import uvicorn
 from fastapi import Body, FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
 
-from p3mdata.errors import SettingsError
+from p3mdata.base.streams import STOP_SIGNALS
+from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.records import Action
 from p3mdata.review.session import Conflict, QueueItem, Refused, Session, SourceGone, reviewing
 from p3mdata.review.views import View
@@ -33,6 +36,7 @@ from p3mdata.run.close import RunSummary
 _HOST = "127.0.0.1"
 _MOST_ITEMS = 200
 _MOST_BYTES = 64 * 1024**2
+_PATIENCE_SECONDS = 3
 _VIEWS = ("open", "decided", "sample", "all")
 _PAGE_ACTIONS = {action.value: action for action in Action if action is not Action.REMOVE}
 _PICTURES: dict[str, tuple[Callable[[View], bytes], str]] = {
@@ -99,8 +103,8 @@ def _details(session: Session, item: QueueItem, view_name: str) -> dict[str, Any
     row, view = session.row(item.id), session.view(item.id)
     height, width = view.size
     shown = session.items(view_name)
-    before = [other for other in shown if other.index < item.index]
-    after = [other for other in shown if other.index > item.index]
+    before = [other for other in shown if other.source < item.source]
+    after = [other for other in shown if other.source > item.source]
     here = any(other.id == item.id for other in shown)
     return {
         **_listing(item),
@@ -145,6 +149,20 @@ def create_app(session: Session, token: str, finish: Callable[[], None] = lambda
     @app.exception_handler(OSError)
     async def no_room(request: Request, exc: OSError) -> Response:
         return _failure(507, f"The run folder cannot be written ({exc.strerror or exc}). Make room, then reload.")
+
+    @app.exception_handler(RequestValidationError)
+    async def malformed(request: Request, exc: RequestValidationError) -> Response:
+        first = exc.errors()[0]
+        where = ".".join(str(part) for part in first["loc"] if part != "body")
+        return _failure(422, f"the request cannot be used: {where or 'body'}: {first['msg']}")
+
+    @app.exception_handler(HTTPException)
+    async def unknown(request: Request, exc: HTTPException) -> Response:
+        return _failure(exc.status_code, "unknown address" if exc.status_code in (404, 405) else str(exc.detail))
+
+    @app.exception_handler(RunFolderError)
+    async def not_possible(request: Request, exc: RunFolderError) -> Response:
+        return _failure(409, str(exc))
 
     @app.get(prefix + "/api/run")
     def run() -> Response:
@@ -234,6 +252,8 @@ def _is_ours(request: Request, token: str) -> bool:
     return (
         (origin is None or origin in {f"http://{host}" for host in hosts})
         and request.headers.get("content-type", "").split(";")[0] == "application/json"
+        # A body in pieces may be of any size, whatever its length is said to be.
+        and "transfer-encoding" not in request.headers
         and size.isdigit()
         and int(size) <= _MOST_BYTES
     )
@@ -258,7 +278,12 @@ class Server:
                 f"--port {port}: cannot be used ({os.strerror(exc.errno or 0)}). Give another one."
             ) from exc
         config = uvicorn.Config(
-            create_app(session, self._token, self.stop), log_level="critical", access_log=False, lifespan="off"
+            create_app(session, self._token, self.stop),
+            log_level="critical",
+            access_log=False,
+            lifespan="off",
+            # A request whose body never comes does not keep the run; decisions under way are waited for.
+            timeout_graceful_shutdown=_PATIENCE_SECONDS,
         )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._socket]}, daemon=True)
@@ -304,7 +329,7 @@ def serve(out: Path, reviewer: str | None, port: int, ready: Callable[[str], Non
     def stop(number: int, frame: FrameType | None) -> None:
         stopped.set()
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, stop) for number in STOP_SIGNALS}
     try:
         with reviewing(out, reviewer) as session:
             with Server(session, port) as server:

@@ -10,17 +10,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from p3mdata.base.jsonl import PRIVATE_MODE, append_row, read_rows
-from p3mdata.errors import BrokenInput, P3MError
+from p3mdata.errors import BrokenInput, P3MError, RunFolderError
 from p3mdata.faces.models import Models
 from p3mdata.imaging import encode_mask
-from p3mdata.records import Action, Decision, ImageResult, Mask, Outcome
+from p3mdata.records import Action, Decision, ImageResult, Mask, Outcome, Sample
 from p3mdata.review.views import View
 from p3mdata.run.close import RunSummary, close_run
 from p3mdata.run.decisions import append, keep_mask, now, read_log
 from p3mdata.run.inputs import read_inputs
 from p3mdata.run.layout import DONE, QUEUE, RESULTS, SAMPLE, shard_folder
 from p3mdata.run.locks import finished_run
-from p3mdata.run.plan import Plan
+from p3mdata.run.plan import Plan, refuse_other_version
 from p3mdata.run.rows import open_shards, read_results
 from p3mdata.run.samples import Samples
 from p3mdata.run.shards import process, run_shard
@@ -88,7 +88,7 @@ class Session:
         """Items of the queue, of the random sample, and those decided about, in the order of the sources."""
         queued = {row["id"] for row in read_rows(self._out / QUEUE, needs=("id",))}
         wanted = (queued | self._sampled | set(self._versions)) & set(self._index)
-        return {identity: self._listing(identity) for identity in sorted(wanted, key=self._index.__getitem__)}
+        return _by_source({identity: self._listing(identity) for identity in wanted})
 
     def _listing(self, identity: str) -> QueueItem:
         index, row = self._index[identity], self.row(identity)
@@ -182,6 +182,10 @@ class Session:
             raise Refused(f"{item.source}: was taken down and stays so.")
         if action.withholds:
             return
+        try:
+            refuse_other_version(self.plan)
+        except RunFolderError as exc:
+            raise Refused(str(exc)) from exc
         sample = self._samples[item.index]
         try:
             read_inputs(replace(sample, decision=None), self.plan.job)
@@ -210,16 +214,21 @@ class Session:
         if rows:
             self._shard = (number, {**rows, identity: row})
         self._items[identity] = self._listing(identity)
-        self._items = dict(sorted(self._items.items(), key=lambda pair: pair[1].index))
+        self._items = _by_source(self._items)
         return row
 
     def _settle(self) -> None:
         """Finish the shards that decisions, or an interruption, left open."""
         for number in open_shards(self.plan):
             shard = self.plan.members(self._samples, number)
-            run_shard(self.plan.job, number, shard, self._models, Stage.ALL, lambda sample: True)
+            run_shard(self.plan.job, number, shard, self._models, Stage.ALL, self._may_make)
             self._changed = True
         self._shard = None
+
+    def _may_make(self, sample: Sample) -> bool:
+        if sample.decision is None or not sample.decision.action.withholds:
+            refuse_other_version(self.plan)
+        return True
 
     def close(self, always: bool = False) -> RunSummary | None:
         """Carry out what is left and write manifest, ledger, queue and report.
@@ -237,6 +246,11 @@ class Session:
                 self._changed = False
                 self._items = self._listed()
             return self.summary
+
+
+def _by_source(items: dict[str, QueueItem]) -> dict[str, QueueItem]:
+    """People look at pictures in the order of their folder, where neighbours are alike."""
+    return dict(sorted(items.items(), key=lambda pair: pair[1].source))
 
 
 def _in_view(item: QueueItem, view: str) -> bool:

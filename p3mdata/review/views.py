@@ -17,12 +17,20 @@ from p3mdata.config import Job
 from p3mdata.faces.ensemble import Detection
 from p3mdata.imaging import Picture, decode, encode_mask
 from p3mdata.imaging.draw import fit
+from p3mdata.imaging.metadata.png import PNG_SIGNATURE
 from p3mdata.records import ImageResult, Mask
 from p3mdata.run.layout import KINDS
 
 # Longer sides are shown, and drawn on, reduced.
 _MOST_SIDE = 4096
 _QUALITY = 92
+
+
+def _png_size(data: bytes) -> tuple[int, int] | None:
+    """Height and width that the header of a PNG file with 8 bits or less tells; None for anything else."""
+    if data[:8] != PNG_SIGNATURE or data[12:16] != b"IHDR" or len(data) < 26 or data[24] > 8:
+        return None
+    return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
 
 
 @dataclass(frozen=True)
@@ -97,7 +105,10 @@ class View:
 
     def drawn(self, png: bytes) -> Mask | None:
         """A mask drawn on the shown or the full size as a full-size mask; None when it is neither, or no picture."""
-        array = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED) if png else None
+        # A few bytes can hold a picture of any size: what the header says is looked at before it is decoded.
+        if _png_size(png) not in (self.size, self.loaded.picture.size):
+            return None
+        array = cv2.imdecode(np.frombuffer(png, np.uint8), cv2.IMREAD_UNCHANGED)
         if array is None or array.dtype != np.uint8 or array.shape[:2] not in (self.size, self.loaded.picture.size):
             return None
         if array.ndim == 3 and array.shape[2] == 4 and array[:, :, 3].min() < 255:

@@ -14,7 +14,7 @@ from p3mdata.base.disk_backed import DiskList
 from p3mdata.base.jsonl import PRIVATE_MODE, rows_file
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, RunFolderError
 from p3mdata.records import ImageResult, Outcome
-from p3mdata.run.layout import KINDS, LEDGER, MANIFEST, QUEUE, REPORT, REVIEW, make_private_folder, stages_folder
+from p3mdata.run.layout import KINDS, LEDGER, MANIFEST, PLAN, QUEUE, REPORT, REVIEW, make_private_folder, stages_folder
 from p3mdata.run.locks import finished_run
 from p3mdata.run.plan import Plan
 from p3mdata.run.rows import Rows, finished_rows, open_shards, public_row
@@ -80,6 +80,8 @@ def close_run(plan: Plan, seconds: float) -> RunSummary:
     from p3mdata.run.report import write_report
 
     out = plan.job.out
+    if not (out / PLAN).exists():
+        raise RunFolderError(f"{out}: was deleted while the run was at work. Run again to begin anew.")
     rows = Rows(plan)
     done = sum(1 for _ in rows) if open_shards(plan) else plan.samples
     if done != plan.samples:

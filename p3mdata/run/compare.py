@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
 from p3mdata.records import Sample
 
 _SHOWN = 3
+# Of a source; hand-drawn masks may be added.
+_FROZEN = ("sha256", "alpha", "trimap")
 
 
 def differing_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -24,20 +27,40 @@ def _shown(value: Any) -> str:
 
 
 def differing_sources(old: Iterable[Sample], new: Iterable[Sample]) -> str:
-    """Which source files or companions are not those of an earlier call, in words. Both are sorted by path."""
+    """Which source files or companions are not those of an earlier call, in words. Both are sorted by path.
+
+    A file that could not be read, then or now, does not differ: its own image tells.
+    """
     shown: list[str] = []
     more = 0
     for before, after in _paired(iter(old), iter(new)):
         if before is None or after is None:
             what = f"{after.source} is new" if after else f"{before.source} is gone" if before else ""
         else:
-            changed = [what for what in ("sha256", "alpha", "trimap") if getattr(before, what) != getattr(after, what)]
+            changed = [what for what in _FROZEN if _differ(getattr(before, what), getattr(after, what))]
             if not changed:
                 continue
             what = f"the {changed[0].replace('sha256', 'content')} of {before.source} changed"
         shown += [what] if len(shown) < _SHOWN else []
         more += 1
     return "; ".join(shown) + (f" and {more - _SHOWN} more" if more > _SHOWN else "")
+
+
+def _differ(old: Any, new: Any) -> bool:
+    if isinstance(old, tuple) and isinstance(new, tuple):
+        return old[0] != new[0] or _differ(old[1], new[1])
+    return old != new and "" not in (old, new)
+
+
+def readable_now(old: Sample, new: Sample) -> Sample:
+    """A sample of a plan with what could not be read when it was planned, and with hand-drawn masks as they are now."""
+    found: dict[str, Any] = {"mask": new.mask, "problem": new.problem}
+    if not old.sha256:
+        found["sha256"] = new.sha256
+    for what in ("alpha", "trimap"):
+        if (entry := getattr(old, what)) is not None and not entry[1]:
+            found[what] = getattr(new, what)
+    return replace(old, **found)
 
 
 def _paired(old: Iterator[Sample], new: Iterator[Sample]) -> Iterator[tuple[Sample | None, Sample | None]]:

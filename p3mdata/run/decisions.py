@@ -20,6 +20,7 @@ from p3mdata.run.layout import LOG, PRIVATE
 
 # Below the private folder, beside the log: the log with its masks can be applied to another run.
 _MASKS = "masks"
+_WAY_OUT = "Restore it from a copy, or delete that line: its image then waits for a decision again."
 
 
 def now() -> str:
@@ -34,7 +35,7 @@ def read_log(out: Path) -> list[tuple[str, Decision]]:
         RunFolderError: The log is damaged.
     """
     found = []
-    for row in read_rows(out / LOG, torn_tail=True):
+    for row in read_rows(out / LOG, torn_tail=True, way_out=_WAY_OUT):
         try:
             mask = (row["mask"], row["mask_sha256"]) if row["mask"] else None
             rest = {key: row[key] for key in ("keep_transition", "confirmed", "time", "reviewer")}
@@ -42,9 +43,7 @@ def read_log(out: Path) -> list[tuple[str, Decision]]:
                 (row["id"], Decision(Action(row["action"]), mask, **rest, settings=dict(row.get("settings", {}))))
             )
         except (KeyError, TypeError, ValueError) as exc:
-            raise RunFolderError(
-                f"{out / LOG}: holds a row that is no decision ({fault(exc)}). Restore the file."
-            ) from exc
+            raise RunFolderError(f"{out / LOG}: holds a row that is no decision ({fault(exc)}). {_WAY_OUT}") from exc
     return found
 
 
@@ -58,7 +57,7 @@ def repair_log(out: Path) -> None:
     """Cut off a last line that a crash left unfinished, so that the next row begins a line of its own."""
     path = out / LOG
     if path.exists() and not path.read_bytes().endswith(b"\n"):
-        write_rows(path, list(read_rows(path, torn_tail=True)), PRIVATE_MODE)
+        write_rows(path, list(read_rows(path, torn_tail=True, way_out=_WAY_OUT)), PRIVATE_MODE)
 
 
 def append(out: Path, identity: str, decision: Decision) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.base.addresses import is_remote, location
-from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.files import is_torn, sha256, write_atomic, write_released
 from p3mdata.base.jsonl import PRIVATE_MODE
 from p3mdata.base.object_store import Store
 from p3mdata.base.progress import Progress, silent
@@ -25,16 +25,19 @@ from p3mdata.run.layout import (
     PLAN,
     PRIVATE,
     QUEUE,
+    REVIEW,
     SAMPLE,
+    SHARDS,
     SOURCES,
     TOMBSTONES,
     TRACES,
+    make_private_folder,
     shard_folder,
     shard_name,
 )
 from p3mdata.run.locks import only_run
 from p3mdata.run.plan import Plan, listing_digest, read_plan
-from p3mdata.run.remote_job import CLOSING, bring_errors
+from p3mdata.run.remote_job import CLOSING, bring_errors, bring_secret
 from p3mdata.run.rows import finished_rows
 from p3mdata.run.upload import bring_rows, shards_done
 from p3mdata.run.verify import check_files
@@ -98,7 +101,7 @@ def _check_out(out: Path, store: Store, plan: bytes) -> None:
             raise RunFolderError(f"{out}: holds another run than {store.root}. Choose a new folder.")
         if any((out / name).exists() for name in (LOG, TOMBSTONES, AUDIT, SAMPLE)):
             raise RunFolderError(f"{out}: holds decisions, take-downs or an audit. Fetch into a new folder.")
-    elif any(path.name != PRIVATE for path in out.iterdir()):
+    elif any(path.name != PRIVATE and not is_torn(path.name) for path in out.iterdir()):
         raise RunFolderError(f"{out}: is not empty and not a run folder. Choose an empty or new folder.")
 
 
@@ -115,6 +118,8 @@ def _unfinished(store: Store) -> RunFolderError:
 
 
 def _bring_plan(store: Store, out: Path, data: bytes) -> Plan:
+    for folder in (SHARDS, REVIEW):
+        make_private_folder(out / folder)
     # Until it is here again, the run in OUT counts as not finished.
     (out / LEDGER).unlink(missing_ok=True)
     (out / TRACES).unlink(missing_ok=True)
@@ -122,6 +127,8 @@ def _bring_plan(store: Store, out: Path, data: bytes) -> Plan:
         _bring(store, name, out)
     write_atomic(out / PLAN, data)
     plan, _ = read_plan(out)
+    if plan.keyed:
+        bring_secret(store, out)
     if plan.digest != listing_digest(out / SOURCES):
         raise RunFolderError(f"{store.root}/{SOURCES}: is not the list of the run's plan. Run it again there.")
     if len(shards_done(store) & set(range(plan.shards))) < plan.shards or not store.has(MANIFEST):
@@ -164,7 +171,7 @@ def _bring_released(store: Store, out: Path, name: str, digest: str, index: int)
             f"{store.root}/{name}: {what}. Delete {shard_name(index, DONE)} there, run 'p3mdata anonymize dir' again, "
             "then fetch."
         )
-    write_atomic(out / name, data)
+    write_released(out / name, data)
 
 
 def _check(plan: Plan, store: Store) -> None:

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 from p3mdata.base.addresses import as_os_error, is_remote
+from p3mdata.base.files import is_torn
 from p3mdata.base.jsonl import read_json
 from p3mdata.config import Job
-from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.errors import RunFolderError, SettingsError, start_anew
 from p3mdata.imaging import SUFFIXES
 from p3mdata.imaging.listing import pictures
 from p3mdata.run.layout import LOG, PLAN, PRIVATE
@@ -62,8 +63,8 @@ def _check_out(out: Path) -> None:
         if os.path.lexists(out):
             raise RunFolderError(f"{out}: is a file. Choose a folder.")
     elif (out / PLAN).exists():
-        if not str(read_json(out / PLAN).get("tool", "")).startswith("p3mdata "):
+        if not str(read_json(out / PLAN, start_anew(out)).get("tool", "")).startswith("p3mdata "):
             raise RunFolderError(f"{out}: is not a run folder, its {PLAN} is not of p3mdata. Choose another folder.")
     # A run that was killed before it had a plan leaves these.
-    elif any(path.name != PRIVATE and not path.name.startswith(f".{PLAN}.") for path in out.iterdir()):
+    elif any(path.name != PRIVATE and not is_torn(path.name) for path in out.iterdir()):
         raise RunFolderError(f"{out}: is not empty and not a run folder. Choose an empty or new folder.")

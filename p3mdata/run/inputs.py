@@ -26,8 +26,15 @@ def _read(path: Path, expected: str, what: str = "") -> bytes:
         data = read_source(path)
     except OSError as exc:
         raise BrokenInput("cannot_read", f"{subject}cannot be read ({exc.strerror or exc}). Check it.") from exc
+    if not expected:
+        raise BrokenInput(
+            "cannot_read", f"{subject}could not be read when the run was planned. Run again, without --task."
+        )
     if sha256(data) != expected:
-        raise BrokenInput("changed", f"{subject}has changed since the run was planned. Use another OUT.")
+        raise BrokenInput(
+            "changed",
+            f"{subject}has changed since the run was planned. Put back what it was and run again, or use another OUT.",
+        )
     return data
 
 

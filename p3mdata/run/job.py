@@ -22,10 +22,10 @@ from p3mdata.run.layout import (
     KINDS,
     MANIFEST,
     PLAN,
-    PLANNING,
     PRIVATE,
     REPORT,
     REVIEW,
+    SECRET,
     SHARDS,
     TOMBSTONES,
     make_private_folder,
@@ -38,7 +38,8 @@ from p3mdata.run.stages import Stage
 from p3mdata.run.tasks import my_shards, shared_plan, task_of_run
 from p3mdata.run.verify import FailedProof, check_files, check_images
 
-_LOCKS = ("lock", "workers")
+# The locks are held; the secret keeps the ids of what was built from the earlier run.
+_KEPT = ("lock", "workers", Path(SECRET).name)
 _SHOWN = 5
 # In the order of removal. The plan goes last: while it is there, a run that was half removed is not taken for another.
 _OURS = (MANIFEST, REPORT, AUDIT, AUDIT_PLOT, TOMBSTONES, *reversed(KINDS), SHARDS, REVIEW, PRIVATE, PLAN)
@@ -49,22 +50,11 @@ def _remove_earlier_run(out: Path) -> None:
         return
     for name in _OURS:
         path = out / name
-        # The locks in the private folder are held and stay.
         for inner in path.iterdir() if name == PRIVATE else (path,):
             if inner.is_dir() and not inner.is_symlink():
                 shutil.rmtree(inner)
-            elif inner.name not in _LOCKS:
+            elif inner.name not in _KEPT:
                 inner.unlink(missing_ok=True)
-
-
-def _remove_torn_files(out: Path) -> None:
-    """Temporary files of a process that was killed while writing."""
-    for name in _OURS:
-        places = (out / name).rglob(".*.tmp") if (out / name).is_dir() else out.glob(f".{name}.*.tmp")
-        for path in places:
-            path.unlink(missing_ok=True)
-    for path in (out / PRIVATE).glob(f"{PLANNING}*"):
-        shutil.rmtree(path)
 
 
 def anonymize_job(job: Job, stage: Stage = Stage.ALL, on_start: Progress | None = None) -> RunSummary:
@@ -97,7 +87,6 @@ def _whole_run(job: Job, stage: Stage, on_start: Progress, started: float) -> Ru
         if job.execution.overwrite:
             _remove_earlier_run(job.out)
         plan, samples = make_plan(job)
-        _remove_torn_files(job.out)
         make_private_folder(job.out / SHARDS)
         work = Work(plan, samples, stage, range(plan.shards), on_start(plan.samples))
         executor_of(job)(work, job.execution.workers)
@@ -131,7 +120,6 @@ def _close_if_last(plan: Plan) -> None:
         except RunFolderError:
             # Whoever has it comes here after this task.
             return
-        _remove_torn_files(plan.job.out)
         close_run(plan, 0.0)
 
 
@@ -149,7 +137,6 @@ def merge_tasks(out: Path) -> RunSummary:
                 f"{out}: {len(left)} of {plan.shards} shards are not done ({numbers}). Run their tasks again (task K "
                 "of N has shards K, K + N, K + 2N and so on), or 'p3mdata anonymize dir' without --task."
             )
-        _remove_torn_files(out)
         return close_run(plan, 0.0)
 
 

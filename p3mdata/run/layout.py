@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import re
+import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+from p3mdata.base.files import is_torn, sweep
 from p3mdata.errors import OTHER_PLACE, unwritable
 
 # Frozen by the first start: settings, number of files, their hash. The names of sources are private.
@@ -12,6 +17,8 @@ PRIVATE, SHARDS, REVIEW = "private", "shards", "review"
 PLAN = "plan.json"
 SOURCES = "private/sources.jsonl"
 JOB = "private/job.json"
+# What ids are made with. Nothing that is passed on holds it.
+SECRET = "private/secret"
 # Folder below the private one where a list of sources is made.
 PLANNING = ".planning-"
 LOCK = "private/lock"
@@ -42,6 +49,35 @@ DONE, RESULTS, STATS = "DONE", "results.jsonl", "stats.json"
 # Traces of faults of the program: of a run, and at images of one shard in a store.
 TRACES, ERRORS = "private/errors.jsonl", "errors.jsonl"
 ERROR = "internal_error"
+
+
+_BELONGS = re.compile(
+    r"plan\.json|manifest\.jsonl|report\.html|audit\.(json|png)|removed\.jsonl"
+    r"|review/(queue|sample)\.jsonl|shards/[0-9]{5,}/(DONE|(results|errors|stored)\.jsonl|stats\.json)"
+    r"|private/(lock|workers|(part|task)-[0-9]+-of-[0-9]+|(memory|alone|lent)-[0-9]+|planning\.[0-9]+|secret|job\.json"
+    r"|(sources|decisions|ledger|derived|errors)\.jsonl|masks/[^/]+\.png|stages/.+)"
+)
+
+
+def strays(out: Path) -> Iterator[str]:
+    """Names of files in a run folder that are not of the run; of released files the manifest tells."""
+    for place, _, names in os.walk(out):
+        inside = Path(place).relative_to(out).as_posix()
+        for name in sorted(names):
+            path = name if inside == "." else f"{inside}/{name}"
+            if is_torn(name) or not (inside in KINDS or _BELONGS.fullmatch(path)):
+                yield path
+
+
+def sweep_run(out: Path) -> None:
+    """Remove what killed processes left in a run folder; for who holds its lock and waited for orphans."""
+    for name in (*KINDS, SHARDS, REVIEW, PRIVATE):
+        sweep(out / name)
+    for path in out.iterdir():
+        if is_torn(path.name):
+            path.unlink(missing_ok=True)
+    for path in (out / PRIVATE).glob(f"{PLANNING}*"):
+        shutil.rmtree(path)
 
 
 def make_private_folder(path: Path) -> None:

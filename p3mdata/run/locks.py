@@ -11,14 +11,14 @@ from p3mdata.base.system import LOCK_EX, LOCK_NB
 from p3mdata.errors import RunFolderError, not_finished
 from p3mdata.run.decisions import repair_log
 from p3mdata.run.executors import local
-from p3mdata.run.layout import LEDGER, LOCK, PRIVATE, make_private_folder
+from p3mdata.run.layout import LEDGER, LOCK, PRIVATE, make_private_folder, sweep_run
 from p3mdata.run.plan import Plan, read_plan
 from p3mdata.run.samples import Samples
 
 
 @contextmanager
 def only_run(out: Path) -> Iterator[None]:
-    """Hold the run folder's lock, so that two processes never work on one run."""
+    """Hold the run folder's lock, so that two processes never work on one run; it is swept."""
     make_private_folder(out / PRIVATE)
     with ExitStack() as held:
         try:
@@ -26,6 +26,7 @@ def only_run(out: Path) -> Iterator[None]:
         except BlockingIOError as exc:
             raise RunFolderError(f"{out}: another p3mdata process is working on it. Wait for it to end.") from exc
         local.wait_for_orphans(out)
+        sweep_run(out)
         yield
 
 

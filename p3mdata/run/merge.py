@@ -1,12 +1,13 @@
 """Runs that were made apart become one: the bytes are those of one run over all of their source files.
 
+The merged run has the secret of the first; runs that were planned with another one get ids anew.
+
 The runs may lie over one source folder (with --files) or over folders of their own; then the sources of the merged run
 are those below the folder that all of them lie in. Nothing of the runs is changed.
 """
 
 from __future__ import annotations
 
-import heapq
 import os
 import shutil
 from collections import Counter
@@ -17,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.base.addresses import is_address, is_remote
-from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.disk_backed import DiskDict, DiskList
+from p3mdata.base.files import RELEASED_AT, empty, owned_folder, sha256, write_atomic
 from p3mdata.base.ids import sample_id
 from p3mdata.base.jsonl import PRIVATE_MODE, read_json, read_rows, write_json, write_rows
 from p3mdata.base.progress import Progress, silent
@@ -35,6 +37,7 @@ from p3mdata.run.layout import (
     PLAN,
     PRIVATE,
     REVIEW,
+    SECRET,
     SHARDS,
     SOURCES,
     TOMBSTONES,
@@ -43,8 +46,9 @@ from p3mdata.run.layout import (
 )
 from p3mdata.run.locks import finished_run
 from p3mdata.run.plan import Plan, job_row, write_list
-from p3mdata.run.rows import Rows
+from p3mdata.run.rows import Rows, open_shards
 from p3mdata.run.samples import Samples
+from p3mdata.run.secret import secret_of
 from p3mdata.run.shards import finish_shard
 
 _COMPANIONS = {"alpha": "alphas", "trimap": "trimaps", "mask": "masks"}
@@ -52,11 +56,14 @@ _COMPANIONS = {"alpha": "alphas", "trimap": "trimaps", "mask": "masks"}
 
 @dataclass(frozen=True)
 class _Part:
-    """One of the runs; `prefixes` lead from the merged folders to its own."""
+    """One of the runs; `prefixes` lead from the merged folders to its own, `secret` is that of the merged run,
+    and `renamed` tells whether the run had another one."""
 
     plan: Plan
     samples: Samples
     prefixes: Mapping[str, str]
+    secret: str | None
+    renamed: bool
 
     @property
     def out(self) -> Path:
@@ -65,8 +72,7 @@ class _Part:
     def moved(self, sample: Sample) -> Sample:
         """A sample as the merged run names it, before copies are numbered."""
         source = self.prefixes["source"] + sample.source
-        # Without content a file is named by its path.
-        identity = sample.id.split("-")[0] if sample.sha256 else sample_id("", source, self.plan.job.settings.seed)
+        identity = sample_id(sample.sha256, source, self.plan.job.settings.seed, self.secret)
         companions: dict[str, Any] = {
             what: (self.prefixes[folder] + entry[0], entry[1])
             for what, folder in _COMPANIONS.items()
@@ -97,12 +103,19 @@ def merge_runs(runs: Sequence[Path], out: Path, on_start: Progress | None = None
     with ExitStack() as held:
         plans = [held.enter_context(finished_run(path)) for path in runs]
         job, prefixes = _merged_job([plan for plan, _ in plans], out)
-        parts = [_Part(*pair, own) for pair, own in zip(plans, prefixes, strict=True)]
+        secrets = [secret_of(path, read_json(path / PLAN)) for path in runs]
+        # Runs that were planned apart have secrets of their own; the first one names everything anew.
+        secret = next((own for own in secrets if own is not None), None)
+        parts = [
+            _Part(*pair, own, secret, before != secret)
+            for pair, own, before in zip(plans, prefixes, secrets, strict=True)
+        ]
         building = out.with_name(f".{out.name}.merging")
-        if building.exists():
-            shutil.rmtree(building)
-        held.callback(shutil.rmtree, building, ignore_errors=True)
         try:
+            held.enter_context(owned_folder(building))
+            held.callback(shutil.rmtree, building, ignore_errors=True)
+            # Of a merge that was killed.
+            empty(building)
             summary = _build(job, parts, building, on_start or silent)
             os.replace(building, out)
         except OSError as exc:
@@ -146,47 +159,70 @@ def _merged_job(plans: Sequence[Plan], out: Path) -> tuple[Job, list[dict[str, s
     return Job(out=out, settings=first.job.settings, **roots), prefixes
 
 
-def _in_order(parts: Sequence[_Part]) -> Iterator[tuple[int, Sample, ImageResult, Sample]]:
-    """Number of the part, sample, row and moved sample of all sources, by path.
+class _Origins:
+    """Where the samples of the merged run come from, by their paths: a run and a position in it.
 
     Raises:
-        RunFolderError: A source file is in two of the runs.
+        RunFolderError: A source file is in two of the runs, or a run is not finished.
     """
 
-    def rows(number: int, part: _Part) -> Iterator[tuple[str, int, Sample, ImageResult, Sample]]:
-        for sample, row in zip(part.samples, Rows(part.plan), strict=True):
-            if row.inputs != inputs_digest(sample):
+    def __init__(self, parts: Sequence[_Part]) -> None:
+        self.parts = parts
+        self._places: DiskDict[tuple[int, int]] = DiskDict()
+        self._rows: list[Sequence[ImageResult]] = []
+        for number, part in enumerate(parts):
+            rows: Sequence[ImageResult] = Rows(part.plan)
+            if open_shards(part.plan):
                 raise not_finished(part.out)
-            moved = part.moved(sample)
-            yield moved.source, number, sample, row, moved
+            for place, (sample, row) in enumerate(zip(part.samples, rows, strict=True)):
+                if row.inputs != inputs_digest(sample):
+                    raise not_finished(part.out)
+                source = part.moved(sample).source
+                if (before := self._places.get(source)) is not None:
+                    raise RunFolderError(
+                        f"{part.out}: {sample.source} is in {parts[before[0]].out} as well. Merge runs over different "
+                        "source files."
+                    )
+                self._places[source] = number, place
+            # Under their own names the rows of a run come in its order; under new ones they are asked for anyhow.
+            self._rows.append(DiskList(rows) if part.renamed else rows)
 
-    before: tuple[str, int] | None = None
-    for source, number, sample, row, moved in heapq.merge(*(rows(*pair) for pair in enumerate(parts))):
-        if before is not None and before[0] == source:
-            raise RunFolderError(
-                f"{parts[number].out}: {sample.source} is in {parts[before[1]].out} as well. Merge runs over different "
-                "source files."
-            )
-        before = source, number
-        yield number, sample, row, moved
+    def of(self, source: str) -> tuple[int, Sample, ImageResult]:
+        """Number of the run, sample and row of a source file."""
+        number, place = self._places[source]
+        return number, self.parts[number].samples[place], self._rows[number][place]
+
+    def moved(self) -> Iterator[Sample]:
+        """Samples as the merged run names them, by path, before copies are numbered."""
+        for number, place in self._places.values():
+            yield self.parts[number].moved(self.parts[number].samples[place])
 
 
 def _build(job: Job, parts: Sequence[_Part], building: Path, on_start: Progress) -> RunSummary:
     for folder in (PRIVATE, SHARDS, REVIEW):
         make_private_folder(building / folder)
-    frozen = (replace(moved, decision=None).to_json() for *_, moved in _in_order(parts))
-    plan = write_list(job.model_copy(update={"out": building}), frozen, building / SOURCES)
+    origins, secret = _Origins(parts), parts[0].secret
+    frozen = (replace(moved, decision=None).to_json() for moved in origins.moved())
+    plan = write_list(job.model_copy(update={"out": building}), frozen, building / SOURCES, secret is not None)
+    if secret is not None:
+        write_atomic(building / SECRET, f"{secret}\n".encode(), PRIVATE_MODE)
     write_json(building / JOB, job_row(job), PRIVATE_MODE)
     write_json(building / PLAN, plan.to_json())
     step = on_start(plan.samples)
-    buried = [{row["id"].split("-")[0] for row in read_rows(part.out / TOMBSTONES)} for part in parts]
+    buried = {
+        sample.sha256: part
+        for part in parts
+        for sample in part.samples
+        if sample.sha256 and sample.decision is not None and sample.decision.action is Action.REMOVE
+    }
     ids: list[dict[str, str]] = [{} for _ in parts]
     logs = [read_log(part.out) for part in parts]
     decided = [{identity for identity, _ in log} for log in logs]
     shard: list[ImageResult] = []
-    for new, (number, old, row, _) in zip(Samples(building / SOURCES, plan.samples), _in_order(parts), strict=True):
+    for new in Samples(building / SOURCES, plan.samples):
+        number, old, row = origins.of(new.source)
         part = parts[number]
-        _refuse_copy_of_removed(part, old, parts, buried)
+        _refuse_copy_of_removed(part, old, buried)
         if old.id in decided[number]:
             ids[number][old.id] = new.id
         shard.append(_take(part, row, replace(new, decision=_renamed(old.decision, new.id)), building))
@@ -198,16 +234,15 @@ def _build(job: Job, parts: Sequence[_Part], building: Path, on_start: Progress)
     return close_run(plan, 0.0)
 
 
-def _refuse_copy_of_removed(part: _Part, sample: Sample, parts: Sequence[_Part], buried: Sequence[set[str]]) -> None:
+def _refuse_copy_of_removed(part: _Part, sample: Sample, buried: Mapping[str, _Part]) -> None:
     """Who had a photograph taken down from one of the runs meant its copies in the others too."""
     if sample.decision is not None and sample.decision.action is Action.REMOVE:
         return
-    for other, ids in zip(parts, buried, strict=True):
-        if sample.id.split("-")[0] in ids:
-            raise RunFolderError(
-                f"{part.out}: {sample.id} is a copy of a photograph that was taken down in {other.out}. "
-                f"Run 'p3mdata remove {part.out} {sample.id}' first."
-            )
+    if (other := buried.get(sample.sha256)) is not None:
+        raise RunFolderError(
+            f"{part.out}: {sample.id} is a copy of a photograph that was taken down in {other.out}. "
+            f"Run 'p3mdata remove {part.out} {sample.id}' first."
+        )
 
 
 def _renamed(decision: Decision | None, identity: str) -> Decision | None:
@@ -240,7 +275,7 @@ def _bring(source: Path, target: Path, digest: str, mode: int = 0o644) -> None:
         os.link(source, target)
     except OSError:
         # Another disk, or one without links.
-        write_atomic(target, data, mode)
+        write_atomic(target, data, mode, RELEASED_AT)
 
 
 def _carry_over(
@@ -270,6 +305,11 @@ def _carry_over(
     ]
     if tombs:
         write_rows(building / TOMBSTONES, sorted(tombs, key=lambda row: (row["version"], row["id"])))
-    derived = [row for part in parts for row in read_rows(part.out / DERIVED, torn_tail=True)]
+    # Take-downs do not find their images in what was built under other ids: it is named as what must be built again.
+    derived = [
+        {**row, "kind": f"{row['kind']} of {part.out.name}"} if part.renamed else row
+        for part in parts
+        for row in read_rows(part.out / DERIVED, torn_tail=True, needs=("kind", "path"))
+    ]
     if derived:
         write_rows(building / DERIVED, derived, PRIVATE_MODE)

@@ -9,22 +9,25 @@ import tempfile
 import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from p3mdata.base.addresses import refuse_address
+from p3mdata.base.disk_backed import DiskDict
+from p3mdata.base.ids import IDS, KEYED
 from p3mdata.base.jsonl import PRIVATE_MODE, dumps, read_json, read_rows, write_json, write_rows
 from p3mdata.base.parsing import fault
 from p3mdata.config import Execution, Job, Settings
-from p3mdata.errors import RunFolderError
+from p3mdata.errors import RunFolderError, start_anew
 from p3mdata.faces import weights
 from p3mdata.records import Sample
-from p3mdata.run.compare import differing_settings, differing_sources
+from p3mdata.run.compare import differing_settings, differing_sources, readable_now
 from p3mdata.run.decisions import read_log, standing
 from p3mdata.run.layout import JOB, PLAN, PLANNING, PRIVATE, SOURCES, make_private_folder
 from p3mdata.run.samples import Samples
-from p3mdata.run.sources import Copies, IdHeads, collect
+from p3mdata.run.secret import keyed, planned_secret
+from p3mdata.run.sources import by_id, by_path, collect
 from p3mdata.version import __version__
 
 _MAX_SHARD = 1000
@@ -41,12 +44,14 @@ class Plan:
         samples: Number of source files.
         shard_size: Source files per shard; shard K holds rows K * size up to (K + 1) * size.
         digest: SHA-256 of the file list.
+        keyed: Whether ids were made with a secret and samples are in their order; else the order is that of paths.
     """
 
     job: Job
     samples: int
     shard_size: int
     digest: str
+    keyed: bool = True
 
     @property
     def shards(self) -> int:
@@ -66,6 +71,7 @@ class Plan:
             "samples": self.samples,
             "shard_size": self.shard_size,
             "sources_sha256": self.digest,
+            **({IDS: KEYED} if self.keyed else {}),
         }
 
 
@@ -102,13 +108,20 @@ def make_plan(job: Job, write: bool = True) -> tuple[Plan, Samples]:
     """
     if write:
         make_private_folder(job.out / PRIVATE)
+    before = (
+        read_json(job.out / PLAN, start_anew(job.out))
+        if (job.out / PLAN).exists() and not job.execution.overwrite
+        else None
+    )
+    secret = planned_secret(job, before, write)
     # Beside the list that it may take the place of.
     place = tempfile.mkdtemp(prefix=PLANNING, dir=job.out / PRIVATE if write else None)
     with ExitStack() as at_end:
         at_end.callback(shutil.rmtree, place)
         listing = Path(place) / "sources.jsonl"
-        plan = write_list(job, (sample.to_json() for sample in collect(job)), listing)
-        _refuse_other_run(plan, listing)
+        plan = write_list(job, (sample.to_json() for sample in collect(job, secret)), listing, secret is not None)
+        if before is not None:
+            plan = _of_the_run(plan, before, listing)
         if write:
             os.replace(listing, job.out / SOURCES)
             listing = job.out / SOURCES
@@ -121,39 +134,79 @@ def make_plan(job: Job, write: bool = True) -> tuple[Plan, Samples]:
     return plan, samples
 
 
-def write_list(job: Job, rows: Iterable[dict[str, Any]], path: Path) -> Plan:
-    """Write the list of a run's sources, copies numbered and in order of `rows`; gives the plan that it makes."""
-    ids, digest, count = IdHeads(), hashlib.sha256(), 0
-    found = path.with_name("found.jsonl")
-    write_rows(found, ids.noting(rows), PRIVATE_MODE)
-    copies = Copies(ids)
+def write_list(job: Job, rows: Iterable[dict[str, Any]], path: Path, keyed: bool) -> Plan:
+    """Write the list of a run's sources, with copies numbered in the order of their paths; gives the plan it makes.
 
-    def numbered() -> Iterator[dict[str, Any]]:
+    Args:
+        job: Whose plan it is.
+        rows: Samples as JSON; copies of one file have one id. In the order of the paths, unless `keyed`.
+        path: The list.
+        keyed: Put them into the order of their ids, so that nothing that is released follows the order of the paths.
+    """
+    digest, count = hashlib.sha256(), 0
+
+    def counted() -> Iterator[dict[str, Any]]:
         nonlocal count
-        for row in read_rows(found):
-            row |= {"id": copies.number(row["id"]), "index": count}
+        for row in by_id(rows) if keyed else by_path(rows):
+            row |= {"index": count}
             digest.update(_frozen(row))
             count += 1
             yield row
 
-    write_rows(path, numbered(), PRIVATE_MODE)
-    found.unlink()
-    return Plan(job, count, shard_size(count), digest.hexdigest())
+    write_rows(path, counted(), PRIVATE_MODE)
+    return Plan(job, count, shard_size(count), digest.hexdigest(), keyed)
 
 
-def _refuse_other_run(plan: Plan, listing: Path) -> None:
+def _of_the_run(plan: Plan, before: dict[str, Any], listing: Path) -> Plan:
+    """The plan of a run that goes on; the list becomes that of the run, with what has become readable since.
+
+    Raises:
+        RunFolderError: It is another run: settings or files differ, and are named.
+    """
     out = plan.job.out
-    if not (out / PLAN).exists() or plan.job.execution.overwrite:
-        return
-    old = read_json(out / PLAN)
-    different = differing_settings(old, plan.to_json())
-    if old.get("sources_sha256") != plan.digest:
-        different.append(differing_sources(_read_samples(out / SOURCES), _read_samples(listing)))
+    different = differing_settings(before, plan.to_json())
+    if before.get("sources_sha256") != plan.digest:
+        old, new = (DiskDict((sample.source, sample) for sample in _read_samples(p)) for p in (out / SOURCES, listing))
+        if changes := differing_sources(old.values(), new.values()):
+            different.append(changes)
+        else:
+            plan = _write_again(
+                plan, (readable_now(sample, new[sample.source]) for sample in _read_samples(out / SOURCES)), listing
+            )
     if different:
         raise RunFolderError(
             f"{out}: holds a run made with other settings or files: {'; '.join(different)}. "
             "Use another OUT, the same settings and files, or --overwrite."
         )
+    return plan
+
+
+def refuse_other_version(plan: Plan) -> None:
+    """Refuse to make a picture anew in a run that another version, or other models, made: its plan would name these.
+
+    Raises:
+        RunFolderError: With what differs. Images can still be left out and taken down.
+    """
+    out = plan.job.out
+    if different := differing_settings(read_json(out / PLAN), plan.to_json()):
+        raise RunFolderError(
+            f"{out}: was made otherwise than this version would: {'; '.join(different)}. Nothing was made anew. Decide "
+            "with the version that made the run, or make a new run; 'exclude' and 'p3mdata remove' work all the same."
+        )
+
+
+def _write_again(plan: Plan, samples: Iterable[Sample], listing: Path) -> Plan:
+    """Write the list of a run in the order that it has."""
+    digest = hashlib.sha256()
+
+    def noted() -> Iterator[dict[str, Any]]:
+        for sample in samples:
+            row = sample.to_json()
+            digest.update(_frozen(row))
+            yield row
+
+    write_rows(listing, noted(), PRIVATE_MODE)
+    return replace(plan, digest=digest.hexdigest())
 
 
 def job_row(job: Job) -> dict[str, Any]:
@@ -178,7 +231,7 @@ def _read_samples(listing: Path) -> Iterator[Sample]:
         for row in read_rows(listing):
             yield Sample.from_json(row)
     except (KeyError, TypeError, IndexError) as exc:
-        raise RunFolderError(f"{listing}: is damaged ({fault(exc)}). Delete the run folder and run again.") from exc
+        raise RunFolderError(f"{listing}: is damaged ({fault(exc)}). {start_anew(listing.parent.parent)}") from exc
 
 
 def read_plan(out: Path) -> tuple[Plan, Samples]:
@@ -190,7 +243,7 @@ def read_plan(out: Path) -> tuple[Plan, Samples]:
     refuse_address(out)
     if not (out / PLAN).is_file():
         raise RunFolderError(f"{out}: is not a run folder (it has no {PLAN}). Run 'p3mdata anonymize dir SRC {out}'.")
-    row, kept = read_json(out / PLAN), read_json(out / JOB)
+    row, kept = (read_json(out / name, start_anew(out)) for name in (PLAN, JOB))
     try:
         folders = {**kept["folders"], "out": out}
         job = Job(
@@ -202,8 +255,6 @@ def read_plan(out: Path) -> tuple[Plan, Samples]:
             raise ValueError(f"shards of {row['shard_size']} images")
         samples = Samples(out / SOURCES, row["samples"], standing(read_log(out)))
         samples[:1]
-        return Plan(job, row["samples"], row["shard_size"], row["sources_sha256"]), samples
+        return Plan(job, row["samples"], row["shard_size"], row["sources_sha256"], keyed(row)), samples
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
-        raise RunFolderError(
-            f"{out}: its plan is damaged ({fault(exc)}). Delete the run folder and run again."
-        ) from exc
+        raise RunFolderError(f"{out}: its plan is damaged ({fault(exc)}). {start_anew(out)}") from exc

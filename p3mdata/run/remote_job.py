@@ -20,11 +20,11 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.base.addresses import is_remote, location, staging_folder
-from p3mdata.base.files import locked, write_atomic
+from p3mdata.base.files import BusyFolder, empty, owned_folder, write_atomic
 from p3mdata.base.jsonl import NOT_JSON, PRIVATE_MODE, dumps, read_json
 from p3mdata.base.object_store import Store
 from p3mdata.base.progress import Progress
-from p3mdata.base.system import LOCK_EX, LOCK_NB, is_mine
+from p3mdata.base.system import is_mine
 from p3mdata.config import Job
 from p3mdata.errors import RunFolderError, SettingsError, StoreError
 from p3mdata.run.close import RunSummary, close_run, summarize
@@ -43,6 +43,8 @@ from p3mdata.run.layout import (
     PRIVATE,
     QUEUE,
     REPORT,
+    SECRET,
+    SHARDS,
     SOURCES,
     STATS,
     TRACES,
@@ -53,6 +55,7 @@ from p3mdata.run.layout import (
 from p3mdata.run.plan import Plan, job_row, listing_digest, make_plan, read_plan
 from p3mdata.run.rows import Rows
 from p3mdata.run.samples import Samples
+from p3mdata.run.secret import keyed, planned_secret
 from p3mdata.run.stages import Stage
 from p3mdata.run.status import Status, status_of
 from p3mdata.run.tasks import make_or_await, my_shards, shared_plan
@@ -194,16 +197,14 @@ def staged(out: Path, store: Store) -> Iterator[None]:
     """
     with contextlib.ExitStack() as held:
         try:
-            # Beside the folder, which is removed while the lock is held.
-            held.enter_context(locked(out.with_name(f"{out.name}.lock"), LOCK_EX | LOCK_NB))
-        except BlockingIOError as exc:
+            held.enter_context(owned_folder(out, _make_ours))
+        except BusyFolder as exc:
             raise RunFolderError(
                 f"{store.root}: another p3mdata process of this machine is working on it. Wait for it to end."
             ) from exc
-        _make_ours(out)
         wait_for_orphans(out)
         # What is done says the store, not what an earlier call left here.
-        for done in out.glob(f"shards/*/{DONE}"):
+        for done in out.glob(f"{SHARDS}/*/{DONE}"):
             done.unlink()
         yield
         shutil.rmtree(out)
@@ -240,6 +241,7 @@ def _planned(job: Job, store: Store) -> tuple[Plan, Samples]:
         if not there:
             # A store that cannot be written says so before all sources are read.
             store.put(JOB, dumps(job_row(job)).encode("utf-8", "surrogateescape"))
+            _agree_on_secret(job, store)
         made = make_plan(job)
         store.put_file(JOB, job.out / JOB)
         store.put_file(SOURCES, job.out / SOURCES)
@@ -255,6 +257,18 @@ def _planned(job: Job, store: Store) -> tuple[Plan, Samples]:
     return shared_plan(job)
 
 
+def _agree_on_secret(job: Job, store: Store) -> None:
+    """The secret of a run that has no plan yet, in the staging folder: all who plan at once take the same."""
+    planned_secret(job, None, write=True)
+    ours = (job.out / SECRET).read_bytes()
+    if not store.create(SECRET, ours) and (theirs := store.get(SECRET)) is not None:
+        if job.execution.secret_file is not None and theirs != ours:
+            # Of a call that was stopped before it had a plan.
+            store.put(SECRET, ours)
+        else:
+            write_atomic(job.out / SECRET, theirs, PRIVATE_MODE)
+
+
 def bring_plan(store: Store, out: Path) -> bool:
     """Copy a run's plan into a staging folder, which is emptied of every other run; False when there is none.
 
@@ -263,7 +277,7 @@ def bring_plan(store: Store, out: Path) -> bool:
     """
     data = store.get(PLAN)
     if data is None or not (out / PLAN).exists() or (out / PLAN).read_bytes() != data:
-        shutil.rmtree(out)
+        empty(out)
         _make_ours(out)
     if data is None:
         return False
@@ -271,12 +285,27 @@ def bring_plan(store: Store, out: Path) -> bool:
         if not store.get_file(name, out / name, PRIVATE_MODE):
             raise RunFolderError(f"{store.root}/{name}: is missing. Delete the run there and run again.")
     write_atomic(out / PLAN, data)
+    if keyed(read_json(out / PLAN)):
+        bring_secret(store, out)
     if read_json(out / PLAN).get("sources_sha256") != listing_digest(out / SOURCES):
         raise RunFolderError(
             f"{store.root}: its {SOURCES} is not the list of its {PLAN}; two processes planned it at once. Delete the "
             "run there and run again."
         )
     return True
+
+
+def bring_secret(store: Store, out: Path) -> None:
+    """Copy a run's secret.
+
+    Raises:
+        RunFolderError: There is none.
+    """
+    if not store.get_file(SECRET, out / SECRET, PRIVATE_MODE):
+        raise RunFolderError(
+            f"{store.root}/{SECRET}: is missing, and with it the way from photographs to ids. Restore it, or start a "
+            "new run at another address."
+        )
 
 
 def read_stored_plan(store: Store, out: Path) -> Plan:

@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from p3mdata.base.files import sha256, write_atomic
-from p3mdata.base.html import Code, Figure, Picture, Table, count, picture, render, table
+from p3mdata.base.html import Code, Figure, Picture, Rendered, Table, count, picture, render, table
 from p3mdata.base.jsonl import read_json
-from p3mdata.config import Method, Settings
+from p3mdata.config import OBFUSCATIONS, Settings
 from p3mdata.errors import BrokenInput
 from p3mdata.faces import weights
 from p3mdata.imaging import decode
@@ -60,11 +60,6 @@ _PROOFS = (
     ("missed", "Of those, faces outside a mask"),
 )
 _FACE_COUNTS = ((0, 0, "none"), (1, 1, "1"), (2, 2, "2"), (3, 5, "3 to 5"), (6, 10**9, "6 or more"))
-_STRENGTH = {
-    Method.BLUR: "Gaussian blur with a standard deviation of {:g}% of each face's width",
-    Method.MOSAIC: "mosaic with cells as wide as {:g}% of each face's width",
-    Method.ZERO: "everything inside the masks is black",
-}
 
 
 def _share(part: int, total: int) -> Figure:
@@ -332,10 +327,10 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
         looked=count(figures.looked, "image"),
         detection=figures.detection(),
         preset=settings.preset.value,
-        strength=_STRENGTH[method].format(100 * strength),
+        strength=OBFUSCATIONS[method].report.format(100 * strength),
         companions=", ".join(plan.to_json()["companions"]) or "nothing",
         settings=_settings(plan),
-        audit=audit_section(read_audit(plan.job.out), sample),
+        audit=Rendered(audit_section(read_audit(plan.job.out), sample)),
         version=__version__,
     )
     write_atomic(path, page.encode("utf-8"))

@@ -147,6 +147,7 @@ def public_row(result: ImageResult) -> dict[str, Any]:
         "decision": None if result.decision is None else _public_decision(result.decision),
         "method": result.method,
         "encoding": result.encoding,
+        "notes": list(result.notes),
         "faces": len(result.faces),
         "masked_share": result.masked_share,
         "recomposed": result.recomposed or 0,

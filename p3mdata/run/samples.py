@@ -10,7 +10,7 @@ from typing import Any, overload
 
 from p3mdata.base.jsonl import NOT_JSON, read_rows
 from p3mdata.base.parsing import fault
-from p3mdata.errors import RunFolderError
+from p3mdata.errors import RunFolderError, start_anew
 from p3mdata.records import Decision, Sample
 
 
@@ -42,14 +42,14 @@ class Samples(Sequence[Sample]):
 
     def __iter__(self) -> Iterator[Sample]:
         found = 0
-        for row in read_rows(self._path):
+        for row in read_rows(self._path, way_out=start_anew(self._path.parent.parent)):
             yield self._sample(row)
             found += 1
         if found != self._count:
             raise self._damaged(f"{found} rows in the place of {self._count}")
 
     def _damaged(self, why: object) -> RunFolderError:
-        return RunFolderError(f"{self._path}: is damaged ({why}). Delete the run folder and run again.")
+        return RunFolderError(f"{self._path}: is damaged ({why}). {start_anew(self._path.parent.parent)}")
 
     @overload
     def __getitem__(self, index: int) -> Sample: ...

@@ -11,7 +11,7 @@ from p3mdata.base.jsonl import PRIVATE_MODE, read_rows, write_rows
 from p3mdata.errors import SettingsError
 from p3mdata.records import Action, ImageResult
 from p3mdata.run.layout import REVIEW, SAMPLE, make_private_folder
-from p3mdata.run.plan import read_plan
+from p3mdata.run.locks import finished_run
 from p3mdata.run.rows import finished_rows
 
 # Upper ends of the size classes of an image's smallest face, as shares of the long side: detectors miss small faces
@@ -93,10 +93,10 @@ def sample_run(out: Path, n: int, seed: int | None = None) -> list[str]:
     """
     if n < 1:
         raise SettingsError(f"--sample cannot be {n}. Give the number of images to look at.")
-    plan, samples = read_plan(out)
-    drawn = draw_sample(finished_rows(plan, samples), n, plan.job.settings.seed if seed is None else seed)
-    if not drawn:
-        raise SettingsError(f"{out}: nothing was released, so there is nothing to draw a sample from.")
-    make_private_folder(out / REVIEW)
-    write_rows(out / SAMPLE, ({"id": name} for name in drawn), PRIVATE_MODE)
+    with finished_run(out) as (plan, samples):
+        drawn = draw_sample(finished_rows(plan, samples), n, plan.job.settings.seed if seed is None else seed)
+        if not drawn:
+            raise SettingsError(f"{out}: nothing was released, so there is nothing to draw a sample from.")
+        make_private_folder(out / REVIEW)
+        write_rows(out / SAMPLE, ({"id": name} for name in drawn), PRIVATE_MODE)
     return drawn

@@ -16,19 +16,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from p3mdata.anonymize.pipeline import Anonymized, anonymize
-from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.files import sha256, write_atomic, write_released
 from p3mdata.base.jsonl import PRIVATE_MODE, append_row, write_json, write_rows
 from p3mdata.config import Job
-from p3mdata.errors import BrokenInput, Interrupted, P3MError
+from p3mdata.errors import BrokenInput, Interrupted, P3MError, RunFolderError
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.records import Action, Decision, ImageResult, Outcome, Sample, ShardStats
 from p3mdata.run.inputs import inputs_digest, read_inputs
-from p3mdata.run.layout import DONE, KINDS, RESULTS, STATS, TRACES, shard_folder
+from p3mdata.run.layout import DONE, KINDS, PLAN, RESULTS, STATS, TRACES, shard_folder
+from p3mdata.run.room import room_for
 from p3mdata.run.rows import read_results
 from p3mdata.run.stages import Stage, _anonymize_staged, run_stage
 
 # Faults of the place or the program, not of the picture: such rows are tried again on resume.
-TRANSIENT = frozenset({"cannot_read", "out_of_memory", "crashed_worker", "internal_error"})
+TRANSIENT = frozenset({"cannot_read", "changed", "out_of_memory", "crashed_worker", "internal_error"})
 _CRASHED = "makes the worker process die (out of memory, or a damaged file). Check or remove it."
 _EXTENSIONS = ("jpg", "png", "webp", "tif")
 
@@ -69,9 +70,10 @@ def _worked_on(
             raise BrokenInput("crashed_worker", _CRASHED)
         inputs = read_inputs(sample, job)
         tick("read")
-        if stage is Stage.VERIFY:
-            return _anonymize_staged(sample, job, inputs, finder(), tick)
-        return anonymize(sample, inputs, job.settings, finder(), tick=tick)
+        with room_for(inputs.photo, job):
+            if stage is Stage.VERIFY:
+                return _anonymize_staged(sample, job, inputs, finder(), tick)
+            return anonymize(sample, inputs, job.settings, finder(), tick=tick)
     except P3MError:
         raise
     except BrokenInput as exc:
@@ -103,7 +105,7 @@ def publish(done: Anonymized, out: Path) -> None:
     try:
         for kind in KINDS:
             if kind in done.files:
-                write_atomic(out / kind / done.result.files[kind][0], done.files[kind][1])
+                write_released(out / kind / done.result.files[kind][0], done.files[kind][1])
     except OSError:
         with contextlib.suppress(OSError):
             withdraw(done.result.id, out)
@@ -131,6 +133,16 @@ def _still_valid(row: ImageResult, sample: Sample, out: Path) -> bool:
         if not path.is_file() or sha256(path.read_bytes()) != expected:
             return False
     return True
+
+
+def refuse_lost(job: Job) -> None:
+    """Refuse to make a run folder again that was deleted under its run: without a plan nobody could go on in it.
+
+    Raises:
+        RunFolderError: It was.
+    """
+    if job.store is None and not (job.out / PLAN).exists():
+        raise RunFolderError(f"{job.out}: was deleted while the run was at work. Run again to begin anew.")
 
 
 def run_shard(
@@ -161,6 +173,7 @@ def run_shard(
         for sample in samples:
             if not go_on(sample):
                 raise Interrupted("stopped")
+            refuse_lost(job)
             run_stage(sample, job, finder, stage, sample.id in crashing)
         return
     folder = shard_folder(job.out, index)
@@ -179,6 +192,7 @@ def run_shard(
             continue
         if not go_on(sample):
             raise Interrupted("stopped")
+        refuse_lost(job)
         done[sample.id] = process(sample, job, finder, stage, _stopwatch(seconds), sample.id in crashing)
         append_row(results, done[sample.id].to_json())
     finish_shard(folder, [done[sample.id] for sample in samples], seconds)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import array
 import hashlib
+import itertools
 import unicodedata
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,6 +20,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from p3mdata.base.addresses import is_remote
+from p3mdata.base.disk_backed import DiskList
 from p3mdata.base.files import sha256
 from p3mdata.base.ids import sample_id
 from p3mdata.config import Job
@@ -170,8 +172,12 @@ def _hash_file(path: Path) -> str:
     return digest.hexdigest()
 
 
-def collect(job: Job) -> Iterator[Sample]:
+def collect(job: Job, secret: str | None) -> Iterator[Sample]:
     """All source files with companions, hashes and ids, sorted by path. Copies of one file still share their id.
+
+    Args:
+        job: Its folders and settings.
+        secret: What ids are made with, see `base.ids.sample_id`.
 
     Raises:
         SettingsError: A folder cannot be listed.
@@ -191,7 +197,7 @@ def collect(job: Job) -> Iterator[Sample]:
     def examined(entry: tuple[int, str, dict[str, tuple[str | None, str | None]]]) -> Sample:
         index, relative, found = entry
         sha = _hash_file(source / relative)
-        sample = Sample(index, sample_id(sha, relative, settings.seed), relative, sha)
+        sample = Sample(index, sample_id(sha, relative, settings.seed, secret), relative, sha)
         for what, (companion, problem) in found.items():
             root = roots[what]
             if problem:
@@ -244,39 +250,28 @@ def _map_ahead(work: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
             raise
 
 
-class IdHeads:
-    """The first 64 bits of ids, so that millions need megabytes."""
-
-    def __init__(self) -> None:
-        self._heads = array.array("Q")
-
-    @staticmethod
-    def of(identity: str) -> int:
-        return int(identity[:16], 16)
-
-    def noting(self, rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-        """The same rows; their ids are remembered."""
-        for row in rows:
-            self._heads.append(self.of(row["id"]))
-            yield row
-
-    def repeated(self) -> frozenset[int]:
-        """Those that came more than once."""
-        values, counts = np.unique(np.frombuffer(self._heads, np.uint64), return_counts=True)
-        return frozenset(values[counts > 1].tolist())
+def by_id(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Rows of samples in the order of their ids; of one content the first path keeps the id, the others get -2, -3."""
+    found: DiskList[dict[str, Any]] = DiskList()
+    # The first 64 bits of ids: millions need megabytes.
+    heads = array.array("Q")
+    for row in rows:
+        found.append(row)
+        heads.append(int(row["id"][:16], 16))
+    order = np.argsort(np.frombuffer(heads, np.uint64), kind="stable")
+    for _, places in itertools.groupby(map(int, order), heads.__getitem__):
+        alike = sorted((found[place] for place in places), key=lambda row: (row["id"], row["source"]))
+        yield from by_path(alike)
 
 
-class Copies:
-    """Numbers copies of one file: the first keeps its id, the others get -2, -3 in the order of their paths."""
+def by_path(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The same rows for runs that are older than secrets: in the order in which they come, copies numbered."""
+    seen: Counter[str] = Counter()
+    for row in rows:
+        yield _copy(row, seen)
 
-    def __init__(self, ids: IdHeads) -> None:
-        self._repeated = ids.repeated()
-        self._seen: Counter[str] = Counter()
 
-    def number(self, identity: str) -> str:
-        """The id of the next file with this content."""
-        if IdHeads.of(identity) not in self._repeated:
-            return identity
-        self._seen[identity] += 1
-        copies = self._seen[identity]
-        return identity if copies == 1 else f"{identity}-{copies}"
+def _copy(row: dict[str, Any], seen: Counter[str]) -> dict[str, Any]:
+    identity = row["id"]
+    seen[identity] += 1
+    return row if seen[identity] == 1 else row | {"id": f"{identity}-{seen[identity]}"}

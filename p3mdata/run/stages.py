@@ -19,6 +19,7 @@ from p3mdata.imaging.facemask import facemask_of
 from p3mdata.records import Sample
 from p3mdata.run.inputs import inputs_digest, read_inputs
 from p3mdata.run.layout import stages_folder
+from p3mdata.run.room import room_for
 
 
 class Stage(str, Enum):
@@ -69,7 +70,13 @@ def run_stage(sample: Sample, job: Job, finder: Callable[[], FaceFinder], stage:
 
 
 def _product(sample: Sample, job: Job, finder: Callable[[], FaceFinder], stage: Stage) -> bytes:
-    loaded = load(read_inputs(sample, job), job.settings)
+    inputs = read_inputs(sample, job)
+    with room_for(inputs.photo, job):
+        return _made(sample, job, inputs, finder, stage)
+
+
+def _made(sample: Sample, job: Job, inputs: Inputs, finder: Callable[[], FaceFinder], stage: Stage) -> bytes:
+    loaded = load(inputs, job.settings)
     if stage is Stage.DETECT:
         return dumps(detect(loaded, finder()).to_json()).encode()
     masked = mask(loaded, _load_detection(job.out, sample), job.settings)

@@ -11,6 +11,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from p3mdata.run.compare import differing_settings
 from p3mdata.run.layout import CLAIM, JOB, LOCK, PLAN, PRIVATE, TASK_LOCK, make_private_folder
 from p3mdata.run.plan import Plan, job_row, make_plan, read_plan
 from p3mdata.run.samples import Samples
+from p3mdata.run.secret import planned_secret
 
 _POLL_SECONDS = 0.5
 _BEAT_SECONDS = 5.0
@@ -70,8 +72,10 @@ def shared_plan(job: Job) -> tuple[Plan, Samples]:
     if not (job.out / PLAN).exists():
         make_or_await((job.out / PLAN).exists, lambda: make_plan(job), _Files(job.out))
     plan, samples = read_plan(job.out)
-    mine = Plan(job, plan.samples, plan.shard_size, plan.digest)
-    different = differing_settings(read_json(job.out / PLAN), mine.to_json())
+    mine, planned = replace(plan, job=job), read_json(job.out / PLAN)
+    if job.execution.secret_file is not None:
+        planned_secret(job, planned, write=False)
+    different = differing_settings(planned, mine.to_json())
     before, after = read_json(job.out / JOB), job_row(job)
     kept = {**before, **before.get("folders", {}), "out": None}
     given = {**after, **after["folders"], "out": None}

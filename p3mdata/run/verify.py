@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.anonymize.areas import mask
-from p3mdata.anonymize.inputs import load
+from p3mdata.anonymize.inputs import Loaded, load
 from p3mdata.anonymize.pipeline import render
 from p3mdata.anonymize.proofs import Promise, proof_doubts, prove
-from p3mdata.base.files import sha256
+from p3mdata.base.files import is_torn, sha256
 from p3mdata.base.jsonl import dumps
 from p3mdata.base.pool import CRASH_SENTENCE, CRASHED, Handler, Mark, work_in_pool
 from p3mdata.errors import BrokenInput, Interrupted
@@ -27,8 +27,9 @@ from p3mdata.imaging import decode
 from p3mdata.imaging.facemask import RECOMPOSED, changed, facemask_of, is_facemask, replaced
 from p3mdata.records import ImageResult, Mask, Outcome, Sample
 from p3mdata.run.inputs import read_inputs
-from p3mdata.run.layout import KINDS, LEDGER, MANIFEST
+from p3mdata.run.layout import KINDS, LEDGER, MANIFEST, PLANNING, PRIVATE, strays
 from p3mdata.run.plan import Plan
+from p3mdata.run.room import plan_memory, room_for_pixels
 from p3mdata.run.rows import public_row
 
 # Another version of an image library may round otherwise; a clear face differs by far more.
@@ -65,10 +66,16 @@ def check_files(plan: Plan, rows: Iterable[ImageResult]) -> Iterator[FailedProof
         yield FailedProof("", "manifest", f"{MANIFEST} is not the list of what was released")
     for kind in KINDS:
         present = {path.name for path in (out / kind).glob("*")}
-        for name in sorted(present - expected[kind]):
+        for name in sorted(name for name in present - expected[kind] if not is_torn(name)):
             yield FailedProof(
                 name.split(".")[0], "stray_file", f"{kind}/{name} is in the release but not in the manifest"
             )
+    for name in strays(out):
+        if is_torn(Path(name).name) or name.startswith(f"{PRIVATE}/{PLANNING}"):
+            why = f"was left by a process that was killed; 'p3mdata merge {out}' sweeps it away"
+            yield FailedProof("", "torn_file", f"{name} {why}")
+        else:
+            yield FailedProof("", "stray_file", f"{name} is no file of a run; move it out")
     for identity in without_mask:
         yield FailedProof(identity, "no_mask", "was released without a facemask")
 
@@ -103,6 +110,7 @@ def check_images(
             for sample, row in released:
                 yield list(check_image(plan, sample, row, finder))
         return
+    plan_memory(plan.job.out, size)
     with contextlib.closing(work_in_pool(partial(_working, plan), released, size)) as found:
         yield from found
 
@@ -119,23 +127,17 @@ def _working(plan: Plan, mark: Mark) -> Iterator[Handler[tuple[Sample, ImageResu
                 return [FailedProof(identity, CRASHED, f"cannot be proved: it {CRASH_SENTENCE}")]
             if not mark(identity):
                 raise Interrupted("stopped")
-            return list(check_image(plan, *released, finder))
+            sample, row = released
+            with room_for_pixels((row.width or 0) * (row.height or 0), plan.job):
+                return list(check_image(plan, sample, row, finder))
 
         yield handle
 
 
 def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder) -> Iterator[FailedProof]:
     """All proofs of one released image; stops at the first that makes the others meaningless."""
-    out = plan.job.out
-    contents: dict[str, bytes] = {}
-    for kind, (name, expected) in sorted(row.files.items()):
-        path = out / kind / name
-        if not path.is_file():
-            yield FailedProof(row.id, "missing_file", f"{kind}/{name} is missing")
-            continue
-        contents[kind] = path.read_bytes()
-        if sha256(contents[kind]) != expected:
-            yield FailedProof(row.id, "changed_file", f"{kind}/{name} is not the file that was released")
+    contents, missing = _released_files(plan, row)
+    yield from missing
     if "images" not in contents or "facemasks" not in contents:
         return
     facemask = _read_facemask(contents["facemasks"])
@@ -147,10 +149,8 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
     except BrokenInput as exc:
         yield FailedProof(row.id, exc.code, f"cannot be compared with its source, which {exc.sentence}")
         return
-    if loaded.alpha is not None and "alphas" in contents:
-        alpha = cv2.imdecode(np.frombuffer(contents["alphas"], np.uint8), cv2.IMREAD_UNCHANGED)
-        if alpha is None or not np.array_equal(alpha, loaded.alpha):
-            yield FailedProof(row.id, "changed_alpha", "the alpha matte differs from the source's")
+    if _alpha_differs(loaded, contents):
+        yield FailedProof(row.id, "changed_alpha", "the alpha matte differs from the source's")
     masked = mask(loaded, Detection(row.faces, ()), plan.job.settings)
     if not np.array_equal(facemask_of(masked.facemask, masked.recomposed), facemask):
         yield FailedProof(row.id, "other_facemask", "the facemask is not the one that follows from faces and matte")
@@ -168,12 +168,40 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
         if sample.decision is not None and sample.decision.overrules(doubt):
             continue
         yield FailedProof(row.id, doubt.code, doubt.sentence)
-    rendered = render(loaded, masked, plan.job.settings)[0]
-    for kind, which in (("inside the facemask", replaced(facemask)), ("a recomposed face", facemask == RECOMPOSED)):
-        if _deviation(contents["images"], rendered, which) > _MOST_DEVIATION:
-            yield FailedProof(row.id, "other_obfuscation", f"{kind} is not what obfuscating the source comes to")
+    yield from _about_inside(row, contents["images"], render(loaded, masked, plan.job.settings)[0], facemask)
     if row.outcome is not Outcome.NO_FACE_CONFIRMED and not facemask.any():
         yield FailedProof(row.id, "empty_mask", "the facemask is empty")
+
+
+def _released_files(plan: Plan, row: ImageResult) -> tuple[dict[str, bytes], list[FailedProof]]:
+    """Bytes of an image's released files by kind, and which are missing or are others."""
+    contents: dict[str, bytes] = {}
+    failed = []
+    for kind, (name, expected) in sorted(row.files.items()):
+        path = plan.job.out / kind / name
+        if not path.is_file():
+            failed.append(FailedProof(row.id, "missing_file", f"{kind}/{name} is missing"))
+            continue
+        contents[kind] = path.read_bytes()
+        if sha256(contents[kind]) != expected:
+            failed.append(FailedProof(row.id, "changed_file", f"{kind}/{name} is not the file that was released"))
+    return contents, failed
+
+
+def _alpha_differs(loaded: Loaded, contents: Mapping[str, bytes]) -> bool:
+    if loaded.alpha is None or "alphas" not in contents:
+        return False
+    alpha = cv2.imdecode(np.frombuffer(contents["alphas"], np.uint8), cv2.IMREAD_UNCHANGED)
+    return alpha is None or not np.array_equal(alpha, loaded.alpha)
+
+
+def _about_inside(
+    row: ImageResult, released: bytes, rendered: bytes, facemask: NDArray[np.uint8]
+) -> Iterator[FailedProof]:
+    """Whether what replaced the faces is what the source comes to."""
+    for kind, which in (("inside the facemask", replaced(facemask)), ("a recomposed face", facemask == RECOMPOSED)):
+        if _deviation(released, rendered, which) > _MOST_DEVIATION:
+            yield FailedProof(row.id, "other_obfuscation", f"{kind} is not what obfuscating the source comes to")
 
 
 def _deviation(released: bytes, expected: bytes, facemask: Mask) -> float:

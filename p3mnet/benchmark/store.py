@@ -3,7 +3,7 @@
 predictions/METHOD/SET/NAME.png    alphas, 8 bit
 cache/METHOD.jsonl                 a row per alpha or time, with the key of its inputs
 errors/METHOD.txt                  where a method failed
-benchmark.md .json .png images.csv what the last call came to
+benchmark.md .json .png .html images.csv  what the last call came to
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.files import holds_nothing, sha256, write_atomic
 from p3mdata.base.jsonl import append_row, dumps, read_json, read_rows, write_json
 from p3mdata.errors import RunFolderError, SettingsError, unwritable
 
 MARK, FORMAT = "benchmark-folder.json", {"format": "p3mdata-benchmark", "version": 1}
 TABLES, FIGURES, PLOT, IMAGES = "benchmark.md", "benchmark.json", "benchmark.png", "images.csv"
+PAGE = "benchmark.html"
 
 
 def key_of(*inputs: Any) -> str:
@@ -46,7 +47,7 @@ class Store:
             if (out / MARK).is_file():
                 if read_json(out / MARK) != FORMAT:
                     raise RunFolderError(f"{out}: is of another version. Give a new folder.")
-            elif out.exists() and (not out.is_dir() or any(out.iterdir())):
+            elif out.exists() and (not out.is_dir() or not holds_nothing(out)):
                 raise RunFolderError(f"{out}: is not empty and not of a benchmark. Give a new folder.")
             else:
                 write_json(out / MARK, FORMAT)

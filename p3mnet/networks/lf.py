@@ -83,6 +83,7 @@ class LF(MattingNetwork):
     """
 
     one_alpha: ClassVar[bool] = True
+    staged: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

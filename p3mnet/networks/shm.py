@@ -90,6 +90,7 @@ class SHM(MattingNetwork):
     """
 
     one_alpha: ClassVar[bool] = True
+    staged: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from pathlib import Path
 from typing import Any, Literal
@@ -11,8 +11,21 @@ from typing import Any, Literal
 from p3mdata.config import Method
 from p3mdata.errors import SettingsError
 
-PROTOCOLS = ("B:B", "B:N", "N:N")
-VARIANTS = ("resnet34", "swin_t", "vitae_s")
+# N:B is not in the paper's tables, but in its authors' figures.
+PROTOCOLS = ("B:B", "B:N", "N:N", "N:B")
+# Networks by the name of --variant: arguments of `p3mnet.registry.create_model`. Those between basic and resnet34 are
+# the rows of table 7.
+VARIANTS: dict[str, dict[str, Any]] = {
+    "resnet34": {"name": "p3mnet_resnet34"},
+    "swin_t": {"name": "p3mnet_swin_t"},
+    "vitae_s": {"name": "p3mnet_vitae_s"},
+    "basic": {"name": "p3mnet_resnet34", "tfi": False, "sbfi": False, "dbfi": False},
+    "tfi": {"name": "p3mnet_resnet34", "sbfi": False, "dbfi": False},
+    "tfi-sbfi": {"name": "p3mnet_resnet34", "dbfi": False},
+    "tfi-dbfi": {"name": "p3mnet_resnet34", "sbfi": False},
+    "gfm": {"name": "gfm_resnet34"},
+    "modnet": {"name": "modnet"},
+}
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -33,14 +46,16 @@ class TrainCheckSettings:
     """Settings of a train-check.
 
     Attributes:
-        variant: Encoder, one of `VARIANTS`.
+        variant: Network, one of `VARIANTS`.
         scale: smoke or full; auto is full where there is a GPU.
         budget: Seconds for all trainings and tests together; None takes the scale's.
         epochs: Instead of a budget: epochs of each training.
         protocols: Of `PROTOCOLS`, trained on : tested on, B as in the dataset, N as photographed; None takes all that
             the data allow.
-        methods: Obfuscations to compare, rendered from the originals.
+        methods: Obfuscations to compare, rendered from the originals: what the network of B is tested on.
+        each_method: Also train a network on each of them.
         originals: Folder of the photographs the dataset was made of; only read.
+        secret_file: `private/secret` of the run: finds photographs that have another name than the picture.
         seeds: Trainings of each kind; they differ in weights, order and crops.
         tolerance: Cost of anonymization that passes, as a share of the error of N:N.
         copy_paste: none, icp or fcp, for the trainings on obfuscated images.
@@ -58,7 +73,9 @@ class TrainCheckSettings:
     epochs: int | None = None
     protocols: tuple[str, ...] | None = None
     methods: tuple[Method, ...] = ()
+    each_method: bool = False
     originals: Path | None = None
+    secret_file: Path | None = None
     seeds: int = 3
     tolerance: float = 0.1
     copy_paste: str = "none"
@@ -72,7 +89,9 @@ class TrainCheckSettings:
     def check(self) -> None:
         """Raise SettingsError where settings cannot be."""
         if self.variant not in VARIANTS:
-            raise SettingsError(f"--variant {self.variant}: must be {', '.join(VARIANTS[:-1])} or {VARIANTS[-1]}.")
+            raise SettingsError(f"--variant {self.variant}: must be one of {', '.join(VARIANTS)}.")
+        if self.each_method and not self.methods:
+            raise SettingsError("--each-method goes with --methods, which names the obfuscations.")
         if unknown := [name for name in self.protocols or () if name not in PROTOCOLS]:
             raise SettingsError(
                 f"--protocols {unknown[0]}: must be of {','.join(PROTOCOLS)}, trained on : tested on, B as in the "
@@ -86,8 +105,9 @@ class TrainCheckSettings:
             raise SettingsError(f"--cp {self.copy_paste}: must be icp or fcp.")
         if self.seeds < 1 or (self.epochs is not None and self.epochs < 1):
             raise SettingsError("--seeds and --epochs must be at least 1.")
-        if self.originals is None and (self.methods or "N:N" in (self.protocols or ())):
-            what = "N:N trains on" if not self.methods else "--methods renders obfuscations from"
+        normal = [name for name in self.protocols or () if name.startswith("N")]
+        if self.originals is None and (self.methods or normal):
+            what = f"{normal[0]} trains on" if not self.methods else "--methods renders obfuscations from"
             raise SettingsError(f"{what} the photographs themselves: give --originals DIR.")
 
     def with_workers(self, number: int) -> TrainCheckSettings:
@@ -101,7 +121,9 @@ class TrainCheckSettings:
         if row["encoder_weights"] not in ("hub", "random"):
             row["encoder_weights"] = "file"
         row["protocols"] = None if self.protocols is None else list(self.protocols)
-        return {key: value for key, value in row.items() if key not in ("device", "workers", "overwrite")}
+        return {
+            key: value for key, value in row.items() if key not in ("device", "workers", "overwrite", "secret_file")
+        }
 
 
 def seconds_of(budget: str) -> float:
@@ -124,6 +146,7 @@ class Recipe:
         model: Arguments of `p3mnet.registry.create_model`.
         data: `p3mnet.data.DataConfig`.
         batch, learning_rate: Of each step.
+        training: Other settings of `p3mnet.training.TrainConfig`: optimiser and schedule.
         budget: Seconds, where none is given.
         mode, max_side: See `p3mnet.infer.predict_alpha`.
         words: What the page says of it.
@@ -137,6 +160,13 @@ class Recipe:
     mode: Literal["hybrid", "resize"]
     max_side: int
     words: str
+    training: dict[str, Any] = field(default_factory=dict)
+
+
+def _title(variant: str) -> str:
+    """A network in words."""
+    titles = {"basic": "BASIC", "gfm": "GFM", "modnet": "MODNet"}
+    return titles.get(variant, f"P3M-Net ({variant})")
 
 
 def recipe(settings: TrainCheckSettings, scale: Scale) -> Recipe:
@@ -145,27 +175,33 @@ def recipe(settings: TrainCheckSettings, scale: Scale) -> Recipe:
     full is the paper's, with foreground colours estimated on the crop for all protocols alike, for files of a dataset
     show obfuscated faces. smoke learns something in minutes on a CPU: narrow encoder (resnet34) or few steps (others).
     """
+    modnet = settings.variant == "modnet"
     if scale is Scale.FULL:
         return Recipe(
-            model={"name": f"p3mnet_{settings.variant}", "encoder_weights": settings.encoder_weights},
+            model={**VARIANTS[settings.variant], "encoder_weights": settings.encoder_weights},
             data={"colours": "estimate"},
-            batch=8,
-            learning_rate=1e-5 if settings.encoder_weights != "random" else 1e-4,
+            batch=16 if modnet else 8,
+            learning_rate=1e-2 if modnet else 1e-5 if settings.encoder_weights != "random" else 1e-4,
+            training={"optimizer": {"name": "sgd"}, "schedule": {"name": "step"}} if modnet else {},
             budget=3600,
             mode="hybrid",
             max_side=1600,
-            words=f"P3M-Net ({settings.variant}), 512 px crops, "
-            f"encoder weights: {settings.to_json()['encoder_weights']}",
+            words=f"{_title(settings.variant)}, 512 px crops, encoder weights: {settings.to_json()['encoder_weights']}",
         )
-    narrow = settings.variant == "resnet34"
-    name = "smoke_resnet34" if narrow else f"p3mnet_{settings.variant}"
-    width = "an eighth of ResNet-34's channels" if narrow else f"encoder {settings.variant} with few steps"
+    narrow = VARIANTS[settings.variant]["name"] == "p3mnet_resnet34"
+    name = "smoke_resnet34" if narrow else VARIANTS[settings.variant]["name"]
+    width = "an eighth of ResNet-34's channels" if narrow else f"{_title(settings.variant)} with few steps"
     return Recipe(
-        model={"name": name, "encoder_weights": "random", **({"pool_kernel": 2} if narrow else {})},
+        model={
+            **VARIANTS[settings.variant],
+            "name": name,
+            "encoder_weights": "random",
+            **({"pool_kernel": 2} if narrow else {}),
+        },
         # The largest square of each picture, reduced once and kept in memory.
         data={"longest": 400, "crop_sides": (400,), "size": 128, "colours": "estimate", "trimap_kernel": (5, 10)},
         batch=4,
-        learning_rate=1e-3 if narrow else 2e-4,
+        learning_rate=1e-3 if narrow or modnet else 2e-4,
         budget=300,
         mode="resize",
         max_side=256,

@@ -5,31 +5,34 @@ from __future__ import annotations
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from p3mdata.base.jsonl import read_json, write_json
+from p3mdata.base.files import holds_nothing, owned_folder
+from p3mdata.base.ids import read_secret
+from p3mdata.base.jsonl import write_json
 from p3mdata.base.processes import default_workers
 from p3mdata.config import Method, Settings
 from p3mdata.dataset.check import check_dataset
 from p3mdata.dataset.folder import BUILDING, Dataset, open_dataset
 from p3mdata.dataset.layout import OBFUSCATED
-from p3mdata.errors import P3MError, RunFolderError, SettingsError
-from p3mdata.version import __version__
+from p3mdata.errors import MAKE_ROOM, P3MError, RunFolderError, SettingsError
 from p3mnet.devices import device_name, pick_device
 from p3mnet.image_files import BadFile, read_grey
+from p3mnet.originals import Images, find_originals, images_of
 from p3mnet.traincheck.budget import drawn, spend
 from p3mnet.traincheck.checks import area_rules, dataset_rule, fingerprint, try_steps
 from p3mnet.traincheck.config import Recipe, Scale, TrainCheckSettings, recipe
 from p3mnet.traincheck.experiments import PREDICTIONS, RUNS, SCORES, Work, batches_of, run_all
 from p3mnet.traincheck.layout import PAGE, REPORT
-from p3mnet.traincheck.originals import Images, find_originals, images_of
 from p3mnet.traincheck.page import write_page
+from p3mnet.traincheck.plan import PLAN, CheckPlan, Schedule, read_plan
 from p3mnet.traincheck.protocols import BLURRED, NORMAL, Design, design
 from p3mnet.traincheck.report import report_of
 from p3mnet.traincheck.reporter import Reporter
@@ -37,10 +40,10 @@ from p3mnet.traincheck.statistics import Rule, State
 from p3mnet.training import ConsoleWatch, Watch
 from p3mnet.training.stopping import stopping
 
-PLAN = "plan.json"
 # A step's crops go through the network at once, or in so many parts where memory is short.
 _PARTS = (1, 2, 4, 8)
 _LOADERS = 16
+_FAILED = "a check failed, so nothing was trained"
 
 
 class _Bar(ConsoleWatch):
@@ -64,12 +67,49 @@ def run(root: Path, out: Path, settings: TrainCheckSettings, reporter: Reporter)
     for note in chosen.notes:
         reporter.say(note)
     device = pick_device(settings.device)
-    scale = Scale(plan["scale"]) if plan else _scale(settings, device)
-    how = recipe(settings, scale)
+    scale = plan.scale if plan else _scale(settings, device)
+    check = _Check(out, dataset, chosen, settings, scale, recipe(settings, scale), device, reporter)
     if scale is Scale.SMOKE:
-        reporter.say(f"{scale.words}: {how.words}")
-    with _threads(scale):
-        return _go(out, dataset, chosen, settings, scale, how, device, plan, reporter)
+        reporter.say(f"{scale.words}: {check.how.words}")
+    with _threads(scale), owned_folder(out):
+        return _go(check, plan)
+
+
+@dataclass(frozen=True)
+class _Check:
+    """What every step of a call works with."""
+
+    out: Path
+    dataset: Dataset
+    design: Design
+    settings: TrainCheckSettings
+    scale: Scale
+    how: Recipe
+    device: torch.device
+    reporter: Reporter
+
+    @property
+    def training(self) -> str:
+        """Name of the training set."""
+        return self.dataset.layout.training
+
+    @property
+    def workers(self) -> int:
+        """Processes for checks."""
+        return self.settings.workers or default_workers()
+
+    @property
+    def budget(self) -> float | None:
+        """Seconds for everything; None when epochs were asked for."""
+        return None if self.settings.epochs else self.settings.budget or self.how.budget
+
+    def plan(
+        self, rules: Iterable[Rule], figures: Mapping[str, Any], device: str, schedule: Schedule | None = None
+    ) -> CheckPlan:
+        return CheckPlan(
+            self.settings.to_json(), fingerprint(self.dataset, self.dataset.sets()), self.scale, self.how.words,
+            device, tuple(rules), figures, schedule,
+        )  # fmt: skip
 
 
 @contextmanager
@@ -84,85 +124,61 @@ def _threads(scale: Scale) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _go(
-    out: Path,
-    dataset: Dataset,
-    chosen: Design,
-    settings: TrainCheckSettings,
-    scale: Scale,
-    how: Recipe,
-    device: torch.device,
-    plan: dict[str, Any],
-    reporter: Reporter,
-) -> dict[str, Any]:
+def _go(check: _Check, plan: CheckPlan | None) -> dict[str, Any]:
     """Checks, plan, trainings, report."""
     try:
-        rules, figures = ([], {}) if plan else _without_training(dataset, chosen, settings, how, reporter)
+        rules, figures = ([], {}) if plan else _without_training(check)
         if any(rule.state is State.FAIL for rule in rules):
-            return _failed(out, dataset, chosen, settings, scale, how, rules, figures)
-        originals = _originals(dataset, chosen, settings, reporter)
-        shown = _shown(dataset, chosen, originals)
-        if not plan:
-            plan = _plan(dataset, chosen, settings, scale, how, shown, device, rules, figures)
-            if any(rule["state"] == State.FAIL.value for rule in plan["rules"]):
-                return _report(out, dataset, chosen, plan, stopped="a check failed, so nothing was trained")
-            write_json(out / PLAN, plan)
-        return _run(out, dataset, chosen, settings, how, shown, plan, reporter)
+            # There is no plan, so that the next call checks again.
+            return _report(check, check.plan(rules, figures, "none"), stopped=_FAILED)
+        shown = _shown(check, _originals(check))
+        if plan is None:
+            plan = _planned(check, shown, rules, figures)
+            if plan.failed:
+                return _report(check, plan, stopped=_FAILED)
+            plan.write(check.out)
+        return _run(check, shown, plan)
     except OSError as exc:
         raise RunFolderError(
-            f"{exc.filename or out}: cannot be read or written ({exc.strerror or exc}). Make room and run the same "
-            "command again."
+            f"{exc.filename or check.out}: cannot be read or written ({exc.strerror or exc}). {MAKE_ROOM}"
         ) from exc
 
 
-def _run(
-    out: Path,
-    dataset: Dataset,
-    chosen: Design,
-    settings: TrainCheckSettings,
-    how: Recipe,
-    shown: Mapping[str, Images | None],
-    plan: dict[str, Any],
-    reporter: Reporter,
-) -> dict[str, Any]:
+def _run(check: _Check, shown: Mapping[str, Images | None], plan: CheckPlan) -> dict[str, Any]:
     """Train and test whatever is left, and report, also when it ends early."""
-    files = {name: dataset.items(name) for name in plan["tested"]}
+    schedule, reporter = plan.schedule, check.reporter
+    assert schedule is not None
+    files = {name: check.dataset.items(name) for name in schedule.tested}
     work = Work(
-        out, dataset, chosen, how, settings.with_workers(plan["workers"]), plan["pictures"], plan["steps"],
-        plan["batch"], plan["accumulation"],
-        {name: {stem: dataset.root / files[name][stem].files["image"][0] for stem in stems}
-         for name, stems in plan["tested"].items()},
+        check.out, check.dataset, check.design, check.how, check.settings.with_workers(schedule.workers),
+        schedule.pictures, schedule.steps, schedule.batch, schedule.accumulation,
+        {name: {stem: check.dataset.root / files[name][stem].files["image"][0] for stem in stems}
+         for name, stems in schedule.tested.items()},
         shown, _Bar if reporter.bars else Watch, reporter.say, reporter.counted,
     )  # fmt: skip
-    left = plan["seconds"]["training"] + plan["seconds"]["testing"]
-    reporter.say(f"{plan['steps']} steps for each training; all in about {left / 60:.0f} min")
+    left = schedule.training_seconds + schedule.testing_seconds
+    reporter.say(f"{schedule.steps} steps for each training; all in about {left / 60:.0f} min")
     with stopping() as stop:
         try:
-            seeds = run_all(work, stop, None if settings.epochs else settings.budget or how.budget, plan["seconds"])
+            seeds = run_all(work, stop, check.budget, schedule.seconds)
         except P3MError as error:
-            _report(out, dataset, chosen, plan, stopped=str(error))
-            reporter.say(f"report of what is finished: {out / PAGE}")
+            _report(check, plan, stopped=str(error))
+            reporter.say(f"report of what is finished: {check.out / PAGE}")
             raise
     notes = []
-    if seeds < settings.seeds:
+    if seeds < check.settings.seeds:
         notes.append(
-            f"{seeds} of {settings.seeds} seeds were trained: the machine was slower than when the budget was planned."
+            f"{seeds} of {check.settings.seeds} seeds were trained: the machine was slower than when the budget was "
+            "planned."
         )
-    return _report(out, dataset, chosen, plan, notes=notes)
+    return _report(check, plan, notes=notes)
 
 
-def _report(
-    out: Path,
-    dataset: Dataset,
-    chosen: Design,
-    plan: dict[str, Any],
-    stopped: str | None = None,
-    notes: Sequence[str] = (),
-) -> dict[str, Any]:
+def _report(check: _Check, plan: CheckPlan, stopped: str | None = None, notes: Sequence[str] = ()) -> dict[str, Any]:
     """Write the report of what is there."""
-    found = report_of(out, dataset, chosen, plan, stopped, notes)
-    write_json(out / REPORT, found)
-    write_page(out, dataset, chosen, plan, found)
+    found = report_of(check.out, check.dataset, check.design, plan, stopped, notes)
+    write_json(check.out / REPORT, found)
+    write_page(check.out, check.dataset, check.design, plan, found)
     return found
 
 
@@ -173,7 +189,7 @@ def _check_out(out: Path, root: Path, originals: Path | None) -> None:
         if folder is not None and (_inside(out, folder) or _inside(folder, out)):
             raise SettingsError(f"{out}: OUT and {what} ({folder}) must not lie inside each other. Choose another OUT.")
     ours = any((out / name).is_file() for name in (PLAN, REPORT))
-    if out.is_dir() and not ours and any(out.iterdir()):
+    if out.is_dir() and not ours and not holds_nothing(out):
         raise RunFolderError(f"{out}: is not empty and holds no train-check. Choose an empty or new folder.")
 
 
@@ -197,142 +213,137 @@ def _scale(settings: TrainCheckSettings, device: torch.device) -> Scale:
     return Scale.FULL if device.type == "cuda" else Scale.SMOKE
 
 
-def _earlier(out: Path, dataset: Dataset, settings: TrainCheckSettings, sizes: Mapping[str, int]) -> dict[str, Any]:
-    """The plan of an earlier call; empty if there is none.
+def _earlier(out: Path, dataset: Dataset, settings: TrainCheckSettings, sizes: Mapping[str, int]) -> CheckPlan | None:
+    """The plan of an earlier call; None if there is none.
 
     Raises:
         RunFolderError: It is of other settings, or the dataset has changed.
     """
     if not (out / PLAN).is_file():
-        return {}
-    plan = read_json(out / PLAN)
+        return None
     now = settings.to_json()
-    changed = sorted(key for key in now if plan.get("settings", {}).get(key) != now[key])
-    same = plan.get("fingerprint") == fingerprint(dataset, iter(sizes))
-    if same and not changed:
-        return plan
-    if settings.overwrite:
-        for name in (PLAN, REPORT, PAGE):
-            (out / name).unlink(missing_ok=True)
-        for name in (RUNS, PREDICTIONS, SCORES):
-            shutil.rmtree(out / name, ignore_errors=True)
-        return {}
-    what = f"with other settings ({', '.join(changed)})" if changed else "of another dataset, or of an earlier state"
-    raise RunFolderError(f"{out}: holds a train-check {what}. Give another --out, or --overwrite to begin anew.")
+    try:
+        plan = read_plan(out)
+    except RunFolderError:
+        if not settings.overwrite:
+            raise
+        plan = None
+    if plan is not None:
+        changed = sorted(key for key in now if plan.settings.get(key) != now[key])
+        same = plan.fingerprint == fingerprint(dataset, iter(sizes))
+        if same and not changed:
+            return plan
+        if not settings.overwrite:
+            what = f"with other settings ({', '.join(changed)})"
+            if not changed:
+                what = "of another dataset, or of an earlier state"
+            raise RunFolderError(
+                f"{out}: holds a train-check {what}. Give another --out, or --overwrite to begin anew."
+            )
+    for name in (PLAN, REPORT, PAGE):
+        (out / name).unlink(missing_ok=True)
+    for name in (RUNS, PREDICTIONS, SCORES):
+        shutil.rmtree(out / name, ignore_errors=True)
+    return None
 
 
-def _sets_of(dataset: Dataset, chosen: Design) -> list[str]:
+def _sets_of(check: _Check) -> list[str]:
     """The training set and the obfuscated sets that are tested."""
-    return list(dict.fromkeys([dataset.layout.training, *(t.set for t in chosen.tests if t.rendered or t.key == "P")]))
+    return list(dict.fromkeys([check.training, *(t.set for t in check.design.tests if t.rendered or t.key == "P")]))
 
 
-def _without_training(
-    dataset: Dataset, chosen: Design, settings: TrainCheckSettings, how: Recipe, reporter: Reporter
-) -> tuple[list[Rule], dict[str, Any]]:
+def _without_training(check: _Check) -> tuple[list[Rule], dict[str, Any]]:
     """Everything of `p3mdata check`, then facemasks and classes, unless files are broken."""
-    workers = settings.workers or default_workers()
+    dataset, reporter = check.dataset, check.reporter
     reporter.say("checking the dataset")
     with reporter.counted() as start:
-        found = check_dataset(dataset.root, workers=workers, progress=start)
+        found = check_dataset(dataset.root, workers=check.workers, progress=start)
     rules = [dataset_rule(found)]
     if found.errors:
         return rules, {"check": found.to_json()}
-    private = [name for name in _sets_of(dataset, chosen) if name != dataset.layout.training]
+    private = [name for name in _sets_of(check) if name != check.training]
     reporter.say("checking facemasks and trimaps")
     with reporter.counted() as start:
-        step = start(sum(len(dataset.items(name)) for name in (dataset.layout.training, *private)))
-        areas, figures = area_rules(dataset, dataset.layout.training, private, how, workers, step)
+        step = start(sum(len(dataset.items(name)) for name in (check.training, *private)))
+        areas, figures = area_rules(dataset, check.training, private, check.how, check.workers, step)
     return [*rules, *areas], {"check": found.to_json(), **figures}
 
 
-def _originals(dataset: Dataset, chosen: Design, settings: TrainCheckSettings, reporter: Reporter) -> dict[str, Path]:
-    if settings.originals is None:
+def _originals(check: _Check) -> dict[str, Path]:
+    if check.settings.originals is None:
         return {}
-    sets = _sets_of(dataset, chosen)
-    reporter.say("comparing the originals with the dataset")
-    with reporter.counted() as start:
-        step = start(sum(len(dataset.items(name)) for name in sets))
-        return find_originals(settings.originals, dataset, sets, settings.workers or default_workers(), step)
+    sets = _sets_of(check)
+    secret = None if check.settings.secret_file is None else read_secret(check.settings.secret_file)
+    check.reporter.say("comparing the originals with the dataset")
+    with check.reporter.counted() as start:
+        step = start(sum(len(check.dataset.items(name)) for name in sets))
+        return find_originals(check.settings.originals, check.dataset, sets, check.workers, step, secret)
 
 
-def _shown(dataset: Dataset, chosen: Design, originals: Mapping[str, Path]) -> dict[str, Images | None]:
+def _shown(check: _Check, originals: Mapping[str, Path]) -> dict[str, Images | None]:
     """Images by domain (training set) and by key of the test; None is the dataset's own."""
 
     def images(name: str, domain: str) -> Images:
-        return images_of(dataset, name, originals, None if domain == NORMAL else Method(domain))
+        return images_of(check.dataset, name, originals, None if domain == NORMAL else Method(domain))
 
     shown: dict[str, Images | None] = {
-        domain: None if domain == BLURRED else images(dataset.layout.training, domain) for domain in chosen.domains
+        domain: None if domain == BLURRED else images(check.training, domain) for domain in check.design.domains
     }
-    return shown | {test.key: images(test.set, test.domain) if test.rendered else None for test in chosen.tests}
+    tests = check.design.tests
+    return shown | {test.key: images(test.set, test.domain) if test.rendered else None for test in tests}
 
 
-def _plan(
-    dataset: Dataset,
-    chosen: Design,
-    settings: TrainCheckSettings,
-    scale: Scale,
-    how: Recipe,
-    shown: Mapping[str, Images | None],
-    device: torch.device,
-    rules: list[Rule],
-    figures: dict[str, Any],
-) -> dict[str, Any]:
+def _planned(
+    check: _Check, shown: Mapping[str, Images | None], rules: list[Rule], figures: dict[str, Any]
+) -> CheckPlan:
     """Measure speeds, and decide how many steps and tested pictures there are."""
-    training = dataset.items(dataset.layout.training)
-    batch, per_epoch = batches_of(len(training), how.batch)
-    workers = settings.workers or min(default_workers(), _LOADERS)
-    if scale is Scale.SMOKE:
-        # The pictures are kept in this process's memory.
-        workers = 0
-    domains = {domain: shown[domain] for domain in chosen.domains}
+    dataset, settings = check.dataset, check.settings
+    pictures = len(dataset.items(check.training))
+    groups = Counter(row["group"] for row in dataset.rows() if row.get("set") == check.training)
+    batch, per_epoch = batches_of(pictures, check.how.batch, min(groups.values(), default=1))
+    # A smoke check keeps the pictures in this process's memory.
+    workers = 0 if check.scale is Scale.SMOKE else settings.workers or min(default_workers(), _LOADERS)
+    domains = {domain: shown[domain] for domain in check.design.domains}
     for parts in _PARTS:
         micro = max(1, batch // parts)
         with suppress(torch.OutOfMemoryError):
-            rule, speeds = try_steps(dataset.root, how, micro, domains, device, workers)
+            rule, speeds = try_steps(dataset.root, check.how, micro, domains, check.device, workers)
             break
     else:
         raise SettingsError("The GPU's memory does not hold a single crop. Use another one, or --scale smoke.")
     accumulation = max(1, batch // micro)
-    names = {test.set: sorted(dataset.items(test.set)) for test in chosen.tests}
-    row: dict[str, Any] = {
-        "tool": f"p3mdata {__version__}",
-        "settings": settings.to_json(),
-        "fingerprint": fingerprint(dataset, dataset.sets()),
-        "scale": scale.value,
-        "recipe": how.words,
-        "device": device_name(device),
-        "rules": [one.to_json() for one in (*rules, rule)],
-        "figures": figures | {"speeds": speeds.to_json()},
-        "pictures": len(training),
-        "batch": micro * accumulation,
-        "accumulation": accumulation,
-        "workers": workers,
-    }  # fmt: skip
+    rules, figures, device = [*rules, rule], figures | {"speeds": speeds.to_json()}, device_name(check.device)
     if rule.state is State.FAIL:
-        return row
+        return check.plan(rules, figures, device)
 
     def training_seconds(steps: int) -> float:
-        read = min(steps * micro * accumulation, len(training))
+        read = min(steps * micro * accumulation, pictures)
         return settings.seeds * sum(
-            steps * accumulation * speeds.step[domain] + read * speeds.first[domain] for domain in chosen.domains
+            steps * accumulation * speeds.step[domain] + read * speeds.first[domain] for domain in check.design.domains
         )
 
-    tests = Counter(test.set for _, test in chosen.pairs for _ in range(settings.seeds))
+    names = {test.set: sorted(dataset.items(test.set)) for test in check.design.tests}
+    sizes = {name: len(mine) for name, mine in names.items()}
+    tests = Counter(test.set for _, test in check.design.pairs for _ in range(settings.seeds))
     spending = spend(
-        None if settings.epochs else settings.budget or how.budget, settings.epochs and settings.epochs * per_epoch,
-        settings.seeds * len(chosen.domains), training_seconds, speeds.tested, tests,
-        {name: len(mine) for name, mine in names.items()}, settings.most_tested,
+        check.budget, settings.epochs and settings.epochs * per_epoch, settings.seeds * len(check.design.domains),
+        training_seconds, speeds.tested, tests, sizes, settings.most_tested,
     )  # fmt: skip
     tested = {name: drawn(mine, spending.tested[name]) for name, mine in names.items()}
-    return row | {
-        "steps": spending.steps,
-        "epochs": spending.steps / per_epoch,
-        "tested": tested,
-        "of": {name: len(mine) for name, mine in names.items()},
-        "constant": {name: _constant(dataset, name, stems) for name, stems in tested.items()},
-        "seconds": {"training": spending.training_seconds, "testing": spending.test_seconds},
-    }
+    schedule = Schedule(
+        pictures=pictures,
+        batch=micro * accumulation,
+        accumulation=accumulation,
+        workers=workers,
+        steps=spending.steps,
+        epochs=spending.steps / per_epoch,
+        tested=tested,
+        of=sizes,
+        constant={name: _constant(dataset, name, stems) for name, stems in tested.items()},
+        training_seconds=spending.training_seconds,
+        testing_seconds=spending.test_seconds,
+    )
+    return check.plan(rules, figures, device, schedule)
 
 
 def _constant(dataset: Dataset, name: str, stems: list[str]) -> float:
@@ -347,25 +358,3 @@ def _constant(dataset: Dataset, name: str, stems: list[str]) -> float:
         share = float(alpha.mean(dtype=np.float64)) / 255
         errors.append(min(share, 1 - share) * alpha.size / 1000)
     return float(np.mean(errors))
-
-
-def _failed(
-    out: Path,
-    dataset: Dataset,
-    chosen: Design,
-    settings: TrainCheckSettings,
-    scale: Scale,
-    how: Recipe,
-    rules: list[Rule],
-    figures: dict[str, Any],
-) -> dict[str, Any]:
-    """The report of a dataset that is not worth training on; there is no plan, so that the next call checks again."""
-    row = {
-        "settings": settings.to_json(),
-        "scale": scale.value,
-        "recipe": how.words,
-        "device": "none",
-        "rules": [rule.to_json() for rule in rules],
-        "figures": figures,
-    }
-    return _report(out, dataset, chosen, row, stopped="a check failed, so nothing was trained")

@@ -33,9 +33,9 @@ from p3mnet.image_files import BadFile, read_colours
 from p3mnet.infer import predict_alpha, to_8_bit
 from p3mnet.memory import MEMORY_ERRORS, out_of_memory
 from p3mnet.model import MattingNetwork
+from p3mnet.originals import Images
 from p3mnet.traincheck.budget import used_up
 from p3mnet.traincheck.config import Recipe, TrainCheckSettings
-from p3mnet.traincheck.originals import Images
 from p3mnet.traincheck.protocols import NORMAL, Design, Test, trainings
 from p3mnet.training import TrainConfig, Watch, make_config, train
 from p3mnet.training.state import EPOCHS, LAST, RESULT, STEPS
@@ -62,13 +62,15 @@ def held_out(pictures: int) -> float:
     return min(_HELD_SHARE, HELD_OUT / max(pictures, 1))
 
 
-def batches_of(pictures: int, batch: int) -> tuple[int, int]:
+def batches_of(pictures: int, batch: int, smallest_group: int = 1) -> tuple[int, int]:
     """Crops of a step, and steps of an epoch, over a training set of some pictures.
+
+    Groups of near-duplicates are held out whole, one at least: the smallest where none fits into the share.
 
     Raises:
         SettingsError: There are too few.
     """
-    left = pictures - max(1, round(held_out(pictures) * pictures))
+    left = pictures - max(1, round(held_out(pictures) * pictures), smallest_group)
     if left < 1:
         raise SettingsError(
             f"The training set has {pictures} picture: too few, since one is held out for the curve. Add pictures."
@@ -130,6 +132,7 @@ class Work:
                     "share": held_out(self.pictures), "every": math.ceil(epochs / _LOOKS), "mode": self.recipe.mode,
                     "max_side": self.recipe.max_side,
                 },
+                **self.recipe.training,
                 "learning_rate": self.recipe.learning_rate,
                 "batch": self.batch // self.accumulation,
                 "accumulation": self.accumulation,

@@ -27,6 +27,7 @@ from p3mnet.evaluate import COLUMNS
 from p3mnet.image_files import BadFile, read_grey
 from p3mnet.traincheck.experiments import prediction_file, read_curve
 from p3mnet.traincheck.layout import PAGE
+from p3mnet.traincheck.plan import CheckPlan
 from p3mnet.traincheck.plots import colours, curves, intervals
 from p3mnet.traincheck.protocols import BLURRED, NORMAL, Design, DesignRow
 from p3mnet.traincheck.report import COSTS
@@ -53,14 +54,14 @@ def _headline(found: Mapping[str, Any]) -> str:
     return f"{_sentence(found['kind'])} {said}" + ("" if found["complete"] else " Partial.")
 
 
-def write_page(out: Path, dataset: Dataset, design: Design, plan: Mapping[str, Any], found: Mapping[str, Any]) -> None:
+def write_page(out: Path, dataset: Dataset, design: Design, plan: CheckPlan, found: Mapping[str, Any]) -> None:
     """Write `out/report.html`.
 
     Args:
         out: The train-check's folder, for curves and predictions.
         dataset: For its pictures and mattes.
         design: What is trained and tested.
-        plan: Content of plan.json.
+        plan: What was decided.
         found: Content of report.json.
     """
     words = {BLURRED: "trained on B, the dataset", NORMAL: "trained on N, the photographs"}
@@ -205,12 +206,12 @@ class _Strip:
     problem: str = ""
 
 
-def _pictures(out: Path, dataset: Dataset, design: Design, plan: Mapping[str, Any]) -> Iterator[_Strip]:
+def _pictures(out: Path, dataset: Dataset, design: Design, plan: CheckPlan) -> Iterator[_Strip]:
     """For some pictures of the obfuscated set: image, truth, and prediction and error of each protocol."""
     test = design.test("P") or design.test("P-normal")
     if test is None or dataset.layout.sets[test.set].content is not Content.OBFUSCATED:
         return
-    names = plan.get("tested", {}).get(test.set, [])
+    names = plan.tested.get(test.set, [])
     rows = [row for row in design.rows if row.test.set == test.set]
     number = min(MOST_PICTURES, len(names))
     items = dataset.items(test.set)

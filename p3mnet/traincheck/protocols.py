@@ -59,7 +59,8 @@ class Design:
         tests: All tests.
         pairs: Domain of the networks and test, all that are predicted.
         rows: Table 4.
-        methods: Domain by method of table 8; the dataset's own method is B.
+        methods: Domain by method of table 8; the dataset's own method is B. Those that no network is trained on are
+            what the network of B is tested on.
         notes: Sentences about what cannot run, and why.
     """
 
@@ -108,13 +109,17 @@ def design(settings: TrainCheckSettings, private: str | None, free: str | None, 
     methods = {method.value: BLURRED if method is own else method.value for method in settings.methods}
     shown = {domain: blurred if domain == BLURRED else Test(f"P-{domain}", private, domain, True)
              for domain in methods.values()}  # fmt: skip
-    trained = list(dict.fromkeys([*(row.trained for row in rows), *methods.values()]))
+    # Table 8 asks how one network, trained as the dataset is, does on other obfuscations; the other question, which of
+    # them teaches best, takes a network of each.
+    taught = list(methods.values()) if settings.each_method else [BLURRED] if methods else []
+    trained = list(dict.fromkeys([*(row.trained for row in rows), *taught]))
     domains = sorted(trained, key=lambda domain: (domain != BLURRED, domain != NORMAL, trained.index(domain)))
     pairs = [(row.trained, row.test) for row in rows]
-    # Each method on its own kind and on normal pictures; the dataset's networks on all kinds.
+    # Each network of a method on its own kind and on normal pictures; the dataset's networks on all kinds.
     for domain in methods.values():
-        pairs += [(domain, test) for test in (shown[domain], *normal)]
+        pairs += [(domain, test) for test in (shown[domain], *normal)] if domain in domains else []
         pairs += [(BLURRED, shown[domain])] if BLURRED in domains else []
+    pairs += [(BLURRED, test) for test in normal] if methods and BLURRED in domains else []
     pairs = list(dict.fromkeys(pairs))
     tests = list(dict.fromkeys(test for _, test in pairs))
     return Design(tuple(domains), tuple(tests), tuple(pairs), tuple(rows), methods, tuple(notes))
@@ -125,7 +130,8 @@ def _possible(settings: TrainCheckSettings, free: str | None) -> tuple[list[str]
     notes = []
     lacking: dict[str, str] = {}
     if settings.originals is None:
-        lacking["N:N"] = "N:N needs the photographs before anonymization (--originals DIR)"
+        for name in ("N:N", "N:B"):
+            lacking[name] = "N:N and N:B need the photographs before anonymization (--originals DIR)"
         if free is None:
             lacking["B:N"] = "B:N needs --originals, or a validation set free of private content (build-split --free)"
     if free is None and settings.originals is not None:
@@ -134,7 +140,7 @@ def _possible(settings: TrainCheckSettings, free: str | None) -> tuple[list[str]
         if wrong := [lacking[name] for name in settings.protocols if name in lacking]:
             raise SettingsError(f"{wrong[0]}.")
         return [name for name in PROTOCOLS if name in settings.protocols], notes
-    notes += [f"Not run: {sentence}." for sentence in lacking.values()]
+    notes += [f"Not run: {sentence}." for sentence in dict.fromkeys(lacking.values())]
     return [name for name in PROTOCOLS if name not in lacking], notes
 
 

@@ -14,6 +14,7 @@ from p3mdata.version import __version__
 from p3mnet.evaluate import COLUMNS
 from p3mnet.traincheck.config import Scale
 from p3mnet.traincheck.experiments import read_scores, training_result
+from p3mnet.traincheck.plan import CheckPlan, Schedule
 from p3mnet.traincheck.protocols import BLURRED, NORMAL, Design, Test, trainings
 from p3mnet.traincheck.statistics import (
     HOW,
@@ -44,12 +45,12 @@ class Results:
     Args:
         out: The train-check's folder.
         design: What is trained and tested.
-        plan: Content of plan.json.
+        plan: What was decided.
     """
 
-    def __init__(self, out: Path, design: Design, plan: Mapping[str, Any]) -> None:
-        self.names: dict[str, list[str]] = plan.get("tested", {})
-        self.seeds = int(plan["settings"]["seeds"])
+    def __init__(self, out: Path, design: Design, plan: CheckPlan) -> None:
+        self.names = plan.tested
+        self.seeds = int(plan.settings["seeds"])
         self._pairs = design.pairs
         self._scores = {
             (domain, test.key, seed): read_scores(out, domain, seed, test)
@@ -87,7 +88,7 @@ def report_of(
     out: Path,
     dataset: Dataset,
     design: Design,
-    plan: Mapping[str, Any],
+    plan: CheckPlan,
     stopped: str | None = None,
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -97,7 +98,7 @@ def report_of(
         out: The train-check's folder.
         dataset: The dataset.
         design: What is trained and tested.
-        plan: Content of plan.json; of a dataset whose checks failed it has no steps.
+        plan: What was decided; of a dataset whose checks failed it has no schedule.
         stopped: Why it ended early, if it did.
         notes: Sentences to add.
     """
@@ -108,16 +109,17 @@ def report_of(
          "pictures": len(results.names.get(row.test.set, [])), "metrics": results.means(row.trained, row.test)}
         for row in design.rows
     ]  # fmt: skip
-    rules = [Rule(row["name"], State(row["state"]), row["sentence"]) for row in plan["rules"]]
+    rules = [*plan.rules]
+    schedule = plan.schedule
     costs = list(_costs(design, results, groups))
-    if "steps" in plan:
-        rules += _later_rules(design, plan, table_4, costs)
-    if stopped is not None and "steps" in plan:
+    if schedule is not None:
+        rules += _later_rules(design, plan, schedule, table_4, costs)
+    if stopped is not None and schedule is not None:
         rules.append(Rule("complete", State.INCONCLUSIVE, stopped))
-    scale = Scale(plan["scale"])
+    told = {} if schedule is None else schedule.to_json()
     return {
         "tool": f"p3mdata {__version__}",
-        "kind": scale.words,
+        "kind": plan.scale.words,
         "verdict": overall(rules).value,
         "verdict_rules": RULES,
         "complete": stopped is None,
@@ -127,18 +129,18 @@ def report_of(
         "table_8": _table_8(design, results),
         "costs": costs,
         "interval": HOW,
-        "tolerance": plan["settings"]["tolerance"],
+        "tolerance": plan.settings["tolerance"],
         "notes": [*design.notes, *notes],
         "problems": results.problems(),
-        "settings": plan["settings"],
-        "recipe": plan["recipe"],
-        "device": plan["device"],
+        "settings": plan.settings,
+        "recipe": plan.recipe,
+        "device": plan.device,
         "layout": dataset.layout.name,
-        "training_pictures": plan.get("pictures"),
-        "tested": {name: {"pictures": len(names), "of": plan["of"][name]} for name, names in results.names.items()},
-        "budget": {key: plan.get(key) for key in ("steps", "batch", "epochs", "seconds")},
+        "training_pictures": told.get("pictures"),
+        "tested": {name: {"pictures": len(names), "of": told["of"][name]} for name, names in results.names.items()},
+        "budget": {key: told.get(key) for key in ("steps", "batch", "epochs", "seconds")},
         "trainings": list(_trainings(out, design, results.seeds)),
-        "figures": plan["figures"],
+        "figures": plan.figures,
     }
 
 
@@ -184,20 +186,22 @@ def _costs(design: Design, results: Results, groups: Mapping[str, int]) -> Itera
 
 def _later_rules(
     design: Design,
-    plan: Mapping[str, Any],
+    plan: CheckPlan,
+    schedule: Schedule,
     table_4: Sequence[Mapping[str, Any]],
     costs: Sequence[Mapping[str, Any]],
 ) -> list[Rule]:
     """Rules about what came of the trainings."""
     learning = [
-        (f"{row['protocol']} on {row['test']}", row["metrics"]["SAD"]["value"], plan["constant"][row["set"]])
+        (f"{row['protocol']} on {row['test']}", row["metrics"]["SAD"]["value"], schedule.constant[row["set"]])
         for row in table_4
-        if "SAD" in row["metrics"]
+        # What N:B costs is the other kind of picture, not too little learning.
+        if "SAD" in row["metrics"] and row["protocol"] != "N:B"
     ]
     if not learning:
         return [Rule("learning", State.INCONCLUSIVE, "no network is tested yet")]
     rules = [judge_learning(learning)]
-    wanted = plan["settings"]["protocols"]
+    wanted = plan.settings["protocols"]
     if wanted is not None and not {"B:N", "N:N"} <= set(wanted):
         # Whoever chose other protocols did not ask for the cost.
         return rules
@@ -207,6 +211,6 @@ def _later_rules(
         why = "it takes B:N and N:N, and for both the photographs before anonymization (--originals DIR)"
     found = [row["metrics"] for row in costs if judged and row["test"] == judged.key and row["domain"] == BLURRED]
     cost = Cost(**found[0]["SAD"]) if found and "SAD" in found[0] else None
-    smoke = Scale(plan["scale"]) is Scale.SMOKE
+    smoke = plan.scale is Scale.SMOKE
     learned = rules[0].state is State.PASS
-    return [*rules, judge_cost(cost, plan["settings"]["tolerance"], smoke, learned, why)]
+    return [*rules, judge_cost(cost, plan.settings["tolerance"], smoke, learned, why)]

@@ -16,11 +16,12 @@ from p3mnet.data import DataConfig
 from p3mnet.infer import Mode
 from p3mnet.losses import PUBLISHED_WEIGHTS, LossWeights
 from p3mnet.registry import HUB
+from p3mnet.training.compiled import Compile
 from p3mnet.training.optimizing import OptimizerSettings, Schedule
 
 RECIPES = Path(__file__).resolve().parent.parent / "recipes"
 # Settings that change how fast a run is or how much of it is kept, but not what it comes to.
-FREE = frozenset({"device", "workers", "checkpoint_every", "samples"})
+FREE = frozenset({"device", "workers", "checkpoint_every", "samples", "compile"})
 
 
 class _Strict(BaseModel):
@@ -55,8 +56,8 @@ class Selection(_Strict):
 class TrainConfig(_Strict):
     """What a training run does. The defaults are the paper's recipe (section 'Implementation details').
 
-    Two runs of equal settings, dataset, number of processes and threads give equal weights on a CPU. On a GPU sums in
-    open order make them differ by rounding.
+    Two runs of equal settings, dataset, number of processes and threads give equal weights on a CPU. On a GPU they do
+    with `deterministic`; without, sums in open order make them differ by rounding.
     """
 
     dataset: Path = Field(description="dataset in a known layout, such as P3M-10k or the output of build-split")
@@ -79,10 +80,16 @@ class TrainConfig(_Strict):
     epochs: int = Field(150, ge=1)
     steps: int | None = Field(None, ge=1, description="end after this many steps, within an epoch; absent = all epochs")
     seed: int = Field(0, ge=0, description="of weights, order, crops and whatever else is drawn")
-    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="auto = bfloat16 on a GPU")
+    precision: Literal["auto", "float32", "tf32", "bfloat16"] = Field(
+        "auto", description="auto = bfloat16 on a GPU, float32 on a CPU; tf32 = float32 with shorter products on a GPU"
+    )
+    deterministic: bool = Field(False, description="on one GPU, the same bits each time; on a CPU always")
+    compile: Compile = Field("auto", description="steps as one program; auto = on a GPU, in runs that are long enough")
     sync_batch_norm: bool = Field(True, description="batch statistics over all processes")
     device: str = Field("auto", description="auto, cpu, cuda or cuda:N")
-    workers: int = Field(4, ge=0, description="loader processes of each training process; 0 = none")
+    workers: int | None = Field(
+        None, ge=0, description="loader processes of each training process; absent = from the cores; 0 = none"
+    )
     checkpoint_every: int = Field(1000, ge=1, description="steps from one checkpoint to the next; each epoch has one")
     samples: int = Field(4, ge=0, description="pictures of the validation shown after each epoch")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,20 +15,25 @@ import torch
 from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
+from p3mdata.base.files import owned_folder
 from p3mdata.errors import Interrupted, P3MError, SettingsError
 from p3mdata.imaging.trimap import UNKNOWN
-from p3mnet.checkpoint import load_initial, save_checkpoint
+from p3mnet.checkpoint import load_initial
 from p3mnet.copy_paste import ICP, Sources, fcp
 from p3mnet.create import create_model
-from p3mnet.data import Images
-from p3mnet.devices import device_name
+from p3mnet.data import Images, seeded
+from p3mnet.devices import arithmetic, device_name
 from p3mnet.fingerprints import fingerprints_of
-from p3mnet.loader import Batch, Loader, make_loader, to_device
+from p3mnet.image_files import BadFile
+from p3mnet.loader import Batch, Loader, Workers, collate, make_loader, to_device
 from p3mnet.losses import losses_of, terms_of
 from p3mnet.memory import MEMORY_ERRORS, out_of_memory
 from p3mnet.model import MattingNetwork, folded
 from p3mnet.registry import RANDOM
+from p3mnet.training.compiled import Forward, compiled, pays
 from p3mnet.training.config import TrainConfig
+from p3mnet.training.feeding import Clock, ahead, loader_processes
+from p3mnet.training.fitting import estimated, largest_that_fits
 from p3mnet.training.logs import TensorBoard, Watch, sample_sheet, write_picture
 from p3mnet.training.optimizing import make_optimizer, rate_at
 from p3mnet.training.processes import Processes, processes
@@ -43,6 +48,9 @@ _COLOURS = {
 }
 # File names in a sentence.
 _NAMED = 8
+# Pictures that are tried for one that can be read, to see what a crop takes; how much larger than the batch the
+# estimate must be to be believed without a try.
+_PROBED, _SURE = 8, 1.3
 
 
 class Diverged(P3MError):
@@ -66,6 +74,7 @@ class TrainResult:
         terms: Parts that counted in every step.
         skipped: Pictures of the training set that could not be used.
         images_per_second: Crops per second of training, over all processes, without validation.
+        bottleneck: What this call's steps waited for, and what to change.
     """
 
     best: Path
@@ -76,6 +85,32 @@ class TrainResult:
     terms: list[str]
     skipped: list[str]
     images_per_second: float
+    bottleneck: str
+
+
+@dataclass(frozen=True)
+class _Step:
+    """A step whose losses are not known yet.
+
+    Attributes:
+        number, epoch, crops: Which, and crops of the run when it is done.
+        pictures: Their names, by batch.
+        rows: Parts of the loss [batches, parts] of this process, on the device.
+        told: Means over batches and processes, then the gradient's norm; float64 on the CPU once `there` says so.
+        names: Of `told`.
+        rate: Learning rate.
+        there: When `told` is on the CPU; None if it is.
+    """
+
+    number: int
+    epoch: int
+    crops: int
+    pictures: list[list[str]]
+    rows: Tensor
+    told: Tensor
+    names: list[str]
+    rate: float
+    there: torch.cuda.Event | None
 
 
 def train(
@@ -110,9 +145,13 @@ def train(
         Interrupted: The run was asked to stop. The same call goes on.
     """
     folder = RunFolder(out)
-    with processes(config.device) as group, stopping() as stop:
+    with ExitStack() as stack:
+        group, stop = stack.enter_context(processes(config.device)), stack.enter_context(stopping())
+        stack.enter_context(arithmetic(group.device, config.precision != "float32", config.deterministic))
         going_on = folder.check(config, resume)
         group.wait()
+        if group.first:
+            stack.enter_context(owned_folder(out))
         run = _Run(config, folder, group, stop, (watch or Watch()) if group.first else Watch(), going_on, images)
         return run.go()
 
@@ -123,7 +162,8 @@ def _draw(*numbers: int) -> int:
 
 
 def _transition_pixels(batch: Batch) -> int:
-    return int((batch["trimap"] == UNKNOWN).sum())
+    """Of a batch on the CPU; numpy counts them in a fiftieth of the time of PyTorch's sum."""
+    return int(np.count_nonzero(batch["trimap"].numpy() == UNKNOWN))
 
 
 class _Run:
@@ -142,6 +182,10 @@ class _Run:
         self.config, self.folder, self.group, self.stop, self.watch = config, folder, group, stop, watch
         self.training, self.validation = open_pictures(config, images)
         self.sources = None if config.sources is None else Sources(config.sources, config.source_images)
+        self.cuda = group.device.type == "cuda"
+        self.number = loader_processes(config.workers, group.device)
+        self.edit = ICP(self.sources, config.copy_paste) if config.copy_paste.mode == "icp" and self.sources else None
+        self.workers = Workers(self.training, self.number, config.seed, self.edit, pinned=self.cuda)
         self.batches = len(self._loader(0, 0))
         self.about = {
             "seed": config.seed,
@@ -167,14 +211,19 @@ class _Run:
         if config.sync_batch_norm:
             group.share_batch_norms(self.model)
         self.network = group.wrap(self.model)
-        self.optimizer = make_optimizer(
-            config.optimizer, self.model.parameters(), config.learning_rate, group.device.type == "cuda"
-        )
+        self.optimizer = make_optimizer(config.optimizer, self.model.parameters(), config.learning_rate, self.cuda)
         if state is not None:
             self.optimizer.load_state_dict(state)
         wanted = config.precision
-        self.bfloat16 = wanted == "bfloat16" or (wanted == "auto" and group.device.type == "cuda")
+        self.bfloat16 = wanted == "bfloat16" or (wanted == "auto" and self.cuda)
         self.stopped = False
+        self.clock = Clock()
+        # On a GPU the step before this one, which is logged while this one runs.
+        self.pending: _Step | None = None
+        self.program: Forward | None = None
+        self.tried = False
+        # Seconds of this call's steps.
+        self.spent = 0.0
 
     def _fresh(self) -> MattingNetwork:
         """The network as training begins."""
@@ -212,12 +261,17 @@ class _Run:
             self.watch.say(sentence)
         self.watch.begin(self._crops(), position.epoch * per_epoch + position.batch * crops)
         try:
+            if self.cuda and config.batch > 1:
+                self._probe()
             while position.epoch < config.epochs and not (self._enough() and position.batch == 0):
                 self._epoch()
+            self.folder.written()
         except Interrupted:
             self._save()
+            self.folder.written()
             raise
         finally:
+            self.workers.close()
             self.watch.end()
             if self.group.first:
                 self.board.close()
@@ -245,18 +299,23 @@ class _Run:
         """The rest of an epoch, and its validation."""
         config, position = self.config, self.position
         loader = self._loader(position.epoch, position.batch)
-        batches = shielded(loader)
+        batches = ahead(shielded(loader), self.group.device, self._moved)
         while position.batch < self.batches and not self._enough():
             begun = time.monotonic()
-            taken = [next(batches) for _ in range(min(config.accumulation, self.batches - position.batch))]
+            number = min(config.accumulation, self.batches - position.batch)
+            with self.clock.waiting("data"):
+                taken = [next(batches) for _ in range(number)]
             self._step(taken)
             position.seconds += time.monotonic() - begun
+            self.spent += time.monotonic() - begun
             position.skipped = sorted({*position.skipped, *loader.bad})
             if self.stopped:
+                self._settle()
                 raise self._interrupted()
             if position.step % config.checkpoint_every == 0:
                 self._save()
         del batches
+        self._settle()
         last = position.epoch + 1 == config.epochs or self._enough()
         if last or (position.epoch + 1) % config.validation.every == 0:
             self._validate()
@@ -265,21 +324,30 @@ class _Run:
             self._save()
 
     def _loader(self, epoch: int, start: int) -> Loader:
-        config, group, edit = self.config, self.group, None
-        if config.copy_paste.mode == "icp" and config.copy_paste.active(epoch) and self.sources:
-            edit = ICP(self.sources, config.copy_paste)
+        config, group = self.config, self.group
+        edit = self.edit if config.copy_paste.active(epoch) else None
         return make_loader(
-            self.training, config.batch, config.workers, config.seed, epoch, group.rank, group.world, start, edit
+            self.training, config.batch, self.workers, config.seed, epoch, group.rank, group.world, start, edit
         )
+
+    def _moved(self, batch: Batch) -> Batch:
+        return to_device(batch, self.group.device)
 
     def _step(self, batches: list[Batch]) -> None:
         """One step of the optimiser, on the mean loss of its batches."""
         config, position, share = self.config, self.position, 1 / len(batches)
         rows: list[Tensor] = []
-        largest: Batch | None = None
-        # Of all batches of the step, per batch; with the 1 that the loss adds to their sum.
-        transition = self._mean([(sum(map(_transition_pixels, batches)) + 1 / self.group.world) * share])[0]
+        failed: Batch | None = None
+        # A single batch is all that its pixels are shared among.
+        transition = None
+        if len(batches) > 1 or self.group.world > 1:
+            # Of all batches of the step, per batch; with the 1 that the loss adds to their sum.
+            pixels = [_transition_pixels(batch) for batch in batches]
+            transition = pixels, self._mean((sum(pixels) + 1 / self.group.world) * share)
         try:
+            if self.program is None and self._compiles():
+                self.program = compiled(self._forward, self.model, self._tensors(batches[0]), self.watch.say)
+                self.tried = True
             self.optimizer.zero_grad(set_to_none=True)
             for number, batch in enumerate(batches):
                 more = number + 1 < len(batches) and isinstance(self.network, DistributedDataParallel)
@@ -287,7 +355,8 @@ class _Run:
                     parts = self._losses(
                         batch, self.network, _draw(config.seed, position.step, number, self.group.rank)
                     )
-                    self._share_transition(parts, batch, transition)
+                    if transition is not None:
+                        self._share_transition(parts, transition[0][number], transition[1])
                     (parts["total"] * share).backward()  # type: ignore[no-untyped-call]
                 rows.append(torch.stack([part.detach() for part in parts.values()]))
             gradients = [p.grad for p in self.model.parameters() if p.grad is not None]
@@ -295,27 +364,94 @@ class _Run:
         except MEMORY_ERRORS as error:
             if not out_of_memory(error):
                 raise
-            largest = batches[len(rows) if len(rows) < len(batches) else 0]
-        if largest is not None:
+            failed = batches[len(rows) if len(rows) < len(batches) else 0]
+        if failed is not None:
             # Only here does nothing hold the failed batch's tensors any more.
-            raise self._too_large(largest)
+            raise self._too_large(failed)
         own = torch.stack(rows)
-        *values, asking = self._mean([*own.double().mean(0).tolist(), float(self.stop.asked)])
-        losses = {**dict(zip(parts, values, strict=True)), "gradient_norm": norm.item()}
-        if not all(map(math.isfinite, losses.values())):
-            raise self._diverged(batches, own, losses)
-        losses["learning_rate"] = self._set_rate()
+        # Who asks to stop is told with the losses: all processes hear of it in one step.
+        told = torch.cat([own.double().mean(0), torch.full((1,), float(self.stop.asked), device=own.device).double()])
+        told = torch.cat([self.group.total(told) / self.group.world, norm.double()[None]])
+        names = [*parts, "asking", "gradient_norm"]
+        crops = config.batch * self.group.world
+        there = None
+        if self.cuda:
+            # The optimiser itself skips a step that is no number: who waits for the losses lets the GPU wait.
+            self.optimizer.grad_scale = None  # type: ignore[attr-defined]
+            self.optimizer.found_inf = 1 - told.isfinite().all().float()  # type: ignore[attr-defined]
+            told, there = told.to("cpu", non_blocking=True), torch.cuda.Event()  # type: ignore[no-untyped-call]
+            there.record()
+        done = (position.epoch * self.batches + position.batch + len(batches)) * crops
+        pictures = [batch["name"] for batch in batches]
+        step = _Step(position.step, position.epoch, done, pictures, own, told, names, self._set_rate(), there)
+        if not self.cuda:
+            self._log(step)
         self.optimizer.step()
-        self.stopped = asking > 0
-        if self.group.first:
-            with self.folder.writing():
-                self.steps.add({"step": position.step, "epoch": position.epoch, **losses})
-            self.board.scalars("loss", losses, position.step)
-        position.losses = losses
         position.step += 1
         position.batch += len(batches)
-        crops = config.batch * self.group.world
-        self.watch.step(position.epoch, (position.epoch * self.batches + position.batch) * crops, losses)
+        if self.cuda:
+            before, self.pending = self.pending, step
+            if before is not None:
+                self._log(before)
+            # A signal is answered after this step, as without a GPU.
+            self.stopped = self.stopped or (self.group.world == 1 and self.stop.asked)
+
+    def _settle(self) -> None:
+        """Log the step that is still to be logged."""
+        step, self.pending = self.pending, None
+        if step is not None:
+            self._log(step)
+
+    def _log(self, step: _Step) -> None:
+        """Wait for a step's losses, and write them down.
+
+        Raises:
+            Diverged: One is no number.
+        """
+        if step.there is not None:
+            with self.clock.waiting("device"):
+                step.there.synchronize()
+        losses = dict(zip(step.names, step.told.tolist(), strict=True))
+        asking = losses.pop("asking")
+        self.stopped = self.stopped or asking > 0
+        if not all(map(math.isfinite, losses.values())):
+            raise self._diverged(step, losses)
+        losses["learning_rate"] = step.rate
+        if self.group.first:
+            with self.folder.writing():
+                self.steps.add({"step": step.number, "epoch": step.epoch, **losses})
+            self.board.scalars("loss", losses, step.number)
+        self.position.losses = losses
+        self.watch.step(step.epoch, step.crops, losses)
+
+    def _compiles(self) -> bool:
+        """Whether to try to compile the step."""
+        config = self.config
+        if self.tried:
+            return False
+        hindrance = None
+        if config.copy_paste.mode == "fcp":
+            hindrance = "copy_paste.mode fcp changes the network in each step"
+        elif config.deterministic:
+            hindrance = "deterministic is set, and compiled programs may differ from run to run"
+        elif self.group.world > 1:
+            hindrance = "several processes train together"
+        elif self.model.needs_trimap or self.model.staged:
+            hindrance = f"{config.model.name} is trained in stages or sees trimaps"
+        if hindrance is not None and config.compile == "on":
+            self.watch.say(f"compile: left out, since {hindrance}.")
+        self.tried = True
+        return pays(config.compile, self.group.device, self._steps() - self.position.step, hindrance)
+
+    @staticmethod
+    def _tensors(batch: Batch) -> dict[str, Tensor]:
+        return {kind: value for kind, value in batch["moved"].items() if isinstance(value, Tensor)}
+
+    def _forward(self, moved: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Parts of the loss, as one program."""
+        with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.bfloat16):
+            output = self.model(moved["image"])
+        return losses_of(self.model, output, moved, self.config.losses)
 
     def _set_rate(self) -> float:
         """Give the optimiser the learning rate of this step."""
@@ -335,18 +471,23 @@ class _Run:
         """Parts of the loss of a batch; all that is drawn for it depends on the seed."""
         config, edit = self.config, None
         torch.manual_seed(seed)
-        moved = to_device(batch, self.group.device)
+        moved = batch["moved"]
+        if self.program is not None and network is self.network:
+            return self._whole(self.program(self._tensors(batch)))
         if config.copy_paste.mode == "fcp" and config.copy_paste.active(self.position.epoch) and self.sources:
             edit = fcp(self.model, moved, self.sources, torch.Generator().manual_seed(seed), config.copy_paste)
         self.model.progress = self.position.step / self._steps()
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.bfloat16):
             output = network(moved["image"], edit, *([moved["trimap"]] if self.model.needs_trimap else []))
-        parts = losses_of(self.model, output, moved, config.losses)
+        return self._whole(losses_of(self.model, output, moved, config.losses))
+
+    def _whole(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The parts, none of which may have got lost."""
         if lost := sorted(set(self.terms) - set(parts)):
             raise RuntimeError(f"step {self.position.step}: {', '.join(lost)} got lost between loader and loss")
         return parts
 
-    def _share_transition(self, parts: dict[str, Tensor], batch: Batch, everywhere: float) -> None:
+    def _share_transition(self, parts: dict[str, Tensor], pixels: int, everywhere: Tensor) -> None:
         """Divide the transition's loss by its pixels in all batches of the step (mean per batch), not in this one.
 
         A step of several batches, or processes, then has the loss of one large batch. Losses that are means over all
@@ -354,55 +495,85 @@ class _Run:
         """
         if "alpha_t" not in parts:
             return
-        scale = (_transition_pixels(batch) + 1) / everywhere
-        if scale != 1:
-            before = parts["alpha_t"]
-            parts["alpha_t"] = before * scale
-            parts["total"] = parts["total"] + self.config.losses.alpha_t * (parts["alpha_t"] - before)
+        before = parts["alpha_t"]
+        parts["alpha_t"] = before * ((pixels + 1) / everywhere).to(before.dtype)
+        parts["total"] = parts["total"] + self.config.losses.alpha_t * (parts["alpha_t"] - before)
 
-    def _mean(self, values: list[float]) -> list[float]:
-        """Means over the processes."""
-        both = torch.tensor(values, dtype=torch.float64, device=self.group.device)
-        return (self.group.total(both) / self.group.world).tolist()
+    def _mean(self, value: float) -> Tensor:
+        """Mean over the processes, float64."""
+        own = torch.full((), value, dtype=torch.float64, device=self.group.device)
+        return self.group.total(own) / self.group.world
 
-    def _diverged(self, batches: list[Batch], rows: Tensor, losses: Mapping[str, float]) -> Diverged:
+    def _diverged(self, step: _Step, losses: Mapping[str, float]) -> Diverged:
         """What to say when something is not finite, with the pictures of the batches where it is so, if it is known."""
-        wrong = [batch for batch, row in zip(batches, rows, strict=True) if not row.isfinite().all()]
-        found = self.group.gather([name for batch in wrong for name in batch["name"]])
+        wrong = [pictures for pictures, row in zip(step.pictures, step.rows, strict=True) if not row.isfinite().all()]
+        found = self.group.gather([name for pictures in wrong for name in pictures])
         if not any(found):
-            found = self.group.gather([name for batch in batches for name in batch["name"]])
+            found = self.group.gather([name for pictures in step.pictures for name in pictures])
         names = [name for names in found for name in names]
         parts = ", ".join(name for name, value in losses.items() if not math.isfinite(value))
         more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
         return Diverged(
-            f"step {self.position.step}: {parts} not finite with the pictures {', '.join(names[:_NAMED])}{more}. "
+            f"step {step.number}: {parts} not finite with the pictures {', '.join(names[:_NAMED])}{more}. "
             "Look at these, or take a smaller learning_rate; the last checkpoint is from before."
         )
 
-    def _too_large(self, batch: Batch) -> BatchTooLarge:
+    def _probe(self) -> None:
+        """Say at once, before a batch is loaded, that memory does not hold one, seen from copies of one crop.
+
+        Raises:
+            BatchTooLarge: It does not.
+        """
+        for number in range(min(len(self.training), _PROBED)):
+            try:
+                sample = {**self.training.sample(number, seeded(self.config.seed, number)), "bad": []}
+                break
+            except BadFile:
+                # Told when its turn comes.
+                continue
+        else:
+            return
+        crop = collate([sample])
+        assert isinstance(crop, dict)
+        self.model.eval()
+        if (guess := estimated(self.group.device, lambda size: self._fits(crop, size))) is not None:
+            wanted = self.config.batch
+            if guess < _SURE * wanted and not self._fits(crop, wanted):
+                raise self._too_large(crop, guess)
+        self.model.train()
+        self.optimizer.zero_grad(set_to_none=True)
+
+    def _too_large(self, batch: Batch, estimate: int | None = None) -> BatchTooLarge:
         """What to say when memory does not suffice: the largest half, quarter, ... of the batch that it holds."""
         # Batch statistics would have to be shared with processes that do not take part.
         self.model.eval()
-        size = len(batch["name"])
-        while size > 1:
-            size //= 2
-            if self._fits({key: value[:size] for key, value in batch.items()}):
-                steps = math.ceil(self.config.batch / size) * self.config.accumulation
-                return BatchTooLarge(
-                    f"Memory does not hold a batch of {self.config.batch}, but one of {size}: set batch to {size} and "
-                    f"accumulation to {steps} for steps of the same size."
-                )
-        return BatchTooLarge("Memory does not hold a single crop: make data.size smaller, or take a smaller network.")
+        whole = self.config.batch
+        size = largest_that_fits(whole, lambda size: self._fits(batch, size), estimate)
+        if size is None:
+            return BatchTooLarge(
+                "Memory does not hold a single crop: make data.size smaller, or take a smaller network."
+            )
+        steps = math.ceil(whole / size) * self.config.accumulation
+        return BatchTooLarge(
+            f"Memory does not hold a batch of {whole}, but one of {size}: set batch to {size} and accumulation to "
+            f"{steps} for steps of the same size."
+        )
 
-    def _fits(self, batch: Batch) -> bool:
-        """Whether a step on this batch is possible, with what the optimiser will want to keep."""
+    def _fits(self, batch: Batch, size: int) -> bool:
+        """Whether a step on so many copies of a batch's first crop is possible, with what the optimiser will keep."""
         self.optimizer.zero_grad(set_to_none=True)
-        if self.group.device.type == "cuda":
+        if self.cuda:
             torch.cuda.empty_cache()
         try:
             kept = [] if self.optimizer.state else [torch.empty_like(p) for p in self.model.parameters() for _ in "mv"]
-            self._losses(batch, self.model, 0)["total"].backward()  # type: ignore[no-untyped-call]
-            del kept
+            copies = {
+                kind: value[:1].expand(size, *value.shape[1:]) if isinstance(value, Tensor) else value[:1] * size
+                for kind, value in batch.items()
+                if kind != "moved"
+            }
+            copies["moved"] = self._moved(copies)
+            self._losses(copies, self.model, 0)["total"].backward()  # type: ignore[no-untyped-call]
+            del kept, copies
         except MEMORY_ERRORS as error:
             if not out_of_memory(error):
                 raise
@@ -434,10 +605,9 @@ class _Run:
             return
         with folder.writing():
             if better:
-                save_checkpoint(
-                    folder / BEST, self.model, epoch=position.epoch, step=position.step, validation=means,
-                    seed=config.seed,
-                )  # fmt: skip
+                folder.save_best(
+                    self.model, epoch=position.epoch, step=position.step, validation=means, seed=config.seed
+                )
             if own.rows:
                 sheet = sample_sheet(own.rows)
                 write_picture(folder / SAMPLES / f"epoch-{position.epoch:03d}.png", sheet)
@@ -451,6 +621,7 @@ class _Run:
         return Interrupted(f"Stopped after step {self.position.step}; the same command goes on from there.")
 
     def _save(self) -> None:
+        self._settle()
         if self.group.first:
             self.folder.save(self.model, self.optimizer, self.position, self.about)
 
@@ -460,7 +631,7 @@ class _Run:
         result = TrainResult(
             self.folder / BEST, position.best_epoch, position.best, position.step, position.losses, self.terms,
             position.skipped,
-            self._crops() / max(position.seconds, 1e-9),
+            self._crops() / max(position.seconds, 1e-9), self._bottleneck(),
         )  # fmt: skip
         if group.first:
             self.folder.finish(
@@ -481,8 +652,24 @@ class _Run:
                     "images_per_second": round(result.images_per_second, 3),
                     "processes": group.world,
                     "device": device_name(group.device),
-                    "precision": "bfloat16" if self.bfloat16 else "float32",
+                    "precision": self._precision(),
+                    "deterministic": config.deterministic,
+                    "compiled": self.program is not None,
+                    "workers": self.number,
+                    "waited": self.clock.shares(),
+                    "bottleneck": result.bottleneck,
                     "torch": torch.__version__,
                 }
             )
         return result
+
+    def _precision(self) -> str:
+        if self.bfloat16:
+            return "bfloat16"
+        return "tf32" if self.cuda and self.config.precision == "tf32" else "float32"
+
+    def _bottleneck(self) -> str:
+        self.clock.rest(self.spent)
+        data = self.config.data
+        about = {"cache": data.cache, "colours": self.training.colours, "compiled": self.program is not None}
+        return self.clock.sentence(self.cuda, self.number, about)

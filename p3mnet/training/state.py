@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -13,11 +14,11 @@ from typing import Any
 import torch
 import yaml
 
-from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.files import holds_nothing, sha256, write_atomic
 from p3mdata.base.jsonl import read_json, write_json
 from p3mdata.base.parsing import read_yaml
 from p3mdata.errors import MAKE_ROOM, RunFolderError, SetupError, unwritable
-from p3mnet.checkpoint import load_checkpoint, save_checkpoint
+from p3mnet.checkpoint import checkpoint_of, load_checkpoint, write_checkpoint
 from p3mnet.model import MattingNetwork
 from p3mnet.training.config import TrainConfig, changed_keys
 
@@ -94,6 +95,8 @@ class RunFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._writer = ThreadPoolExecutor(1, "checkpoint")
+        self._writing: Future[None] | None = None
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name
@@ -105,7 +108,7 @@ class RunFolder:
             RunFolderError: The folder is of something else, of a finished run, or of one with other settings.
         """
         if not (self / CONFIG).is_file():
-            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            if self.path.exists() and (not self.path.is_dir() or not holds_nothing(self.path)):
                 raise RunFolderError(f"{self.path}: is not empty and holds no training run. Give a new folder.")
             return False
         begun = (self / LAST).is_file()
@@ -166,11 +169,30 @@ class RunFolder:
     def save(
         self, model: MattingNetwork, optimizer: torch.optim.Optimizer, position: Position, about: dict[str, Any]
     ) -> None:
-        """Write last.pt: all that it takes to go on."""
+        """Write last.pt, all that it takes to go on, beside the next steps; see `written`."""
+        self._begin(
+            LAST, checkpoint_of(model, optimizer=optimizer.state_dict(), position=asdict(position), about=about)
+        )
+
+    def save_best(self, model: MattingNetwork, **extra: Any) -> None:
+        """Write best.pt beside the next steps; see `written`."""
+        self._begin(BEST, checkpoint_of(model, **extra))
+
+    def _begin(self, name: str, content: dict[str, Any]) -> None:
+        """Copy what is to be written, for the next step changes it, and write it in a thread when the last one is."""
+        self.written()
+        self._writing = self._writer.submit(write_checkpoint, self / name, _on_cpu(content))
+
+    def written(self) -> None:
+        """Wait until the checkpoints are written.
+
+        Raises:
+            RunFolderError: One could not be.
+        """
         with self.writing():
-            save_checkpoint(
-                self / LAST, model, optimizer=optimizer.state_dict(), position=asdict(position), about=about
-            )
+            writing, self._writing = self._writing, None
+            if writing is not None:
+                writing.result()
 
     def load(self, config: TrainConfig, about: dict[str, Any]) -> tuple[MattingNetwork, dict[str, Any], Position]:
         """Network, optimiser's state and position of last.pt.
@@ -199,6 +221,17 @@ class RunFolder:
         """Write result.json."""
         with self.writing():
             write_json(self / RESULT, row)
+
+
+def _on_cpu(content: Any) -> Any:
+    """Nested dicts and lists with copies of their tensors on the CPU."""
+    if isinstance(content, torch.Tensor):
+        return content.detach().to("cpu", copy=True)
+    if isinstance(content, dict):
+        return {name: _on_cpu(value) for name, value in content.items()}
+    if isinstance(content, list | tuple):
+        return type(content)(_on_cpu(value) for value in content)
+    return content
 
 
 def digest_of(names: list[str]) -> str:

@@ -9,10 +9,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from p3mdata.base.streams import STOP_SIGNALS
 from p3mdata.base.system import signals_held
 from p3mnet.loader import Batch, Loader
 
-_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+_SIGNALS = STOP_SIGNALS
 
 
 class Stop:
@@ -23,7 +24,7 @@ class Stop:
 
 @contextmanager
 def stopping() -> Iterator[Stop]:
-    """SIGTERM or Ctrl-C asks to stop, one more Ctrl-C ends at once.
+    """SIGTERM, SIGHUP or Ctrl-C asks to stop, one more Ctrl-C ends at once.
 
     One more SIGTERM does not: whoever starts several processes often sends it to all and has it passed on as well.
     """
@@ -37,7 +38,8 @@ def stopping() -> Iterator[Stop]:
     if threading.current_thread() is not threading.main_thread():
         yield stop
         return
-    before = {number: signal.signal(number, ask) for number in _SIGNALS}
+    heard = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, ask) for number in heard}
     try:
         yield stop
     finally:

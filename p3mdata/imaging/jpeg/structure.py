@@ -89,54 +89,88 @@ def inspect(data: bytes) -> Structure:
     Raises:
         UnsupportedJpeg: as `JpegBlocks.read` describes.
     """
-    frame: _Frame | None = None
-    slots: dict[int, Table] = {}
-    tables: dict[int, Table] = {}
-    missing_bits = np.full((COLOUR, COEFS), -1)
-    jfif, adobe, scans = False, -1, 0
-    kept: list[Segment] = []
+    headers = _Headers()
     for segment in split(data):
+        headers.read(segment)
+    frame = headers.checked_frame()
+    components, stream = _components(frame, headers.tables), join(headers.kept)
+    if 8 * len(stream) < sum(c.grid[0] * c.grid[1] for c in components):
+        # Each block takes a bit at least: a size without data must not make us allocate memory.
+        raise UnsupportedJpeg("too little image data")
+    return Structure(frame.height, frame.width, components, stream)
+
+
+class _Headers:
+    """What the segments say, one after another.
+
+    Attributes:
+        tables: Quantisation table of each component that has been in a scan.
+        kept: Segments that the image needs.
+    """
+
+    def __init__(self) -> None:
+        self.tables: dict[int, Table] = {}
+        self.kept: list[Segment] = []
+        self._frame: _Frame | None = None
+        self._slots: dict[int, Table] = {}
+        self._missing_bits = np.full((COLOUR, COEFS), -1)
+        self._jfif, self._adobe, self._scans = False, -1, 0
+
+    def read(self, segment: Segment) -> None:
+        """Take one segment."""
         marker, payload, _ = segment
         if marker in OTHER_FRAMES:
             raise UnsupportedJpeg(OTHER_FRAMES[marker])
         if marker in FRAMES:
-            if frame is not None:
+            if self._frame is not None:
                 raise UnsupportedJpeg("damaged file: two frames")
-            frame = _parse_frame(marker, payload)
-        elif marker == APP0 and payload.startswith(b"JFIF\0"):
-            jfif = jfif or (not scans and len(payload) >= 14)
-        elif marker == APP14 and payload.startswith(b"Adobe") and len(payload) >= 12 and not scans:
-            adobe = payload[11]
+            self._frame = _parse_frame(marker, payload)
+        elif marker in (APP0, APP14):
+            self._read_colours(marker, payload)
         elif marker == DQT:
-            slots.update(_parse_tables(payload))
+            self._slots.update(_parse_tables(payload))
         elif marker == DHT:
             _check_huffman(payload)
         elif marker == DRI and len(payload) != 2:
             raise UnsupportedJpeg("damaged file: restart interval")
         elif marker == SOS:
-            if frame is None:
-                raise UnsupportedJpeg("damaged file: scan without a frame")
-            scans += 1
-            for number in _parse_scan(payload, frame, missing_bits):
-                if frame.slots[number] not in slots:
-                    raise UnsupportedJpeg("damaged file: no quantisation table")
-                # Later redefinitions do not count: decoders use the table of a component's first scan.
-                tables.setdefault(number, slots[frame.slots[number]])
+            self._read_scan(payload)
         if marker in FRAMES or marker in (DQT, DHT, DRI, SOS):
-            kept.append(segment)
-    if frame is None or scans == 0 or scans > MAX_SCANS:
-        raise UnsupportedJpeg("too many scans" if scans else "damaged file: no image")
-    spelt_rgb = not jfif and adobe < 0 and bytes(frame.ids) == b"RGB"
-    if len(frame.ids) == COLOUR and (adobe == 0 or spelt_rgb):
-        raise UnsupportedJpeg("RGB colour")
-    if missing_bits[: len(frame.ids)].any():
-        # Decoders smooth over what a progressive file has not sent; written out, that would be lost.
-        raise UnsupportedJpeg("incomplete scans")
-    components, stream = _components(frame, tables), join(kept)
-    if 8 * len(stream) < sum(c.grid[0] * c.grid[1] for c in components):
-        # Each block takes a bit at least: a size without data must not make us allocate memory.
-        raise UnsupportedJpeg("too little image data")
-    return Structure(frame.height, frame.width, components, stream)
+            self.kept.append(segment)
+
+    def _read_colours(self, marker: int, payload: bytes) -> None:
+        """Segments that tell the colour space; decoders heed those before the first scan."""
+        if self._scans:
+            return
+        if marker == APP0 and payload.startswith(b"JFIF\0"):
+            self._jfif = self._jfif or len(payload) >= 14
+        elif marker == APP14 and payload.startswith(b"Adobe") and len(payload) >= 12:
+            self._adobe = payload[11]
+
+    def _read_scan(self, payload: bytes) -> None:
+        if self._frame is None:
+            raise UnsupportedJpeg("damaged file: scan without a frame")
+        self._scans += 1
+        for number in _parse_scan(payload, self._frame, self._missing_bits):
+            slot = self._frame.slots[number]
+            if slot not in self._slots:
+                raise UnsupportedJpeg("damaged file: no quantisation table")
+            # Later redefinitions do not count: decoders use the table of a component's first scan.
+            self.tables.setdefault(number, self._slots[slot])
+
+    def checked_frame(self) -> _Frame:
+        """The frame, once all segments are read: of a whole image in grey or YCbCr."""
+        frame = self._frame
+        if frame is None or not 0 < self._scans <= MAX_SCANS:
+            raise UnsupportedJpeg("too many scans" if self._scans else "damaged file: no image")
+        spelt_rgb = not self._jfif and self._adobe < 0 and bytes(frame.ids) == b"RGB"
+        # JFIF goes before Adobe's marker, in libjpeg and in viewers.
+        if len(frame.ids) == COLOUR and ((self._adobe == 0 and not self._jfif) or spelt_rgb):
+            raise UnsupportedJpeg("RGB colour")
+        if self._missing_bits[: len(frame.ids)].any():
+            # Decoders smooth over what a progressive file has not sent; written out, that would be lost.
+            raise UnsupportedJpeg("incomplete scans")
+        return frame
 
 
 def _parse_frame(marker: int, payload: bytes) -> _Frame:

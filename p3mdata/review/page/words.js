@@ -20,6 +20,12 @@ const REASONS = {
     "The drawn mask leaves a face bare",
     "Draw over it. Where the detectors are wrong, release anyway.",
   ],
+  hand_mask_covers_most: [
+    "The drawn mask covers most of the picture",
+    "Is it the wrong way round? Draw again with d. Where it is meant so, release anyway.",
+  ],
+  nearly_black: ["The picture is nearly black", "It is shown brighter here. Really no face: x. Otherwise draw with d."],
+  matte_is_picture: ["The matte is a picture", "A wrong file? It would be published: e leaves the picture out."],
   hand_mask_empty: ["Nothing is left of the drawn mask", "The transition area cuts it off: draw more, or use k."],
 };
 const OTHER_ADVICE = "Draw a mask with d, or leave the picture out with e.";

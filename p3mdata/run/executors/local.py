@@ -17,6 +17,7 @@ from p3mdata.faces.models import Models
 from p3mdata.records import Sample
 from p3mdata.run.executors import Work
 from p3mdata.run.layout import WORKERS_LOCK
+from p3mdata.run.room import plan_memory
 from p3mdata.run.stages import Stage
 from p3mdata.run.upload import bring_shard
 
@@ -40,7 +41,9 @@ def run(work: Work, workers: int) -> None:
         if workers == 1:
             _run_here(work, stop)
         else:
-            _run_pool(work, min(workers or default_workers(), len(work.shards)), stop)
+            size = min(workers or default_workers(), len(work.shards))
+            plan_memory(work.plan.job.out, size)
+            _run_pool(work, size, stop)
     work.progress()
 
 

@@ -5,6 +5,7 @@ Sentences that go into files name pictures of the dataset, never an original: it
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from p3mdata.anonymize.masks import hand_regions
 from p3mdata.anonymize.obfuscate import obfuscate
 from p3mdata.base.files import sha256
-from p3mdata.base.ids import sample_id
+from p3mdata.base.ids import IDS, sample_id
 from p3mdata.config import Method, Settings
 from p3mdata.dataset.folder import Dataset
 from p3mdata.errors import SettingsError
@@ -94,12 +95,17 @@ def images_of(dataset: Dataset, set_name: str, originals: Mapping[str, Path], me
 
 
 def find_originals(
-    folder: Path, dataset: Dataset, sets: Iterable[str], workers: int, step: Callable[[], None] | None = None
+    folder: Path,
+    dataset: Dataset,
+    sets: Iterable[str],
+    workers: int,
+    step: Callable[[], None] | None = None,
+    secret: str | None = None,
 ) -> dict[str, Path]:
     """Original of each picture of some sets, compared with it: same size, and the same outside the facemask.
 
     A picture and its original have the same path without ending, or the same name; or the picture has the id that
-    'anonymize' gives to the original's content.
+    'anonymize' gives to the original's content, which only who has the run's secret can tell.
 
     Args:
         folder: The photographs.
@@ -107,6 +113,7 @@ def find_originals(
         sets: Names of sets.
         workers: Threads.
         step: Called after each picture.
+        secret: Of the run that the dataset was built from.
 
     Raises:
         SettingsError: Pictures have no original, or one of another size or content; they are named.
@@ -114,11 +121,15 @@ def find_originals(
     if not folder.is_dir():
         raise SettingsError(f"--originals {folder}: is no folder. Give the folder of the photographs.")
     items = {stem: item for name in sets for stem, item in dataset.items(name).items()}
-    found = _matched(folder, list(items), int(dataset.about.get("settings", {}).get("seed", 0)))
+    # The ids of runs that are older than secrets can be made by anybody.
+    known = secret is not None or dataset.about.get(IDS) is None
+    identify = functools.partial(sample_id, seed=int(dataset.about.get("settings", {}).get("seed", 0)), secret=secret)
+    found = _matched(folder, list(items), identify if known else None)
     if missing := sorted(items.keys() - found.keys()):
         raise SettingsError(
             f"--originals {folder}: has no photograph of {_listed(missing, len(items))}. A photograph belongs to a "
-            "picture of its name, or, in a dataset of build-split, to the one made of exactly this file."
+            "picture of its name, or, in a dataset of build-split, to the one made of exactly this file: for that give "
+            "the run's secret, --secret-file RUN/private/secret."
         )
 
     def compare(stem: str) -> str | None:
@@ -144,8 +155,11 @@ def _listed(names: list[str], total: int) -> str:
     return f"{len(names)} of {total} pictures: {', '.join(names[:_NAMED])}{more}"
 
 
-def _matched(folder: Path, stems: list[str], seed: int) -> dict[str, Path]:
-    """Files by the stem of the picture they belong to; what is unclear is left out."""
+def _matched(folder: Path, stems: list[str], identify: Callable[[str, str], str] | None) -> dict[str, Path]:
+    """Files by the stem of the picture they belong to; what is unclear is left out.
+
+    `identify` gives the id for a hash and a path; None where nobody can tell.
+    """
     files = sorted(path for path in list_files(folder, recursive=True) if path.suffix.lower() in SUFFIXES)
     by_path: dict[str, list[Path]] = {}
     by_name: dict[str, list[Path]] = {}
@@ -157,11 +171,9 @@ def _matched(folder: Path, stems: list[str], seed: int) -> dict[str, Path]:
         candidates = by_path.get(stem) or by_name.get(Path(stem).name) or []
         if len(candidates) == 1:
             found[stem] = candidates[0]
-    if missing := [stem for stem in stems if stem not in found]:
+    if identify is not None and (missing := [stem for stem in stems if stem not in found]):
         # Copies of one file have one content, so that any of them will do.
-        by_id = {
-            sample_id(sha256(path.read_bytes()), path.relative_to(folder).as_posix(), seed): path for path in files
-        }
+        by_id = {identify(sha256(path.read_bytes()), path.relative_to(folder).as_posix()): path for path in files}
         found |= {stem: by_id[plain] for stem in missing if (plain := _COPY.sub("", stem)) in by_id}
     return found
 

@@ -1,0 +1,128 @@
+"""What a training step waits for: batches that are on the device before they are needed, and where the time goes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from p3mnet.loader import Batch
+
+# About twelve loaders feed an H100 with ResNet-34.
+_MOST_ON_A_GPU, _MOST_ON_A_CPU = 16, 4
+# Less than this share of the time is not worth a change.
+_WORTH = 0.15
+Part = Literal["data", "host", "device"]
+
+
+def loader_processes(wanted: int | None, device: torch.device) -> int:
+    """Loaders of this training process.
+
+    Args:
+        wanted: As the settings say; None takes the cores that this machine has for each training process, but for the
+            one that it computes with.
+        device: What it computes on.
+    """
+    if wanted is not None:
+        return wanted
+    affinity = getattr(os, "sched_getaffinity", None)
+    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
+    own = cores // max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    return max(1, min(_MOST_ON_A_GPU if device.type == "cuda" else _MOST_ON_A_CPU, own - 1))
+
+
+def ahead(batches: Iterator[Batch], device: torch.device, moved: Callable[[Batch], Batch]) -> Iterator[Batch]:
+    """Batches as the loader gives them, with what the network takes of them as "moved".
+
+    On a GPU the next batch crosses to it, in a stream of its own, while this one is computed with.
+
+    Args:
+        batches: Of the loader, in pinned memory.
+        device: Where they are needed.
+        moved: Gives a batch as it is needed there.
+    """
+    if device.type != "cuda":
+        for batch in batches:
+            yield {**batch, "moved": moved(batch)}
+        return
+    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def crossing(batch: Batch) -> tuple[Batch, torch.cuda.Event]:
+        with torch.cuda.stream(stream):
+            found = moved(batch)
+            there = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            there.record(stream)
+        return {**batch, "moved": found}, there
+
+    def arrived(batch: Batch, there: torch.cuda.Event) -> Batch:
+        now = torch.cuda.current_stream(device)
+        now.wait_event(there)
+        for value in batch["moved"].values():
+            if isinstance(value, Tensor):
+                # Else its memory would go to another batch while this stream still reads it.
+                value.record_stream(now)
+        return batch
+
+    waiting = None
+    for batch in batches:
+        following = crossing(batch)
+        if waiting is not None:
+            yield arrived(*waiting)
+        waiting = following
+    if waiting is not None:
+        yield arrived(*waiting)
+
+
+class Clock:
+    """Seconds of a run's steps by what they were spent on: waiting for data, for the GPU, and the rest, the host."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[Part, float] = {"data": 0.0, "host": 0.0, "device": 0.0}
+
+    @contextmanager
+    def waiting(self, part: Part) -> Iterator[None]:
+        """Time inside is spent waiting for this."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[part] += time.monotonic() - begun
+
+    def rest(self, seconds: float) -> None:
+        """The steps took so long in all."""
+        self.seconds["host"] = max(0.0, seconds - self.seconds["data"] - self.seconds["device"])
+
+    def shares(self) -> dict[str, float]:
+        """Of the whole time."""
+        whole = sum(self.seconds.values()) or 1.0
+        return {part: round(seconds / whole, 3) for part, seconds in self.seconds.items()}
+
+    def sentence(self, cuda: bool, workers: int, about: dict[str, Any]) -> str:
+        """What the run waited for, and what to change.
+
+        Args:
+            cuda: Whether it computed on a GPU.
+            workers: Loaders.
+            about: "cache" and "colours" of `p3mnet.data.DataConfig`, whether the step was "compiled", "batch".
+        """
+        shares = self.shares()
+        told = f"{shares['data']:.0%} of the time waiting for pictures"
+        if cuda:
+            told += f", {shares['device']:.0%} for the GPU, {shares['host']:.0%} for the host"
+        if shares["data"] >= _WORTH:
+            means = [f"more workers ({workers} now)", *([] if about["cache"] else ["a folder as data.cache"])]
+            if about["colours"] == "estimate":
+                means.append("colours from files")
+            return f"{told}: the loader is the bottleneck; give {' or '.join(means)}."
+        if not cuda:
+            return f"{told}: the processor is the bottleneck; a GPU is 100 times as fast."
+        if shares["host"] >= max(_WORTH, shares["device"]):
+            means = ["a larger batch", *([] if about["compiled"] else ["compile=on"])]
+            return f"{told}: the host, which starts the GPU's work, is the bottleneck; give {' or '.join(means)}."
+        means = [] if about["compiled"] else ["; compile=on makes its work less"]
+        return f"{told}: the GPU is the bottleneck, as it should be{''.join(means)}."

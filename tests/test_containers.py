@@ -1,0 +1,282 @@
+"""Files as cameras, scanners and studios write them: what is read, what is noted, and what is refused, and why."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image, ImageCms, PngImagePlugin
+
+from p3mdata.anonymize.areas import _jpeg_blocks
+from p3mdata.anonymize.inputs import Inputs, load
+from p3mdata.config import Settings
+from p3mdata.errors import BrokenInput
+from p3mdata.imaging import decode, decode_matte, encode, encode_grey, orient
+from p3mdata.imaging.metadata import leftovers
+from p3mdata.imaging.metadata.made_profile import made_grey_profile
+from tests.factories import astronaut, cut_out, encoded, matte, texture
+
+RGB, MATTE = astronaut(256), matte(256)
+GREY = np.asarray(Image.fromarray(RGB).convert("L"))
+LINEAR = np.where(RGB / 255 <= 0.04045, RGB / 255 / 12.92, ((RGB / 255 + 0.055) / 1.055) ** 2.4)
+
+
+def exif(orientation: int) -> Image.Exif:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    return tags
+
+
+def with_chunk(png: bytes, kind: bytes, body: bytes) -> bytes:
+    return png[:33] + struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body)) + png[33:]
+
+
+def shown(picture: Any) -> NDArray[np.uint8]:
+    """What a viewer with colour management shows, in sRGB."""
+    image = Image.fromarray(picture.rgb8())
+    if picture.icc is None:
+        return np.asarray(image)
+    profile = ImageCms.ImageCmsProfile(io.BytesIO(picture.icc))
+    if picture.pixels.ndim == 2:
+        image = image.convert("L")
+    out = ImageCms.profileToProfile(image, profile, ImageCms.createProfile("sRGB"), outputMode="RGB")
+    return np.asarray(out)
+
+
+def refused(data: bytes) -> str:
+    with pytest.raises(BrokenInput) as caught:
+        decode(data)
+    return caught.value.sentence
+
+
+@pytest.mark.parametrize("gamma", [1.0, 1.8, 2.4])
+@pytest.mark.parametrize("grey", [False, True])
+def test_the_gamma_of_a_png_stays(gamma: float, grey: bool) -> None:
+    linear = LINEAR[..., 1] if grey else LINEAR
+    values = np.rint(linear ** (1 / gamma) * 255).astype(np.uint8)
+    data = with_chunk(encoded(values, "PNG"), b"gAMA", struct.pack(">I", round(100_000 / gamma)))
+    for picture in (decode(data), decode(encode(decode(data), "PNG")[0]), decode(encode(decode(data), "WEBP")[0])):
+        plane = picture.pixels if picture.pixels.ndim == values.ndim else picture.pixels[..., 0]
+        assert np.array_equal(plane, values) and picture.icc is not None
+        right = GREY * 0 + RGB[..., 1] if grey else RGB
+        gap = np.abs(shown(picture).astype(int) - (np.dstack([right] * 3) if grey else right))
+        # Eight bits of linear light are coarse in the dark.
+        assert gap.mean() < (3 if gamma == 1 else 1)
+
+
+@pytest.mark.parametrize("gamma", [45455, 45000, 46000])
+def test_a_gamma_that_stands_for_srgb_needs_no_profile(gamma: int) -> None:
+    corners = struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000)
+    data = with_chunk(with_chunk(encoded(RGB, "PNG"), b"gAMA", struct.pack(">I", gamma)), b"cHRM", corners)
+    assert decode(data).icc is None
+    linear = with_chunk(encoded(RGB, "PNG"), b"gAMA", struct.pack(">I", 100_000))
+    assert decode(with_chunk(linear, b"sRGB", b"\0")).icc is None
+
+
+def test_codes_of_a_png_go_before_all_else() -> None:
+    png = with_chunk(encoded(RGB, "PNG"), b"gAMA", struct.pack(">I", 100_000))
+    assert decode(with_chunk(png, b"cICP", bytes((1, 13, 0, 1)))).icc is None
+    wide = decode(with_chunk(png, b"cICP", bytes((12, 13, 0, 1))))
+    p3 = shown(wide)
+    # A red of P3 is beyond sRGB: it is shown as a stronger one than its values say.
+    assert wide.icc is not None and np.array_equal(wide.pixels, RGB)
+    assert p3[..., 0].astype(int).sum() > RGB[..., 0].astype(int).sum()
+    for code, name in ((16, "PQ"), (18, "HLG")):
+        assert f"HDR picture ({name})" in refused(with_chunk(png, b"cICP", bytes((9, code, 0, 1))))
+    assert "coded as video" in refused(with_chunk(png, b"cICP", bytes((1, 13, 0, 0))))
+
+
+def test_impossible_gamma_and_primaries_are_refused() -> None:
+    assert "gamma" in refused(with_chunk(encoded(RGB, "PNG"), b"gAMA", struct.pack(">I", 1)))
+    line = struct.pack(">8I", 31270, 32900, 60000, 30000, 30000, 30000, 15000, 30000)
+    assert "primaries" in refused(with_chunk(encoded(RGB, "PNG"), b"cHRM", line))
+
+
+@pytest.mark.parametrize("form", ["HEIF", "AVIF"])
+def test_codes_of_heic_and_avif_stay(form: str) -> None:
+    if form == "HEIF":
+        pytest.importorskip("pillow_heif")
+    sink = io.BytesIO()
+    Image.fromarray(RGB).save(sink, form, quality=90)
+    data = sink.getvalue()
+    at = data.index(b"colrnclx") + 8
+    assert decode(data).icc is None
+    assert decode(data[:at] + struct.pack(">HH", 12, 13) + data[at + 4 :]).icc is not None
+    assert "HDR picture (PQ)" in refused(data[:at] + struct.pack(">HH", 9, 16) + data[at + 4 :])
+    assert f"{form} written as PNG" in decode(data).notes
+
+
+@pytest.mark.parametrize("name", ["WEBP", "PNG"])
+def test_a_profile_of_grey_in_a_file_of_colours_becomes_one_of_colours(name: str) -> None:
+    icc = made_grey_profile((1.4,))
+    picture = decode(encoded(GREY, "PNG", icc_profile=icc))
+    if name == "PNG":
+        wide, opacity = (plane.astype(np.uint16) * 257 for plane in (GREY, MATTE))
+        picture = replace(picture, pixels=wide, opacity=opacity)
+    before = shown(picture)
+    out = decode(encode(picture, name)[0])
+    assert out.icc is not None and out.icc[16:20] == b"RGB " and leftovers(encode(picture, name)[0]) == []
+    assert np.abs(shown(out).astype(int) - before).max() <= 2
+
+
+def test_orientation_counts_only_in_exif() -> None:
+    names = ' xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#" xmlns:tiff="http://ns.adobe.com/tiff/1.0/"'
+    inner = f'<rdf:RDF{names}><rdf:Description tiff:Orientation="6"/></rdf:RDF>'
+    xmp = f'<x:xmpmeta xmlns:x="adobe:ns:meta/">{inner}</x:xmpmeta>'.encode()
+    text = PngImagePlugin.PngInfo()
+    raw = exif(6).tobytes()
+    text.add_text("Raw profile type exif", f"\nexif\n{len(raw):8}\n{raw.hex()}\n")
+    plain = [
+        encoded(RGB, "JPEG", xmp=xmp),
+        encoded(RGB, "WEBP", xmp=xmp, lossless=True),
+        encoded(RGB, "PNG", pnginfo=text),
+    ]
+    assert [decode(data).orientation for data in plain] == [1, 1, 1]
+    assert decode(encoded(RGB, "PNG", exif=exif(6))).orientation == 6
+
+
+@pytest.mark.parametrize("orientation", [2, 3, 4, 5, 6, 7, 8])
+def test_a_matte_turned_as_the_file_is_stored_is_turned_by_the_edges(orientation: int) -> None:
+    inverse = {6: 8, 8: 6}.get(orientation, orientation)
+    stored, stored_matte = orient(cut_out(256), inverse), orient(MATTE, inverse)
+    photo = decode(encoded(stored, "JPEG", quality=95, exif=exif(orientation)))
+    assert np.array_equal(decode_matte(encode_grey(stored_matte), photo, "alpha"), MATTE)
+    assert np.array_equal(decode_matte(encode_grey(MATTE), photo, "alpha"), MATTE)
+    # The orientation that a matte has itself is the one that counts.
+    assert np.array_equal(decode_matte(encoded(stored_matte, "PNG", exif=exif(orientation)), photo, "alpha"), MATTE)
+
+
+def test_a_matte_that_may_lie_either_way_is_not_guessed_at() -> None:
+    photo = decode(encoded(texture(256, 256), "JPEG", exif=exif(3)))
+    with pytest.raises(BrokenInput, match="may be turned") as caught:
+        decode_matte(encode_grey(MATTE), photo, "alpha")
+    assert caught.value.code == "alpha_turn_unclear"
+
+
+def test_a_grey_matte_of_lossy_webp_is_one_channel() -> None:
+    photo = decode(encoded(RGB, "PNG"))
+    lossy = decode_matte(encoded(np.dstack([MATTE] * 3), "WEBP", quality=80), photo, "alpha")
+    assert lossy.ndim == 2 and np.abs(lossy.astype(int) - MATTE).mean() < 3
+    with pytest.raises(BrokenInput, match="in colour"):
+        decode_matte(encoded(RGB, "PNG"), photo, "alpha")
+    with pytest.raises(BrokenInput, match="transparency of the cut-out"):
+        decode_matte(encoded(np.dstack([RGB, MATTE]), "PNG"), photo, "alpha")
+
+
+@pytest.mark.parametrize("extra", ["unspecified", "unassalpha", None])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_an_extra_sample_is_treated_alike_at_both_depths(extra: str | None, dtype: Any) -> None:
+    four = np.dstack([RGB, MATTE]).astype(dtype) * (257 if dtype == np.uint16 else 1)
+    if extra is None:
+        data = cv2.imencode(".tiff", four[..., [2, 1, 0, 3]])[1].tobytes()
+        assert tifffile.TiffFile(io.BytesIO(data)).pages[0].tags.get(338) is None
+    else:
+        sink = io.BytesIO()
+        tifffile.imwrite(sink, four, photometric="rgb", extrasamples=[extra], metadata=None)
+        data = sink.getvalue()
+    picture = decode(data)
+    assert np.array_equal(picture.pixels, four[..., :3])
+    if extra == "unspecified":
+        assert picture.opacity is None and "a channel of no stated meaning left out" in picture.notes
+    else:
+        assert picture.opacity is not None and np.array_equal(picture.opacity, four[..., 3])
+
+
+@pytest.mark.parametrize(
+    ("array", "words"),
+    [
+        (np.zeros((20, 30, 3), np.float32), "32-bit floating-point"),
+        (np.zeros((20, 30), np.float32), "32-bit floating-point"),
+        (np.zeros((20, 30, 5), np.uint8), "5 channels"),
+        (np.zeros((20, 30, 6), np.uint16), "6 channels"),
+        (np.zeros((20, 30), np.int16), "with a sign"),
+        (np.zeros((20, 30), np.uint32), "32-bit values"),
+    ],
+)
+def test_a_tiff_that_is_not_used_is_told_what_it_is(array: NDArray[Any], words: str) -> None:
+    sink = io.BytesIO()
+    tifffile.imwrite(sink, array, photometric="rgb" if array.ndim == 3 else "minisblack", metadata=None)
+    assert words in refused(sink.getvalue())
+
+
+def test_thumbnail_pages_of_a_tiff_are_left_out_and_pictures_are_not() -> None:
+    for subfile, used in ((1, True), (0, False)):
+        sink = io.BytesIO()
+        with tifffile.TiffWriter(sink) as writer:
+            writer.write(RGB, photometric="rgb", metadata=None)
+            writer.write(RGB[::4, ::4], photometric="rgb", subfiletype=subfile, metadata=None)
+        if used:
+            picture = decode(sink.getvalue())
+            assert np.array_equal(picture.pixels, RGB) and "a thumbnail page left out" in picture.notes
+            assert leftovers(encode(picture, "TIFF")[0]) == []
+        else:
+            assert "2 pictures or pages" in refused(sink.getvalue())
+
+
+def test_a_white_is_zero_matte_is_not_inverted() -> None:
+    wide = MATTE.astype(np.uint16) * 257
+    sink = io.BytesIO()
+    tifffile.imwrite(sink, 65535 - wide, photometric="miniswhite", metadata=None)
+    assert np.array_equal(decode_matte(sink.getvalue(), decode(encoded(RGB, "PNG")), "alpha"), wide)
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+def test_a_jpeg_that_lacks_only_its_end_marker_is_used(progressive: bool) -> None:
+    whole = encoded(RGB, "JPEG", quality=92, progressive=progressive)
+    short = decode(whole[:-2])
+    assert np.array_equal(short.pixels, decode(whole).pixels) and "missing end marker added" in short.notes
+    blocks, note = _jpeg_blocks(load(Inputs(whole[:-2]), Settings()), Settings())
+    assert blocks is not None and note is None
+    for cut in (3, 40, 400, len(whole) // 2):
+        assert "truncated" in refused(whole[:-cut])
+
+
+def test_jfif_goes_before_the_marker_of_adobe() -> None:
+    whole = encoded(RGB, "JPEG", quality=92)
+    adobe = struct.pack(">HH5sHHHB", 0xFFEE, 14, b"Adobe", 100, 0, 0, 0)
+    data = whole[:20] + adobe + whole[20:]
+    assert np.array_equal(decode(data).pixels, decode(whole).pixels)
+    loaded = load(Inputs(data), Settings())
+    blocks, note = _jpeg_blocks(loaded, Settings())
+    assert blocks is not None and note is None
+    nothing = np.zeros((256, 256), bool)
+    same = blocks.rewrite(loaded.picture.pixels, blocks.reach(nothing, None))
+    assert np.array_equal(decode(same).pixels, loaded.picture.pixels)
+
+
+def test_a_jpeg_of_12_bits_is_told_what_it_is() -> None:
+    whole = encoded(RGB, "JPEG")
+    at = whole.index(b"\xff\xc0") + 4
+    assert "12 bits per sample" in refused(whole[:at] + b"\x0c" + whole[at + 1 :])
+
+
+@pytest.mark.parametrize("bits", [10, 12, 16])
+def test_jpeg_2000_of_many_bits_is_read_at_full_depth(bits: int) -> None:
+    top = (1 << bits) - 1
+    wide = (np.arange(64 * 64).reshape(64, 64) * top // 4095).astype(np.uint16)
+    data = cv2.imencode(".jp2", wide, [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000])[1].tobytes()
+    # OpenCV writes 16 bits; the header says how many of them count.
+    at = data.index(b"\xff\x4f\xff\x51") + 42
+    assert data[at] == 15
+    if bits == 16:
+        picture = decode(data)
+        assert picture.pixels.dtype == np.uint16 and int(picture.pixels.max()) == 65535
+        assert np.abs(picture.pixels.astype(int) - wide).max() <= 1
+
+
+def test_other_pictures_in_a_file_are_noted() -> None:
+    sink = io.BytesIO()
+    Image.fromarray(RGB).save(sink, "MPO", save_all=True, append_images=[Image.fromarray(RGB[::2, ::2])])
+    picture = decode(sink.getvalue())
+    assert "a second picture or gain map left out" in picture.notes
+    blocks, note = _jpeg_blocks(load(Inputs(sink.getvalue()), Settings()), Settings())
+    assert blocks is not None and note is None
+    assert "data behind the picture left out" in decode(encoded(RGB, "JPEG") + b"maker's bytes").notes

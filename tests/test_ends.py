@@ -1,0 +1,172 @@
+"""How calls end: streams that nobody reads, signals at any time, and one object with --json."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from p3mdata.base import memory, streams
+from p3mdata.base.memory import SharedMemory
+from p3mdata.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_PROOF_FAILED, EXIT_USAGE
+from p3mdata.faces.ensemble import FaceFinder
+from tests.reviews import HeldRun
+from tests.runs import p3mdata
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, kept_models: FaceFinder) -> HeldRun:
+    return HeldRun.make(tmp_path_factory.mktemp("ends") / "run")
+
+
+def piped_into_nothing(number: int) -> int:
+    """The writing end of a pipe whose reader has gone away."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    return writer
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dead", [("stdout",), ("stderr",), ("stdout", "stderr")])
+def test_a_reader_that_goes_away_changes_neither_work_nor_code(run: HeldRun, dead: tuple[str, ...]) -> None:
+    ends = {name: piped_into_nothing(1) for name in dead}
+    whole = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | ends
+    done = p3mdata("verify", run.out, capture_output=False, **whole)
+    assert done.returncode == EXIT_OK
+    stray = run.out / "notes.txt"
+    stray.touch()
+    done = p3mdata("verify", run.out, capture_output=False, **whole)
+    stray.unlink()
+    for end in ends.values():
+        os.close(end)
+    assert done.returncode == EXIT_PROOF_FAILED
+    assert "Traceback" not in (done.stderr or "")
+
+
+@pytest.mark.slow
+def test_closed_streams_are_no_fault(run: HeldRun, tmp_path: Path) -> None:
+    command = f"{sys.executable} -m p3mdata verify {run.out} <&- >&- 2>&-"
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    assert subprocess.run(["sh", "-c", command], env=environment, timeout=120, check=False).returncode == EXIT_OK
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("delay", [0.3, 1.0])
+def test_signals_in_the_first_second_end_it_as_later_ones(tmp_path: Path, number: int, delay: float) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "p3mdata",
+        "anonymize",
+        "dir",
+        str(tmp_path / "none"),
+        str(tmp_path / "o"),
+        "--json",
+    ]
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "env": environment}
+    started = subprocess.Popen(command, **options)
+    time.sleep(delay)
+    started.send_signal(number)
+    out, err = started.communicate(timeout=120)
+    # A machine that is quick has refused the folder by then.
+    assert started.returncode in (EXIT_INTERRUPTED, EXIT_USAGE)
+    assert json.loads(out)["error"]["code"] == started.returncode
+    assert err.startswith("Error: ") and err.count("\n") == 1
+
+
+def test_signals_while_it_is_loaded_are_kept_until_then(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(streams, "_open_streams", lambda: None)
+    before = {number: signal.getsignal(number) for number in streams.STOP_SIGNALS}
+
+    def load() -> Any:
+        os.kill(os.getpid(), signal.SIGHUP)
+        return lambda: pytest.fail("was begun")
+
+    try:
+        with pytest.raises(SystemExit) as ended:
+            streams.start(load)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    assert ended.value.code == EXIT_INTERRUPTED
+    assert capsys.readouterr().err == "Error: interrupted before it began. Run the same command again to resume.\n"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("args", [("verify", "nowhere"), ("verify", "--nonsense"), ("no-such-verb",)])
+def test_with_json_every_end_writes_one_object(args: tuple[str, ...]) -> None:
+    done = p3mdata(*args, "--json")
+    assert done.returncode == EXIT_USAGE
+    error = json.loads(done.stdout)["error"]
+    assert error["code"] == EXIT_USAGE and error["sentence"]
+
+
+# Memory
+
+
+def test_large_pictures_share_what_is_spare(tmp_path: Path) -> None:
+    unit = memory._UNIT
+    shared = SharedMemory(tmp_path)
+    shared.plan(3 * unit)
+    with shared.holding(2 * unit):
+        # Locks are a process' own: another process finds out what is left.
+        assert left_for_another(tmp_path, unit) and not left_for_another(tmp_path, 2 * unit)
+        # More than there ever is waits until nobody holds a picture at all.
+        assert not left_for_another(tmp_path, 4 * unit)
+    assert left_for_another(tmp_path, 3 * unit) and left_for_another(tmp_path, 4 * unit)
+
+
+def left_for_another(folder: Path, extra: int) -> bool:
+    """Whether another process gets so much within half a second."""
+    child = os.fork()
+    if child == 0:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        signal.setitimer(signal.ITIMER_REAL, 0.5)
+        with SharedMemory(folder).holding(extra):
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status) == 0
+
+
+def test_groups_limit_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "_CGROUPS", tmp_path)
+    monkeypatch.setattr(memory.system, "free_memory", lambda: 10**10)
+    monkeypatch.setattr(memory.system, "all_memory", lambda: 2 * 10**10)
+    mine = tmp_path / "job"
+    mine.mkdir()
+    real = Path.read_text
+    monkeypatch.setattr(
+        Path,
+        "read_text",
+        lambda self, *a, **k: "0::/job\n" if str(self) == "/proc/self/cgroup" else real(self, *a, **k),
+    )
+    for name, text in {"memory.max": "max", "memory.current": "10", "memory.stat": "inactive_file 4\n"}.items():
+        (mine / name).write_text(text)
+    assert (memory.free_memory(), memory.all_memory()) == (10**10, 2 * 10**10)
+    (mine / "memory.max").write_text("1000")
+    assert (memory.free_memory(), memory.all_memory()) == (1000 - 6, 1000)
+    # A limit of a group above counts too.
+    for name, text in {"memory.max": "500", "memory.current": "10", "memory.stat": ""}.items():
+        (tmp_path / name).write_text(text)
+    assert (memory.free_memory(), memory.all_memory()) == (490, 500)
+
+
+def test_a_picture_that_never_fits_is_held_back(run: HeldRun, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    copied = run.copy(tmp_path / "copy")
+    monkeypatch.setattr("p3mdata.run.room.all_memory", lambda: 10**6)
+    copied.out = tmp_path / "small"
+    assert copied.anonymize().reasons == {"out_of_memory": 4}
+    monkeypatch.undo()
+    # A larger machine goes on.
+    assert copied.anonymize().released >= 2
