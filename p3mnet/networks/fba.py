@@ -121,6 +121,9 @@ class FBA(TrimapNetwork):
         config: `name` is all that counts.
     """
 
+    # The distances of its input are OpenCV's.
+    exportable: ClassVar[bool] = False
+
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config

@@ -163,10 +163,14 @@ class IndexNet(TrimapNetwork):
             levels.append(_unit(2 * before, width, 5))
             before = width
         self.decoder = nn.ModuleList(levels)
-        self.head = nn.Sequential(_unit(before, 1, 5), nn.Conv2d(1, 1, 5, padding=2, bias=False))
+        self.head = _unit(before, 1, 5)
+        self.last = nn.Conv2d(1, 1, 5, padding=2, bias=False)
         for module in self.modules():
             if isinstance(module, nn.Conv2d):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out")
+        # What it sees is not negative: with a negative sum alpha would stay below 0, where no loss of a clip moves it.
+        with torch.no_grad():
+            self.last.weight.abs_()
 
     @property
     def terms(self) -> tuple[str, ...]:
@@ -190,5 +194,5 @@ class IndexNet(TrimapNetwork):
             if stage in upward:
                 x = upward[stage] * F.interpolate(x, scale_factor=2.0, mode="nearest")
             x = unit(torch.cat([x, skips[stage]], 1))
-        alpha = self.head(x)[..., :height, :width]
+        alpha = self.last(self.head(x))[..., :height, :width]
         return TrimapMatting(alpha, keep_known(alpha.clamp(0, 1), known))
