@@ -43,6 +43,7 @@ class Action(str, Enum):
     ACCEPT = "accept"
     NO_FACE = "no_face"
     MASK = "mask"
+    REDO = "redo"
     EXCLUDE = "exclude"
     REMOVE = "remove"
     REOPEN = "reopen"
@@ -58,14 +59,17 @@ class Decision:
     """A person's word about one image; it takes the place of what the detectors were unsure of.
 
     Attributes:
-        action: accept what was detected, nothing to hide, obfuscate inside `mask`, leave out, take down, or (in the
-            log only) take the last decision back.
+        action: accept what was detected, nothing to hide, obfuscate inside `mask`, do it again with other `settings`
+            (every doubt stands), leave out, take down, or (in the log only) take the last decision back.
         mask: Hand-drawn mask below the run's private folder and its SHA-256, for `mask`.
         keep_transition: Obfuscate the transition area inside the hand-drawn mask as well.
         confirmed: Release although detectors see a face that is left bare.
         time: When, ISO 8601 in UTC.
         reviewer: Who, if they gave a name.
         settings: Settings of this picture that differ from the run's.
+        dropped: Boxes that are no faces.
+        shown: Sentences of the doubts that were shown with the decision: it settles these and no others. None for
+            decisions from a file, which settle what a person may judge.
     """
 
     action: Action
@@ -75,26 +79,43 @@ class Decision:
     time: str = ""
     reviewer: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    dropped: tuple[XYXY, ...] = ()
+    shown: tuple[str, ...] | None = None
 
     def overrules(self, doubt: Doubt) -> bool:
         """Whether this settles a doubt: a person judges what is a face, never whether a proof of bytes holds."""
-        # Where detectors see a bare face on the very output it is said twice: one wrong key must not publish a face.
-        once = self.action in (Action.ACCEPT, Action.NO_FACE) and doubt.code != "redetected"
+        # Where a face is bare it is said twice, whoever saw it: one wrong key must not publish a face.
+        once = self.action in (Action.ACCEPT, Action.NO_FACE) and doubt.code not in _SAID_TWICE
+        if self.shown is not None and doubt.sentence not in self.shown:
+            return False
         return (once or self.confirmed) and doubt.code in _FOR_A_PERSON
 
     def to_json(self) -> dict[str, Any]:
         row = {**dataclasses.asdict(self), "action": self.action.value}
-        if not self.settings:
-            # What was decided before pictures had settings of their own keeps the digest that it had.
-            del row["settings"]
-        return row
+        # Decisions that are older than these keep the digests that they had.
+        later: dict[str, Any] = {"settings": {}, "dropped": (), "shown": None}
+        return {key: value for key, value in row.items() if key not in later or value != later[key]}
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Decision:
         mask = row.get("mask")
-        return cls(**{**row, "action": Action(row["action"]), "mask": (mask[0], mask[1]) if mask else None})
+        made: dict[str, Any] = {"action": Action(row["action"]), "mask": (mask[0], mask[1]) if mask else None}
+        shown = row.get("shown")
+        made |= {"dropped": boxes_of(row.get("dropped", ())), "shown": None if shown is None else tuple(shown)}
+        return cls(**{**row, **made})
 
 
+def boxes_of(rows: Any) -> tuple[XYXY, ...]:
+    """Boxes that were read from JSON.
+
+    Raises:
+        TypeError, ValueError: They are none.
+    """
+    return tuple((float(left), float(top), float(right), float(bottom)) for left, top, right, bottom in rows)
+
+
+# Doubts about faces that are bare.
+_SAID_TWICE = frozenset({"mask_too_small", "hand_mask_leaves_face", "redetected"})
 # Doubts about what is a face and how much of it must be hidden.
 _FOR_A_PERSON = frozenset(
     {
@@ -199,10 +220,18 @@ class Face:
 
 @dataclass(frozen=True)
 class Doubt:
-    """Why an image may not be released without a person's decision."""
+    """Why an image may not be released without a person's decision; `boxes` are of the faces that it is about."""
 
     code: str
     sentence: str
+    boxes: tuple[XYXY, ...] = ()
+
+    def to_json(self) -> list[Any]:
+        return [self.code, self.sentence, self.boxes]
+
+    @classmethod
+    def from_json(cls, row: Any) -> Doubt:
+        return cls(row[0], row[1], boxes_of(row[2] if len(row) > 2 else ()))
 
 
 @dataclass(frozen=True)
@@ -243,7 +272,8 @@ class ImageResult:
     """The one row a source file ends as.
 
     `files` maps images | facemasks | alphas to (file name, SHA-256); `recomposed` counts the faces hidden up to
-    the silhouette; `notes` say what of the file was converted or left out on the way.
+    the silhouette; `notes` say what of the file was converted or left out on the way; `doubts` are all that stood
+    in the way of a release, of which `reason` and `detail` are the first.
     """
 
     id: str
@@ -262,12 +292,14 @@ class ImageResult:
     files: dict[str, tuple[str, str]] = field(default_factory=dict)
     inputs: str = ""
     decision: Decision | None = None
+    doubts: tuple[Doubt, ...] = ()
     notes: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Private ledger row: everything, landmarks included."""
         row = {k: v for k, v in vars(self).items() if v is not None and (v or k != "notes")}
         row |= {"outcome": self.outcome.value, "faces": tuple(face.to_json() for face in self.faces)}
+        row["doubts"] = [doubt.to_json() for doubt in self.doubts]
         if self.proofs is not None:
             row["proofs"] = dict(vars(self.proofs))
         return row if self.decision is None else {**row, "decision": self.decision.to_json()}
@@ -281,6 +313,7 @@ class ImageResult:
             row["proofs"] = Proofs(**{**row["proofs"], "metadata": tuple(row["proofs"]["metadata"])})
         row["files"] = {kind: (name, sha) for kind, (name, sha) in row.get("files", {}).items()}
         row["decision"] = Decision.from_json(row["decision"]) if row.get("decision") else None
+        row["doubts"] = tuple(Doubt.from_json(doubt) for doubt in row.get("doubts", ()))
         row["notes"] = tuple(row.get("notes", ()))
         return cls(**row)
 

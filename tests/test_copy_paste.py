@@ -139,8 +139,8 @@ def test_each_image_has_its_own_coin_and_source(sources: Sources, monkeypatch: p
     drawn: list[str] = []
     real = Sources.draw
 
-    def draw(self: Sources, generator: torch.Generator, size: int) -> Source:
-        source = real(self, generator, size)
+    def draw(self: Sources, generator: torch.Generator, size: int, wanted: Any = None) -> Source:
+        source = real(self, generator, size, wanted)
         drawn.append(source.name)
         return source
 
@@ -348,6 +348,7 @@ def test_no_gradient_through_the_source(model: P3MNet, sources: Sources) -> None
     model.train()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layer", ["e0", "stage1"])
 def test_gradients_under_autocast(model: P3MNet, sources: Sources, layer: str) -> None:
     """Weights that the source's pass casts first must not lose their gradient in the batch's pass."""

@@ -13,20 +13,27 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import p3mdata
+from p3mdata.cli import main
 from p3mdata.errors import Interrupted, SettingsError
-from tests.factories import encoded, synthetic_portrait
+from p3mnet.traincheck.config import Scale
+from p3mnet.traincheck.statistics import Cost, judge_cost
+from tests.factories import encoded, obfuscated_dataset, synthetic_portrait
 
 torch = pytest.importorskip("torch")
 
 from p3mnet import maps  # noqa: E402
+from p3mnet.baselines.network import Network  # noqa: E402
 from p3mnet.devices import arithmetic, device_name, pick_device  # noqa: E402
 from p3mnet.graphs import Replay  # noqa: E402
 from p3mnet.infer import infer  # noqa: E402
 from p3mnet.model import Matting  # noqa: E402
+from p3mnet.traincheck import experiments  # noqa: E402
 from p3mnet.training import Watch, train  # noqa: E402
 from p3mnet.training import compiled as compiled_module  # noqa: E402
 from p3mnet.training import loop as loop_module  # noqa: E402
 from p3mnet.training.compiled import pays  # noqa: E402
+from p3mnet.training.config import changed_keys  # noqa: E402
 from p3mnet.training.feeding import Clock, ahead, loader_processes  # noqa: E402
 from p3mnet.training.fitting import largest_that_fits  # noqa: E402
 from p3mnet.training.processes import processes  # noqa: E402
@@ -388,3 +395,70 @@ def test_what_cannot_be_recorded_is_computed(monkeypatch: pytest.MonkeyPatch) ->
         for _ in range(3):
             assert torch.equal(replay(torch.ones(1, 3, 4, 4)).local, torch.full((1, 3, 4, 4), 2.0))
     assert replay.off and len(recorder.calls) == 3
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("helpers", [0, 2])
+def test_train_check_on_a_gpu(helpers: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    obfuscated_dataset(tmp_path)
+    monkeypatch.setattr(experiments, "helpers_of_tests", lambda device: helpers)
+    with simulated_gpus():
+        found = p3mdata.train_check(
+            tmp_path / "data", tmp_path / "out", device="cuda", scale=Scale.SMOKE, epochs=1, seeds=1, workers=1,
+            protocols=("B:B",),
+        )  # fmt: skip
+    assert found.report["complete"]
+    assert json.loads((tmp_path / "out/plan.json").read_text())["device"] == NAME
+    predicted = sorted(path.name for path in (tmp_path / "out/predictions").rglob("*.png"))
+    assert len(predicted) == sum(
+        len(names) for names in json.loads((tmp_path / "out/plan.json").read_text())["tested"].values()
+    )
+
+
+@pytest.mark.slow
+def test_methods_and_predicted_mattes_on_a_gpu(dataset: Path, checkpoint: Path, tmp_path: Path) -> None:
+    with simulated_gpus():
+        method = Network({"name": "narrow", "pool_kernel": 2}, checkpoint, "hybrid", "cuda:1")
+        rgb = synthetic_portrait(64, 0)[0]
+        assert method.device == NAME and method.predict(rgb, None).shape == (64, 64)
+        method.timed(rgb, None)
+        with pytest.raises(SystemExit) as ended:
+            main(
+                ["anonymize", "dir", str(dataset / "train/images"), str(tmp_path / "run"), "--alphas", "predict",
+                 "--checkpoint", str(checkpoint), "--workers", "1", "--quiet"]
+            )  # fmt: skip
+    assert ended.value.code in (0, 3)
+    assert len(list((tmp_path / "run-alphas/alpha").glob("*.png"))) == 5
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "want"),
+    [
+        (0.5, 1.6, "--seeds 27 --budget 90m settles it"),
+        (0.1, 1.01, "--seeds 3 --budget 15m settles it"),
+        (0.7, 90, "no budget"),
+    ],
+)
+def test_an_open_verdict_says_what_settles_it(low: float, high: float, want: str) -> None:
+    # The limit is 1; the value lies 0.3 below it.
+    rule = judge_cost(Cost(0.7, low, high, 10.0, 50, 2 if high < 1.5 else 3), 0.1, False, True, "", 600)
+    assert rule.state.value == "inconclusive" and want in rule.sentence, rule.sentence
+
+
+def test_a_run_of_an_earlier_version_goes_on(dataset: Path) -> None:
+    earlier = config(dataset).model_dump(mode="json")
+    for name in ("deterministic", "compile"):
+        del earlier[name]
+    assert changed_keys(config(dataset), earlier) == []
+    assert changed_keys(config(dataset, deterministic=True), earlier) == ["deterministic"]
+
+
+def test_an_operator_that_cannot_be_repeated_is_named(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*given: Any) -> Any:
+        raise RuntimeError("adaptive_pool_cuda does not have a deterministic implementation, but you set ...")
+
+    monkeypatch.setattr(loop_module, "matting_losses", refused)
+    with pytest.raises(SettingsError, match=r"narrow has an operator that a GPU cannot repeat .adaptive_pool_cuda."):
+        train(config(dataset, deterministic=True), tmp_path / "out")

@@ -325,7 +325,7 @@ MAIN = face_at((200, 120, 300, 250))
         ([MAIN], np.full(SHAPE, 60, np.uint8), "matte_without_person"),
         ([face_at((10, 120, 110, 250))], matte_with(PERSON), "face_outside_matte"),
         ([MAIN, face_at((400, 20, 440, 70))], matte_with(PERSON), None),
-        ([MAIN, face_at((400, 20, 500, 150))], matte_with(PERSON), "face_outside_matte"),
+        ([MAIN, face_at((380, 20, 500, 190))], matte_with(PERSON), "face_outside_matte"),
     ],
     ids=["fits", "no face", "no person", "faint", "all outside", "small bystander", "large bystander"],
 )

@@ -22,7 +22,7 @@ from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.imaging import decode, encode_mask
 from p3mdata.records import Action, Decision, Doubt
-from p3mdata.review.batch import apply_file
+from p3mdata.review.batch import apply_file, redo_held
 from p3mdata.review.session import Conflict, Refused, Session, SourceGone, reviewing
 from p3mdata.run import decisions
 from p3mdata.run.decisions import append, keep_mask, read_log, repair_log
@@ -101,7 +101,7 @@ def test_nobody_is_named_in_public(run: HeldRun) -> None:
     with reviewing(run.out, "anna") as session:
         session.decide(run.id("held.png"), Action.ACCEPT)
     (row,) = (row for row in read_rows(run.out / MANIFEST) if row["decision"])
-    assert row["decision"] == {"action": "accept", "confirmed": False, "keep_transition": False, "settings": {}}
+    assert row["decision"] == {"action": "accept", "confirmed": False, "keep_transition": False}
     assert not [p for p in (run.out / MANIFEST, run.out / "report.html") if "anna" in p.read_text()]
     for path in (run.out / LOG, run.out / "private" / "ledger.jsonl"):
         assert path.stat().st_mode & 0o77 == 0
@@ -188,9 +188,10 @@ def test_taking_a_decision_back_leaves_the_run_as_it_was(run: HeldRun) -> None:
 
 def test_the_last_word_counts_and_all_are_kept(run: HeldRun) -> None:
     with reviewing(run.out) as session:
-        for action in (Action.NO_FACE, Action.EXCLUDE, Action.ACCEPT):
+        # Of what was left out no doubt is shown, so that the first word about it settles none.
+        for action in (Action.NO_FACE, Action.EXCLUDE, Action.ACCEPT, Action.ACCEPT):
             session.decide(run.id("held.png"), action)
-    assert [decision.action.value for _, decision in read_log(run.out)] == ["no_face", "exclude", "accept"]
+    assert [decision.action.value for _, decision in read_log(run.out)] == ["no_face", "exclude", "accept", "accept"]
     assert run.rows["held.png"]["outcome"] == "anonymized"
     holds(run)
 
@@ -314,7 +315,11 @@ def test_the_page_and_the_file_come_to_the_same_bytes(
     apply_file(two.out, write(tmp_path / "d.jsonl", *rows), None, "anna", workers=1)
     # The log of a run, with the masks beside it, can be applied to another one.
     apply_file(three.out, one.out / LOG, workers=2)
-    assert contents(one.out) == contents(two.out) == contents(three.out)
+    assert contents(one.out) == contents(three.out)
+    # A line of a file says nothing of what was shown; what is released is the same.
+    private = "private/ledger.jsonl"
+    public = [{k: v for k, v in contents(run.out).items() if k != private} for run in (one, two)]
+    assert public[0] == public[1]
 
 
 BAD_ROWS = {
@@ -424,3 +429,30 @@ def test_the_report_counts_decisions(run: HeldRun) -> None:
     page = (run.out / "report.html").read_text()
     assert "Decisions of people" in page and "nothing to hide" in page and "masked as drawn" in page
     assert "released although detectors see a face" in page and "held.png" not in page
+
+
+def test_held_pictures_are_done_again_with_other_settings(run: HeldRun) -> None:
+    """Recorded with each picture; what is still in doubt stays held, and a wrong setting does nothing."""
+    for wrong in ({"seed": "3"}, {"boundary": "none"}):
+        with pytest.raises(SettingsError):
+            redo_held(run.out, wrong, workers=1)
+    assert read_log(run.out) == []
+    before = {name: row["outcome"] for name, row in run.rows.items()}
+    redo_held(run.out, {"transition_width": "0.01"}, "anna", workers=1)
+    held = {name for name, outcome in before.items() if outcome == "needs_review"}
+    assert {identity for identity, _ in read_log(run.out)} == {run.id(name) for name in held} and held
+    assert all(decision.settings == {"transition_width": 0.01} for _, decision in read_log(run.out))
+    assert {name: row["outcome"] for name, row in run.rows.items()} == before
+    holds(run)
+
+
+def test_a_dropped_box_counts_no_more_and_no_other_doubt_is_settled(run: HeldRun) -> None:
+    identity = run.id("held.png")
+    with reviewing(run.out) as session:
+        (box,) = (face.box for face in session.row(identity).faces)
+        row = session.decide(identity, Action.ACCEPT, dropped=[box])
+        # The detectors were right: nothing of the picture is published by one word.
+        assert row.outcome.value == "needs_review" and row.faces == ()
+        with pytest.raises(Refused):
+            session.decide(identity, Action.REDO, settings={"seed": 1})
+    assert "held.png" not in run.released()

@@ -109,6 +109,7 @@ class Listening(Watch):
         self.said.append(text)
 
 
+@pytest.mark.slow
 def test_log_and_result_say_which_terms_took_part(tmp_path: Path) -> None:
     write_set(tmp_path / "data", "train", 5)
     for colours, absent in (("auto", set()), ("none", {"composition"})):

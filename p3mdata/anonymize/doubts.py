@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,16 @@ from p3mdata.anonymize.inputs import Loaded
 from p3mdata.anonymize.masks import bare_parts, inside_matte
 from p3mdata.anonymize.opacity import is_picture
 from p3mdata.anonymize.proofs import uncovered_by_hand
-from p3mdata.faces.ensemble import Detection, doubt_about_all
+from p3mdata.faces.ensemble import Detection, doubt_about_all, is_agreed
 from p3mdata.records import Doubt, Face, Mask
-
-# A face outside the matte this wide, relative to the widest one inside, may be the person the matte is of.
-_BYSTANDER = 0.5
 
 
 def mask_doubts(
-    loaded: Loaded, detection: Detection, covered: Mask, beside: Mapping[int, Mask] | None = None
+    loaded: Loaded,
+    detection: Detection,
+    covered: Mask,
+    beside: Mapping[int, Mask] | None = None,
+    remedy: Callable[[], str] | None = None,
 ) -> list[Doubt]:
     """Doubts about a picture's faces and what of them is covered.
 
@@ -29,7 +30,8 @@ def mask_doubts(
         loaded: The decoded inputs.
         detection: Faces, and doubts about them.
         covered: HxW, True where content is hidden.
-        beside: Of recomposed faces by number: HxW, True where nothing belongs to their layer.
+        beside: Of recomposed faces by number: HxW, True where little belongs to their layer.
+        remedy: Tells what would hide a face of this picture that is bare.
     """
     if loaded.alpha is not None and is_picture(loaded.alpha):
         # It is published as it is.
@@ -48,20 +50,32 @@ def mask_doubts(
         )
     if loaded.alpha is not None:
         doubts += matte_doubts(detection.faces, loaded.alpha)
-    return doubts + coverage_doubts(detection.faces, covered, beside)
+    return doubts + coverage_doubts(detection.faces, covered, beside, remedy)
 
 
-def coverage_doubts(faces: Sequence[Face], covered: Mask, beside: Mapping[int, Mask] | None = None) -> list[Doubt]:
-    """Doubts about faces that the transition area or the block grid left partly bare."""
+def coverage_doubts(
+    faces: Sequence[Face],
+    covered: Mask,
+    beside: Mapping[int, Mask] | None = None,
+    remedy: Callable[[], str] | None = None,
+) -> list[Doubt]:
+    """Doubts about faces that the transition area or the block grid left partly bare.
+
+    Beside an agreed face those count alone: a single hit is masked as far as may be.
+    """
     doubts = []
+    any_agreed = any(map(is_agreed, faces))
     for number, face in enumerate(faces):
+        if any_agreed and not is_agreed(face):
+            continue
         if bare := bare_parts(face, covered, (beside or {}).get(number)):
             left, top = face.box[:2]
             doubts.append(
                 Doubt(
                     "mask_too_small",
                     f"the mask without the transition area leaves {', '.join(bare)} bare on the face at "
-                    f"x={left:.0f} y={top:.0f}; a smaller --transition-width or --format png gets closer to the edge",
+                    f"x={left:.0f} y={top:.0f}" + (f"; {remedy()}" if remedy else ""),
+                    (face.box,),
                 )
             )
     return doubts
@@ -70,14 +84,30 @@ def coverage_doubts(faces: Sequence[Face], covered: Mask, beside: Mapping[int, M
 def matte_doubts(faces: Sequence[Face], alpha: NDArray[Any]) -> list[Doubt]:
     """Doubts from comparing faces with the matte: a person without a face, or a main face outside the person."""
     if not (alpha > np.iinfo(alpha.dtype).max // 2).any():
-        return [Doubt("matte_without_person", "the alpha matte is empty")]
+        most, full = int(alpha.max(initial=0)), np.iinfo(alpha.dtype).max
+        what = f"has no opaque pixel, its largest value is {most} of {full}" if most else "is empty"
+        return [Doubt("matte_without_person", f"the alpha matte {what}")]
+    # Single hits on foliage or cloth say nothing about the matte; they are masked wherever they are.
+    faces = [face for face in faces if is_agreed(face)]
     inside = inside_matte(faces, alpha)
     if faces and not any(inside):
-        return [Doubt("face_outside_matte", "the person in the matte has no face; the faces found are outside it")]
+        return [
+            Doubt(
+                "face_outside_matte",
+                "the person in the matte has no face; the faces found are outside it",
+                tuple(face.box for face in faces),
+            )
+        ]
     main = max((face.width for face, within in zip(faces, inside, strict=True) if within), default=0)
     for face, within in zip(faces, inside, strict=True):
-        # Bystanders in the background are smaller than the person who was cut out; they are masked without asking.
-        if not within and face.width > 0.5 * main:
+        # Bystanders are masked without asking; where the widest face is no part of the matte, it may be the wrong one.
+        if not within and face.width > main:
             left, top = face.box[:2]
-            return [Doubt("face_outside_matte", f"a large face at x={left:.0f} y={top:.0f} is outside the matte")]
+            return [
+                Doubt(
+                    "face_outside_matte",
+                    f"the widest face, at x={left:.0f} y={top:.0f}, is outside the matte",
+                    (face.box,),
+                )
+            ]
     return []

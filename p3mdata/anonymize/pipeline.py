@@ -137,6 +137,8 @@ def anonymize(
             detail = f"is {width}x{height}, the shorter side is under the minimum of {settings.min_side} px"
             return Anonymized(replace(base, outcome=Outcome.EXCLUDED, reason="too_small", detail=detail), {})
         detection = detection or detect(loaded, finder)
+        if inputs.decision is not None and inputs.decision.dropped:
+            detection = detection.without(inputs.decision.dropped)
         tick("detect")
         masked = mask(loaded, detection, settings)
         tick("mask")
@@ -158,6 +160,7 @@ def anonymize(
         outcome=outcome,
         reason=doubt.code if doubt else None,
         detail=doubt.sentence if doubt else None,
+        doubts=tuple(doubts) or ((doubt,) if doubt else ()),
         method=f"{method.value} {strength:g}",
         encoding=how,
         masked_share=round(np.count_nonzero(masked.facemask) / masked.facemask.size, 6),

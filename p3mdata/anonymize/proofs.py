@@ -268,5 +268,6 @@ def uncovered_by_hand(detection: Detection, covered: Mask) -> list[Doubt]:
     bare = [face for face in detection.faces if not is_weak(face) and core_coverage(face, covered) < MISS_BELOW]
     if not bare:
         return []
-    left, top = bare[0].box[:2]
-    return [Doubt("hand_mask_leaves_face", f"the hand-drawn mask leaves a face bare at x={left:.0f} y={top:.0f}")]
+    places = " and ".join(f"x={face.box[0]:.0f} y={face.box[1]:.0f}" for face in bare)
+    sentence = f"the hand-drawn mask leaves a face bare at {places}"
+    return [Doubt("hand_mask_leaves_face", sentence, tuple(face.box for face in bare))]

@@ -27,6 +27,10 @@ def review(
         Path | None, typer.Option("--apply", help="decisions from a file (JSON lines), no browser")
     ] = None,
     masks: Annotated[Path | None, typer.Option("--masks", help="with --apply: folder of hand-drawn masks")] = None,
+    redo: Annotated[
+        list[str] | None,
+        typer.Option("--redo", metavar="KEY=VALUE", help="do what is held back again with other settings, no browser"),
+    ] = None,
     reviewer: Annotated[str | None, typer.Option("--reviewer", help="recorded with every decision")] = None,
     port: Annotated[int, typer.Option("--port", min=0, max=65535, help="0 takes a free one")] = 0,
     browser: Annotated[bool, typer.Option("--browser", help="open the page in the browser of this machine")] = False,
@@ -42,6 +46,16 @@ def review(
 
         with console.progress(done_counter(run)) as start:
             finish(apply_file(run, apply, masks, reviewer, workers or 0, start), run, Stage.ALL)
+        return
+    if redo:
+        from p3mdata.review.batch import redo_held
+
+        pairs = [pair.partition("=") for pair in redo]
+        if wrong := next((pair for pair in pairs if not pair[1]), None):
+            raise SettingsError(f"--redo {wrong[0]}: write KEY=VALUE, such as boundary=recomposite.")
+        settings = {key.replace("-", "_"): value for key, _, value in pairs}
+        with console.progress(done_counter(run)) as start:
+            finish(redo_held(run, settings, reviewer, workers or 0, start), run, Stage.ALL)
         return
     if masks is not None:
         raise SettingsError("--masks: goes with --apply; on the page masks are drawn.")

@@ -70,14 +70,19 @@ def _encoded(array: NDArray[Any], name: str, **options: Any) -> bytes:
     return sink.getvalue()
 
 
-def _turned_jpeg(side: int, orientation: int) -> bytes:
+def _upright(array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The middle of a square picture: of one that is higher than wide, its matte's shape tells how it is turned."""
+    margin = array.shape[1] // 10
+    return np.ascontiguousarray(array[:, margin:-margin])
+
+
+def _stored_turned(shown: NDArray[np.uint8], orientation: int, name: str, **options: Any) -> bytes:
     """Stored turned, with the EXIF orientation, a place and a thumbnail note that must not survive."""
     exif = Image.Exif()
     exif[0x0112] = orientation
     exif[0x010F] = "a camera that could identify its owner"
     exif.get_ifd(0x8825).update({1: "N", 2: (52.0, 31.0, 12.0)})
-    stored = np.ascontiguousarray(np.rot90(_at(side), _TURN[orientation]))
-    return _encoded(stored, "JPEG", quality=90, exif=exif)
+    return _encoded(np.ascontiguousarray(np.rot90(shown, _TURN[orientation])), name, exif=exif, **options)
 
 
 def _files() -> dict[str, bytes]:
@@ -88,8 +93,8 @@ def _files() -> dict[str, bytes]:
     return {
         "as-shipped.jpg": _encoded(portrait(), "JPEG", quality=92, subsampling=2),
         "large.jpg": _encoded(_at(1600), "JPEG", quality=88, subsampling=2, progressive=True),
-        "turned-6.jpg": _turned_jpeg(1088, 6),
-        "turned-3.jpg": _turned_jpeg(900, 3),
+        "turned-6.jpg": _stored_turned(_upright(_at(1088)), 6, "JPEG", quality=90),
+        "turned-3.jpg": _stored_turned(_at(900), 3, "JPEG", quality=90),
         "grey.png": _encoded(np.asarray(grey, np.uint8), "PNG"),
         "sixteen-bit.png": sixteen,
         "cut-out.png": _encoded(np.dstack([rgb, matte]), "PNG"),
@@ -112,8 +117,14 @@ def make_sample(folder: Path) -> DemoSample:
         for name, data in _files().items():
             write_atomic(photos / name, data)
             stem = Path(name).stem
+            if stem == "turned-3":
+                # Turned by half, both have one shape: the matte says for itself how it lies.
+                write_atomic(mattes / f"{stem}.png", _stored_turned(synthetic_matte(900), 3, "PNG"))
+                continue
             if stem == "truncated":
                 matte = synthetic_matte(700)
+            elif stem == "turned-6":
+                matte = _upright(synthetic_matte(1088))
             elif stem == "no-face":
                 matte = np.ascontiguousarray(synthetic_matte(1080)[600:, :1000])
             else:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any
@@ -66,6 +66,8 @@ _SMALL_PIXELS = 24
 # One detector alone, no landmarks: below this a hit is masked without asking, and a second look confirms nothing.
 _LONE_SCORE = 0.4
 _IMPLAUSIBLE_ASPECT = 2.5
+# A box this near to the border, relative to its longer side, is cut by it.
+_AT_BORDER = 0.05
 
 
 @dataclass(frozen=True)
@@ -81,15 +83,20 @@ class Detection:
         doubts = self.doubts + tuple(doubt for doubt in other.doubts if doubt not in self.doubts)
         return Detection(tuple(sorted((*self.faces, *new), key=_reading_order)), doubts)
 
+    def without(self, boxes: Collection[XYXY]) -> Detection:
+        """What is left when some boxes are no faces."""
+        faces = tuple(face for face in self.faces if face.box not in boxes)
+        return Detection(faces, tuple(d for d in self.doubts if not d.boxes or not set(d.boxes) <= set(boxes)))
+
     def to_json(self) -> dict[str, Any]:
         return {
             "faces": [face.to_json() for face in self.faces],
-            "doubts": [[doubt.code, doubt.sentence] for doubt in self.doubts],
+            "doubts": [doubt.to_json() for doubt in self.doubts],
         }
 
     @classmethod
     def from_json(cls, row: dict[str, Any]) -> Detection:
-        return cls(tuple(Face.from_json(face) for face in row["faces"]), tuple(Doubt(*pair) for pair in row["doubts"]))
+        return cls(tuple(Face.from_json(face) for face in row["faces"]), tuple(map(Doubt.from_json, row["doubts"])))
 
 
 class FaceFinder:
@@ -141,14 +148,8 @@ class FaceFinder:
             Faces in reading order, and doubts about them.
         """
         image = Pyramid(rgb)
-        faces, doubts = [], []
-        for group in self.boxes(image):
-            face = self.look_closer(image, group)
-            faces.append(face)
-            if doubt := _doubt(face, max(image.size)):
-                doubts.append(doubt)
-        faces = self._turned(image, faces)
-        return Detection(tuple(sorted(faces, key=_reading_order)), tuple(doubts))
+        faces = self._turned(image, [self.look_closer(image, group) for group in self.boxes(image)])
+        return Detection(tuple(sorted(faces, key=_reading_order)), tuple(_doubts(faces, image.size)))
 
     def _turned(self, image: Pyramid, known: Sequence[Face]) -> list[Face]:
         """The faces, and those that lie on their side or upside down, which both see when the picture is turned.
@@ -275,7 +276,13 @@ def doubt_about_all(faces: Sequence[Face]) -> list[Doubt]:
     if not faces or any(map(is_agreed, faces)):
         return []
     names = " or ".join(sorted({name for face in faces for name in face.seen_by}))
-    return [Doubt("detectors_disagree", f"only {names} sees a face, which is hardly certain, and no other is found")]
+    return [
+        Doubt(
+            "detectors_disagree",
+            f"only {names} sees a face, which is hardly certain, and no other is found",
+            tuple(face.box for face in faces),
+        )
+    ]
 
 
 def _around(a: XYXY, b: XYXY) -> XYXY:
@@ -322,14 +329,30 @@ def _common_box(group: list[Box]) -> XYXY:
     return left, top, right, bottom
 
 
-def _doubt(face: Face, long_side: int) -> Doubt | None:
+def _doubts(faces: Sequence[Face], size: tuple[int, int]) -> list[Doubt]:
+    """What a person should decide about faces, from the strongest to the weakest.
+
+    A hit of one detector is masked without asking beside an agreed face that is as wide: only where it is the widest
+    may it be the picture's main face, hidden by less than a face needs.
+    """
+    agreed = max((face.width for face in faces if is_agreed(face)), default=0.0)
+    return [doubt for face in faces if (doubt := _doubt(face, size, agreed)) is not None]
+
+
+def _doubt(face: Face, size: tuple[int, int], agreed: float) -> Doubt | None:
     left, top, right, bottom = face.box
     width, height = right - left, bottom - top
-    small = max(width, height) < max(_SMALL_SHARE * long_side, _SMALL_PIXELS)
+    small = max(width, height) < max(_SMALL_SHARE * max(size), _SMALL_PIXELS)
     where = f"at x={left:.0f} y={top:.0f}, {width:.0f}x{height:.0f} px"
     if face.landmarks is None and not small:
-        if len(face.seen_by) == 1 and not is_weak(face):
-            return Doubt("detectors_disagree", f"only {face.seen_by[0]} sees a face {where}, and it has no landmarks")
-        if max(width / max(height, 1e-6), height / max(width, 1e-6)) > _IMPLAUSIBLE_ASPECT:
-            return Doubt("implausible_size", f"the face {where} has an implausible shape")
+        if len(face.seen_by) == 1 and not is_weak(face) and face.width > agreed:
+            return Doubt(
+                "detectors_disagree",
+                f"only {face.seen_by[0]} sees a face {where}, and it has no landmarks",
+                (face.box,),
+            )
+        # A face that the border cuts may have any shape.
+        cut = min(left, top, size[1] - right, size[0] - bottom) <= _AT_BORDER * max(width, height)
+        if max(width / max(height, 1e-6), height / max(width, 1e-6)) > _IMPLAUSIBLE_ASPECT and not cut:
+            return Doubt("implausible_size", f"the face {where} has an implausible shape", (face.box,))
     return None

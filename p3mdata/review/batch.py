@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,12 @@ from p3mdata.base.progress import Progress
 from p3mdata.errors import BrokenInput, RunFolderError, SettingsError
 from p3mdata.imaging import SUFFIXES, decode, decode_matte, encode_mask
 from p3mdata.imaging.listing import regular_file
-from p3mdata.records import Action, Decision, Sample
+from p3mdata.records import Action, Decision, Sample, boxes_of
 from p3mdata.run.close import RunSummary, close_run
 from p3mdata.run.decisions import append, keep_mask, now, read_log, standing
 from p3mdata.run.executors import Work, local
 from p3mdata.run.inputs import read_inputs
-from p3mdata.run.layout import DONE, LOG, SOURCES, shard_folder
+from p3mdata.run.layout import DONE, LOG, QUEUE, SOURCES, shard_folder
 from p3mdata.run.locks import finished_run
 from p3mdata.run.plan import Plan, refuse_other_version
 from p3mdata.run.rows import open_shards
@@ -34,7 +34,8 @@ from p3mdata.run.stages import Stage
 
 _ACTIONS = {action.value: action for action in Action if action is not Action.REMOVE}
 _FLAGS = ("keep_transition", "confirmed")
-_KNOWN = {"id", "source", "action", "mask", "mask_sha256", "time", "reviewer", "settings", *_FLAGS}
+_LISTS = ("dropped", "shown")
+_KNOWN = {"id", "source", "action", "mask", "mask_sha256", "time", "reviewer", "settings", *_LISTS, *_FLAGS}
 _SHOWN = 10
 
 
@@ -73,12 +74,55 @@ def apply_file(
         wishes = _checked(plan, samples, decisions, masks or decisions.parent, reviewer)
         if any(not wish.decision.action.withholds for wish in wishes):
             refuse_other_version(plan)
-        for wish in wishes:
-            _log(plan, wish)
-        decided = samples.with_decisions(standing(read_log(out)))
-        progress = on_start(plan.samples) if on_start else (lambda: None)
-        local.run(Work(plan, decided, Stage.ALL, open_shards(plan), progress), workers)
-        return close_run(plan, 0.0)
+        return _carry_out(plan, samples, wishes, workers, on_start)
+
+
+def redo_held(
+    out: Path,
+    settings: Mapping[str, Any],
+    reviewer: str | None = None,
+    workers: int = 0,
+    on_start: Progress | None = None,
+) -> RunSummary:
+    """Do what a finished run holds back again with other settings, recorded with each picture; every doubt stands.
+
+    Args:
+        out: The run folder.
+        settings: By name; those of `p3mdata.config.OF_A_PICTURE`.
+        reviewer, workers, on_start: As for `apply_file`.
+
+    Raises:
+        SettingsError: They are no settings of a picture, or out of range; nothing was done.
+        RunFolderError: Not a run, not finished, or in use.
+    """
+    with finished_run(out) as (plan, samples):
+        refuse_other_version(plan)
+        asked = Decision(Action.REDO, time=now(), reviewer=reviewer, settings=dict(settings))
+        checked = plan.job.settings.decided(asked).model_dump(mode="json")
+        asked = replace(asked, settings={key: checked[key] for key in settings})
+        held = {row["id"] for row in read_rows(out / QUEUE, needs=("id",))}
+        wishes = [_Wish(sample, _again(sample.decision, asked), None) for sample in samples if sample.id in held]
+        return _carry_out(plan, samples, wishes, workers, on_start)
+
+
+def _again(before: Decision | None, asked: Decision) -> Decision:
+    """The asked decision; of one before it a drawn mask and dropped boxes stay."""
+    if before is None:
+        return asked
+    if before.mask is not None:
+        return replace(asked, action=before.action, mask=before.mask, keep_transition=before.keep_transition)
+    return replace(asked, dropped=before.dropped)
+
+
+def _carry_out(
+    plan: Plan, samples: Samples, wishes: Sequence[_Wish], workers: int, on_start: Progress | None
+) -> RunSummary:
+    for wish in wishes:
+        _log(plan, wish)
+    decided = samples.with_decisions(standing(read_log(plan.job.out)))
+    progress = on_start(plan.samples) if on_start else (lambda: None)
+    local.run(Work(plan, decided, Stage.ALL, open_shards(plan), progress), workers)
+    return close_run(plan, 0.0)
 
 
 def _log(plan: Plan, wish: _Wish) -> None:
@@ -96,7 +140,7 @@ def _same(old: Decision | None, new: Decision) -> bool:
     """Whether a decision says what stands already, so that applying a file twice changes nothing."""
     if old is None:
         return new.action is Action.REOPEN
-    what = ("action", "mask", "keep_transition", "confirmed")
+    what = ("action", "mask", "keep_transition", "confirmed", "settings", "dropped", "shown")
     return all(getattr(old, name) == getattr(new, name) for name in what)
 
 
@@ -175,9 +219,18 @@ def _wish(
     said_by = row.get("reviewer") or reviewer
     drawn = action is Action.MASK
     keep = drawn and row.get("keep_transition", False)
-    decision = Decision(
-        action, None, keep, row.get("confirmed", False), time=now(), reviewer=str(said_by) if said_by else None
-    )
+    settings = row.get("settings") or {}
+    if not isinstance(settings, dict) or (action is Action.REDO and not settings):
+        raise SettingsError(f'{sample.source}: \'settings\' must be an object such as {{"boundary": "recomposite"}}.')
+    try:
+        dropped, shown = boxes_of(row.get("dropped") or ()), row.get("shown")
+        shown = None if shown is None else tuple(map(str, shown))
+    except (TypeError, ValueError) as exc:
+        raise SettingsError(f"{sample.source}: 'dropped' must be a list of boxes of four numbers.") from exc
+    name_of = str(said_by) if said_by else None
+    confirmed = row.get("confirmed", False)
+    decision = Decision(action, None, keep, confirmed, now(), name_of, settings, dropped, shown)
+    plan.job.settings.decided(decision)
     mask = None
     if not action.withholds:
         mask = _mask_of(plan, sample, row.get("mask"), masks, drawn)

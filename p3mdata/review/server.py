@@ -114,6 +114,9 @@ def _details(session: Session, item: QueueItem, view_name: str) -> dict[str, Any
         "released": row.outcome.released,
         "detail": row.detail,
         "faces": view.faces(),
+        "doubts": [view.doubt(doubt) for doubt in row.doubts],
+        "matte": view.loaded.alpha is not None,
+        "recomposed": bool(row.recomposed),
         "transition": view.loaded.alpha is not None or view.loaded.trimap is not None,
         "decision": item.decision.to_json() | {"mask": None} if item.decision else None,
         "version": session.version(item.id),
@@ -202,6 +205,13 @@ def create_app(session: Session, token: str, finish: Callable[[], None] = lambda
         version = wish.get("version")
         if action is None or not isinstance(version, int):
             return _failure(422, f"a decision has a version, and an action of {', '.join(_PAGE_ACTIONS)}")
+        settings, numbers = wish.get("settings") or {}, wish.get("dropped") or []
+        faces = session.row(chosen.id).faces
+        if not isinstance(settings, dict) or not isinstance(numbers, list):
+            return _failure(422, "settings are an object, and dropped faces a list of numbers")
+        if not all(type(number) is int and 0 <= number < len(faces) for number in numbers):
+            return _failure(422, f"a dropped face is a number from 0 to {len(faces) - 1}")
+        dropped = [faces[number].box for number in numbers]
         drawn = None
         if action is Action.MASK:
             drawn = session.view(chosen.id).drawn(_decoded(wish.get("mask")))
@@ -213,6 +223,8 @@ def create_app(session: Session, token: str, finish: Callable[[], None] = lambda
             mask=drawn,
             keep_transition=wish.get("keep_transition") is True and action is Action.MASK,
             confirmed=wish.get("confirmed") is True,
+            settings=settings,
+            dropped=dropped,
             version=version,
         )
         return _Json(_details(session, session.item(identity), "open"))

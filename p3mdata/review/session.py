@@ -5,15 +5,16 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter, OrderedDict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from p3mdata.base.jsonl import PRIVATE_MODE, append_row, read_rows
-from p3mdata.errors import BrokenInput, P3MError, RunFolderError
+from p3mdata.errors import BrokenInput, P3MError, RunFolderError, SettingsError
 from p3mdata.faces.models import Models
 from p3mdata.imaging import encode_mask
-from p3mdata.records import Action, Decision, ImageResult, Mask, Outcome, Sample
+from p3mdata.records import XYXY, Action, Decision, ImageResult, Mask, Outcome, Sample
 from p3mdata.review.views import View
 from p3mdata.run.close import RunSummary, close_run
 from p3mdata.run.decisions import append, keep_mask, now, read_log
@@ -88,7 +89,9 @@ class Session:
         """Items of the queue, of the random sample, and those decided about, in the order of the sources."""
         queued = {row["id"] for row in read_rows(self._out / QUEUE, needs=("id",))}
         wanted = (queued | self._sampled | set(self._versions)) & set(self._index)
-        return _by_source({identity: self._listing(identity) for identity in wanted})
+        # Shard by shard, each of which is read once.
+        inner = sorted(wanted, key=self._index.__getitem__)
+        return _by_source({identity: self._listing(identity) for identity in inner})
 
     def _listing(self, identity: str) -> QueueItem:
         index, row = self._index[identity], self.row(identity)
@@ -152,6 +155,8 @@ class Session:
         mask: Mask | None = None,
         keep_transition: bool = False,
         confirmed: bool = False,
+        settings: dict[str, Any] | None = None,
+        dropped: Sequence[XYXY] = (),
         version: int | None = None,
     ) -> ImageResult:
         """Record a decision, then obfuscate and prove the image again and publish or withdraw it.
@@ -162,6 +167,8 @@ class Session:
             mask: HxW at the size of the photograph, for `Action.MASK`.
             keep_transition: Obfuscate the transition area inside the mask too.
             confirmed: Release although detectors see a face outside the mask.
+            settings: Of this picture, where they differ from the run's.
+            dropped: Boxes that are no faces; those dropped before stay so.
             version: Number of decisions that the person knew of; None skips the comparison.
 
         Raises:
@@ -171,7 +178,20 @@ class Session:
         with self._lock:
             self._refuse(identity, action, mask, version)
             drawn = keep_mask(self._out, identity, encode_mask(mask)) if mask is not None else None
-            decision = Decision(action, drawn, keep_transition, confirmed, now(), self.reviewer)
+            before = self.item(identity).decision
+            if before is not None and not action.withholds and action is not Action.REOPEN:
+                dropped = tuple(dict.fromkeys((*before.dropped, *dropped)))
+            # What the person saw is what the word is about.
+            shown = tuple(doubt.sentence for doubt in self.row(identity).doubts)
+            if before is not None and before.action is action:
+                shown = tuple(dict.fromkeys((*(before.shown or ()), *shown)))
+            decision = Decision(
+                action, drawn, keep_transition, confirmed, now(), self.reviewer, settings or {}, tuple(dropped), shown
+            )
+            try:
+                self.plan.job.settings.decided(decision)
+            except SettingsError as exc:
+                raise Refused(str(exc)) from exc
             return self._carry_out(identity, decision)
 
     def _refuse(self, identity: str, action: Action, mask: Mask | None, version: int | None) -> None:

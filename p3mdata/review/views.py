@@ -18,7 +18,7 @@ from p3mdata.faces.ensemble import Detection
 from p3mdata.imaging import Picture, decode, encode_mask
 from p3mdata.imaging.draw import fit
 from p3mdata.imaging.metadata.png import PNG_SIGNATURE
-from p3mdata.records import ImageResult, Mask
+from p3mdata.records import Doubt, ImageResult, Mask
 from p3mdata.run.layout import KINDS
 
 # Longer sides are shown, and drawn on, reduced.
@@ -74,6 +74,11 @@ class View:
             }
             for face in self.row.faces
         ]
+
+    def doubt(self, doubt: Doubt) -> dict[str, Any]:
+        """A doubt, with the numbers of the faces that it is about."""
+        numbers = [number for number, face in enumerate(self.row.faces) if face.box in doubt.boxes]
+        return {"code": doubt.code, "sentence": doubt.sentence, "faces": numbers}
 
     def photo(self) -> bytes:
         """The clear photograph, JPEG."""

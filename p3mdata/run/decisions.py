@@ -15,7 +15,7 @@ from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.jsonl import PRIVATE_MODE, append_row, read_rows, write_rows
 from p3mdata.base.parsing import fault
 from p3mdata.errors import RunFolderError
-from p3mdata.records import Action, Decision
+from p3mdata.records import Action, Decision, boxes_of
 from p3mdata.run.layout import LOG, PRIVATE
 
 # Below the private folder, beside the log: the log with its masks can be applied to another run.
@@ -39,9 +39,10 @@ def read_log(out: Path) -> list[tuple[str, Decision]]:
         try:
             mask = (row["mask"], row["mask_sha256"]) if row["mask"] else None
             rest = {key: row[key] for key in ("keep_transition", "confirmed", "time", "reviewer")}
-            found.append(
-                (row["id"], Decision(Action(row["action"]), mask, **rest, settings=dict(row.get("settings", {}))))
-            )
+            shown = row.get("shown")
+            rest |= {"settings": dict(row.get("settings", {})), "shown": None if shown is None else tuple(shown)}
+            rest["dropped"] = boxes_of(row.get("dropped", ()))
+            found.append((row["id"], Decision(Action(row["action"]), mask, **rest)))
         except (KeyError, TypeError, ValueError) as exc:
             raise RunFolderError(f"{out / LOG}: holds a row that is no decision ({fault(exc)}). {_WAY_OUT}") from exc
     return found
@@ -82,6 +83,8 @@ def _row(identity: str, decision: Decision) -> dict[str, Any]:
         "time": decision.time,
         "reviewer": decision.reviewer,
         "settings": decision.settings,
+        "dropped": decision.dropped,
+        "shown": decision.shown,
     }
 
 

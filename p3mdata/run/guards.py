@@ -43,7 +43,9 @@ def check_folders(job: Job) -> None:
             raise SettingsError(f"{folder}: lies inside OUT, which --overwrite empties. Move the {name} out first.")
     if next(pictures(job.source, recursive), None) is None:
         raise SettingsError(f"{job.source}: holds no pictures. Supported endings: {' '.join(sorted(SUFFIXES))}.")
-    _check_out(job.out)
+    # Of a run in a store OUT is a staging folder, which is ours.
+    if job.store is None:
+        _check_out(job.out)
     if job.execution.overwrite and (job.out / LOG).exists():
         raise RunFolderError(
             f"{job.out}: holds decisions of reviewers, which --overwrite would delete. Use another OUT, and carry them "

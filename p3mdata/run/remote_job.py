@@ -203,6 +203,10 @@ def staged(out: Path, store: Store) -> Iterator[None]:
                 f"{store.root}: another p3mdata process of this machine is working on it. Wait for it to end."
             ) from exc
         wait_for_orphans(out)
+        if not (out / PLAN).exists():
+            # Of a call that was killed while it removed the folder.
+            empty(out)
+            _make_ours(out)
         # What is done says the store, not what an earlier call left here.
         for done in out.glob(f"{SHARDS}/*/{DONE}"):
             done.unlink()

@@ -128,7 +128,7 @@ def _public_decision(decision: Decision) -> dict[str, Any]:
         "action": decision.action.value,
         "keep_transition": decision.keep_transition,
         "confirmed": decision.confirmed,
-        "settings": decision.settings,
+        **({"settings": decision.settings} if decision.settings else {}),
     }
 
 

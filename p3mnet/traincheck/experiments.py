@@ -11,14 +11,19 @@ No image is written, of whatever kind.
 from __future__ import annotations
 
 import csv
+import itertools
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from p3mdata.base.files import write_atomic
 from p3mdata.base.jsonl import read_json
@@ -29,12 +34,14 @@ from p3mdata.imaging import encode_grey
 from p3mnet.checkpoint import load_checkpoint
 from p3mnet.devices import pick_device
 from p3mnet.evaluate import COLUMNS, evaluate
+from p3mnet.graphs import replaying
 from p3mnet.image_files import BadFile, read_colours
 from p3mnet.infer import predict_alpha, to_8_bit
 from p3mnet.memory import MEMORY_ERRORS, out_of_memory
-from p3mnet.model import MattingNetwork
+from p3mnet.model import MattingNetwork, folded
 from p3mnet.originals import Images
 from p3mnet.traincheck.budget import used_up
+from p3mnet.traincheck.checks import helpers_of_tests
 from p3mnet.traincheck.config import Recipe, TrainCheckSettings
 from p3mnet.traincheck.protocols import NORMAL, Design, Test, trainings
 from p3mnet.training import TrainConfig, Watch, make_config, train
@@ -47,7 +54,7 @@ HELD_OUT, _HELD_SHARE = 12, 0.05
 _LOOKS = 8
 _CHECKPOINTS = 10
 # Fewer predictions than this are not worth the start of other processes.
-_WORTH_WORKERS = 64
+_WORTH_WORKERS, _WORTH_ON_A_GPU = 64, 8
 # Fewer give no interval.
 _LEAST_SEEDS = 2
 Scores = dict[str, dict[str, float]]
@@ -212,41 +219,77 @@ def _test(work: Work, name: str, tests: list[Test], stop: Stop) -> None:
     if not left:
         return
     device = pick_device(work.settings.device)
-    model = load_checkpoint(work.out / RUNS / name / LAST).model.to(device)
+    model, helpers = load_checkpoint(work.out / RUNS / name / LAST).model.to(device), helpers_of_tests(device)
+    if helpers:
+        model = replaying(folded(model))
     for test in left:
         names = work.tested[test.set]
         folder = work.out / PREDICTIONS / name / test.key
         work.say(f"testing {name} on {test.title}: {len(names)} pictures")
         with work.counted() as start:
             step = start(len(names))
-            for stem in names:
-                if stop.asked:
-                    raise Interrupted("Stopped while testing; the same command goes on from there.")
-                _predict(work, model, test, stem, folder / test.set / f"{stem}.png")
-                step()
-        workers = work.settings.workers if len(names) >= _WORTH_WORKERS else 1
+            _predict_all(work, model, test, folder / test.set, stop, helpers, step)
+        workers = work.settings.workers if len(names) >= (_WORTH_ON_A_GPU if helpers else _WORTH_WORKERS) else 1
         evaluate(folder, work.dataset.root, _scores_file(work.out, name, test), [test.set], workers)
         if stop.asked:
             raise Interrupted("Stopped while testing; the same command goes on from there.")
 
 
-def _predict(work: Work, model: MattingNetwork, test: Test, stem: str, path: Path) -> None:
-    """Write the alpha of a picture, unless it is there; one that cannot be read has none, and is named by its score."""
-    if path.is_file():
+def _predict_all(
+    work: Work, model: MattingNetwork, test: Test, folder: Path, stop: Stop, helpers: int, step: Callable[[], None]
+) -> None:
+    """Alphas of a test's pictures that are not there yet; helpers read ahead of the network and write behind it."""
+    names, images = work.tested[test.set], work.shown[test.key]
+
+    def read(stem: str) -> NDArray[np.uint8] | BadFile | None:
+        if (folder / f"{stem}.png").is_file():
+            return None
+        try:
+            return read_colours(names[stem]) if images is None else images(stem)
+        except BadFile as error:
+            return error
+
+    def write(stem: str, alpha: NDArray[np.float32]) -> None:
+        write_atomic(folder / f"{stem}.png", encode_grey(to_8_bit(alpha)))
+
+    def look(stem: str, found: NDArray[np.uint8] | BadFile | None) -> NDArray[np.float32] | None:
+        if stop.asked:
+            raise Interrupted("Stopped while testing; the same command goes on from there.")
+        step()
+        if isinstance(found, BadFile):
+            # It has no alpha, and is named by its score.
+            work.say(f"left out: {found}")
+            return None
+        return None if found is None else _predict(work, model, stem, found)
+
+    if not helpers:
+        for stem in names:
+            if (alpha := look(stem, read(stem))) is not None:
+                write(stem, alpha)
         return
-    images = work.shown[test.key]
+    with ThreadPoolExecutor(helpers) as pool:
+        left = iter(names)
+        reading = deque((stem, pool.submit(read, stem)) for stem in itertools.islice(left, 2 * helpers))
+        writing: deque[Future[None]] = deque()
+        while reading:
+            stem, coming = reading.popleft()
+            reading.extend((following, pool.submit(read, following)) for following in itertools.islice(left, 1))
+            if (alpha := look(stem, coming.result())) is not None:
+                writing.append(pool.submit(write, stem, alpha))
+            while len(writing) > 2 * helpers:
+                writing.popleft().result()
+        for written in writing:
+            written.result()
+
+
+def _predict(work: Work, model: MattingNetwork, stem: str, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Alpha of a picture."""
     try:
-        rgb = read_colours(work.tested[test.set][stem]) if images is None else images(stem)
-    except BadFile as error:
-        work.say(f"left out: {error}")
-        return
-    try:
-        alpha = predict_alpha(model, rgb, work.recipe.mode, work.recipe.max_side)
+        return predict_alpha(model, rgb, work.recipe.mode, work.recipe.max_side)
     except MEMORY_ERRORS as error:
         if not out_of_memory(error):
             raise
         raise SettingsError(f"{stem}: memory does not suffice to test it. Use a machine with more.") from error
-    write_atomic(path, encode_grey(to_8_bit(alpha)))
 
 
 def _scores_file(out: Path, name: str, test: Test) -> Path:

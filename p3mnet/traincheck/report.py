@@ -213,4 +213,5 @@ def _later_rules(
     cost = Cost(**found[0]["SAD"]) if found and "SAD" in found[0] else None
     smoke = plan.scale is Scale.SMOKE
     learned = rules[0].state is State.PASS
-    return [*rules, judge_cost(cost, plan.settings["tolerance"], smoke, learned, why)]
+    seconds = plan.schedule.training_seconds + plan.schedule.testing_seconds if plan.schedule else None
+    return [*rules, judge_cost(cost, plan.settings["tolerance"], smoke, learned, why, seconds)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -11,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _RESAMPLED = 4000
+# Times a check's budget that nobody spends to settle it.
+_MOST_TIMES = 100
 _INTERVAL = (0.025, 0.975)
 HOW = (
     "95 % interval of the mean difference, paired: the same pictures and the same seeds on both sides; 4000 bootstrap "
@@ -139,10 +142,13 @@ def cost_of(
     return Cost(value, min(low, value), max(high, value), base, len(difference), seeds)
 
 
-def judge_cost(cost: Cost | None, tolerance: float, smoke: bool, learned: bool, why_not: str) -> Rule:
+def judge_cost(
+    cost: Cost | None, tolerance: float, smoke: bool, learned: bool, why_not: str, seconds: float | None = None
+) -> Rule:
     """The rule about the cost: pass if the interval lies below the tolerance, fail if it lies above.
 
-    A smoke check, and networks that have not learned, are never conclusive.
+    A smoke check, and networks that have not learned, are never conclusive. `seconds` are those of the whole check: an
+    inconclusive sentence says how many would do.
     """
     name = "cost"
     if cost is None:
@@ -161,7 +167,23 @@ def judge_cost(cost: Cost | None, tolerance: float, smoke: bool, learned: bool, 
         return Rule(name, State.PASS, told)
     if cost.low > limit:
         return Rule(name, State.FAIL, told)
-    return Rule(name, State.INCONCLUSIVE, f"{told}: the limit lies within the interval; more seeds or budget narrow it")
+    return Rule(
+        name, State.INCONCLUSIVE, f"{told}: the limit lies within the interval; {_settling(cost, limit, seconds)}"
+    )
+
+
+def _settling(cost: Cost, limit: float, seconds: float | None) -> str:
+    """What would make an interval so narrow that the limit lies beside it: it shrinks with the root of the seeds."""
+    assert cost.low is not None and cost.high is not None
+    # From the value to the edge that the limit has to come out of.
+    reach = cost.high - cost.value if limit > cost.value else cost.value - cost.low
+    distance = abs(limit - cost.value)
+    more = (reach / distance) ** 2 if distance else math.inf
+    if more > _MOST_TIMES:
+        return "the cost is so close to the limit that no budget within reach settles it"
+    seeds = math.ceil(cost.seeds * more)
+    budget = "" if seconds is None else f" --budget {math.ceil(seconds * seeds / cost.seeds / 60)}m"
+    return f"if the figures stay as they are, --seeds {seeds}{budget} settles it"
 
 
 def judge_learning(errors: Sequence[tuple[str, float, float]]) -> Rule:

@@ -153,7 +153,15 @@ def train(
         if group.first:
             stack.enter_context(owned_folder(out))
         run = _Run(config, folder, group, stop, (watch or Watch()) if group.first else Watch(), going_on, images)
-        return run.go()
+        try:
+            return run.go()
+        except RuntimeError as error:
+            if "deterministic implementation" not in str(error):
+                raise
+            raise SettingsError(
+                f"deterministic: {config.model.name} has an operator that a GPU cannot repeat "
+                f"({str(error).split(' ', 1)[0]}). Train another network, or without it."
+            ) from error
 
 
 def _draw(*numbers: int) -> int:
@@ -182,6 +190,9 @@ class _Run:
         self.config, self.folder, self.group, self.stop, self.watch = config, folder, group, stop, watch
         self.training, self.validation = open_pictures(config, images)
         self.sources = None if config.sources is None else Sources(config.sources, config.source_images)
+        if self.sources is not None and config.copy_paste.mode != "none" and config.copy_paste.match != "none":
+            # What is missing is told before the first epoch that pastes.
+            self.sources.matcher()
         self.cuda = group.device.type == "cuda"
         self.number = loader_processes(config.workers, group.device)
         self.edit = ICP(self.sources, config.copy_paste) if config.copy_paste.mode == "icp" and self.sources else None

@@ -8,7 +8,7 @@ const PAGE = 100;
 const PAGES_KEPT = 12;
 const SPARE_ROWS = 6;
 
-const GLYPHS = { accept: "✓", no_face: "∅", exclude: "✕", mask: "✎" };
+const GLYPHS = { accept: "✓", no_face: "∅", exclude: "✕", mask: "✎", redo: "✓" };
 const EMPTY = {
   open: "Nothing is waiting.",
   decided: "Nothing is decided yet.",
@@ -170,12 +170,20 @@ export class Queue {
     button.dataset.id = item.id;
     button.title = item.source;
     if (item.id === this.current) button.setAttribute("aria-current", "true");
-    const glyph = textElement("i", GLYPHS[item.action] ?? (item.open ? "○" : "●"));
+    const glyph = textElement("i", glyphOf(item));
     glyph.className = item.open ? "waiting" : "decided";
     glyph.setAttribute("aria-hidden", "true");
     button.append(glyph, textElement("span", item.source), textElement("small", this.stateOf(item)));
     return button;
   }
+}
+
+/** A tick stands for a released picture and for nothing else. */
+function glyphOf(item) {
+  if (item.open) return "○";
+  if (item.outcome === "excluded" || item.action === "exclude") return GLYPHS.exclude;
+  const released = ["anonymized", "no_face_confirmed", "masked_by_hand"].includes(item.outcome);
+  return released ? (GLYPHS[item.action] ?? "●") : "○";
 }
 
 /** File names and reasons come from outside: text, never markup. */

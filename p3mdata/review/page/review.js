@@ -81,6 +81,7 @@ const toolbox = {
   cancel: () => {
     if (state.drawing?.stroke) stage.redrawMask(state.drawing.cancel());
   },
+  click: clickFace,
   hover: (x, y) => {
     if (state.drawing?.polygon.length) hoverPolygon(x, y);
   },
@@ -140,6 +141,7 @@ function showItem() {
   const confirmable = Boolean(item && canConfirm(item));
   byId("reason").textContent = state.problem ? "This picture cannot be shown" : heading;
   byId("detail").textContent = sentence(state.problem ?? (confirmable ? "" : item?.detail));
+  showDoubts(confirmable);
   byId("held").hidden = !confirmable;
   byId("held-text").textContent = confirmable ? sentence(item.detail ?? reasonWords(item.reason)[0]) : "";
   byId("advice").textContent = advice;
@@ -152,6 +154,51 @@ function showItem() {
   byId("reopen").hidden = !item?.decision || state.drawingOn;
   byId("discard").hidden = !drawn || state.drawingOn;
   showControls();
+}
+
+/** Every doubt of a held picture; the first one alone stands in the sentence above. */
+function showDoubts(confirmable) {
+  const doubts = state.problem || !state.item ? [] : state.item.doubts;
+  const shown = doubts.length > 1 || confirmable ? doubts : [];
+  byId("doubts").replaceChildren(
+    ...shown.map(({ sentence: words, faces }) => {
+      const which = faces.map((number) => number + 1).join(", ");
+      return textElement("li", which ? `${sentence(words)} (box ${which})` : sentence(words));
+    }),
+  );
+  if (shown.length) byId("detail").textContent = "";
+}
+
+/** Marks the faces of an item that a doubt is about, and those that the person dropped. */
+function marked(item) {
+  const concerned = new Set(item.doubts.flatMap(({ faces }) => faces));
+  item.faces.forEach((face, number) => {
+    face.concerned = concerned.has(number);
+    face.dropped = false;
+  });
+  return item;
+}
+
+/** Drops a box that is no face, or takes it back; the next decision carries it out. */
+function toggleFace(number) {
+  const face = state.item?.faces[number];
+  if (!face || state.busy || state.drawingOn || stage.showsResult) return;
+  face.dropped = !face.dropped;
+  stage.redrawMarks();
+  showItem();
+  const all = state.item.faces.every(({ dropped }) => dropped);
+  const then = all ? "No face is left: x releases the picture untouched." : "a releases with the others.";
+  say(face.dropped ? `Box ${number + 1} is no face. ${then}` : `Box ${number + 1} counts again.`);
+}
+
+function clickFace(x, y) {
+  if (!state.item || !stage.overlays) return;
+  const area = ([left, top, right, bottom]) => (right - left) * (bottom - top);
+  const hit = state.item.faces
+    .map(({ box }, number) => ({ box, number }))
+    .filter(({ box: [left, top, right, bottom] }) => x >= left && x <= right && y >= top && y <= bottom)
+    .sort((a, b) => area(a.box) - area(b.box))[0];
+  if (hit) toggleFace(hit.number);
 }
 
 /** Whether the detectors' objection is the only thing in the way, and the mask is the one they objected to. */
@@ -174,6 +221,7 @@ function showControls() {
   stage.mode("draws", drawingOn);
   enable("accept", idle && !nothingToAccept(item));
   for (const name of NEED_PICTURE) enable(name, idle);
+  enable("recompose", idle && item.matte);
   enable("undo-stroke", idle && Boolean(state.drawing?.operations.length || state.drawing?.polygon.length));
   enable("clear", idle);
   enable("undo", !busy && remembered("undo", []).length > 0);
@@ -270,7 +318,7 @@ async function open(id) {
   try {
     const item = await getItem(id, state.view, ticket.abort.signal);
     if (state.ticket !== ticket) return;
-    state.item = item;
+    state.item = marked(item);
     const kept = remembered(`item:${id}`, {});
     state.keep = Boolean(item.transition && (kept.keep ?? item.decision?.keep_transition));
     stage.open(item.view, item.faces);
@@ -412,7 +460,10 @@ async function decide(action, confirmed = false) {
   setBusy(action === "exclude" ? "Excluding" : "Obfuscating and proving this picture again");
   try {
     const mask = action === "mask" ? await maskPng() : null;
-    const decision = { action, version: item.version, keep_transition: keep, confirmed, mask };
+    const before = action === "mask" ? {} : (item.decision?.settings ?? {});
+    const settings = action === "redo" ? { ...before, boundary: "recomposite" } : before;
+    const dropped = item.faces.flatMap((face, number) => (face.dropped ? [number] : []));
+    const decision = { action, version: item.version, keep_transition: keep, settings, dropped, confirmed, mask };
     const answer = await postDecision(item.id, decision);
     pushUndo(item.id);
     await refreshAll();
@@ -450,7 +501,8 @@ async function stillHeld(answer) {
   }
   say(`Still held back: ${sentence(answer.detail ?? answer.reason)}`);
   if (state.drawingOn) {
-    state.item = state.view === "open" ? answer : await getItem(answer.id, state.view);
+    state.item = marked(state.view === "open" ? answer : await getItem(answer.id, state.view));
+    stage.set({ faces: state.item.faces });
     stage.set({ showsResult: false });
     // From now on the drawn mask is the base.
     await loadAreas(state.ticket);
@@ -680,12 +732,19 @@ function escape() {
 function toggleKeep() {
   if (!state.item || state.busy) return;
   if (!state.item.transition) return say("This picture has no transition area.");
-  if (!state.drawingOn) return say("The transition area is a matter of a drawn mask: d first, then k.");
+  if (!state.drawingOn) return recompose();
   state.keep = !state.keep;
   stage.set({ keep: state.keep });
   keepDrawing();
   showControls();
   say(state.keep ? "The transition area inside the mask will be obfuscated too." : "The transition area stays exact.");
+}
+
+/** Hides faces up to the silhouette; the picture is released only if no doubt is left. */
+function recompose() {
+  if (!state.item || state.busy) return;
+  if (!state.item.matte) return say("Hiding up to the silhouette needs a matte: d draws a mask.");
+  decide("redo");
 }
 
 // Looking ----------------------------------------------------------------------------------------------------------
@@ -789,6 +848,7 @@ const COMMANDS = {
   leave: leaveDrawing,
   clear: clearDrawing,
   keep: toggleKeep,
+  recompose,
   overlays: toggleOverlays,
   result: toggleResult,
   confirm: confirmRelease,
@@ -847,7 +907,8 @@ function onKey(event) {
     return;
   }
   if (event.repeat && !REPEATABLE.has(key)) return;
-  const command = event.shiftKey ? shifted(key) : KEYS[key];
+  const number = !event.shiftKey && /^[1-9]$/.test(key) ? Number(key) - 1 : null;
+  const command = number !== null ? () => toggleFace(number) : event.shiftKey ? shifted(key) : KEYS[key];
   if (!command) return;
   event.preventDefault();
   if (state.starting) state.starting.then(command);

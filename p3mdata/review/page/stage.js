@@ -11,6 +11,10 @@ import { newCanvas, union } from "./drawing.js";
 // Colours that people with any kind of colour vision tell apart (Okabe and Ito); lines have a dark rim on any picture.
 const AGREE = "#009e73";
 const ALONE = "#e69f00";
+const DOUBT = "#d55e00";
+const DROPPED = "#8b949e";
+// A press that moves less than this many CSS pixels is a click.
+const CLICK_REACH = 4;
 const PRIVATE = "#f0e442";
 const TRANSITION = "#56b4e9";
 const DRAWN = "#d55e00";
@@ -35,6 +39,12 @@ export async function decodePicture(blob) {
 }
 
 const whole = (mask) => ({ canvas: mask, left: 0, top: 0, width: mask.width, height: mask.height });
+
+function inkOf(face) {
+  if (face.dropped) return DROPPED;
+  if (face.concerned) return DOUBT;
+  return face.seen_by.length > 1 ? AGREE : ALONE;
+}
 
 export class Stage {
   /**
@@ -213,6 +223,8 @@ export class Stage {
     event.preventDefault();
     const position = this.at(event);
     this.pointers.set(event.pointerId, position.screen);
+    this.moved = event.button !== 0 || this.spaceHeld;
+    this.pressed = position.screen;
     if (this.pointers.size === PINCH_FINGERS) {
       if (this.gesture === "draw") this.tool.cancel();
       this.gesture = "pinch";
@@ -241,7 +253,9 @@ export class Stage {
     }
     if (this.gesture === "pinch") this.pinch(event.pointerId, position.screen);
     this.pointers.set(event.pointerId, position.screen);
-    if (this.gesture === "pan") this.pan(position.screen[0] - last[0], position.screen[1] - last[1]);
+    const [dx, dy] = [position.screen[0] - this.pressed[0], position.screen[1] - this.pressed[1]];
+    if (Math.hypot(dx, dy) > CLICK_REACH * this.ratio) this.moved = true;
+    if (this.gesture === "pan" && this.moved) this.pan(position.screen[0] - last[0], position.screen[1] - last[1]);
     if (this.gesture !== "draw") return;
     const steps = event.getCoalescedEvents?.() ?? [];
     for (const step of steps.length ? steps : [event]) this.tool.move(...this.at(step).view);
@@ -265,6 +279,8 @@ export class Stage {
       if (event.type === "pointercancel") this.tool.cancel();
       else this.tool.up();
     }
+    const clicked = this.gesture === "pan" && event.type === "pointerup" && !this.moved;
+    if (clicked) this.tool.click(...this.at(event).view);
     // A finger that is left over after a pinch does nothing until it is lifted too.
     this.gesture = this.pointers.size ? "rest" : null;
     this.mode("panning", false);
@@ -359,6 +375,8 @@ export class Stage {
     return {
       agree: seen && this.faces.some((face) => face.seen_by.length > 1),
       alone: seen && this.faces.some((face) => face.seen_by.length < 2),
+      doubt: seen && this.faces.some((face) => face.concerned && !face.dropped),
+      dropped: seen && this.faces.some((face) => face.dropped),
       private: seen && !drawing && Boolean(this.private?.canvas),
       transition: seen && Boolean(this.transition?.canvas),
       drawn: drawing,
@@ -498,22 +516,30 @@ export class Stage {
     const context = this.marks.getContext("2d");
     context.clearRect(0, 0, this.marks.width, this.marks.height);
     if (!this.view || this.showsResult) return;
-    if (this.overlays && this.picture) for (const face of this.faces) this.paintFace(context, face);
+    if (this.overlays && this.picture) for (const [i, face] of this.faces.entries()) this.paintFace(context, face, i);
     if (this.drawing?.polygon.length) this.paintPolygon(context, this.drawing.polygon);
   }
 
-  paintFace(context, face) {
+  paintFace(context, face, number) {
     const agree = face.seen_by.length > 1;
     const [left, top, right, bottom] = this.screenBox(face.box);
     context.setLineDash(agree ? [] : [7 * this.ratio, 4 * this.ratio]);
-    for (const [width, ink] of [[4, RIM], [2, agree ? AGREE : ALONE]]) {
+    for (const [width, ink] of [[4, RIM], [2, inkOf(face)]]) {
       context.lineWidth = width * this.ratio;
       context.strokeStyle = ink;
       context.strokeRect(left, top, right - left, bottom - top);
     }
     context.setLineDash([]);
+    if (face.dropped) {
+      context.beginPath();
+      context.moveTo(left, top);
+      context.lineTo(right, bottom);
+      context.moveTo(right, top);
+      context.lineTo(left, bottom);
+      context.stroke();
+    }
     const who = agree ? "both" : `${face.seen_by[0] ?? "no detector"} alone`;
-    if (right - left > 24 * this.ratio) this.label(context, `${face.score.toFixed(2)} ${who}`, left, top, bottom);
+    if (right - left > 24 * this.ratio) this.label(context, `${number + 1}: ${face.score.toFixed(2)} ${face.dropped ? "dropped" : who}`, left, top, bottom);
   }
 
   screenBox([left, top, right, bottom]) {

@@ -1,6 +1,6 @@
 /** What the page says about pictures and decisions, in words. */
 
-const FACE_OR_NOT = "A face, and its area fits: a. No face: x. Another area: d.";
+const FACE_OR_NOT = "A face, and its area fits: a. A false box: click it or press its number. No face at all: x.";
 // A heading, and what usually helps.
 const REASONS = {
   no_face_found: ["No face was found", "Really none: x. A face that was missed: draw it with d."],
@@ -8,14 +8,17 @@ const REASONS = {
   implausible_size: ["A face of odd shape was found", FACE_OR_NOT],
   mask_too_small: [
     "The mask leaves part of a face bare",
-    "The transition area cuts it off: d, then k to obfuscate it too, then Enter.",
+    "k hides it up to the silhouette and keeps the matte. Where the matte is unsure: d, then k, then Enter.",
   ],
   face_outside_matte: [
     "A face lies outside the matte",
     "The areas fit: a. Otherwise draw with d, or leave it out with e.",
   ],
   matte_without_person: ["The matte shows nobody", "A wrong file? e leaves the picture out. Otherwise: a, or d."],
-  redetected: ["A face is still found on the result", "Look at the result with r, then draw over what is bare with d."],
+  redetected: [
+    "A face is still found on the result",
+    "Look at the result with r. k hides faces up to the silhouette; d draws over what is bare.",
+  ],
   hand_mask_leaves_face: [
     "The drawn mask leaves a face bare",
     "Draw over it. Where the detectors are wrong, release anyway.",
@@ -27,6 +30,7 @@ const REASONS = {
   nearly_black: ["The picture is nearly black", "It is shown brighter here. Really no face: x. Otherwise draw with d."],
   matte_is_picture: ["The matte is a picture", "A wrong file? It would be published: e leaves the picture out."],
   hand_mask_empty: ["Nothing is left of the drawn mask", "The transition area cuts it off: draw more, or use k."],
+  hand_mask_covers_most: ["The drawn mask covers most of the picture", "Draw faces only; is it inverted?"],
 };
 const OTHER_ADVICE = "Draw a mask with d, or leave the picture out with e.";
 const SAMPLE_WORDS = [
@@ -39,6 +43,7 @@ const DECIDED = {
   no_face: ["No face in it", "no face"],
   exclude: ["Excluded", "excluded"],
   mask: ["Masked by hand", "masked by hand"],
+  redo: ["Hidden up to the silhouette", "hidden up to the silhouette"],
   remove: ["Taken down", "taken down"],
 };
 
@@ -47,6 +52,7 @@ export const DONE_WORDS = {
   no_face: "Released as a picture without a face",
   exclude: "Excluded",
   mask: "Released with the drawn mask",
+  redo: "Released, hidden up to the silhouette",
   reopen: "Open again",
 };
 
@@ -84,6 +90,8 @@ export function stateOf(item) {
   const who = decision.reviewer ? ` by ${decision.reviewer}` : "";
   const parts = [`${where}: ${decisionWord(decision.action)}${who}, ${time}`];
   if (decision.keep_transition) parts.push("transition area obfuscated too");
+  if (decision.settings?.boundary === "recomposite") parts.push("hidden up to the silhouette");
+  if (decision.dropped?.length) parts.push(`${decision.dropped.length} dropped`);
   if (decision.confirmed) parts.push("released anyway");
   return parts.join("; ");
 }
@@ -98,9 +106,10 @@ export function sizeOf({ view, width, height }) {
 /** One line for each face. */
 export function faceWords({ faces, outcome }) {
   if (!faces.length) return [outcome === "excluded" ? "not looked for" : "none found"];
-  return faces.map(({ score, seen_by: seenBy, landmarks }) => {
-    const seen = `${score.toFixed(2)}, ${seenBy.join(" and ")}`;
-    return `${seen}, ${landmarks ? "landmarks" : "no landmarks"}`;
+  return faces.map(({ score, seen_by: seenBy, landmarks, dropped, concerned }, number) => {
+    const seen = `${number + 1}: ${score.toFixed(2)}, ${seenBy.join(" and ")}`;
+    const words = `${seen}, ${landmarks ? "landmarks" : "no landmarks"}`;
+    return words + (dropped ? ", dropped: no face" : concerned ? ", in doubt" : "");
   });
 }
 

@@ -1,0 +1,350 @@
+"""Everything about training and inference that only a GPU can tell, in one command of at most 8 minutes on an H100.
+
+    python -m benchmarks.gpu --out DIR                     # on the GPU; exit 2 if there is none
+    python -m benchmarks.gpu --out DIR --old CHECKOUT      # with the training loop of an earlier state beside it
+    python -m benchmarks.gpu --out DIR --part inference    # one part; again for more
+    python -m benchmarks.gpu --out DIR --small             # on a CPU with small networks: does the script itself work?
+
+Parts: correctness (against the golden outputs of `tests`, in float32, tf32 and bfloat16), steps (bare ones, batch 8 and
+32, compiled), end (`p3mnet train` with its loader), determinism (two runs, the price), inference (512x512, 1080p, 4K,
+recorded or not), memory (how soon a batch that is too large is told), traincheck (a real one). Each is a process of
+its own with a limit of its own: what fails or takes too long is told, and the others go on. It makes its own data.
+Results: DIR/PART.json as they come, then DIR/gpu.json and DIR/gpu.md. Exit code 1 if a part failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import json
+import os
+import signal
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+
+from benchmarks.training import VARIANTS, measure, random_batch
+from p3mdata.errors import EXIT_USAGE
+from p3mnet.create import create_model
+from p3mnet.devices import arithmetic, device_name, pick_device
+from p3mnet.graphs import Replay
+from p3mnet.infer import predict_alpha
+from p3mnet.loader import to_device
+from p3mnet.losses import matting_losses
+from p3mnet.model import folded
+
+Row = dict[str, Any]
+# Seconds; together 8 minutes.
+LIMITS = {
+    "correctness": 45, "steps": 130, "end": 110, "determinism": 50, "inference": 50, "memory": 30, "traincheck": 65,
+}  # fmt: skip
+SMALL = "smoke_resnet34"
+_SMALL_RUN = {"model.name": SMALL, "data.size": 64, "data.crop_sides": [64, 128], "batch": 2, "epochs": 2}
+
+
+def _sync(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def correctness(device: torch.device, small: bool, folder: Path, old: Path | None) -> list[Row]:
+    """Largest differences to the golden outputs, and whether a second pass gives the same bits."""
+    from tests.test_networks import GOLDEN, SHORT, network, picture
+
+    rows = []
+    for variant in VARIANTS[:1] if small else VARIANTS:
+        golden = np.load(GOLDEN / f"p3mnet_{SHORT[variant]}.npz")
+        step = 256 // golden["global"].shape[-2]
+        model, image = network(variant).to(device), picture(256, 320).to(device)
+        for precision in ("float32", "tf32", "bfloat16"):
+            half = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+            with arithmetic(device, tf32=precision != "float32"), torch.inference_mode(), half:
+                first, second = model(image), model(image)
+            found = {
+                name: float(np.abs(plane.float().cpu().numpy()[..., ::step, ::step] - golden[name]).max())
+                for name, plane in zip(("global", "local"), first[:2], strict=True)
+            }
+            same = all(torch.equal(a, b) for a, b in zip(first, second, strict=True) if a is not None)
+            rows.append({"network": variant, "precision": precision, **found, "repeatable": same})
+    return rows
+
+
+def steps(device: torch.device, small: bool, folder: Path, old: Path | None) -> list[Row]:
+    """Images/s of bare steps."""
+    rows: list[Row] = []
+    variants, batches = ((SMALL,), (2,)) if small else (VARIANTS, (8, 32))
+    plans = [(variant, batch, False) for variant in variants for batch in batches]
+    plans += [] if small else [(VARIANTS[0], 32, True)]
+    for variant, batch, compiled in plans:
+        begun = time.monotonic()
+        row = measure(variant, batch, device, 2 if small else 12, 1 if small else 4, compiled)
+        rows.append(
+            {"network": variant, "batch": batch, "compiled": compiled, "images/s": round(row.images_per_second, 1),
+             "GiB": row.peak_gib, "ready after s": round(time.monotonic() - begun, 1)}
+        )  # fmt: skip
+        torch.cuda.empty_cache()
+    return rows
+
+
+def write_data(folder: Path, small: bool) -> Path:
+    """A dataset of drawn portraits: in each set a few pictures under many names."""
+    from tests.factories import synthetic_portrait
+
+    root = folder / "data"
+    if (root / "made").exists():
+        return root
+    height, width, real = (160, 128, 4) if small else (1620, 1080, 24)
+    counts = {"train": 12 if small else 384, "validation": 4 if small else 48, "free": 4 if small else 48}
+    for name, number in counts.items():
+        for index in range(number):
+            files = {kind: root / name / kind / f"p{index}.png" for kind in ("images", "alphas", "facemasks")}
+            files["images"] = files["images"].with_suffix(".jpg")
+            for path in files.values():
+                path.parent.mkdir(parents=True, exist_ok=True)
+            if index >= real:
+                for path in files.values():
+                    os.link(path.with_name(path.name.replace(f"p{index}.", f"p{index % real}.")), path)
+                continue
+            seed = 1000 * list(counts).index(name) + index
+            drawn = synthetic_portrait(128, seed)
+            rgb, alpha, face = (np.asarray(Image.fromarray(plane).resize((width, height))) for plane in drawn)
+            noise = np.random.default_rng(seed).normal(0, 3, rgb.shape)
+            noisy, face = np.clip(rgb + noise, 0, 255).astype(np.uint8), np.where(face > 127, 255, 0).astype(np.uint8)
+            for path, plane in zip(files.values(), (noisy, alpha, face), strict=True):
+                Image.fromarray(plane).save(path, quality=92)
+    (root / "made").touch()
+    return root
+
+
+def _trained(folder: Path, name: str, checkout: Path | None, settings: Mapping[str, Any]) -> Row:
+    """A run of `p3mnet train` of this or another checkout."""
+    out = folder / name
+    changes = [part for key, value in settings.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+    environment = {**os.environ, "PYTHONPATH": str(checkout or Path(__file__).resolve().parents[1])}
+    command = [sys.executable, "-m", "p3mnet", "train", str(out), "-c", "p3m10k_resnet34", "-q", *changes]
+    done = subprocess.run(command, check=False, env=environment, cwd=checkout, capture_output=True, text=True)
+    if done.returncode:
+        return {"run": name, "failed": done.stderr.strip().splitlines()[-1]}
+    found = json.loads((out / "result.json").read_text())
+    kept = ("images_per_second", "seconds", "steps", "precision", "compiled", "workers", "waited", "bottleneck")
+    return {"run": name, **{key: found[key] for key in kept if key in found}}
+
+
+def _settings(folder: Path, device: torch.device, small: bool, **changes: Any) -> dict[str, Any]:
+    return {
+        "dataset": str(write_data(folder, small)), "model.encoder_weights": "random", "samples": 0,
+        "validation.every": 1000, "validation.share": 0.01, "validation.max_side": 256, "device": str(device),
+        "checkpoint_every": 100000, "batch": 32, "epochs": 60,
+        **(_SMALL_RUN if small else {}),
+        **changes,
+    }  # fmt: skip
+
+
+def end(device: torch.device, small: bool, folder: Path, old: Path | None) -> list[Row]:
+    """`p3mnet train` with its loader; the earlier state's recipe (batch 8, 4 workers) and the same batch too."""
+    count = {"steps": 2 if small else 120}
+    rows = [_trained(folder, "batch 32", None, _settings(folder, device, small, **count, compile="off"))]
+    if not small:
+        rows.append(
+            _trained(folder, "batch 8", None, _settings(folder, device, small, steps=150, batch=8, compile="off"))
+        )
+    if old is not None:
+        today = {"steps": 2 if small else 100, **({} if small else {"batch": 8})}
+        rows.append(_trained(folder, "earlier, its recipe", old, _settings(folder, device, small, **today)))
+        workers = {"workers": 0 if small else max(1, (os.cpu_count() or 2) - 1)}
+        rows.append(_trained(folder, "earlier, all workers", old, _settings(folder, device, small, **count, **workers)))
+    return rows
+
+
+def determinism(device: torch.device, small: bool, folder: Path, old: Path | None) -> list[Row]:
+    """The same steps twice, with and without `deterministic`."""
+    rows = []
+    batch = random_batch(2 if small else 8, 64 if small else 512)
+    for variant in (SMALL,) if small else VARIANTS:
+        for wanted in (False, True):
+            states, seconds = [], []
+            for _ in range(2):
+                torch.manual_seed(0)
+                model = create_model(variant, encoder_weights="random").train().to(device)
+                model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+                optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=device.type == "cuda")
+                with arithmetic(device, tf32=True, deterministic=wanted):
+                    for number in range(4):
+                        if number == 1:
+                            _sync(device)
+                            begun = time.monotonic()
+                        torch.manual_seed(number)
+                        optimizer.zero_grad()
+                        moved = to_device(batch, device)
+                        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                            output = model(moved["image"])
+                        matting_losses(output, moved)["total"].backward()  # type: ignore[no-untyped-call]
+                        optimizer.step()
+                    _sync(device)
+                seconds.append((time.monotonic() - begun) / 3)
+                states.append([values.cpu() for values in model.state_dict().values()])
+            same = all(torch.equal(one, other) for one, other in zip(*states, strict=True))
+            rows.append({"network": variant, "deterministic": wanted, "same bits": same, "s per step": min(seconds)})
+    return rows
+
+
+def inference(device: torch.device, small: bool, folder: Path, old: Path | None) -> list[Row]:
+    """Milliseconds of a pass at 512x512 (mean of 100, as the paper's table 11), and of pictures of usual sizes."""
+    rows: list[Row] = []
+    names = (SMALL,) if small else (*VARIANTS, "gfm_resnet34", "modnet")
+    trials, side = (2, 64) if small else (100, 512)
+    for name in names:
+        model = folded(create_model(name, encoder_weights="random")).to(device)
+        image = torch.zeros(1, 3, side, side, device=device)
+        plain = model.forward
+        for recorded in (False, True) if device.type == "cuda" else (False,):
+            replay = Replay(plain)
+            if recorded:
+                model.forward = replay  # type: ignore[method-assign]
+            with arithmetic(device, tf32=True), torch.inference_mode():
+                times = [_timed(functools.partial(model, image), device) for _ in range(trials + 3)][3:]
+            done = recorded and not replay.off
+            rows.append({"network": name, "size": f"{side}x{side}", "recorded": done, "ms": statistics.fmean(times)})
+    model = folded(create_model(names[0], encoder_weights="random")).to(device)
+    if device.type == "cuda":
+        model.forward = Replay(model.forward)  # type: ignore[method-assign]
+    for height, width in ((96, 64),) if small else ((1920, 1080), (3840, 2160)):
+        rgb = np.zeros((height, width, 3), np.uint8)
+        times = [_timed(functools.partial(predict_alpha, model, rgb), device) for _ in range(4 if small else 12)][2:]
+        rows.append({"network": names[0], "size": f"{width}x{height}", "hybrid": True, "ms": statistics.median(times)})
+    return rows
+
+
+def _timed(call: Callable[[], object], device: torch.device) -> float:
+    _sync(device)
+    begun = time.perf_counter()
+    call()
+    _sync(device)
+    return 1000 * (time.perf_counter() - begun)
+
+
+def memory(device: torch.device, small: bool, folder: Path, old: Path | None) -> list[Row]:
+    """Seconds until a batch that is far too large is told, the start of Python included."""
+    if device.type != "cuda":
+        return [{"batch": None, "sentence": "left out: a CPU has no memory of its own to run out of"}]
+    begun = time.monotonic()
+    # The loader needs as many pictures as a batch has.
+    row = _trained(folder, "memory", None, _settings(folder, device, small, batch=256, steps=1, epochs=1))
+    return [{"batch": 256, "seconds": round(time.monotonic() - begun, 1), "sentence": row.get("failed", "it fits")}]
+
+
+def traincheck(device: torch.device, small: bool, folder: Path, old: Path | None) -> list[Row]:
+    """A train-check in a short budget: what it plans, how much of it is training, its verdict."""
+    out = folder / "check"
+    command = [
+        sys.executable, "-m", "p3mdata", "train-check", str(write_data(folder, small)), "--out", str(out), "--device",
+        str(device), "--seeds", "2", "--encoder-weights", "random", "--quiet", "--budget", "8s" if small else "40s",
+        "--scale", "smoke" if small else "full",
+    ]  # fmt: skip
+    begun = time.monotonic()
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
+    report = out / "report.json"
+    if not report.is_file():
+        return [{"failed": (done.stderr.strip() or "no report").splitlines()[-1]}]
+    found, plan = json.loads(report.read_text()), json.loads((out / "plan.json").read_text())
+    planned = {key: plan[key] for key in ("steps", "batch", "figures") if key in plan} | {"planned": plan["seconds"]}
+    planned["speeds"] = planned.pop("figures", {}).get("speeds")
+    return [{"verdict": found["verdict"], "seconds": round(time.monotonic() - begun, 1), **planned}]
+
+
+PARTS: dict[str, Callable[[torch.device, bool, Path, Path | None], list[Row]]] = {
+    "correctness": correctness, "steps": steps, "end": end, "determinism": determinism, "inference": inference,
+    "memory": memory, "traincheck": traincheck,
+}  # fmt: skip
+
+
+def run_apart(part: str, out: Path, limit: float, arguments: Sequence[str]) -> Row:
+    """A part in a process of its own: its rows, or why there are none."""
+    begun = time.monotonic()
+    command = [sys.executable, "-m", "benchmarks.gpu", "--out", str(out), "--alone", part, *arguments]
+    process = subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
+    try:
+        said = process.communicate(timeout=limit)[1]
+        failed = said.strip().splitlines()[-1] if process.returncode and said.strip() else None
+        failed = failed or (f"ended with {process.returncode}" if process.returncode else None)
+    except subprocess.TimeoutExpired:
+        # Its own processes with it: it leads their group.
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+        failed = f"took longer than its limit of {limit:g} s"
+    path = out / f"{part}.json"
+    rows = json.loads(path.read_text()) if failed is None and path.is_file() else []
+    return {"part": part, "seconds": round(time.monotonic() - begun, 1), "failed": failed, "rows": rows}
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)
+
+
+def markdown(head: Mapping[str, Any], parts: Sequence[Row]) -> str:
+    """Tables of all parts."""
+    lines = ["# GPU: " + ", ".join(f"{key} {value}" for key, value in head.items()), ""]
+    for part in parts:
+        lines += [f"## {part['part']} ({part['seconds']:g} s)", ""]
+        if part["failed"]:
+            lines += [f"Failed: {part['failed']}", ""]
+        columns = list(dict.fromkeys(key for row in part["rows"] for key in row))
+        if columns:
+            lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+            lines += ["| " + " | ".join(_shown(row.get(key, "")) for key in columns) + " |" for row in part["rows"]]
+            lines.append("")
+    return "\n".join(lines)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the parts, and write what they found."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="folder for results and data")
+    parser.add_argument("--part", action="append", choices=list(PARTS), help="default: all")
+    parser.add_argument("--device", default="auto", help="auto, cuda, cuda:N; cpu with --small")
+    parser.add_argument("--old", type=Path, help="checkout of an earlier state, whose training loop is measured too")
+    parser.add_argument("--small", action="store_true", help="small networks and pictures, also without a GPU")
+    parser.add_argument("--limit", type=float, help="seconds of each part, in place of its own limit")
+    parser.add_argument("--alone", choices=list(PARTS), help=argparse.SUPPRESS)
+    args = parser.parse_args(arguments)
+    if not args.small and not torch.cuda.is_available():
+        sys.stderr.write(
+            "There is no GPU that PyTorch can use here: run this on a machine with one, or with --small.\n"
+        )
+        sys.exit(EXIT_USAGE)
+    # Parts run elsewhere.
+    args.out = args.out.resolve()
+    args.out.mkdir(parents=True, exist_ok=True)
+    device = pick_device(args.device)
+    if args.alone:
+        rows = PARTS[args.alone](device, args.small, args.out, args.old)
+        (args.out / f"{args.alone}.json").write_text(json.dumps(rows, indent=2) + "\n")
+        return
+    shared = ["--device", args.device, *(["--small"] if args.small else [])]
+    shared += ["--old", str(args.old.resolve())] if args.old else []
+    # Beside the limits, for they are of the measurements.
+    write_data(args.out, args.small)
+    head = {"device": device_name(device), "torch": torch.__version__, "cores": os.cpu_count()}
+    parts = []
+    for part in args.part or PARTS:
+        parts.append(run_apart(part, args.out, args.limit or LIMITS[part], shared))
+        print(markdown({}, parts[-1:]).partition("\n\n")[2], flush=True)
+        (args.out / "gpu.json").write_text(json.dumps({**head, "parts": parts}, indent=2) + "\n")
+        (args.out / "gpu.md").write_text(markdown(head, parts) + "\n")
+    sys.exit(1 if any(part["failed"] for part in parts) else 0)
+
+
+if __name__ == "__main__":
+    main()

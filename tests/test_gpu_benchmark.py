@@ -1,0 +1,57 @@
+"""The script that measures on a GPU, in its small form on a CPU: parts end apart, and what they found is kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+from benchmarks import gpu  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def run(out: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    command = [sys.executable, "-m", "benchmarks.gpu", "--out", str(out), "--small", "--device", "cpu", *arguments]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    return done.returncode, json.loads((out / "gpu.json").read_text()), done.stderr
+
+
+@pytest.mark.slow
+def test_parts_in_their_small_form(tmp_path: Path) -> None:
+    code, found, said = run(tmp_path, "--part", "end", "--part", "determinism", "--limit", "240")
+    assert code == 0, (found, said)
+    parts = {part["part"]: part["rows"] for part in found["parts"]}
+    assert parts["end"][0]["steps"] == 2 and "bottleneck" in parts["end"][0]
+    assert [row["same bits"] for row in parts["determinism"]] == [True, True]
+    tables = (tmp_path / "gpu.md").read_text()
+    assert "## end" in tables and "| smoke_resnet34 | True | True |" in tables
+
+
+@pytest.mark.slow
+def test_a_part_that_takes_too_long_does_not_eat_the_others(tmp_path: Path) -> None:
+    code, found, _ = run(tmp_path, "--part", "determinism", "--part", "memory", "--limit", "0.5")
+    assert code == 1
+    assert [part["failed"] for part in found["parts"]] == ["took longer than its limit of 0.5 s"] * 2
+
+
+def test_tables_hold_rows_of_different_columns() -> None:
+    parts = [
+        {"part": "steps", "seconds": 2.0, "failed": None, "rows": [{"a": 1.23456, "b": None}, {"c": [1]}]},
+        {"part": "end", "seconds": 3.0, "failed": "ended with 1", "rows": []},
+    ]
+    told = gpu.markdown({"device": "X"}, parts)
+    assert "| a | b | c |" in told and "| 1.23 | None |  |" in told and "|  |  | [1] |" in told
+    assert "Failed: ended with 1" in told
+
+
+def test_all_parts_together_stay_within_eight_minutes() -> None:
+    assert gpu.LIMITS.keys() == gpu.PARTS.keys() and sum(gpu.LIMITS.values()) <= 480
