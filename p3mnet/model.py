@@ -113,6 +113,7 @@ class MattingNetwork(nn.Module, ABC):
         encoder: Has `stem`, which makes E_0, and names its parts like an ordinary ImageNet network.
         one_alpha: Whether it gives one alpha for the whole picture, where others tell a trimap and an alpha apart.
         short_side: They see a picture with its shorter side at this, as their publication tests them; None = its own.
+        pastes_features: Whether `forward` takes `edit_e0`, for P3M-CP at feature level.
         exportable: Whether `p3mnet export-onnx` can write it.
         staged: Whether its losses change in the course of training, by `progress`.
         needs_trimap: Whether `forward` and `predict` take a trimap, see `p3mnet.networks.trimap_based`.
@@ -124,6 +125,7 @@ class MattingNetwork(nn.Module, ABC):
     short_side: ClassVar[int | None] = None
     needs_trimap: ClassVar[bool] = False
     exportable: ClassVar[bool] = True
+    pastes_features: ClassVar[bool] = True
     staged: ClassVar[bool] = False
     # Share of the training that is done, set by the trainer: networks that are trained in stages look at it.
     progress: float = 1.0

@@ -29,7 +29,6 @@ from p3mnet.infer import predict_alpha  # noqa: E402
 from p3mnet.losses import matting_losses  # noqa: E402
 from p3mnet.model import FOREGROUND, TRANSITION, MattingNetwork, ModelConfig, count_parameters, folded  # noqa: E402
 from p3mnet.networks.modnet import MODNet, Objectives, objective_losses  # noqa: E402
-from p3mnet.registry import BASELINES  # noqa: E402
 from p3mnet.training import make_config, train  # noqa: E402
 from tests import onnx_models  # noqa: E402
 from tests.factories import encoded, synthetic_portrait, texture  # noqa: E402
@@ -46,7 +45,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module", params=list(BASELINES))
+@pytest.fixture(scope="module", params=["gfm_resnet34", "modnet"])
 def network(request: pytest.FixtureRequest) -> MattingNetwork:
     torch.manual_seed(0)
     return create_model(request.param, encoder_weights="random")
@@ -403,7 +402,7 @@ def test_requests() -> None:
     )  # fmt: skip
     labels = [request.label for request in found]
     assert labels == ["closed-form", "knn", "learning-based", "large-kernel", "random-walk", "shared", "global",
-                      "gfm", "gfm+fcp", "dim", "shm", "mine"]  # fmt: skip
+                      "robust", "comprehensive", "information-flow", "gfm", "gfm+fcp", "dim", "shm", "mine"]  # fmt: skip
     by = dict(zip(labels, found, strict=True))
     assert by["gfm+fcp"].path == Path("c.pt") and by["gfm"].path is None
     assert by["gfm+fcp"].title == "GFM (Li et al. 2022) + fcp"

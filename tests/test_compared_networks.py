@@ -270,3 +270,13 @@ def test_the_trainer_trains_them_with_all_their_terms(name: str, tmp_path: Path)
     log = rows(tmp_path / "out")
     assert len(log) == done.steps and {*done.terms, "total"} <= log[0].keys()
     assert load_checkpoint(done.best).model.config.name == name
+
+
+def test_features_are_pasted_only_where_a_network_takes_them(tmp_path: Path) -> None:
+    write_set(tmp_path / "data", "train", 5)
+    chosen = config(
+        tmp_path / "data", epochs=1, model={"name": "indexnet", "encoder_weights": RANDOM},
+        copy_paste={"mode": "fcp"}, sources=str(tmp_path / "faces"),
+    )  # fmt: skip
+    with pytest.raises(SettingsError):
+        train(chosen, tmp_path / "out")

@@ -79,6 +79,7 @@ class HATT(MattingNetwork):
     """
 
     one_alpha: ClassVar[bool] = True
+    pastes_features: ClassVar[bool] = False
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()

@@ -83,6 +83,7 @@ class LF(MattingNetwork):
     """
 
     one_alpha: ClassVar[bool] = True
+    pastes_features: ClassVar[bool] = False
     staged: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig) -> None:

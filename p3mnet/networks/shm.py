@@ -90,6 +90,7 @@ class SHM(MattingNetwork):
     """
 
     one_alpha: ClassVar[bool] = True
+    pastes_features: ClassVar[bool] = False
     staged: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig) -> None:

@@ -35,6 +35,7 @@ class TrimapNetwork(MattingNetwork):
 
     needs_trimap: ClassVar[bool] = True
     one_alpha: ClassVar[bool] = True
+    pastes_features: ClassVar[bool] = False
 
     @abstractmethod
     def forward(

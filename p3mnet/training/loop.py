@@ -217,6 +217,8 @@ class _Run:
             self.model = self._fresh()
             if group.first:
                 folder.begin(config, files)
+        if config.copy_paste.mode == "fcp" and not self.model.pastes_features:
+            raise SettingsError(f"copy_paste.mode: {config.model.name} takes no pasted features; choose icp or none.")
         self.terms, self.idle = terms_of(self.model, config.losses, self.training.colours)
         self.model.train().to(group.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.sync_batch_norm:
