@@ -228,6 +228,7 @@ def curate(
     Give OUT/kept.txt to 'p3mdata anonymize dir --files'.
     """
     from p3mdata.curation import Rules, curate_folder, write_curation
+    from p3mdata.imaging.listing import passed_over
 
     console.out = console.Output(json, quiet, progress)
     with console.counted() as start:
@@ -242,7 +243,9 @@ def curate(
         for one in entry.warnings
     ]
     text = "\n".join([*lines, f"{len(found.kept)} of {len(found.entries)} kept: {out / 'kept.txt'}\npage: {page}"])
-    console.result({**found.to_json(), "out": str(out)}, text)
+    others = passed_over(source, recursive=True)
+    console.say(others.sentence())
+    console.result({**found.to_json(), "out": str(out), "passed_over": others.to_json()}, text)
 
 
 @app.command()
