@@ -381,7 +381,7 @@ def test_a_full_disk_leaves_a_marked_half_that_the_same_call_completes(
 
     with monkeypatch.context() as full:
         full.setattr(os, "fsync", fsync)
-        with pytest.raises(RunFolderError, match="No space left on device.*run again"):
+        with pytest.raises(RunFolderError, match="No space left on device.*run the same command again"):
             export(dataset, out, to, licence="cc-by-4.0", run=run)
     assert (out / EXPORTING).is_file() and not list(out.rglob("*.tmp"))
     export(dataset, out, to, licence="cc-by-4.0", run=run)
@@ -630,5 +630,8 @@ def test_pyarrow_is_asked_for_only_where_it_is_needed(
 def test_a_marker_of_another_tool_is_foreign(run: Path, tmp_path: Path) -> None:
     for content in ("{}", "[]", "not json", '{"tool": "other", "to": "webdataset"}'):
         (tmp_path / EXPORTING).write_text(content)
-        with pytest.raises(RunFolderError, match="no export of p3mdata"):
-            Target.begin(tmp_path, "webdataset", run)
+        with (
+            pytest.raises(RunFolderError, match="no export of p3mdata"),
+            Target.begin(tmp_path, "webdataset", run),
+        ):
+            pytest.fail("was begun")

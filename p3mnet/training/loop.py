@@ -153,7 +153,15 @@ def train(
         if group.first:
             stack.enter_context(owned_folder(out))
         run = _Run(config, folder, group, stop, (watch or Watch()) if group.first else Watch(), going_on, images)
-        return run.go()
+        try:
+            return run.go()
+        except RuntimeError as error:
+            if "deterministic implementation" not in str(error):
+                raise
+            raise SettingsError(
+                f"deterministic: {config.model.name} has an operator that a GPU cannot repeat "
+                f"({str(error).split(' ', 1)[0]}). Train another network, or without it."
+            ) from error
 
 
 def _draw(*numbers: int) -> int:
