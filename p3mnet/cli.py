@@ -89,9 +89,16 @@ def pastes(
         raise SettingsError("There is nothing to look at: set copy_paste.mode to icp or fcp, and sources.")
     data = settings.data.model_copy(update={"colours": "none"})
     pictures = TrainingSet(settings.dataset, settings.training_set, data)
+    if settings.copy_paste.match != "none":
+        pictures.know_poses(settings.dataset)
     found = look(pictures, Sources(settings.sources, settings.source_images), settings.copy_paste, pairs, shown)
     write_atomic(out, encode(Picture(sheet_of(found.rows), None, "PNG", None, 1), "PNG")[0])
     row = found.to_json()
+    for name, unit in (("angle_error", " degrees"), ("tone_distance", "")):
+        if name in row:
+            console.say(
+                f"{name.replace('_', ' ')} {row[name]:.1f}{unit}, of random sources {row[f'{name}_of_random']:.1f}"
+            )
     console.result(
         row,
         f"{row['pairs']} faces: half of them are covered by {row['median_coverage']:.0%} and more, "

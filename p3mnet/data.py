@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+import cv2
 import numpy as np
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -30,6 +31,8 @@ Images = Callable[[str], Array]
 
 COLOURS = ("foreground", "background")
 _NAMED = 5
+# Numbers of faces that a facemask can hold.
+_MOST_FACES = 127
 _MOST_KEPT = 1 << 30
 
 
@@ -127,6 +130,8 @@ class TrainingSet(Dataset[Sample]):
         self._cache = None if self.config.cache is None else RawCache(self.config.cache)
         self._read = read_plane if self._cache is None else self._cache.read
         self.groups = _groups(root)
+        # Poses of faces by name of the picture, once matched copy-and-paste wants them, see `labelled`.
+        self.poses: dict[str, list[dict[str, Any]]] = {}
         if not self.names:
             told = f" {self.bad[0]}" if self.bad else ""
             raise SettingsError(
@@ -162,13 +167,34 @@ class TrainingSet(Dataset[Sample]):
             BadFile: The picture cannot be used.
             SetupError: The cache cannot be written.
         """
-        cut = self._crop(self._picture(index), generator)
+        planes, poses = self._picture(index), self.poses.get(self.names[index])
+        told: list[list[float] | None] = []
+        if poses is not None and "facemask" in planes:
+            planes = dict(planes)
+            planes["facemask"], told = labelled(planes["facemask"], poses)
+        cut, flipped = self._crop(planes, generator)
+        if flipped:
+            told = [None if pose is None else [-pose[0], pose[1], -pose[2]] for pose in told]
         if self.colours == "estimate":
             cut |= dict(zip(COLOURS, estimate_colours(cut["image"], cut["alpha"]), strict=True))
         cut.setdefault("facemask", np.zeros_like(cut["alpha"]))
         tensors = {kind: torch.from_numpy(plane) for kind, plane in cut.items()}
         maps = {kind: plane.permute(2, 0, 1) if plane.dim() == 3 else plane[None] for kind, plane in tensors.items()}
-        return {**maps, "name": self.names[index]}
+        return {**maps, "name": self.names[index], **({} if poses is None else {"poses": told})}
+
+    def know_poses(self, root: Path) -> None:
+        """Samples tell the poses of their faces from here on, as far as the dataset's manifest knows them.
+
+        Raises:
+            SettingsError: It knows of none.
+        """
+        rows = {str(row["id"]): row["poses"] for row in open_dataset(root).rows() if row.get("poses")}
+        if not rows:
+            raise SettingsError(
+                f"{root}: its manifest tells no poses, which copy_paste.match wants. Build it with 'p3mdata "
+                "build-split --poses', or set copy_paste.match to none."
+            )
+        self.poses = {name: rows.get(name, []) for name in self.names}
 
     def _picture(self, index: int) -> dict[str, Array]:
         """A picture's files by kind, of one size.
@@ -199,8 +225,8 @@ class TrainingSet(Dataset[Sample]):
                 self._kept_bytes += size
         return planes
 
-    def _crop(self, planes: Mapping[str, Array], generator: torch.Generator) -> dict[str, Array]:
-        """All planes cut, resized and flipped alike, and a trimap."""
+    def _crop(self, planes: Mapping[str, Array], generator: torch.Generator) -> tuple[dict[str, Array], bool]:
+        """All planes cut, resized and flipped alike, and a trimap; whether they are flipped."""
         config, alpha = self.config, planes["alpha"]
         height, width = alpha.shape
         smallest, largest = config.trimap_kernel
@@ -222,7 +248,38 @@ class TrainingSet(Dataset[Sample]):
         flipped = draws[3] < config.flip
         return {
             kind: fitted(plane, config.size, kind in ("trimap", "facemask"), flipped) for kind, plane in cut.items()
-        }
+        }, flipped
+
+
+def labelled(facemask: Array, poses: Sequence[Mapping[str, Any]]) -> tuple[Array, list[list[float] | None]]:
+    """A facemask whose faces can be told apart: 255 less the number of a face, at least 128 anyway; their poses.
+
+    Args:
+        facemask: HxW, above 127 in faces.
+        poses: Rows of the manifest: `at` as shares of the picture, yaw, pitch and roll in degrees.
+
+    Returns:
+        HxW uint8, and yaw, pitch, roll by number, None for a face that the manifest does not know.
+    """
+    height, width = facemask.shape
+    _, labels = cv2.connectedComponents((facemask > 127).astype(np.uint8), connectivity=8)
+    out = facemask.copy()
+    # Faces past the last number have none.
+    out[labels > _MOST_FACES] = 128
+    told: list[list[float] | None] = []
+    for number in range(1, min(int(labels.max()), _MOST_FACES) + 1):
+        part = labels == number
+        rows, columns = np.nonzero(part)
+        # The nearest face whose middle lies within the part's own size.
+        size = max(np.ptp(rows) + 1, np.ptp(columns) + 1)
+        near = [
+            (float(np.hypot(pose["at"][0] * width - columns.mean(), pose["at"][1] * height - rows.mean())), place)
+            for place, pose in enumerate(poses)
+        ]
+        away, place = min(near, default=(np.inf, 0))
+        told.append([float(poses[place][turn]) for turn in ("yaw", "pitch", "roll")] if away < size else None)
+        out[part] = 255 - (number - 1)
+    return out, told
 
 
 def _planes(

@@ -82,6 +82,8 @@ def collate(samples: Sequence[Sample | P3MError]) -> Batch | P3MError:
             continue
         batch[kind] = torch.stack([sample[kind].permute(1, 2, 0) for sample in whole]).permute(0, 3, 1, 2)
     batch["name"] = [sample["name"] for sample in whole]
+    if any("poses" in sample for sample in whole):
+        batch["poses"] = [sample.get("poses", []) for sample in whole]
     for notes in ("bad", "noted"):
         batch[notes] = [sentence for sample in whole for sentence in sample.get(notes, ())]
     return batch
@@ -245,5 +247,7 @@ def to_device(batch: Batch, device: torch.device | str) -> Batch:
             moved[kind] = normalise(moved[kind])
     moved["alpha"] = moved["alpha"] / 255
     moved["trimap"] = (moved["trimap"] > 0).long() + (moved["trimap"] == FOREGROUND)
+    if "poses" in moved:
+        moved["labels"] = moved["facemask"]
     moved["facemask"] = moved["facemask"] > 127
     return moved

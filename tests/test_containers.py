@@ -6,6 +6,7 @@ import io
 import struct
 import zlib
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -17,11 +18,17 @@ from PIL import Image, ImageCms, PngImagePlugin
 
 from p3mdata.anonymize.areas import _jpeg_blocks
 from p3mdata.anonymize.inputs import Inputs, load
-from p3mdata.config import Settings
+from p3mdata.base.jsonl import read_json, read_rows
+from p3mdata.config import Execution, Job, Settings
 from p3mdata.errors import BrokenInput
+from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.imaging import decode, decode_matte, encode, encode_grey, orient
+from p3mdata.imaging.listing import PassedOver, passed_over
 from p3mdata.imaging.metadata import leftovers
 from p3mdata.imaging.metadata.made_profile import made_grey_profile
+from p3mdata.run.job import anonymize_job
+from p3mdata.run.layout import LEDGER, MANIFEST, PASSED_OVER
+from p3mdata.run.plan import make_plan
 from tests.factories import astronaut, cut_out, encoded, matte, texture
 
 RGB, MATTE = astronaut(256), matte(256)
@@ -280,3 +287,41 @@ def test_other_pictures_in_a_file_are_noted() -> None:
     blocks, note = _jpeg_blocks(load(Inputs(sink.getvalue()), Settings()), Settings())
     assert blocks is not None and note is None
     assert "data behind the picture left out" in decode(encoded(RGB, "JPEG") + b"maker's bytes").notes
+
+
+def test_what_is_passed_over_is_counted_with_examples(tmp_path: Path) -> None:
+    source = tmp_path / "src"
+    (source / "sub").mkdir(parents=True)
+    for name in ("a.jpg", "b.HIF", "c.jxl", "sub/d.jxl", "e.cr2", "f", "g.jpg_large", ".hidden", "Jane.Example"):
+        (source / name).write_bytes(b"x")
+    (source / "link").symlink_to(tmp_path)
+    found = passed_over(source, recursive=True)
+    assert {kind: number for kind, (number, _) in found.endings.items()} == {
+        ".jxl": 2, ".cr2": 1, "no ending": 1, ".jpg_large": 1, "linked folder": 1, ".example": 1
+    }  # fmt: skip
+    sentence = found.sentence()
+    assert "2 .jxl (such as c.jxl), 1 .cr2 (such as e.cr2)" in sentence and "Save RAW files" in sentence
+    assert PassedOver.from_json(found.to_json()) == found
+    assert found.public()["other endings"] == 1 and ".example" not in found.public()
+    assert passed_over(source / "sub", recursive=False).endings == {".jxl": (1, "d.jxl")}
+    make_plan(Job(source=source, out=tmp_path / "out"))
+    assert read_json(tmp_path / "out" / PASSED_OVER) == found.to_json()
+
+
+def test_notes_reach_ledger_manifest_and_report(tmp_path: Path, kept_models: FaceFinder) -> None:
+    source = tmp_path / "src"
+    source.mkdir()
+    wide = RGB.astype(np.uint16) * 257
+    (source / "a.png").write_bytes(cv2.imencode(".png", wide[..., ::-1])[1].tobytes())
+    (source / "b.jpg").write_bytes(encoded(RGB, "JPEG", quality=92)[:-2])
+    (source / "c.cr2").write_bytes(b"x")
+    job = Job(source=source, out=tmp_path / "run", settings=Settings(format="webp"), execution=Execution(workers=1))
+    assert anonymize_job(job).released == 2
+    rows = {row["source"]: row for row in read_rows(job.out / LEDGER)}
+    assert rows["a.png"]["notes"] == ["16 bits reduced to 8"]
+    assert rows["b.jpg"]["notes"] == ["missing end marker added"]
+    assert sorted(row["notes"][0] for row in read_rows(job.out / MANIFEST)) == sorted(
+        note for row in rows.values() for note in row["notes"]
+    )
+    report = (job.out / "report.html").read_text()
+    assert "16 bits reduced to 8" in report and "missing end marker added" in report and ".cr2" in report

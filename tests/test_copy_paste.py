@@ -139,8 +139,8 @@ def test_each_image_has_its_own_coin_and_source(sources: Sources, monkeypatch: p
     drawn: list[str] = []
     real = Sources.draw
 
-    def draw(self: Sources, generator: torch.Generator, size: int) -> Source:
-        source = real(self, generator, size)
+    def draw(self: Sources, generator: torch.Generator, size: int, wanted: Any = None) -> Source:
+        source = real(self, generator, size, wanted)
         drawn.append(source.name)
         return source
 

@@ -483,3 +483,17 @@ def test_foregrounds(run: Path, tmp_path: Path) -> None:
 
 def test_layout_records_survive_json() -> None:
     assert Layout(**json.loads(json.dumps(P3M.model_dump(mode="json")))) == P3M
+
+
+def test_poses_are_told_when_asked_for(run: Path, tmp_path: Path, built: Path) -> None:
+    jsonschema = pytest.importorskip("jsonschema")
+    build_split(run, tmp_path / "d", SplitSettings(P3M, validation=4, free=3, verify=False, poses=True), workers=1)
+    schema = json.loads((Path(__file__).parent.parent / "manifests/dataset.schema.json").read_text())
+    rows = rows_of(tmp_path / "d")
+    for row in rows:
+        jsonschema.validate(row, schema)
+    told = [pose for row in rows for pose in row["poses"]]
+    # The astronaut and its smaller copy look alike, the mirrored one the other way.
+    assert len(told) == 3 and all(pose["yaw"] % 15 == pose["pitch"] % 15 == pose["roll"] % 15 == 0 for pose in told)
+    assert all(set(pose) == {"at", "yaw", "pitch", "roll"} and 0 < pose["at"][0] < 1 for pose in told)
+    assert not any("poses" in row for row in rows_of(built))

@@ -33,6 +33,7 @@ from p3mnet.training import Watch, train  # noqa: E402
 from p3mnet.training import compiled as compiled_module  # noqa: E402
 from p3mnet.training import loop as loop_module  # noqa: E402
 from p3mnet.training.compiled import pays  # noqa: E402
+from p3mnet.training.config import changed_keys  # noqa: E402
 from p3mnet.training.feeding import Clock, ahead, loader_processes  # noqa: E402
 from p3mnet.training.fitting import largest_that_fits  # noqa: E402
 from p3mnet.training.processes import processes  # noqa: E402
@@ -442,3 +443,11 @@ def test_an_open_verdict_says_what_settles_it(low: float, high: float, want: str
     # The limit is 1; the value lies 0.3 below it.
     rule = judge_cost(Cost(0.7, low, high, 10.0, 50, 2 if high < 1.5 else 3), 0.1, False, True, "", 600)
     assert rule.state.value == "inconclusive" and want in rule.sentence, rule.sentence
+
+
+def test_a_run_of_an_earlier_version_goes_on(dataset: Path) -> None:
+    earlier = config(dataset).model_dump(mode="json")
+    for name in ("deterministic", "compile"):
+        del earlier[name]
+    assert changed_keys(config(dataset), earlier) == []
+    assert changed_keys(config(dataset, deterministic=True), earlier) == ["deterministic"]

@@ -36,6 +36,7 @@ from p3mdata.export.entries import shards
 from p3mdata.export.release import Release, split_names
 from p3mdata.export.target import EXPORTING, Target
 from p3mdata.faces.ensemble import FaceFinder
+from p3mdata.imaging import decode
 from p3mdata.records import Action
 from p3mdata.review.removal import remove_images
 from p3mdata.review.session import reviewing
@@ -172,6 +173,34 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]
         monkeypatch.setenv("HF_HOME", str(home))
         datasets = pytest.importorskip("datasets")
         yield lambda folder, *args: datasets.load_dataset(str(folder), *args, cache_dir=str(home / "cache"))
+
+
+@pytest.mark.parametrize("to", ["webdataset", "huggingface", "huggingface-parquet", "croissant"])
+def test_the_card_says_how_to_read_mattes_of_any_depth(
+    exports: dict[str, Path], dataset: Path, hub: Any, to: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The code of the card as it stands, run on every set: mattes of 8 and of 16 bits in 0 to 1."""
+    pytest.importorskip("webdataset" if to == "webdataset" else "mlcroissant" if to == "croissant" else "datasets")
+    monkeypatch.chdir(exports[to])
+    card = (exports[to] / "README.md").read_text()
+    code = card.split("```python\n")[1].split("```")[0].replace("PATH OR NAME OF THIS DATASET", str(exports[to]))
+    assert code.count("# 0 to 1;") == 1
+    # Without a network.
+    code = code.replace("from datasets import load_dataset\n", "")
+    named = next(split for split in Release.open(dataset).splits if split.name in code)
+    depths = set()
+    for split in Release.open(dataset).splits:
+        found: list[Any] = []
+        exec(
+            code.replace(named.name, split.name).replace("# 0 to 1;", "; found.append(alpha) #"),
+            {"found": found, "load_dataset": hub},
+        )
+        assert len(found) == len(split.entries)
+        for alpha, entry in zip(found, split.entries, strict=True):
+            stored = decode(entry.files["alpha"].read()).pixels
+            depths.add(stored.dtype.itemsize)
+            assert np.allclose(alpha, stored / np.iinfo(stored.dtype).max, atol=1e-6)
+    assert depths == {1, 2}
 
 
 @pytest.mark.parametrize("to", ["huggingface", "huggingface-parquet", "croissant"])

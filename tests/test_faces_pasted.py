@@ -162,7 +162,7 @@ def test_a_source_is_seen_like_its_target(sources: Sources) -> None:
     config = CopyPasteConfig(mode="fcp", scale=(1.0, 1.0), **ALWAYS)
 
     class Only:
-        def draw(self, generator: Any, size: int) -> Any:
+        def draw(self, generator: Any, size: int, wanted: Any = None) -> Any:
             return source
 
     seen: list[Tensor] = []

@@ -232,10 +232,19 @@ def test_memory_and_disk_at_their_end(
     if not Path("/dev/full").exists():
         pytest.skip("no /dev/full")
     temporary = temporary_name(tmp_path / "out/alpha/deep" / "b.png")
-    temporary.parent.mkdir(parents=True)
-    temporary.symlink_to("/dev/full")
-    with pytest.raises(RunFolderError, match=rf"{os.strerror(errno.ENOSPC)}.*2 of 5 pictures"):
-        infer(images, tmp_path / "out", checkpoint, device="cpu")
+    write = infer_module.write_atomic
+
+    def full(path: Path, content: bytes) -> None:
+        # Only now: what lies there when a call starts is swept away.
+        if path.name == "b.png" and path.parent == temporary.parent:
+            temporary.parent.mkdir(parents=True, exist_ok=True)
+            temporary.symlink_to("/dev/full")
+        write(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(infer_module, "write_atomic", full)
+        with pytest.raises(RunFolderError, match=rf"{os.strerror(errno.ENOSPC)}.*2 of 5 pictures"):
+            infer(images, tmp_path / "out", checkpoint, device="cpu")
     done = infer(images, tmp_path / "out", checkpoint, device="cpu")
     # Those after the failed one may have been under way.
     assert done.kept >= 2 and done.kept + done.made == 5

@@ -323,3 +323,14 @@ def test_a_folder_that_cannot_be_listed_stops_the_run(tmp_path: Path, monkeypatc
     monkeypatch.setattr(os, "scandir", scandir)
     with pytest.raises(SettingsError, match=f"{source}/closed: cannot be listed"):
         list(collect(a_job(tmp_path), None))
+
+
+def test_a_list_may_be_written_as_other_programs_write_it(tmp_path: Path) -> None:
+    source = touch(tmp_path / "src", "a.jpg", "sub/b.jpg", "c.jpg", f"{NFC}.jpg", f"{NFD}.jpg", "sub/\u00fc.jpg")
+    listing = tmp_path / "list.txt"
+    lines = ["./a.jpg", str(source / "sub" / "b.jpg"), f"{NFD}.jpg", "sub/u\u0308.jpg"]
+    listing.write_bytes(b"\xef\xbb\xbf" + "\r\n".join(lines).encode())
+    found = by_source(a_job(tmp_path, execution=Execution(files=listing)))
+    assert set(found) == {"a.jpg", "sub/b.jpg", f"{NFD}.jpg", "sub/\u00fc.jpg"}
+    listing.write_text(f"a.jpg\n{tmp_path}/elsewhere.jpg\n")
+    assert "elsewhere.jpg' is no picture below SRC" in refused(a_job(tmp_path, execution=Execution(files=listing)))

@@ -36,6 +36,7 @@ from p3mnet.infer import infer  # noqa: E402
 from p3mnet.registry import VARIANTS, Variant, list_models  # noqa: E402
 from p3mnet.training import BatchTooLarge, Diverged, TrainConfig, Watch, make_config, read_config, train  # noqa: E402
 from p3mnet.training import loop as loop_module  # noqa: E402
+from p3mnet.training import state as state_module  # noqa: E402
 from p3mnet.training.config import RECIPES  # noqa: E402
 from p3mnet.training.selection import hold_out  # noqa: E402
 
@@ -435,11 +436,21 @@ def test_a_dataset_that_changed_is_refused(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full")
-def test_a_full_disk_leaves_the_last_checkpoint(dataset: Path, half: Path, undisturbed: Path) -> None:
+def test_a_full_disk_leaves_the_last_checkpoint(
+    dataset: Path, half: Path, undisturbed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = (half / "checkpoints/last.pt").read_bytes()
     temporary = temporary_name(half / "checkpoints" / "last.pt")
-    temporary.symlink_to("/dev/full")
-    with pytest.raises(RunFolderError, match=os.strerror(errno.ENOSPC)):
+    write = state_module.write_checkpoint
+
+    def full(path: Path, content: Any) -> None:
+        # Only now: what lies there when a run starts is swept away.
+        if path.name == "last.pt":
+            temporary.symlink_to("/dev/full")
+        write(path, content)
+
+    with monkeypatch.context() as patch, pytest.raises(RunFolderError, match=os.strerror(errno.ENOSPC)):
+        patch.setattr(state_module, "write_checkpoint", full)
         train(config(dataset), half)
     assert (half / "checkpoints/last.pt").read_bytes() == before
     assert not temporary.is_symlink()
@@ -540,10 +551,14 @@ def test_other_images_are_seen_and_must_stay_the_same(dataset: Path, tmp_path: P
 
 def test_recipes_and_settings(dataset: Path, tmp_path: Path) -> None:
     names = sorted(path.stem for path in RECIPES.glob("*.yaml"))
-    assert names == [f"p3m10k_{name}" for name in ("gfm", "modnet", "resnet34", "swin_t", "vitae_s")] + ["smoke"]
+    published = [f"p3m10k_{name}" for name in ("gfm", "modnet", "resnet34", "swin_t", "vitae_s")]
+    assert names == ["one_gpu", *published, "smoke"]
     chosen = {name: read_config(Path(name), dataset=str(dataset)) for name in names}
     assert {one.model.name for one in chosen.values()} == set(list_models()) - {"narrow", "narrow_too"}
-    paper = chosen["p3m10k_resnet34"]
+    paper, large = chosen["p3m10k_resnet34"], chosen["one_gpu"]
+    # The root of the batch's ratio, for Adam.
+    assert large.learning_rate == pytest.approx(paper.learning_rate * (large.batch / paper.batch) ** 0.5)
+    assert large.batch == 32 and large.model == paper.model and large.epochs == paper.epochs
     assert (paper.learning_rate, paper.batch, paper.epochs, paper.seed) == (1e-5, 8, 150, 0)
     assert paper == make_config({"dataset": str(dataset), "validation": {"share": 0.02}})
     changed = read_config(Path("smoke"), ["batch=4", "model.drop_path=0.1", "data.crop_sides=[64]"], dataset="x")
@@ -562,7 +577,7 @@ def test_recipes_and_settings(dataset: Path, tmp_path: Path) -> None:
         read_config(Path("smoke"))
     with pytest.raises(SettingsError, match="cannot be read"):
         read_config(tmp_path / "absent.yaml")
-    with pytest.raises(SettingsError, match="no recipe 'p3m10k'. Recipes are p3m10k_gfm, "):
+    with pytest.raises(SettingsError, match="no recipe 'p3m10k'. Recipes are one_gpu, p3m10k_gfm, "):
         read_config(Path("p3m10k"))
     with pytest.raises(SettingsError, match="There is no network 'p3mnet_big'"):
         train(config(dataset, model={"name": "p3mnet_big"}), tmp_path / "out")

@@ -84,7 +84,9 @@ def coverage_doubts(
 def matte_doubts(faces: Sequence[Face], alpha: NDArray[Any]) -> list[Doubt]:
     """Doubts from comparing faces with the matte: a person without a face, or a main face outside the person."""
     if not (alpha > np.iinfo(alpha.dtype).max // 2).any():
-        return [Doubt("matte_without_person", "the alpha matte is empty")]
+        most, full = int(alpha.max(initial=0)), np.iinfo(alpha.dtype).max
+        what = f"has no opaque pixel, its largest value is {most} of {full}" if most else "is empty"
+        return [Doubt("matte_without_person", f"the alpha matte {what}")]
     # Single hits on foliage or cloth say nothing about the matte; they are masked wherever they are.
     faces = [face for face in faces if is_agreed(face)]
     inside = inside_matte(faces, alpha)

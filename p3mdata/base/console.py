@@ -43,8 +43,8 @@ def plain_text(text: str) -> str:
 
 
 def say(text: str) -> None:
-    """A message for a person."""
-    if not out.quiet:
+    """A message for a person; nothing for an empty one."""
+    if text and not out.quiet:
         _stderr.print(plain_text(text))
 
 

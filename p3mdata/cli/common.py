@@ -8,11 +8,13 @@ from typing import Annotated, Any
 import typer
 
 from p3mdata.base import console
+from p3mdata.base.jsonl import read_json
 from p3mdata.base.parsing import read_yaml
 from p3mdata.cli import render
 from p3mdata.config import OLD_NAMES, Execution, Job, Settings, resolve
+from p3mdata.imaging.listing import PassedOver
 from p3mdata.run.job import anonymize_job, run_staged
-from p3mdata.run.layout import REPORT
+from p3mdata.run.layout import PASSED_OVER, REPORT
 from p3mdata.run.rows import done_counter
 from p3mdata.run.stages import Stage
 
@@ -33,6 +35,8 @@ def pick(values: dict[str, Any]) -> dict[str, Any]:
 def run_job(job: Job, stage: Stage) -> None:
     with console.progress(done_counter(job.out, job.execution.task_number)) as start:
         summary = anonymize_job(job, stage, start)
+    if (job.out / PASSED_OVER).is_file():
+        console.say(PassedOver.from_json(read_json(job.out / PASSED_OVER)).sentence())
     finish(summary, job.place, stage)
 
 

@@ -41,6 +41,9 @@ def build_split(
     foregrounds: Annotated[
         bool, typer.Option("--foregrounds", help="estimate foreground and background colours (fg, bg) for training")
     ] = False,
+    poses: Annotated[
+        bool, typer.Option("--poses", help="tell how faces are turned, in steps of 15 degrees, for matched P3M-CP")
+    ] = False,
     previous: Annotated[Path | None, typer.Option("--previous", help="earlier dataset whose split is kept")] = None,
     seed: Annotated[int, typer.Option("--seed", help="another one draws another split")] = 0,
     verify: Annotated[bool, typer.Option("--verify/--no-verify", help="prove every released image again first")] = True,
@@ -61,6 +64,7 @@ def build_split(
         layout=read_layout(layout).renamed(names), validation=_size("--validation", validation),
         free=_size("--free", free), group_by=tuple(group_by or ("auto",)), free_list=free_list, seed=seed,
         kernel=trimap_kernel, obfuscated=obfuscated, previous=previous, verify=verify, foregrounds=foregrounds,
+        poses=poses,
     )  # fmt: skip
     with console.counted() as start:
         built = build(run, out, settings, workers or 0, start)
@@ -157,6 +161,23 @@ def celeba_facemask(
 
 
 @app.command()
+def face_traits(
+    faces: Annotated[Path, typer.Argument(metavar="FACES", help="folder that celeba-facemask wrote")],
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:
+    """Pose and tone of the faces to paste, for matched copy-and-paste; the same command goes on."""
+    from p3mdata.celebamask.traits import TRAITS, write_traits
+
+    console.out = console.Output(json, quiet, progress)
+    with console.counted() as start:
+        found = write_traits(faces, start)
+    text = f"{found['pairs']} faces, {found['with_pose']} with a pose, {found['unreadable']} unreadable"
+    console.result({**found, "out": str(faces / TRAITS)}, f"{text}\n{faces / TRAITS}")
+
+
+@app.command()
 def duplicates(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="pictures, or a run folder (its released images)")],
     out: Annotated[Path, typer.Option("--out", "-o", help="page to write (HTML)")] = Path("duplicates.html"),
@@ -207,6 +228,7 @@ def curate(
     Give OUT/kept.txt to 'p3mdata anonymize dir --files'.
     """
     from p3mdata.curation import Rules, curate_folder, write_curation
+    from p3mdata.imaging.listing import passed_over
 
     console.out = console.Output(json, quiet, progress)
     with console.counted() as start:
@@ -221,7 +243,9 @@ def curate(
         for one in entry.warnings
     ]
     text = "\n".join([*lines, f"{len(found.kept)} of {len(found.entries)} kept: {out / 'kept.txt'}\npage: {page}"])
-    console.result({**found.to_json(), "out": str(out)}, text)
+    others = passed_over(source, recursive=True)
+    console.say(others.sentence())
+    console.result({**found.to_json(), "out": str(out), "passed_over": others.to_json()}, text)
 
 
 @app.command()

@@ -137,6 +137,7 @@ def anonymize_dir(
 
 
 def _dry_run(job: Job) -> None:
+    from p3mdata.imaging.listing import passed_over
     from p3mdata.run.guards import check_folders
     from p3mdata.run.plan import make_plan
 
@@ -150,8 +151,10 @@ def _dry_run(job: Job) -> None:
         f"{s.source}" + "".join(f"  {k}: {v[0]}" for k in ("alpha", "trimap", "mask") if (v := getattr(s, k)))
         + (f"  PROBLEM: {s.problem}" if s.problem else "") for s in listed
     )  # fmt: skip
+    others = passed_over(job.source, job.settings.recursive)
+    console.say(others.sentence())
     head = f"{plan.samples} pictures, {plan.shards} shards, {method.value} {strength:g} -> {job.place}\n"
-    console.result({**plan.to_json(), "files": rows}, head + text)
+    console.result({**plan.to_json(), "files": rows, "passed_over": others.to_json()}, head + text)
 
 
 @anonymize_app.command("image")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from p3mdata.faces.pose import coarse, head_pose
 from p3mdata.records import Face, ImageResult
 
 TRAITS = ("resolution", "faces", "face_size", "pose", "outcome")
@@ -25,6 +26,24 @@ def pose_of(face: Face | None) -> str:
     length = float(across @ across)
     where = float((mesh[_NOSE] - mesh[_RIGHT_CHEEK]) @ across) / length if length else 0.0
     return "frontal" if _PROFILE < where < 1 - _PROFILE else "profile"
+
+
+def poses_of(row: ImageResult) -> list[dict[str, Any]]:
+    """How each face with landmarks is turned, in steps of 15 degrees, and where it lies, in hundredths of the picture.
+
+    That is all that matched copy-and-paste wants of an obfuscated face; it says nothing about who it is.
+    """
+    width, height = row.width or 1, row.height or 1
+    told = []
+    for face in row.faces:
+        mesh = face.mesh()
+        if mesh is None:
+            continue
+        yaw, pitch, roll = map(coarse, head_pose(mesh))
+        left, top, right, bottom = face.box
+        at = [round((left + right) / 2 / width, 2), round((top + bottom) / 2 / height, 2)]
+        told.append({"at": at, "yaw": yaw, "pitch": pitch, "roll": roll})
+    return told
 
 
 def _bucket(value: float, bounds: tuple[float, ...], names: tuple[str, ...]) -> str:

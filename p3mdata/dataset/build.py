@@ -55,6 +55,7 @@ class SplitSettings:
         previous: An earlier dataset whose split is kept.
         verify: Prove every released image of the run again first.
         foregrounds: Estimate foreground and background colours of the training set (needs pymatting).
+        poses: Tell of each face how it is turned, in steps of 15 degrees, for matched copy-and-paste.
     """
 
     layout: Layout
@@ -68,6 +69,7 @@ class SplitSettings:
     previous: Path | None = None
     verify: bool = True
     foregrounds: bool = False
+    poses: bool = False
 
 
 @dataclass(frozen=True)
@@ -278,7 +280,8 @@ class _Writer:
                 write_released(target, data)
             files[kind] = {"path": path, "sha256": digest}
         free = layout.content is Content.FREE
-        return {**row.public, **files, "set": name, "group": group, "free": free, "traits": row.traits}
+        told = {"poses": list(row.poses)} if self.settings.poses else {}
+        return {**row.public, **files, "set": name, "group": group, "free": free, "traits": row.traits, **told}
 
     def _released(self, row: Entrant, kind: str) -> bytes:
         name, expected = row.files[RUN_KINDS[kind]]

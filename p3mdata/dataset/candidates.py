@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.base.disk_backed import DiskList, LazyMap
+from p3mdata.base.jsonl import read_rows
 from p3mdata.curation import group_ids
-from p3mdata.dataset.attributes import traits_of
+from p3mdata.dataset.attributes import poses_of, traits_of
 from p3mdata.dataset.split import Candidate, join_groups
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.records import ImageResult, Outcome, Sample
 from p3mdata.run.identities import from_prefix, identify
 from p3mdata.run.job import verify_run
-from p3mdata.run.layout import IMAGES
+from p3mdata.run.layout import IMAGES, SOURCES
 from p3mdata.run.plan import Plan
 from p3mdata.run.rows import finished_rows, public_row
 
@@ -42,11 +43,12 @@ class Entrant:
     files: Mapping[str, tuple[str, str]]
     public: Mapping[str, Any]
     traits: Mapping[str, str]
+    poses: Sequence[Mapping[str, Any]] = ()
 
     @classmethod
     def of(cls, row: ImageResult) -> Entrant:
         public = {key: value for key, value in public_row(row).items() if key not in RUN_KINDS}
-        return cls(row.id, row.source, row.outcome, row.files, public, traits_of(row))
+        return cls(row.id, row.source, row.outcome, row.files, public, traits_of(row), poses_of(row))
 
 
 def usable_of(
@@ -102,7 +104,7 @@ def candidates_of(
     Raises:
         SettingsError: A file of persons or the list of free images cannot be used.
     """
-    declared = [_declared(LazyMap(lambda row: row.source, rows), how) for how in group_by]
+    declared = [_declared(LazyMap(lambda row: row.source, rows), how, plan) for how in group_by]
     alike = group_ids(LazyMap(lambda row: plan.job.out / IMAGES / row.files["images"][0], rows), workers)
     groups = join_groups(len(rows), alike, *(_named(names, number) for number, names in enumerate(declared)))
     allowed = _free_ids(free_list, rows)
@@ -120,11 +122,11 @@ def candidates_of(
     ]
 
 
-def _declared(sources: Sequence[str], how: str) -> list[str | None]:
+def _declared(sources: Sequence[str], how: str, plan: Plan) -> list[str | None]:
     """Name of the person or series of each source; `auto` takes prefixes where there are some."""
     if how == "auto":
         return [from_prefix(source) for source in sources]
-    found = identify(sources, how)
+    found = identify(sources, how, (str(row["source"]) for row in read_rows(plan.job.out / SOURCES)))
     return [found.get(source) for source in sources]
 
 

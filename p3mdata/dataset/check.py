@@ -26,9 +26,10 @@ from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, DatasetIte
 from p3mdata.dataset.foregrounds import COLOURS_DONE
 from p3mdata.dataset.layout import PICTURES, Content
 from p3mdata.errors import BrokenInput, RunFolderError
-from p3mdata.imaging import SUFFIXES, decode
+from p3mdata.imaging import SUFFIXES, Picture, decode
 from p3mdata.imaging.facemask import RECOMPOSED, is_facemask, replaced
 from p3mdata.imaging.listing import list_files, pictures, regular_file
+from p3mdata.imaging.mattes import AGREES, CLEARLY, edge_agreement
 from p3mdata.imaging.metadata import leftovers
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 
@@ -39,6 +40,10 @@ _BATCH = 256
 _MATTE_VALUES = 8
 # Less of a picture is no salient person, more leaves no background.
 _PERSON_SHARE = (0.005, 0.995)
+# Less of the middle of a picture belongs to the person: then opaque upper corners are the background's.
+_MIDDLE_OF_INVERTED = 0.2
+# Less of a facemask on the person is another's, or turned; bystanders have their part of it.
+_FACE_ON_PERSON = 0.2
 
 
 @dataclass(frozen=True)
@@ -180,7 +185,10 @@ def _names(sets: _Sets) -> Iterator[Finding]:
 
 def _grey(data: bytes) -> tuple[NDArray[Any] | None, str | None]:
     """One channel of a picture, and what is odd about it."""
-    array = decode(data, _MAX_PIXELS).pixels
+    picture = decode(data, _MAX_PIXELS)
+    array = picture.pixels
+    if picture.opacity is not None and int(picture.opacity.min()) < np.iinfo(picture.opacity.dtype).max:
+        return None, "has a transparency channel, as a cut-out has: save that channel alone"
     if array.ndim == 2:
         return array, None
     if (array[:, :, 0] == array[:, :, 1]).all() and (array[:, :, 0] == array[:, :, 2]).all():
@@ -218,6 +226,7 @@ def _about_item(dataset: Dataset, name: str, item: DatasetItem, expected: Mappin
     at = {kind: files[0] for kind, files in item.files.items()}
     if "alpha" in sized:
         yield from _about_alpha(at["alpha"], sized["alpha"])
+        yield from _about_place(at, sized)
     if "trimap" in sized:
         yield from _about_trimap(at["trimap"], sized["trimap"], sized.get("alpha"), sized.get("facemask"))
     if "facemask" in sized:
@@ -234,7 +243,11 @@ def _read_plane(
         if (digest := sha256(data)) != expected.get(path, digest):
             found.append(Finding(path, "changed_file", "is not the file that was built"))
         if kind in PICTURES:
-            array: NDArray[Any] | None = decode(data, _MAX_PIXELS).pixels
+            picture = decode(data, _MAX_PIXELS)
+            array: NDArray[Any] | None = picture.pixels
+            if picture.orientation != 1:
+                words = f"has EXIF orientation {picture.orientation}, which other programs may not apply"
+                found.append(Finding(path, "orientation", words, error=False))
             if dataset.about and (left := leftovers(data)):
                 found.append(Finding(path, "metadata_left", f"carries {', '.join(left)}"))
             return array, found
@@ -257,12 +270,33 @@ def _about_alpha(path: str, alpha: NDArray[Any]) -> Iterator[Finding]:
         sentence = f"has no opaque pixel, its largest value is {int(alpha.max())} of {top}"
         if int(alpha.max()) <= 1:
             yield Finding(path, "alpha_range", f"{sentence}: it seems to be stored as 0 to 1")
+        elif int(alpha.max()) <= top // 255:
+            yield Finding(path, "alpha_range", f"{sentence}: it seems to be stored as 0 to 255")
         else:
             yield Finding(path, "alpha_range", sentence, error=False)
     elif not _PERSON_SHARE[0] < share < _PERSON_SHARE[1]:
         yield Finding(path, "alpha_share", f"has {share:.1%} of a person in it", error=False)
     if np.count_nonzero(counts) < _MATTE_VALUES:
         yield Finding(path, "alpha_binary", f"has {np.count_nonzero(counts)} values: a mask, not a matte", error=False)
+
+
+def _about_place(at: Mapping[str, str], sized: Mapping[str, NDArray[Any]]) -> Iterator[Finding]:
+    """A matte that is the wrong way round or up, and a facemask that lies elsewhere than on its person."""
+    alpha = sized["alpha"]
+    person = alpha > np.iinfo(alpha.dtype).max // 2
+    height, width = person.shape
+    middle = person[height // 3 : -(height // 3) or None, width // 3 : -(width // 3) or None]
+    if person[0, 0] and person[0, -1] and middle.size and middle.mean() < _MIDDLE_OF_INVERTED:
+        yield Finding(at["alpha"], "alpha_inverted", "is opaque in the upper corners and not in the middle: inverted?")
+    if (image := sized.get("image")) is not None and person.any():
+        picture = Picture(image, None, "PNG", None, 1)
+        if edge_agreement(alpha[::-1], picture) >= max(AGREES, CLEARLY * edge_agreement(alpha, picture)):
+            yield Finding(at["alpha"], "alpha_upside_down", "fits the edges of its picture when it is turned over")
+    if (facemask := sized.get("facemask")) is not None and person.any() and (facemask > 0).any():
+        on_person = float(person[facemask > 0].mean())
+        if on_person < _FACE_ON_PERSON:
+            sentence = f"lies on the person of the matte with {on_person:.0%} of its pixels"
+            yield Finding(at["facemask"], "facemask_beside", sentence)
 
 
 def _about_trimap(

@@ -23,9 +23,11 @@ VERSION, RAI = "http://mlcommons.org/croissant/1.1", "http://mlcommons.org/crois
 LOADING = """\
 ```python
 import mlcroissant as mlc
+import numpy as np
 
 for record in mlc.Dataset("croissant.json").records("{split}"):
-    record["{split}/image"], record["{split}/alpha"]  # pictures
+    image, alpha = np.asarray(record["{split}/image"]), np.asarray(record["{split}/alpha"])
+    alpha = alpha / np.iinfo(alpha.dtype).max  # 0 to 1; `.convert("L")` would clip mattes of 16 bits
 ```
 
 `datasets.load_dataset` opens the same folder."""

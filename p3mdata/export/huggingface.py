@@ -20,11 +20,13 @@ _TYPES = {str: "string", int: "int64", float: "float64", bool: "bool"}
 
 LOADING = """\
 ```python
+import numpy as np
 from datasets import load_dataset
 
 dataset = load_dataset("PATH OR NAME OF THIS DATASET")
-row = dataset["{split}"][0]
-row["image"], row["alpha"]  # pictures
+for row in dataset["{split}"]:
+    image, alpha = np.asarray(row["image"]), np.asarray(row["alpha"])
+    alpha = alpha / np.iinfo(alpha.dtype).max  # 0 to 1; `.convert("L")` would clip mattes of 16 bits
 ```"""
 
 Config = dict[str, Any]

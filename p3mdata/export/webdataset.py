@@ -23,11 +23,16 @@ INDEX = "index.json"
 
 LOADING = """\
 ```python
-import webdataset as wds
+import io
 
-samples = wds.WebDataset("{split}-00000.tar", shardshuffle=False).decode("pil")
-for sample in samples.to_tuple("jpg;png;webp;tif", "alpha.png", "json"):
-    ...
+import numpy as np
+import webdataset as wds
+from PIL import Image
+
+samples = wds.WebDataset("{split}-00000.tar", shardshuffle=False)
+for image, alpha in samples.to_tuple("jpg;png;webp;tif", "alpha.png"):
+    image, alpha = (np.asarray(Image.open(io.BytesIO(data))) for data in (image, alpha))
+    alpha = alpha / np.iinfo(alpha.dtype).max  # 0 to 1; `.decode("pil")` would clip mattes of 16 bits
 ```
 
 `{split}-{00000..00009}.tar` names ten shards at once; `index.json` has hash, size and number of images of each. With

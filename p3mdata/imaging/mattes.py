@@ -14,7 +14,7 @@ from p3mdata.imaging.picture import Picture, Pixels, orient
 _COMPARED_SIDE = 512
 # A matte lies right where the picture's edges are this much stronger beneath the matte's than elsewhere, and this much
 # stronger than beneath the matte in the other position. Of 75 (25 mattes, 3 turns) none goes wrong, 7 are asked about.
-_AGREES, _CLEARLY = 1.4, 1.25
+AGREES, CLEARLY = 1.4, 1.25
 # Channels that differ by no more than this (of 255) are one: lossy formats store colour coarsely.
 _SAME_GREY = 3
 
@@ -83,9 +83,9 @@ def _turned_like(pixels: Pixels, photo: Picture, what: str) -> Pixels:
         # Strokes follow no edges; faces that they leave bare are looked for later.
         return pixels
     as_it_lies, as_the_photo = (edge_agreement(matte, photo) for matte in (pixels, turned))
-    if as_it_lies >= max(_AGREES, _CLEARLY * as_the_photo):
+    if as_it_lies >= max(AGREES, CLEARLY * as_the_photo):
         return pixels
-    if as_the_photo >= max(_AGREES, _CLEARLY * as_it_lies):
+    if as_the_photo >= max(AGREES, CLEARLY * as_it_lies):
         return turned
     raise BrokenInput(
         f"{what}_turn_unclear",

@@ -89,7 +89,9 @@ class Session:
         """Items of the queue, of the random sample, and those decided about, in the order of the sources."""
         queued = {row["id"] for row in read_rows(self._out / QUEUE, needs=("id",))}
         wanted = (queued | self._sampled | set(self._versions)) & set(self._index)
-        return _by_source({identity: self._listing(identity) for identity in wanted})
+        # Shard by shard, each of which is read once.
+        inner = sorted(wanted, key=self._index.__getitem__)
+        return _by_source({identity: self._listing(identity) for identity in inner})
 
     def _listing(self, identity: str) -> QueueItem:
         index, row = self._index[identity], self.row(identity)

@@ -118,14 +118,15 @@ def _unfinished(store: Store) -> RunFolderError:
 
 
 def _bring_plan(store: Store, out: Path, data: bytes) -> Plan:
-    for folder in (SHARDS, REVIEW):
-        make_private_folder(out / folder)
     # Until it is here again, the run in OUT counts as not finished.
     (out / LEDGER).unlink(missing_ok=True)
     (out / TRACES).unlink(missing_ok=True)
     for name in (JOB, SOURCES):
         _bring(store, name, out)
     write_atomic(out / PLAN, data)
+    # Not before: a folder with a plan is known as one that an earlier call began.
+    for folder in (SHARDS, REVIEW):
+        make_private_folder(out / folder)
     plan, _ = read_plan(out)
     if plan.keyed:
         bring_secret(store, out)

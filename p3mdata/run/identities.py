@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from p3mdata.errors import SettingsError
@@ -54,13 +55,21 @@ def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
         raise SettingsError(f"{path}: is not a CSV file ({exc}). Write rows 'source,identity'.") from exc
 
 
-def identify(sources: Sequence[str], how: str | Path = AUTO) -> dict[str, str]:
+def _key(source: str, listed: Mapping[str, str]) -> str | None:
+    """How a list names a source: as it is, with './' before it, or with other accents; None when it does not."""
+    other = () if source.isascii() else (unicodedata.normalize("NFC", source), unicodedata.normalize("NFD", source))
+    spelt = (f"{lead}{name}" for name in (source, *other) for lead in ("", "./"))
+    return next((name for name in spelt if name in listed), None)
+
+
+def identify(sources: Sequence[str], how: str | Path = AUTO, known: Iterable[str] | None = None) -> dict[str, str]:
     """The person on each source file, as far as known.
 
     Args:
         sources: POSIX paths relative to the source folder.
         how: 'folder' (name of the photo's folder), 'prefix' (`name__` before the file name), 'auto' (prefix if every
             file name has one, else folder), or the path of a CSV file.
+        known: All sources of the run: a row of the CSV file that names none of them is an error.
 
     Returns:
         Identity by source; sources of unknown persons are not in it.
@@ -80,7 +89,20 @@ def identify(sources: Sequence[str], how: str | Path = AUTO) -> dict[str, str]:
             )
         return found
     listed = read_csv(Path(how))
-    found = {source: listed[source] for source in sources if source in listed}
+    keys = {source: key for source in sources if (key := _key(source, listed)) is not None}
+    found = {source: listed[key] for source, key in keys.items()}
+    if known is not None:
+        lost = listed.keys() - keys.values()
+        for source in known:
+            lost.discard(_key(source, listed) or "")
+            if not lost:
+                break
+        if lost:
+            more = f" and {len(lost) - 1} more" if len(lost) > 1 else ""
+            raise SettingsError(
+                f"{how}: '{min(lost)}'{more} is no photo of this run, so one person could end up in several sets. "
+                "Write paths as they are below the source folder, or remove the rows."
+            )
     if not found:
         raise SettingsError(f"{how}: names no photo of this run. Write paths as they are below the source folder.")
     return found

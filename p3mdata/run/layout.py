@@ -17,6 +17,8 @@ PRIVATE, SHARDS, REVIEW = "private", "shards", "review"
 PLAN = "plan.json"
 SOURCES = "private/sources.jsonl"
 JOB = "private/job.json"
+# What of the source folder is no picture by its ending; absent where there is nothing.
+PASSED_OVER = "private/passed_over.json"
 # What ids are made with. Nothing that is passed on holds it.
 SECRET = "private/secret"
 # Folder below the private one where a list of sources is made.

@@ -21,10 +21,11 @@ from p3mdata.base.parsing import fault
 from p3mdata.config import Execution, Job, Settings
 from p3mdata.errors import RunFolderError, start_anew
 from p3mdata.faces import weights
+from p3mdata.imaging.listing import passed_over
 from p3mdata.records import Sample
 from p3mdata.run.compare import differing_settings, differing_sources, readable_now
 from p3mdata.run.decisions import read_log, standing
-from p3mdata.run.layout import JOB, PLAN, PLANNING, PRIVATE, SOURCES, make_private_folder
+from p3mdata.run.layout import JOB, PASSED_OVER, PLAN, PLANNING, PRIVATE, SOURCES, make_private_folder
 from p3mdata.run.samples import Samples
 from p3mdata.run.secret import keyed, planned_secret
 from p3mdata.run.sources import by_id, by_path, collect
@@ -126,6 +127,10 @@ def make_plan(job: Job, write: bool = True) -> tuple[Plan, Samples]:
             os.replace(listing, job.out / SOURCES)
             listing = job.out / SOURCES
             write_json(job.out / JOB, job_row(job), PRIVATE_MODE)
+            if (others := passed_over(job.source, job.settings.recursive)).endings:
+                write_json(job.out / PASSED_OVER, others.to_json(), PRIVATE_MODE)
+            else:
+                (job.out / PASSED_OVER).unlink(missing_ok=True)
             write_json(job.out / PLAN, plan.to_json())
         decisions = {} if job.execution.overwrite else standing(read_log(job.out))
         samples = Samples(listing, plan.samples, decisions)

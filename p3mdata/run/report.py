@@ -21,8 +21,9 @@ from p3mdata.errors import BrokenInput
 from p3mdata.faces import weights
 from p3mdata.imaging import decode
 from p3mdata.imaging.draw import thumbnail
+from p3mdata.imaging.listing import PassedOver
 from p3mdata.records import Action, Face, ImageResult, Outcome, Proofs
-from p3mdata.run.layout import AUDIT, FACEMASKS, IMAGES, LEDGER, MANIFEST, QUEUE
+from p3mdata.run.layout import AUDIT, FACEMASKS, IMAGES, LEDGER, MANIFEST, PASSED_OVER, QUEUE
 from p3mdata.run.plan import Plan
 from p3mdata.run.released import read_released
 from p3mdata.run.report_audit import audit_section
@@ -172,6 +173,7 @@ class _Figures:
         self.proofs: Counter[str] = Counter()
         self.again: list[int] = []
         self.encodings: Counter[str] = Counter()
+        self.notes: Counter[str] = Counter()
         self.looked = self.faces = self.together = self.recomposed = 0
         self.per_image: Counter[str] = Counter()
         self.alone: Counter[str] = Counter()
@@ -185,6 +187,7 @@ class _Figures:
         if row.outcome.released:
             self.places.append(place)
             self.encodings[row.encoding or "not recorded"] += 1
+            self.notes.update(row.notes)
             self._add_proofs(row.proofs)
             self.recomposed += row.recomposed or 0
         else:
@@ -324,6 +327,14 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
         released=len(figures.places),
         proofs=figures.proof_rows(),
         encodings=table("Images by encoding", ("Encoding", "Images"), _most_first(figures.encodings)),
+        notes=[
+            *(
+                [table("Converted or left out", ("What", "Images"), _most_first(figures.notes))]
+                if figures.notes
+                else []
+            ),
+            *_passed_over(plan),
+        ],
         faces=count(figures.faces, "face"),
         looked=count(figures.looked, "image"),
         detection=figures.detection(),
@@ -335,6 +346,15 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
         version=__version__,
     )
     write_atomic(path, page.encode("utf-8"))
+
+
+def _passed_over(plan: Plan) -> list[Any]:
+    """A table of the files that were no pictures by their ending, without their names."""
+    path = plan.job.out / PASSED_OVER
+    if not path.is_file():
+        return []
+    counts = PassedOver.from_json(read_json(path)).public()
+    return [table("Files passed over", ("Ending", "Files"), _most_first(counts))]
 
 
 def read_audit(out: Path) -> dict[str, Any] | None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import array
 import hashlib
 import itertools
+import os
 import unicodedata
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator
@@ -19,7 +20,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from p3mdata.base.addresses import is_remote
+from p3mdata.base.addresses import as_os_error, is_remote
 from p3mdata.base.disk_backed import DiskList
 from p3mdata.base.files import sha256
 from p3mdata.base.ids import sample_id
@@ -189,7 +190,7 @@ def collect(job: Job, secret: str | None) -> Iterator[Sample]:
     def named() -> Iterator[tuple[int, str, dict[str, tuple[str | None, str | None]]]]:
         prefix = len(source.as_posix().rstrip("/")) + 1 if source != Path(".") else 0
         relatives: Iterable[str] = (path.as_posix()[prefix:] for path in pictures(source, settings.recursive))
-        for index, relative in enumerate(_listed(relatives, job.execution.files)):
+        for index, relative in enumerate(_listed(relatives, job.execution.files, source)):
             if index == job.execution.limit:
                 return
             yield index, relative, {what: among.of(relative) for what, among in companions.items()}
@@ -210,27 +211,46 @@ def collect(job: Job, secret: str | None) -> Iterator[Sample]:
     return _map_ahead(examined, named())
 
 
-def _listed(relatives: Iterable[str], listing: Path | None) -> Iterator[str]:
+def _listed(relatives: Iterable[str], listing: Path | None, source: Path) -> Iterator[str]:
     """Those of the paths that a list names; all without a list."""
     if listing is None:
         yield from relatives
         return
     try:
-        lines = listing.read_text(encoding="utf-8", errors="surrogateescape").split("\n")
+        lines = listing.read_text(encoding="utf-8-sig", errors="surrogateescape").split("\n")
     except OSError as exc:
         raise SettingsError(f"{listing}: cannot be read ({exc.strerror}). Check the path given as --files.") from exc
-    wanted = {line.rstrip("\r") for line in lines} - {""}
+    wanted = {_below(line.rstrip("\r"), source) for line in lines} - {""}
     if not wanted:
         raise SettingsError(f"{listing}: names no file. Write paths relative to SRC, one per line.")
+    # Names that are stored with other accents than they are listed with; twins of both kinds are told apart.
+    spelt = {_nfc(name): name for name in wanted if not name.isascii() and not _is_there(source / name)}
     unknown = set(wanted)
     for relative in relatives:
-        if relative in wanted:
-            unknown.discard(relative)
+        name = relative if relative in wanted else spelt.get(_nfc(relative))
+        if name is not None:
+            unknown.discard(name)
             yield relative
     if unknown:
         raise SettingsError(
             f"{listing}: '{min(unknown)}' is no picture below SRC. Write paths relative to SRC, one per line."
         )
+
+
+def _below(line: str, source: Path) -> str:
+    """A path of a list relative to the source folder; `./` and SRC itself before it are left out."""
+    path = os.path.normpath(line) if line.startswith(("./", "/")) else line
+    for root in (os.path.abspath(source), os.path.realpath(source)) if path.startswith("/") else ():
+        if path.startswith(f"{root}/"):
+            return path[len(root) + 1 :]
+    return path
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return bool(as_os_error(path.is_file))
+    except OSError:
+        return False
 
 
 def _map_ahead(work: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:

@@ -25,6 +25,8 @@ class CopyPasteConfig(BaseModel):
             "framed" leaves it as large as CelebA-HQ's framing shows it, as the paper's text has it.
         flip: Probability that a face is mirrored; 0 in the paper's text, 0.5 in the authors' program.
         axes: Whether height and width are resized "together", or "apart", as in the authors' program.
+        match: Which source a face gets: "none", any; "pose", one that is turned alike, as far as the dataset tells; or
+            "pose+tone", one that also has its skin tone and light. See `p3mnet.copy_paste.match`.
         start_epoch: First epoch, counted from 0, that pastes; 0 for ICP, 50 for FCP.
         layer: FCP's features: E_0, or the output of the encoder's first stage at stride 4. There, pooling indices and
             sBFI still show the target, and the source's pass takes the whole encoder.
@@ -43,6 +45,7 @@ class CopyPasteConfig(BaseModel):
     fit: Literal["framed", "fill"] = "framed"
     flip: float = Field(0.0, ge=0, le=1)
     axes: Literal["together", "apart"] = "together"
+    match: Literal["none", "pose", "pose+tone"] = "none"
     start_epoch: int = Field(0, ge=0)
     layer: Literal["e0", "stage1"] = "e0"
     sources: Literal["one", "each"] = "one"

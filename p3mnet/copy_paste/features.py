@@ -13,12 +13,13 @@ from torch.nn import functional as F
 from p3mdata.errors import SettingsError
 from p3mnet.copy_paste.config import CopyPasteConfig
 from p3mnet.copy_paste.geometry import Turn, align, cut_and_turn, draw_turn, faces_of, paste, rectangle
+from p3mnet.copy_paste.match import pose_at, wanted_of
 from p3mnet.copy_paste.sources import Source, Sources
 from p3mnet.encoders.contract import LARGEST_STRIDE, Encoder, TokenEncoder
 from p3mnet.encoders.mobilenet import MobileNetV2
 from p3mnet.encoders.resnet import ResNet34
 from p3mnet.loader import Batch
-from p3mnet.model import MattingNetwork, normalise, pad_to_stride
+from p3mnet.model import IMAGENET_MEAN, IMAGENET_STD, MattingNetwork, normalise, pad_to_stride
 from p3mnet.networks.gfm import StridedResNet34
 
 
@@ -99,15 +100,30 @@ def fcp(
         config: How; `start_epoch` is up to the caller.
     """
     facemask, matte = batch["facemask"].cpu(), (batch["alpha"] * 255).to(torch.uint8).cpu()
+    labels = batch["labels"].cpu() if "labels" in batch else facemask.to(torch.uint8) * 255
     size = max(batch["image"].shape[-2:])
     drawn = [draw_turn(config, generator) for _ in facemask]
     pastes: list[Paste] = []
     for index, (wanted, turn) in enumerate(drawn):
         for number, face in enumerate(faces_of(facemask[index, 0], matte[index, 0]) if wanted else ()):
             first = pastes[0].source if pastes else None
-            source = first if first and config.sources == "one" else sources.draw(generator, size)
-            pastes.append(Paste(index, source, draw_turn(config, generator)[1] if number else turn, face))
+            own = draw_turn(config, generator)[1] if number else turn
+            if first and config.sources == "one":
+                source = first
+            else:
+                pose = pose_at(face, labels[index, 0], batch["poses"][index]) if "poses" in batch else None
+                like = None if config.match == "none" else wanted_of(config.match, _seen(batch, index), face, pose)
+                source = sources.draw(generator, size, like.mirrored() if like and own.flip else like)
+            pastes.append(Paste(index, source, own, face))
     return FCP(model, pastes, config)
+
+
+def _seen(batch: Batch, index: int) -> Tensor:
+    """An image of a batch on the device as it was loaded: uint8 RGB [3, H, W] on the CPU."""
+    image = batch["image"][index].float().cpu()
+    mean, std = (torch.tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    rgb: Tensor = ((image * std + mean) * 255).round().clamp(0, 255).to(torch.uint8)
+    return rgb
 
 
 @contextlib.contextmanager

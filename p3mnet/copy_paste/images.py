@@ -11,6 +11,7 @@ from torch import Tensor
 
 from p3mnet.copy_paste.config import CopyPasteConfig
 from p3mnet.copy_paste.geometry import Turn, align, cut_and_turn, draw_turn, faces_of, paste, rectangle
+from p3mnet.copy_paste.match import pose_at, wanted_of
 from p3mnet.copy_paste.sources import Source, Sources
 from p3mnet.data import Sample
 from p3mnet.image_files import Array
@@ -59,7 +60,10 @@ def icp(batch: Batch, sources: Sources, generator: torch.Generator, config: Copy
         matte = batch["alpha"][index, 0] if "alpha" in batch else None
         for number, face in enumerate(faces_of(facemask[0] > 127, matte) if wanted else ()):
             own = draw_turn(config, generator)[1] if number else turn
-            images = paste_image(sources.draw(generator, size), images, face, own, config.fit)
+            pose = pose_at(face, facemask[0], batch["poses"][index]) if "poses" in batch else None
+            like = wanted_of(config.match, images[0], face, pose)
+            like = like.mirrored() if like is not None and own.flip else like
+            images = paste_image(sources.draw(generator, size, like), images, face, own, config.fit)
         # The batch's order of memory is channels last.
         rows.append([image.permute(1, 2, 0) for image in images])
     stacks = (torch.stack(images).permute(0, 3, 1, 2) for images in zip(*rows, strict=True))
@@ -82,6 +86,8 @@ class ICP:
         single: Batch = {
             kind: sample[kind][None] for kind in ("image", "foreground", "facemask", "alpha") if kind in sample
         }
+        if "poses" in sample:
+            single["poses"] = [sample["poses"]]
         pasted = icp(single, self.sources, generator, self.config)
         images: Sample = {kind: pasted[kind][0] for kind in ("image", "foreground") if kind in pasted}
         return {**sample, **images, "noted": list(self.sources.bad)}

@@ -8,9 +8,11 @@ from typing import Any
 import cv2
 import numpy as np
 
+from p3mdata.celebamask.traits import TRAITS
 from p3mnet.copy_paste.config import CopyPasteConfig
 from p3mnet.copy_paste.geometry import align, cut_and_turn, draw_turn, faces_of, rectangle
 from p3mnet.copy_paste.images import draw_icp, paste_image
+from p3mnet.copy_paste.match import Matcher, Traits, pose_at, wanted_of
 from p3mnet.copy_paste.sources import Sources
 from p3mnet.data import TrainingSet, seeded
 from p3mnet.image_files import Array, BadFile
@@ -26,17 +28,28 @@ class Pastes:
     Attributes:
         coverage: Share of each target's mask that its face covers.
         without: Pictures in which no face is a target.
+        angles, tones: Of pairs whose poses, or tones, are known: the root of the mean squared difference of yaw, pitch
+            and roll in degrees, and the distance of mean L*, a*, b*; each beside the mean over all sources, which is
+            what a random one comes to.
         rows: Source, its mask, target and merged picture of the first pairs, see `draw_icp`.
     """
 
     coverage: list[float] = field(default_factory=list)
     without: int = 0
+    angles: list[tuple[float, float]] = field(default_factory=list)
+    tones: list[tuple[float, float]] = field(default_factory=list)
     rows: list[Array] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without pictures."""
         found = np.array(self.coverage or [np.nan])
+        known: dict[str, float] = {}
+        for name, pairs in (("angle_error", self.angles), ("tone_distance", self.tones)):
+            if pairs:
+                chosen, random = np.mean(pairs, 0)
+                known |= {name: float(chosen), f"{name}_of_random": float(random)}
         return {
+            **known,
             "pairs": len(self.coverage),
             "pictures_without_a_face": self.without,
             "median_coverage": float(np.median(found)),
@@ -58,6 +71,7 @@ def look(pictures: TrainingSet, sources: Sources, config: CopyPasteConfig, pairs
         shown: How many of them to draw.
     """
     found = Pastes()
+    known = (sources.facemasks / TRAITS).is_file()
     for number in range(4 * len(pictures)):
         if len(found.coverage) >= pairs:
             break
@@ -70,7 +84,14 @@ def look(pictures: TrainingSet, sources: Sources, config: CopyPasteConfig, pairs
         found.without += not faces
         for face in faces[: pairs - len(found.coverage)]:
             turn = draw_turn(config, generator)[1]
-            source = sources.draw(generator, max(sample["image"].shape[-2:]))
+            pose = pose_at(face, sample["facemask"][0], sample["poses"]) if "poses" in sample else None
+            like = wanted_of(config.match, sample["image"], face, pose)
+            like = like.mirrored() if like is not None and turn.flip else like
+            source = sources.draw(generator, max(sample["image"].shape[-2:]), like)
+            if known:
+                target = wanted_of("pose+tone", sample["image"], face, pose)
+                assert target is not None
+                _compare(found, sources.matcher(), target.mirrored() if turn.flip else target, source.number)
             rows, columns = rectangle(face)
             fill = (rows.stop - rows.start, columns.stop - columns.start) if config.fit == "fill" else None
             overlap = align(cut_and_turn(source.image, source.mask, turn, fill)[1], face)
@@ -79,6 +100,18 @@ def look(pictures: TrainingSet, sources: Sources, config: CopyPasteConfig, pairs
                 (merged,) = paste_image(source, [sample["image"]], face, turn, config.fit)
                 found.rows.append(draw_icp(source.image, source.mask, sample["image"], merged))
     return found
+
+
+def _compare(found: Pastes, matcher: Matcher, target: Traits, number: int) -> None:
+    """Add how far a source is from its target, and how far sources are in the mean."""
+    if target.pose is not None:
+        away = np.sqrt(((matcher.poses - target.pose) ** 2).mean(1))
+        if np.isfinite(away[number]):
+            found.angles.append((float(away[number]), float(np.nanmean(away))))
+    if target.tone is not None:
+        away = np.sqrt(((matcher.tones - target.tone)[:, :3] ** 2).sum(1))
+        if np.isfinite(away[number]):
+            found.tones.append((float(away[number]), float(np.nanmean(away))))
 
 
 def sheet_of(rows: list[Array], width: int = 960) -> Array:

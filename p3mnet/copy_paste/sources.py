@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
@@ -15,8 +15,10 @@ from torch import Tensor
 from p3mdata.base.jsonl import read_json, read_rows
 from p3mdata.celebamask.annotations import Annotations
 from p3mdata.celebamask.driver import PAIRS, SETTINGS
+from p3mdata.celebamask.traits import TRAITS
 from p3mdata.errors import RunFolderError, SettingsError, SetupError
 from p3mdata.imaging.listing import pictures
+from p3mnet.copy_paste.match import Matcher, Traits
 from p3mnet.image_files import BadFile, read_colours, read_grey
 
 _TRIES = 16
@@ -27,11 +29,19 @@ _SHARE, _BELOW = 0.26, 0.113
 
 
 class Source(NamedTuple):
-    """A face that may be shown: `image` uint8 RGB [3, h, w], `mask` bool [h, w] with something in it, `name`."""
+    """A face that may be shown.
+
+    Attributes:
+        image: uint8 RGB [3, h, w].
+        mask: bool [h, w] with something in it.
+        name: Of its file.
+        number: Of its pair; -1 where there is none.
+    """
 
     image: Tensor
     mask: Tensor
     name: str
+    number: int = -1
 
 
 class Sources:
@@ -69,20 +79,49 @@ class Sources:
             )
         self.bad: list[str] = []
         self.framed = not _is_celeba(facemasks)
+        self.facemasks = facemasks
+        self._matcher: Matcher | None = None
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def draw(self, generator: torch.Generator, size: int) -> Source:
+    def matcher(self) -> Matcher:
+        """Chooses among these sources.
+
+        Raises:
+            SettingsError: Their poses and tones are not known.
+        """
+        if self._matcher is None:
+            path = self.facemasks / TRAITS
+            rows = {row["facemask"]: row for row in read_rows(path, torn_tail=True, needs=("facemask",))}
+            found = [rows.get(mask.relative_to(self.facemasks).as_posix(), {}) for _, mask in self.pairs]
+            if not any(row.get("pose") for row in found):
+                raise SettingsError(
+                    f"{path}: is missing or tells no pose. Run 'p3mdata face-traits {self.facemasks}' first, or set "
+                    "copy_paste.match to none."
+                )
+            self._matcher = Matcher([Traits(_numbers(row.get("pose")), _numbers(row.get("tone"))) for row in found])
+        return self._matcher
+
+    def draw(self, generator: torch.Generator, size: int, wanted: Traits | None = None) -> Source:
         """A random source in a frame of side `size`; one that cannot be used is noted and another one drawn.
+
+        Args:
+            generator: Random numbers.
+            size: Side of the frame.
+            wanted: What it shall be like; None takes any.
 
         Raises:
             SetupError: Many in a row cannot be used.
         """
         for _ in range(_TRIES):
-            pair = self.pairs[int(torch.randint(len(self.pairs), (), generator=generator))]
+            if wanted is None:
+                number = int(torch.randint(len(self.pairs), (), generator=generator))
+            else:
+                number = self.matcher().draw(wanted, generator)
+            pair = self.pairs[number]
             try:
-                return _read_source(*pair, size, self.framed)
+                return _read_source(*pair, size, self.framed)._replace(number=number)
             except BadFile as exc:
                 if str(exc) not in self.bad:
                     self.bad.append(str(exc))
@@ -105,6 +144,10 @@ def _by_stem(folder: Path) -> dict[str, Path]:
     if not folder.is_dir():
         raise SettingsError(f"{folder}: is not a folder. Check the path.")
     return {path.relative_to(folder).with_suffix("").as_posix(): path for path in pictures(folder, recursive=True)}
+
+
+def _numbers(values: Any) -> Any:
+    return None if values is None else tuple(float(value) for value in values)
 
 
 def _is_celeba(facemasks: Path) -> bool:

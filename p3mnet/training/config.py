@@ -182,7 +182,10 @@ def flattened(settings: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[s
 
 def changed_keys(config: TrainConfig, earlier: Mapping[str, Any]) -> list[str]:
     """Names of settings, other than those in `FREE`, that differ from an earlier run's `config.yaml`."""
-    new, old = dict(flattened(config.model_dump(mode="json"))), dict(flattened(earlier))
+    new = dict(flattened(config.model_dump(mode="json")))
+    # A setting that came with a later version was at its default before.
+    usual = dict(flattened(TrainConfig(dataset=config.dataset).model_dump(mode="json")))
+    old = {key: value for key, value in usual.items() if key in new} | dict(flattened(earlier))
     absent = object()
     return sorted(
         key

@@ -120,7 +120,7 @@ class Clock:
                 means.append("colours from files")
             return f"{told}: the loader is the bottleneck; give {' or '.join(means)}."
         if not cuda:
-            return f"{told}: the processor is the bottleneck; a GPU is 100 times as fast."
+            return f"{told}: the processor is the bottleneck; a GPU is far faster."
         if shares["host"] >= max(_WORTH, shares["device"]):
             means = ["a larger batch", *([] if about["compiled"] else ["compile=on"])]
             return f"{told}: the host, which starts the GPU's work, is the bottleneck; give {' or '.join(means)}."

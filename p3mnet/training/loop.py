@@ -182,6 +182,9 @@ class _Run:
         self.config, self.folder, self.group, self.stop, self.watch = config, folder, group, stop, watch
         self.training, self.validation = open_pictures(config, images)
         self.sources = None if config.sources is None else Sources(config.sources, config.source_images)
+        if self.sources is not None and config.copy_paste.mode != "none" and config.copy_paste.match != "none":
+            # What is missing is told before the first epoch that pastes.
+            self.sources.matcher()
         self.cuda = group.device.type == "cuda"
         self.number = loader_processes(config.workers, group.device)
         self.edit = ICP(self.sources, config.copy_paste) if config.copy_paste.mode == "icp" and self.sources else None

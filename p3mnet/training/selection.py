@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,9 +78,13 @@ def open_pictures(config: TrainConfig, images: Images | None = None) -> tuple[Tr
     Raises:
         SettingsError: There are no such sets, no pictures in them, or the choice would be made on a test set.
     """
-    # A loss without composition wants no colours.
-    data = config.data.model_copy(update={"colours": "none"}) if config.model.name in WITHOUT_COLOURS else config.data
+    # A loss without composition wants no colours, and who pastes no faces no facemasks: a fifth of a crop's time.
+    wanted: dict[str, Any] = {"colours": "none"} if config.model.name in WITHOUT_COLOURS else {}
+    wanted |= {"facemask": False} if config.copy_paste.mode == "none" else {}
+    data = config.data.model_copy(update=wanted)
     training = TrainingSet(config.dataset, config.training_set, data, images)
+    if config.copy_paste.mode != "none" and config.copy_paste.match != "none":
+        training.know_poses(config.dataset)
     name = config.validation.set
     if name is None:
         return training, hold_out(training, config.validation.share, config.seed)
