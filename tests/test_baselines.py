@@ -402,7 +402,8 @@ def test_requests() -> None:
     )  # fmt: skip
     labels = [request.label for request in found]
     assert labels == ["closed-form", "knn", "learning-based", "large-kernel", "random-walk", "shared", "global",
-                      "robust", "comprehensive", "information-flow", "gfm", "gfm+fcp", "dim", "shm", "mine"]  # fmt: skip
+                      "robust", "comprehensive", "information-flow", "gfm", "gfm+fcp", "dim", "shm",
+                      "mine"]  # fmt: skip
     by = dict(zip(labels, found, strict=True))
     assert by["gfm+fcp"].path == Path("c.pt") and by["gfm"].path is None
     assert by["gfm+fcp"].title == "GFM (Li et al. 2022) + fcp"

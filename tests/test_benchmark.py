@@ -343,8 +343,10 @@ def test_on_the_command_line(
     assert called("-m", "global")[0] == EXIT_USAGE
     before = {path: sha256(path.read_bytes()) for path in dataset.rglob("*") if path.is_file()}
     out = str(tmp_path / "out")
-    code, said, _ = called(str(dataset), out, "-m", "global,fba", "--trials", "1", "--limit", "2")
-    assert code == EXIT_HELD_BACK and "- fba: not yet there" in said and f"tables: {out}/benchmark.md" in said
+    code, said, _ = called(
+        str(dataset), out, "-m", f"global,pngs:fba={tmp_path / 'no'}", "--trials", "1", "--limit", "2"
+    )
+    assert code == EXIT_HELD_BACK and "/no: is no folder of alphas" in said and f"tables: {out}/benchmark.md" in said
     code, said, _ = called(str(dataset), out, "-m", "global", "--trials", "0", "--json")
     assert code == EXIT_OK and json.loads(said)["methods"][0]["sets"]["free"]["evaluated"] == PICTURES
 
