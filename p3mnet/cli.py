@@ -133,6 +133,12 @@ def infer(
     published: Annotated[
         str | None, typer.Option("--published", help="the weights are a published file of this network")
     ] = None,
+    trimaps: Annotated[
+        Path | None, typer.Option("--trimaps", help="for networks that need them: folder of trimaps of equal names")
+    ] = None,
+    trimap_network: Annotated[
+        Path | None, typer.Option("--trimap-network", help="or weights of a network that finds them: P3M-Net, GFM")
+    ] = None,
     json: opt.JsonOption = False,
     quiet: opt.QuietOption = False,
     progress: opt.ProgressOption = True,
@@ -143,7 +149,10 @@ def infer(
 
     console.out = console.Output(json, quiet, progress)
     with console.counted() as start:
-        done = run(images, out, checkpoint, mode, max_side, cutouts, device, published, start, precision)  # type: ignore[arg-type]
+        done = run(
+            images, out, checkpoint, mode, max_side, cutouts, device, published, start, precision,  # type: ignore[arg-type]
+            trimaps, trimap_network,
+        )  # fmt: skip
     for name, sentence in done.broken:
         console.say(f"broken: {name} {sentence}")
     if done.with_opacity:

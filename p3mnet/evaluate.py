@@ -276,6 +276,10 @@ def _measure(task: Task, corrected: bool) -> dict[str, float | None]:
     plain = picture.pixels.ndim == 2 and picture.opacity is None
     alpha = picture.pixels if plain else decode_matte(data, picture, "alpha")
     pred = decode_matte(_read(task.pred), picture, "prediction")
+    largest, top = int(pred.max(initial=0)), int(np.iinfo(pred.dtype).max)
+    if 0 < largest <= top // 255 and int(alpha.max(initial=0)) > np.iinfo(alpha.dtype).max // 255:
+        # 0 to 1 in 8 bits, or 0 to 255 in 16: its figures would be those of an empty one.
+        raise BrokenInput("prediction_range", f"has a prediction whose largest value is {largest} of {top}.")
     trimap = None if task.trimap is None else decode_matte(_read(task.trimap), picture, "trimap")
     facemask = None if task.facemask is None else decode_matte(_read(task.facemask), picture, "facemask")
     if trimap is None and facemask is not None:

@@ -16,6 +16,8 @@ from p3mdata.errors import OTHER_PLACE, SettingsError, SetupError, unwritable
 from p3mnet.model import MattingNetwork, folded
 
 INPUT = "image"
+# Of networks that need one: int64 of 0, 1, 2.
+TRIMAP = "trimap"
 # Networks without a separate segmentation have the first alone.
 OUTPUTS = ("alpha", "global_logits", "local")
 
@@ -28,9 +30,9 @@ class _Inference(nn.Module):
         self.model = model
         self.dtype = next(model.parameters()).dtype
 
-    def forward(self, image: Tensor) -> tuple[Tensor, ...]:
-        out = self.model(image.to(self.dtype))
-        found = (out.fusion,) if self.model.short_side else (out.fusion, out.global_logits, out.local)
+    def forward(self, image: Tensor, trimap: Tensor | None = None) -> tuple[Tensor, ...]:
+        out = self.model(image.to(self.dtype), None, *(() if trimap is None else (trimap,)))
+        found = (out.fusion,) if self.model.one_alpha else (out.fusion, out.global_logits, out.local)
         return tuple(plane.float() for plane in found)
 
 
@@ -44,7 +46,7 @@ def export_onnx(
     The graph has the input `image` [N, 3, H, W], float32, ImageNet-normalised, and the outputs `alpha` [N, 1, H, W],
     `global_logits` [N, 3, H, W] and `local` [N, 1, H, W] of `p3mnet.model.Matting`, where the network has them. Max
     unpooling becomes comparisons (`p3mnet.maps.unpool_by_plane`), since ONNX leaves open which of two values stays at
-    one place.
+    one place. Networks that need a trimap have it as second input `trimap`, int64 [N, 1, H, W] of 0, 1, 2.
 
     Args:
         model: Any variant, in eval mode.
@@ -57,7 +59,7 @@ def export_onnx(
         Names of the outputs.
 
     Raises:
-        SettingsError: The network is in training mode, or the size is not positive.
+        SettingsError: The network is in training mode or has no ONNX form, or the size is not positive.
         SetupError: The packages that write ONNX files are not installed, or the file cannot be written.
     """
     if model.training:
@@ -69,11 +71,16 @@ def export_onnx(
         raise SetupError(
             f"Writing ONNX files needs more packages: pip install {' '.join(missing)}, or the extra 'onnx'."
         )
-    outputs = OUTPUTS[:1] if model.short_side else OUTPUTS
+    if not model.exportable:
+        raise SettingsError(f"{model.config.name} computes distances outside of its graph and has no ONNX form.")
+    outputs = OUTPUTS[:1] if model.one_alpha else OUTPUTS
     network = folded(model)
     if half:
         network = network.half()
     example = torch.zeros(batch, 3, height, width, device=next(model.parameters()).device)
+    inputs = [example]
+    if model.needs_trimap:
+        inputs.append(torch.ones(batch, 1, height, width, dtype=torch.int64, device=example.device))
     # The exporter tells of packages that it does without, and of its own deprecated calls.
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
@@ -84,11 +91,11 @@ def export_onnx(
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 _Inference(network),
-                (example,),
+                tuple(inputs),
                 dynamo=True,
                 verbose=False,
                 optimize=True,
-                input_names=[INPUT],
+                input_names=[INPUT, TRIMAP][: len(inputs)],
                 output_names=outputs,
             )
     finally:

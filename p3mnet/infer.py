@@ -17,7 +17,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -45,6 +45,7 @@ from p3mdata.errors import (
 )
 from p3mdata.imaging import SUFFIXES, Picture, decode, encode, encode_grey
 from p3mdata.imaging.listing import list_files
+from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from p3mnet.checkpoint import load_checkpoint, load_official
 from p3mnet.create import create_model
 from p3mnet.devices import arithmetic, pick_device
@@ -53,6 +54,7 @@ from p3mnet.legacy import legacy_alpha
 from p3mnet.memory import MEMORY_ERRORS, out_of_memory
 from p3mnet.model import MattingNetwork, folded, fuse, normalise
 from p3mnet.registry import RANDOM
+from p3mnet.trimap_files import trimap_of_picture
 
 Mode = Literal["hybrid", "resize", "legacy_resize"]
 MODES: tuple[Mode, ...] = ("hybrid", "resize", "legacy_resize")
@@ -117,7 +119,11 @@ def _resized(x: Tensor, height: int, width: int) -> Tensor:
 
 @torch.inference_mode()
 def predict_alpha(
-    model: MattingNetwork, rgb: NDArray[np.uint8], mode: Mode = "hybrid", max_side: int = MAX_SIDE
+    model: MattingNetwork,
+    rgb: NDArray[np.uint8],
+    mode: Mode = "hybrid",
+    max_side: int = MAX_SIDE,
+    trimap: NDArray[np.uint8] | None = None,
 ) -> NDArray[np.float32]:
     """Alpha of one picture, of its size.
 
@@ -127,18 +133,25 @@ def predict_alpha(
         mode: "hybrid", "resize" or "legacy_resize", see the module; networks with one alpha for the whole picture look
             in one way at "hybrid" and "resize".
         max_side: A picture with a longer side is seen smaller, both sides by the same factor; its alpha is upsampled.
+        trimap: [H, W] uint8 of 0, 128, 255, for networks that need one; what it knows is kept at full size.
 
     Returns:
         [H, W] float32 in 0..1.
+
+    Raises:
+        SettingsError: The network needs a trimap and there is none.
     """
+    if model.needs_trimap:
+        return _by_trimap(model, rgb, trimap, max_side)
     if mode == "legacy_resize":
         return legacy_alpha(model, rgb)
     height, width = rgb.shape[:2]
     device = next(model.parameters()).device
     image = normalise(torch.tensor(rgb, device=device).permute(2, 0, 1)[None])
     scale = min(1.0, max_side / max(height, width))
-    if model.short_side is not None:
-        scale = min(scale, model.short_side / min(height, width))
+    if model.one_alpha:
+        if model.short_side is not None:
+            scale = min(scale, model.short_side / min(height, width))
         seen = model(_resized(image, max(1, round(height * scale)), max(1, round(width * scale))))
         return _resized(seen.fusion.float(), height, width)[0, 0].clamp(0, 1).cpu().numpy()
     full, half = ((max(1, round(height * share)), max(1, round(width * share))) for share in (scale, scale / 2))
@@ -147,6 +160,44 @@ def predict_alpha(
     local = model(_resized(image, *full)).local if mode == "hybrid" else seen.local
     alpha = fuse(probabilities, _resized(local.float(), height, width))
     return alpha[0, 0].clamp(0, 1).cpu().numpy()
+
+
+def _by_trimap(
+    model: MattingNetwork, rgb: NDArray[np.uint8], trimap: NDArray[np.uint8] | None, max_side: int
+) -> NDArray[np.float32]:
+    if trimap is None:
+        raise SettingsError(f"{model.config.name} needs a trimap of each picture.")
+    height, width = rgb.shape[:2]
+    scale = min(1.0, max_side / max(height, width))
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    device = next(model.parameters()).device
+    image = _resized(normalise(torch.tensor(rgb, device=device).permute(2, 0, 1)[None]), *size)
+    # 0, 128 and 255 -> the classes 0, 1 and 2.
+    classes = torch.tensor((trimap > 0).astype(np.float32) + (trimap == FOREGROUND), device=device)[None, None]
+    seen = model(image, None, F.interpolate(classes, size, mode="nearest-exact").to(torch.int64))
+    alpha = _resized(seen.fusion.float(), height, width)[0, 0].clamp(0, 1).cpu().numpy()
+    return np.where(trimap == UNKNOWN, alpha, (trimap == FOREGROUND).astype(np.float32)).astype(np.float32)
+
+
+@torch.inference_mode()
+def predict_trimap(model: MattingNetwork, rgb: NDArray[np.uint8], max_side: int = MAX_SIDE) -> NDArray[np.uint8]:
+    """What a trimap-free network takes for background, transition and foreground.
+
+    Args:
+        model: With a trimap of its own (P3M-Net, GFM), in eval mode.
+        rgb: [H, W, 3] uint8.
+        max_side: See `predict_alpha`.
+
+    Returns:
+        [H, W] uint8 of 0, 128, 255.
+    """
+    height, width = rgb.shape[:2]
+    image = normalise(torch.tensor(rgb, device=next(model.parameters()).device).permute(2, 0, 1)[None])
+    scale = min(1.0, max_side / max(height, width)) / 2
+    seen = model(_resized(image, max(1, round(height * scale)), max(1, round(width * scale))))
+    classes = _resized(seen.global_logits.float().softmax(1), height, width)[0].argmax(0).cpu().numpy()
+    values: NDArray[np.uint8] = np.array([BACKGROUND, UNKNOWN, FOREGROUND], np.uint8)[classes]
+    return values
 
 
 def to_8_bit(alpha: NDArray[np.float32]) -> NDArray[np.uint8]:
@@ -217,6 +268,8 @@ def infer(
     published: str | None = None,
     progress: Progress | None = None,
     precision: str = "auto",
+    trimaps: Path | None = None,
+    trimap_network: Path | None = None,
 ) -> Inferred:
     """Write `out/alpha/NAME.png` (8-bit grey) and `out/cutout/NAME.png` (RGBA) for each picture of a folder.
 
@@ -240,6 +293,8 @@ def infer(
         progress: Takes the number of pictures and gives a function to call after each of them.
         precision: Of a GPU's products: "float32", or "tf32", which is faster (alpha differs by up to 2e-4, less than
             half a step of 8 bits); "auto" is tf32. A CPU computes in float32.
+        trimaps: For networks that need trimaps: folder of them (0, 128, 255) of the pictures' names.
+        trimap_network: Instead, weights of a network that finds trimaps itself, such as P3M-Net's.
 
     Returns:
         What was done; broken pictures are named there and skipped.
@@ -261,11 +316,45 @@ def infer(
     if precision not in INFERENCE_PRECISIONS:
         raise SettingsError(f"precision must be {' or '.join(INFERENCE_PRECISIONS)}, not '{precision}'.")
     place = pick_device(device)
-    model = replaying(folded(open_network(checkpoint, published)).to(place))
+    model = folded(open_network(checkpoint, published)).to(place)
+    finder = _trimap_finder(model, images, trimaps, trimap_network, max_side)
     done = Inferred(out, len(names))
     with arithmetic(place, tf32=precision != "float32"):
-        _all(images, out, names, model, mode, max_side, cutouts, digest, done, progress)
+        # Trimaps of known areas differ from picture to picture in more than their values.
+        seen = model if model.needs_trimap else replaying(model)
+        _all(images, out, names, seen, mode, max_side, cutouts, digest, done, progress, finder)
     return done
+
+
+# Gives the trimap of a picture, by its name below the folder and its colours; None for networks that need none.
+TrimapFinder = Callable[[str, NDArray[np.uint8]], NDArray[np.uint8] | None]
+
+
+def _trimap_finder(
+    model: MattingNetwork, images: Path, trimaps: Path | None, network: Path | None, max_side: int
+) -> TrimapFinder:
+    """Where the trimaps of a network come from.
+
+    Raises:
+        SettingsError: It needs trimaps and there are none, or there are and it needs none.
+    """
+    given = [option for option, value in (("--trimaps", trimaps), ("--trimap-network", network)) if value is not None]
+    name = model.config.name
+    if not model.needs_trimap:
+        if given:
+            raise SettingsError(f"{name} needs no trimap: leave {given[0]} out.")
+        return lambda path, rgb: None
+    if len(given) != 1:
+        raise SettingsError(f"{name} needs a trimap of each picture: give --trimaps FOLDER, or --trimap-network FILE.")
+    if network is not None:
+        finder = folded(open_network(network)).to(next(model.parameters()).device)
+        if finder.one_alpha:
+            raise SettingsError(f"--trimap-network: {finder.config.name} tells no trimap; P3M-Net and GFM do.")
+        return lambda path, rgb: predict_trimap(finder, rgb, max_side)
+    assert trimaps is not None
+    if not trimaps.is_dir():
+        raise SettingsError(f"{trimaps}: is no folder. Give a folder of trimaps.")
+    return lambda path, rgb: trimap_of_picture(trimaps, path, rgb.shape[:2])
 
 
 def _all(
@@ -279,6 +368,7 @@ def _all(
     digest: str,
     done: Inferred,
     progress: Progress | None,
+    trimap: TrimapFinder,
 ) -> None:
     """Every picture: others decode the next ones and encode the last ones while the network sees this one."""
     hands = _helpers(next(model.parameters()).device)
@@ -307,7 +397,7 @@ def _all(
                         done.kept += 1
                         show()
                         continue
-                    _one(model, name, reading, targets, mode, max_side, done, writers, ended)
+                    _one(model, name, reading, targets, mode, max_side, done, writers, ended, trimap)
                     while len(ended) > 2 * hands or (ended and ended[0][1].done()):
                         _finished(ended.popleft(), done)
                     show()
@@ -365,12 +455,14 @@ def _one(
     done: Inferred,
     writers: ThreadPoolExecutor,
     ended: deque[tuple[str, Future[None]]],
+    trimap: TrimapFinder,
 ) -> None:
     """Predict a picture's alpha and have its files written, or say why not."""
     try:
         picture = reading.result()
         done.with_opacity += picture.opacity is not None
-        alpha = predict_alpha(model, picture.rgb8(), mode, max_side)
+        rgb = picture.rgb8()
+        alpha = predict_alpha(model, rgb, mode, max_side, trimap(name, rgb))
     except BrokenInput as error:
         done.broken.append((name, error.sentence))
         return

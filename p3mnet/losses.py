@@ -10,22 +10,17 @@ train the matting decoder where the trimap says transition, and never the segmen
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from torch.nn import functional as F
 
 from p3mnet.model import SEGMENTATION_TERMS, TRANSITION, Matting, MattingNetwork
 from p3mnet.networks.gfm import Glance
 from p3mnet.networks.modnet import Objectives, objective_losses
-
-# Levels of the Laplacian pyramid; what is left after them counts as one more.
-LEVELS = 5
-# Keeps the gradient of |d| finite at 0; a perfect alpha has a loss of its root, 1e-6.
-_EPSILON = 1e-12
+from p3mnet.networks.terms import absolute, composite, has_colours, laplacian
 
 
 class LossWeights(BaseModel):
@@ -72,11 +67,26 @@ def terms_of(network: MattingNetwork, weights: LossWeights, colours: str) -> tup
     """
     share, idle = weights.model_dump(), {}
     for name in network.terms:
-        if name == "composition" and colours == "none":
+        if name.endswith("composition") and colours == "none":
             idle[name] = "data.colours is none"
         elif share.get(name) == 0 or (name in SEGMENTATION_TERMS and not share["segmentation"]):
             idle[name] = f"losses.{name} is 0"
     return [name for name in network.terms if name not in idle], idle
+
+
+def losses_of(
+    network: MattingNetwork, output: Any, batch: Mapping[str, Tensor], weights: LossWeights | None = None
+) -> dict[str, Tensor]:
+    """The parts of the loss that a network is trained with, and their weighted sum "total".
+
+    Args:
+        network: Which gave the output. Some have losses of their own (`MattingNetwork.own_losses`), for which `weights`
+            are not; the others have `matting_losses`.
+        output, batch, weights: See `matting_losses`.
+    """
+    with torch.autocast(output.fusion.device.type, enabled=False):
+        own = network.own_losses(output, batch)
+    return matting_losses(output, batch, weights) if own is None else own
 
 
 def matting_losses(
@@ -120,12 +130,11 @@ def matting_losses(
         local = (output.local.to(exact) - alpha) * transition
         fusion = output.fusion.to(exact)
         fused = fusion - alpha
-        parts["alpha_t"] = (_absolute(local) * transition).sum() / (transition.sum() + 1)
-        laplacian_t, laplacian = _laplacian(torch.stack([local, fused]))
-        parts["laplacian_t"] = laplacian_t
-        parts["alpha"] = _absolute(fused).mean()
-        parts["laplacian"] = laplacian
-        if "foreground" in batch and "background" in batch:
+        parts["alpha_t"] = (absolute(local) * transition).sum() / (transition.sum() + 1)
+        parts["laplacian_t"], whole = laplacian(torch.stack([local, fused]))
+        parts["alpha"] = absolute(fused).mean()
+        parts["laplacian"] = whole
+        if has_colours(batch):
             parts["composition"] = _composition(fusion, batch)
         share = weights.model_dump()
         total = sum(share[name] * part for name, part in parts.items() if name not in segmentation)
@@ -136,17 +145,12 @@ def matting_losses(
         return parts
 
 
-def _absolute(difference: Tensor) -> Tensor:
-    return torch.sqrt(difference.square() + _EPSILON)
-
-
 def _composition(fusion: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     """Distance of the image to its composition with the predicted alpha: summed over channels, mean over pixels.
 
     The colours are ImageNet-normalised, as in the recipe, which makes it 13.28 times the mean over plain RGB in 0..1.
     """
-    image, foreground, background = (batch[kind].to(fusion.dtype) for kind in ("image", "foreground", "background"))
-    return _absolute(fusion * foreground + (1 - fusion) * background - image).sum(1).mean()
+    return absolute(composite(fusion, batch) - batch["image"].to(fusion.dtype)).sum(1).mean()
 
 
 def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
@@ -155,46 +159,3 @@ def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
     PyTorch's own for images sums on a GPU in an order that is not the same each time.
     """
     return -torch.where(classes, logits.log_softmax(1), 0).sum(1).mean()
-
-
-# A Gaussian of variance 1/2, at 0, 1 and 2 pixels from the centre.
-_BELL = tuple(math.exp(-(distance**2)) for distance in range(3))
-# Sum of the recipe's 5x5 window, which adds a bell in x and one in y where a Gaussian would multiply them.
-_WINDOW_SUM = 2 * 5 * (_BELL[0] + 2 * _BELL[1] + 2 * _BELL[2])
-
-
-def _taps(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Sums of five neighbours along an axis, all equal and weighted by the bell; the border repeats its values."""
-    length = x.shape[axis]
-    first, last = x.narrow(axis, 0, 1), x.narrow(axis, length - 1, 1)
-    padded = torch.cat([first, first, x, last, last], axis)
-    at = [padded.narrow(axis, place, length) for place in range(5)]
-    near, far = at[1] + at[3], at[0] + at[4]
-    return x + near + far, torch.add(_BELL[0] * x + _BELL[1] * near, far, alpha=_BELL[2])
-
-
-def _smooth(x: Tensor) -> Tensor:
-    """The recipe's window, in x and y apart: the bell in one direction of the sum in the other, both ways."""
-    flat, bell = _taps(x, -1)
-    return (_taps(flat, -2)[1] + _taps(bell, -2)[0]) / _WINDOW_SUM
-
-
-def _laplacian(differences: Tensor) -> Tensor:
-    """Sum over the levels of a Laplacian pyramid of the mean absolute value.
-
-    The pyramid is linear: that of the difference of two mattes is the difference of their pyramids.
-
-    Args:
-        differences: [K, N, 1, H, W].
-
-    Returns:
-        [K].
-    """
-    loss = differences.new_zeros(differences.shape[0])
-    x = differences
-    for _ in range(LEVELS):
-        smooth = _smooth(x)
-        loss = loss + (x - smooth).abs().flatten(1).mean(1)
-        halved = F.avg_pool2d(smooth.flatten(0, 1), 2)
-        x = halved.reshape(*x.shape[:2], *halved.shape[1:])
-    return loss + x.abs().flatten(1).mean(1)

@@ -8,13 +8,14 @@ from __future__ import annotations
 import copy
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from p3mdata.errors import SettingsError
@@ -105,18 +106,29 @@ def fuse(global_logits: Tensor, local: Tensor) -> Tensor:
 
 
 class MattingNetwork(nn.Module, ABC):
-    """A trimap-free network that `p3mnet.registry.create_model` builds.
+    """A network that `p3mnet.create_model` builds.
 
     Attributes:
         config: What it takes to build it again.
         encoder: Has `stem`, which makes E_0, and names its parts like an ordinary ImageNet network.
-        short_side: Of networks with one alpha for the whole picture: they see it with its shorter side at this, as
-            their publication tests them. None for those that tell a trimap and an alpha apart.
+        one_alpha: Whether it gives one alpha for the whole picture, where others tell a trimap and an alpha apart.
+        short_side: They see a picture with its shorter side at this, as their publication tests them; None = its own.
+        pastes_features: Whether `forward` takes `edit_e0`, for P3M-CP at feature level.
+        exportable: Whether `p3mnet export-onnx` can write it.
+        staged: Whether its losses change in the course of training, by `progress`.
+        needs_trimap: Whether `forward` and `predict` take a trimap, see `p3mnet.networks.trimap_based`.
     """
 
     config: ModelConfig
     encoder: Any
+    one_alpha: ClassVar[bool] = False
     short_side: ClassVar[int | None] = None
+    needs_trimap: ClassVar[bool] = False
+    exportable: ClassVar[bool] = True
+    pastes_features: ClassVar[bool] = True
+    staged: ClassVar[bool] = False
+    # Share of the training that is done, set by the trainer: networks that are trained in stages look at it.
+    progress: float = 1.0
 
     @property
     @abstractmethod
@@ -126,6 +138,15 @@ class MattingNetwork(nn.Module, ABC):
     def as_seen(self, image: Tensor) -> Tensor:
         """ImageNet-normalised pictures as the encoder is given them: as they are, but for MODNet."""
         return image
+
+    def own_losses(self, output: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
+        """Parts of a loss that is this network's alone, with "total"; None if its loss is `matting_losses`.
+
+        Args:
+            output: What `forward` said.
+            batch: See `p3mnet.losses.matting_losses`.
+        """
+        return None
 
     @abstractmethod
     def forward(self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None) -> Any:
@@ -230,6 +251,10 @@ def folded(model: MattingNetwork) -> MattingNetwork:
         In eval mode, on the same device.
     """
     copied = copy.deepcopy(model).eval()
+    for module in copied.modules():
+        # A weight that is computed at each use (spectral norm) is computed once.
+        if parametrize.is_parametrized(module, "weight"):
+            parametrize.remove_parametrizations(module, "weight")
     for parent in copied.modules():
         # In all our modules a batch norm is named right after the one convolution that feeds it.
         for (name, conv), (norm_name, norm) in itertools.pairwise(list(parent.named_children())):

@@ -10,8 +10,16 @@ from p3mdata.errors import SettingsError
 from p3mnet.decoders import Narrowing
 from p3mnet.encoders import Encoder, NarrowResNet34, ResNet34, SwinT, ViTAES
 from p3mnet.model import MattingNetwork, ModelConfig, P3MNet
+from p3mnet.networks.alphagan import AlphaGAN
+from p3mnet.networks.dim import DIM
+from p3mnet.networks.fba import FBA
+from p3mnet.networks.gca import GCA
 from p3mnet.networks.gfm import GFM
+from p3mnet.networks.hatt import HATT
+from p3mnet.networks.indexnet import IndexNet
+from p3mnet.networks.lf import LF
 from p3mnet.networks.modnet import MODNet
+from p3mnet.networks.shm import SHM
 
 HUB = "hub"
 RANDOM = "random"
@@ -40,10 +48,21 @@ VARIANTS = {
 }
 
 
+# Networks whose losses compare no composition with colours of foreground and background.
+WITHOUT_COLOURS = frozenset({"modnet", "gca", "lf", "hatt"})
 # Networks that P3M-Net is compared with.
-# MODNet's losses compare no composition with colours of foreground and background.
-WITHOUT_COLOURS = frozenset({"modnet"})
-BASELINES: dict[str, Callable[[ModelConfig], MattingNetwork]] = {"gfm_resnet34": GFM, "modnet": MODNet}
+BASELINES: dict[str, Callable[[ModelConfig], MattingNetwork]] = {
+    "gfm_resnet34": GFM,
+    "modnet": MODNet,
+    "dim": DIM,
+    "indexnet": IndexNet,
+    "gca": GCA,
+    "fba": FBA,
+    "alphagan": AlphaGAN,
+    "shm": SHM,
+    "lf": LF,
+    "hatt": HATT,
+}
 
 
 def list_models() -> list[str]:

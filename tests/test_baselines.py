@@ -19,7 +19,7 @@ from p3mdata.imaging.trimap import BACKGROUND, UNKNOWN, trimap_of  # noqa: E402
 from p3mnet.baselines import CATALOGUE, Family  # noqa: E402
 from p3mnet.baselines.classic import Classic, solve_small  # noqa: E402
 from p3mnet.baselines.onnx_file import OnnxFile, OnnxOptions  # noqa: E402
-from p3mnet.baselines.opening import open_method, parse_requests  # noqa: E402
+from p3mnet.baselines.opening import parse_requests  # noqa: E402
 from p3mnet.baselines.sampling import _Search, expanded, global_matting  # noqa: E402
 from p3mnet.checkpoint import load_checkpoint, load_imagenet, load_official, save_checkpoint  # noqa: E402
 from p3mnet.copy_paste import CopyPasteConfig, Sources, fcp  # noqa: E402
@@ -29,7 +29,6 @@ from p3mnet.infer import predict_alpha  # noqa: E402
 from p3mnet.losses import matting_losses  # noqa: E402
 from p3mnet.model import FOREGROUND, TRANSITION, MattingNetwork, ModelConfig, count_parameters, folded  # noqa: E402
 from p3mnet.networks.modnet import MODNet, Objectives, objective_losses  # noqa: E402
-from p3mnet.registry import BASELINES  # noqa: E402
 from p3mnet.training import make_config, train  # noqa: E402
 from tests import onnx_models  # noqa: E402
 from tests.factories import encoded, synthetic_portrait, texture  # noqa: E402
@@ -46,7 +45,7 @@ def _one_thread() -> Iterator[None]:
     torch.set_num_threads(threads)
 
 
-@pytest.fixture(scope="module", params=list(BASELINES))
+@pytest.fixture(scope="module", params=["gfm_resnet34", "modnet"])
 def network(request: pytest.FixtureRequest) -> MattingNetwork:
     torch.manual_seed(0)
     return create_model(request.param, encoder_weights="random")
@@ -264,7 +263,7 @@ def composite(side: int = 96) -> tuple[NDArray[np.uint8], NDArray[np.uint8], NDA
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [e.name for e in CATALOGUE.values() if e.family is Family.CLASSIC and not e.absent])
+@pytest.mark.parametrize("name", [e.name for e in CATALOGUE.values() if e.family is Family.CLASSIC])
 def test_classic_methods_find_a_known_matte(name: str) -> None:
     if CATALOGUE[name].package:
         pytest.importorskip("pymatting")
@@ -403,7 +402,8 @@ def test_requests() -> None:
     )  # fmt: skip
     labels = [request.label for request in found]
     assert labels == ["closed-form", "knn", "learning-based", "large-kernel", "random-walk", "shared", "global",
-                      "gfm", "gfm+fcp", "dim", "shm", "mine"]  # fmt: skip
+                      "robust", "comprehensive", "information-flow", "gfm", "gfm+fcp", "dim", "shm",
+                      "mine"]  # fmt: skip
     by = dict(zip(labels, found, strict=True))
     assert by["gfm+fcp"].path == Path("c.pt") and by["gfm"].path is None
     assert by["gfm+fcp"].title == "GFM (Li et al. 2022) + fcp"
@@ -434,11 +434,3 @@ def test_requests_that_cannot_be_met(
 ) -> None:
     with pytest.raises(SettingsError, match=sentence):
         parse_requests(methods, checkpoints, options)
-
-
-def test_methods_that_are_not_there_say_so() -> None:
-    absent = [entry for entry in CATALOGUE.values() if entry.absent]
-    assert {"robust", "comprehensive", "information-flow", "dim", "indexnet", "gca", "fba", "alphagan", "shm", "lf",
-            "hatt"} == {entry.name for entry in absent}  # fmt: skip
-    with pytest.raises(SetupError, match="not yet there: give onnx:dim=FILE or pngs:dim=FOLDER"):
-        open_method(parse_requests(["dim"])[0], 512, "hybrid", "cpu")

@@ -365,3 +365,10 @@ def test_collection_rules_and_copies_from_the_command_line(tmp_path: Path) -> No
     assert [[m["path"] for m in c] for c in json.loads(done.stdout)["clusters"]] == [["0.png", "copy.jpg"]]
     assert p3mdata_here("duplicates", photos, "-o", tmp_path / "d.txt").returncode == 2
     assert p3mdata_here("duplicates", tmp_path / "none").returncode == 2
+
+
+def test_codes_of_emoji_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    from p3mdata.base import console
+
+    console.say("a :b: c :smile: [bold]d")
+    assert capsys.readouterr().err == "a :b: c :smile: [bold]d\n"

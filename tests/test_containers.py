@@ -29,6 +29,7 @@ from p3mdata.imaging.metadata.made_profile import made_grey_profile
 from p3mdata.run.job import anonymize_job
 from p3mdata.run.layout import LEDGER, MANIFEST, PASSED_OVER
 from p3mdata.run.plan import make_plan
+from p3mnet.evaluate import Task, evaluate_one
 from tests.factories import astronaut, cut_out, encoded, matte, texture
 
 RGB, MATTE = astronaut(256), matte(256)
@@ -325,3 +326,29 @@ def test_notes_reach_ledger_manifest_and_report(tmp_path: Path, kept_models: Fac
     )
     report = (job.out / "report.html").read_text()
     assert "16 bits reduced to 8" in report and "missing end marker added" in report and ".cr2" in report
+
+
+@pytest.mark.parametrize("form", ["HEIF", "AVIF"])
+def test_damaged_boxes_end_as_broken_or_as_a_picture(form: str) -> None:
+    if form == "HEIF":
+        pytest.importorskip("pillow_heif")
+    sink = io.BytesIO()
+    Image.fromarray(RGB[::4, ::4]).save(sink, form)
+    data, rng = sink.getvalue(), np.random.default_rng(0)
+    start = data.index(b"iprp")
+    for _ in range(60):
+        damaged = bytearray(data)
+        damaged[start + int(rng.integers(120))] = int(rng.integers(256))
+        try:
+            assert decode(bytes(damaged)).pixels.size
+        except BrokenInput as exc:
+            assert exc.sentence
+
+
+def test_predictions_of_0_and_1_are_not_evaluated(tmp_path: Path) -> None:
+    alpha, pred = tmp_path / "alpha.png", tmp_path / "pred.png"
+    alpha.write_bytes(encode_grey(MATTE))
+    for values, right in (((MATTE > 127).astype(np.uint8), False), (MATTE.astype(np.uint16), False), (MATTE, True)):
+        pred.write_bytes(encode_grey(values))
+        row = evaluate_one(Task("P", "a", pred, alpha, None, None), corrected=False)
+        assert bool(row.values) is right and (right or "largest value is" in str(row.problem))

@@ -451,3 +451,14 @@ def test_a_run_of_an_earlier_version_goes_on(dataset: Path) -> None:
         del earlier[name]
     assert changed_keys(config(dataset), earlier) == []
     assert changed_keys(config(dataset, deterministic=True), earlier) == ["deterministic"]
+
+
+def test_an_operator_that_cannot_be_repeated_is_named(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*given: Any) -> Any:
+        raise RuntimeError("adaptive_pool_cuda does not have a deterministic implementation, but you set ...")
+
+    monkeypatch.setattr(loop_module, "matting_losses", refused)
+    with pytest.raises(SettingsError, match=r"narrow has an operator that a GPU cannot repeat .adaptive_pool_cuda."):
+        train(config(dataset, deterministic=True), tmp_path / "out")

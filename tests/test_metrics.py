@@ -285,7 +285,7 @@ def test_what_cannot_be_evaluated_is_named(dataset: Path, tmp_path: Path) -> Non
     write(pred / "p3.jpg", flat(0))
     write(pred / "someone.png", flat(0))
     (dataset / "validation/P3M-500-P/trimap/p4.png").write_bytes(encoded(flat(7, (90, 120)), "PNG"))
-    write(pred / "n0.png", np.dstack([flat(9, (90, 120)), flat(8, (90, 120)), flat(7, (90, 120))]))
+    write(pred / "n0.png", np.dstack([flat(90, (90, 120)), flat(8, (90, 120)), flat(7, (90, 120))]))
     found = evaluate(pred, dataset, table, workers=1)
     problems = {stem: problem for one in found.sets for stem, problem in one.problems.items()}
     for stem, words in {

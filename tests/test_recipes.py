@@ -198,7 +198,7 @@ def test_the_recipe_of_a_whole_dataset_runs_and_runs_again(tmp_path: Path) -> No
     assert (out / "release" / "README.md").is_file()
     assert len(list((out / "data" / "train" / "blurred_image").iterdir())) == 3
     found = json.loads((out / "train-check" / "report.json").read_text())
-    assert found["complete"] and {row["protocol"] for row in found["table_4"]} == {"B:B", "B:N", "N:N"}
+    assert found["complete"] and {row["protocol"] for row in found["table_4"]} == {"B:B", "B:N", "N:N", "N:B"}
     # Again, after another decision.
     decisions.write_text('{"source":"3.png","action":"exclude"}\n')
     done = p3mdata(*recipe_args("p3m10k", variables), timeout=300)
@@ -221,9 +221,14 @@ def test_the_recipes_of_the_tables_run(tmp_path: Path) -> None:
     common: dict[str, object] = {"dataset": data, "originals": tmp_path / "orig", **TINY}
     assert run_recipe("protocols", out=tmp_path / "p", **common) == EXIT_HELD_BACK
     found = json.loads((tmp_path / "p" / "report.json").read_text())
-    assert [row["protocol"] for row in found["table_4"]] == ["B:B", "B:N", "B:N", "N:N", "N:N"]
+    assert [row["protocol"] for row in found["table_4"]] == ["B:B", "B:N", "B:N", "N:N", "N:N", "N:B"]
     assert run_recipe("obfuscations", out=tmp_path / "o", **common) == EXIT_HELD_BACK
     found = json.loads((tmp_path / "o" / "report.json").read_text())
+    # One network is tested on all; the other question is asked for.
+    assert {row["trained"] for row in found["table_8"]} == {"B", "none"}
+    assert {"P-blur", "P-mosaic", "P-zero"} < {row["test"] for row in found["table_8"] if row["trained"] == "B"}
+    assert run_recipe("obfuscations", out=tmp_path / "e", each_method="true", **common) == EXIT_HELD_BACK
+    found = json.loads((tmp_path / "e" / "report.json").read_text())
     assert {row["trained"] for row in found["table_8"]} == {"B", "none", "blur", "mosaic", "zero"}
 
 

@@ -20,7 +20,7 @@ from p3mdata.anonymize.proofs import proof_doubts, prove
 from p3mdata.anonymize.recompose import hide
 from p3mdata.config import TOLERANCE, Method, Settings
 from p3mdata.errors import SettingsError
-from p3mdata.faces.ensemble import Detection, FaceFinder
+from p3mdata.faces.ensemble import Detection, FaceFinder, _doubts
 from p3mdata.imaging import decode, encode_grey
 from p3mdata.imaging.facemask import RECOMPOSED, REPLACED, facemask_of, is_facemask, replaced
 from p3mdata.imaging.trimap import UNKNOWN, kernel_side, transition_area, trimap_of
@@ -217,3 +217,21 @@ def test_facemasks_of_two_kinds() -> None:
     assert is_facemask(facemask) and set(np.unique(facemask)) == {0, RECOMPOSED, REPLACED}
     assert (replaced(facemask) == (changed & ~kept)).all() and ((facemask > 0) == changed).all()
     assert not is_facemask(texture(9, 9, channels=1))
+
+
+def doubted(*faces: Any) -> list[str]:
+    return [doubt.code for doubt in _doubts(faces, (600, 800))]
+
+
+def test_single_hits_are_asked_about_only_where_they_may_be_the_main_face() -> None:
+    agreed = face_at((300, 100, 420, 250))
+    lone = replace(agreed, seen_by=("centerface",), landmarks=None, score=0.7)
+    small, large = replace(lone, box=(20.0, 30.0, 90.0, 120.0)), replace(lone, box=(10.0, 100.0, 210.0, 360.0))
+    assert doubted(lone) == ["detectors_disagree"]
+    assert doubted(agreed, small) == [] and doubted(agreed, large) == ["detectors_disagree"]
+
+
+def test_a_face_that_the_border_cuts_may_have_any_shape() -> None:
+    both = replace(face_at((300, 100, 420, 250)), landmarks=None, seen_by=("centerface", "libfacedetection"))
+    assert doubted(replace(both, box=(300.0, 100.0, 350.0, 300.0))) == ["implausible_size"]
+    assert doubted(replace(both, box=(0.0, 100.0, 50.0, 300.0))) == []

@@ -495,7 +495,7 @@ def test_ctrl_c_leaves_a_report_and_the_same_call_comes_to_the_same_figures(
     assert (out / "runs/N-0/log.csv").read_text().count("\n") == 2
     found = p3mdata.train_check(world / "data", out, originals=world / ORIGINALS, **SETTINGS)
     assert found.report["complete"] and found.report["table_4"] == report(whole)["table_4"]
-    assert scores(out) == scores(whole) and len(scores(out)) == 10
+    assert scores(out) == scores(whole) and len(scores(out)) == 12
 
 
 @pytest.mark.slow

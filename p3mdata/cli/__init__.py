@@ -34,7 +34,7 @@ app = typer.Typer(
     cls=_Lazy,
     help="Anonymize portraits for matting datasets: faces unrecognisable, the rest untouched, and proof of both.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )

@@ -324,7 +324,8 @@ def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
     if not turned:
         pixels, opacity = orient(pixels, orientation), None if opacity is None else orient(opacity, orientation)
     form = "JPEG" if jpeg else image.format or ""
-    icc = _profile(data, form, icc, grey=pixels.ndim == 2)
+    with _decoding():
+        icc, bits = _profile(data, form, icc, grey=pixels.ndim == 2), media_bits(data, form)
     tables = None
     if isinstance(image, JpegImagePlugin.JpegImageFile) and image.mode in ("L", "RGB") and image.quantization:
         tables = {k: list(v) for k, v in image.quantization.items()}, JpegImagePlugin.get_sampling(image)
@@ -332,7 +333,7 @@ def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
         notes.append("lossless JPEG encoded anew")
     with _decoding():
         notes += [*left_out(image, data), *(["missing end marker added"] if mended else [])]
-    if (bits := media_bits(data, form)) > 8:
+    if bits > 8:
         notes.append(f"{bits} bits reduced to 8")
     if form not in EXTENSIONS:
         notes.append(f"{form} written as PNG")

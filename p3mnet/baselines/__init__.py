@@ -77,7 +77,6 @@ class Entry:
         package: Package without which it cannot run; "" if none is missing ever.
         extra: Extra of p3mdata that brings the package.
         model: Of networks: arguments of `p3mnet.registry.create_model`; `p3mnet train` trains them.
-        absent: Why there is no such method here; "" if there is.
     """
 
     name: str
@@ -86,7 +85,6 @@ class Entry:
     package: str = ""
     extra: str = ""
     model: Mapping[str, Any] = field(default_factory=dict)
-    absent: str = ""
 
     @property
     def trainable(self) -> bool:
@@ -96,8 +94,6 @@ class Entry:
     @property
     def obstacle(self) -> str:
         """Why it cannot run here, in one line; "" if it can."""
-        if self.absent:
-            return self.absent
         if self.package and importlib.util.find_spec(self.package) is None:
             return f"needs {self.package}: run pip install 'p3mdata[{self.extra}]'"
         return ""
@@ -107,14 +103,8 @@ def _classic(name: str, title: str) -> Entry:
     return Entry(name, title, Family.CLASSIC, "pymatting", "release")
 
 
-def _network(name: str, title: str, model: str, **flags: bool) -> Entry:
-    return Entry(name, title, Family.FREE, "torch", "train", {"name": model, **flags})
-
-
-def _foreign(name: str, title: str, family: Family) -> Entry:
-    ways = f"pngs:{name}=FOLDER" if family is Family.CLASSIC else f"onnx:{name}=FILE or pngs:{name}=FOLDER"
-    absent = f"not yet there: give {ways}"
-    return Entry(name, title, family, absent=absent)
+def _network(name: str, title: str, model: str, family: Family = Family.FREE, **flags: bool) -> Entry:
+    return Entry(name, title, family, "torch", "train", {"name": model, **flags})
 
 
 _ENTRIES = (
@@ -125,17 +115,17 @@ _ENTRIES = (
     _classic("random-walk", "Random walk (Grady et al. 2005)"),
     _classic("shared", "Shared sampling (Gastal and Oliveira 2010)"),
     Entry("global", "Global sampling (He et al. 2011)", Family.CLASSIC),
-    _foreign("robust", "Robust sampling (Wang and Cohen 2007)", Family.CLASSIC),
-    _foreign("comprehensive", "Comprehensive sampling (Shahrian et al. 2013)", Family.CLASSIC),
-    _foreign("information-flow", "Information-flow (Aksoy et al. 2017)", Family.CLASSIC),
-    _foreign("dim", "DIM (Xu et al. 2017)", Family.DEEP),
-    _foreign("alphagan", "AlphaGAN (Lutz et al. 2018)", Family.DEEP),
-    _foreign("indexnet", "IndexNet (Lu et al. 2019)", Family.DEEP),
-    _foreign("gca", "GCA (Li and Lu 2020)", Family.DEEP),
-    _foreign("fba", "FBA (Forte and Pitie 2020)", Family.DEEP),
-    _foreign("shm", "SHM (Chen et al. 2018)", Family.FREE),
-    _foreign("lf", "LF (Zhang et al. 2019)", Family.FREE),
-    _foreign("hatt", "HATT (Qiao et al. 2020)", Family.FREE),
+    _classic("robust", "Robust sampling (Wang and Cohen 2007)"),
+    _classic("comprehensive", "Comprehensive sampling (Shahrian et al. 2013)"),
+    _classic("information-flow", "Information-flow (Aksoy et al. 2017)"),
+    _network("dim", "DIM (Xu et al. 2017)", "dim", Family.DEEP),
+    _network("alphagan", "AlphaGAN (Lutz et al. 2018)", "alphagan", Family.DEEP),
+    _network("indexnet", "IndexNet (Lu et al. 2019)", "indexnet", Family.DEEP),
+    _network("gca", "GCA (Li and Lu 2020)", "gca", Family.DEEP),
+    _network("fba", "FBA (Forte and Pitie 2020)", "fba", Family.DEEP),
+    _network("shm", "SHM (Chen et al. 2018)", "shm"),
+    _network("lf", "LF (Zhang et al. 2019)", "lf"),
+    _network("hatt", "HATT (Qiao et al. 2020)", "hatt"),
     _network("gfm", "GFM (Li et al. 2022)", "gfm_resnet34"),
     _network("modnet", "MODNet (Ke et al. 2022)", "modnet"),
     _network("basic", "BASIC (Ma et al. 2023)", "p3mnet_resnet34", tfi=False, sbfi=False, dbfi=False),

@@ -1,10 +1,7 @@
-"""Trimap-based methods without training: those of pymatting, and global sampling of our own."""
+"""Trimap-based methods without training: those of pymatting, and four of our own."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import warnings
 from collections.abc import Callable, Mapping
 from importlib import metadata
 from typing import Any
@@ -16,7 +13,11 @@ from numpy.typing import NDArray
 from p3mdata.errors import BrokenInput
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from p3mnet.baselines import Alpha, Image, Method
+from p3mnet.baselines.comprehensive import comprehensive_matting
+from p3mnet.baselines.information_flow import information_flow_matting
+from p3mnet.baselines.robust import robust_matting
 from p3mnet.baselines.sampling import global_matting
+from p3mnet.baselines.solving import pymatting, solver_limits
 
 # Names of pymatting's `estimate_alpha_*`.
 _PYMATTING = {
@@ -27,7 +28,13 @@ _PYMATTING = {
     "random-walk": "rw",
     "shared": "sm",
 }
-_NOT_SOLVED = "did not converge"
+# Our own; the version counts up when their results change.
+_OWN: Mapping[str, tuple[Callable[[Image, Image], NDArray[Any]], str]] = {
+    "global": (global_matting, "1"),
+    "robust": (robust_matting, "1"),
+    "comprehensive": (comprehensive_matting, "1"),
+    "information-flow": (information_flow_matting, "1"),
+}
 
 
 class Classic(Method):
@@ -37,15 +44,15 @@ class Classic(Method):
     speaks at full size. These methods take time and memory that grow faster than the number of pixels.
 
     Args:
-        name: "global" or one of pymatting's, see the catalogue.
+        name: One of ours or of pymatting's, see the catalogue.
         max_side: Pixels.
     """
 
     def __init__(self, name: str, max_side: int) -> None:
         self.max_side = max_side
         self.solve: Callable[[Image, Image], NDArray[Any]]
-        if name == "global":
-            self.solve, version = global_matting, "1"
+        if name in _OWN:
+            self.solve, version = _OWN[name]
         else:
             self.solve, version = _pymatting(_PYMATTING[name]), metadata.version("pymatting")
         self.identity: Mapping[str, Any] = {"method": name, "version": version, "max_side": max_side}
@@ -88,22 +95,12 @@ def solve_small(solve: Callable[[Image, Image], NDArray[Any]], image: Image, tri
 
 
 def _pymatting(name: str) -> Callable[[Image, Image], NDArray[Any]]:
-    # It tells of its own compilation.
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        import pymatting
-    estimate = getattr(pymatting, f"estimate_alpha_{name}")
+    estimate = getattr(pymatting(), f"estimate_alpha_{name}")
 
     def solve(image: Image, trimap: Image) -> NDArray[Any]:
         areas = np.where(trimap == UNKNOWN, 0.5, (trimap == FOREGROUND).astype(np.float64))
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                alpha: NDArray[Any] = estimate(image / 255, areas)
-                return alpha
-        except ValueError as exc:
-            if _NOT_SOLVED in str(exc):
-                raise BrokenInput("not_solved", "leads to equations that were not solved within their limit.") from exc
-            raise
+        with solver_limits():
+            alpha: NDArray[Any] = estimate(image / 255, areas)
+        return alpha
 
     return solve

@@ -10,12 +10,14 @@ import torch
 
 from p3mdata.base.files import sha256
 from p3mdata.errors import SetupError
+from p3mdata.imaging.trimap import FOREGROUND
 from p3mnet.baselines import Alpha, Image, Method
 from p3mnet.checkpoint import describe
 from p3mnet.create import create_model
 from p3mnet.devices import device_name, pick_device
 from p3mnet.infer import MAX_SIDE, Mode, open_network, predict_alpha
 from p3mnet.model import MattingNetwork, ModelConfig, count_parameters, folded
+from p3mnet.networks.trimap_based import TrimapNetwork
 from p3mnet.registry import BASELINES, RANDOM, VARIANTS
 
 
@@ -32,8 +34,6 @@ class Network(Method):
         SetupError: The checkpoint cannot be read, or is another network's.
     """
 
-    needs_trimap = False
-
     def __init__(self, model: Mapping[str, Any], checkpoint: Path | None, mode: Mode, device: str) -> None:
         self.mode = mode
         fresh = create_model(**model, encoder_weights=RANDOM)
@@ -43,6 +43,7 @@ class Network(Method):
         place = pick_device(device)
         # As `p3mnet infer` runs it.
         self.model = folded(network).to(place)
+        self.needs_trimap = network.needs_trimap
         if place.type == "cuda":
             self.device = device_name(place)
         weights = "random" if checkpoint is None else sha256(checkpoint.read_bytes())
@@ -52,12 +53,18 @@ class Network(Method):
         }  # fmt: skip
 
     def predict(self, image: Image, trimap: Image | None) -> Alpha:
-        """See `Method.predict`; the trimap is not looked at."""
-        return predict_alpha(self.model, image, self.mode)
+        """See `Method.predict`; a trimap is looked at by networks that need one."""
+        return predict_alpha(self.model, image, self.mode, trimap=trimap)
 
     def timed(self, image: Image, trimap: Image | None) -> None:
         """One pass at the picture's own size, to the processor and back."""
-        self.model.predict(torch.from_numpy(image.copy()).permute(2, 0, 1)).cpu()
+        picture = torch.from_numpy(image.copy()).permute(2, 0, 1)
+        if trimap is None or not self.needs_trimap:
+            self.model.predict(picture).cpu()
+        else:
+            assert isinstance(self.model, TrimapNetwork)
+            classes = torch.from_numpy((trimap > 0).astype("int64") + (trimap == FOREGROUND))
+            self.model.predict(picture, classes[None]).cpu()
 
 
 def _filled(wanted: ModelConfig, checkpoint: Path) -> MattingNetwork:

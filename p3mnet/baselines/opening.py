@@ -20,6 +20,7 @@ from p3mnet.baselines.onnx_file import OnnxFile, OnnxOptions
 GROUPS: Mapping[str, tuple[Family, ...]] = {
     "all": tuple(Family),
     "classic": (Family.CLASSIC,),
+    "trimap-based": (Family.DEEP,),
     "trimap-free": (Family.FREE,),
 }
 # Labels become folders.
@@ -113,11 +114,7 @@ def _requests(methods: Iterable[str]) -> Iterator[Request]:
     for word in (word.strip() for given in methods for word in given.split(",")):
         kind, colon, rest = word.partition(":")
         if word in GROUPS:
-            yield from (
-                Request(entry.name, entry)
-                for entry in CATALOGUE.values()
-                if entry.family in GROUPS[word] and not entry.absent
-            )
+            yield from (Request(entry.name, entry) for entry in CATALOGUE.values() if entry.family in GROUPS[word])
         elif colon and kind in ("onnx", "pngs"):
             label, equals, path = rest.rpartition("=")
             label = label if equals else Path(path).stem

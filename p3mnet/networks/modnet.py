@@ -146,6 +146,7 @@ class MODNet(MattingNetwork):
         config: `name` is all that counts.
     """
 
+    one_alpha: ClassVar[bool] = True
     short_side: ClassVar[int | None] = 512
 
     def __init__(self, config: ModelConfig) -> None:
@@ -164,6 +165,10 @@ class MODNet(MattingNetwork):
     def terms(self) -> tuple[str, ...]:
         """See `MattingNetwork.terms`."""
         return ("semantic", "detail", "fusion")
+
+    def own_losses(self, output: Objectives, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """See `objective_losses`."""
+        return objective_losses(output, batch)
 
     def as_seen(self, image: Tensor) -> Tensor:
         """See `MattingNetwork.as_seen`."""

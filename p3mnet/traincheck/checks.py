@@ -29,7 +29,7 @@ from p3mnet.graphs import replaying
 from p3mnet.image_files import Array, BadFile, read_colours, read_grey
 from p3mnet.infer import predict_alpha, to_8_bit
 from p3mnet.loader import collate, to_device
-from p3mnet.losses import matting_losses
+from p3mnet.losses import losses_of
 from p3mnet.metrics import evaluate_pair
 from p3mnet.model import folded
 from p3mnet.traincheck.config import Recipe
@@ -271,7 +271,7 @@ def try_steps(
             optimizer.zero_grad()
             with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
                 output = model(moved["image"])
-            loss = matting_losses(output, moved)["total"]
+            loss = losses_of(model, output, moved)["total"]
             loss.backward()  # type: ignore[no-untyped-call]
             norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
             if not (math.isfinite(loss.item()) and math.isfinite(norm.item())):

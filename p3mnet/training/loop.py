@@ -26,7 +26,7 @@ from p3mnet.devices import arithmetic, device_name
 from p3mnet.fingerprints import fingerprints_of
 from p3mnet.image_files import BadFile
 from p3mnet.loader import Batch, Loader, Workers, collate, make_loader, to_device
-from p3mnet.losses import matting_losses, terms_of
+from p3mnet.losses import losses_of, terms_of
 from p3mnet.memory import MEMORY_ERRORS, out_of_memory
 from p3mnet.model import MattingNetwork, folded
 from p3mnet.registry import RANDOM
@@ -153,7 +153,15 @@ def train(
         if group.first:
             stack.enter_context(owned_folder(out))
         run = _Run(config, folder, group, stop, (watch or Watch()) if group.first else Watch(), going_on, images)
-        return run.go()
+        try:
+            return run.go()
+        except RuntimeError as error:
+            if "deterministic implementation" not in str(error):
+                raise
+            raise SettingsError(
+                f"deterministic: {config.model.name} has an operator that a GPU cannot repeat "
+                f"({str(error).split(' ', 1)[0]}). Train another network, or without it."
+            ) from error
 
 
 def _draw(*numbers: int) -> int:
@@ -209,6 +217,8 @@ class _Run:
             self.model = self._fresh()
             if group.first:
                 folder.begin(config, files)
+        if config.copy_paste.mode == "fcp" and not self.model.pastes_features:
+            raise SettingsError(f"copy_paste.mode: {config.model.name} takes no pasted features; choose icp or none.")
         self.terms, self.idle = terms_of(self.model, config.losses, self.training.colours)
         self.model.train().to(group.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.sync_batch_norm:
@@ -432,7 +442,6 @@ class _Run:
         config = self.config
         if self.tried:
             return False
-        whole = self._crops() // (config.batch * config.accumulation * self.group.world)
         hindrance = None
         if config.copy_paste.mode == "fcp":
             hindrance = "copy_paste.mode fcp changes the network in each step"
@@ -440,10 +449,12 @@ class _Run:
             hindrance = "deterministic is set, and compiled programs may differ from run to run"
         elif self.group.world > 1:
             hindrance = "several processes train together"
+        elif self.model.needs_trimap or self.model.staged:
+            hindrance = f"{config.model.name} is trained in stages or sees trimaps"
         if hindrance is not None and config.compile == "on":
             self.watch.say(f"compile: left out, since {hindrance}.")
         self.tried = True
-        return pays(config.compile, self.group.device, whole - self.position.step, hindrance)
+        return pays(config.compile, self.group.device, self._steps() - self.position.step, hindrance)
 
     @staticmethod
     def _tensors(batch: Batch) -> dict[str, Tensor]:
@@ -453,16 +464,21 @@ class _Run:
         """Parts of the loss, as one program."""
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.bfloat16):
             output = self.model(moved["image"])
-        return matting_losses(output, moved, self.config.losses)
+        return losses_of(self.model, output, moved, self.config.losses)
 
     def _set_rate(self) -> float:
         """Give the optimiser the learning rate of this step."""
         config, position = self.config, self.position
-        steps = self._crops() // (config.batch * config.accumulation * self.group.world)
-        rate = rate_at(config.schedule, config.learning_rate, position.step, position.epoch, steps, config.epochs)
+        rate = rate_at(
+            config.schedule, config.learning_rate, position.step, position.epoch, self._steps(), config.epochs
+        )
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
         return rate
+
+    def _steps(self) -> int:
+        """Steps of the whole run."""
+        return max(1, self._crops() // (self.config.batch * self.config.accumulation * self.group.world))
 
     def _losses(self, batch: Batch, network: torch.nn.Module, seed: int) -> dict[str, Tensor]:
         """Parts of the loss of a batch; all that is drawn for it depends on the seed."""
@@ -473,9 +489,10 @@ class _Run:
             return self._whole(self.program(self._tensors(batch)))
         if config.copy_paste.mode == "fcp" and config.copy_paste.active(self.position.epoch) and self.sources:
             edit = fcp(self.model, moved, self.sources, torch.Generator().manual_seed(seed), config.copy_paste)
+        self.model.progress = self.position.step / self._steps()
         with torch.autocast(self.group.device.type, torch.bfloat16, enabled=self.bfloat16):
-            output = network(moved["image"], edit)
-        return self._whole(matting_losses(output, moved, config.losses))
+            output = network(moved["image"], edit, *([moved["trimap"]] if self.model.needs_trimap else []))
+        return self._whole(losses_of(self.model, output, moved, config.losses))
 
     def _whole(self, parts: dict[str, Tensor]) -> dict[str, Tensor]:
         """The parts, none of which may have got lost."""

@@ -143,7 +143,7 @@ def measure(
             item = pictures[index]
             rgb = item["image"].permute(1, 2, 0).numpy()
             truth, trimap = item["alpha"][0].numpy(), item["trimap"][0].numpy()
-            alpha = predict_alpha(model, rgb, how.mode, how.max_side)
+            alpha = predict_alpha(model, rgb, how.mode, how.max_side, trimap)
         except BadFile as error:
             found.skipped.append(str(error))
             continue

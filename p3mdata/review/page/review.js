@@ -141,7 +141,7 @@ function showItem() {
   const confirmable = Boolean(item && canConfirm(item));
   byId("reason").textContent = state.problem ? "This picture cannot be shown" : heading;
   byId("detail").textContent = sentence(state.problem ?? (confirmable ? "" : item?.detail));
-  showDoubts(confirmable);
+  showDoubts();
   byId("held").hidden = !confirmable;
   byId("held-text").textContent = confirmable ? sentence(item.detail ?? reasonWords(item.reason)[0]) : "";
   byId("advice").textContent = advice;
@@ -157,9 +157,9 @@ function showItem() {
 }
 
 /** Every doubt of a held picture; the first one alone stands in the sentence above. */
-function showDoubts(confirmable) {
+function showDoubts() {
   const doubts = state.problem || !state.item ? [] : state.item.doubts;
-  const shown = doubts.length > 1 || confirmable ? doubts : [];
+  const shown = doubts.length > 1 ? doubts : [];
   byId("doubts").replaceChildren(
     ...shown.map(({ sentence: words, faces }) => {
       const which = faces.map((number) => number + 1).join(", ");

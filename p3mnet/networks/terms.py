@@ -1,0 +1,101 @@
+"""Terms that training losses are made of, for P3M-Net and the networks it is compared with.
+
+In PyTorch's default type (float32); mattes are [N, 1, H, W] in 0..1, pictures [N, 3, H, W], ImageNet-normalised.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from p3mnet.model import IMAGENET_MEAN, IMAGENET_STD, TRANSITION
+
+# Levels of the Laplacian pyramid; what is left after them counts as one more.
+LEVELS = 5
+# Keeps the gradient of |d| finite at 0; a perfect alpha has a loss of its root, 1e-6.
+_EPSILON = 1e-12
+
+
+def absolute(difference: Tensor) -> Tensor:
+    """|difference|, smooth at 0."""
+    return torch.sqrt(difference.square() + _EPSILON)
+
+
+def inside(values: Tensor, area: Tensor) -> Tensor:
+    """Mean of values [N, C, H, W] over an area [N, 1, H, W] of 0 and 1; 0 where there is none."""
+    return (values * area).sum() / (area.sum() * values.shape[1]).clamp(min=1)
+
+
+def unknown(batch: Mapping[str, Tensor]) -> Tensor:
+    """1 where the trimap says transition, [N, 1, H, W]."""
+    return (batch["trimap"] == TRANSITION).to(torch.get_default_dtype())
+
+
+def in_rgb(image: Tensor) -> Tensor:
+    """ImageNet-normalised [N, 3, H, W] -> RGB in 0..1."""
+    mean, deviation = (image.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    return image * deviation + mean
+
+
+def has_colours(batch: Mapping[str, Tensor]) -> bool:
+    """Whether a batch has colours of foreground and background."""
+    return "foreground" in batch and "background" in batch
+
+
+def composite(alpha: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """The batch's foreground over its background by an alpha, ImageNet-normalised [N, 3, H, W]."""
+    front, back = (batch[kind].to(alpha.dtype) for kind in ("foreground", "background"))
+    return alpha * front + (1 - alpha) * back
+
+
+def colour_error(alpha: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """|composite - picture| in RGB of 0..1, [N, 3, H, W]."""
+    difference = composite(alpha, batch) - batch["image"].to(alpha.dtype)
+    return absolute(difference * difference.new_tensor(IMAGENET_STD)[:, None, None])
+
+
+# A Gaussian of variance 1/2, at 0, 1 and 2 pixels from the centre.
+_BELL = tuple(math.exp(-(distance**2)) for distance in range(3))
+# Sum of the recipe's 5x5 window, which adds a bell in x and one in y where a Gaussian would multiply them.
+_WINDOW_SUM = 2 * 5 * (_BELL[0] + 2 * _BELL[1] + 2 * _BELL[2])
+
+
+def _taps(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Sums of five neighbours along an axis, all equal and weighted by the bell; the border repeats its values."""
+    length = x.shape[axis]
+    first, last = x.narrow(axis, 0, 1), x.narrow(axis, length - 1, 1)
+    padded = torch.cat([first, first, x, last, last], axis)
+    at = [padded.narrow(axis, place, length) for place in range(5)]
+    near, far = at[1] + at[3], at[0] + at[4]
+    return x + near + far, torch.add(_BELL[0] * x + _BELL[1] * near, far, alpha=_BELL[2])
+
+
+def _smooth(x: Tensor) -> Tensor:
+    """The recipe's window, in x and y apart: the bell in one direction of the sum in the other, both ways."""
+    flat, bell = _taps(x, -1)
+    return (_taps(flat, -2)[1] + _taps(bell, -2)[0]) / _WINDOW_SUM
+
+
+def laplacian(differences: Tensor) -> Tensor:
+    """Sum over the levels of a Laplacian pyramid of the mean absolute value.
+
+    The pyramid is linear: that of the difference of two mattes is the difference of their pyramids.
+
+    Args:
+        differences: [K, N, 1, H, W].
+
+    Returns:
+        [K].
+    """
+    loss = differences.new_zeros(differences.shape[0])
+    x = differences
+    for _ in range(LEVELS):
+        smooth = _smooth(x)
+        loss = loss + (x - smooth).abs().flatten(1).mean(1)
+        halved = F.avg_pool2d(smooth.flatten(0, 1), 2)
+        x = halved.reshape(*x.shape[:2], *halved.shape[1:])
+    return loss + x.abs().flatten(1).mean(1)
