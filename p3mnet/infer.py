@@ -404,12 +404,10 @@ def _all(
                 while ended:
                     _finished(ended.popleft(), done)
             finally:
-                # What was not begun is not; what is being written is written to its end.
+                # What was not begun is not; what was predicted is written.
                 for _, _, reading in begun:
                     if reading is not None:
                         reading.cancel()
-                for _, writing in ended:
-                    writing.cancel()
     except OSError as error:
         so_far = f"{done.made + done.kept} of {len(names)} pictures are done."
         raise unwritable(out, error, f"{so_far} {MAKE_ROOM}") from error

@@ -180,10 +180,10 @@ def test_a_step_on_a_gpu_is_one_on_a_cpu(dataset: Path, tmp_path: Path) -> None:
 def test_the_optimiser_leaves_a_step_that_is_no_number(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses, states = loop_module.matting_losses, []
+    losses, states = loop_module.losses_of, []
 
-    def poisoned(output: Any, batch: Any, given: Any) -> Any:
-        parts = losses(output, batch, given)
+    def poisoned(network: Any, output: Any, batch: Any, given: Any) -> Any:
+        parts = losses(network, output, batch, given)
         states.append(1)
         # The first two batches are copies of a crop, to see what memory holds.
         return parts | ({"total": parts["total"] * float("nan")} if len(states) == 4 else {})
@@ -198,7 +198,7 @@ def test_the_optimiser_leaves_a_step_that_is_no_number(
         weights.append(changed)
         return done
 
-    monkeypatch.setattr(loop_module, "matting_losses", poisoned)
+    monkeypatch.setattr(loop_module, "losses_of", poisoned)
     monkeypatch.setattr(torch.optim.Adam, "step", watched)
     with simulated_gpus(), pytest.raises(loop_module.Diverged, match=r"step 1: total, gradient_norm not finite with"):
         train(config(dataset, device="cuda"), tmp_path / "out")
@@ -234,15 +234,15 @@ def test_the_batch_that_fits_is_found_in_few_tries(limit: int, want: int, guess:
 def test_a_batch_that_is_too_large_is_told_before_it_is_loaded(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses, sizes = loop_module.matting_losses, []
+    losses, sizes = loop_module.losses_of, []
 
-    def small_memory(output: Any, batch: Any, given: Any) -> Any:
+    def small_memory(network: Any, output: Any, batch: Any, given: Any) -> Any:
         sizes.append(len(batch["name"]))
         if sizes[-1] > 2:
             raise torch.OutOfMemoryError("out of memory")
-        return losses(output, batch, given)
+        return losses(network, output, batch, given)
 
-    monkeypatch.setattr(loop_module, "matting_losses", small_memory)
+    monkeypatch.setattr(loop_module, "losses_of", small_memory)
     monkeypatch.setattr(loop_module._Run, "_epoch", lambda run: pytest.fail("batches were loaded"))
     with simulated_gpus():
         # A crop takes a gibibyte, beside one that the network takes.
@@ -459,6 +459,6 @@ def test_an_operator_that_cannot_be_repeated_is_named(
     def refused(*given: Any) -> Any:
         raise RuntimeError("adaptive_pool_cuda does not have a deterministic implementation, but you set ...")
 
-    monkeypatch.setattr(loop_module, "matting_losses", refused)
+    monkeypatch.setattr(loop_module, "losses_of", refused)
     with pytest.raises(SettingsError, match=r"narrow has an operator that a GPU cannot repeat .adaptive_pool_cuda."):
         train(config(dataset, deterministic=True), tmp_path / "out")

@@ -224,13 +224,13 @@ def test_losses_of_a_step_recomputed(name: str, tmp_path: Path, monkeypatch: pyt
     """What the trainer logs of a batch is what code written apart from it makes of network and batch."""
     write_set(tmp_path / "data", "train", 5)
     seen: list[tuple[Any, dict[str, Tensor]]] = []
-    real = loop_module.matting_losses
+    real = loop_module.losses_of
 
-    def watched(output: Any, batch: Any, weights: Any) -> Any:
+    def watched(network: Any, output: Any, batch: Any, weights: Any) -> Any:
         seen.append((type(output)(*(None if x is None else x.detach().clone() for x in output)), batch))
-        return real(output, batch, weights)
+        return real(network, output, batch, weights)
 
-    monkeypatch.setattr(loop_module, "matting_losses", watched)
+    monkeypatch.setattr(loop_module, "losses_of", watched)
     model = {"name": name, "encoder_weights": "random", **({"pool_kernel": 2} if name == "narrow" else {})}
     done = train(make_config(settings(tmp_path / "data", model=model, epochs=1, steps=1)), tmp_path / "out")
     with (tmp_path / "out/log.csv").open(newline="") as source:

@@ -190,7 +190,7 @@ def test_tensorboard_shows_what_the_log_says(
     dataset: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    losses, calls = loop_module.matting_losses, []
+    losses, calls = loop_module.losses_of, []
 
     def power_cut(*args: Any) -> Any:
         calls.append(1)
@@ -198,7 +198,7 @@ def test_tensorboard_shows_what_the_log_says(
 
     chosen, cut = config(dataset, checkpoint_every=2), tmp_path / "out"
     with monkeypatch.context() as patch, pytest.raises(pytest.fail.Exception):
-        patch.setattr(loop_module, "matting_losses", power_cut)
+        patch.setattr(loop_module, "losses_of", power_cut)
         train(chosen, cut)
     # The third step is told, and past the checkpoint.
     assert len(rows(cut)) == 3
@@ -334,13 +334,13 @@ def test_bfloat16_keeps_weights_and_losses_in_float32(dataset: Path, undisturbed
 def test_a_loss_that_is_no_number_stops_with_the_pictures(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses = loop_module.matting_losses
+    losses = loop_module.losses_of
 
-    def poisoned(output: Any, batch: Any, given: Any) -> Any:
-        parts = losses(output, batch, given)
+    def poisoned(network: Any, output: Any, batch: Any, given: Any) -> Any:
+        parts = losses(network, output, batch, given)
         return parts if "p3" not in batch["name"] else parts | {"total": parts["total"] * float("nan")}
 
-    monkeypatch.setattr(loop_module, "matting_losses", poisoned)
+    monkeypatch.setattr(loop_module, "losses_of", poisoned)
     with pytest.raises(Diverged, match=r"total, gradient_norm not finite with the pictures .*\bp3\b") as caught:
         train(config(dataset, accumulation=2), tmp_path / "out")
     # Of the four pictures of the step only the two of its batch.
@@ -357,23 +357,23 @@ def test_a_gradient_that_is_no_number_stops_too(dataset: Path, tmp_path: Path, m
         def backward(ctx: Any, gradient: Any) -> Any:
             return gradient * float("inf")
 
-    losses = loop_module.matting_losses
+    losses = loop_module.losses_of
     monkeypatch.setattr(
-        loop_module, "matting_losses", lambda *args: (p := losses(*args)) | {"total": Overflow.apply(p["total"])}
+        loop_module, "losses_of", lambda *args: (p := losses(*args)) | {"total": Overflow.apply(p["total"])}
     )
     with pytest.raises(Diverged, match="step 0: gradient_norm not finite with the pictures p"):
         train(config(dataset), tmp_path / "out")
 
 
 def test_out_of_memory_says_what_fits(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    losses = loop_module.matting_losses
+    losses = loop_module.losses_of
 
-    def small_memory(output: Any, batch: Any, given: Any) -> Any:
+    def small_memory(network: Any, output: Any, batch: Any, given: Any) -> Any:
         if len(batch["name"]) > limit:
             raise torch.OutOfMemoryError("out of memory")
-        return losses(output, batch, given)
+        return losses(network, output, batch, given)
 
-    monkeypatch.setattr(loop_module, "matting_losses", small_memory)
+    monkeypatch.setattr(loop_module, "losses_of", small_memory)
     limit = 3
     with pytest.raises(BatchTooLarge, match="batch of 8, but one of 2: set batch to 2 and accumulation to 4 for"):
         train(config(dataset, batch=8), tmp_path / "out")
@@ -554,7 +554,8 @@ def test_recipes_and_settings(dataset: Path, tmp_path: Path) -> None:
     published = [f"p3m10k_{name}" for name in ("gfm", "modnet", "resnet34", "swin_t", "vitae_s")]
     assert names == ["one_gpu", *published, "smoke"]
     chosen = {name: read_config(Path(name), dataset=str(dataset)) for name in names}
-    assert {one.model.name for one in chosen.values()} == set(list_models()) - {"narrow", "narrow_too"}
+    others = {"narrow", "narrow_too", "dim", "indexnet", "gca", "fba", "alphagan", "shm", "lf", "hatt"}
+    assert {one.model.name for one in chosen.values()} == set(list_models()) - others
     paper, large = chosen["p3m10k_resnet34"], chosen["one_gpu"]
     # The root of the batch's ratio, for Adam.
     assert large.learning_rate == pytest.approx(paper.learning_rate * (large.batch / paper.batch) ** 0.5)
@@ -605,7 +606,7 @@ def test_the_command(dataset: Path, tmp_path: Path) -> None:
 
 def _hold(step: int) -> None:
     """Let a step wait until the run is asked to stop."""
-    losses, stopping, stops, steps = loop_module.matting_losses, loop_module.stopping, [], itertools.count(1)
+    losses, stopping, stops, steps = loop_module.losses_of, loop_module.stopping, [], itertools.count(1)
 
     @contextlib.contextmanager
     def watched() -> Iterator[Any]:
@@ -619,7 +620,7 @@ def _hold(step: int) -> None:
                 time.sleep(0.01)
         return losses(*args)
 
-    loop_module.stopping, loop_module.matting_losses = watched, held
+    loop_module.stopping, loop_module.losses_of = watched, held
 
 
 def _main(recipe: str, out: str, type_name: str) -> None:

@@ -573,7 +573,7 @@ def test_a_facemask_over_the_transition_fails(copy: Path) -> None:
     row, column = np.argwhere((alpha > 0) & (alpha < 255))[0]
     mask[row, column] = 255
     write_png(path, mask)
-    failed(copy, "facemasks", "1 pixels of ", "person2")
+    failed(copy, "facemasks", "1 of ", "transition pixels", "person2")
 
 
 def test_a_class_that_no_trimap_has_fails(copy: Path) -> None:

@@ -55,7 +55,8 @@ def locked(path: Path, kind: int, mode: int = 0o600) -> Iterator[None]:
 def owned_folder(folder: Path, make: Callable[[Path], object] | None = None, deep: bool = True) -> Iterator[None]:
     """Hold a folder and sweep it while the block runs: made if need be, for one process at a time.
 
-    The lock is the folder itself, so that none is left in it.
+    The lock is the folder itself, so that none is left in it. A folder that was made here and in which nothing came to
+    lie goes again when the block fails.
 
     Args:
         folder: The folder.
@@ -67,6 +68,8 @@ def owned_folder(folder: Path, make: Callable[[Path], object] | None = None, dee
         OSError: It cannot be made or read.
     """
     with contextlib.ExitStack() as held:
+        if not folder.exists():
+            held.push(lambda kind, *rest: _remove_if_empty(folder) if kind is not None else None)
         while True:
             if make is not None:
                 make(folder)
@@ -95,6 +98,11 @@ def owned_folder(folder: Path, make: Callable[[Path], object] | None = None, dee
         for path in torn_files(folder) if deep else [path for path in folder.iterdir() if is_torn(path.name)]:
             path.unlink(missing_ok=True)
         yield
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with contextlib.suppress(OSError):
+        folder.rmdir()
 
 
 def is_torn(name: str) -> bool:
