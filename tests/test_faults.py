@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from p3mdata.base.files import sha256
+from p3mdata.base.ids import sample_id
 from p3mdata.base.jsonl import read_rows
 from p3mdata.config import Execution, Job
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_INTERRUPTED, EXIT_USAGE, RunFolderError
@@ -20,6 +23,7 @@ from p3mdata.imaging import decode
 from p3mdata.run.job import anonymize_job, run_staged
 from p3mdata.run.rows import count_done
 from p3mdata.run.stages import Stage
+from tests.conftest import SECRET
 from tests.gate import Gate
 from tests.runs import PATIENCE, contents, p3mdata, portraits, wait_until
 
@@ -31,7 +35,17 @@ NAMES = tuple(f"{letter}.jpg" for letter in "abcdef")
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return portraits(tmp_path_factory.mktemp("faults") / "src", *NAMES)
+    """Photographs whose names have the order of their ids, in which they are done."""
+    folder = portraits(tmp_path_factory.mktemp("faults") / "src", *NAMES)
+    pictures = sorted(((folder / name).read_bytes() for name in NAMES), key=identity)
+    for name, data in zip(NAMES, pictures, strict=True):
+        (folder / name).write_bytes(data)
+    return folder
+
+
+def identity(data: bytes) -> str:
+    """Id of a file of these bytes."""
+    return sample_id(sha256(data), "", 0, SECRET)
 
 
 @pytest.fixture(scope="module")
@@ -194,11 +208,13 @@ def test_a_picture_that_kills_its_worker_costs_only_itself(
     (tmp_path / "double").mkdir()
     (tmp_path / "double" / "sitecustomize.py").write_text(DIES_OF_A_PICTURE)
     mortal = {**os.environ, "PYTHONPATH": str(tmp_path / "double"), "DEATHS": str(tmp_path / "deaths")}
-    killer = b"this picture kills whoever opens it"
+    first = identity((source / NAMES[0]).read_bytes())
+    killers = (b"this picture kills whoever opens it %d" % number for number in itertools.count())
+    # First of its shard, so that the worker beside it is at the same innocent image each time.
+    killer = next(data for data in killers if identity(data) < first)
     for name in NAMES:
         (tmp_path / "src").mkdir(exist_ok=True)
         (tmp_path / "src" / name).write_bytes((source / name).read_bytes())
-    # First of its shard, so that the worker beside it is at the same innocent image each time.
     (tmp_path / "src" / "A killer.jpg").write_bytes(killer)
     out = tmp_path / "out"
     args = ("anonymize", "dir", tmp_path / "src", out, "--workers", "2", "-q")
