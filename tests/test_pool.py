@@ -91,3 +91,9 @@ def test_a_stop_between_tasks(tmp_path: Path) -> None:
     assert seen == ["1", "4"]
     # The worker was let go in order.
     assert len(list(tmp_path.glob("ended-*"))) == 1
+
+
+def test_no_task_is_no_work(tmp_path: Path) -> None:
+    """As many processes as there are tasks may be none."""
+    assert list(work_in_pool(partial(squaring, tmp_path), [], 0)) == []
+    assert list(work_in_pool(partial(squaring, tmp_path), [2], 0)) == ["4"]

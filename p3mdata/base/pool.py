@@ -118,7 +118,9 @@ class _Worker(Generic[T]):
 
 class _Pool(Generic[T, R]):
     def __init__(self, working: Working[T, R], tasks: Iterable[T], size: int, ordered: bool) -> None:
-        self._context, self._working, self._size, self._ordered = mp.get_context("spawn"), working, size, ordered
+        self._context, self._working, self._ordered = mp.get_context("spawn"), working, ordered
+        # Whoever divides no tasks by cores comes to none: the tasks say whether there is work.
+        self._size = max(1, size)
         self._left = enumerate(tasks)
         # Those to be given again, and those that a worker has.
         self._again: deque[tuple[int, T]] = deque()
