@@ -448,6 +448,8 @@ def s3() -> Iterator[Any]:
         fs = upath.UPath("s3://bucket").fs
         fs.mkdir("bucket")
         yield fs
+        # Kept connections know this server's port alone; the next test of this process may have another one.
+        type(fs).clear_instance_cache()
     server.stop()
 
 
