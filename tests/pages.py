@@ -47,7 +47,7 @@ class Block:
 
 def pages() -> list[Path]:
     """Every page for users and for who changes the code."""
-    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("*/README.md"))]
+    return [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md")), *sorted(ROOT.glob("[!.]*/README.md"))]
 
 
 def blocks(page: Path) -> list[Block]:

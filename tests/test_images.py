@@ -383,8 +383,13 @@ def test_a_jpeg_decodes_as_pillow_decodes_it(intact: bytes, rng: random.Random, 
             expected = np.asarray(image)
         assume(image.mode in ("L", "RGB"))
     except (OSError, SyntaxError, ValueError, TypeError):
-        with pytest.raises(BrokenInput):
-            decode(bytes(data))
+        try:
+            found = decode(bytes(data))
+        except BrokenInput:
+            return
+        # Only the end marker may be missing: nothing of the picture was lost.
+        assert "missing end marker added" in found.notes
+        assert np.array_equal(found.pixels, decode(intact).pixels)
     else:
         assert np.array_equal(decode(bytes(data)).pixels, expected)
 

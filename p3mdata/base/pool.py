@@ -157,8 +157,10 @@ class _Pool(Generic[T, R]):
             if idle:
                 worker = idle.pop()
             else:
-                worker = _Worker(self._context, self._working)
-                self._workers.append(worker)
+                # A worker that Ctrl-C kept off the list would be told by nobody to end.
+                with signals_held(*STOP_SIGNALS):
+                    worker = _Worker(self._context, self._working)
+                    self._workers.append(worker)
             self._feed(worker, numbered)
         if not self._more and not self._again:
             for worker in idle:
