@@ -189,6 +189,7 @@ def test_the_jpeg_keeps_every_coefficient(permitted: Path) -> None:
     after = JpegBlocks.read(released(permitted, "star.jpg"))
     assert before.differing(after) == 0
     # The comparison itself sees one coefficient, another size and another table.
+    after._coefs = [plane.copy() for plane in after._coefs]
     after._coefs[1][0, 0, 3] += 1
     assert before.differing(after) == 1
     other = JpegBlocks.read(encoded(astronaut(SIDE), "JPEG", quality=50))
