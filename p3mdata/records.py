@@ -25,6 +25,7 @@ class Outcome(str, Enum):
     ANONYMIZED = "anonymized"
     NO_FACE_CONFIRMED = "no_face_confirmed"
     MASKED_BY_HAND = "masked_by_hand"
+    SHOWN_BY_PERMISSION = "shown_by_permission"
     EXCLUDED = "excluded"
     NEEDS_REVIEW = "needs_review"
     BROKEN = "broken"
@@ -35,7 +36,9 @@ class Outcome(str, Enum):
         return self in RELEASED
 
 
-RELEASED = frozenset({Outcome.ANONYMIZED, Outcome.NO_FACE_CONFIRMED, Outcome.MASKED_BY_HAND})
+RELEASED = frozenset(
+    {Outcome.ANONYMIZED, Outcome.NO_FACE_CONFIRMED, Outcome.MASKED_BY_HAND, Outcome.SHOWN_BY_PERMISSION}
+)
 
 
 class Action(str, Enum):
@@ -45,6 +48,7 @@ class Action(str, Enum):
     NO_FACE = "no_face"
     MASK = "mask"
     REDO = "redo"
+    SHOW = "show"
     EXCLUDE = "exclude"
     REMOVE = "remove"
     REOPEN = "reopen"
@@ -61,7 +65,8 @@ class Decision:
 
     Attributes:
         action: accept what was detected, nothing to hide, obfuscate inside `mask`, do it again with other `settings`
-            (every doubt stands), leave out, take down, or (in the log only) take the last decision back.
+            (every doubt stands), show it with its faces by permission, leave out, take down, or (in the log only) take
+            the last decision back.
         mask: Hand-drawn mask below the run's private folder and its SHA-256, for `mask`.
         keep_transition: Obfuscate the transition area inside the hand-drawn mask as well.
         confirmed: Release although detectors see a face that is left bare.
@@ -71,6 +76,7 @@ class Decision:
         dropped: Boxes that are no faces.
         shown: Sentences of the doubts that were shown with the decision: it settles these and no others. None for
             decisions from a file, which settle what a person may judge.
+        basis: On what ground the picture may be shown with its faces, for `show`: private, like who says so.
     """
 
     action: Action
@@ -82,9 +88,17 @@ class Decision:
     settings: dict[str, Any] = field(default_factory=dict)
     dropped: tuple[XYXY, ...] = ()
     shown: tuple[str, ...] | None = None
+    basis: str | None = None
+
+    @property
+    def permits(self) -> bool:
+        """Whether it lets a picture be shown with its faces: with a ground, by somebody, at a time."""
+        return self.action is Action.SHOW and all((self.basis, self.reviewer, self.time))
 
     def overrules(self, doubt: Doubt) -> bool:
         """Whether this settles a doubt: a person judges what is a face, never whether a proof of bytes holds."""
+        if self.action is Action.SHOW and doubt.code in _OF_SHOWN_FACES:
+            return self.permits
         # Where a face is bare it is said twice, whoever saw it: one wrong key must not publish a face.
         once = self.action in (Action.ACCEPT, Action.NO_FACE) and doubt.code not in _SAID_TWICE
         if self.shown is not None and doubt.sentence not in self.shown:
@@ -94,7 +108,7 @@ class Decision:
     def to_json(self) -> dict[str, Any]:
         row = {**dataclasses.asdict(self), "action": self.action.value}
         # Decisions that are older than these keep the digests that they had.
-        later: dict[str, Any] = {"settings": {}, "dropped": (), "shown": None}
+        later: dict[str, Any] = {"settings": {}, "dropped": (), "shown": None, "basis": None}
         return {key: value for key, value in row.items() if key not in later or value != later[key]}
 
     @classmethod
@@ -116,7 +130,9 @@ def boxes_of(rows: Any) -> tuple[XYXY, ...]:
 
 
 # Doubts about faces that are bare.
-_SAID_TWICE = frozenset({"mask_too_small", "hand_mask_leaves_face", "redetected"})
+_SAID_TWICE = frozenset({"mask_too_small", "hand_mask_leaves_face", "redetected", "others_shown"})
+# What a permission is about: that a face can be seen.
+_OF_SHOWN_FACES = frozenset({"redetected"})
 # Doubts about what is a face and how much of it must be hidden.
 _FOR_A_PERSON = frozenset(
     {
@@ -129,6 +145,7 @@ _FOR_A_PERSON = frozenset(
         "hand_mask_covers_most",
         "nearly_black",
         "redetected",
+        "others_shown",
     }
 )
 

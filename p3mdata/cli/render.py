@@ -23,6 +23,7 @@ _MEANING = {
     Outcome.ANONYMIZED: "faces masked, proofs hold",
     Outcome.NO_FACE_CONFIRMED: "no face, confirmed",
     Outcome.MASKED_BY_HAND: "masked as drawn by a person",
+    Outcome.SHOWN_BY_PERMISSION: "faces shown by permission",
     Outcome.EXCLUDED: "left out by a rule or a person",
     Outcome.NEEDS_REVIEW: "held back: a person must decide",
     Outcome.BROKEN: "held back: the file cannot be used",
@@ -41,6 +42,8 @@ def summary(run: RunSummary, report: Path) -> None:
         table.add_column(heading, justify="right" if heading == "files" else "left")
     for outcome in Outcome:
         count = run.outcomes[outcome.value]
+        if outcome is Outcome.SHOWN_BY_PERMISSION and not count:
+            continue
         table.add_row(outcome.value, str(count), "yes" if outcome in RELEASED else "no", _MEANING[outcome])
     table.add_section()
     table.add_row("total", str(sum(run.outcomes.values())), str(run.released), f"{run.faces} faces masked")

@@ -132,6 +132,10 @@ def build_split(
     chosen = assign(
         candidates, sets, settings.validation, settings.free, settings.seed, _previous(settings.previous or out)
     )
+    if left := [i for i, candidate in enumerate(candidates) if candidate.id not in chosen]:
+        refused += [(usable[i].source, _only_free(settings.layout)) for i in left]
+        usable = DiskList(usable[i] for i, candidate in enumerate(candidates) if candidate.id in chosen)
+        candidates = [candidate for candidate in candidates if candidate.id in chosen]
     method, _ = plan.job.settings.obfuscation()
     obfuscated = settings.obfuscated or OBFUSCATED[method]
     with only_run(run):
@@ -220,6 +224,16 @@ def _notes(settings: SplitSettings, counts: Counter[str]) -> Iterator[str]:
                 f"{name} has {counts[name]} of {total} images, {wanted:.0%} were asked for: a share is drawn group by "
                 "group, so that images added later move nobody. Give a count for an exact size."
             )
+
+
+def _only_free(layout: Layout) -> str:
+    """Why an image that is shown by permission enters no set."""
+    if layout.free is None:
+        return f"is shown by permission, and layout {layout.name} has no set of pictures as they were"
+    return (
+        f"is shown by permission, so {layout.free} alone may hold it: it was not drawn (--free N), was left out of "
+        "--free-list, was trained on before, or is of one group with obfuscated pictures"
+    )
 
 
 def _check_out(run: Path, out: Path) -> None:

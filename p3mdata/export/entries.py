@@ -28,8 +28,8 @@ MEANING = {
     "id": "name of everything that belongs to the image; says nothing about its source",
     "width": "in pixels",
     "height": "in pixels",
-    "outcome": "anonymized, no_face_confirmed or masked_by_hand",
-    "decision": "accept, no_face or mask where a person decided, else none",
+    "outcome": "anonymized, no_face_confirmed, masked_by_hand or shown_by_permission",
+    "decision": "accept, no_face, mask, redo or show where a person decided, else none",
     "method": "obfuscation and its strength as a share of each face's width",
     "encoding": "how the file was written",
     "faces": "number of faces that were found",
@@ -37,9 +37,9 @@ MEANING = {
     "recomposed": "number of faces that are hidden up to the matte's edge",
     "exact": "whether every pixel outside the facemask equals the decoded source",
     "largest_deviation": "largest difference outside the facemask, of 255; 0 where exact",
-    "missed": "faces seen outside the facemask; more than 0 only by a person's decision",
+    "missed": "faces seen outside the facemask; more than 0 only by a person's decision or permission",
     "group": "images of one number are near-duplicates, or of one person or series; none crosses splits",
-    "free": "whether the image is published as it was, since nothing in it is private",
+    "free": "whether the image is published as it was: nothing in it is private, or it is shown by permission",
 }
 _ID = re.compile("[0-9a-f]{20}(-[0-9]+)?")
 

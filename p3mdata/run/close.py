@@ -141,6 +141,8 @@ def summarize(plan: Plan, rows: Iterable[ImageResult], seconds: float) -> RunSum
     for row in rows:
         outcomes[row.outcome.value] += 1
         reasons.update([row.reason] if row.reason else ())
+        if row.outcome is Outcome.SHOWN_BY_PERMISSION:
+            continue
         if row.outcome.released:
             faces += len(row.faces)
         else:

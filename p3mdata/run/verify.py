@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.inputs import Loaded, load
+from p3mdata.anonymize.permission import difference, is_shown
 from p3mdata.anonymize.pipeline import render
 from p3mdata.anonymize.proofs import Promise, proof_doubts, prove
 from p3mdata.base.files import is_torn, sha256
@@ -35,6 +36,7 @@ from p3mdata.run.rows import public_row
 # Another version of an image library may round otherwise; a clear face differs by far more.
 _MOST_DEVIATION = 1 / 255
 _WORTH_A_WORKER = 8
+_WITHOUT_MASK = (Outcome.NO_FACE_CONFIRMED, Outcome.SHOWN_BY_PERMISSION)
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,11 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
     """All proofs of one released image; stops at the first that makes the others meaningless."""
     contents, missing = _released_files(plan, row)
     yield from missing
+    if row.outcome is Outcome.SHOWN_BY_PERMISSION and not (sample.decision is not None and sample.decision.permits):
+        why = "nobody is recorded who permits it, or on what ground: it is shown with its faces"
+        yield FailedProof(row.id, "no_permission", why)
+    if is_shown(sample.decision) and row.outcome is not Outcome.SHOWN_BY_PERMISSION:
+        yield FailedProof(row.id, "other_outcome", "it is to be shown by permission, and its outcome says otherwise")
     if "images" not in contents or "facemasks" not in contents:
         return
     facemask = _read_facemask(contents["facemasks"])
@@ -164,12 +171,13 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
     except (BrokenInput, ValueError) as exc:
         yield FailedProof(row.id, "unreadable", f"the released image cannot be compared: {exc}")
         return
-    for doubt in proof_doubts(proofs):
+    differs = difference(loaded, contents["images"]) if is_shown(sample.decision) else []
+    for doubt in (*proof_doubts(proofs), *differs):
         if sample.decision is not None and sample.decision.overrules(doubt):
             continue
         yield FailedProof(row.id, doubt.code, doubt.sentence)
     yield from _about_inside(row, contents["images"], render(loaded, masked, plan.job.settings)[0], facemask)
-    if row.outcome is not Outcome.NO_FACE_CONFIRMED and not facemask.any():
+    if row.outcome not in _WITHOUT_MASK and not facemask.any():
         yield FailedProof(row.id, "empty_mask", "the facemask is empty")
 
 
