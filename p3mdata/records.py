@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -156,6 +157,7 @@ class Sample:
     Attributes:
         index: Position in the sorted list of sources.
         id: Name of everything released for it; derived from the content, not from the file name.
+        name: Path without ending of what is released for it, where files keep their names; None names them by the id.
         source: Path relative to the source folder.
         sha256: Of the source's bytes.
         alpha, trimap, mask: Companion file and its SHA-256, or None.
@@ -172,6 +174,18 @@ class Sample:
     mask: tuple[str, str] | None = None
     problem: str | None = None
     decision: Decision | None = None
+    name: str | None = None
+
+    def released_as(self, kind: str, extension: str) -> str:
+        """Path of a released file below the folder of its kind, which is images, facemasks or alphas.
+
+        An image that keeps its format keeps its ending as well, as it is spelt.
+        """
+        if self.name is None:
+            return f"{self.id}.{extension}"
+        if kind == "images" and one_ending(PurePosixPath(self.source).suffix) == f".{extension}":
+            return self.source
+        return f"{self.name}.{extension}"
 
     def to_json(self) -> dict[str, Any]:
         row = {k: v for k, v in vars(self).items() if v is not None}
@@ -181,7 +195,16 @@ class Sample:
     def from_json(cls, row: dict[str, Any]) -> Sample:
         """Of a row without a decision: decisions are read from their own log."""
         pairs: dict[str, Any] = {k: (row[k][0], row[k][1]) for k in ("alpha", "trimap", "mask") if row.get(k)}
-        return cls(row["index"], row["id"], row["source"], row["sha256"], **pairs, problem=row.get("problem"))
+        rest = {key: row.get(key) for key in ("problem", "name")}
+        return cls(row["index"], row["id"], row["source"], row["sha256"], **pairs, **rest)
+
+
+_ENDINGS = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
+
+
+def one_ending(suffix: str) -> str:
+    """The one ending of a format, such as .jpg, which names of photographs spell in many ways."""
+    return _ENDINGS.get(suffix.lower(), suffix.lower())
 
 
 @dataclass(frozen=True)

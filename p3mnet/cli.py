@@ -12,6 +12,7 @@ import typer
 
 from p3mdata import options as opt
 from p3mdata.base import console
+from p3mdata.base.commands import App
 from p3mdata.base.exits import run_app
 from p3mdata.errors import EXIT_HELD_BACK, SettingsError
 from p3mdata.version import __version__
@@ -19,11 +20,11 @@ from p3mdata.version import __version__
 if TYPE_CHECKING:
     from p3mnet.evaluate import SetResult
 
-app = typer.Typer(
+app = App(
     name="p3mnet",
     help="Train, run and evaluate P3M-Net on datasets of p3mdata.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -175,7 +176,7 @@ def infer(
 @app.command()
 def export_onnx(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="weights, such as OUT/checkpoints/best.pt")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="the ONNX file to write")],
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="the ONNX file to write")],
     size: Annotated[str, typer.Option("--size", help="WIDTHxHEIGHT of the images that it is for")] = "512x512",
     batch: Annotated[int, typer.Option("--batch", help="images at a time")] = 1,
     half: Annotated[bool, typer.Option("--half", help="weights of 16 bits, for runtimes on GPUs")] = False,
@@ -194,9 +195,9 @@ def export_onnx(
     if not (sides := re.fullmatch(r"(\d+)x(\d+)", size)):
         raise SettingsError(f"--size must look like 1024x768, not '{size}'.")
     width, height = map(int, sides.groups())
-    outputs = run(open_network(checkpoint, published), file, height, width, batch, half)
-    row = {"file": str(file), "input": INPUT, "shape": [batch, 3, height, width], "outputs": list(outputs)}
-    console.result(row, f"{file}: {INPUT} {batch}x3x{height}x{width} -> {', '.join(outputs)}")
+    outputs = run(open_network(checkpoint, published), out, height, width, batch, half)
+    row = {"file": str(out), "input": INPUT, "shape": [batch, 3, height, width], "outputs": list(outputs)}
+    console.result(row, f"{out}: {INPUT} {batch}x3x{height}x{width} -> {', '.join(outputs)}")
 
 
 @app.command()

@@ -177,5 +177,5 @@ def anonymize(
         **_alpha_file(loaded),
         "images": (extension(name), data),
     }
-    named = {kind: (f"{sample.id}.{ext}", sha256(content)) for kind, (ext, content) in files.items()}
+    named = {kind: (sample.released_as(kind, ext), sha256(content)) for kind, (ext, content) in files.items()}
     return Anonymized(replace(result, files=named), files)

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from p3mdata.base import console
-from p3mdata.base.console import plain_text, result, say
+from p3mdata.base.console import duration, plain_text, result, say
 from p3mdata.records import RELEASED, Outcome
 from p3mdata.run.layout import AUDIT, AUDIT_PLOT, LEDGER, REPORT, TRACES
 
@@ -78,10 +78,10 @@ def status(found: Status, run: Path) -> None:
     shards = found.shards
     lines = [f"shards: {shards['done']:,} done, {shards['begun']:,} begun, {shards['left']:,} left"]
     if found.rate:
-        left = f", {_duration(found.seconds_left)} left at this rate" if found.seconds_left else ""
+        left = f", {duration(found.seconds_left)} left at this rate" if found.seconds_left else ""
         lines.append(f"speed: {found.rate:.2f} images/s over the last shards{left}")
     if found.idle_seconds is not None and not found.closed:
-        lines.append(f"last image or shard: {_duration(found.idle_seconds)} ago")
+        lines.append(f"last image or shard: {duration(found.idle_seconds)} ago")
     if found.traces:
         lines.append(f"faults of the program: {found.traces} in {run}/{TRACES}")
     if found.closed:
@@ -89,12 +89,6 @@ def status(found: Status, run: Path) -> None:
     elif not shards["begun"] and not shards["left"]:
         lines.append(f"all shards are done, manifest and report are to be written: p3mdata merge {run}")
     result(None, "\n".join(lines))
-
-
-def _duration(seconds: float | None) -> str:
-    minutes, rest = divmod(round(seconds or 0), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def counts(sets: dict[str, int], tables: dict[str, dict[str, dict[str, int]]], row: Any) -> None:

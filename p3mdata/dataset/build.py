@@ -28,6 +28,7 @@ from p3mdata.dataset.split import Candidate, Sets, Size, assign
 from p3mdata.errors import RunFolderError, SettingsError, unwritable
 from p3mdata.imaging import encode_grey
 from p3mdata.imaging.trimap import KERNEL, stored_plane, trimap_of
+from p3mdata.records import one_ending
 from p3mdata.run.derived import dataset_version, register_derived
 from p3mdata.run.locks import only_run
 from p3mdata.run.plan import Plan, read_plan
@@ -286,7 +287,7 @@ class _Writer:
                 data, file = encode_grey(trimap_of(matte, self.settings.kernel, facemask)), f"{row.id}.png"
             else:
                 data = alpha if kind == "alpha" else self._released(row, kind)
-                file = row.files[RUN_KINDS[kind]][0]
+                file = f"{row.id}{one_ending(Path(row.files[RUN_KINDS[kind]][0]).suffix)}"
             path = f"{self.settings.layout.folder(name, kind, self.obfuscated)}/{file}"
             digest = sha256(data)
             target = self.out / path

@@ -14,6 +14,7 @@ from typing import Any
 from p3mdata.base.disk_backed import DiskList, LazyMap
 from p3mdata.base.files import sha256
 from p3mdata.errors import RunFolderError
+from p3mdata.records import one_ending
 
 KINDS = ("image", "alpha", "trimap", "facemask", "foreground", "background")
 # What each column of a release holds; the order is that of tables.
@@ -59,8 +60,8 @@ class File:
 
     @property
     def suffix(self) -> str:
-        """Its ending with the dot."""
-        return os.path.splitext(self.name)[1]
+        """The ending of its format with the dot; files that kept their names may spell it otherwise."""
+        return one_ending(os.path.splitext(self.name)[1])
 
     def size(self) -> int:
         """Bytes on disk."""

@@ -28,7 +28,7 @@ from p3mdata.imaging import decode
 from p3mdata.imaging.facemask import RECOMPOSED, changed, facemask_of, is_facemask, replaced
 from p3mdata.records import ImageResult, Mask, Outcome, Sample
 from p3mdata.run.inputs import read_inputs
-from p3mdata.run.layout import KINDS, LEDGER, MANIFEST, PLANNING, PRIVATE, strays
+from p3mdata.run.layout import KINDS, LEDGER, MANIFEST, PLANNING, PRIVATE, files_below, strays
 from p3mdata.run.plan import Plan
 from p3mdata.run.room import plan_memory, room_for_pixels
 from p3mdata.run.rows import public_row
@@ -67,8 +67,8 @@ def check_files(plan: Plan, rows: Iterable[ImageResult]) -> Iterator[FailedProof
     if not in_manifest.hold():
         yield FailedProof("", "manifest", f"{MANIFEST} is not the list of what was released")
     for kind in KINDS:
-        present = {path.name for path in (out / kind).glob("*")}
-        for name in sorted(name for name in present - expected[kind] if not is_torn(name)):
+        present = files_below(out / kind)
+        for name in sorted(name for name in present - expected[kind] if not is_torn(Path(name).name)):
             yield FailedProof(
                 name.split(".")[0], "stray_file", f"{kind}/{name} is in the release but not in the manifest"
             )
