@@ -83,6 +83,7 @@ def pastes(
     from p3mnet.copy_paste.look import look, sheet_of
     from p3mnet.data import TrainingSet
     from p3mnet.training import read_config
+    from p3mnet.training.selection import know_people
 
     console.out = console.Output(json, quiet)
     settings = read_config(config, set_ or (), dataset=None if dataset is None else str(dataset))
@@ -90,9 +91,9 @@ def pastes(
         raise SettingsError("There is nothing to look at: set copy_paste.mode to icp or fcp, and sources.")
     data = settings.data.model_copy(update={"colours": "none"})
     pictures = TrainingSet(settings.dataset, settings.training_set, data)
-    if settings.copy_paste.match != "none":
-        pictures.know_poses(settings.dataset)
-    found = look(pictures, Sources(settings.sources, settings.source_images), settings.copy_paste, pairs, shown)
+    know_people(pictures, settings)
+    sources = Sources(settings.sources, settings.source_images, settings.copy_paste.source_groups)
+    found = look(pictures, sources, settings.copy_paste, pairs, shown)
     write_atomic(out, encode(Picture(sheet_of(found.rows), None, "PNG", None, 1), "PNG")[0])
     row = found.to_json()
     for name, unit in (("angle_error", " degrees"), ("tone_distance", "")):
@@ -100,6 +101,10 @@ def pastes(
             console.say(
                 f"{name.replace('_', ' ')} {row[name]:.1f}{unit}, of random sources {row[f'{name}_of_random']:.1f}"
             )
+    if "group_agreement" in row:
+        console.say(
+            f"groups agree for {row['group_agreement']:.0%}, of random sources {row['group_agreement_of_random']:.0%}"
+        )
     console.result(
         row,
         f"{row['pairs']} faces: half of them are covered by {row['median_coverage']:.0%} and more, "
