@@ -16,11 +16,7 @@ from typing import Any
 from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.html import Code, Figure, Picture, Rendered, Table, count, picture, render, table
 from p3mdata.base.jsonl import read_json
-<<<<<<< HEAD
-from p3mdata.config import OBFUSCATIONS, Names, Settings
-=======
-from p3mdata.config import Settings
->>>>>>> main
+from p3mdata.config import Names, Settings
 from p3mdata.errors import BrokenInput
 from p3mdata.faces import weights
 from p3mdata.imaging import decode
@@ -351,12 +347,8 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
         looked=count(figures.looked, "image"),
         detection=figures.detection(),
         preset=settings.preset.value,
-<<<<<<< HEAD
         names_kept=settings.names is Names.KEEP,
-        strength=OBFUSCATIONS[method].report.format(100 * strength),
-=======
         strength=settings.in_words("report"),
->>>>>>> main
         companions=", ".join(plan.to_json()["companions"]) or "nothing",
         settings=_settings(plan),
         audit=Rendered(audit_section(read_audit(plan.job.out), sample)),
