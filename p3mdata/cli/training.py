@@ -149,7 +149,7 @@ def benchmark(
     ] = None,
     onnx: Annotated[
         list[str] | None,
-        typer.Option("--onnx", help="NAME.option=value: norm, order, trimap, multiple, channels, output of a file"),
+        typer.Option("--onnx", help="NAME.option=value: norm, order, trimap, multiple, channels, output, activation"),
     ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="set to test on; absent = those of validation")
