@@ -26,6 +26,8 @@ def _option(name: str, *flags: str, **kwargs: Any) -> Any:
 MethodOption = Annotated[Method | None, _option("method")]
 PresetOption = Annotated[Preset | None, _option("preset")]
 StrengthOption = Annotated[float | None, _option("strength")]
+EpsilonOption = Annotated[float | None, _option("epsilon")]
+DpPixelsOption = Annotated[int | None, _option("dp_pixels", metavar="M")]
 AreaOption = Annotated[Area | None, _option("area")]
 BoundaryOption = Annotated[Boundary | None, _option("boundary")]
 ToleranceOption = Annotated[int | None, _option("alpha_tolerance", metavar="LEVELS")]

@@ -45,7 +45,7 @@ def train_check(
     methods: Annotated[
         str | None,
         typer.Option(
-            "--methods", help="test the network of B on obfuscations too: blur,mosaic,zero (needs --originals)"
+            "--methods", help="test the network of B on obfuscations too, such as blur,mosaic,zero (needs --originals)"
         ),
     ] = None,
     each_method: Annotated[
@@ -129,7 +129,7 @@ def _methods(names: str | None) -> tuple[Method, ...]:
     try:
         return tuple(dict.fromkeys(Method(name) for name in _listed(names or "")))
     except ValueError as exc:
-        raise SettingsError(f"--methods {names}: must be of blur,mosaic,zero.") from exc
+        raise SettingsError(f"--methods {names}: must be of {','.join(Method)}.") from exc
 
 
 @app.command()
