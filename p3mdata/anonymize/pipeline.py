@@ -12,8 +12,10 @@ import numpy as np
 
 from p3mdata.anonymize.areas import Masked, mask
 from p3mdata.anonymize.inputs import Inputs, Loaded, load
+from p3mdata.anonymize.noise import Noise
 from p3mdata.anonymize.opacity import hide as hide_opacity
 from p3mdata.anonymize.opacity import is_picture
+from p3mdata.anonymize.permission import JPEG_EXACT, JPEG_TURNED, difference, is_shown, untouched
 from p3mdata.anonymize.proofs import Promise, proof_doubts, prove
 from p3mdata.anonymize.recompose import hide
 from p3mdata.base.files import sha256
@@ -25,10 +27,6 @@ from p3mdata.imaging.encode import encode_facemask
 from p3mdata.imaging.facemask import facemask_of
 from p3mdata.imaging.metadata import with_icc
 from p3mdata.records import Action, Doubt, Face, ImageResult, Outcome, Sample
-
-# The encoding that promises equal pixels. A losslessly turned JPEG keeps its coefficients, but decoders round turned
-# blocks differently by up to 5 levels.
-JPEG_EXACT = "jpeg exact"
 
 
 @dataclass(frozen=True)
@@ -70,19 +68,39 @@ def render(loaded: Loaded, masked: Masked, settings: Settings) -> tuple[bytes, s
         BrokenInput: The wanted format cannot hold the picture.
     """
     settings = settings.decided(loaded.decision)
+    if is_shown(loaded.decision):
+        return untouched(loaded, settings)
     picture, name = loaded.picture, masked.format
-    pixels = hide(picture.pixels, masked.regions, *settings.obfuscation())
+    noise = _noise(loaded, settings)
+    pixels = hide(picture.pixels, masked.regions, *settings.obfuscation(), noise)
     opacity, hidden = picture.opacity, False
     if opacity is not None:
         opacity = opacity.copy()
-        hidden = hide_opacity(opacity, masked.regions, *settings.obfuscation())
+        hidden = hide_opacity(opacity, masked.regions, *settings.obfuscation(), noise)
     if masked.blocks is not None:
         jpeg, reach = masked.blocks
-        how = JPEG_EXACT if picture.orientation == 1 else "jpeg turned losslessly"
+        how = JPEG_EXACT if picture.orientation == 1 else JPEG_TURNED
         return with_icc(jpeg.rewrite(pixels, reach), picture.icc), name, how
     data, how = encode(replace(picture, pixels=pixels, opacity=opacity), name, settings.quality)
     how = f"{how}, opacity obfuscated" if hidden else how
     return data, name, f"{how} ({masked.encoding_note})" if masked.encoding_note else how
+
+
+def _noise(loaded: Loaded, settings: Settings) -> Noise | None:
+    """The noise that a picture's method needs.
+
+    Raises:
+        BrokenInput: There is no secret to draw it from, and who knows how it is drawn could subtract it.
+    """
+    wanted = settings.privacy()
+    if wanted is None:
+        return None
+    if loaded.secret is None:
+        raise BrokenInput(
+            "no_secret",
+            "needs noise, but its run was planned without a secret. Start the run anew, or use --method flat.",
+        )
+    return Noise(*wanted, loaded.secret)
 
 
 def promised(masked: Masked, name: str, how: str) -> Promise:
@@ -96,6 +114,8 @@ def _gate(
 ) -> tuple[Outcome, Doubt | None]:
     if doubts:
         return Outcome.NEEDS_REVIEW, doubts[0]
+    if is_shown(loaded.decision):
+        return Outcome.SHOWN_BY_PERMISSION, None
     if loaded.hand is not None:
         return Outcome.MASKED_BY_HAND, None
     if faces:
@@ -147,21 +167,21 @@ def anonymize(
         if loaded.picture.pixels.dtype == np.uint16 and name in ("JPEG", "WEBP"):
             base = replace(base, notes=(*base.notes, "16 bits reduced to 8"))
         proofs = prove(loaded.picture, data, promised(masked, name, how), finder)
+        changed = difference(loaded, data) if is_shown(loaded.decision) else []
         tick("verify")
     except BrokenInput as exc:
         return Anonymized(replace(base, reason=exc.code, detail=exc.sentence), {})
-    doubts = [*masked.doubts, *proof_doubts(proofs)]
+    doubts = [*masked.doubts, *proof_doubts(proofs), *changed]
     if inputs.decision is not None:
         doubts = [doubt for doubt in doubts if not inputs.decision.overrules(doubt)]
     outcome, doubt = _gate(loaded, detection.faces, doubts, settings)
-    method, strength = settings.decided(inputs.decision).obfuscation()
     result = replace(
         base,
         outcome=outcome,
         reason=doubt.code if doubt else None,
         detail=doubt.sentence if doubt else None,
         doubts=tuple(doubts) or ((doubt,) if doubt else ()),
-        method=f"{method.value} {strength:g}",
+        method=settings.decided(inputs.decision).named(),
         encoding=how,
         masked_share=round(np.count_nonzero(masked.facemask) / masked.facemask.size, 6),
         recomposed=sum(region.share is not None and bool(region.patch.mask.any()) for region in masked.regions),
@@ -175,5 +195,5 @@ def anonymize(
         **_alpha_file(loaded),
         "images": (extension(name), data),
     }
-    named = {kind: (f"{sample.id}.{ext}", sha256(content)) for kind, (ext, content) in files.items()}
+    named = {kind: (sample.released_as(kind, ext), sha256(content)) for kind, (ext, content) in files.items()}
     return Anonymized(replace(result, files=named), files)

@@ -169,14 +169,13 @@ def create_app(session: Session, token: str, finish: Callable[[], None] = lambda
 
     @app.get(prefix + "/api/run")
     def run() -> Response:
-        method, strength = session.plan.job.settings.obfuscation()
         counts = {view: len(session.items(view)) for view in ("open", "decided", "sample")}
         about = {
             "run": session.plan.job.out.resolve().name,
             "total": session.plan.samples,
             **counts,
             "reviewer": session.reviewer,
-            "method": f"{method.value} {strength:g}",
+            "method": session.plan.job.settings.named(),
         }
         return _Json(about)
 
@@ -212,6 +211,9 @@ def create_app(session: Session, token: str, finish: Callable[[], None] = lambda
         if not all(type(number) is int and 0 <= number < len(faces) for number in numbers):
             return _failure(422, f"a dropped face is a number from 0 to {len(faces) - 1}")
         dropped = [faces[number].box for number in numbers]
+        basis = wish.get("basis")
+        if basis is not None and not isinstance(basis, str):
+            return _failure(422, "a basis is a text")
         drawn = None
         if action is Action.MASK:
             drawn = session.view(chosen.id).drawn(_decoded(wish.get("mask")))
@@ -225,6 +227,7 @@ def create_app(session: Session, token: str, finish: Callable[[], None] = lambda
             confirmed=wish.get("confirmed") is True,
             settings=settings,
             dropped=dropped,
+            basis=basis,
             version=version,
         )
         return _Json(_details(session, session.item(identity), "open"))
