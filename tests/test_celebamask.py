@@ -466,7 +466,7 @@ def test_interrupted_and_damaged_chunks_are_done_again(
 
 # The first chunk is made; in all others an image takes until the run is told to stop, or for ever.
 HELD = """
-import multiprocessing, os, signal, sys, time
+import faulthandler, multiprocessing, os, signal, sys, time
 from pathlib import Path
 from p3mdata.base import pool
 from p3mdata.celebamask import Annotations, driver, make_facemasks
@@ -492,6 +492,8 @@ class Held(Annotations):
         return super().facemask(name)
 
 if __name__ == "__main__":
+    # Who hangs says where.
+    faulthandler.dump_traceback_later(PATIENCE / 2, exit=True)
     driver.Annotations, pool._dismiss = Held, told
     try:
         make_facemasks(Path(sys.argv[1]), Path(sys.argv[2]), workers=2)
@@ -504,7 +506,7 @@ if __name__ == "__main__":
 def test_a_killed_run_goes_on(
     celeba: Path, finished: tuple[Path, FacemaskRun], tmp_path: Path, number: int, code: int
 ) -> None:
-    (tmp_path / "held.py").write_text(HELD)
+    (tmp_path / "held.py").write_text(HELD.replace("PATIENCE", str(PATIENCE)))
     out = tmp_path / "out"
     command = [sys.executable, str(tmp_path / "held.py"), str(celeba), str(out)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as process:
@@ -513,11 +515,11 @@ def test_a_killed_run_goes_on(
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)
         try:
             # The stream ends when the workers, who hold it as well, are gone.
-            assert b"Traceback" not in process.communicate(timeout=PATIENCE)[1]
+            said = process.communicate(timeout=PATIENCE)[1]
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
-        assert process.returncode == code
+        assert (process.returncode, b"Traceback" in said) == (code, False), said
     assert chunks_done(out) == 1
     assert not (out / "facemasks.jsonl").exists()
     make_facemasks(celeba, out, workers=1)

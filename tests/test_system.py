@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,26 @@ def test_held_signals_come_afterwards() -> None:
         assert seen == [signal.SIGUSR1]
     finally:
         signal.signal(signal.SIGUSR1, before)
+
+
+def test_held_signals_wait_where_another_thread_hears_them() -> None:
+    """Who is not blocked gets a process's signal, and Python answers it in the main thread, held or not."""
+    seen: list[int] = []
+    over = threading.Event()
+    thread = threading.Thread(target=over.wait)
+    thread.start()
+    before = signal.signal(signal.SIGUSR1, lambda number, frame: seen.append(number))
+    try:
+        with system.signals_held(signal.SIGUSR1):
+            assert thread.ident is not None
+            signal.pthread_kill(thread.ident, signal.SIGUSR1)
+            assert not over.wait(0.1)
+            assert seen == []
+        assert seen == [signal.SIGUSR1]
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+        over.set()
+        thread.join()
 
 
 def test_nothing_but_this_module_needs_calls_of_posix() -> None:

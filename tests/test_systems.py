@@ -100,7 +100,7 @@ def test_no_python_is_told(tmp_path: Path) -> None:
 
 def test_make_looks_before_anything_is_downloaded() -> None:
     lines = subprocess.run(
-        ["make", "-n", "-B", "demo"], cwd=ROOT, capture_output=True, text=True, check=True
+        ["make", "--no-print-directory", "-n", "-B", "demo"], cwd=ROOT, capture_output=True, text=True, check=True
     ).stdout.splitlines()
     assert lines[0].startswith("tools/system-libraries")
     assert any("pip install" in line for line in lines[1:])

@@ -103,10 +103,7 @@ class _Worker(Generic[T]):
         self.number, self.at = -1, ""
         self.link, theirs = context.Pipe()
         self.process = context.Process(target=_serve, args=(theirs, working), daemon=True)
-        ensure_running()
-        # Signals reach the whole process group, but the parent alone decides: the process inherits this.
-        with signals_held(*STOP_SIGNALS):
-            self.process.start()
+        self.process.start()
         theirs.close()
 
     def give(self, number: int, task: T, crashing: frozenset[str]) -> None:
@@ -157,7 +154,10 @@ class _Pool(Generic[T, R]):
             if idle:
                 worker = idle.pop()
             else:
-                # A worker that Ctrl-C kept off the list would be told by nobody to end.
+                # Lets signals through that are held: before.
+                ensure_running()
+                # A worker that Ctrl-C kept off the list would be told by nobody to end. And signals reach the whole
+                # process group, but the parent alone decides: the process inherits this.
                 with signals_held(*STOP_SIGNALS):
                     worker = _Worker(self._context, self._working)
                     self._workers.append(worker)
@@ -223,7 +223,9 @@ def _dismiss(workers: Sequence[_Worker[Any]]) -> None:
         worker.link.close()
     try:
         for worker in workers:
-            worker.process.join()
+            # A signal that another thread got ends no wait without an end.
+            while worker.process.is_alive():
+                worker.process.join(_POLL_SECONDS)
     except KeyboardInterrupt:
         for worker in workers:
             worker.process.kill()

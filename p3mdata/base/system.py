@@ -12,9 +12,10 @@ import errno
 import os
 import signal
 import stat
+import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import FrameType, ModuleType
 from typing import Any
 
 fcntl: ModuleType | None
@@ -88,11 +89,31 @@ def signals_held(*numbers: signal.Signals) -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    came: list[int] = []
+    held = True
+    # A signal that this thread blocks goes to another, a library's, and Python answers it in the main thread at once.
+    here = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in numbers} if here else {}
+    heard = {number: handler for number, handler in handlers.items() if callable(handler)}
+
+    def hear(number: int, frame: FrameType | None) -> None:
+        if held:
+            came.append(number)
+        else:
+            heard[signal.Signals(number)](number, frame)
+
     before = signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
     try:
+        for number in heard:
+            signal.signal(number, hear)
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        held = False
+        for number, handler in heard.items():
+            signal.signal(number, handler)
+        for late in came:
+            signal.raise_signal(late)
 
 
 def user_mark() -> str:

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.imaging.jpeg.coefficients import Coefs, read_coefficients, write_coefficients
+from p3mdata.imaging.jpeg.coefficients import read_coefficients, rewrite, write_coefficients
+from p3mdata.imaging.jpeg.library import Coefs, Opened
 from p3mdata.imaging.jpeg.structure import COLOUR, Component, inspect
-from p3mdata.imaging.jpeg.transform import requantised
+from p3mdata.imaging.jpeg.transform import quantised
 from p3mdata.imaging.jpeg.turn import turn
 
 BoolArray = NDArray[np.bool_]
@@ -47,10 +48,13 @@ class JpegBlocks:
     width: int
     height: int
 
-    def __init__(self, size: tuple[int, int], components: list[Component], coefs: list[Coefs]) -> None:
+    def __init__(
+        self, size: tuple[int, int], components: list[Component], coefs: list[Coefs], file: Opened | None = None
+    ) -> None:
         self.height, self.width = size
         self._components = components
         self._coefs = coefs
+        self._file = file
 
     @classmethod
     def read(cls, data: bytes) -> JpegBlocks:
@@ -67,7 +71,7 @@ class JpegBlocks:
                 resolution and chroma at an integral fraction of it.
         """
         found = inspect(data)
-        return cls((found.height, found.width), found.components, read_coefficients(found))
+        return cls((found.height, found.width), found.components, *read_coefficients(found))
 
     def turned(self, orientation: int) -> JpegBlocks:
         """Return the same picture in displayed orientation, without loss.
@@ -148,8 +152,15 @@ class JpegBlocks:
             raise ValueError(f"pixels must be uint8 of shape {shape}")
         if [b.shape for b in reach.blocks] != [c.grid for c in self._components]:
             raise ValueError("the reach belongs to another file")
-        coefs = requantised(self._coefs, pixels, self._components, reach.blocks)
-        return write_coefficients((self.height, self.width), self._components, coefs)
+        size, blocks = (self.height, self.width), quantised(pixels, self._components, reach.blocks)
+        if self._file is not None:
+            written = rewrite(self._file, size, self._components, reach.blocks, blocks)
+            if written is not None:
+                return written
+        coefs = [old.copy() for old in self._coefs]
+        for plane, which, new in zip(coefs, reach.blocks, blocks, strict=True):
+            plane[which] = new
+        return write_coefficients(size, self._components, coefs)
 
 
 def _window(mask: BoolArray, footprints: list[tuple[int, int]]) -> tuple[slice, slice]:

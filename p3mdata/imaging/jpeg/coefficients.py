@@ -1,6 +1,6 @@
-"""Quantised coefficients in and out of JPEG data, by calling libjpeg-turbo through jpeglib's C binding.
+"""Quantised coefficients in and out of JPEG data: where `library` holds them, else through jpeglib's C binding.
 
-The library works on files and talks to the terminal. The bytes of a photograph stay in memory where the
+jpeglib works on files and talks to the terminal. The bytes of a photograph stay in memory where the
 system allows it (anonymous memory files on Linux); elsewhere the library is handed a file in a private
 folder that is removed at once. Its warnings are muted.
 """
@@ -12,7 +12,7 @@ import os
 import platform
 import tempfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
@@ -22,27 +22,39 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.errors import SetupError
-from p3mdata.imaging.jpeg.segments import FRAMES, SOS, Segment, UnsupportedJpeg, join, split
-from p3mdata.imaging.jpeg.structure import COEFS, COLOUR, GREY, Component, Structure
-
-Coefs = NDArray[np.int16]  # [block rows, block columns, 64]
+from p3mdata.imaging.jpeg.library import Coefs, GaveUp, Opened, opened
+from p3mdata.imaging.jpeg.segments import APP0, DHT, DQT, FRAMES, SOS, Segment, UnsupportedJpeg, join, split
+from p3mdata.imaging.jpeg.structure import COEFS, COLOUR, GREY, ZIGZAG, Component, Structure
 
 MAX_AC, MIN_DC, MAX_DC = 1023, -1024, 1023  # what 8-bit Huffman coding can express, DC differences included
 
 
-def read_coefficients(structure: Structure) -> list[Coefs]:
+_JFIF = Segment(APP0, b"JFIF\0" + bytes((1, 1, 0, 0, 1, 0, 1, 0, 0)))
+
+
+def read_coefficients(structure: Structure) -> tuple[list[Coefs], Opened | None]:
     """Decode the entropy coding of a file whose headers are in order.
+
+    Returns:
+        The coefficients, not to be written to, and the file they lie in where `rewrite` can be used.
 
     Raises:
         UnsupportedJpeg: the library gives up on the data, or nobody could write its coefficients again.
     """
+    file = opened(structure.stream, [c.grid for c in structure.components]) if structure.plain else None
+    coefs = _copied(structure) if file is None else file.coefs
+    if not all(_expressible(c) for c in coefs):
+        raise UnsupportedJpeg("coefficients out of range")
+    return coefs, file
+
+
+def _copied(structure: Structure) -> list[Coefs]:
+    """`read_coefficients` by jpeglib."""
     coefs = [np.zeros((*c.grid, COEFS), np.int16) for c in structure.components]
     with _scratch(structure.stream) as path, _muted():
         status = _library().read_jpeg_dct(os.fsencode(path), *_four(coefs), None, None)
     if status == 0:
         raise UnsupportedJpeg("damaged image data")
-    if not all(_expressible(c) for c in coefs):
-        raise UnsupportedJpeg("coefficients out of range")
     return coefs
 
 
@@ -51,6 +63,63 @@ def _expressible(coefs: Coefs) -> bool:
     if low < -MAX_AC:  # as only a DC value may be
         return bool(low >= MIN_DC and high <= MAX_DC and coefs[..., 1:].min() >= -MAX_AC)
     return bool(high <= MAX_DC)
+
+
+def rewrite(
+    file: Opened,
+    size: tuple[int, int],
+    components: list[Component],
+    chosen: Sequence[NDArray[np.bool_]],
+    blocks: Sequence[NDArray[np.int16]],
+) -> bytes | None:
+    """What `write_coefficients` gives for the coefficients of a file with some blocks exchanged; None if it cannot.
+
+    Args:
+        file: the file.
+        size, components: as for `write_coefficients`.
+        chosen: bool [block rows, block columns] of each component.
+        blocks: [n, 64] of each component, row after row.
+    """
+    try:
+        written = list(split(file.rewritten(chosen, blocks)))
+    except (GaveUp, UnsupportedJpeg):
+        return None
+    tables, slots = _tables(components)
+    return join([_JFIF, *_quantisation(tables), *_about(written, size, components, slots)])
+
+
+def _quantisation(tables: list[NDArray[np.uint16]]) -> Iterator[Segment]:
+    for slot, table in enumerate(tables):
+        wide = bool(table.max() > 255)
+        values = table[ZIGZAG].astype(">u2" if wide else "u1")
+        yield Segment(DQT, bytes((wide << 4 | slot,)) + values.tobytes())
+
+
+def _about(
+    written: list[Segment], size: tuple[int, int], components: list[Component], slots: list[int]
+) -> Iterator[Segment]:
+    """The frame, the Huffman tables and the scan that libjpeg wrote, told in our own numbers."""
+    for segment in written:
+        if segment.marker in FRAMES:
+            parts = ((i + 1, part.factor[1] << 4 | part.factor[0], slots[i]) for i, part in enumerate(components))
+            head = bytes((8, *size[0].to_bytes(2, "big"), *size[1].to_bytes(2, "big"), len(components)))
+            yield Segment(segment.marker, head + bytes(value for part in parts for value in part))
+        elif segment.marker == SOS:
+            yield _renumbered(segment)
+        elif segment.marker == DHT:
+            yield segment
+
+
+def _tables(components: list[Component]) -> tuple[list[NDArray[np.uint16]], list[int]]:
+    """Quantisation tables, equal ones once, and the number of that of each component."""
+    tables: list[NDArray[np.uint16]] = []
+    slots = []
+    for part in components:
+        same = [i for i, table in enumerate(tables) if np.array_equal(table, part.table)]
+        slots.append(same[0] if same else len(tables))
+        if not same:
+            tables.append(part.table)
+    return tables, slots
 
 
 def write_coefficients(size: tuple[int, int], components: list[Component], coefs: list[Coefs]) -> bytes:
@@ -63,13 +132,9 @@ def write_coefficients(size: tuple[int, int], components: list[Component], coefs
         components: of the file; their tables are written, equal ones once.
         coefs: of each component.
     """
-    tables: list[NDArray[np.uint16]] = []
+    tables, numbers = _tables(components)
     slots = np.full(4, -1, np.int16)
-    for number, part in enumerate(components):
-        same = [i for i, table in enumerate(tables) if np.array_equal(table, part.table)]
-        slots[number] = same[0] if same else len(tables)
-        if not same:
-            tables.append(part.table)
+    slots[: len(numbers)] = numbers
     quant = np.zeros((4, COEFS), np.uint16)
     quant[: len(tables)] = tables
     dims = np.array(size, np.int32)

@@ -40,7 +40,7 @@ OTHER_FRAMES = {
 Table = NDArray[np.uint16]
 
 # Along the anti-diagonals, the even ones upwards.
-_ZIGZAG = sorted(
+ZIGZAG = sorted(
     range(COEFS),
     key=lambda i: (sum(divmod(i, BLOCK)), divmod(i, BLOCK)[(i // BLOCK + i % BLOCK + 1) % 2]),
 )
@@ -63,12 +63,17 @@ class Component:
 
 @dataclass(frozen=True)
 class Structure:
-    """What the headers say, and the file reduced to what its image needs."""
+    """What the headers say, and the file reduced to what its image needs.
+
+    `plain` says that libjpeg can write a file from what it reads: tables do not change between the scans, and the names
+    of the components do not look like another colour space than the headers, which are left out, say.
+    """
 
     height: int
     width: int
     components: list[Component]
     stream: bytes
+    plain: bool
 
 
 @dataclass(frozen=True)
@@ -97,7 +102,7 @@ def inspect(data: bytes) -> Structure:
     if 8 * len(stream) < sum(c.grid[0] * c.grid[1] for c in components):
         # Each block takes a bit at least: a size without data must not make us allocate memory.
         raise UnsupportedJpeg("too little image data")
-    return Structure(frame.height, frame.width, components, stream)
+    return Structure(frame.height, frame.width, components, stream, headers.plain)
 
 
 class _Headers:
@@ -115,6 +120,12 @@ class _Headers:
         self._slots: dict[int, Table] = {}
         self._missing_bits = np.full((COLOUR, COEFS), -1)
         self._jfif, self._adobe, self._scans = False, -1, 0
+        self._late_tables = False
+
+    @property
+    def plain(self) -> bool:
+        """As `Structure.plain`."""
+        return not self._late_tables and self._frame is not None and bytes(self._frame.ids) != b"RGB"
 
     def read(self, segment: Segment) -> None:
         """Take one segment."""
@@ -129,6 +140,7 @@ class _Headers:
             self._read_colours(marker, payload)
         elif marker == DQT:
             self._slots.update(_parse_tables(payload))
+            self._late_tables |= self._scans > 0
         elif marker == DHT:
             _check_huffman(payload)
         elif marker == DRI and len(payload) != 2:
@@ -202,7 +214,7 @@ def _parse_tables(payload: bytes) -> Iterator[tuple[int, Table]]:
         if wide > 1 or slot > 3 or len(raw) != COEFS * (wide + 1):
             raise UnsupportedJpeg("damaged file: quantisation table")
         table = np.zeros(COEFS, np.uint16)
-        table[_ZIGZAG] = np.frombuffer(raw, ">u2" if wide else "u1")
+        table[ZIGZAG] = np.frombuffer(raw, ">u2" if wide else "u1")
         if table.min() == 0 or table.max() > MAX_QUANT:
             raise UnsupportedJpeg("quantisation table out of range")
         yield slot, table

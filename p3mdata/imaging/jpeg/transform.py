@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.imaging.jpeg.coefficients import MAX_AC, MAX_DC, MIN_DC, Coefs
+from p3mdata.imaging.jpeg.coefficients import MAX_AC, MAX_DC, MIN_DC
 from p3mdata.imaging.jpeg.structure import BLOCK, COEFS, GREY, Component
 
 Plane = NDArray[np.float32]
@@ -46,18 +46,17 @@ _LOWEST, _HIGHEST = (
 )
 
 
-def requantised(
-    coefs: Sequence[Coefs], pixels: NDArray[np.uint8], components: Sequence[Component], chosen: Sequence[Chosen]
-) -> list[Coefs]:
-    """Copy the coefficients of all components, with the chosen blocks taken from the pixels instead.
+def quantised(
+    pixels: NDArray[np.uint8], components: Sequence[Component], chosen: Sequence[Chosen]
+) -> list[NDArray[np.int16]]:
+    """The coefficients [n, 64] of the chosen blocks of each component, row after row.
 
     Args:
-        coefs: of each component.
         pixels: uint8 RGB [height, width, 3], or [height, width] for a grey file.
         components: of the file.
         chosen: bool [block rows, block columns] for each component.
     """
-    made = [old.copy() for old in coefs]
+    made: list[list[NDArray[np.int16]]] = [[] for _ in components]
     tall, wide = (math.lcm(*(part.footprint[axis] for part in components)) for axis in (0, 1))
     height = -(-_BAND // tall) * tall
     for top in range(0, len(pixels), height):
@@ -75,9 +74,8 @@ def requantised(
             first, last = left // part.footprint[1], right // part.footprint[1]
             here = which[:, first:last]
             blocks = _blocks(_sampled(plane, part.step))[: here.shape[0], : here.shape[1]]
-            rows = new[top // part.footprint[0] :][: len(here), first:last]
-            rows[here] = _quantised(blocks[here].reshape(-1, COEFS), part.table)
-    return made
+            new.append(_quantised(blocks[here].reshape(-1, COEFS), part.table))
+    return [np.concatenate([np.zeros((0, COEFS), np.int16), *parts]) for parts in made]
 
 
 def _planes(pixels: NDArray[np.uint8], unit: tuple[int, int]) -> Sequence[Plane]:
@@ -108,7 +106,7 @@ def _blocks(plane: Plane) -> Plane:
     return plane.reshape(down, BLOCK, across, BLOCK).swapaxes(1, 2)
 
 
-def _quantised(samples: Plane, table: NDArray[np.uint16]) -> Coefs:
+def _quantised(samples: Plane, table: NDArray[np.uint16]) -> NDArray[np.int16]:
     """Quantised coefficients [n, 64] of samples [n, 64]."""
     divisor = table.astype(np.float64) * (1 << 2 * _DCT_BITS)
     sums = (samples - 128.0).astype(np.float64) @ _DCT_2D

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from p3mdata.imaging.jpeg.coefficients import Coefs
+from p3mdata.imaging.jpeg.library import Coefs
 from p3mdata.imaging.jpeg.segments import UnsupportedJpeg
 from p3mdata.imaging.jpeg.structure import BLOCK, Component
 

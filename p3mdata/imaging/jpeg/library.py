@@ -1,0 +1,268 @@
+"""The coefficients of a JPEG file where libjpeg-turbo keeps them, by calling the library that Pillow brings along.
+
+No copy of them is made, so that reading and writing take as long as the entropy coding does. What a build of the
+library looks like inside is public (libjpeg's interface of version 6.2, 64 bits) and tried once, on a small file; where
+it is another one, or cannot be called, `opened` gives None, and `coefficients` goes by jpeglib, to the same bytes.
+
+libjpeg takes for granted that a fatal error does not return, and a Python function cannot jump out of C code. So calls
+run in a thread of their own, which stays where it is for ever when the library gives up. That costs the memory of one
+picture and happens once: afterwards this way is closed for the process. A file of which a picture was decoded does not
+come to that.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import io
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from functools import cache
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, _imaging
+
+Coefs = NDArray[np.int16]  # [block rows, block columns, 64]
+
+_VERSION = 62
+_DECOMPRESS, _COMPRESS, _ERRORS = 632, 520, 168  # sizes of the library's structures; it refuses others
+_MEMORY = 1  # the memory manager's place in them, in pointers
+_WARNINGS = 128  # the place of their number in the error handler, in bytes
+_ERROR_EXIT, _OUTPUT_MESSAGE, _ACCESS = 0, 2, 8  # places of functions in the error handler and in the memory manager
+_COEFS = 64
+
+T = TypeVar("T")
+_Handler = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+_Access = ctypes.CFUNCTYPE(ctypes.c_void_p, *[ctypes.c_void_p] * 2, ctypes.c_uint, ctypes.c_uint, ctypes.c_int)
+_SIGNATURES: dict[str, tuple[Any, ...]] = {
+    "jpeg_std_error": (ctypes.c_void_p,),
+    "jpeg_CreateDecompress": (ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t),
+    "jpeg_CreateCompress": (ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t),
+    "jpeg_mem_src": (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_ulong),
+    "jpeg_mem_dest": (ctypes.c_void_p,) * 3,
+    "jpeg_read_header": (ctypes.c_void_p, ctypes.c_int),
+    "jpeg_read_coefficients": (ctypes.c_void_p,),
+    "jpeg_copy_critical_parameters": (ctypes.c_void_p,) * 2,
+    "jpeg_write_coefficients": (ctypes.c_void_p,) * 2,
+    "jpeg_finish_compress": (ctypes.c_void_p,),
+    "jpeg_destroy_compress": (ctypes.c_void_p,),
+    "jpeg_destroy_decompress": (ctypes.c_void_p,),
+    "free": (ctypes.c_void_p,),
+}
+
+
+class GaveUp(Exception):
+    """The library met an error, or remarks on damage."""
+
+
+class _Guard:
+    """Runs calls so that a fatal error of the library ends them, and nothing else."""
+
+    # Whether the library gave up once in this process.
+    closed = False
+
+    def __init__(self) -> None:
+        self._over, self.failed = threading.Event(), False
+        self._fatal, self._silent = _Handler(self._stay), _Handler(lambda common: None)
+
+    def _stay(self, common: int) -> None:
+        """The library must not come back from this."""
+        self.failed = _Guard.closed = True
+        self._over.set()
+        threading.Event().wait()
+
+    def attach(self, errors: int) -> None:
+        """Have the library tell this object about its errors, and nobody of its warnings."""
+        for place, handler in ((_ERROR_EXIT, self._fatal), (_OUTPUT_MESSAGE, self._silent)):
+            _pointers(errors)[place] = ctypes.cast(handler, ctypes.c_void_p).value or 0
+
+    def run(self, work: Callable[[], T]) -> T:
+        """The result of some work.
+
+        Raises:
+            GaveUp: The library gave up; whatever the work held is lost.
+        """
+        results: list[T] = []
+        raised: list[BaseException] = []
+
+        def worked() -> None:
+            try:
+                results.append(work())
+            except BaseException as exc:
+                raised.append(exc)
+            self._over.set()
+
+        self._over.clear()
+        threading.Thread(target=worked, daemon=True).start()
+        self._over.wait()
+        if self.failed:
+            raise GaveUp
+        if raised:
+            raise raised[0]
+        return results[0]
+
+
+def _pointers(address: int) -> Any:
+    return ctypes.cast(address, ctypes.POINTER(ctypes.c_void_p))
+
+
+class _File:
+    """A file in the library, from its decoding on; its memory is freed with this object."""
+
+    def __init__(self, library: Any, stream: bytes, rows: Sequence[int]) -> None:
+        self._library, self._guard = library, _Guard()
+        self._errors, self._info = ctypes.create_string_buffer(_ERRORS), ctypes.create_string_buffer(_DECOMPRESS)
+        self._created, self._arrays = False, 0
+        self.addresses = self._guard.run(lambda: self._decode(stream, rows))
+
+    def _start(self, info: Any, create: str, size: int) -> int:
+        """The address of a buffer in which an object of the library was made."""
+        address = ctypes.addressof(info)
+        errors = self._library.jpeg_std_error(ctypes.addressof(self._errors))
+        self._guard.attach(errors)
+        _pointers(address)[0] = errors
+        getattr(self._library, create)(address, _VERSION, size)
+        return address
+
+    def _decode(self, stream: bytes, rows: Sequence[int]) -> list[list[int]]:
+        """Where the rows of blocks of each component begin."""
+        info = self._start(self._info, "jpeg_CreateDecompress", _DECOMPRESS)
+        self._created = True
+        self._library.jpeg_mem_src(info, stream, len(stream))
+        self._library.jpeg_read_header(info, 1)
+        self._arrays = self._library.jpeg_read_coefficients(info)
+        if ctypes.c_long.from_buffer(self._errors, _WARNINGS).value:
+            # How damage is repaired is up to the version.
+            raise GaveUp
+        access, arrays = _Access(_pointers(_pointers(info)[_MEMORY])[_ACCESS]), _pointers(self._arrays)
+        return [[_pointers(access(info, arrays[i], y, 1, 0))[0] for y in range(n)] for i, n in enumerate(rows)]
+
+    def encoded(self) -> bytes:
+        """A sequential file of the coefficients as they are now."""
+        return self._guard.run(self._encode)
+
+    def _encode(self) -> bytes:
+        made, size, buffer = ctypes.c_void_p(), ctypes.c_ulong(), ctypes.create_string_buffer(_COMPRESS)
+        info = self._start(buffer, "jpeg_CreateCompress", _COMPRESS)
+        self._library.jpeg_mem_dest(info, ctypes.byref(made), ctypes.byref(size))
+        self._library.jpeg_copy_critical_parameters(ctypes.addressof(self._info), info)
+        self._library.jpeg_write_coefficients(info, self._arrays)
+        self._library.jpeg_finish_compress(info)
+        data = ctypes.string_at(made.value or 0, size.value)
+        self._library.jpeg_destroy_compress(info)
+        self._library.free(made)
+        return data
+
+    def __del__(self) -> None:
+        if self._created and not self._guard.failed:
+            self._library.jpeg_destroy_decompress(ctypes.addressof(self._info))
+
+
+class _Memory:
+    """Tells numpy where an array lies; the array keeps this, and with it the file."""
+
+    def __init__(self, file: _File, address: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
+        self._file = file
+        kind = np.dtype(np.int16).str
+        self.__array_interface__ = {
+            "version": 3, "typestr": kind, "data": (address, False), "shape": shape, "strides": strides,
+        }  # fmt: skip
+
+
+class Opened:
+    """A file whose entropy coding is decoded.
+
+    Attributes:
+        coefs: Of each component, in the library's memory; they cannot be written to.
+    """
+
+    coefs: list[Coefs]
+
+    def __init__(self, library: Any, stream: bytes, grids: Sequence[tuple[int, int]]) -> None:
+        self._file = _File(library, stream, [rows for rows, _ in grids])
+        self._planes = [_plane(self._file, *each) for each in zip(self._file.addresses, grids, strict=True)]
+        self.coefs = [plane.view() for plane in self._planes]
+        for plane in self.coefs:
+            plane.flags.writeable = False
+
+    def rewritten(self, chosen: Sequence[NDArray[np.bool_]], blocks: Sequence[NDArray[np.int16]]) -> bytes:
+        """The file with other coefficients: sequential, with the standard Huffman tables.
+
+        Args:
+            chosen: bool [block rows, block columns] of each component.
+            blocks: int16 [n, 64] of each component: what comes to these places, row after row.
+
+        Raises:
+            GaveUp: It cannot be encoded.
+        """
+        before = [plane[which] for plane, which in zip(self._planes, chosen, strict=True)]
+        self._put(chosen, blocks)
+        try:
+            return self._file.encoded()
+        finally:
+            self._put(chosen, before)
+
+    def _put(self, chosen: Sequence[NDArray[np.bool_]], blocks: Sequence[NDArray[np.int16]]) -> None:
+        for plane, which, new in zip(self._planes, chosen, blocks, strict=True):
+            plane[which] = new
+
+
+def _plane(file: _File, addresses: Sequence[int], grid: tuple[int, int]) -> Coefs:
+    """The coefficients of a component, given where its rows begin.
+
+    Raises:
+        GaveUp: The rows do not lie one after another.
+    """
+    steps = set(np.diff(np.array(addresses, np.int64)).tolist())
+    if len(steps) > 1:
+        raise GaveUp
+    stride = steps.pop() if steps else grid[1] * _COEFS * 2
+    return np.asarray(_Memory(file, addresses[0], (*grid, _COEFS), (stride, _COEFS * 2, 2)))
+
+
+def opened(stream: bytes, grids: Sequence[tuple[int, int]]) -> Opened | None:
+    """A file in the library; None where this way is closed, or does not take the file.
+
+    Args:
+        stream: The whole file, whose headers are known to be in order.
+        grids: Rows and columns of blocks of each component.
+    """
+    library = _usable()
+    if library is None or _Guard.closed:
+        return None
+    try:
+        return Opened(library, stream, grids)
+    except GaveUp:
+        return None
+
+
+@cache
+def _usable() -> Any:
+    """The library, or None where it cannot be called or does not do what it should."""
+    if sys.maxsize <= 1 << 32:
+        return None
+    try:
+        library = ctypes.CDLL(_imaging.__file__)
+        for name, arguments in _SIGNATURES.items():
+            getattr(library, name).argtypes = arguments
+        library.jpeg_std_error.restype = library.jpeg_read_coefficients.restype = ctypes.c_void_p
+        return library if _tried(library) else None
+    except (OSError, AttributeError, GaveUp):
+        return None
+
+
+def _tried(library: Any) -> bool:
+    """Whether a small file comes out of the library as it should."""
+    picture, sink = Image.new("L", (16, 8), 128), io.BytesIO()
+    picture.paste(192, (8, 0, 16, 8))
+    picture.save(sink, "JPEG", qtables=[[8] * 64])
+    file = Opened(library, sink.getvalue(), [(1, 2)])
+    wanted = np.zeros((1, 2, _COEFS), np.int16)
+    wanted[0, 1, 0] = 64  # the mean of 64 values, times 8, quantised by 8
+    if not np.array_equal(file.coefs[0], wanted):
+        return False
+    chosen, blocks = np.array([[True, False]]), wanted[:, 1]
+    with Image.open(io.BytesIO(file.rewritten([chosen], [blocks]))) as written:
+        return written.size == (16, 8) and written.getextrema() == (192, 192)

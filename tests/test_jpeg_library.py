@@ -1,0 +1,150 @@
+"""Coefficients in the library's own memory: the same bytes as by jpeglib; nothing is lost when the library gives up."""
+
+from __future__ import annotations
+
+import gc
+import io
+import subprocess
+import sys
+import textwrap
+import weakref
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from p3mdata.imaging.jpeg import JpegBlocks, coefficients, library
+from p3mdata.imaging.jpeg.structure import inspect
+from tests.test_jpeg import KINDS, SIZES, encode, masks, picture, replaced_header
+
+OPTIONS = [{}, {"progressive": 1}, {"rst_interval": 3}, {"optimize": 1}]
+
+
+@pytest.fixture(autouse=True)
+def open_way() -> Iterator[None]:
+    """Whatever a test makes of the library, the next one finds it usable."""
+    yield
+    library._Guard.closed = False
+
+
+def both_ways(data: bytes, seed: int, monkeypatch: pytest.MonkeyPatch) -> tuple[list[JpegBlocks], list[bytes]]:
+    """A file read and rewritten where the library holds it, and by jpeglib."""
+    read, written = [], []
+    for usable in (library._usable(), None):
+        with monkeypatch.context() as patch:
+            patch.setattr(library, "_usable", lambda usable=usable: usable)
+            jpeg = JpegBlocks.read(data)
+        shape = (jpeg.height, jpeg.width)
+        wanted, forbidden = masks(*shape, seed)
+        pixels = picture(*shape, seed + 1)
+        pixels = pixels if len(jpeg._components) == 3 else pixels[..., 0]
+        read.append(jpeg)
+        written.append(jpeg.rewrite(pixels, jpeg.reach(wanted, forbidden)))
+    return read, written
+
+
+def test_the_library_can_be_called_here() -> None:
+    """Else the tests below compare one way with itself."""
+    if sys.platform == "linux":
+        assert library._usable() is not None
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_both_ways_come_to_the_same_bytes(kind: str, options: dict[str, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, size in enumerate(SIZES):
+        (fast, slow), (one, other) = both_ways(encode(picture(*size, 3), kind, 83, **options), number, monkeypatch)
+        assert (fast._file is None) == (library._usable() is None) and slow._file is None
+        assert all(np.array_equal(a, b) for a, b in zip(fast._coefs, slow._coefs, strict=True))
+        assert one == other
+
+
+def test_coarse_tables_and_own_names_come_to_the_same_bytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    image, sink = Image.fromarray(picture(40, 56, 1)), io.BytesIO()
+    image.save(sink, "JPEG", qtables=[[16] * 32 + [300] * 32, [20] * 64, [1] * 64][:2], subsampling=2)
+    named = replaced_header(encode(picture(40, 56, 2), "420"), b"", bytes((7, 9, 200)))
+    for data in (sink.getvalue(), named):
+        (fast, _), (one, other) = both_ways(data, 5, monkeypatch)
+        assert fast._file is not None or library._usable() is None
+        assert one == other
+
+
+def test_a_file_that_the_library_would_refuse_to_write_does_not_come_to_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Colours by name alone, and tables that change between the scans."""
+    jfif = encode(picture(24, 24, 1), "420")[2:20]
+    for data in (
+        replaced_header(encode(picture(40, 56, 2), "420"), jfif, b"RGB"),
+        _with_late_table(encode(picture(40, 56, 2), "420", progressive=1)),
+    ):
+        assert not inspect(data).plain
+        (fast, _), (one, other) = both_ways(data, 5, monkeypatch)
+        assert fast._file is None and one == other
+    assert not library._Guard.closed
+
+
+def _with_late_table(data: bytes) -> bytes:
+    """Another quantisation table between the first two scans, which no decoder heeds any more."""
+    at = data.index(b"\xff\xc4", data.index(b"\xff\xda"))
+    return data[:at] + b"\xff\xdb\x00\x43\x00" + bytes([7] * 64) + data[at:]
+
+
+def test_rewriting_leaves_the_coefficients_as_they_were() -> None:
+    jpeg = JpegBlocks.read(encode(picture(77, 123, 1), "420"))
+    before = [plane.copy() for plane in jpeg._coefs]
+    wanted, _ = masks(77, 123, 1)
+    first = jpeg.rewrite(np.zeros((77, 123, 3), np.uint8), jpeg.reach(wanted))
+    assert all(np.array_equal(a, b) for a, b in zip(before, jpeg._coefs, strict=True))
+    assert jpeg.rewrite(np.zeros((77, 123, 3), np.uint8), jpeg.reach(wanted)) == first
+    with pytest.raises(ValueError, match="read-only"):
+        jpeg._coefs[0][0, 0] = 1
+
+
+def test_memory_lives_as_long_as_its_arrays_and_no_longer() -> None:
+    found = inspect(encode(picture(64, 96, 1), "444"))
+    file = library.opened(found.stream, [part.grid for part in found.components])
+    if file is None:
+        pytest.skip("the library cannot be called here")
+    inner, plane, expected = weakref.ref(file._file), file.coefs[1], file.coefs[1].copy()
+    gc.disable()
+    try:
+        del file
+        assert inner() is not None and np.array_equal(plane, expected)
+        del plane
+        assert inner() is None, "only the collector would free a picture"
+    finally:
+        gc.enable()
+
+
+def test_damage_is_left_to_the_other_way() -> None:
+    """What it makes of damage may depend on its version; the other one is pinned."""
+    data = encode(picture(64, 96, 1), "420")
+    coefs, file = coefficients.read_coefficients(inspect(data[:-200] + data[-2:]))
+    assert file is None and len(coefs) == 3 and not library._Guard.closed
+    assert coefficients.read_coefficients(inspect(data))[1] is not None or library._usable() is None
+
+
+def test_a_fatal_error_ends_neither_the_process_nor_the_work(tmp_path) -> None:  # type: ignore[no-untyped-def]
+    """In a process of its own, whose thread in the library must not keep it from ending either."""
+    (tmp_path / "photo.jpg").write_bytes(encode(picture(64, 96, 1), "420"))
+    code = """
+        import sys
+        from pathlib import Path
+        from p3mdata.imaging.jpeg import JpegBlocks, library
+        data = Path(sys.argv[1]).read_bytes()
+        assert library.opened(b"no picture at all", [(1, 1)]) is None
+        assert library._Guard.closed or library._usable() is None
+        jpeg = JpegBlocks.read(data)
+        assert jpeg._file is None
+        print(len(jpeg._coefs))
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(code), str(tmp_path / "photo.jpg")],
+        capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (0, "3\n", "")
+
+
+def test_a_library_of_another_make_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "_tried", lambda found: False)
+    assert library._usable.__wrapped__() is None
