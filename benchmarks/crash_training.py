@@ -33,6 +33,21 @@ _PORTRAITS = 3
 torch.set_num_threads(1)
 
 
+def content_of_checkpoint(path: Path) -> bytes:
+    """All that a checkpoint holds; equal content may be pickled to other bytes where objects were shared."""
+
+    def told(value: object) -> object:
+        if isinstance(value, torch.Tensor):
+            return str(value.dtype), tuple(value.shape), value.contiguous().numpy().tobytes()
+        if isinstance(value, dict):
+            return [(told(name), told(one)) for name, one in value.items()]
+        if isinstance(value, (list, tuple)):
+            return [told(one) for one in value]
+        return value
+
+    return repr(told(torch.load(path, weights_only=True))).encode()
+
+
 @contextmanager
 def stand_ins() -> Iterator[None]:
     """Narrow networks, facemasks in chunks of two, and clocks that make equal calls tell equal times."""

@@ -15,7 +15,7 @@ the one whose turn it is. Then:
 
 Faces come from a stand-in for the detectors and networks are narrow, so that a case takes seconds; all else is the
 product. Times of decisions are fixed, clocks of trainings stand still. Left out of the comparison: seconds in
-stats.json, lock files, times of files in copies of pictures, and the files of TensorBoard, of which each call adds one.
+stats.json, lock files, times of files in copies of pictures, the files of TensorBoard, of which each call adds one.
 Exit 1 when a case fails.
 """
 
@@ -44,7 +44,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.crash_cases import BUCKET, RUN_CASES, Case, stand_in
-from benchmarks.crash_training import TRAINING_CASES, stand_ins
+from benchmarks.crash_training import TRAINING_CASES, content_of_checkpoint, stand_ins
 from p3mdata.base.files import is_torn
 from p3mdata.base.jsonl import dumps
 from p3mdata.base.object_store import Store
@@ -145,6 +145,8 @@ def state(root: Path) -> dict[str, tuple[int, bytes]]:
             if path.suffix == ".raw":
                 # Copies of pictures for trainings: their heads hold the times of the files that they are of.
                 data = data[:8] + data[24:]
+            if path.suffix == ".pt":
+                data = content_of_checkpoint(path)
             found[path.relative_to(root).as_posix()] = (path.stat().st_mode & 0o777, data)
     return found
 
