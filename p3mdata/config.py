@@ -71,6 +71,13 @@ class Format(str, Enum):
     WEBP = "webp"
 
 
+class Names(str, Enum):
+    """What released files are called: by ids that say nothing of their sources, or as their sources are."""
+
+    ID = "id"
+    KEEP = "keep"
+
+
 class JpegMode(str, Enum):
     """`exact` rewrites only the blocks under the mask; `reencode` compresses the whole picture again.
 
@@ -149,7 +156,7 @@ class Settings(_Strict):
     """What a run does to every image. Two runs with equal settings and sources give equal bytes."""
 
     method: Method | None = Field(None, description="blur, mosaic or zero; the preset decides when absent")
-    preset: Preset = Field(Preset.P3M, description="p3m (default), yang (weaker blur) or max (zero mask)")
+    preset: Preset = Field(Preset.P3M, description="p3m (blur of 0.25), yang (weaker blur) or max (zero mask)")
     strength: float | None = Field(
         None, ge=0.05, le=1, description="share of each face's width: blur sigma, or side of a mosaic cell"
     )
@@ -180,6 +187,11 @@ class Settings(_Strict):
     )
     trust_no_face: bool = Field(False, description="release images in which no detector sees any face")
     recursive: bool = Field(True, description="look into subfolders")
+    names: Names = Field(
+        Names.ID,
+        description="names of released files: id (say nothing of the source) or keep (the sources' own names and "
+        "subfolders, which may identify people)",
+    )
     seed: int = Field(0, ge=0, description="draws another random sample and, with the run's secret, other ids")
 
     @field_validator("quality", mode="before")
@@ -261,6 +273,7 @@ class Job(_Strict):
     """One `anonymize` stage: a source folder, its companions, where to, and the settings.
 
     Attributes:
+        chosen: Paths below the source folder that are taken, where single files were named; empty takes all.
         out: The run folder; given an address, the folder of this machine in which the run is staged.
         store: The run's address in an object store; None when the run is `out`.
     """
@@ -273,6 +286,7 @@ class Job(_Strict):
     settings: Settings = Settings()
     execution: Execution = Execution()
     store: Folder | None = None
+    chosen: tuple[str, ...] = ()
 
     @model_validator(mode="before")
     @classmethod

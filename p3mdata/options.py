@@ -7,13 +7,16 @@ from typing import Annotated, Any
 
 import typer
 
-from p3mdata.config import Area, Boundary, Execution, Executor, Format, JpegMode, Method, Preset, Settings
+from p3mdata.config import Area, Boundary, Execution, Executor, Format, JpegMode, Method, Names, Preset, Settings
 
 
 def _about(name: str) -> str:
     field = (Settings.model_fields | Execution.model_fields)[name]
     default = getattr(field.default, "value", field.default)
-    return f"{field.description}" if default in (None, False, 0) else f"{field.description} [default: {default}]"
+    if default is None or default is False:
+        return f"{field.description}"
+    shown = name.replace("_", "-") if default is True else default
+    return f"{field.description} [default: {shown}]"
 
 
 def _option(name: str, *flags: str, **kwargs: Any) -> Any:
@@ -34,6 +37,7 @@ MinSideOption = Annotated[int | None, _option("min_side")]
 MaxPixelsOption = Annotated[int | None, _option("max_pixels")]
 TrustOption = Annotated[bool | None, _option("trust_no_face", "--trust-no-face/--no-trust-no-face")]
 RecursiveOption = Annotated[bool | None, _option("recursive", "--recursive/--no-recursive")]
+NamesOption = Annotated[Names | None, _option("names")]
 SeedOption = Annotated[int | None, _option("seed")]
 WorkersOption = Annotated[int | None, _option("workers")]
 LimitOption = Annotated[int | None, _option("limit")]
@@ -57,5 +61,8 @@ ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file w
 JsonOption = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors and JSON")]
 ProgressOption = Annotated[
-    bool, typer.Option("--progress/--no-progress", help="bar, or plain lines without a terminal")
+    bool,
+    typer.Option(
+        "--progress/--no-progress", help="a bar; plain lines where there is no terminal, or with --no-progress"
+    ),
 ]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass, field
 from enum import Enum
+from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,7 @@ class Outcome(str, Enum):
     ANONYMIZED = "anonymized"
     NO_FACE_CONFIRMED = "no_face_confirmed"
     MASKED_BY_HAND = "masked_by_hand"
+    SHOWN_BY_PERMISSION = "shown_by_permission"
     EXCLUDED = "excluded"
     NEEDS_REVIEW = "needs_review"
     BROKEN = "broken"
@@ -34,7 +36,9 @@ class Outcome(str, Enum):
         return self in RELEASED
 
 
-RELEASED = frozenset({Outcome.ANONYMIZED, Outcome.NO_FACE_CONFIRMED, Outcome.MASKED_BY_HAND})
+RELEASED = frozenset(
+    {Outcome.ANONYMIZED, Outcome.NO_FACE_CONFIRMED, Outcome.MASKED_BY_HAND, Outcome.SHOWN_BY_PERMISSION}
+)
 
 
 class Action(str, Enum):
@@ -44,6 +48,7 @@ class Action(str, Enum):
     NO_FACE = "no_face"
     MASK = "mask"
     REDO = "redo"
+    SHOW = "show"
     EXCLUDE = "exclude"
     REMOVE = "remove"
     REOPEN = "reopen"
@@ -60,7 +65,8 @@ class Decision:
 
     Attributes:
         action: accept what was detected, nothing to hide, obfuscate inside `mask`, do it again with other `settings`
-            (every doubt stands), leave out, take down, or (in the log only) take the last decision back.
+            (every doubt stands), show it with its faces by permission, leave out, take down, or (in the log only) take
+            the last decision back.
         mask: Hand-drawn mask below the run's private folder and its SHA-256, for `mask`.
         keep_transition: Obfuscate the transition area inside the hand-drawn mask as well.
         confirmed: Release although detectors see a face that is left bare.
@@ -70,6 +76,7 @@ class Decision:
         dropped: Boxes that are no faces.
         shown: Sentences of the doubts that were shown with the decision: it settles these and no others. None for
             decisions from a file, which settle what a person may judge.
+        basis: On what ground the picture may be shown with its faces, for `show`: private, like who says so.
     """
 
     action: Action
@@ -81,9 +88,17 @@ class Decision:
     settings: dict[str, Any] = field(default_factory=dict)
     dropped: tuple[XYXY, ...] = ()
     shown: tuple[str, ...] | None = None
+    basis: str | None = None
+
+    @property
+    def permits(self) -> bool:
+        """Whether it lets a picture be shown with its faces: with a ground, by somebody, at a time."""
+        return self.action is Action.SHOW and all((self.basis, self.reviewer, self.time))
 
     def overrules(self, doubt: Doubt) -> bool:
         """Whether this settles a doubt: a person judges what is a face, never whether a proof of bytes holds."""
+        if self.action is Action.SHOW and doubt.code in _OF_SHOWN_FACES:
+            return self.permits
         # Where a face is bare it is said twice, whoever saw it: one wrong key must not publish a face.
         once = self.action in (Action.ACCEPT, Action.NO_FACE) and doubt.code not in _SAID_TWICE
         if self.shown is not None and doubt.sentence not in self.shown:
@@ -93,7 +108,7 @@ class Decision:
     def to_json(self) -> dict[str, Any]:
         row = {**dataclasses.asdict(self), "action": self.action.value}
         # Decisions that are older than these keep the digests that they had.
-        later: dict[str, Any] = {"settings": {}, "dropped": (), "shown": None}
+        later: dict[str, Any] = {"settings": {}, "dropped": (), "shown": None, "basis": None}
         return {key: value for key, value in row.items() if key not in later or value != later[key]}
 
     @classmethod
@@ -115,7 +130,9 @@ def boxes_of(rows: Any) -> tuple[XYXY, ...]:
 
 
 # Doubts about faces that are bare.
-_SAID_TWICE = frozenset({"mask_too_small", "hand_mask_leaves_face", "redetected"})
+_SAID_TWICE = frozenset({"mask_too_small", "hand_mask_leaves_face", "redetected", "others_shown"})
+# What a permission is about: that a face can be seen.
+_OF_SHOWN_FACES = frozenset({"redetected"})
 # Doubts about what is a face and how much of it must be hidden.
 _FOR_A_PERSON = frozenset(
     {
@@ -128,6 +145,7 @@ _FOR_A_PERSON = frozenset(
         "hand_mask_covers_most",
         "nearly_black",
         "redetected",
+        "others_shown",
     }
 )
 
@@ -139,6 +157,7 @@ class Sample:
     Attributes:
         index: Position in the sorted list of sources.
         id: Name of everything released for it; derived from the content, not from the file name.
+        name: Path without ending of what is released for it, where files keep their names; None names them by the id.
         source: Path relative to the source folder.
         sha256: Of the source's bytes.
         alpha, trimap, mask: Companion file and its SHA-256, or None.
@@ -155,6 +174,18 @@ class Sample:
     mask: tuple[str, str] | None = None
     problem: str | None = None
     decision: Decision | None = None
+    name: str | None = None
+
+    def released_as(self, kind: str, extension: str) -> str:
+        """Path of a released file below the folder of its kind, which is images, facemasks or alphas.
+
+        An image that keeps its format keeps its ending as well, as it is spelt.
+        """
+        if self.name is None:
+            return f"{self.id}.{extension}"
+        if kind == "images" and one_ending(PurePosixPath(self.source).suffix) == f".{extension}":
+            return self.source
+        return f"{self.name}.{extension}"
 
     def to_json(self) -> dict[str, Any]:
         row = {k: v for k, v in vars(self).items() if v is not None}
@@ -164,7 +195,16 @@ class Sample:
     def from_json(cls, row: dict[str, Any]) -> Sample:
         """Of a row without a decision: decisions are read from their own log."""
         pairs: dict[str, Any] = {k: (row[k][0], row[k][1]) for k in ("alpha", "trimap", "mask") if row.get(k)}
-        return cls(row["index"], row["id"], row["source"], row["sha256"], **pairs, problem=row.get("problem"))
+        rest = {key: row.get(key) for key in ("problem", "name")}
+        return cls(row["index"], row["id"], row["source"], row["sha256"], **pairs, **rest)
+
+
+_ENDINGS = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
+
+
+def one_ending(suffix: str) -> str:
+    """The one ending of a format, such as .jpg, which names of photographs spell in many ways."""
+    return _ENDINGS.get(suffix.lower(), suffix.lower())
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import typer
 
 from p3mdata import options as opt
 from p3mdata.base import console
+from p3mdata.base.commands import App
 from p3mdata.base.exits import run_app
 from p3mdata.errors import EXIT_HELD_BACK, SettingsError
 from p3mdata.version import __version__
@@ -19,11 +20,11 @@ from p3mdata.version import __version__
 if TYPE_CHECKING:
     from p3mnet.evaluate import SetResult
 
-app = typer.Typer(
+app = App(
     name="p3mnet",
     help="Train, run and evaluate P3M-Net on datasets of p3mdata.",
     no_args_is_help=True,
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -82,6 +83,7 @@ def pastes(
     from p3mnet.copy_paste.look import look, sheet_of
     from p3mnet.data import TrainingSet
     from p3mnet.training import read_config
+    from p3mnet.training.selection import know_people
 
     console.out = console.Output(json, quiet)
     settings = read_config(config, set_ or (), dataset=None if dataset is None else str(dataset))
@@ -89,9 +91,9 @@ def pastes(
         raise SettingsError("There is nothing to look at: set copy_paste.mode to icp or fcp, and sources.")
     data = settings.data.model_copy(update={"colours": "none"})
     pictures = TrainingSet(settings.dataset, settings.training_set, data)
-    if settings.copy_paste.match != "none":
-        pictures.know_poses(settings.dataset)
-    found = look(pictures, Sources(settings.sources, settings.source_images), settings.copy_paste, pairs, shown)
+    know_people(pictures, settings)
+    sources = Sources(settings.sources, settings.source_images, settings.copy_paste.source_groups)
+    found = look(pictures, sources, settings.copy_paste, pairs, shown)
     write_alone(out, encode(Picture(sheet_of(found.rows), None, "PNG", None, 1), "PNG")[0])
     row = found.to_json()
     for name, unit in (("angle_error", " degrees"), ("tone_distance", "")):
@@ -99,6 +101,10 @@ def pastes(
             console.say(
                 f"{name.replace('_', ' ')} {row[name]:.1f}{unit}, of random sources {row[f'{name}_of_random']:.1f}"
             )
+    if "group_agreement" in row:
+        console.say(
+            f"groups agree for {row['group_agreement']:.0%}, of random sources {row['group_agreement_of_random']:.0%}"
+        )
     console.result(
         row,
         f"{row['pairs']} faces: half of them are covered by {row['median_coverage']:.0%} and more, "
@@ -170,7 +176,7 @@ def infer(
 @app.command()
 def export_onnx(
     checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help="weights, such as OUT/checkpoints/best.pt")],
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="the ONNX file to write")],
+    out: Annotated[Path, typer.Argument(metavar="FILE", help="the ONNX file to write")],
     size: Annotated[str, typer.Option("--size", help="WIDTHxHEIGHT of the images that it is for")] = "512x512",
     batch: Annotated[int, typer.Option("--batch", help="images at a time")] = 1,
     half: Annotated[bool, typer.Option("--half", help="weights of 16 bits, for runtimes on GPUs")] = False,
@@ -189,9 +195,9 @@ def export_onnx(
     if not (sides := re.fullmatch(r"(\d+)x(\d+)", size)):
         raise SettingsError(f"--size must look like 1024x768, not '{size}'.")
     width, height = map(int, sides.groups())
-    outputs = run(open_network(checkpoint, published), file, height, width, batch, half)
-    row = {"file": str(file), "input": INPUT, "shape": [batch, 3, height, width], "outputs": list(outputs)}
-    console.result(row, f"{file}: {INPUT} {batch}x3x{height}x{width} -> {', '.join(outputs)}")
+    outputs = run(open_network(checkpoint, published), out, height, width, batch, half)
+    row = {"file": str(out), "input": INPUT, "shape": [batch, 3, height, width], "outputs": list(outputs)}
+    console.result(row, f"{out}: {INPUT} {batch}x3x{height}x{width} -> {', '.join(outputs)}")
 
 
 @app.command()

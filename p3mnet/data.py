@@ -132,6 +132,8 @@ class TrainingSet(Dataset[Sample]):
         self.groups = _groups(root)
         # Poses of faces by name of the picture, once matched copy-and-paste wants them, see `labelled`.
         self.poses: dict[str, list[dict[str, Any]]] = {}
+        # Coarse groups of the people on pictures, by name, once they are wanted.
+        self.people: dict[str, tuple[tuple[str, str], ...]] = {}
         if not self.names:
             told = f" {self.bad[0]}" if self.bad else ""
             raise SettingsError(
@@ -180,7 +182,8 @@ class TrainingSet(Dataset[Sample]):
         cut.setdefault("facemask", np.zeros_like(cut["alpha"]))
         tensors = {kind: torch.from_numpy(plane) for kind, plane in cut.items()}
         maps = {kind: plane.permute(2, 0, 1) if plane.dim() == 3 else plane[None] for kind, plane in tensors.items()}
-        return {**maps, "name": self.names[index], **({} if poses is None else {"poses": told})}
+        sample: Sample = {**maps, "name": self.names[index], **({} if poses is None else {"poses": told})}
+        return {**sample, "people": self.people.get(self.names[index], ())} if self.people else sample
 
     def know_poses(self, root: Path) -> None:
         """Samples tell the poses of their faces from here on, as far as the dataset's manifest knows them.

@@ -84,6 +84,8 @@ def collate(samples: Sequence[Sample | P3MError]) -> Batch | P3MError:
     batch["name"] = [sample["name"] for sample in whole]
     if any("poses" in sample for sample in whole):
         batch["poses"] = [sample.get("poses", []) for sample in whole]
+    if any("people" in sample for sample in whole):
+        batch["people"] = [sample.get("people", ()) for sample in whole]
     for notes in ("bad", "noted"):
         batch[notes] = [sentence for sample in whole for sentence in sample.get(notes, ())]
     return batch

@@ -51,7 +51,8 @@ def test_the_whole_way(tmp_path: Path, source: Path) -> None:
     # Without OUT the run lies beside SRC, and `anonymize SRC` means `anonymize dir SRC`.
     done = p3mdata("anonymize", "photos", "--json", cwd=work)
     assert done.returncode == EXIT_HELD_BACK
-    assert done.stderr == ""
+    # On a machine that takes its time there are lines of progress.
+    assert all(" of 3 images" in line for line in done.stderr.splitlines())
     summary = json.loads(done.stdout)
     assert (summary["samples"], summary["released"]) == (3, 2)
     assert sum(summary["outcomes"].values()) == 3

@@ -36,9 +36,14 @@ def ids(value: Any) -> str:
 @cache
 def program(name: str) -> Any:
     from p3mdata.cli import app as p3mdata_app
+    from p3mdata.cli.commands import lines, load
     from p3mnet.cli import app as p3mnet_app
 
-    return typer.main.get_command({"p3mdata": p3mdata_app, "p3mnet": p3mnet_app}[name])
+    found = typer.main.get_command({"p3mdata": p3mdata_app, "p3mnet": p3mnet_app}[name])
+    for line in lines() if name == "p3mdata" else ():
+        # Until it is called a command is a line of the help.
+        found.commands[line.name] = load(line.panel, line.name)
+    return found
 
 
 def below(command: Any, name: str) -> Any:

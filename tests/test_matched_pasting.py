@@ -16,6 +16,8 @@ from p3mdata.celebamask.traits import TRAITS, tone_of  # noqa: E402
 from p3mdata.errors import SettingsError  # noqa: E402
 from p3mdata.faces.pose import _RIGID, coarse, head_pose  # noqa: E402
 from p3mnet.copy_paste import ICP, CopyPasteConfig, Sources, fcp  # noqa: E402
+from p3mnet.copy_paste.groups import MOST_VALUES, groups_of, read_groups  # noqa: E402
+from p3mnet.copy_paste.look import look  # noqa: E402
 from p3mnet.copy_paste.match import Matcher, Traits, pose_at, wanted_of  # noqa: E402
 from p3mnet.create import create_model  # noqa: E402
 from p3mnet.data import DataConfig, TrainingSet, labelled, seeded  # noqa: E402
@@ -179,3 +181,85 @@ def test_workers_choose_as_one_process_does(tmp_path: Path) -> None:
         [batch["image"] for batch in make_loader(pictures, 3, workers, 0, 0, edit=edit)] for workers in (0, 1)
     )
     assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+
+
+def written(path: Path, *lines: str) -> Path:
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def test_groups_choose_among_sources_alone_and_with_poses(tmp_path: Path) -> None:
+    old, young = (("age", "old"),), (("age", "young"),)
+    matcher = Matcher([Traits((30.0 * i, 0.0, 0.0), None, old if i % 2 else young) for i in range(40)])
+    drawn = {matcher.draw(Traits(group=old), seeded(i)) for i in range(400)}
+    # Any of the group, and each of them.
+    assert drawn == set(range(1, 40, 2))
+    assert {matcher.draw(Traits((0.0, 0.0, 0.0), None, old), seeded(i)) for i in range(60)} == {1, 3, 5, 7}
+    # Where no source agrees all are as good; of two groups the one that is met counts.
+    assert len({matcher.draw(Traits(group=(("age", "baby"),)), seeded(i)) for i in range(400)}) == 40
+    both = Traits(group=(("age", "old"), ("gender", "f")))
+    assert np.array_equal(matcher.agreeing(both), matcher.agreeing(Traits(group=old)))
+    assert both.mirrored().group == both.group
+
+
+def test_a_file_of_groups_is_read_by_any_name(tmp_path: Path) -> None:
+    path = written(tmp_path / "groups.csv", "picture,age,gender", "facemask/0.png,old,f", "1.jpg,young,", "2,,m", "")
+    names = [(f"facemask/{i}.png", f"{i}.jpg") for i in range(4)]
+    assert groups_of(path, names) == [(("age", "old"), ("gender", "f")), (("age", "young"),), (("gender", "m"),), ()]
+    with pytest.raises(SettingsError, match="knows no picture"):
+        groups_of(path, [("other",)])
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ((), "first line"),
+        (("a,old",), "first line"),
+        (("picture,age", "a"), "line 2"),
+        (("picture,age", "a,old", "a,young"), "line 3 says otherwise"),
+        (("picture,age", *(f"p{i},{i}" for i in range(MOST_VALUES + 1))), "coarse"),
+    ],
+)
+def test_a_file_of_groups_that_cannot_be_used_is_named(tmp_path: Path, lines: tuple[str, ...], said: str) -> None:
+    path = written(tmp_path / "groups.csv", *lines)
+    with pytest.raises(SettingsError, match=said) as caught:
+        read_groups(path)
+    assert str(path) in str(caught.value)
+    with pytest.raises(SettingsError, match="cannot be read"):
+        read_groups(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize("mode", ["icp", "fcp"])
+def test_a_training_pastes_sources_of_the_targets_groups(
+    mode: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = dataset_with_poses(tmp_path / "data")
+    faces = faces_with_traits(tmp_path)
+    (faces / TRAITS).unlink()
+    sources = written(tmp_path / "sources.csv", "picture,age", "0,old", "1,young", "2,old", "3,young")
+    targets = written(tmp_path / "targets.csv", "picture,age", *(f"p{i},old" for i in range(6)))
+    drawn: list[str] = []
+    real = Sources.draw
+
+    def draw(self: Sources, *args: Any) -> Any:
+        source = real(self, *args)
+        drawn.append(source.name)
+        return source
+
+    monkeypatch.setattr(Sources, "draw", draw)
+    pasted = {"mode": mode, "start_epoch": 0, "probability": 1.0, "sources": "each"}
+    pasted |= {"source_groups": str(sources), "target_groups": str(targets)}
+    train(config(root, epochs=2, copy_paste=pasted, sources=str(faces), workers=0), tmp_path / "run")
+    assert set(drawn) == {"0.jpg", "2.jpg"}
+    with pytest.raises(ValueError, match="go together"):
+        CopyPasteConfig(mode=mode, source_groups=sources)  # type: ignore[arg-type]
+
+
+def test_the_look_tells_how_many_agree(tmp_path: Path) -> None:
+    root = dataset_with_poses(tmp_path / "data")
+    pictures = TrainingSet(root, config=DataConfig(crop_sides=(128,), size=64, colours="none"))
+    pictures.people = {f"p{i}": (("age", "old"),) for i in range(6)}
+    groups = written(tmp_path / "groups.csv", "picture,age", "0,old", "1,young", "2,young", "3,young")
+    sources = Sources(faces_with_traits(tmp_path), groups=groups)
+    found = look(pictures, sources, CopyPasteConfig(mode="icp"), 12, 1).to_json()
+    assert found["group_agreement"] == 1.0 and found["group_agreement_of_random"] == 0.25

@@ -282,6 +282,26 @@ def test_a_face_under_hair_takes_three_keys(page: Any, run: HeldRun) -> None:
     assert (run.out / "images" / f"{run.id(CUT)}.png").exists()
 
 
+def test_showing_a_face_asks_for_the_ground(page: Any, run: HeldRun, tmp_path: Path) -> None:
+    go_to(page, CUT)
+    page.keyboard.press("s")
+    expect(page.locator("#permit")).to_be_visible()
+    # Keys wait while it is open, and without a ground nothing is sent.
+    page.keyboard.press("Enter")
+    expect(page.locator("#permit")).to_be_visible()
+    page.locator("#permit-no").click()
+    expect(page.locator("#permit")).to_be_hidden()
+    assert read_log(run.out) == []
+    page.keyboard.press("s")
+    page.keyboard.type("consent of 2026-01-31")
+    page.keyboard.press("Enter")
+    says(page, f"Released with its faces, by permission: {CUT}")
+    ((identity, decision),) = read_log(run.out)
+    assert identity == run.id(CUT) and decision.permits
+    assert (decision.basis, decision.reviewer) == ("consent of 2026-01-31", "Ada")
+    assert (run.out / "images" / f"{identity}.png").exists()
+
+
 def test_a_mask_that_leaves_the_face_bare_is_held_back_until_confirmed(page: Any, run: HeldRun) -> None:
     go_to(page, FACE)
     draw(page)

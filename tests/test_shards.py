@@ -143,7 +143,7 @@ def test_withdrawing_keeps_only_what_is_named(tmp_path: Path) -> None:
         for name in ("one.jpg", "one.png", "one-2.jpg", "two.jpg"):
             (tmp_path / kind).mkdir(exist_ok=True)
             (tmp_path / kind / name).touch()
-    withdraw("one", tmp_path, keep={"images": "one.jpg", "facemasks": "one.png"})
+    withdraw(Sample(0, "one", "one.jpg", ""), tmp_path, keep={"images": "one.jpg", "facemasks": "one.png"})
     left = {kind: sorted(path.name for path in (tmp_path / kind).iterdir()) for kind in shards.KINDS}
     assert left == {
         "images": ["one-2.jpg", "one.jpg", "two.jpg"],

@@ -27,6 +27,7 @@ from p3mdata.anonymize.masks import (
     transition_near,
     without_background,
 )
+from p3mdata.anonymize.permission import is_shown, permission_doubts
 from p3mdata.config import Boundary, Format, JpegMode, Settings
 from p3mdata.faces.ensemble import Detection
 from p3mdata.imaging import target_format
@@ -125,9 +126,12 @@ def transition_of(loaded: Loaded, settings: Settings, near: Sequence[Patch] | No
 def mask(loaded: Loaded, detection: Detection, settings: Settings) -> Masked:
     """Private area, transition area and adjusted private area (paper, section 3.2), and doubts about them.
 
-    A hand-drawn mask takes the place of the detected areas; certain faces that it leaves bare are a doubt.
+    A hand-drawn mask takes the place of the detected areas; certain faces that it leaves bare are a doubt. Of a picture
+    that is shown by permission nothing is masked.
     """
     settings = settings.decided(loaded.decision)
+    if is_shown(loaded.decision):
+        return _nothing(loaded, settings, detection)
     faces = _private_areas(loaded, detection, settings)
     if loaded.decision is not None and loaded.decision.keep_transition:
         transition = np.zeros(loaded.picture.size, bool)
@@ -144,6 +148,16 @@ def mask(loaded: Loaded, detection: Detection, settings: Settings) -> Masked:
 
     doubts = mask_doubts(loaded, detection, masked.covered, _beside(faces, masked), remedy)
     return replace(masked, doubts=tuple(doubts))
+
+
+def _nothing(loaded: Loaded, settings: Settings, detection: Detection) -> Masked:
+    """No area of a picture that is shown with its faces."""
+    none = np.zeros(loaded.picture.size, bool)
+    return Masked(
+        private=(), transition=none, regions=(), covered=none, facemask=none, recomposed=None, blocks=None,
+        format=target_format(loaded.picture, settings.format.value), encoding_note=None,
+        doubts=tuple(permission_doubts(loaded, detection)),
+    )  # fmt: skip
 
 
 def _remedy(loaded: Loaded, detection: Detection, settings: Settings, faces: _Faces, masked: Masked) -> str:

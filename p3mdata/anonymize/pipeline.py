@@ -14,6 +14,7 @@ from p3mdata.anonymize.areas import Masked, mask
 from p3mdata.anonymize.inputs import Inputs, Loaded, load
 from p3mdata.anonymize.opacity import hide as hide_opacity
 from p3mdata.anonymize.opacity import is_picture
+from p3mdata.anonymize.permission import JPEG_EXACT, JPEG_TURNED, difference, is_shown, untouched
 from p3mdata.anonymize.proofs import Promise, proof_doubts, prove
 from p3mdata.anonymize.recompose import hide
 from p3mdata.base.files import sha256
@@ -25,10 +26,6 @@ from p3mdata.imaging.encode import encode_facemask
 from p3mdata.imaging.facemask import facemask_of
 from p3mdata.imaging.metadata import with_icc
 from p3mdata.records import Action, Doubt, Face, ImageResult, Outcome, Sample
-
-# The encoding that promises equal pixels. A losslessly turned JPEG keeps its coefficients, but decoders round turned
-# blocks differently by up to 5 levels.
-JPEG_EXACT = "jpeg exact"
 
 
 @dataclass(frozen=True)
@@ -70,6 +67,8 @@ def render(loaded: Loaded, masked: Masked, settings: Settings) -> tuple[bytes, s
         BrokenInput: The wanted format cannot hold the picture.
     """
     settings = settings.decided(loaded.decision)
+    if is_shown(loaded.decision):
+        return untouched(loaded, settings)
     picture, name = loaded.picture, masked.format
     pixels = hide(picture.pixels, masked.regions, *settings.obfuscation())
     opacity, hidden = picture.opacity, False
@@ -78,7 +77,7 @@ def render(loaded: Loaded, masked: Masked, settings: Settings) -> tuple[bytes, s
         hidden = hide_opacity(opacity, masked.regions, *settings.obfuscation())
     if masked.blocks is not None:
         jpeg, reach = masked.blocks
-        how = JPEG_EXACT if picture.orientation == 1 else "jpeg turned losslessly"
+        how = JPEG_EXACT if picture.orientation == 1 else JPEG_TURNED
         return with_icc(jpeg.rewrite(pixels, reach), picture.icc), name, how
     data, how = encode(replace(picture, pixels=pixels, opacity=opacity), name, settings.quality)
     how = f"{how}, opacity obfuscated" if hidden else how
@@ -96,6 +95,8 @@ def _gate(
 ) -> tuple[Outcome, Doubt | None]:
     if doubts:
         return Outcome.NEEDS_REVIEW, doubts[0]
+    if is_shown(loaded.decision):
+        return Outcome.SHOWN_BY_PERMISSION, None
     if loaded.hand is not None:
         return Outcome.MASKED_BY_HAND, None
     if faces:
@@ -147,10 +148,11 @@ def anonymize(
         if loaded.picture.pixels.dtype == np.uint16 and name in ("JPEG", "WEBP"):
             base = replace(base, notes=(*base.notes, "16 bits reduced to 8"))
         proofs = prove(loaded.picture, data, promised(masked, name, how), finder)
+        changed = difference(loaded, data) if is_shown(loaded.decision) else []
         tick("verify")
     except BrokenInput as exc:
         return Anonymized(replace(base, reason=exc.code, detail=exc.sentence), {})
-    doubts = [*masked.doubts, *proof_doubts(proofs)]
+    doubts = [*masked.doubts, *proof_doubts(proofs), *changed]
     if inputs.decision is not None:
         doubts = [doubt for doubt in doubts if not inputs.decision.overrules(doubt)]
     outcome, doubt = _gate(loaded, detection.faces, doubts, settings)
@@ -175,5 +177,5 @@ def anonymize(
         **_alpha_file(loaded),
         "images": (extension(name), data),
     }
-    named = {kind: (f"{sample.id}.{ext}", sha256(content)) for kind, (ext, content) in files.items()}
+    named = {kind: (sample.released_as(kind, ext), sha256(content)) for kind, (ext, content) in files.items()}
     return Anonymized(replace(result, files=named), files)

@@ -240,7 +240,9 @@ def _candidates(
     contents = set()
     for sample, row in zip(samples, rows, strict=True):
         identity = known.get(sample.source)
-        if row.outcome not in _RELEASED_WITH_FACES:
+        if row.outcome is Outcome.SHOWN_BY_PERMISSION:
+            left_out["shown by permission"] += 1
+        elif row.outcome not in _RELEASED_WITH_FACES:
             left_out["not released" if not row.outcome.released else "no face"] += 1
         elif identity is None:
             left_out["unknown person"] += 1

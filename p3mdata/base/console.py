@@ -16,10 +16,12 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
 from p3mdata.base.progress import Progress, silent
 
-_PLAIN_LINE_SECONDS = 5.0
+# A line soon, then ever fewer: a run of days must not fill its log.
+_FIRST_LINE_SECONDS, _MOST_LINE_SECONDS, _LINE_SHARE = 5.0, 300.0, 0.1
 _BAR_SECONDS = 0.2
 
 
@@ -68,6 +70,11 @@ def result(row: Any, text: str | Table | None = None) -> None:
         _stdout.print(text if isinstance(text, Table) else plain_text(text))
 
 
+def page(text: Text) -> None:
+    """What was asked for by --help, as it is."""
+    _stdout.print(text)
+
+
 @contextmanager
 def progress(done: Callable[[], int]) -> Iterator[Progress]:
     """Show how far a run is; `done` reads the number of finished images.
@@ -75,10 +82,10 @@ def progress(done: Callable[[], int]) -> Iterator[Progress]:
     Yields:
         A function that takes the total and gives a function to call now and then.
     """
-    if out.quiet or (out.progress and not _stderr.is_terminal):
+    if out.quiet:
         yield silent
         return
-    if not out.progress:
+    if not (out.progress and _stderr.is_terminal):
         yield lambda total: _plain(total, done)
         return
     bar = Bar(
@@ -126,12 +133,24 @@ def counted() -> Iterator[Progress]:
 
 
 def _plain(total: int, done: Callable[[], int]) -> Callable[[], None]:
-    last = time.monotonic()
+    begun = last = time.monotonic()
+    first = done()
 
     def show() -> None:
         nonlocal last
-        if time.monotonic() - last >= _PLAIN_LINE_SECONDS:
-            last = time.monotonic()
-            say(f"{done()} of {total} images")
+        now = time.monotonic()
+        if now - last < min(_MOST_LINE_SECONDS, max(_FIRST_LINE_SECONDS, _LINE_SHARE * (now - begun))):
+            return
+        last, number = now, done()
+        rate = (number - first) / (now - begun)
+        left = f", {duration((total - number) / rate)} left" if rate and number < total else ""
+        say(f"{number} of {total} images, {rate:.2f} images/s{left}")
 
     return show
+
+
+def duration(seconds: float) -> str:
+    """A time in words of at most two units."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

@@ -11,7 +11,7 @@ from p3mdata.base import console
 from p3mdata.base.jsonl import read_json
 from p3mdata.base.parsing import read_yaml
 from p3mdata.cli import render
-from p3mdata.config import OLD_NAMES, Execution, Job, Settings, resolve
+from p3mdata.config import OLD_NAMES, Execution, Job, Names, Settings, resolve
 from p3mdata.imaging.listing import PassedOver
 from p3mdata.run.job import anonymize_job, run_staged
 from p3mdata.run.layout import PASSED_OVER, REPORT
@@ -33,6 +33,11 @@ def pick(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_job(job: Job, stage: Stage) -> None:
+    if job.settings.names is Names.KEEP:
+        console.say(
+            "Released files keep the names and folders of their sources (--names keep): names may identify people. "
+            "Look at them before you pass anything on."
+        )
     with console.progress(done_counter(job.out, job.execution.task_number)) as start:
         summary = anonymize_job(job, stage, start)
     if (job.out / PASSED_OVER).is_file():

@@ -9,6 +9,7 @@ import typer
 
 from p3mdata import options as opt
 from p3mdata.base import console
+from p3mdata.base.commands import App
 from p3mdata.base.files import write_alone
 from p3mdata.cli import render
 from p3mdata.cli.common import RunArgument
@@ -17,7 +18,7 @@ from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError
 from p3mdata.export import Form
 from p3mdata.imaging.trimap import KERNEL
 
-app = typer.Typer()
+app = App()
 
 
 @app.command("build-split")
@@ -117,7 +118,7 @@ def check(
 @app.command()
 def stats(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="run folder or dataset")],
-    plot: Annotated[Path | None, typer.Option("--plot", help="draw the tables (PNG)")] = None,
+    plot: Annotated[Path | None, typer.Option("--plot", "--out", "-o", help="draw the tables (PNG)")] = None,
     json: opt.JsonOption = False,
     quiet: opt.QuietOption = False,
 ) -> None:

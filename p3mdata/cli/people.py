@@ -10,6 +10,7 @@ import typer
 
 from p3mdata import options as opt
 from p3mdata.base import console
+from p3mdata.base.commands import App
 from p3mdata.cli import render
 from p3mdata.cli.common import RunArgument, finish
 from p3mdata.errors import EXIT_PROOF_FAILED, SettingsError, SetupError
@@ -17,7 +18,7 @@ from p3mdata.run.close import renew_report
 from p3mdata.run.rows import done_counter
 from p3mdata.run.stages import Stage
 
-app = typer.Typer()
+app = App()
 
 
 @app.command()

@@ -9,7 +9,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from p3mdata.base import console
-from p3mdata.base.console import plain_text, result, say
+from p3mdata.base.console import duration, plain_text, result, say
 from p3mdata.records import RELEASED, Outcome
 from p3mdata.run.layout import AUDIT, AUDIT_PLOT, LEDGER, REPORT, TRACES
 
@@ -23,6 +23,7 @@ _MEANING = {
     Outcome.ANONYMIZED: "faces masked, proofs hold",
     Outcome.NO_FACE_CONFIRMED: "no face, confirmed",
     Outcome.MASKED_BY_HAND: "masked as drawn by a person",
+    Outcome.SHOWN_BY_PERMISSION: "faces shown by permission",
     Outcome.EXCLUDED: "left out by a rule or a person",
     Outcome.NEEDS_REVIEW: "held back: a person must decide",
     Outcome.BROKEN: "held back: the file cannot be used",
@@ -41,6 +42,8 @@ def summary(run: RunSummary, report: Path) -> None:
         table.add_column(heading, justify="right" if heading == "files" else "left")
     for outcome in Outcome:
         count = run.outcomes[outcome.value]
+        if outcome is Outcome.SHOWN_BY_PERMISSION and not count:
+            continue
         table.add_row(outcome.value, str(count), "yes" if outcome in RELEASED else "no", _MEANING[outcome])
     table.add_section()
     table.add_row("total", str(sum(run.outcomes.values())), str(run.released), f"{run.faces} faces masked")
@@ -75,10 +78,10 @@ def status(found: Status, run: Path) -> None:
     shards = found.shards
     lines = [f"shards: {shards['done']:,} done, {shards['begun']:,} begun, {shards['left']:,} left"]
     if found.rate:
-        left = f", {_duration(found.seconds_left)} left at this rate" if found.seconds_left else ""
+        left = f", {duration(found.seconds_left)} left at this rate" if found.seconds_left else ""
         lines.append(f"speed: {found.rate:.2f} images/s over the last shards{left}")
     if found.idle_seconds is not None and not found.closed:
-        lines.append(f"last image or shard: {_duration(found.idle_seconds)} ago")
+        lines.append(f"last image or shard: {duration(found.idle_seconds)} ago")
     if found.traces:
         lines.append(f"faults of the program: {found.traces} in {run}/{TRACES}")
     if found.closed:
@@ -86,12 +89,6 @@ def status(found: Status, run: Path) -> None:
     elif not shards["begun"] and not shards["left"]:
         lines.append(f"all shards are done, manifest and report are to be written: p3mdata merge {run}")
     result(None, "\n".join(lines))
-
-
-def _duration(seconds: float | None) -> str:
-    minutes, rest = divmod(round(seconds or 0), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def counts(sets: dict[str, int], tables: dict[str, dict[str, dict[str, int]]], row: Any) -> None:

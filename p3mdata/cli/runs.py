@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +13,9 @@ from p3mdata import options as opt
 from p3mdata.anonymize.one_image import anonymize_file
 from p3mdata.base import console
 from p3mdata.base.addresses import as_os_error, is_remote, location
+from p3mdata.base.commands import App
 from p3mdata.cli import render
+from p3mdata.cli.chosen import chosen_sources
 from p3mdata.cli.common import RunArgument, finish, later_stage, pick, read_settings, run_job
 from p3mdata.config import Job
 from p3mdata.dataset.folder import ABOUT
@@ -32,9 +35,15 @@ class _DirByDefault(TyperGroup):
             args = ["dir", *args]
         return super().parse_args(ctx, args)
 
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        """Its commands, and what may follow `dir`."""
+        named = super().shell_complete(ctx, incomplete)
+        command = self.commands["dir"]
+        return named + [found for found in command.shell_complete(ctx, incomplete) if incomplete.startswith("-")]
 
-app = typer.Typer()
-anonymize_app = typer.Typer(cls=_DirByDefault, no_args_is_help=True, help="Anonymize a folder or one picture.")
+
+app = App()
+anonymize_app = App(cls=_DirByDefault, no_args_is_help=True, help="Anonymize a folder or one picture.")
 app.add_typer(anonymize_app, name="anonymize")
 
 
@@ -72,10 +81,15 @@ def _predicted(source: Path, out: Path, checkpoint: Path | None, dry_run: bool) 
 
 @anonymize_app.command("dir")
 def anonymize_dir(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="folder with photographs")],
-    out: Annotated[
-        Path | None, typer.Argument(metavar="[OUT]", help="run folder, or an address [default: SRC-anonymized]")
-    ] = None,
+    sources: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="SRC... [OUT]",
+            help="folder with photographs, or single ones ('*.jpg' too); then OUT: run folder, or an address "
+            "[default: SRC-anonymized]",
+        ),
+    ],
+    out: Annotated[Path | None, typer.Option("--out", "-o", metavar="OUT", help="OUT; all else is SRC then")] = None,
     method: opt.MethodOption = None,
     preset: opt.PresetOption = None,
     strength: opt.StrengthOption = None,
@@ -96,6 +110,7 @@ def anonymize_dir(
     max_pixels: opt.MaxPixelsOption = None,
     trust_no_face: opt.TrustOption = None,
     recursive: opt.RecursiveOption = None,
+    names: opt.NamesOption = None,
     seed: opt.SeedOption = None,
     secret_file: opt.SecretOption = None,
     workers: opt.WorkersOption = None,
@@ -117,6 +132,7 @@ def anonymize_dir(
     flags = pick(locals())
     console.out = console.Output(json, quiet, progress)
     settings, execution = read_settings(config, flags)
+    source, chosen, out = chosen_sources(sources, out)
     out = out or _default_out(source)
     if alphas == Path("predict"):
         if execution.task_number is not None:
@@ -125,7 +141,7 @@ def anonymize_dir(
     elif checkpoint is not None:
         raise SettingsError("--checkpoint: goes with --alphas predict.")
     job = Job(
-        source=source, out=out, alphas=alphas, trimaps=trimaps, masks=masks,
+        source=source, chosen=chosen, out=out, alphas=alphas, trimaps=trimaps, masks=masks,
         settings=settings, execution=execution,
     )  # fmt: skip
     if not resume and as_os_error((job.place / PLAN).exists) and not execution.overwrite:
@@ -137,7 +153,7 @@ def anonymize_dir(
 
 
 def _dry_run(job: Job) -> None:
-    from p3mdata.imaging.listing import passed_over
+    from p3mdata.imaging.listing import PassedOver, passed_over
     from p3mdata.run.guards import check_folders
     from p3mdata.run.plan import make_plan
 
@@ -151,7 +167,7 @@ def _dry_run(job: Job) -> None:
         f"{s.source}" + "".join(f"  {k}: {v[0]}" for k in ("alpha", "trimap", "mask") if (v := getattr(s, k)))
         + (f"  PROBLEM: {s.problem}" if s.problem else "") for s in listed
     )  # fmt: skip
-    others = passed_over(job.source, job.settings.recursive)
+    others = PassedOver({}) if job.chosen else passed_over(job.source, job.settings.recursive)
     console.say(others.sentence())
     head = f"{plan.samples} pictures, {plan.shards} shards, {method.value} {strength:g} -> {job.place}\n"
     console.result({**plan.to_json(), "files": rows, "passed_over": others.to_json()}, head + text)
@@ -216,6 +232,7 @@ def detect(
     max_pixels: opt.MaxPixelsOption = None,
     trust_no_face: opt.TrustOption = None,
     recursive: opt.RecursiveOption = None,
+    names: opt.NamesOption = None,
     seed: opt.SeedOption = None,
     secret_file: opt.SecretOption = None,
     workers: opt.WorkersOption = None,
@@ -311,13 +328,20 @@ def fetch(
 @app.command()
 def merge(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="run folders")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="new folder for the merged run")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="OUT", help="new folder for the merged run; may be the last of three names instead"
+        ),
+    ] = None,
     json: opt.JsonOption = False,
     quiet: opt.QuietOption = False,
     progress: opt.ProgressOption = True,
 ) -> None:
     """Make one run of several over different source files; of one RUN whose tasks are all done, close it."""
     console.out = console.Output(json, quiet, progress)
+    if out is None and len(runs) > 2 and not os.path.lexists(runs[-1]):
+        *runs, out = runs
     if out is None:
         if len(runs) > 1:
             raise SettingsError("merge: give --out, a new folder for the merged run.")

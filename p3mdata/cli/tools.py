@@ -11,6 +11,7 @@ import typer
 
 from p3mdata import options as opt
 from p3mdata.base import console
+from p3mdata.base.commands import App
 from p3mdata.cli import datasets, people, render, training
 from p3mdata.cli.common import later_stage, pick, read_settings, run_job
 from p3mdata.cli.runs import verify
@@ -21,7 +22,7 @@ from p3mdata.run.layout import REPORT
 from p3mdata.run.rows import done_counter
 from p3mdata.run.stages import Stage
 
-app = typer.Typer()
+app = App()
 # Commands that may be stages of a recipe beside those that make a run.
 _STAGES: dict[str, Callable[..., None]] = {
     "curate": datasets.curate,
@@ -130,16 +131,16 @@ def doctor(
 
 @app.command()
 def demo(
-    folder: Annotated[Path, typer.Argument(help="where to put the sample and the run")] = Path("demo"),
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="where to put the sample and the run")] = Path("demo"),
     workers: opt.WorkersOption = None,
 ) -> None:
     """Anonymize the embedded sample: one public-domain portrait in several sizes, orientations and formats."""
     from p3mdata.cli.sample import make_sample
 
-    sample = make_sample(folder)
+    sample = make_sample(out)
     settings, execution = resolve({"workers": workers})
     job = Job(
-        source=sample.photos, alphas=sample.mattes, out=folder / "run", settings=settings,
+        source=sample.photos, alphas=sample.mattes, out=out / "run", settings=settings,
         execution=execution.model_copy(update={"overwrite": True}),
     )  # fmt: skip
     with console.progress(done_counter(job.out, job.execution.task_number)) as start:

@@ -9,13 +9,14 @@ import typer
 
 from p3mdata import options as opt
 from p3mdata.base import console
+from p3mdata.base.commands import App
 from p3mdata.cli import render
 from p3mdata.config import Method
 from p3mdata.errors import EXIT_OK, SettingsError
 from p3mnet.traincheck import Reporter, Scale, TrainCheckSettings, seconds_of
 from p3mnet.traincheck import train_check as check
 
-app = typer.Typer()
+app = App()
 
 
 @app.command("train-check")
@@ -98,7 +99,12 @@ def train_check(
 @app.command()
 def compare_checks(
     checks: Annotated[list[Path], typer.Argument(metavar="CHECK...", help="folders of train-checks")],
-    out: Annotated[Path | None, typer.Option("--out", "-o", help="Markdown file to write")] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", "-o", metavar="OUT", help="Markdown file to write; may be the last name instead, as x.md"
+        ),
+    ] = None,
     json: opt.JsonOption = False,
     quiet: opt.QuietOption = False,
 ) -> None:
@@ -107,6 +113,8 @@ def compare_checks(
     from p3mnet.traincheck.compare import comparison
 
     console.out = console.Output(json, quiet)
+    if out is None and len(checks) > 1 and checks[-1].suffix.lower() == ".md" and not checks[-1].is_dir():
+        *checks, out = checks
     rows, text = comparison(checks)
     if out is not None:
         write_alone(out, text.encode("utf-8"))

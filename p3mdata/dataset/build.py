@@ -28,6 +28,7 @@ from p3mdata.dataset.split import Candidate, Sets, Size, assign
 from p3mdata.errors import RunFolderError, SettingsError, unwritable
 from p3mdata.imaging import encode_grey
 from p3mdata.imaging.trimap import KERNEL, stored_plane, trimap_of
+from p3mdata.records import one_ending
 from p3mdata.run.derived import dataset_version, register_derived
 from p3mdata.run.locks import only_run
 from p3mdata.run.plan import Plan, read_plan
@@ -131,6 +132,10 @@ def build_split(
     chosen = assign(
         candidates, sets, settings.validation, settings.free, settings.seed, _previous(settings.previous or out)
     )
+    if left := [i for i, candidate in enumerate(candidates) if candidate.id not in chosen]:
+        refused += [(usable[i].source, _only_free(settings.layout)) for i in left]
+        usable = DiskList(usable[i] for i, candidate in enumerate(candidates) if candidate.id in chosen)
+        candidates = [candidate for candidate in candidates if candidate.id in chosen]
     method, _ = plan.job.settings.obfuscation()
     obfuscated = settings.obfuscated or OBFUSCATED[method]
     with only_run(run):
@@ -221,6 +226,16 @@ def _notes(settings: SplitSettings, counts: Counter[str]) -> Iterator[str]:
             )
 
 
+def _only_free(layout: Layout) -> str:
+    """Why an image that is shown by permission enters no set."""
+    if layout.free is None:
+        return f"is shown by permission, and layout {layout.name} has no set of pictures as they were"
+    return (
+        f"is shown by permission, so {layout.free} alone may hold it: it was not drawn (--free N), was left out of "
+        "--free-list, was trained on before, or is of one group with obfuscated pictures"
+    )
+
+
 def _check_out(run: Path, out: Path) -> None:
     inner, outer = out.resolve(), run.resolve()
     if inner == outer or outer in inner.parents or inner in outer.parents:
@@ -272,7 +287,7 @@ class _Writer:
                 data, file = encode_grey(trimap_of(matte, self.settings.kernel, facemask)), f"{row.id}.png"
             else:
                 data = alpha if kind == "alpha" else self._released(row, kind)
-                file = row.files[RUN_KINDS[kind]][0]
+                file = f"{row.id}{one_ending(Path(row.files[RUN_KINDS[kind]][0]).suffix)}"
             path = f"{self.settings.layout.folder(name, kind, self.obfuscated)}/{file}"
             digest = sha256(data)
             target = self.out / path

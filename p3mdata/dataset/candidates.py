@@ -117,6 +117,7 @@ def candidates_of(
             unit=next((f"{how}:{names[i]}" for how, names in zip(group_by, declared, strict=True) if names[i]), row.id),
             stratum=strata.setdefault(stratum := tuple(row.traits.values()), stratum),
             free=row.id in allowed,
+            shown=row.outcome is Outcome.SHOWN_BY_PERMISSION,
         )
         for i, row in enumerate(rows)
     ]
@@ -135,8 +136,8 @@ def _named(names: Sequence[str | None], number: int) -> list[tuple[int, str] | N
 
 
 def _free_ids(path: Path | None, rows: Sequence[Entrant]) -> set[str]:
-    """Ids of images that may be published as they are: they were released with nothing to hide."""
-    without = {row.id for row in rows if row.outcome is Outcome.NO_FACE_CONFIRMED}
+    """Ids of images that may be published as they are: with nothing to hide, or shown by permission."""
+    without = {row.id for row in rows if row.outcome in (Outcome.NO_FACE_CONFIRMED, Outcome.SHOWN_BY_PERMISSION)}
     if path is None:
         return without
     try:

@@ -32,6 +32,7 @@ from p3mdata.imaging.listing import list_files, pictures, regular_file
 from p3mdata.imaging.mattes import AGREES, CLEARLY, edge_agreement
 from p3mdata.imaging.metadata import leftovers
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
+from p3mdata.records import Action, Outcome
 
 _MAX_PIXELS = 200_000_000
 # Items that wait for a thread at a time.
@@ -106,7 +107,7 @@ def check_dataset(
     listed, problem = _listed(dataset)
     findings = [
         *_about_sets(dataset, sets), *_unknown(dataset), *_names(sets), *problem, *_against(listed, dataset, sets),
-        *_strangers(dataset),
+        *_strangers(dataset), *_shown(dataset, not problem),
     ]  # fmt: skip
     with ThreadPoolExecutor(workers) as pool:
         for name, items in sets.items():
@@ -354,6 +355,19 @@ def _against(listed: Mapping[str, str], dataset: Dataset, sets: _Sets) -> Iterat
             for path in itertools.chain.from_iterable(item.files.values()):
                 if path not in listed:
                     yield Finding(path, "stray_file", "is in a set but not in the manifest")
+
+
+def _shown(dataset: Dataset, readable: bool) -> Iterator[Finding]:
+    """Images with faces that are shown by permission: with a person's decision, and in no set of obfuscated ones."""
+    for row in dataset.rows() if dataset.about and readable else ():
+        if row.get("outcome") != Outcome.SHOWN_BY_PERMISSION.value:
+            continue
+        chosen = dataset.layout.sets.get(str(row.get("set")))
+        if chosen is None or chosen.content is not Content.FREE:
+            words = f"is shown by permission and lies in {row.get('set')}, where faces are obfuscated"
+            yield Finding(row["image"]["path"], "shown_in_training", words)
+        if (row.get("decision") or {}).get("action") != Action.SHOW.value:
+            yield Finding(row["image"]["path"], "no_permission", "is shown by permission that nobody gave")
 
 
 def _strangers(dataset: Dataset) -> Iterator[Finding]:

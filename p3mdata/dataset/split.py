@@ -28,7 +28,8 @@ class Candidate:
         group: Number of its group.
         unit: What its place is drawn by: the declared person or series, else the id.
         stratum: Its traits.
-        free: Whether a person declared it free of private content.
+        free: Whether it may enter the set that is published as it was.
+        shown: Whether it shows faces by permission: it may enter no other set.
     """
 
     id: str
@@ -36,6 +37,7 @@ class Candidate:
     unit: str
     stratum: tuple[str, ...]
     free: bool = False
+    shown: bool = False
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,11 @@ class _Group:
     def stratum(self) -> tuple[str, ...]:
         return self.members[0].stratum
 
+    def obfuscated(self) -> _Group | None:
+        """The group without images that are shown by permission; None where nothing is left."""
+        members = tuple(member for member in self.members if not member.shown)
+        return _Group(self.place, members) if members else None
+
 
 def _groups(candidates: Iterable[Candidate], seed: int) -> list[_Group]:
     """Groups from the lowest place to the highest; of several units in a group the lowest place counts.
@@ -132,7 +139,7 @@ def assign(
         previous: Sets of an earlier split; its validation images stay in validation, its free ones in the free set.
 
     Returns:
-        Set name by id.
+        Set name by id. Images that are shown by permission and were not drawn into the free set are in none.
 
     Raises:
         SettingsError: The data has not enough images, or nothing would be left to train on.
@@ -147,10 +154,11 @@ def assign(
         others = [g for g in others if not any(m.id in previous for m in g.members)]
         chosen |= _named(_pick(kept, others, free, f"images free to go into {sets.free}"), sets.free)
         rest = [group for group in groups if group.members[0].id not in chosen]
+    rest = [group for before in rest if (group := before.obfuscated()) is not None]
     if sets.validation and validation:
         kept, others = _partition(rest, previous, sets.validation)
         chosen |= _named(_pick(kept, others, validation, f"images for {sets.validation}"), sets.validation)
-    for group in groups:
+    for group in rest:
         for member in group.members:
             chosen.setdefault(member.id, sets.training)
     if sets.training not in chosen.values():

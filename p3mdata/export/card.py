@@ -27,6 +27,7 @@ _OUTCOMES = {
     Outcome.ANONYMIZED: "faces masked, all proofs hold",
     Outcome.NO_FACE_CONFIRMED: "nothing to hide, by a person's word or a rule",
     Outcome.MASKED_BY_HAND: "obfuscated inside a mask that a person drew",
+    Outcome.SHOWN_BY_PERMISSION: "faces shown as they are, by permission",
     Outcome.EXCLUDED: "left out by a rule, by a person, or taken down",
     Outcome.NEEDS_REVIEW: "held back: a person has to look",
     Outcome.BROKEN: "held back: the file cannot be used",
@@ -35,6 +36,7 @@ _DECISIONS = {
     "accept": "released as detected",
     "no_face": "released with nothing to hide",
     "mask": "masked as drawn",
+    "show": "faces shown as they are, by permission",
 }
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -142,11 +144,20 @@ def _audit_table(facts: Facts) -> str:
 def _composition(release: Release, facts: Facts, words: Words) -> Iterator[str]:
     yield words.annotation
     kinds = {split.name: split.kinds for split in release.splits}
-    shows = {True: "as photographed, nothing private", False: "obfuscated faces"}
+
+    def shows(name: str, images: int, free: bool) -> str:
+        permitted = facts.shown.get(name, (0, 0))[0]
+        if not free:
+            return "obfuscated faces"
+        if not permitted:
+            return "as photographed, nothing private"
+        rest = ", the others have nothing private" if permitted < images else ""
+        return f"as photographed: {permitted:,} with faces shown by permission{rest}"
+
     yield _table(
         ("Split", "Set", "Images", "Faces", "Shows", "Files"),
         (
-            (name, title, images, faces, shows[free], ", ".join(kinds.get(name, ())))
+            (name, title, images, faces, shows(name, images, free), ", ".join(kinds.get(name, ())))
             for name, (title, images, faces, free) in facts.splits.items()
         ),
     )

@@ -138,13 +138,22 @@ def percent(share: float) -> str:
 
 
 def _summary(facts: Facts, release: Release) -> str:
-    free = sum(images for _, images, _, is_free in facts.splits.values() if is_free)
+    free = _free(facts)
     kinds = _listed([f"{kind}s" for kind in release.kinds[1:]])
     own = f" {count(free, 'image')} without private content stand as they were." if free else ""
+    if facts.shown_images:
+        own += (
+            f" {count(facts.shown_images, 'image')} show {count(facts.shown_faces, 'face')} as they are, by permission."
+        )
     return (
         f"{count(facts.images, 'portrait')} with {kinds or 'nothing else'}. {count(facts.faces, 'face')} were made "
         f"unrecognisable after {_PAPER}.{own}"
     )
+
+
+def _free(facts: Facts) -> int:
+    """Images that are published as they were since nothing in them is private."""
+    return sum(images for _, images, _, is_free in facts.splits.values() if is_free) - facts.shown_images
 
 
 def _annotation(release: Release) -> str:
@@ -184,6 +193,13 @@ def _method(facts: Facts) -> Iterator[str]:
             "there the layer of the face alone was obfuscated and composed again with the same matte, so that the "
             "matte stays true. Facemasks have 64 at these pixels and 255 where pixels are replaced."
         )
+    if facts.shown_images:
+        sets = _listed([title for name, (title, *_) in facts.splits.items() if name in facts.shown])
+        yield (
+            f"{count(facts.shown_images, 'image')} of {sets} show {count(facts.shown_faces, 'face')} that can be "
+            "recognised. Each is shown because a named person decided that it may be, on a legal ground; both are "
+            "recorded with the publisher and are not part of the dataset. Do not train on them."
+        )
     yield "Images about which the detectors were not sure were held back, unless a person decided about them."
     yield f"Made with {facts.tool}; all settings and hashes of model files are in the run's report."
 
@@ -215,8 +231,14 @@ def _proofs(facts: Facts) -> Iterator[str]:
     yield (
         f"{count(missed, 'face')} outside facemasks: detectors see one there, and a person decided that it may stay."
         if missed
-        else "Detectors found no bare face on any released image."
+        else "Detectors found no bare face on any released image"
+        + (" but those that are shown by permission." if facts.shown_images else ".")
     )
+    if facts.shown_images:
+        yield (
+            f"{count(facts.shown_images, 'image')} shown by permission: the released file was compared with its source "
+            "and differs in nothing but metadata (all coefficients of a JPEG are equal, all pixels of other files)."
+        )
 
 
 def _recall(facts: Facts) -> Iterator[str]:
@@ -262,10 +284,10 @@ def rate(found: Mapping[str, float]) -> str:
 
 
 def _personal(facts: Facts) -> Iterator[str]:
-    yield "The images show people. Faces are obfuscated; hair, clothes, body and place are as they were."
+    faces = "Faces are obfuscated, but for those shown by permission" if facts.shown_images else "Faces are obfuscated"
+    yield f"The images show people. {faces}; hair, clothes, body and place are as they were."
     yield "No names, source files, hashes of source files or landmarks of faces are part of the dataset."
-    free = sum(images for _, images, _, is_free in facts.splits.values() if is_free)
-    if free:
+    if free := _free(facts):
         yield f"{count(free, 'image')} are published unchanged, since nothing in them was found to be private."
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from p3mdata.base.disk_backed import DiskList, LazyMap
 from p3mdata.base.files import sha256
 from p3mdata.errors import RunFolderError
+from p3mdata.records import one_ending
 
 KINDS = ("image", "alpha", "trimap", "facemask", "foreground", "background")
 # What each column of a release holds; the order is that of tables.
@@ -27,8 +28,8 @@ MEANING = {
     "id": "name of everything that belongs to the image; says nothing about its source",
     "width": "in pixels",
     "height": "in pixels",
-    "outcome": "anonymized, no_face_confirmed or masked_by_hand",
-    "decision": "accept, no_face or mask where a person decided, else none",
+    "outcome": "anonymized, no_face_confirmed, masked_by_hand or shown_by_permission",
+    "decision": "accept, no_face, mask, redo or show where a person decided, else none",
     "method": "obfuscation and its strength as a share of each face's width",
     "encoding": "how the file was written",
     "faces": "number of faces that were found",
@@ -36,9 +37,9 @@ MEANING = {
     "recomposed": "number of faces that are hidden up to the matte's edge",
     "exact": "whether every pixel outside the facemask equals the decoded source",
     "largest_deviation": "largest difference outside the facemask, of 255; 0 where exact",
-    "missed": "faces seen outside the facemask; more than 0 only by a person's decision",
+    "missed": "faces seen outside the facemask; more than 0 only by a person's decision or permission",
     "group": "images of one number are near-duplicates, or of one person or series; none crosses splits",
-    "free": "whether the image is published as it was, since nothing in it is private",
+    "free": "whether the image is published as it was: nothing in it is private, or it is shown by permission",
 }
 _ID = re.compile("[0-9a-f]{20}(-[0-9]+)?")
 
@@ -59,8 +60,8 @@ class File:
 
     @property
     def suffix(self) -> str:
-        """Its ending with the dot."""
-        return os.path.splitext(self.name)[1]
+        """The ending of its format with the dot; files that kept their names may spell it otherwise."""
+        return one_ending(os.path.splitext(self.name)[1])
 
     def size(self) -> int:
         """Bytes on disk."""

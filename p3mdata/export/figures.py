@@ -12,7 +12,7 @@ from p3mdata.base.disk_backed import DiskDict
 from p3mdata.config import Settings
 from p3mdata.dataset.attributes import resolution_of, traits_of
 from p3mdata.export.entries import Split
-from p3mdata.records import ImageResult
+from p3mdata.records import ImageResult, Outcome
 from p3mdata.run.report import read_audit
 from p3mdata.run.sampling import looked_at
 
@@ -33,8 +33,9 @@ class Facts:
         outcomes: All source files of the run by outcome, if the run is at hand.
         reasons: Why source files were held back, by reason, if the run is at hand.
         decisions: Released images by what a person decided about them.
+        shown: Images and faces that are shown by permission, by name of the split; splits without any are left out.
         proofs: Images that are exact, and that were encoded as a whole; the largest deviation of these; faces missed
-            and images whose transition area is hidden, both by a person's decision.
+            (those shown by permission are not) and images whose transition area is hidden, both by a person's decision.
         encodings: Images by how they were written.
         tables: Images by trait, value and split.
         audit: What audit.json holds, if the released files were audited.
@@ -48,6 +49,7 @@ class Facts:
     outcomes: dict[str, int] | None
     reasons: dict[str, int] | None
     decisions: dict[str, int]
+    shown: dict[str, tuple[int, int]]
     proofs: dict[str, int]
     encodings: dict[str, int]
     tables: Tables
@@ -60,7 +62,16 @@ class Facts:
 
     @property
     def faces(self) -> int:
-        return sum(faces for _, _, faces, _ in self.splits.values())
+        """Faces that are obfuscated."""
+        return sum(faces for _, _, faces, _ in self.splits.values()) - self.shown_faces
+
+    @property
+    def shown_images(self) -> int:
+        return sum(images for images, _ in self.shown.values())
+
+    @property
+    def shown_faces(self) -> int:
+        return sum(faces for _, faces in self.shown.values())
 
 
 @dataclass(frozen=True)
@@ -101,6 +112,7 @@ def figures(
     balance: Tables,
 ) -> Facts:
     faces, decisions, encodings = Counter[str](), Counter[str](), Counter[str]()
+    shown: dict[str, tuple[int, int]] = {}
     proofs = dict.fromkeys(_PROOFS, 0)
     tables: Tables = {trait: {} for trait in _TABLES}
     for split in splits:
@@ -114,7 +126,11 @@ def figures(
             proofs["exact" if proof["exact"] else "reencoded"] += 1
             if not proof["exact"]:
                 proofs["largest_deviation"] = max(proofs["largest_deviation"], proof["largest_deviation"])
-            proofs["missed"] += proof["missed"]
+            if row["outcome"] == Outcome.SHOWN_BY_PERMISSION.value:
+                images, seen = shown.get(split.name, (0, 0))
+                shown[split.name] = images + 1, seen + row["faces"]
+            else:
+                proofs["missed"] += proof["missed"]
             proofs["recomposed"] += row.get("recomposed", 0)
             proofs["largest_beside"] = max(proofs["largest_beside"], proof.get("largest_beside", 0))
             _count(tables, split.name, {**behind.traits.get(entry.id, {}), **_plain_traits(row)})
@@ -128,6 +144,7 @@ def figures(
         outcomes=behind.outcomes,
         reasons=behind.reasons,
         decisions=dict(sorted(decisions.items())),
+        shown=shown,
         proofs=proofs,
         encodings=dict(sorted(encodings.items())),
         tables=_completed(tables, splits, balance),

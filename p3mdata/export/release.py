@@ -20,6 +20,7 @@ from p3mdata.dataset.layout import Content
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.export.entries import KINDS, Entry, Gathered, Split
 from p3mdata.export.figures import Behind, Facts, behind_of, figures
+from p3mdata.records import Outcome
 from p3mdata.run.derived import dataset_version
 from p3mdata.run.layout import PLAN
 from p3mdata.run.plan import read_plan
@@ -27,6 +28,7 @@ from p3mdata.run.rows import finished_rows, public_row
 
 # Names that `datasets` or our croissant.json keep for themselves.
 _TAKEN = ("", "all", "splits")
+_SHOWN = Outcome.SHOWN_BY_PERMISSION.value
 
 
 @dataclass(frozen=True)
@@ -76,16 +78,19 @@ class Release:
     def _of_run(cls, out: Path) -> Release:
         plan, samples = read_plan(out)
         rows = finished_rows(plan, samples)
-        gathered = Gathered(out)
+        gathered, shown = Gathered(out), Gathered(out)
         for row in rows:
             if row.outcome.released:
-                gathered.add(public_row(row))
-        split = gathered.split("train", "train", training=True, free=False)
-        if not split.entries:
+                (shown if row.outcome is Outcome.SHOWN_BY_PERMISSION else gathered).add(public_row(row))
+        splits = [gathered.split("train", "train", training=True, free=False)]
+        # Nobody trains on faces that are shown.
+        splits.append(shown.split(_SHOWN, _SHOWN, training=False, free=True))
+        splits = [split for split in splits if split.entries]
+        if not splits:
             raise SettingsError(f"{out}: nothing was released, so there is nothing to export.")
         tool = str(read_json(out / PLAN).get("tool", ""))
-        facts = figures([split], [], tool, dataset_version(out), plan.job.settings, behind_of(out, rows), {})
-        return cls(out, out, None, (split,), facts)
+        facts = figures(splits, [], tool, dataset_version(out), plan.job.settings, behind_of(out, rows), {})
+        return cls(out, out, None, tuple(splits), facts)
 
     @classmethod
     def _of_dataset(cls, root: Path, run: Path | None) -> Release:
@@ -95,6 +100,11 @@ class Release:
             tool, version = str(dataset.about["tool"]), int(dataset.about["version"])
             by_set = {name: Gathered(root) for name in dataset.layout.sets}
             for row in dataset.rows():
+                if row["outcome"] == _SHOWN and dataset.layout.sets[row["set"]].content is not Content.FREE:
+                    raise RunFolderError(
+                        f"{root}: {row['id']} is shown by permission and lies in {row['set']}, where faces are "
+                        "obfuscated. Build the dataset again."
+                    )
                 by_set[row["set"]].add(row)
             training = _training(dataset, {name: len(gathered.rows) for name, gathered in by_set.items()})
             splits, empty = [], []

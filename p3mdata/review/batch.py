@@ -35,7 +35,7 @@ from p3mdata.run.stages import Stage
 _ACTIONS = {action.value: action for action in Action if action is not Action.REMOVE}
 _FLAGS = ("keep_transition", "confirmed")
 _LISTS = ("dropped", "shown")
-_KNOWN = {"id", "source", "action", "mask", "mask_sha256", "time", "reviewer", "settings", *_LISTS, *_FLAGS}
+_KNOWN = {"id", "source", "action", "mask", "mask_sha256", "time", "reviewer", "settings", "basis", *_LISTS, *_FLAGS}
 _SHOWN = 10
 
 
@@ -140,7 +140,7 @@ def _same(old: Decision | None, new: Decision) -> bool:
     """Whether a decision says what stands already, so that applying a file twice changes nothing."""
     if old is None:
         return new.action is Action.REOPEN
-    what = ("action", "mask", "keep_transition", "confirmed", "settings", "dropped", "shown")
+    what = ("action", "mask", "keep_transition", "confirmed", "settings", "dropped", "shown", "basis")
     return all(getattr(old, name) == getattr(new, name) for name in what)
 
 
@@ -229,12 +229,36 @@ def _wish(
         raise SettingsError(f"{sample.source}: 'dropped' must be a list of boxes of four numbers.") from exc
     name_of = str(said_by) if said_by else None
     confirmed = row.get("confirmed", False)
-    decision = Decision(action, None, keep, confirmed, now(), name_of, settings, dropped, shown)
+    basis = _basis(sample, row, action, name_of)
+    # Who permitted it said so when the line says, if it is of a log.
+    time = str(row["time"]) if basis is not None and row.get("time") else now()
+    decision = Decision(action, None, keep, confirmed, time, name_of, settings, dropped, shown, basis)
     plan.job.settings.decided(decision)
     mask = None
     if not action.withholds:
         mask = _mask_of(plan, sample, row.get("mask"), masks, drawn)
     return _Wish(sample, decision, mask)
+
+
+def _basis(sample: Sample, row: Mapping[str, Any], action: Action, reviewer: str | None) -> str | None:
+    """On what ground a picture may be shown with its faces.
+
+    Raises:
+        SettingsError: None is given for `show`, or by nobody; or one is given for something else.
+    """
+    basis = row.get("basis")
+    if action is not Action.SHOW:
+        if basis is not None:
+            raise SettingsError(f"{sample.source}: 'basis' goes with the action 'show' alone.")
+        return None
+    if not isinstance(basis, str) or not basis.strip():
+        raise SettingsError(
+            f"{sample.source}: 'show' needs a 'basis': the legal ground on which the picture may be shown with its "
+            'faces, such as "consent of 2026-01-31" or "public person, press photograph".'
+        )
+    if reviewer is None:
+        raise SettingsError(f"{sample.source}: 'show' needs the name of who decides: 'reviewer', or --reviewer NAME.")
+    return basis.strip()
 
 
 def _mask_of(plan: Plan, sample: Sample, name: Any, folder: Path, drawn: bool) -> bytes | None:

@@ -212,6 +212,9 @@ def create_app(session: Session, token: str, finish: Callable[[], None] = lambda
         if not all(type(number) is int and 0 <= number < len(faces) for number in numbers):
             return _failure(422, f"a dropped face is a number from 0 to {len(faces) - 1}")
         dropped = [faces[number].box for number in numbers]
+        basis = wish.get("basis")
+        if basis is not None and not isinstance(basis, str):
+            return _failure(422, "a basis is a text")
         drawn = None
         if action is Action.MASK:
             drawn = session.view(chosen.id).drawn(_decoded(wish.get("mask")))
@@ -225,6 +228,7 @@ def create_app(session: Session, token: str, finish: Callable[[], None] = lambda
             confirmed=wish.get("confirmed") is True,
             settings=settings,
             dropped=dropped,
+            basis=basis,
             version=version,
         )
         return _Json(_details(session, session.item(identity), "open"))

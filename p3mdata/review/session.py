@@ -157,6 +157,7 @@ class Session:
         confirmed: bool = False,
         settings: dict[str, Any] | None = None,
         dropped: Sequence[XYXY] = (),
+        basis: str | None = None,
         version: int | None = None,
     ) -> ImageResult:
         """Record a decision, then obfuscate and prove the image again and publish or withdraw it.
@@ -169,6 +170,7 @@ class Session:
             confirmed: Release although detectors see a face outside the mask.
             settings: Of this picture, where they differ from the run's.
             dropped: Boxes that are no faces; those dropped before stay so.
+            basis: For `Action.SHOW`: the legal ground on which the picture may be shown with its faces.
             version: Number of decisions that the person knew of; None skips the comparison.
 
         Raises:
@@ -177,6 +179,7 @@ class Session:
         """
         with self._lock:
             self._refuse(identity, action, mask, version)
+            basis = self._ground(identity, action, basis)
             drawn = keep_mask(self._out, identity, encode_mask(mask)) if mask is not None else None
             before = self.item(identity).decision
             if before is not None and not action.withholds and action is not Action.REOPEN:
@@ -186,7 +189,16 @@ class Session:
             if before is not None and before.action is action:
                 shown = tuple(dict.fromkeys((*(before.shown or ()), *shown)))
             decision = Decision(
-                action, drawn, keep_transition, confirmed, now(), self.reviewer, settings or {}, tuple(dropped), shown
+                action,
+                drawn,
+                keep_transition,
+                confirmed,
+                now(),
+                self.reviewer,
+                settings or {},
+                tuple(dropped),
+                shown,
+                basis,
             )
             try:
                 self.plan.job.settings.decided(decision)
@@ -217,6 +229,25 @@ class Session:
             )
         if action is Action.MASK and (mask is None or not mask.any()):
             raise Refused(f"{item.source}: the mask is empty. Draw one, or say that there is no face.")
+
+    def _ground(self, identity: str, action: Action, basis: str | None) -> str | None:
+        """The ground of a permission; one that was given before stands while the picture is still to be shown.
+
+        Raises:
+            Refused: None is given, or nobody is named who decides.
+        """
+        if action is not Action.SHOW:
+            return None
+        item = self.item(identity)
+        before = item.decision.basis if item.decision is not None and item.decision.permits else None
+        basis = (basis or "").strip() or before
+        if basis is None:
+            raise Refused(f"{item.source}: say on what legal ground it may be shown with its faces.")
+        if not self.reviewer:
+            raise Refused(
+                f"{item.source}: who decides that it may be shown must be named. Start the review with --reviewer NAME."
+            )
+        return basis
 
     def _carry_out(self, identity: str, decision: Decision) -> ImageResult:
         index = self._index[identity]

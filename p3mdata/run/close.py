@@ -14,10 +14,22 @@ from p3mdata.base.disk_backed import DiskList
 from p3mdata.base.jsonl import PRIVATE_MODE, rows_file
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, RunFolderError
 from p3mdata.records import ImageResult, Outcome
-from p3mdata.run.layout import KINDS, LEDGER, MANIFEST, PLAN, QUEUE, REPORT, REVIEW, make_private_folder, stages_folder
+from p3mdata.run.layout import (
+    KINDS,
+    LEDGER,
+    MANIFEST,
+    NAMES,
+    PLAN,
+    QUEUE,
+    REPORT,
+    REVIEW,
+    drop_empty_folders,
+    make_private_folder,
+    stages_folder,
+)
 from p3mdata.run.locks import finished_run
 from p3mdata.run.plan import Plan
-from p3mdata.run.rows import Rows, finished_rows, open_shards, public_row
+from p3mdata.run.rows import Rows, finished_rows, names_file, open_shards, public_row
 
 
 @dataclass(frozen=True)
@@ -89,14 +101,17 @@ def close_run(plan: Plan, seconds: float) -> RunSummary:
     make_private_folder(out / REVIEW)
     for kind in KINDS:
         (out / kind).mkdir(exist_ok=True)
+        drop_empty_folders(out / kind)
     with ExitStack() as files:
         ledger = files.enter_context(rows_file(out / LEDGER, PRIVATE_MODE))
         queue = files.enter_context(rows_file(out / QUEUE, PRIVATE_MODE))
         manifest = files.enter_context(rows_file(out / MANIFEST))
+        named = files.enter_context(names_file(out / NAMES))
 
         def written() -> Iterator[ImageResult]:
             for row in rows:
                 ledger(row.to_json())
+                named(row)
                 if row.outcome is Outcome.NEEDS_REVIEW:
                     queue({"id": row.id, "source": row.source, "reason": row.reason, "detail": row.detail})
                 if row.outcome.released:
@@ -126,6 +141,8 @@ def summarize(plan: Plan, rows: Iterable[ImageResult], seconds: float) -> RunSum
     for row in rows:
         outcomes[row.outcome.value] += 1
         reasons.update([row.reason] if row.reason else ())
+        if row.outcome is Outcome.SHOWN_BY_PERMISSION:
+            continue
         if row.outcome.released:
             faces += len(row.faces)
         else:

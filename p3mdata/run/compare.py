@@ -11,13 +11,17 @@ from p3mdata.records import Sample
 _SHOWN = 3
 # Of a source; hand-drawn masks may be added.
 _FROZEN = ("sha256", "alpha", "trimap")
+# What plans do not say.
+_UNSAID = {"names": "id"}
 
 
 def differing_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     """Keys, with both values, that keep a run from being resumed; empty when it can."""
-    before, after = ({"tool": row.get("tool"), **row.get("settings", {})} for row in (old, new))
+    before, after = ({"tool": row.get("tool"), **_UNSAID, **row.get("settings", {})} for row in (old, new))
     different = [
-        f"{key} ({_shown(before.get(key))} -> {_shown(after[key])})" for key in after if before.get(key) != after[key]
+        f"{key} ({_shown(before.get(key))} -> {_shown(after.get(key))})"
+        for key in {**after, **before}
+        if before.get(key) != after.get(key)
     ]
     return different + (["the model files"] if old.get("weights") != new["weights"] else [])
 

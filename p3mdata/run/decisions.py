@@ -41,7 +41,7 @@ def read_log(out: Path) -> list[tuple[str, Decision]]:
             rest = {key: row[key] for key in ("keep_transition", "confirmed", "time", "reviewer")}
             shown = row.get("shown")
             rest |= {"settings": dict(row.get("settings", {})), "shown": None if shown is None else tuple(shown)}
-            rest["dropped"] = boxes_of(row.get("dropped", ()))
+            rest |= {"dropped": boxes_of(row.get("dropped", ())), "basis": row.get("basis")}
             found.append((row["id"], Decision(Action(row["action"]), mask, **rest)))
         except (KeyError, TypeError, ValueError) as exc:
             raise RunFolderError(f"{out / LOG}: holds a row that is no decision ({fault(exc)}). {_WAY_OUT}") from exc
@@ -85,6 +85,7 @@ def _row(identity: str, decision: Decision) -> dict[str, Any]:
         "settings": decision.settings,
         "dropped": decision.dropped,
         "shown": decision.shown,
+        **({} if decision.basis is None else {"basis": decision.basis}),
     }
 
 

@@ -22,6 +22,7 @@ from p3mdata.run.layout import (
     LEDGER,
     LOG,
     MANIFEST,
+    NAMES,
     PLAN,
     PRIVATE,
     QUEUE,
@@ -42,7 +43,7 @@ from p3mdata.run.rows import finished_rows
 from p3mdata.run.upload import bring_rows, shards_done
 from p3mdata.run.verify import check_files
 
-_PRIVATE = frozenset({LEDGER, QUEUE, SOURCES, JOB})
+_PRIVATE = frozenset({LEDGER, NAMES, QUEUE, SOURCES, JOB})
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,9 @@ def fetch_run(address: Any, out: Path, on_start: Progress | None = None) -> Fetc
             plan = _bring_plan(store, out, data)
             released = _bring_shards(store, plan, on_start or silent)
             for name in CLOSING:
-                _bring(store, name, out)
+                # Runs that were closed before there was one have none.
+                if name != NAMES or store.has(NAMES):
+                    _bring(store, name, out)
             _check(plan, store)
     except OSError as exc:
         raise unwritable(out, exc) from exc

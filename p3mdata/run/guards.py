@@ -28,7 +28,8 @@ def check_folders(job: Job) -> None:
     if not is_folder:
         what = "is a file: use 'p3mdata anonymize image'" if job.source.is_file() else "does not exist. Check the path"
         raise SettingsError(f"{job.source}: {what}.")
-    if _inside(job.place, job.source) or _inside(job.source, job.place):
+    mixed = _inside(job.source, job.place) or (not job.chosen and _inside(job.place, job.source))
+    if mixed or any(_inside(job.source / name, job.place) for name in job.chosen):
         raise SettingsError(f"{job.place}: OUT and SRC must not lie inside each other. Choose another OUT.")
     recursive = job.settings.recursive
     for name in ("alphas", "trimaps", "masks"):
@@ -37,11 +38,11 @@ def check_folders(job: Job) -> None:
             continue
         if not folder.is_dir():
             raise SettingsError(f"{folder}: the folder given as --{name} does not exist. Check the path.")
-        if _inside(folder, job.source) and (recursive or _inside(job.source, folder)):
+        if not job.chosen and _inside(folder, job.source) and (recursive or _inside(job.source, folder)):
             raise SettingsError(f"{folder}: lies inside SRC, so that the {name} would count as photos. Move it out.")
         if job.execution.overwrite and _inside(folder, job.out):
             raise SettingsError(f"{folder}: lies inside OUT, which --overwrite empties. Move the {name} out first.")
-    if next(pictures(job.source, recursive), None) is None:
+    if not job.chosen and next(pictures(job.source, recursive), None) is None:
         raise SettingsError(f"{job.source}: holds no pictures. Supported endings: {' '.join(sorted(SUFFIXES))}.")
     # Of a run in a store OUT is a staging folder, which is ours.
     if job.store is None:

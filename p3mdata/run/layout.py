@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -37,6 +38,8 @@ KINDS = (FACEMASKS, ALPHAS, IMAGES)
 # What closing a run makes of its rows: public, of what is released; private, of every source file.
 MANIFEST = "manifest.jsonl"
 LEDGER = "private/ledger.jsonl"
+# Which file every source file became, for people and their spreadsheets.
+NAMES = "private/ids.csv"
 QUEUE = "review/queue.jsonl"
 # Ids of released images drawn at random for a person to look at.
 SAMPLE = "review/sample.jsonl"
@@ -56,7 +59,7 @@ ERROR = "internal_error"
 _BELONGS = re.compile(
     r"plan\.json|manifest\.jsonl|report\.html|audit\.(json|png)|removed\.jsonl"
     r"|review/(queue|sample)\.jsonl|shards/[0-9]{5,}/(DONE|(results|errors|stored)\.jsonl|stats\.json)"
-    r"|private/(lock|workers|(part|task)-[0-9]+-of-[0-9]+|(memory|alone|lent)-[0-9]+|planning\.[0-9]+|secret|job\.json"
+    r"|private/(lock|workers|(part|task)-[0-9]+-of-[0-9]+|(memory|alone|lent)-[0-9]+|planning\.[0-9]+|secret|job\.json|ids\.csv|passed_over\.json"
     r"|(sources|decisions|ledger|derived|errors)\.jsonl|masks/[^/]+\.png|stages/.+)"
 )
 
@@ -67,8 +70,26 @@ def strays(out: Path) -> Iterator[str]:
         inside = Path(place).relative_to(out).as_posix()
         for name in sorted(names):
             path = name if inside == "." else f"{inside}/{name}"
-            if is_torn(name) or not (inside in KINDS or _BELONGS.fullmatch(path)):
+            if is_torn(name) or not (inside.split("/")[0] in KINDS or _BELONGS.fullmatch(path)):
                 yield path
+
+
+def files_below(folder: Path) -> set[str]:
+    """Paths of all files below a folder, relative to it; links to folders count as files."""
+    found = set()
+    for place, folders, names in os.walk(folder):
+        inside = Path(place).relative_to(folder)
+        links = [name for name in folders if (Path(place) / name).is_symlink()]
+        found |= {(inside / name).as_posix() for name in (*names, *links)}
+    return found
+
+
+def drop_empty_folders(folder: Path) -> None:
+    """Remove folders below a folder that hold nothing: their names are those of people, maybe."""
+    for place, _, _ in os.walk(folder, topdown=False):
+        if Path(place) != folder:
+            with contextlib.suppress(OSError):
+                Path(place).rmdir()
 
 
 def sweep_run(out: Path) -> None:

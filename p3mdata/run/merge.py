@@ -25,7 +25,7 @@ from p3mdata.base.jsonl import PRIVATE_MODE, read_json, read_rows, write_json, w
 from p3mdata.base.progress import Progress, silent
 from p3mdata.config import Job
 from p3mdata.errors import RunFolderError, SettingsError, not_finished, unwritable
-from p3mdata.records import Action, Decision, ImageResult, Sample
+from p3mdata.records import Action, Decision, ImageResult, Sample, one_ending
 from p3mdata.run.close import RunSummary, close_run
 from p3mdata.run.compare import differing_settings
 from p3mdata.run.decisions import mask_name, read_log, write_log
@@ -45,6 +45,7 @@ from p3mdata.run.layout import (
     shard_folder,
 )
 from p3mdata.run.locks import finished_run
+from p3mdata.run.names import plain
 from p3mdata.run.plan import Plan, job_row, write_list
 from p3mdata.run.rows import Rows, open_shards
 from p3mdata.run.samples import Samples
@@ -78,7 +79,8 @@ class _Part:
             for what, folder in _COMPANIONS.items()
             if (entry := getattr(sample, what)) is not None
         }
-        return replace(sample, id=identity, source=source, **companions)
+        name = None if sample.name is None else plain(self.prefixes["source"] + sample.name)
+        return replace(sample, id=identity, source=source, name=name, **companions)
 
 
 def merge_runs(runs: Sequence[Path], out: Path, on_start: Progress | None = None) -> RunSummary:
@@ -253,9 +255,17 @@ def _renamed(decision: Decision | None, identity: str) -> Decision | None:
 
 def _take(part: _Part, row: ImageResult, sample: Sample, building: Path) -> ImageResult:
     """Bring an image's files over and give its row in the merged run."""
-    files = {kind: (f"{sample.id}{Path(name).suffix}", digest) for kind, (name, digest) in row.files.items()}
+    files = {
+        kind: (sample.released_as(kind, one_ending(Path(name).suffix)[1:]), digest)
+        for kind, (name, digest) in row.files.items()
+    }
     for kind in KINDS:
         if kind in files:
+            if (building / kind / files[kind][0]).exists():
+                raise RunFolderError(
+                    f"{part.out}: {sample.source} would be released as {kind}/{files[kind][0]}, like another "
+                    "photograph. Merge runs whose sources lie in folders of their own, or runs with --names id."
+                )
             _bring(part.out / kind / row.files[kind][0], building / kind / files[kind][0], files[kind][1])
     return replace(
         row, id=sample.id, source=sample.source, files=files, decision=sample.decision, inputs=inputs_digest(sample)

@@ -18,7 +18,7 @@ from p3mdata.base.disk_backed import DiskDict
 from p3mdata.base.ids import IDS, KEYED
 from p3mdata.base.jsonl import PRIVATE_MODE, dumps, read_json, read_rows, write_json, write_rows
 from p3mdata.base.parsing import fault
-from p3mdata.config import Execution, Job, Settings
+from p3mdata.config import Execution, Job, Names, Settings
 from p3mdata.errors import RunFolderError, start_anew
 from p3mdata.faces import weights
 from p3mdata.imaging.listing import passed_over
@@ -34,6 +34,8 @@ from p3mdata.version import __version__
 _MAX_SHARD = 1000
 _MIN_SHARD = 4
 _SHARDS_WANTED = 64
+# Runs that were planned before files could keep their names go on.
+_OLDER_THAN_NAMES = ("names", Names.ID.value)
 
 
 @dataclass(frozen=True)
@@ -64,9 +66,10 @@ class Plan:
 
     def to_json(self) -> dict[str, Any]:
         """Public part: no path of a source appears in it."""
+        settings = self.job.settings.model_dump(mode="json")
         return {
             "tool": f"p3mdata {__version__}",
-            "settings": self.job.settings.model_dump(mode="json"),
+            "settings": {key: value for key, value in settings.items() if (key, value) != _OLDER_THAN_NAMES},
             "companions": sorted(k for k in ("alphas", "trimaps", "masks") if getattr(self.job, k)),
             "weights": weights.hashes(),
             "samples": self.samples,
@@ -127,13 +130,15 @@ def make_plan(job: Job, write: bool = True) -> tuple[Plan, Samples]:
             os.replace(listing, job.out / SOURCES)
             listing = job.out / SOURCES
             write_json(job.out / JOB, job_row(job), PRIVATE_MODE)
-            if (others := passed_over(job.source, job.settings.recursive)).endings:
+            if not job.chosen and (others := passed_over(job.source, job.settings.recursive)).endings:
                 write_json(job.out / PASSED_OVER, others.to_json(), PRIVATE_MODE)
             else:
                 (job.out / PASSED_OVER).unlink(missing_ok=True)
             write_json(job.out / PLAN, plan.to_json())
         decisions = {} if job.execution.overwrite else standing(read_log(job.out))
         samples = Samples(listing, plan.samples, decisions)
+        # Of the list that is on disk now; workers need not carry it.
+        plan = replace(plan, job=plan.job.model_copy(update={"chosen": ()}))
         if not write:
             weakref.finalize(samples, at_end.pop_all().close)
     return plan, samples
@@ -221,6 +226,11 @@ def job_row(job: Job) -> dict[str, Any]:
         "limit": job.execution.limit,
         "files": None if files is None else str(files.resolve()),
         "folders": job_paths(job),
+        **(
+            {"chosen": hashlib.sha256("\0".join(job.chosen).encode("utf-8", "surrogateescape")).hexdigest()}
+            if job.chosen
+            else {}
+        ),
     }
 
 

@@ -39,6 +39,7 @@ from p3mdata.run.layout import (
     JOB,
     LEDGER,
     MANIFEST,
+    NAMES,
     PLAN,
     PRIVATE,
     QUEUE,
@@ -62,7 +63,7 @@ from p3mdata.run.tasks import make_or_await, my_shards, shared_plan
 from p3mdata.run.upload import bring_rows, shards_done
 
 # In the order in which they are put: a run whose manifest is there is closed.
-CLOSING = (LEDGER, QUEUE, REPORT, MANIFEST)
+CLOSING = (LEDGER, NAMES, QUEUE, REPORT, MANIFEST)
 _SHOWN = 5
 
 

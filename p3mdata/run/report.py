@@ -22,7 +22,7 @@ from p3mdata.faces import weights
 from p3mdata.imaging import decode
 from p3mdata.imaging.draw import thumbnail
 from p3mdata.imaging.listing import PassedOver
-from p3mdata.records import Action, Face, ImageResult, Outcome, Proofs
+from p3mdata.records import Action, Face, ImageResult, Outcome
 from p3mdata.run.layout import AUDIT, FACEMASKS, IMAGES, LEDGER, MANIFEST, PASSED_OVER, QUEUE
 from p3mdata.run.plan import Plan
 from p3mdata.run.released import read_released
@@ -46,6 +46,7 @@ _OUTCOMES = (
     (Outcome.ANONYMIZED, "every face found is masked and all proofs hold: released", "good"),
     (Outcome.NO_FACE_CONFIRMED, "a person, or --trust-no-face, says that no face is in it: released", "good"),
     (Outcome.MASKED_BY_HAND, "a person drew the mask and all proofs hold: released", "good"),
+    (Outcome.SHOWN_BY_PERMISSION, "a person permits that the faces are shown; only metadata is gone: released", "good"),
     (Outcome.NEEDS_REVIEW, "something is in doubt and a person has to decide: held back", "wait"),
     (Outcome.EXCLUDED, "left out by a rule or by a person: held back", "idle"),
     (Outcome.BROKEN, "the file, or one that belongs to it, cannot be used: held back", "bad"),
@@ -179,7 +180,7 @@ class _Figures:
         self.alone: Counter[str] = Counter()
         self.without: Counter[str] = Counter()
         self.said: Counter[Action] = Counter()
-        self.kept_transition = self.confirmed = 0
+        self.kept_transition = self.confirmed = self.permitted = 0
 
     def add(self, place: int, row: ImageResult) -> None:
         """Count one row; `place` is its position."""
@@ -188,7 +189,7 @@ class _Figures:
             self.places.append(place)
             self.encodings[row.encoding or "not recorded"] += 1
             self.notes.update(row.notes)
-            self._add_proofs(row.proofs)
+            self._add_proofs(row)
             self.recomposed += row.recomposed or 0
         else:
             key = row.outcome, row.reason or "no reason recorded"
@@ -203,7 +204,8 @@ class _Figures:
             self.kept_transition += row.decision.keep_transition
             self.confirmed += row.decision.confirmed
 
-    def _add_proofs(self, proofs: Proofs | None) -> None:
+    def _add_proofs(self, row: ImageResult) -> None:
+        proofs = row.proofs
         if proofs is None:
             return
         if proofs.exact:
@@ -214,6 +216,9 @@ class _Figures:
             self.proofs["reencoded"] += 1
             self.again = [max(proofs.largest_deviation, *self.again)] if self.again else [proofs.largest_deviation]
         self.proofs["metadata"] += len(proofs.metadata)
+        if row.outcome is Outcome.SHOWN_BY_PERMISSION:
+            self.permitted += len(row.faces)
+            return
         self.proofs["redetected"] += proofs.redetected
         self.proofs["missed"] += proofs.missed
 
@@ -232,7 +237,10 @@ class _Figures:
         """Rows of the table of proofs."""
         deviation = f"{self.again[0]} of 255" if self.again else "-"
         values = {name: f"{self.proofs[name]:,}" for name, _ in _PROOFS} | {"largest_deviation": deviation}
-        return [(words, Figure(values[name])) for name, words in _PROOFS]
+        rows = [(words, Figure(values[name])) for name, words in _PROOFS]
+        shown = self.outcomes[Outcome.SHOWN_BY_PERMISSION]
+        words = f"Faces on the {count(shown, 'image')} shown by permission, which these two lines leave out"
+        return [*rows, (words, Figure(f"{self.permitted:,}"))] if shown else rows
 
     def detection(self) -> list[Table]:
         """Tables of faces per image and of how they were found."""
@@ -268,6 +276,7 @@ _SAID = {
     Action.NO_FACE: "nothing to hide",
     Action.MASK: "masked as drawn",
     Action.REDO: "done again with other settings",
+    Action.SHOW: "shown with its faces by permission",
     Action.EXCLUDE: "left out",
     Action.REMOVE: "taken down",
 }

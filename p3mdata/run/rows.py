@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, overload
 
-from p3mdata.base.jsonl import read_json, read_rows
+from p3mdata.base.files import atomic
+from p3mdata.base.jsonl import PRIVATE_MODE, read_json, read_rows
 from p3mdata.base.parsing import fault
 from p3mdata.errors import RunFolderError, not_finished
 from p3mdata.records import Decision, ImageResult, Sample
 from p3mdata.run.inputs import inputs_digest
-from p3mdata.run.layout import DONE, LEDGER, RESULTS, SHARDS, STATS, shard_folder
+from p3mdata.run.layout import DONE, IMAGES, LEDGER, RESULTS, SHARDS, STATS, shard_folder
 from p3mdata.run.plan import Plan
 
 
@@ -104,6 +107,23 @@ def read_results(folder: Path) -> list[ImageResult]:
         RunFolderError: The file is damaged.
     """
     return image_rows(folder / RESULTS, torn_tail=True)
+
+
+@contextmanager
+def names_file(path: Path) -> Iterator[Callable[[ImageResult], None]]:
+    """A table `source,id,outcome,image` that appears when the block ends; yields what adds a row."""
+    with atomic(path, PRIVATE_MODE) as sink:
+        text = io.TextIOWrapper(sink, "utf-8", "surrogateescape", newline="")
+        table = csv.writer(text, lineterminator="\n")
+        table.writerow(("source", "id", "outcome", "image"))
+
+        def add(row: ImageResult) -> None:
+            image = f"{IMAGES}/{row.files[IMAGES][0]}" if IMAGES in row.files else ""
+            table.writerow((row.source, row.id, row.outcome.value, image))
+
+        yield add
+        text.flush()
+        text.detach()
 
 
 SCHEMA_VERSION = 1

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from p3mdata.base.jsonl import PRIVATE_MODE, read_rows, write_rows
 from p3mdata.errors import SettingsError
-from p3mdata.records import Action, ImageResult
+from p3mdata.records import Action, ImageResult, Outcome
 from p3mdata.run.layout import REVIEW, SAMPLE, make_private_folder
 from p3mdata.run.locks import finished_run
 from p3mdata.run.rows import finished_rows
@@ -42,7 +42,8 @@ def draw_sample(rows: Iterable[ImageResult], n: int, seed: int = 0) -> list[str]
     """
     strata: dict[tuple[int, int, bool], list[str]] = defaultdict(list)
     for row in rows:
-        if row.outcome.released:
+        # Where faces are shown none can be missed.
+        if row.outcome.released and row.outcome is not Outcome.SHOWN_BY_PERMISSION:
             strata[stratum(row)].append(row.id)
     keys = sorted(strata, key=lambda key: (-len(strata[key]), key))
     shares = _allocate([len(strata[key]) for key in keys], n)
@@ -75,6 +76,7 @@ def looked_at(out: Path, rows: Iterable[ImageResult]) -> dict[str, int] | None:
     """
     drawn = {row["id"] for row in read_rows(out / SAMPLE, needs=("id",))}
     said = [row.decision.action for row in rows if row.id in drawn and row.decision is not None]
+    said = [action for action in said if action is not Action.SHOW]
     misses = sum(action not in (Action.ACCEPT, Action.NO_FACE) for action in said)
     return {"images": len(drawn), "looked_at": len(said), "misses": misses} if drawn else None
 

@@ -52,7 +52,7 @@ def process(
         done = _withheld(sample, sample.decision)
     else:
         done = _worked_on(sample, job, finder, stage, tick, crashing)
-    publish(done, job.out)
+    publish(done, sample, job.out)
     tick("write")
     return replace(done.result, inputs=inputs_digest(sample))
 
@@ -99,23 +99,23 @@ def _broken(sample: Sample, code: str, sentence: str) -> Anonymized:
     return Anonymized(row, {})
 
 
-def publish(done: Anonymized, out: Path) -> None:
-    """Write an image's files, the image last, after removing what an earlier outcome released under its id."""
-    withdraw(done.result.id, out, keep={kind: name for kind, (name, _) in done.result.files.items()})
+def publish(done: Anonymized, sample: Sample, out: Path) -> None:
+    """Write an image's files, the image last, after removing what an earlier outcome released of it."""
+    withdraw(sample, out, keep={kind: name for kind, (name, _) in done.result.files.items()})
     try:
         for kind in KINDS:
             if kind in done.files:
                 write_released(out / kind / done.result.files[kind][0], done.files[kind][1])
     except OSError:
         with contextlib.suppress(OSError):
-            withdraw(done.result.id, out)
+            withdraw(sample, out)
         raise
 
 
-def withdraw(identity: str, out: Path, keep: Mapping[str, str] | None = None) -> None:
-    """Remove released files of an id, the image first; `keep` names one file of a kind that stays."""
+def withdraw(sample: Sample, out: Path, keep: Mapping[str, str] | None = None) -> None:
+    """Remove released files of a sample, the image first; `keep` names one file of a kind that stays."""
     for kind in reversed(KINDS):
-        for name in (f"{identity}.{extension}" for extension in _EXTENSIONS):
+        for name in (sample.released_as(kind, extension) for extension in _EXTENSIONS):
             if name != (keep or {}).get(kind):
                 (out / kind / name).unlink(missing_ok=True)
 

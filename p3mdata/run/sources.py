@@ -24,11 +24,12 @@ from p3mdata.base.addresses import as_os_error, is_remote
 from p3mdata.base.disk_backed import DiskList
 from p3mdata.base.files import sha256
 from p3mdata.base.ids import sample_id
-from p3mdata.config import Job
+from p3mdata.config import Job, Names
 from p3mdata.errors import SettingsError
 from p3mdata.imaging import SUFFIXES
 from p3mdata.imaging.listing import _entries, pictures, read_source, regular_file
 from p3mdata.records import Sample
+from p3mdata.run.names import KeptNames
 
 _HASH_THREADS = 4
 # Files that are hashed ahead of the one that is asked for.
@@ -185,11 +186,13 @@ def collect(job: Job, secret: str | None) -> Iterator[Sample]:
     """
     settings, source = job.settings, job.source
     roots = {"alpha": job.alphas, "trimap": job.trimaps, "mask": job.masks}
+    names = KeptNames(source) if settings.names is Names.KEEP else None
     companions = {what: _Companions(what, root, source, settings.recursive) for what, root in roots.items()}
 
     def named() -> Iterator[tuple[int, str, dict[str, tuple[str | None, str | None]]]]:
         prefix = len(source.as_posix().rstrip("/")) + 1 if source != Path(".") else 0
-        relatives: Iterable[str] = (path.as_posix()[prefix:] for path in pictures(source, settings.recursive))
+        everything: Iterable[str] = (path.as_posix()[prefix:] for path in pictures(source, settings.recursive))
+        relatives = sorted(job.chosen) or everything
         for index, relative in enumerate(_listed(relatives, job.execution.files, source)):
             if index == job.execution.limit:
                 return
@@ -198,7 +201,8 @@ def collect(job: Job, secret: str | None) -> Iterator[Sample]:
     def examined(entry: tuple[int, str, dict[str, tuple[str | None, str | None]]]) -> Sample:
         index, relative, found = entry
         sha = _hash_file(source / relative)
-        sample = Sample(index, sample_id(sha, relative, settings.seed, secret), relative, sha)
+        name = None if names is None else names.of(relative)
+        sample = Sample(index, sample_id(sha, relative, settings.seed, secret), relative, sha, name=name)
         for what, (companion, problem) in found.items():
             root = roots[what]
             if problem:

@@ -19,6 +19,7 @@ from p3mdata.errors import RunFolderError
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.records import ImageResult, Sample
 from p3mdata.run.layout import DONE, ERROR, ERRORS, KINDS, RESULTS, SHARDS, STATS, TRACES, shard_folder, shard_name
+from p3mdata.run.names import plain
 from p3mdata.run.rows import image_rows, read_results
 from p3mdata.run.shards import counts_for, run_shard
 from p3mdata.run.stages import Stage
@@ -83,7 +84,7 @@ def _stored_rows(store: Store, index: int, file: Path) -> list[ImageResult]:
         return []
     try:
         rows = image_rows(file)
-        if any(Path(name).name != name for row in rows for name, _ in row.files.values()):
+        if any(plain(name) is None for row in rows for name, _ in row.files.values()):
             raise RunFolderError("a file outside the run")
     except RunFolderError as exc:
         raise RunFolderError(f"{store.root}/{name}: is damaged. Delete the run there and run again.") from exc

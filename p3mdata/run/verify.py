@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.inputs import Loaded, load
+from p3mdata.anonymize.permission import difference, is_shown
 from p3mdata.anonymize.pipeline import render
 from p3mdata.anonymize.proofs import Promise, proof_doubts, prove
 from p3mdata.base.files import is_torn, sha256
@@ -27,7 +28,7 @@ from p3mdata.imaging import decode
 from p3mdata.imaging.facemask import RECOMPOSED, changed, facemask_of, is_facemask, replaced
 from p3mdata.records import ImageResult, Mask, Outcome, Sample
 from p3mdata.run.inputs import read_inputs
-from p3mdata.run.layout import KINDS, LEDGER, MANIFEST, PLANNING, PRIVATE, strays
+from p3mdata.run.layout import KINDS, LEDGER, MANIFEST, PLANNING, PRIVATE, files_below, strays
 from p3mdata.run.plan import Plan
 from p3mdata.run.room import plan_memory, room_for_pixels
 from p3mdata.run.rows import public_row
@@ -35,6 +36,7 @@ from p3mdata.run.rows import public_row
 # Another version of an image library may round otherwise; a clear face differs by far more.
 _MOST_DEVIATION = 1 / 255
 _WORTH_A_WORKER = 8
+_WITHOUT_MASK = (Outcome.NO_FACE_CONFIRMED, Outcome.SHOWN_BY_PERMISSION)
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ def check_files(plan: Plan, rows: Iterable[ImageResult]) -> Iterator[FailedProof
     if not in_manifest.hold():
         yield FailedProof("", "manifest", f"{MANIFEST} is not the list of what was released")
     for kind in KINDS:
-        present = {path.name for path in (out / kind).glob("*")}
-        for name in sorted(name for name in present - expected[kind] if not is_torn(name)):
+        present = files_below(out / kind)
+        for name in sorted(name for name in present - expected[kind] if not is_torn(Path(name).name)):
             yield FailedProof(
                 name.split(".")[0], "stray_file", f"{kind}/{name} is in the release but not in the manifest"
             )
@@ -138,6 +140,11 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
     """All proofs of one released image; stops at the first that makes the others meaningless."""
     contents, missing = _released_files(plan, row)
     yield from missing
+    if row.outcome is Outcome.SHOWN_BY_PERMISSION and not (sample.decision is not None and sample.decision.permits):
+        why = "nobody is recorded who permits it, or on what ground: it is shown with its faces"
+        yield FailedProof(row.id, "no_permission", why)
+    if is_shown(sample.decision) and row.outcome is not Outcome.SHOWN_BY_PERMISSION:
+        yield FailedProof(row.id, "other_outcome", "it is to be shown by permission, and its outcome says otherwise")
     if "images" not in contents or "facemasks" not in contents:
         return
     facemask = _read_facemask(contents["facemasks"])
@@ -164,12 +171,13 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
     except (BrokenInput, ValueError) as exc:
         yield FailedProof(row.id, "unreadable", f"the released image cannot be compared: {exc}")
         return
-    for doubt in proof_doubts(proofs):
+    differs = difference(loaded, contents["images"]) if is_shown(sample.decision) else []
+    for doubt in (*proof_doubts(proofs), *differs):
         if sample.decision is not None and sample.decision.overrules(doubt):
             continue
         yield FailedProof(row.id, doubt.code, doubt.sentence)
     yield from _about_inside(row, contents["images"], render(loaded, masked, plan.job.settings)[0], facemask)
-    if row.outcome is not Outcome.NO_FACE_CONFIRMED and not facemask.any():
+    if row.outcome not in _WITHOUT_MASK and not facemask.any():
         yield FailedProof(row.id, "empty_mask", "the facemask is empty")
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -27,6 +28,8 @@ class CopyPasteConfig(BaseModel):
         axes: Whether height and width are resized "together", or "apart", as in the authors' program.
         match: Which source a face gets: "none", any; "pose", one that is turned alike, as far as the dataset tells; or
             "pose+tone", one that also has its skin tone and light. See `p3mnet.copy_paste.match`.
+        source_groups, target_groups: CSV files of coarse groups, such as age, of the sources and of the dataset's
+            pictures: a source agrees with its target in as many of them as any source does. Both, or neither.
         start_epoch: First epoch, counted from 0, that pastes; 0 for ICP, 50 for FCP.
         layer: FCP's features: E_0, or the output of the encoder's first stage at stride 4. There, pooling indices and
             sBFI still show the target, and the source's pass takes the whole encoder.
@@ -46,6 +49,8 @@ class CopyPasteConfig(BaseModel):
     flip: float = Field(0.0, ge=0, le=1)
     axes: Literal["together", "apart"] = "together"
     match: Literal["none", "pose", "pose+tone"] = "none"
+    source_groups: Path | None = None
+    target_groups: Path | None = None
     start_epoch: int = Field(0, ge=0)
     layer: Literal["e0", "stage1"] = "e0"
     sources: Literal["one", "each"] = "one"
@@ -61,7 +66,14 @@ class CopyPasteConfig(BaseModel):
     def _sensible(self) -> CopyPasteConfig:
         if not 0 < self.scale[0] <= self.scale[1]:
             raise ValueError(f"scale must be above 0, the smaller one first, not {self.scale[0]}, {self.scale[1]}")
+        if (self.source_groups is None) != (self.target_groups is None):
+            raise ValueError("source_groups and target_groups go together: a file of sources, and one of pictures")
         return self
+
+    @property
+    def chooses(self) -> bool:
+        """Whether sources are chosen at all, and not drawn from all."""
+        return self.match != "none" or self.source_groups is not None
 
     def active(self, epoch: int) -> bool:
         """Whether an epoch pastes at all; epochs count from 0."""

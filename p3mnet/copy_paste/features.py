@@ -112,7 +112,8 @@ def fcp(
                 source = first
             else:
                 pose = pose_at(face, labels[index, 0], batch["poses"][index]) if "poses" in batch else None
-                like = None if config.match == "none" else wanted_of(config.match, _seen(batch, index), face, pose)
+                group = batch["people"][index] if "people" in batch else ()
+                like = wanted_of(config.match, _seen(batch, index), face, pose, group) if config.chooses else None
                 source = sources.draw(generator, size, like.mirrored() if like and own.flip else like)
             pastes.append(Paste(index, source, own, face))
     return FCP(model, pastes, config)

@@ -61,7 +61,8 @@ def icp(batch: Batch, sources: Sources, generator: torch.Generator, config: Copy
         for number, face in enumerate(faces_of(facemask[0] > 127, matte) if wanted else ()):
             own = draw_turn(config, generator)[1] if number else turn
             pose = pose_at(face, facemask[0], batch["poses"][index]) if "poses" in batch else None
-            like = wanted_of(config.match, images[0], face, pose)
+            group = batch["people"][index] if "people" in batch else ()
+            like = wanted_of(config.match, images[0], face, pose, group)
             like = like.mirrored() if like is not None and own.flip else like
             images = paste_image(sources.draw(generator, size, like), images, face, own, config.fit)
         # The batch's order of memory is channels last.
@@ -88,6 +89,8 @@ class ICP:
         }
         if "poses" in sample:
             single["poses"] = [sample["poses"]]
+        if "people" in sample:
+            single["people"] = [sample["people"]]
         pasted = icp(single, self.sources, generator, self.config)
         images: Sample = {kind: pasted[kind][0] for kind in ("image", "foreground") if kind in pasted}
         return {**sample, **images, "noted": list(self.sources.bad)}

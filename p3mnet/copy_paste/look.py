@@ -31,6 +31,7 @@ class Pastes:
         angles, tones: Of pairs whose poses, or tones, are known: the root of the mean squared difference of yaw, pitch
             and roll in degrees, and the distance of mean L*, a*, b*; each beside the mean over all sources, which is
             what a random one comes to.
+        groups: Of pairs whose target has a group: whether the source agrees with it, beside the share of all that do.
         rows: Source, its mask, target and merged picture of the first pairs, see `draw_icp`.
     """
 
@@ -38,13 +39,15 @@ class Pastes:
     without: int = 0
     angles: list[tuple[float, float]] = field(default_factory=list)
     tones: list[tuple[float, float]] = field(default_factory=list)
+    groups: list[tuple[float, float]] = field(default_factory=list)
     rows: list[Array] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         """Plain values, without pictures."""
         found = np.array(self.coverage or [np.nan])
         known: dict[str, float] = {}
-        for name, pairs in (("angle_error", self.angles), ("tone_distance", self.tones)):
+        figures = ("angle_error", self.angles), ("tone_distance", self.tones), ("group_agreement", self.groups)
+        for name, pairs in figures:
             if pairs:
                 chosen, random = np.mean(pairs, 0)
                 known |= {name: float(chosen), f"{name}_of_random": float(random)}
@@ -85,9 +88,12 @@ def look(pictures: TrainingSet, sources: Sources, config: CopyPasteConfig, pairs
         for face in faces[: pairs - len(found.coverage)]:
             turn = draw_turn(config, generator)[1]
             pose = pose_at(face, sample["facemask"][0], sample["poses"]) if "poses" in sample else None
-            like = wanted_of(config.match, sample["image"], face, pose)
+            like = wanted_of(config.match, sample["image"], face, pose, sample.get("people", ()))
             like = like.mirrored() if like is not None and turn.flip else like
             source = sources.draw(generator, max(sample["image"].shape[-2:]), like)
+            if sample.get("people"):
+                agrees = sources.matcher(traits=False).agreeing(Traits(group=sample["people"]))
+                found.groups.append((float(agrees[source.number]), float(agrees.mean())))
             if known:
                 target = wanted_of("pose+tone", sample["image"], face, pose)
                 assert target is not None

@@ -18,6 +18,7 @@ from p3mdata.celebamask.driver import PAIRS, SETTINGS
 from p3mdata.celebamask.traits import TRAITS
 from p3mdata.errors import RunFolderError, SettingsError, SetupError
 from p3mdata.imaging.listing import pictures
+from p3mnet.copy_paste.groups import Group, groups_of
 from p3mnet.copy_paste.match import Matcher, Traits
 from p3mnet.image_files import BadFile, read_colours, read_grey
 
@@ -56,13 +57,14 @@ class Sources:
             that has the folders `image` and `facemask`. Portraits are cut to the face as CelebA-HQ shows it; pictures
             with CelebAMask-HQ's annotations are so already.
         images: The images' folder; None takes the one that pairs.jsonl was made from, or `image`.
+        groups: Coarse groups of the faces, see `p3mnet.copy_paste.groups`.
 
     Raises:
-        SettingsError: There are no pairs.
+        SettingsError: There are no pairs, or the file of groups cannot be used.
         RunFolderError: pairs.jsonl is damaged.
     """
 
-    def __init__(self, facemasks: Path, images: Path | None = None) -> None:
+    def __init__(self, facemasks: Path, images: Path | None = None, groups: Path | None = None) -> None:
         if (facemasks / PAIRS).is_file():
             self.pairs = list(_listed_pairs(facemasks, images))
         else:
@@ -80,17 +82,27 @@ class Sources:
         self.bad: list[str] = []
         self.framed = not _is_celeba(facemasks)
         self.facemasks = facemasks
+        names = ((mask.relative_to(facemasks).as_posix(), image.name) for image, mask in self.pairs)
+        self.groups: list[Group] = [()] * len(self.pairs) if groups is None else groups_of(groups, names)
         self._matcher: Matcher | None = None
+        self._grouped: Matcher | None = None
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def matcher(self) -> Matcher:
+    def matcher(self, traits: bool = True) -> Matcher:
         """Chooses among these sources.
+
+        Args:
+            traits: Whether by pose and tone as well, and not by groups alone.
 
         Raises:
             SettingsError: Their poses and tones are not known.
         """
+        if not traits:
+            if self._grouped is None:
+                self._grouped = Matcher([Traits(group=group) for group in self.groups])
+            return self._grouped
         if self._matcher is None:
             path = self.facemasks / TRAITS
             rows = {row["facemask"]: row for row in read_rows(path, torn_tail=True, needs=("facemask",))}
@@ -100,7 +112,12 @@ class Sources:
                     f"{path}: is missing or tells no pose. Run 'p3mdata face-traits {self.facemasks}' first, or set "
                     "copy_paste.match to none."
                 )
-            self._matcher = Matcher([Traits(_numbers(row.get("pose")), _numbers(row.get("tone"))) for row in found])
+            self._matcher = Matcher(
+                [
+                    Traits(_numbers(row.get("pose")), _numbers(row.get("tone")), group)
+                    for row, group in zip(found, self.groups, strict=True)
+                ]
+            )
         return self._matcher
 
     def draw(self, generator: torch.Generator, size: int, wanted: Traits | None = None) -> Source:
@@ -118,7 +135,8 @@ class Sources:
             if wanted is None:
                 number = int(torch.randint(len(self.pairs), (), generator=generator))
             else:
-                number = self.matcher().draw(wanted, generator)
+                traits = wanted.pose is not None or wanted.tone is not None
+                number = self.matcher(traits).draw(wanted, generator)
             pair = self.pairs[number]
             try:
                 return _read_source(*pair, size, self.framed)._replace(number=number)

@@ -189,8 +189,10 @@ class _Run:
     ) -> None:
         self.config, self.folder, self.group, self.stop, self.watch = config, folder, group, stop, watch
         self.training, self.validation = open_pictures(config, images)
-        self.sources = None if config.sources is None else Sources(config.sources, config.source_images)
-        if self.sources is not None and config.copy_paste.mode != "none" and config.copy_paste.match != "none":
+        pasting = config.copy_paste
+        groups = pasting.source_groups if pasting.mode != "none" else None
+        self.sources = None if config.sources is None else Sources(config.sources, config.source_images, groups)
+        if self.sources is not None and pasting.mode != "none" and pasting.match != "none":
             # What is missing is told before the first epoch that pastes.
             self.sources.matcher()
         self.cuda = group.device.type == "cuda"

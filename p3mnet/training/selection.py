@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from p3mdata.base.files import sha256
 from p3mdata.errors import SettingsError
 from p3mnet import metrics
+from p3mnet.copy_paste.groups import groups_of
 from p3mnet.data import Images, TrainingSet, ValidationSet
 from p3mnet.image_files import BadFile
 from p3mnet.infer import predict_alpha, to_8_bit
@@ -70,6 +71,22 @@ def hold_out(training: TrainingSet, share: float, seed: int) -> HeldOut:
     return HeldOut([name for name, _ in out], [files for _, files in out], training.images)
 
 
+def know_people(training: TrainingSet, config: TrainConfig) -> None:
+    """Have a set tell what matched copy-and-paste wants of its pictures: poses, and groups of people.
+
+    Raises:
+        SettingsError: They are not known.
+    """
+    pasting = config.copy_paste
+    if pasting.mode == "none":
+        return
+    if pasting.match != "none":
+        training.know_poses(config.dataset)
+    if pasting.target_groups is not None:
+        groups = groups_of(pasting.target_groups, [(name,) for name in training.names])
+        training.people = dict(zip(training.names, groups, strict=True))
+
+
 def open_pictures(config: TrainConfig, images: Images | None = None) -> tuple[TrainingSet, ValidationSet]:
     """What a run trains on, and what its best epoch is chosen by; they share no picture.
 
@@ -83,8 +100,7 @@ def open_pictures(config: TrainConfig, images: Images | None = None) -> tuple[Tr
     wanted |= {"facemask": False} if config.copy_paste.mode == "none" else {}
     data = config.data.model_copy(update=wanted)
     training = TrainingSet(config.dataset, config.training_set, data, images)
-    if config.copy_paste.mode != "none" and config.copy_paste.match != "none":
-        training.know_poses(config.dataset)
+    know_people(training, config)
     name = config.validation.set
     if name is None:
         return training, hold_out(training, config.validation.share, config.seed)

@@ -95,6 +95,17 @@ class JpegBlocks:
             return self
         return JpegBlocks(*turn((self.height, self.width), self._components, self._coefs, orientation))
 
+    def differing(self, other: JpegBlocks) -> int:
+        """Coefficients in which another picture differs; all of them where its size, sampling or tables do."""
+
+        def shape(blocks: JpegBlocks) -> list[object]:
+            parts = [(part.step, part.grid, part.table.tobytes()) for part in blocks._components]
+            return [blocks.height, blocks.width, *parts]
+
+        if shape(self) != shape(other):
+            return sum(coefs.size for coefs in self._coefs)
+        return sum(int(np.count_nonzero(a != b)) for a, b in zip(self._coefs, other._coefs, strict=True))
+
     def reach(self, wanted: BoolArray, forbidden: BoolArray | None = None) -> Reach:
         """Select the blocks to change, and say which pixels that affects.
 

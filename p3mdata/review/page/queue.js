@@ -182,7 +182,7 @@ export class Queue {
 function glyphOf(item) {
   if (item.open) return "○";
   if (item.outcome === "excluded" || item.action === "exclude") return GLYPHS.exclude;
-  const released = ["anonymized", "no_face_confirmed", "masked_by_hand"].includes(item.outcome);
+  const released = ["anonymized", "no_face_confirmed", "masked_by_hand", "shown_by_permission"].includes(item.outcome);
   return released ? (GLYPHS[item.action] ?? "●") : "○";
 }
 

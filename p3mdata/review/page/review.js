@@ -208,7 +208,8 @@ function canConfirm(item) {
 
 const nothingToAccept = (item) => !item.faces.length && !item.decision && item.reason === "no_face_found";
 
-const NEED_PICTURE = ["no_face", "exclude", "draw", "apply", "leave", "confirm", "reopen", "discard", "keep", "result"];
+const NEED_PICTURE = ["no_face", "exclude", "permit", "draw", "apply", "leave", "confirm", "reopen", "discard"];
+NEED_PICTURE.push("keep", "result");
 
 function showControls() {
   const { item, drawingOn, busy } = state;
@@ -453,7 +454,7 @@ function mayDecide(action) {
   return true;
 }
 
-async function decide(action, confirmed = false) {
+async function decide(action, confirmed = false, basis = null) {
   if (!mayDecide(action)) return;
   const { item, keep } = state;
   calm();
@@ -463,7 +464,8 @@ async function decide(action, confirmed = false) {
     const before = action === "mask" ? {} : (item.decision?.settings ?? {});
     const settings = action === "redo" ? { ...before, boundary: "recomposite" } : before;
     const dropped = item.faces.flatMap((face, number) => (face.dropped ? [number] : []));
-    const decision = { action, version: item.version, keep_transition: keep, settings, dropped, confirmed, mask };
+    const said = { action, confirmed, basis, version: item.version };
+    const decision = { ...said, keep_transition: keep, settings, dropped, mask };
     const answer = await postDecision(item.id, decision);
     pushUndo(item.id);
     await refreshAll();
@@ -532,6 +534,22 @@ function confirmRelease() {
 function decideAnyway(action) {
   if (action !== "mask" && state.drawingOn) showDrawing(false);
   return decide(action, true);
+}
+
+/** Asks on what ground a picture may be shown with its faces. */
+function permit() {
+  if (!mayDecide("show")) return;
+  byId("permit-basis").value = state.item.decision?.basis ?? "";
+  byId("permit").showModal();
+  byId("permit-basis").focus();
+}
+
+function permitted(event) {
+  event.preventDefault();
+  const basis = byId("permit-basis").value.trim();
+  if (!basis) return;
+  byId("permit").close();
+  decide("show", false, basis);
 }
 
 function pushUndo(id) {
@@ -849,6 +867,7 @@ const COMMANDS = {
   clear: clearDrawing,
   keep: toggleKeep,
   recompose,
+  permit,
   overlays: toggleOverlays,
   result: toggleResult,
   confirm: confirmRelease,
@@ -875,6 +894,7 @@ const KEYS = {
   t: () => setErase(!state.erase),
   c: () => !state.busy && clearDrawing(),
   k: toggleKeep,
+  s: permit,
   o: toggleOverlays,
   r: toggleResult,
   Enter: enter,
@@ -942,6 +962,8 @@ function listen() {
   byId("done-look").addEventListener("click", () => showView("decided"));
   byId("end-yes").addEventListener("click", finish);
   byId("end-no").addEventListener("click", () => byId("end").close());
+  byId("permit-form").addEventListener("submit", permitted);
+  byId("permit-no").addEventListener("click", () => byId("permit").close());
   byId("alert-close").addEventListener("click", calm);
   byId("alert-retry").addEventListener("click", start);
   window.addEventListener("hashchange", () => {

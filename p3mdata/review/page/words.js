@@ -29,6 +29,11 @@ const REASONS = {
   ],
   nearly_black: ["The picture is nearly black", "It is shown brighter here. Really no face: x. Otherwise draw with d."],
   matte_is_picture: ["The matte is a picture", "A wrong file? It would be published: e leaves the picture out."],
+  others_shown: [
+    "More than one face would be shown",
+    "A permission is one person's. False boxes: click them. Where it covers everybody, release anyway; otherwise u.",
+  ],
+  mask_and_permission: ["A mask and a permission", "Both cannot be: u takes the permission back."],
   hand_mask_empty: ["Nothing is left of the drawn mask", "The transition area cuts it off: draw more, or use k."],
   hand_mask_covers_most: ["The drawn mask covers most of the picture", "Draw faces only; is it inverted?"],
 };
@@ -44,6 +49,7 @@ const DECIDED = {
   exclude: ["Excluded", "excluded"],
   mask: ["Masked by hand", "masked by hand"],
   redo: ["Hidden up to the silhouette", "hidden up to the silhouette"],
+  show: ["Shown by permission", "shown by permission"],
   remove: ["Taken down", "taken down"],
 };
 
@@ -53,6 +59,7 @@ export const DONE_WORDS = {
   exclude: "Excluded",
   mask: "Released with the drawn mask",
   redo: "Released, hidden up to the silhouette",
+  show: "Released with its faces, by permission",
   reopen: "Open again",
 };
 
@@ -91,6 +98,7 @@ export function stateOf(item) {
   const parts = [`${where}: ${decisionWord(decision.action)}${who}, ${time}`];
   if (decision.keep_transition) parts.push("transition area obfuscated too");
   if (decision.settings?.boundary === "recomposite") parts.push("hidden up to the silhouette");
+  if (decision.basis) parts.push(`on the ground of: ${decision.basis}`);
   if (decision.dropped?.length) parts.push(`${decision.dropped.length} dropped`);
   if (decision.confirmed) parts.push("released anyway");
   return parts.join("; ");
