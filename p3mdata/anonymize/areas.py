@@ -58,6 +58,8 @@ class Masked:
         facemask: HxW, True where the output may differ from the source: `covered`, plus the pixels into which
             decoders smear subsampled JPEG chroma, plus the rest of JPEG blocks that hold recomposed pixels.
         recomposed: HxW, True at pixels of the facemask that keep their matte; None where there are none.
+        rim: HxW, True at pixels of the facemask that keep what they show, compressed again with their JPEG blocks; None
+            where there are none.
         blocks: The JPEG blocks to rewrite, or None when the picture is encoded as a whole.
         format: Name of the output's file format.
         encoding_note: Why it is not encoded as asked for, in words.
@@ -74,6 +76,7 @@ class Masked:
     format: str
     encoding_note: str | None
     doubts: tuple[Doubt, ...] = ()
+    rim: Mask | None = None
 
     @property
     def share(self) -> NDArray[Any] | None:
@@ -236,18 +239,27 @@ def _areas(
         window = patches[i].window
         _, full = pure(share[window], settings.alpha_tolerance)
         keeps[window] |= patches[i].mask & (transition[window] | ~full)
-    blocks = None
+    blocks, rim = None, None
     if name == "JPEG":
         jpeg, note = _jpeg_blocks(loaded, settings)
         if jpeg is not None:
             blocks = (jpeg, jpeg.reach(plain, transition if transition.any() else None))
     if blocks is None:
         covered, facemask = hidden, plain | mixed
-    else:
+    elif loaded.whole_blocks:
         jpeg, reach = blocks
         covered, replaced = reach.luma | hidden, reach.changed | (mixed & ~keeps)
         grown = spread([p for i, p in enumerate(patches) if i not in shares], reach.changed & ~mixed, _BLOCK_REACH)
         patches = [patches[i] if i in shares else grown.pop(0) for i in range(len(patches))]
+    else:
+        # A block at the edge keeps what lies beside the face: it is compressed again with the face hidden.
+        jpeg, reach = blocks
+        hidden &= reach.luma | mixed
+        covered, replaced = hidden, reach.changed | (mixed & ~keeps)
+        rim = reach.changed & ~(plain & reach.luma) & ~mixed
+        patches = [p if i in shares else _within(p, reach.luma) for i, p in enumerate(patches)]
+    if blocks is not None:
+        jpeg, reach = blocks
         if shares:
             reach = reach.joined(jpeg.reach(mixed))
         facemask, blocks = reach.changed, (jpeg, reach)
@@ -265,7 +277,12 @@ def _areas(
         blocks=blocks,
         format=name,
         encoding_note=note,
+        rim=rim,
     )
+
+
+def _within(patch: Patch, area: Mask) -> Patch:
+    return Patch(patch.top, patch.left, patch.mask & area[patch.window])
 
 
 def _layer_part(patch: Patch, share: NDArray[Any]) -> Patch:

@@ -66,6 +66,7 @@ class Promise:
         recomposed: HxW, True in the facemask where the matte stays true; None without any.
         share: HxW, uint8 or uint16: the part of these pixels that may change.
         regions: The areas of single faces inside the facemask.
+        rim: HxW, True in the facemask where JPEG blocks show what they did, compressed again; None without any.
     """
 
     facemask: Mask
@@ -74,6 +75,7 @@ class Promise:
     recomposed: Mask | None = None
     share: NDArray[Any] | None = None
     regions: tuple[Region, ...] = ()
+    rim: Mask | None = None
 
 
 def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) -> Proofs:
@@ -98,19 +100,19 @@ def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) 
     gap = _difference(before, after)
     outside = _where(gap, ~facemask)
     scale = 257 if before.dtype == np.uint16 else 1
-    replaced = facemask
+    hidden = replaced = facemask if promise.rim is None else facemask & ~promise.rim
     found: dict[str, int] = {}
     if promise.recomposed is not None and promise.share is not None:
         found = _composite(gap, promise.recomposed, promise.share, np.iinfo(before.dtype).max, scale)
         transition = transition & ~promise.recomposed
         # Of a pixel with a small share little is to change.
-        replaced = facemask & ~(promise.recomposed & (promise.share <= np.iinfo(promise.share.dtype).max // 2))
+        replaced = hidden & ~(promise.recomposed & (promise.share <= np.iinfo(promise.share.dtype).max // 2))
     masked = np.count_nonzero(replaced)
     inside = round(np.count_nonzero(_where(gap, replaced)) / masked, 4) if masked else 1.0
     inside = min(inside, *_changed_channels(before, after, replaced))
     if source.opacity is not None:
         inside = min(inside, _changed_opacity(source.opacity, released.opacity, facemask, promise.regions))
-    redetected, missed = redetect(source, released, facemask, finder)
+    redetected, missed = redetect(source, released, hidden, finder)
     return Proofs(
         changed_outside=int(np.count_nonzero(outside)),
         changed_in_transition=int(np.count_nonzero(_where(gap, transition))),
