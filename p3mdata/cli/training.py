@@ -109,7 +109,7 @@ def compare_checks(
     quiet: opt.QuietOption = False,
 ) -> None:
     """One table of several train-checks: networks, integration modules or kinds of pasting beside each other."""
-    from p3mdata.base.files import write_atomic
+    from p3mdata.base.files import write_alone
     from p3mnet.traincheck.compare import comparison
 
     console.out = console.Output(json, quiet)
@@ -117,7 +117,7 @@ def compare_checks(
         *checks, out = checks
     rows, text = comparison(checks)
     if out is not None:
-        write_atomic(out, text.encode("utf-8"))
+        write_alone(out, text.encode("utf-8"))
     console.result({"rows": rows, "out": None if out is None else str(out)}, text)
 
 
