@@ -24,6 +24,7 @@ from p3mdata.base.jsonl import dumps
 from p3mdata.base.pool import CRASH_SENTENCE, CRASHED, Handler, Mark, work_in_pool
 from p3mdata.errors import BrokenInput, Interrupted
 from p3mdata.faces.ensemble import Detection, FaceFinder
+from p3mdata.faces.models import Models
 from p3mdata.imaging import Picture, decode
 from p3mdata.imaging.facemask import RECOMPOSED, changed, facemask_of, is_facemask, replaced
 from p3mdata.records import ImageResult, Mask, Outcome, Sample
@@ -108,9 +109,9 @@ def check_images(
     # A worker must be worth the second that loading its models takes.
     size = min(workers, -(-number // _WORTH_A_WORKER))
     if size <= 1:
-        with FaceFinder() as finder:
+        with contextlib.closing(Models()) as finder:
             for sample, row in released:
-                yield list(check_image(plan, sample, row, finder))
+                yield list(check_image(plan, sample, row, finder()))
         return
     plan_memory(plan.job.out, size)
     with contextlib.closing(work_in_pool(partial(_working, plan), released, size)) as found:
@@ -185,6 +186,15 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
     yield from _about_inside(row, contents["images"], render(loaded, masked, plan.job.settings)[0], facemask)
     if row.outcome not in _WITHOUT_MASK and not facemask.any():
         yield FailedProof(row.id, "empty_mask", "the facemask is empty")
+
+
+def is_intact(plan: Plan, sample: Sample, row: ImageResult) -> bool:
+    """Whether an image's released files and its inputs are, byte for byte, those that its row and the plan tell of."""
+    try:
+        read_inputs(sample, plan.job)
+        return not _released_files(plan, row)[1]
+    except (BrokenInput, OSError):
+        return False
 
 
 def _released_files(plan: Plan, row: ImageResult) -> tuple[dict[str, bytes], list[FailedProof]]:
