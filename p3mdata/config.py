@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, WrapValidator, field_validator, model_validator
 
@@ -32,6 +32,9 @@ class Method(str, Enum):
     BLUR = "blur"
     MOSAIC = "mosaic"
     ZERO = "zero"
+    FLAT = "flat"
+    PIXELISE_THEN_BLUR = "pixelise-then-blur"
+    DP_PIX = "dp-pix"
 
 
 class Preset(str, Enum):
@@ -98,7 +101,8 @@ class Obfuscation:
 
     Attributes:
         strength: Default, a share of each face's width.
-        report, card: Words for a run's report and for dataset cards; {:g} is the strength in percent.
+        report, card: Words for a run's report and for dataset cards; {strength:g} is the strength in percent,
+            {epsilon:g} and {m} are those of dp-pix.
         folder: Stands for {obfuscated} in the layouts of datasets.
         traced: How its faces are called where they keep traces of who they were; None where nothing is left.
     """
@@ -110,23 +114,52 @@ class Obfuscation:
     traced: str | None
 
 
+# Fan 2018 keeps pictures alike that differ in 16 pixels.
+DP_EPSILON, DP_PIXELS = 1.0, 16
+_DP_PIX = (
+    "mosaic with cells as wide as {strength:g}% of each face's width and Laplace noise (differentially private "
+    "pixelisation, epsilon {epsilon:g} for pictures that differ in {m} pixels of a face 100 px wide)"
+)
+
 OBFUSCATIONS = {
     Method.BLUR: Obfuscation(
         strength=0.25,
-        report="Gaussian blur with a standard deviation of {:g}% of each face's width",
-        card="Gaussian blur with a standard deviation of {:g}% of each face's width",
+        report="Gaussian blur with a standard deviation of {strength:g}% of each face's width",
+        card="Gaussian blur with a standard deviation of {strength:g}% of each face's width",
         folder="blurred",
         traced="Blurred",
     ),
     Method.MOSAIC: Obfuscation(
         strength=0.2,
-        report="mosaic with cells as wide as {:g}% of each face's width",
-        card="a mosaic with cells as wide as {:g}% of each face's width",
+        report="mosaic with cells as wide as {strength:g}% of each face's width",
+        card="a mosaic with cells as wide as {strength:g}% of each face's width",
         folder="mosaic",
         traced="Mosaicked",
     ),
     Method.ZERO: Obfuscation(
         strength=1.0, report="everything inside the masks is black", card="black", folder="zero", traced=None
+    ),
+    Method.FLAT: Obfuscation(
+        strength=1.0,
+        report="each face is filled with its mean colour",
+        card="the face's mean colour",
+        folder="flat",
+        # A tone of skin is no identity.
+        traced=None,
+    ),
+    Method.PIXELISE_THEN_BLUR: Obfuscation(
+        strength=0.33,
+        report="mosaic with cells as wide as {strength:g}% of each face's width, blurred until no cell has an edge",
+        card="a blurred mosaic with cells as wide as {strength:g}% of each face's width",
+        folder="pixelise-then-blur",
+        traced="Mosaicked and blurred",
+    ),
+    Method.DP_PIX: Obfuscation(
+        strength=0.2,
+        report=_DP_PIX,
+        card=f"a {_DP_PIX}",
+        folder="dp-pix",
+        traced="Noisily mosaicked",
     ),
 }
 
@@ -144,7 +177,18 @@ class Executor(str, Enum):
 
 # Settings that a person may change for one picture.
 OF_A_PICTURE = frozenset(
-    {"boundary", "transition_width", "alpha_tolerance", "area", "method", "preset", "strength", "format"}
+    {
+        "boundary",
+        "transition_width",
+        "alpha_tolerance",
+        "area",
+        "method",
+        "preset",
+        "strength",
+        "epsilon",
+        "dp_pixels",
+        "format",
+    }
 )
 
 
@@ -155,10 +199,25 @@ class _Strict(BaseModel):
 class Settings(_Strict):
     """What a run does to every image. Two runs with equal settings and sources give equal bytes."""
 
-    method: Method | None = Field(None, description="blur, mosaic or zero; the preset decides when absent")
+    method: Method | None = Field(
+        None,
+        description="blur, mosaic, zero, flat (one colour), pixelise-then-blur or dp-pix (mosaic with noise); "
+        "the preset decides when absent",
+    )
     preset: Preset = Field(Preset.P3M, description="p3m (blur of 0.25), yang (weaker blur) or max (zero mask)")
     strength: float | None = Field(
         None, ge=0.05, le=1, description="share of each face's width: blur sigma, or side of a mosaic cell"
+    )
+    # Without a default value, so that runs of before can go on.
+    epsilon: float | None = Field(
+        None, gt=0, le=100, description=f"dp-pix: privacy budget, smaller hides more [default: {DP_EPSILON:g}]"
+    )
+    dp_pixels: int | None = Field(
+        None,
+        ge=1,
+        le=10_000,
+        description="dp-pix: pixels (m) of a face 100 px wide in which pictures may differ without being told apart "
+        f"[default: {DP_PIXELS}]",
     )
     area: Area = Field(Area.P3M, description="p3m (brows to jaw), oval (with forehead) or head")
     boundary: Boundary = Field(
@@ -222,6 +281,25 @@ class Settings(_Strict):
         if self.method is not None and self.method is not method:
             method, strength = self.method, OBFUSCATIONS[self.method].strength
         return method, self.strength if self.strength is not None else strength
+
+    def privacy(self) -> tuple[float, int] | None:
+        """Epsilon and m of dp-pix; None for methods without noise."""
+        if self.obfuscation()[0] is not Method.DP_PIX:
+            return None
+        return self.epsilon or DP_EPSILON, self.dp_pixels or DP_PIXELS
+
+    def named(self) -> str:
+        """Method and parameters as records have them: 'blur 0.25', 'dp-pix 0.2 epsilon 1 m 16'."""
+        method, strength = self.obfuscation()
+        noise = self.privacy()
+        return f"{method.value} {strength:g}" + (f" epsilon {noise[0]:g} m {noise[1]}" if noise else "")
+
+    def in_words(self, where: Literal["report", "card"]) -> str:
+        """The same for a run's report, or for dataset cards."""
+        method, strength = self.obfuscation()
+        epsilon, m = self.privacy() or (0, 0)
+        words: str = getattr(OBFUSCATIONS[method], where)
+        return words.format(strength=100 * strength, epsilon=epsilon, m=m)
 
 
 class Execution(_Strict):
@@ -352,6 +430,8 @@ def resolve(
         settings, how = Settings(**merged), Execution(**execution)
     except ValidationError as exc:
         raise SettingsError(f"{where}: {fault(exc)}.") from exc
+    if settings.privacy() is None and (unused := next((k for k in ("epsilon", "dp_pixels") if k in merged), None)):
+        raise SettingsError(f"{where}: {unused} goes with method dp-pix. Give --method dp-pix, or leave it out.")
     return _as_possible(settings, asked, where), how
 
 

@@ -26,6 +26,8 @@ def _option(name: str, *flags: str, **kwargs: Any) -> Any:
 MethodOption = Annotated[Method | None, _option("method")]
 PresetOption = Annotated[Preset | None, _option("preset")]
 StrengthOption = Annotated[float | None, _option("strength")]
+EpsilonOption = Annotated[float | None, _option("epsilon")]
+DpPixelsOption = Annotated[int | None, _option("dp_pixels", metavar="M")]
 AreaOption = Annotated[Area | None, _option("area")]
 BoundaryOption = Annotated[Boundary | None, _option("boundary")]
 ToleranceOption = Annotated[int | None, _option("alpha_tolerance", metavar="LEVELS")]
@@ -59,6 +61,7 @@ TrimapsOption = Annotated[
 MasksOption = Annotated[Path | None, typer.Option("--masks", help="folder with hand-drawn masks (white = obfuscate)")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file with settings")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
+AllOption = Annotated[bool, typer.Option("--all", help="list everything, not the first ten of a kind")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors and JSON")]
 ProgressOption = Annotated[
     bool,

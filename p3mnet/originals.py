@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.anonymize.masks import hand_regions
+from p3mdata.anonymize.noise import Noise
 from p3mdata.anonymize.obfuscate import obfuscate
 from p3mdata.base.files import sha256
 from p3mdata.base.ids import IDS, sample_id
@@ -76,11 +77,14 @@ def rendered(rgb: Array, facemask: Array, method: Method) -> Array:
             hand-drawn mask is; its width stands for the face's.
         method: How.
     """
-    _, strength = Settings(method=method).obfuscation()
+    settings = Settings(method=method)
+    (_, strength), wanted = settings.obfuscation(), settings.privacy()
+    # Nothing is released: the noise need not be secret, but equal for equal pictures.
+    noise = None if wanted is None else Noise(*wanted, b"train-check")
     pixels = rgb.copy()
     for patch in hand_regions(facemask > 127):
         width = max(float(patch.mask.shape[1]), 0.75 * patch.mask.shape[0])
-        obfuscate(pixels, patch, method, strength, width)
+        obfuscate(pixels, patch, method, strength, width, noise)
     return pixels
 
 

@@ -9,6 +9,10 @@ import signal
 from collections.abc import Iterator
 from typing import Any, cast
 
+from tests import surroundings
+
+# Before anything is imported that reads variables once.
+surroundings.settle()
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores already; read when numpy, torch and OpenCV are imported, here and in processes of tests.
     for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
@@ -81,6 +85,16 @@ class Remembered:
         return copy.deepcopy(self._answers[key])
 
     locate = detect
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test depends on the working folder, or leaves anything there."""
+    folder = tmp_path_factory.getbasetemp() / "nowhere"
+    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
+    yield
+    assert not os.listdir(folder), f"left in the working folder: {os.listdir(folder)}"
 
 
 @pytest.fixture(autouse=True)

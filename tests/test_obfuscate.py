@@ -12,11 +12,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from p3mdata.anonymize.masks import Patch, patch_of
+from p3mdata.anonymize.noise import Noise
 from p3mdata.anonymize.obfuscate import _weighted_rows, obfuscate
 from p3mdata.config import Method
 from p3mdata.records import Mask
 
 Pixels = NDArray[Any]
+NOISE = Noise(1.0, 16, b"a secret")
 
 
 def noise(height: int, width: int, channels: int = 3, dtype: type = np.uint8, seed: int = 0) -> Pixels:
@@ -27,7 +29,7 @@ def noise(height: int, width: int, channels: int = 3, dtype: type = np.uint8, se
 def applied(pixels: Pixels, mask: Mask, method: Method, strength: float = 0.25, width: float | None = None) -> Pixels:
     out = pixels.copy()
     patch = patch_of(mask)
-    obfuscate(out, patch, method, strength, patch.mask.shape[1] if width is None else width)
+    obfuscate(out, patch, method, strength, patch.mask.shape[1] if width is None else width, NOISE)
     return out
 
 
@@ -70,7 +72,7 @@ def test_nothing_outside_contributes(case: tuple[Pixels, Mask, Method, float, fl
 @given(cases())
 def test_values_stay_within_those_of_the_region(case: tuple[Pixels, Mask, Method, float, float]) -> None:
     pixels, mask, method, *how = case
-    if mask.any() and method is not Method.ZERO:
+    if mask.any() and method not in (Method.ZERO, Method.DP_PIX):
         out = applied(pixels, mask, method, *how)[mask]
         assert out.min() >= pixels[mask].min() and out.max() <= pixels[mask].max()
 
@@ -92,7 +94,7 @@ def test_faces_do_not_bleed_into_each_other(method: Method) -> None:
     assert np.array_equal(both[left], applied(pixels, left, method)[left])
 
 
-@pytest.mark.parametrize("method", [Method.BLUR, Method.MOSAIC])
+@pytest.mark.parametrize("method", [Method.BLUR, Method.MOSAIC, Method.FLAT, Method.PIXELISE_THEN_BLUR])
 def test_a_face_of_one_colour_keeps_it_beside_any_background(method: Method) -> None:
     pixels = np.zeros((50, 50, 3), np.uint8)
     mask = np.zeros((50, 50), bool)
@@ -117,7 +119,7 @@ def test_a_region_of_one_pixel(corner: tuple[int, int], dtype: type) -> None:
     pixels = noise(9, 9, dtype=dtype)
     mask = np.zeros((9, 9), bool)
     mask[corner] = True
-    for method in (Method.BLUR, Method.MOSAIC):
+    for method in (Method.BLUR, Method.MOSAIC, Method.FLAT, Method.PIXELISE_THEN_BLUR):
         assert np.array_equal(applied(pixels, mask, method), pixels)
     assert not applied(pixels, mask, Method.ZERO)[corner].any()
 
@@ -174,7 +176,15 @@ def detail_left(pixels: Pixels, out: Pixels, mask: Mask, width: int) -> float:
     return fine(out) / fine(pixels)
 
 
-@pytest.mark.parametrize(("method", "strength"), [(Method.BLUR, 0.25), (Method.BLUR, 0.1), (Method.MOSAIC, 0.2)])
+@pytest.mark.parametrize(
+    ("method", "strength"),
+    [
+        (Method.BLUR, 0.25),
+        (Method.BLUR, 0.1),
+        (Method.MOSAIC, 0.2),
+        (Method.PIXELISE_THEN_BLUR, 0.33),
+    ],
+)
 def test_a_small_and_a_large_face_in_one_picture_lose_alike(method: Method, strength: float) -> None:
     shares = []
     pixels = np.full((1000, 1000, 3), 128, np.uint8)
@@ -214,6 +224,24 @@ def test_mosaic_shows_few_columns(width: int) -> None:
     out = applied(noise(width, width), np.ones((width, width), bool), Method.MOSAIC, strength=0.2)
     assert 5 <= np.unique(out, axis=1).shape[1] <= 6
     assert 5 <= np.unique(out, axis=0).shape[0] <= 6
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_flat_is_the_mean_of_the_region(channels: int, dtype: type) -> None:
+    pixels, mask = noise(37, 90, channels, dtype), np.zeros((37, 90), bool)
+    mask[3:30, 11:80] = np.random.default_rng(2).random((27, 69)) < 0.6
+    found = np.unique(applied(pixels, mask, Method.FLAT)[mask].reshape(mask.sum(), -1), axis=0)
+    assert len(found) == 1 and (np.abs(found[0] - pixels[mask].reshape(mask.sum(), -1).mean(axis=0)) <= 0.5).all()
+
+
+def test_pixelise_then_blur_shows_what_the_mosaic_does_and_no_edge() -> None:
+    pixels, mask = noise(120, 120, seed=4), np.ones((120, 120), bool)
+    mosaic = applied(pixels, mask, Method.MOSAIC, 0.25)
+    blurred = applied(pixels, mask, Method.PIXELISE_THEN_BLUR, 0.25)
+    assert np.array_equal(applied(mosaic, mask, Method.PIXELISE_THEN_BLUR, 0.25), blurred), "a function of the mosaic"
+    steps = [int(np.abs(np.diff(made.astype(int), axis=1)).max()) for made in (mosaic, blurred)]
+    assert steps[1] <= max(3, steps[0] / 4)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])

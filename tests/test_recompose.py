@@ -15,6 +15,7 @@ from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.doubts import coverage_doubts
 from p3mdata.anonymize.inputs import Inputs, load
 from p3mdata.anonymize.masks import Patch, Region, bare_parts, patch_of
+from p3mdata.anonymize.noise import Noise
 from p3mdata.anonymize.pipeline import anonymize, promised, render
 from p3mdata.anonymize.proofs import proof_doubts, prove
 from p3mdata.anonymize.recompose import hide
@@ -69,7 +70,7 @@ def test_only_the_layer_changes_and_by_no_more_than_its_share(method: Method, dt
     top = int(np.iinfo(dtype).max)
     share = top - alpha if behind else alpha
     region = region_of(share)
-    out = hide(pixels, [region], method, 0.25)
+    out = hide(pixels, [region], method, 0.25, Noise(1.0, 16, b"a secret"))
     gap = np.abs(out.astype(np.int64) - pixels).max(axis=2)
     area = np.zeros(alpha.shape, bool)
     region.patch.paint(area)

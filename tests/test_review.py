@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -389,10 +388,9 @@ def test_killed_in_the_middle_of_many_decisions(run: HeldRun, tmp_path: Path) ->
         "    sys.stdin.read()\n"
     )
     ids = [run.id(source) for source in run.rows]
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
     with subprocess.Popen(
         [sys.executable, "-c", script, str(run.out), *ids],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=env,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as process:  # fmt: skip
         assert process.stdout is not None
         answered = [process.stdout.readline().strip() for _ in ids]

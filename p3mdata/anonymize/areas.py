@@ -224,34 +224,39 @@ def _areas(
     for patch in wanted:
         patch.paint(every)
     patches = disjoint(wanted, every)
-    plain, mixed = np.zeros(size, bool), np.zeros(size, bool)
-    for i, patch in enumerate(patches):
-        patch.paint(mixed if i in shares else plain)
-    hidden = plain.copy()
+    # Without a recomposed face every pixel is plain, and what is mixed or keeps its matte is nowhere.
+    plain, mixed = every, np.zeros(size, bool)
+    if shares:
+        plain = np.zeros(size, bool)
+        for i, patch in enumerate(patches):
+            patch.paint(mixed if i in shares else plain)
+    hidden, keeps = np.zeros(size, bool), np.zeros(size, bool)
     for i, share in shares.items():
-        hidden[patches[i].window] |= patches[i].mask & (share[patches[i].window] >= _HIDES * np.iinfo(share.dtype).max)
-    # Of recomposed faces, pixels that are all of their layer and far from the edge are simply replaced.
-    keeps = np.zeros(size, bool)
-    for i, share in shares.items():
-        window = patches[i].window
+        window, inside = patches[i].window, patches[i].mask
+        hidden[window] |= inside & (share[window] >= _HIDES * np.iinfo(share.dtype).max)
+        # Of recomposed faces, pixels that are all of their layer and far from the edge are simply replaced.
         _, full = pure(share[window], settings.alpha_tolerance)
-        keeps[window] |= patches[i].mask & (transition[window] | ~full)
+        keeps[window] |= inside & (transition[window] | ~full)
     blocks = None
     if name == "JPEG":
         jpeg, note = _jpeg_blocks(loaded, settings)
         if jpeg is not None:
             blocks = (jpeg, jpeg.reach(plain, transition if transition.any() else None))
     if blocks is None:
-        covered, facemask = hidden, plain | mixed
+        covered, facemask = (plain | hidden, plain | mixed) if shares else (plain, plain)
     else:
         jpeg, reach = blocks
-        covered, replaced = reach.luma | hidden, reach.changed | (mixed & ~keeps)
-        grown = spread([p for i, p in enumerate(patches) if i not in shares], reach.changed & ~mixed, _BLOCK_REACH)
+        # Of the plain pixels, those in blocks that must not change stay as they are.
+        covered, replaced = reach.luma, reach.changed
+        if shares:
+            covered, replaced = covered | hidden, replaced | (mixed & ~keeps)
+        target = reach.changed & ~mixed if shares else reach.changed
+        grown = spread([p for i, p in enumerate(patches) if i not in shares], target, _BLOCK_REACH)
         patches = [patches[i] if i in shares else grown.pop(0) for i in range(len(patches))]
         if shares:
             reach = reach.joined(jpeg.reach(mixed))
         facemask, blocks = reach.changed, (jpeg, reach)
-        keeps = facemask & ~replaced
+        keeps = facemask & ~replaced if shares else keeps
     return Masked(
         private=tuple(faces.private),
         transition=transition,

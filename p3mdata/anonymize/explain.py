@@ -18,6 +18,7 @@ from p3mdata.anonymize.areas import Masked, mask, transition_of
 from p3mdata.anonymize.inputs import Inputs, Loaded, load
 from p3mdata.anonymize.pipeline import anonymize, detect, render
 from p3mdata.base.files import write_alone
+from p3mdata.base.ids import new_secret
 from p3mdata.config import Settings
 from p3mdata.errors import OTHER_PLACE, BrokenInput, SettingsError, unwritable
 from p3mdata.faces.ensemble import Detection, FaceFinder
@@ -150,7 +151,6 @@ def _panels(loaded: Loaded, detection: Detection, masked: Masked, output: bytes,
     blocks = " in whole JPEG blocks" if masked.blocks is not None else ""
     share = f"{masked.facemask.mean():.2%} of the picture{blocks}; orange: private area"
     share += "; blue: recomposed" if masked.recomposed is not None else ""
-    method, strength = settings.obfuscation()
     result = fit(decode(output, settings.max_pixels), _PANEL_WIDTH, _PANEL_HEIGHT, enlarge=True)
     return [
         _Panel("Original", f"{picture.size[1]} x {picture.size[0]} px", clear),
@@ -158,7 +158,7 @@ def _panels(loaded: Loaded, detection: Detection, masked: Masked, output: bytes,
         _Panel("Private area", area, _tinted(clear, private, _ORANGE)),
         _Panel("Transition area", _transition_note(loaded, settings), _tinted(clear, transition, _BLUE)),
         _Panel("Adjusted private area", share, adjusted),
-        _Panel("Result", f"{method.value} {strength:g}", result),
+        _Panel("Result", settings.named(), result),
     ]
 
 
@@ -239,7 +239,9 @@ def explain(
     _check_out(out, [path for path in (photo, alpha, trimap, mask) if path])
     data = _read(photo)
     assert data is not None
-    drawn = _drawn(photo, Inputs(data, _read(alpha), _read(trimap), _read(mask)), settings)
+    drawn = _drawn(
+        photo, Inputs(data, _read(alpha), _read(trimap), _read(mask), secret=new_secret().encode()), settings
+    )
     sink = io.BytesIO()
     drawn.save(sink, "PNG", optimize=True)
     try:

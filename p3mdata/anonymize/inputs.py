@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from numpy.typing import NDArray
@@ -15,13 +15,17 @@ from p3mdata.records import Decision, Mask
 
 @dataclass(frozen=True)
 class Inputs:
-    """What belongs to one sample: bytes of files (None where there is none), and a person's decision."""
+    """What belongs to one sample: bytes of files (None where there is none), and a person's decision.
+
+    `secret` is that of its run, for noise; None where the run has none.
+    """
 
     photo: bytes
     alpha: bytes | None = None
     trimap: bytes | None = None
     mask: bytes | None = None
     decision: Decision | None = None
+    secret: bytes | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True)
@@ -34,6 +38,7 @@ class Loaded:
     trimap: NDArray[Any] | None
     hand: Mask | None
     decision: Decision | None = None
+    secret: bytes | None = field(default=None, repr=False)
 
     @property
     def matte(self) -> NDArray[Any] | None:
@@ -60,4 +65,5 @@ def load(inputs: Inputs, settings: Settings) -> Loaded:
         trimap=companion(inputs.trimap, "trimap"),
         hand=None if hand is None else drawn_area(hand),
         decision=inputs.decision,
+        secret=inputs.secret,
     )

@@ -1,4 +1,4 @@
-"""Blur, mosaic and zero mask inside one region; pure functions, exact sums, same result on every machine.
+"""Obfuscations inside one region: pure functions, exact sums, same result on every machine.
 
 Only pixels of the region contribute to what is written into it, so no colour crosses its edge or comes from
 another face.
@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.anonymize.masks import Patch
+from p3mdata.anonymize.noise import Noise
 from p3mdata.config import Method
 
 Pixels = NDArray[Any]
@@ -20,17 +21,25 @@ Pixels = NDArray[Any]
 _CELLS_PER_SIGMA = 8
 # Integer weights of this many bits, and sums below 2^53: there floats are exact, in whatever order they are added.
 _WEIGHT_BITS, _EXACT_BITS = 14, 53
+# Standard deviation of the blur over a mosaic, as a share of a cell's side: the edges between cells are gone.
+_BLUR_OF_A_CELL = 0.5
 
 
-def obfuscate(pixels: Pixels, region: Patch, method: Method, strength: float, face_width: float) -> None:
+def obfuscate(
+    pixels: Pixels, region: Patch, method: Method, strength: float, face_width: float, noise: Noise | None = None
+) -> None:
     """Make a region unrecognisable, in place.
 
     Args:
         pixels: HxW or HxWx3, uint8 or uint16; changed inside the region only.
         region: Where.
-        method: blur, mosaic or zero.
+        method: How.
         strength: Share of the face's width: standard deviation of the Gaussian, or side of a mosaic cell.
         face_width: Width of this face in pixels.
+        noise: For dp-pix.
+
+    Raises:
+        ValueError: dp-pix without noise.
     """
     if not region.mask.any():
         return
@@ -39,23 +48,39 @@ def obfuscate(pixels: Pixels, region: Patch, method: Method, strength: float, fa
         view[region.mask] = 0
         return
     block = view if view.ndim == 3 else view[:, :, None]
-    filled = obfuscated(block, region.mask, method, strength, face_width)
+    filled = obfuscated(block, region.mask, method, strength, face_width, noise)
     np.copyto(block, filled, where=region.mask[:, :, None])
 
 
-def obfuscated(block: Pixels, weights: NDArray[Any], method: Method, strength: float, face_width: float) -> Pixels:
+def obfuscated(
+    block: Pixels,
+    weights: NDArray[Any],
+    method: Method,
+    strength: float,
+    face_width: float,
+    noise: Noise | None = None,
+) -> Pixels:
     """What a block's pixels are replaced with, hxwxc; only pixels with a weight contribute.
 
     Args:
         block: hxwxc, uint8 or uint16.
         weights: hxw bool, or integers up to 255.
-        method, strength, face_width: As for `obfuscate`.
+        method, strength, face_width, noise: As for `obfuscate`.
     """
     if method is Method.ZERO:
         return np.zeros_like(block)
+    if method is Method.BLUR:
+        return _blur(block, weights, max(1.0, strength * face_width))
+    if method is Method.FLAT:
+        return _mosaic(block, weights, max(weights.shape))
+    cell = max(1, round(strength * face_width))
     if method is Method.MOSAIC:
-        return _mosaic(block, weights, max(1, round(strength * face_width)))
-    return _blur(block, weights, max(1.0, strength * face_width))
+        return _mosaic(block, weights, cell)
+    if method is Method.PIXELISE_THEN_BLUR:
+        return _blur(_mosaic(block, weights, cell), weights, max(1.0, _BLUR_OF_A_CELL * cell))
+    if noise is None:
+        raise ValueError("dp-pix needs noise")
+    return _noisy_mosaic(block, weights, cell, face_width, noise)
 
 
 def _cell_sums(block: Pixels, weights: NDArray[Any], cell: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -78,8 +103,26 @@ def _cell_sums(block: Pixels, weights: NDArray[Any], cell: int) -> tuple[NDArray
 def _mosaic(block: Pixels, weights: NDArray[Any], cell: int) -> Pixels:
     sums, counts = _cell_sums(block, weights, cell)
     means = ((sums + counts // 2) // np.maximum(counts, 1)).astype(block.dtype)
+    return _spread_out(means, weights, cell)
+
+
+def _spread_out(means: Pixels, weights: NDArray[Any], cell: int) -> Pixels:
     height, width = weights.shape
     return means.repeat(cell, 0).repeat(cell, 1)[:height, :width]
+
+
+def _noisy_mosaic(block: Pixels, weights: NDArray[Any], cell: int, face_width: float, noise: Noise) -> Pixels:
+    """Differentially private pixelisation (Fan 2018): cell means with Laplace noise, rounded to levels that exist.
+
+    A cell that the region cuts has fewer pixels, and so more noise. Where pixels have weights, the one with the largest
+    weight moves its cell's mean most.
+    """
+    sums, counts = _cell_sums(block, weights, cell)
+    top, most = int(np.iinfo(block.dtype).max), max(1, int(weights.max()))
+    scales = noise.scales(counts / most, face_width, block.shape[2], top)
+    drawn = noise.draw(sums, counts, (cell, most, face_width, block.dtype.name))
+    noisy = sums / np.maximum(counts, 1) + scales * drawn
+    return _spread_out(np.clip(np.rint(noisy), 0, top).astype(block.dtype), weights, cell)
 
 
 def _gaussian_matrix(size: int, sigma: float) -> NDArray[np.float64]:

@@ -38,6 +38,7 @@ def anonymize_file(
     """
     from p3mdata.anonymize.inputs import Inputs
     from p3mdata.anonymize.pipeline import anonymize
+    from p3mdata.base.ids import new_secret
     from p3mdata.faces.ensemble import FaceFinder
 
     settings = settings.model_copy(update={"format": _format_of(out)})
@@ -60,7 +61,8 @@ def anonymize_file(
     photo = read(source)
     assert photo is not None
     with FaceFinder() as finder:
-        inputs = Inputs(photo, read(alpha), read(trimap), read(mask))
+        # Nobody keeps this secret: noise is another one each time.
+        inputs = Inputs(photo, read(alpha), read(trimap), read(mask), secret=new_secret().encode())
         done = anonymize(Sample(0, out.stem, source.name, ""), inputs, settings, finder)
     if done.result.outcome.released:
         try:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.anonymize.masks import Patch, Region, grown
+from p3mdata.anonymize.noise import Noise
 from p3mdata.anonymize.obfuscate import obfuscate
 from p3mdata.config import Method
 from p3mdata.records import Mask
@@ -64,7 +65,9 @@ def shows_picture(plane: NDArray[Any], region: Patch, width: float) -> bool:
     return bool(np.count_nonzero(inner & region.mask) > _MOST_EDGE * total)
 
 
-def hide(opacity: NDArray[Any], regions: Iterable[Region], method: Method, strength: float) -> bool:
+def hide(
+    opacity: NDArray[Any], regions: Iterable[Region], method: Method, strength: float, noise: Noise | None = None
+) -> bool:
     """Obfuscate a fourth channel in place, in the regions in which it shows a picture; tells whether there are any.
 
     Where colours become black, it becomes opaque: the mask shall show as one.
@@ -77,5 +80,5 @@ def hide(opacity: NDArray[Any], regions: Iterable[Region], method: Method, stren
             if method is Method.ZERO:
                 opacity[patch.window][patch.mask] = np.iinfo(opacity.dtype).max
             else:
-                obfuscate(opacity, patch, method, strength, region.width)
+                obfuscate(opacity, patch, method, strength, region.width, noise)
     return any_hidden

@@ -12,6 +12,7 @@ import numpy as np
 
 from p3mdata.anonymize.areas import Masked, mask
 from p3mdata.anonymize.inputs import Inputs, Loaded, load
+from p3mdata.anonymize.noise import Noise
 from p3mdata.anonymize.opacity import hide as hide_opacity
 from p3mdata.anonymize.opacity import is_picture
 from p3mdata.anonymize.permission import JPEG_EXACT, JPEG_TURNED, difference, is_shown, untouched
@@ -70,11 +71,12 @@ def render(loaded: Loaded, masked: Masked, settings: Settings) -> tuple[bytes, s
     if is_shown(loaded.decision):
         return untouched(loaded, settings)
     picture, name = loaded.picture, masked.format
-    pixels = hide(picture.pixels, masked.regions, *settings.obfuscation())
+    noise = _noise(loaded, settings)
+    pixels = hide(picture.pixels, masked.regions, *settings.obfuscation(), noise)
     opacity, hidden = picture.opacity, False
     if opacity is not None:
         opacity = opacity.copy()
-        hidden = hide_opacity(opacity, masked.regions, *settings.obfuscation())
+        hidden = hide_opacity(opacity, masked.regions, *settings.obfuscation(), noise)
     if masked.blocks is not None:
         jpeg, reach = masked.blocks
         how = JPEG_EXACT if picture.orientation == 1 else JPEG_TURNED
@@ -82,6 +84,23 @@ def render(loaded: Loaded, masked: Masked, settings: Settings) -> tuple[bytes, s
     data, how = encode(replace(picture, pixels=pixels, opacity=opacity), name, settings.quality)
     how = f"{how}, opacity obfuscated" if hidden else how
     return data, name, f"{how} ({masked.encoding_note})" if masked.encoding_note else how
+
+
+def _noise(loaded: Loaded, settings: Settings) -> Noise | None:
+    """The noise that a picture's method needs.
+
+    Raises:
+        BrokenInput: There is no secret to draw it from, and who knows how it is drawn could subtract it.
+    """
+    wanted = settings.privacy()
+    if wanted is None:
+        return None
+    if loaded.secret is None:
+        raise BrokenInput(
+            "no_secret",
+            "needs noise, but its run was planned without a secret. Start the run anew, or use --method flat.",
+        )
+    return Noise(*wanted, loaded.secret)
 
 
 def promised(masked: Masked, name: str, how: str) -> Promise:
@@ -156,14 +175,13 @@ def anonymize(
     if inputs.decision is not None:
         doubts = [doubt for doubt in doubts if not inputs.decision.overrules(doubt)]
     outcome, doubt = _gate(loaded, detection.faces, doubts, settings)
-    method, strength = settings.decided(inputs.decision).obfuscation()
     result = replace(
         base,
         outcome=outcome,
         reason=doubt.code if doubt else None,
         detail=doubt.sentence if doubt else None,
         doubts=tuple(doubts) or ((doubt,) if doubt else ()),
-        method=f"{method.value} {strength:g}",
+        method=settings.decided(inputs.decision).named(),
         encoding=how,
         masked_share=round(np.count_nonzero(masked.facemask) / masked.facemask.size, 6),
         recomposed=sum(region.share is not None and bool(region.patch.mask.any()) for region in masked.regions),

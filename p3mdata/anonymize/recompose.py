@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.anonymize.masks import Patch, Region
+from p3mdata.anonymize.noise import Noise
 from p3mdata.anonymize.obfuscate import obfuscate, obfuscated
 from p3mdata.config import Method
 
@@ -28,32 +29,37 @@ _MOST_REACH, _LEAST_REACH = 90, 8
 _LEAST_FINE = 2
 
 
-def hide(pixels: Pixels, regions: Sequence[Region], method: Method, strength: float) -> Pixels:
+def hide(
+    pixels: Pixels, regions: Sequence[Region], method: Method, strength: float, noise: Noise | None = None
+) -> Pixels:
     """A copy of a picture with all regions obfuscated.
 
     Args:
         pixels: HxW or HxWx3, uint8 or uint16.
         regions: Disjoint.
-        method: blur, mosaic or zero.
+        method: How.
         strength: Share of each face's width.
+        noise: For dp-pix.
     """
     out = pixels.copy()
     for region in regions:
         if region.share is None:
-            obfuscate(out, region.patch, method, strength, region.width)
+            obfuscate(out, region.patch, method, strength, region.width, noise)
         else:
-            recompose(pixels, out, region, method, strength)
+            recompose(pixels, out, region, method, strength, noise)
     return out
 
 
-def recompose(source: Pixels, out: Pixels, region: Region, method: Method, strength: float) -> None:
+def recompose(
+    source: Pixels, out: Pixels, region: Region, method: Method, strength: float, noise: Noise | None = None
+) -> None:
     """Obfuscate the layer that a region's face belongs to, in place.
 
     Args:
         source: HxW or HxWx3, uint8 or uint16; the photograph, whose colours around the region are read as well.
         out: Of the same shape; changed inside the region only, and only where its layer has a share.
         region: Where; its `share` is the layer's part of each pixel.
-        method, strength: As for `obfuscate`.
+        method, strength, noise: As for `obfuscate`.
     """
     patch = region.patch
     if not patch.mask.any() or region.share is None:
@@ -72,7 +78,7 @@ def recompose(source: Pixels, out: Pixels, region: Region, method: Method, stren
     # Eight bits are plenty for weights, and leave room for exact sums.
     weights = np.maximum(region.share[patch.window].astype(np.int64) * 255 // int(top), 1)
     weights *= patch.mask & (region.share[patch.window] > 0)
-    hidden = obfuscated(layer.astype(np.uint16), weights, method, strength, region.width).astype(np.float64)
+    hidden = obfuscated(layer.astype(np.uint16), weights, method, strength, region.width, noise).astype(np.float64)
     made = np.rint((image + share * (hidden - layer)) / scale)
     view = out[patch.window]
     view = view if view.ndim == 3 else view[:, :, None]

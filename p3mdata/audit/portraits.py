@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.inputs import load
 from p3mdata.anonymize.masks import Patch, Region, inside_matte
+from p3mdata.anonymize.noise import Noise
 from p3mdata.anonymize.recompose import hide
 from p3mdata.audit.attacks import deconvolve
 from p3mdata.audit.recogniser import aligned, chip_to_image, corners
 from p3mdata.base.files import sha256
-from p3mdata.config import Method
+from p3mdata.config import DP_EPSILON, DP_PIXELS, Method
 from p3mdata.errors import BrokenInput
 from p3mdata.faces.ensemble import Detection
 from p3mdata.imaging import decode
@@ -52,9 +53,13 @@ class Portrait:
         """The aligned face of some rendering of the window."""
         return aligned(window, self.to_window)
 
-    def obfuscated(self, method: Method, strength: float) -> Pixels:
-        """The window as the tool obfuscates it, without encoding: only what JPEG blocks replace is replaced."""
-        window = hide(self.clear, self.regions, method, strength)
+    def obfuscated(self, method: Method, strength: float, epsilon: float = DP_EPSILON) -> Pixels:
+        """The window as the tool obfuscates it, without encoding: only what JPEG blocks replace is replaced.
+
+        The noise of dp-pix is not that of any release.
+        """
+        noise = Noise(epsilon, DP_PIXELS, b"audit") if method is Method.DP_PIX else None
+        window = hide(self.clear, self.regions, method, strength, noise)
         return np.where(self.covered[:, :, None], window, self.clear)
 
     def deconvolved(self, strength: float) -> Pixels:

@@ -93,6 +93,8 @@ def anonymize_dir(
     method: opt.MethodOption = None,
     preset: opt.PresetOption = None,
     strength: opt.StrengthOption = None,
+    epsilon: opt.EpsilonOption = None,
+    dp_pixels: opt.DpPixelsOption = None,
     area: opt.AreaOption = None,
     alphas: opt.AlphasOrPredict = None,
     checkpoint: Annotated[
@@ -162,14 +164,13 @@ def _dry_run(job: Job) -> None:
     listed = sorted(samples, key=lambda sample: sample.source)
     # Their ids are those of no run yet.
     rows = [{key: value for key, value in sample.to_json().items() if key not in ("id", "index")} for sample in listed]
-    method, strength = job.settings.obfuscation()
     text = "\n".join(
         f"{s.source}" + "".join(f"  {k}: {v[0]}" for k in ("alpha", "trimap", "mask") if (v := getattr(s, k)))
         + (f"  PROBLEM: {s.problem}" if s.problem else "") for s in listed
     )  # fmt: skip
     others = PassedOver({}) if job.chosen else passed_over(job.source, job.settings.recursive)
     console.say(others.sentence())
-    head = f"{plan.samples} pictures, {plan.shards} shards, {method.value} {strength:g} -> {job.place}\n"
+    head = f"{plan.samples} pictures, {plan.shards} shards, {job.settings.named()} -> {job.place}\n"
     console.result({**plan.to_json(), "files": rows, "passed_over": others.to_json()}, head + text)
 
 
@@ -180,6 +181,8 @@ def anonymize_image(
     method: opt.MethodOption = None,
     preset: opt.PresetOption = None,
     strength: opt.StrengthOption = None,
+    epsilon: opt.EpsilonOption = None,
+    dp_pixels: opt.DpPixelsOption = None,
     area: opt.AreaOption = None,
     alpha: Annotated[Path | None, typer.Option("--alpha", help="alpha matte")] = None,
     trimap: Annotated[Path | None, typer.Option("--trimap", help="trimap; its unknown band is kept")] = None,
@@ -218,6 +221,8 @@ def detect(
     method: opt.MethodOption = None,
     preset: opt.PresetOption = None,
     strength: opt.StrengthOption = None,
+    epsilon: opt.EpsilonOption = None,
+    dp_pixels: opt.DpPixelsOption = None,
     area: opt.AreaOption = None,
     alphas: opt.AlphasOption = None,
     trimaps: opt.TrimapsOption = None,

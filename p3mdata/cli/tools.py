@@ -88,6 +88,8 @@ def explain(
     method: opt.MethodOption = None,
     preset: opt.PresetOption = None,
     strength: opt.StrengthOption = None,
+    epsilon: opt.EpsilonOption = None,
+    dp_pixels: opt.DpPixelsOption = None,
     area: opt.AreaOption = None,
     alpha: Annotated[Path | None, typer.Option("--alpha", help="alpha matte")] = None,
     trimap: Annotated[Path | None, typer.Option("--trimap", help="trimap")] = None,

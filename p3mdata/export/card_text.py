@@ -177,10 +177,9 @@ def _held_back(facts: Facts) -> str:
 
 def _method(facts: Facts) -> Iterator[str]:
     settings = facts.settings
-    method, strength = settings.obfuscation()
     yield (
         "Every face was found by agreement of detectors and obfuscated with "
-        f"{OBFUSCATIONS[method].card.format(100 * strength)}"
+        f"{settings.in_words('card')}"
         f" ({_AREA[settings.area]})."
     )
     yield (

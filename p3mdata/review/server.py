@@ -169,14 +169,13 @@ def create_app(session: Session, token: str, finish: Callable[[], None] = lambda
 
     @app.get(prefix + "/api/run")
     def run() -> Response:
-        method, strength = session.plan.job.settings.obfuscation()
         counts = {view: len(session.items(view)) for view in ("open", "decided", "sample")}
         about = {
             "run": session.plan.job.out.resolve().name,
             "total": session.plan.samples,
             **counts,
             "reviewer": session.reviewer,
-            "method": f"{method.value} {strength:g}",
+            "method": session.plan.job.settings.named(),
         }
         return _Json(about)
 

@@ -7,12 +7,13 @@ from pathlib import Path
 
 from p3mdata.anonymize.inputs import Inputs
 from p3mdata.base.files import sha256
+from p3mdata.base.ids import read_secret
 from p3mdata.base.jsonl import dumps
 from p3mdata.config import Job
-from p3mdata.errors import BrokenInput
+from p3mdata.errors import BrokenInput, SettingsError
 from p3mdata.imaging.listing import read_source
-from p3mdata.records import Action, Sample
-from p3mdata.run.layout import PRIVATE
+from p3mdata.records import Action, Decision, Sample
+from p3mdata.run.layout import PRIVATE, SECRET
 
 
 def inputs_digest(sample: Sample) -> str:
@@ -60,4 +61,14 @@ def read_inputs(sample: Sample, job: Job) -> Inputs:
             raise BrokenInput(
                 f"{what}_missing", f"has no {what} of its name in the folder given as --{what}s. Add it or move it out."
             )
-    return Inputs(photo, **found, decision=decided)
+    return Inputs(photo, **found, decision=decided, secret=_secret_for_noise(job, decided))
+
+
+def _secret_for_noise(job: Job, decided: Decision | None) -> bytes | None:
+    """The run's secret where a picture's method draws noise from it; None where it does not, or there is none."""
+    if job.settings.decided(decided).privacy() is None:
+        return None
+    try:
+        return read_secret(job.out / SECRET).encode()
+    except SettingsError:
+        return None

@@ -16,7 +16,7 @@ from typing import Any
 from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.html import Code, Figure, Picture, Rendered, Table, count, picture, render, table
 from p3mdata.base.jsonl import read_json
-from p3mdata.config import OBFUSCATIONS, Settings
+from p3mdata.config import Names, Settings
 from p3mdata.errors import BrokenInput
 from p3mdata.faces import weights
 from p3mdata.imaging import decode
@@ -308,7 +308,6 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
         OSError: The report cannot be written.
     """
     settings = plan.job.settings
-    method, strength = settings.obfuscation()
     figures = _Figures(plan)
 
     def counted() -> Iterator[ImageResult]:
@@ -348,7 +347,8 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
         looked=count(figures.looked, "image"),
         detection=figures.detection(),
         preset=settings.preset.value,
-        strength=OBFUSCATIONS[method].report.format(100 * strength),
+        names_kept=settings.names is Names.KEEP,
+        strength=settings.in_words("report"),
         companions=", ".join(plan.to_json()["companions"]) or "nothing",
         settings=_settings(plan),
         audit=Rendered(audit_section(read_audit(plan.job.out), sample)),

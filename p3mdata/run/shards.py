@@ -29,7 +29,7 @@ from p3mdata.run.rows import read_results
 from p3mdata.run.stages import Stage, _anonymize_staged, run_stage
 
 # Faults of the place or the program, not of the picture: such rows are tried again on resume.
-TRANSIENT = frozenset({"cannot_read", "changed", "out_of_memory", "crashed_worker", "internal_error"})
+TRANSIENT = frozenset({"cannot_read", "changed", "out_of_memory", "crashed_worker", "internal_error", "no_secret"})
 _CRASHED = "makes the worker process die (out of memory, or a damaged file). Check or remove it."
 _EXTENSIONS = ("jpg", "png", "webp", "tif")
 
