@@ -107,11 +107,11 @@ def rank(args: argparse.Namespace) -> None:
                 continue
             means = figures.means
             taken = _seconds(args.out / "benchmark", result.label, name)
-            cells = [f"{means[metric].mean:.4g}" for metric in ("SAD", "SAD-T", "MSE-T")]
+            cells = [f"{means[metric].value:.4g}" for metric in ("SAD_T", "MAD_T", "GRAD")]
             rows.append([result.title, *cells, f"{taken:.2f}"])
-        rows.sort(key=lambda row: float(row[2]) if row[2] else np.inf)
+        rows.sort(key=lambda row: float(row[1]) if row[-1] else np.inf)
         print(f"\n{name}: {found.sets[name]} pictures of up to {args.side} px")
-        print(table(("method", "SAD", "SAD-T", "MSE-T", "s per picture"), rows))
+        print(table(("method", "SAD-T", "MAD-T", "GRAD", "s per picture"), rows))
 
 
 def _seconds(out: Path, label: str, name: str) -> float:

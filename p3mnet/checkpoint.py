@@ -20,7 +20,7 @@ from torch import Tensor
 from p3mdata.base.files import atomic, sha256
 from p3mdata.errors import SettingsError, SetupError
 from p3mnet.model import MattingNetwork, ModelConfig
-from p3mnet.published import ALIAS, ENCODER_PREFIXES, TELLTALES, our_name
+from p3mnet.published import ALIAS, ENCODER_PREFIXES, TELLTALES, joined, our_name
 from p3mnet.registry import HUB, build
 
 FORMAT = "p3mnet-checkpoint"
@@ -181,8 +181,8 @@ def load_official(model: MattingNetwork, payload: Any) -> Official:
     Raises:
         SetupError: The file cannot be read or is not one of this variant; the sentence names the keys that differ.
     """
-    state = _state_dict(payload)
     variant = model.config.name
+    state = joined(variant, _state_dict(payload))
     own = model.state_dict()
     renamed: dict[str, Tensor] = {}
     dropped: list[str] = []
@@ -346,6 +346,7 @@ def _renamed(variant: str, state: Mapping[str, Tensor]) -> tuple[dict[str, Tenso
     """Entries of a published file by our names, and names that no rule knows."""
     renamed: dict[str, Tensor] = {}
     unknown: list[str] = []
+    state = joined(variant, state)
     # Aliases last: they win.
     for official in sorted(state, key=lambda key: re.fullmatch(ALIAS, key) is not None):
         try:

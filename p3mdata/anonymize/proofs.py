@@ -82,6 +82,7 @@ class Promise:
         recomposed: HxW, True in the facemask where the matte stays true; None without any.
         share: HxW, uint8 or uint16: the part of these pixels that may change.
         regions: The areas of single faces inside the facemask.
+        rim: HxW, True in the facemask where JPEG blocks show what they did, compressed again; None without any.
     """
 
     facemask: Mask
@@ -90,6 +91,7 @@ class Promise:
     recomposed: Mask | None = None
     share: NDArray[Any] | None = None
     regions: tuple[Region, ...] = ()
+    rim: Mask | None = None
 
 
 def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) -> Proofs:
@@ -117,20 +119,21 @@ def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) 
     gap = _difference(before, after)
     outside = _where(gap, ~inner)
     scale = 257 if before.dtype == np.uint16 else 1
-    replaced = inner
+    hidden = facemask if promise.rim is None else facemask & ~promise.rim
+    replaced = hidden[window]
     found: dict[str, int] = {}
     if promise.recomposed is not None and promise.share is not None:
         recomposed, share = promise.recomposed[window], promise.share[window]
         found = _composite(gap, recomposed, share, np.iinfo(before.dtype).max, scale)
         transition = transition & ~recomposed
         # Of a pixel with a small share little is to change.
-        replaced = inner & ~(recomposed & (share <= np.iinfo(share.dtype).max // 2))
+        replaced = replaced & ~(recomposed & (share <= np.iinfo(share.dtype).max // 2))
     masked = np.count_nonzero(replaced)
     inside = round(np.count_nonzero(_where(gap, replaced)) / masked, 4) if masked else 1.0
     inside = min(inside, *_changed_channels(before, after, replaced))
     if source.opacity is not None:
         inside = min(inside, _changed_opacity(source.opacity, released.opacity, facemask, promise.regions))
-    redetected, missed = redetect(source, released, facemask, finder)
+    redetected, missed = redetect(source, released, hidden, finder)
     return Proofs(
         changed_outside=int(np.count_nonzero(outside)),
         changed_in_transition=int(np.count_nonzero(_where(gap, transition))),

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.base.quiet import load_onnxruntime
+
 
 @functools.cache
 def _shared_arena() -> None:
@@ -17,8 +19,7 @@ def _shared_arena() -> None:
     Without an arena every layer asks the system for fresh pages, which is a third of the time; with one of its own,
     grown in powers of two, each network keeps more than it needs.
     """
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     memory = onnxruntime.OrtMemoryInfo(
         "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
     )
@@ -28,8 +29,7 @@ def _shared_arena() -> None:
 
 def session(model: bytes) -> Any:
     """An onnxruntime session of one thread."""
-    import onnxruntime
-
+    onnxruntime = load_onnxruntime()
     _shared_arena()
     options = onnxruntime.SessionOptions()
     # One thread per worker process: the pool supplies the parallelism, and sums keep their order.
