@@ -205,15 +205,19 @@ def _composite(gap: NDArray[Any], recomposed: Mask, share: NDArray[Any], top: in
 def redetect(source: Picture, released: Picture, facemask: Mask, finder: FaceFinder) -> tuple[int, int]:
     """Faces found on the output, and how many of them are outside the facemask.
 
-    The core of the box is held against the mask, not the whole box: the forehead stays by design. A bare hit counts
-    when the landmark model confirms it, or when both detectors see it, clearly beside the mask, and see it on the
+    The whole picture is looked at by the faster network, and by the other one where that finds something bare. The
+    core of the box is held against the mask, not the whole box: the forehead stays by design. A bare hit counts when
+    the landmark model confirms it, or when both detectors see it, clearly beside the mask, and it is there on the
     source as well: outside the mask both pictures are the same, so a hit that the source does not show is one on
     obfuscated skin or on the neck below it, where detectors fire often.
     """
     image = Pyramid(released.seen8())
     groups = finder.boxes(image, LOOKS_AGAIN)
     suspects, missed = [], 0
-    for group in groups:
+    for seen in groups:
+        if core_coverage(group_face(seen), facemask) >= MISS_BELOW:
+            continue
+        group = finder.with_others(image, seen)
         face = group_face(group)
         covered = core_coverage(face, facemask)
         if covered >= MISS_BELOW:
@@ -247,7 +251,7 @@ def _shown_by_opacity(before: NDArray[Any], after: NDArray[Any], finder: FaceFin
     for group in finder.boxes(image, LOOKS_AGAIN):
         face = group_face(group)
         if core_coverage(face, ~bare) < MISS_BELOW:
-            face = finder.look_closer(image, group)
+            face = finder.look_closer(image, finder.with_others(image, group))
             shown += face.landmarks is not None or len(face.seen_by) > 1
     return shown
 
