@@ -189,7 +189,7 @@ def export_onnx(
     """Write a network as an ONNX file, for inference without PyTorch."""
     from p3mnet.export_onnx import INPUT
     from p3mnet.export_onnx import export_onnx as run
-    from p3mnet.infer import open_network
+    from p3mnet.predict import open_network
 
     console.out = console.Output(json, quiet)
     if not (sides := re.fullmatch(r"(\d+)x(\d+)", size)):

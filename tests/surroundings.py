@@ -46,7 +46,11 @@ def settle() -> None:
     shared = Path(os.environ.get("P3MDATA_SHARED", ROOT.parent / "shared"))
     os.environ["P3MDATA_SHARED"] = str(shared.absolute())
     os.umask(0o022)
-    # Who starts the suite in the background or with nohup leaves these ignored.
+    hear_signals()
+
+
+def hear_signals() -> None:
+    """Let signals do what they do in a terminal; a suite started in the background or with nohup has some ignored."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in (signal.SIGHUP, signal.SIGTERM):
         signal.signal(number, signal.SIG_DFL)

@@ -16,7 +16,7 @@ from PIL import Image
 from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.inputs import Inputs, load
 from p3mdata.anonymize.masks import bare_parts, private_area
-from p3mdata.anonymize.pipeline import Anonymized, anonymize, detect, render
+from p3mdata.anonymize.pipeline import Anonymized, anonymize, as_encoded, detect, render
 from p3mdata.anonymize.proofs import _beside_which_equal
 from p3mdata.base.files import sha256
 from p3mdata.config import TOLERANCE, Settings
@@ -384,6 +384,37 @@ def test_two_faces_are_both_covered(run: Run) -> None:
         landmarks=tuple((astronaut_face(256).mesh() + (600, 300)).ravel()),
     )
     assert bare_parts(small, facemask) == []
+
+
+@pytest.mark.parametrize("kind", ["jpeg 4:2:0", "jpeg 4:2:2", "jpeg 4:4:4", "jpeg grey"])
+@pytest.mark.parametrize("side", [200, 512])
+def test_jpeg_blocks_keep_what_lies_beside_a_face(kind: str, side: int, finder: FaceFinder) -> None:
+    array = GREY if kind == "jpeg grey" else RGB
+    array = cv2.resize(array, (side, side), interpolation=cv2.INTER_AREA)
+    sampling = {"jpeg 4:2:0": 2, "jpeg 4:2:2": 1}.get(kind, 0)
+    photo = encoded(array, "JPEG", quality=92, **({} if array.ndim == 2 else {"subsampling": sampling}))
+    before = decode(photo).pixels
+    fine = load(Inputs(photo), Settings())
+    found = detect(fine, finder)
+    masked = mask(fine, found, Settings())
+    data, name, how = render(fine, masked, Settings())
+    after = decode(data).pixels
+    assert (name, how) == ("JPEG", "jpeg exact, fine edges") and masked.rim is not None
+    gap = distance(before, after)
+    assert gap[~masked.facemask].max() == 0
+    # Everything private is hidden, with nothing of its detail; beside it there is little but rounding.
+    private = np.zeros_like(masked.facemask)
+    for patch in masked.private:
+        patch.paint(private)
+    assert np.array_equal(private, masked.covered) and np.array_equal(masked.rim, masked.facemask & ~private)
+    assert gap[masked.rim].mean() < 6
+    # As it was in 0.4, a rim that shows the colours of the face, and its row says so.
+    whole = replace(fine, whole_blocks=True)
+    masked_whole = mask(whole, found, Settings())
+    data, _, how = render(whole, masked_whole, Settings())
+    assert how == "jpeg exact" and np.array_equal(masked_whole.facemask, masked.facemask)
+    assert distance(before, decode(data).pixels)[masked.rim].mean() > 3 * gap[masked.rim].mean()
+    assert as_encoded(fine, how).whole_blocks and not as_encoded(fine, "jpeg exact, fine edges").whole_blocks
 
 
 @pytest.mark.parametrize("lines", [slice(0, None, 16), slice(0, SIDE // 5, 16)])

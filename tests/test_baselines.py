@@ -25,10 +25,10 @@ from p3mnet.checkpoint import load_checkpoint, load_imagenet, load_official, sav
 from p3mnet.copy_paste import CopyPasteConfig, Sources, fcp  # noqa: E402
 from p3mnet.create import create_model  # noqa: E402
 from p3mnet.data import seeded  # noqa: E402
-from p3mnet.infer import predict_alpha  # noqa: E402
 from p3mnet.losses import matting_losses  # noqa: E402
 from p3mnet.model import FOREGROUND, TRANSITION, MattingNetwork, ModelConfig, count_parameters, folded  # noqa: E402
 from p3mnet.networks.modnet import MODNet, Objectives, objective_losses  # noqa: E402
+from p3mnet.predict import predict_alpha  # noqa: E402
 from p3mnet.training import make_config, train  # noqa: E402
 from tests import onnx_models  # noqa: E402
 from tests.factories import encoded, synthetic_portrait, texture  # noqa: E402

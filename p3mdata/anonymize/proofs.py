@@ -82,6 +82,7 @@ class Promise:
         recomposed: HxW, True in the facemask where the matte stays true; None without any.
         share: HxW, uint8 or uint16: the part of these pixels that may change.
         regions: The areas of single faces inside the facemask.
+        rim: HxW, True in the facemask where JPEG blocks show what they did, compressed again; None without any.
     """
 
     facemask: Mask
@@ -90,6 +91,7 @@ class Promise:
     recomposed: Mask | None = None
     share: NDArray[Any] | None = None
     regions: tuple[Region, ...] = ()
+    rim: Mask | None = None
 
 
 def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) -> Proofs:
@@ -117,20 +119,21 @@ def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) 
     gap = _difference(before, after)
     outside = _where(gap, ~inner)
     scale = 257 if before.dtype == np.uint16 else 1
-    replaced = inner
+    hidden = facemask if promise.rim is None else facemask & ~promise.rim
+    replaced = hidden[window]
     found: dict[str, int] = {}
     if promise.recomposed is not None and promise.share is not None:
         recomposed, share = promise.recomposed[window], promise.share[window]
         found = _composite(gap, recomposed, share, np.iinfo(before.dtype).max, scale)
         transition = transition & ~recomposed
         # Of a pixel with a small share little is to change.
-        replaced = inner & ~(recomposed & (share <= np.iinfo(share.dtype).max // 2))
+        replaced = replaced & ~(recomposed & (share <= np.iinfo(share.dtype).max // 2))
     masked = np.count_nonzero(replaced)
     inside = round(np.count_nonzero(_where(gap, replaced)) / masked, 4) if masked else 1.0
     inside = min(inside, *_changed_channels(before, after, replaced))
     if source.opacity is not None:
         inside = min(inside, _changed_opacity(source.opacity, released.opacity, facemask, promise.regions))
-    redetected, missed = redetect(source, released, facemask, finder)
+    redetected, missed = redetect(source, released, hidden, finder)
     return Proofs(
         changed_outside=int(np.count_nonzero(outside)),
         changed_in_transition=int(np.count_nonzero(_where(gap, transition))),
@@ -202,15 +205,19 @@ def _composite(gap: NDArray[Any], recomposed: Mask, share: NDArray[Any], top: in
 def redetect(source: Picture, released: Picture, facemask: Mask, finder: FaceFinder) -> tuple[int, int]:
     """Faces found on the output, and how many of them are outside the facemask.
 
-    The core of the box is held against the mask, not the whole box: the forehead stays by design. A bare hit counts
-    when the landmark model confirms it, or when both detectors see it, clearly beside the mask, and see it on the
+    The whole picture is looked at by the faster network, and by the other one where that finds something bare. The
+    core of the box is held against the mask, not the whole box: the forehead stays by design. A bare hit counts when
+    the landmark model confirms it, or when both detectors see it, clearly beside the mask, and it is there on the
     source as well: outside the mask both pictures are the same, so a hit that the source does not show is one on
     obfuscated skin or on the neck below it, where detectors fire often.
     """
     image = Pyramid(released.seen8())
     groups = finder.boxes(image, LOOKS_AGAIN)
     suspects, missed = [], 0
-    for group in groups:
+    for seen in groups:
+        if core_coverage(group_face(seen), facemask) >= MISS_BELOW:
+            continue
+        group = finder.with_others(image, seen)
         face = group_face(group)
         covered = core_coverage(face, facemask)
         if covered >= MISS_BELOW:
@@ -244,7 +251,7 @@ def _shown_by_opacity(before: NDArray[Any], after: NDArray[Any], finder: FaceFin
     for group in finder.boxes(image, LOOKS_AGAIN):
         face = group_face(group)
         if core_coverage(face, ~bare) < MISS_BELOW:
-            face = finder.look_closer(image, group)
+            face = finder.look_closer(image, finder.with_others(image, group))
             shown += face.landmarks is not None or len(face.seen_by) > 1
     return shown
 

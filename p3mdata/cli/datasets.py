@@ -47,7 +47,9 @@ def build_split(
     ] = False,
     previous: Annotated[Path | None, typer.Option("--previous", help="earlier dataset whose split is kept")] = None,
     seed: Annotated[int, typer.Option("--seed", help="another one draws another split")] = 0,
-    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="prove every released image again first")] = True,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="first prove each released image that was not")
+    ] = True,
     workers: opt.WorkersOption = None,
     json: opt.JsonOption = False,
     quiet: opt.QuietOption = False,

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from p3mdata.base.files import sha256
+from p3mdata.base.quiet import load_onnxruntime
 from p3mdata.errors import SetupError
 from p3mdata.faces.onnx_graph import weights_of
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
@@ -88,8 +89,7 @@ class OnnxFile(Method):
     """
 
     def __init__(self, path: Path, options: OnnxOptions, max_side: int, device: str = "auto") -> None:
-        import onnxruntime
-
+        onnxruntime = load_onnxruntime()
         self.options, self.max_side, self.path = options, max_side, path
         try:
             data = path.read_bytes()

@@ -56,7 +56,7 @@ class BenchmarkPlan:
         trials: Runs on the 512x512 picture; 0 = no times.
         trial_seconds: No further run of a method begins after this long, once there are three.
         max_side: Longest side that classic methods and ONNX files of open size see.
-        mode: How networks look at pictures, see `p3mnet.infer`.
+        mode: How networks look at pictures, see `p3mnet.predict`.
         device: Of networks and ONNX files: auto, cpu, cuda, cuda:N.
         corrected: Metrics as defined, see `p3mnet.metrics`.
         originals: Folder of the photographs that the dataset was made of; obfuscated sets are then tested as they were
