@@ -19,10 +19,12 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from p3mdata.errors import SetupError  # noqa: E402
+from p3mnet.baselines.onnx_file import OnnxFile, OnnxOptions  # noqa: E402
 from p3mnet.checkpoint import load_official  # noqa: E402
 from p3mnet.create import create_model  # noqa: E402
+from p3mnet.export_onnx import export_onnx  # noqa: E402
 from p3mnet.infer import open_network  # noqa: E402
-from p3mnet.model import IMAGENET_MEAN, IMAGENET_STD  # noqa: E402
+from p3mnet.model import IMAGENET_MEAN, IMAGENET_STD, folded  # noqa: E402
 from p3mnet.published import FIRST_CONVOLUTIONS  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -88,6 +90,17 @@ def test_a_published_file_gives_what_the_authors_network_gives(name: str) -> Non
     if name == "fba":
         assert float((output.foreground[0] - wanted[1:4]).abs().max()) < most
         assert float((output.background[0] - wanted[4:7]).abs().max()) < most
+
+
+def test_a_folded_copy_leaves_the_network_as_it_is() -> None:
+    model = create_model("gca", encoder_weights="random").eval()
+    load_official(model, published("gca"))
+    rgb, trimap = picture()
+    before = model.predict(rgb[0], trimap[0])
+    copied = folded(model)
+    assert float((copied.predict(rgb[0], trimap[0]) - before).abs().max()) < 1e-4
+    assert torch.equal(model.predict(rgb[0], trimap[0]), before)
+    assert not any("parametrizations" in name for name in copied.state_dict())
 
 
 def test_published_files_are_told_apart(tmp_path: Path) -> None:
@@ -248,3 +261,19 @@ def test_encoders_take_ordinary_imagenet_files(kind: str, tmp_path: Path) -> Non
     torch.save({key: value for key, value in state.items() if key != last}, path)
     with pytest.raises(SetupError, match="does not hold ImageNet weights"):
         create_model(name, encoder_weights=path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["indexnet", "gca"])
+def test_an_exported_trimap_network_gives_the_same_in_the_benchmark(name: str, tmp_path: Path) -> None:
+    for library in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(library)
+    model = create_model(name, encoder_weights="random").eval()
+    load_official(model, published(name))
+    export_onnx(model, tmp_path / "model.onnx", SIDE, SIDE)
+    method = OnnxFile(tmp_path / "model.onnx", OnnxOptions(), SIDE, "cpu")
+    rgb, trimap = picture()
+    image, marks = rgb[0].permute(1, 2, 0).numpy(), np.array([0, 128, 255], np.uint8)[trimap[0, 0].numpy()]
+    assert method.needs_trimap
+    wanted = model.predict(rgb[0], trimap[0])[0].numpy()
+    assert np.abs(method.predict(np.ascontiguousarray(image), marks) - wanted).max() < 1e-4
