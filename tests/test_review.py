@@ -129,6 +129,17 @@ def test_exclude_withdraws_a_released_image(run: HeldRun) -> None:
     holds(run)
 
 
+def test_who_left_a_picture_out_accepts_it_with_one_word(run: HeldRun) -> None:
+    with reviewing(run.out) as session:
+        session.decide(run.id("held.png"), Action.EXCLUDE)
+        assert session.decide(run.id("held.png"), Action.ACCEPT).outcome.released
+        # What nobody was shown is still a doubt, and a bare face is said twice.
+        session.decide(run.id("none.png"), Action.NO_FACE)
+        session.decide(run.id("none.png"), Action.EXCLUDE)
+    assert "held.png" in run.released() and "none.png" not in run.released()
+    holds(run)
+
+
 @pytest.mark.parametrize("keep", [False, True])
 def test_a_drawn_mask_spares_the_transition_area_unless_asked(run: HeldRun, keep: bool) -> None:
     drawn = np.ones((SIDE, SIDE), bool)
