@@ -26,12 +26,12 @@ from numpy.typing import NDArray
 from benchmarks.anonymize import table
 from p3mdata.base.files import write_atomic
 from p3mdata.base.processes import default_workers
+from p3mdata.dataset.foregrounds import load_pymatting
 from p3mdata.imaging import decode, encode_grey
 from p3mdata.imaging.trimap import UNKNOWN, trimap_of
 from p3mnet.baselines import CATALOGUE, Family
 from p3mnet.baselines.classic import Classic
 from p3mnet.baselines.opening import parse_requests
-from p3mnet.baselines.solving import pymatting
 from p3mnet.benchmark import BenchmarkPlan, run_benchmark
 from tests.factories import synthetic_portrait
 
@@ -125,7 +125,7 @@ def speed(args: argparse.Namespace) -> None:
     rgb, alpha = (plane[: args.height, : args.width] for plane in composite(side, 1))
     rgb, trimap = np.ascontiguousarray(rgb), trimap_of(np.ascontiguousarray(alpha))
     areas = np.where(trimap == UNKNOWN, 0.5, (trimap == 255).astype(np.float64))
-    library = pymatting()
+    library = load_pymatting()
     own: dict[str, Callable[[], Any]] = {
         f"pymatting's {name}": lambda name=name: getattr(library, f"estimate_alpha_{name}")(rgb / 255, areas)
         for name in ("cf", "knn")

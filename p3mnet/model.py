@@ -254,6 +254,10 @@ def folded(model: MattingNetwork) -> MattingNetwork:
     for module in copied.modules():
         # A weight that is computed at each use (spectral norm) is computed once.
         if parametrize.is_parametrized(module, "weight"):
+            # The weight is a property of the module's class, which a copy shares with what it was copied from.
+            own = type(module)
+            kept = {name: value for name, value in vars(own).items() if name not in ("__dict__", "__weakref__")}
+            module.__class__ = type(own.__name__, own.__bases__, kept)
             parametrize.remove_parametrizations(module, "weight")
     for parent in copied.modules():
         # In all our modules a batch norm is named right after the one convolution that feeds it.

@@ -190,6 +190,66 @@ TELLTALES = {
     "gca": "decoder.gca.W.0.weight",
     "indexnet": "dconv_pp.bottleneck_conv.0.weight",
 }
+# Ordinary ImageNet files of the encoders of compared networks, as PyTorch's model zoo names them; classifiers go.
+_RESNET: Rules = ((r"fc\..+", None), (r"(.+)", r"encoder.\1"))
+_INVERTED = tuple(
+    (features, stage, block)
+    for features, (stage, block) in enumerate(
+        ((stage, block) for stage, blocks in enumerate((1, 2, 3, 4, 3, 3, 1), 1) for block in range(blocks)), 1
+    )
+)
+# Positions in an inverted residual by torchvision's names, of one without expansion and of the others.
+_NARROW = ((r"0\.0", "0"), (r"0\.1", "1"), ("1", "3"), ("2", "4"))
+_WIDE = ((r"0\.0", "0"), (r"0\.1", "1"), (r"1\.0", "3"), (r"1\.1", "4"), ("2", "6"), ("3", "7"))
+_MOBILENET: Rules = (
+    (r"(classifier|features\.18)\..+", None),
+    (r"features\.0\.([01])\.(.+)", r"encoder.stages.0.\1.\2"),
+)
+# Names of one form mean other entries in the other: IndexNet takes either, told apart by one that only this one has.
+TORCHVISION_MOBILENET, TORCHVISION_HAS = "indexnet of torchvision", "features.1.conv.0.0.weight"
+IMAGENET_RULES: dict[str, Rules] = {
+    "dim": ((r"classifier\..+", None), (r"(features\..+)", r"encoder.\1")),
+    "fba": _RESNET,
+    "alphagan": _RESNET,
+    "hatt": _RESNET,
+    "shm": ((r"fc\..+", None), (r"(.+)", r"trimap.backbone.\1")),
+    "lf": (
+        (r"classifier\..+", None),
+        *((rf"features\.denseblock{number + 1}\.denselayer{layer + 1}\.(norm|conv)\.?([12])\.(.+)",
+           rf"encoder.blocks.{number}.{layer}.\1\2.\3")
+          for number, layers in enumerate((6, 12, 48, 32)) for layer in range(layers)),
+        *((rf"features\.transition{number + 1}\.(.+)", rf"encoder.transitions.{number}.\1") for number in range(3)),
+        (r"features\.(conv0|norm0|norm5)\.(.+)", r"encoder.\1.\2"),
+    ),
+    "indexnet": (*_MOBILENET, *(
+        (rf"features\.{features}\.conv\.(\d)\.(.+)", rf"encoder.stages.{stage}.{block}.conv.\1.\2")
+        for features, stage, block in _INVERTED
+    )),
+    TORCHVISION_MOBILENET: (*_MOBILENET, *(
+        (rf"features\.{features}\.conv\.{theirs}\.(\D.+)", rf"encoder.stages.{stage}.{block}.conv.{ours}.\1")
+        for features, stage, block in _INVERTED for theirs, ours in (_NARROW if stage == 1 else _WIDE)
+    )),
+}  # fmt: skip
+# Of these encoders: the first convolution, which sees more than colours, and what ImageNet files have nothing of.
+FIRST_CONVOLUTIONS = {
+    "dim": "encoder.features.0.weight", "fba": "encoder.conv1.weight", "alphagan": "encoder.conv1.weight",
+    "indexnet": "encoder.stages.0.0.weight",
+}  # fmt: skip
+NOT_OF_IMAGENET = {"indexnet": r"encoder\.indices\..+"}
+
+
+def imagenet_name(rules: str, name: str) -> str | None:
+    """Our name of an entry of an ImageNet file by some of `IMAGENET_RULES`; None if the network has no use for it.
+
+    Raises:
+        KeyError: No rule knows the name.
+    """
+    for pattern, replacement in IMAGENET_RULES[rules]:
+        if found := re.fullmatch(pattern, name):
+            return None if replacement is None else found.expand(replacement)
+    raise KeyError(name)
+
+
 # Published names of an encoder begin with this in a P3M-Net file, and without it in an ImageNet file.
 ENCODER_PREFIXES = {
     "p3mnet_resnet34": "resnet.",

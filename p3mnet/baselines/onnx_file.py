@@ -7,10 +7,10 @@
 | one with 6 | picture and trimap as three planes: background, unknown, foreground |
 | two, with 3 and with 1 or 3 | the picture; the trimap in one or three planes |
 
-Inputs are [N, C, H, W] in float32 or float16. Where H and W are open, the picture is padded at the bottom and at the
-right to multiples of `multiple`; where they are fixed, it is resized. Alpha is the output of that name or the first
-one, [1, 1, H, W], [1, H, W] or [H, W] in 0..1 (or logits, with `activation="sigmoid"`), of the input's size or of
-another, from which it is resized.
+Inputs are [N, C, H, W] in float32 or float16, a trimap apart also in int64 of 0, 1, 2, as `p3mnet export-onnx` has it.
+Where H and W are open, the picture is padded at the bottom and at the right to multiples of `multiple`; where they are
+fixed, it is resized. Alpha is the output of that name or the first one, [1, 1, H, W], [1, H, W] or [H, W] in 0..1 (or
+logits, with `activation="sigmoid"`), of the input's size or of another, from which it is resized.
 """
 
 from __future__ import annotations
@@ -33,6 +33,8 @@ from p3mnet.baselines import Alpha, Image, Method
 from p3mnet.baselines.classic import solve_small
 
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
+# Of a trimap apart: numbers of its classes.
+_CLASSES = "tensor(int64)"
 # ImageNet's, as in `p3mnet.model`, which needs torch.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PICTURE, _LABELS = 3, (BACKGROUND, UNKNOWN, FOREGROUND)
@@ -65,12 +67,13 @@ class OnnxOptions(BaseModel):
 
 
 class _Inputs(NamedTuple):
-    """Names of the inputs; planes of the trimap, 0 for none; type; height and width, None where open."""
+    """Names of the inputs; planes of the trimap, 0 for none; types; height and width, None where open."""
 
     image: str
     trimap: str | None
     planes: int
     dtype: Any
+    trimap_dtype: Any
     height: int | None
     width: int | None
 
@@ -161,13 +164,15 @@ class OnnxFile(Method):
         inputs = self.inputs
         planes = [_normalised(image, self.options).transpose(2, 0, 1)]
         if trimap is not None:
-            planes.append(_trimap_planes(trimap, inputs.planes, self.options.trimap))
+            values = "classes" if inputs.trimap_dtype is np.int64 else self.options.trimap
+            planes.append(_trimap_planes(trimap, inputs.planes, values))
         down, right = (
             0 if fixed else -side % self.options.multiple
             for side, fixed in zip(image.shape[:2], (inputs.height, inputs.width), strict=True)
         )
         padded = [
-            np.pad(plane, ((0, 0), (0, down), (0, right)), mode="edge")[None].astype(inputs.dtype) for plane in planes
+            np.pad(plane, ((0, 0), (0, down), (0, right)), mode="edge")[None].astype(dtype)
+            for plane, dtype in zip(planes, (inputs.dtype, inputs.trimap_dtype), strict=False)
         ]
         if inputs.trimap is None:
             return {inputs.image: np.concatenate(padded, 1)}
@@ -196,10 +201,13 @@ def _understood(found: list[Any], options: OnnxOptions, path: Path) -> _Inputs:
             f"{path}: its inputs ({told}) are none that can be fed: one of 3, 4 or 6 channels, or picture and trimap "
             "apart. Run it elsewhere and give its alphas with pngs:NAME=FOLDER."
         )
-    if {each.type for each in found} - set(_TYPES) or len({each.type for each in found}) > 1:
+    apart = trimap is not None and trimap.type == _CLASSES and planes == 1
+    types = {each.type for each in found if not (apart and each is trimap)}
+    if types - set(_TYPES) or len(types) > 1:
         raise SetupError(f"{path}: its inputs ({told}) must be float32 or float16.")
     height, width = (side if isinstance(side, int) and side > 0 else None for side in image.shape[2:])
-    return _Inputs(image.name, trimap.name if trimap else None, planes, _TYPES[image.type], height, width)
+    trimap_dtype = np.int64 if apart else _TYPES[image.type]
+    return _Inputs(image.name, trimap.name if trimap else None, planes, _TYPES[image.type], trimap_dtype, height, width)
 
 
 def _alpha_of(names: list[str], options: OnnxOptions, path: Path) -> str:
