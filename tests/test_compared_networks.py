@@ -287,7 +287,7 @@ def test_features_are_pasted_only_where_a_network_takes_them(tmp_path: Path) -> 
 
 
 def test_the_refinement_is_trained_after_the_first_stage_and_then_with_it() -> None:
-    """Which gradients there are at the beginning, in the third quarter and at the end; it begins as nothing added."""
+    """Which gradients there are at the beginning, in the third quarter and at the end; it begins as hardly anything."""
     model = build(ModelConfig("dim_refined"))
     # A first stage of one layer, for the order of stages.
     thin = torch.nn.Conv2d(4, 1, 1)
@@ -309,7 +309,7 @@ def test_the_refinement_is_trained_after_the_first_stage_and_then_with_it() -> N
         patch.setattr(DIM, "forward", forward)
         model.train()
         output = said(model, batch)
-        assert torch.equal(output.alpha, output.coarse)
+        assert float((output.alpha - output.coarse).abs().max()) < 0.02
         torch.nn.init.normal_(model.refine[-1].weight, std=0.1)
         for progress in (0.1, 0.6, 0.9):
             model.zero_grad(set_to_none=True)

@@ -126,8 +126,8 @@ class RefinedDIM(DIM):
                 nn.init.xavier_uniform_(module.weight)
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
-        # It begins as nothing that is added.
-        nn.init.zeros_(last.weight)
+        # It begins as next to nothing that is added.
+        nn.init.normal_(last.weight, std=1e-4)
 
     @property
     def terms(self) -> tuple[str, ...]:
