@@ -16,7 +16,7 @@ from p3mdata.api import train_check
 from p3mdata.celebamask import make_facemasks
 from p3mdata.celebamask.annotations import Annotations
 from p3mnet.baselines.opening import parse_requests
-from p3mnet.benchmark import run as benchmarking
+from p3mnet.benchmark import alphas
 from p3mnet.benchmark.run import BenchmarkPlan, run_benchmark
 from p3mnet.checkpoint import save_checkpoint
 from p3mnet.create import create_model
@@ -53,7 +53,7 @@ def stand_ins() -> Iterator[None]:
     """Narrow networks, facemasks in chunks of two, and clocks that make equal calls tell equal times."""
     ticks = itertools.count()
     still = SimpleNamespace(monotonic=lambda: 0.0, perf_counter=lambda: 0.0)
-    for module in (feeding, loop, benchmarking):
+    for module in (feeding, loop, alphas):
         module.time = still  # type: ignore[attr-defined]
     # What a step and a test take is divided by.
     checks.time = SimpleNamespace(monotonic=lambda: next(ticks) / 1024)  # type: ignore[attr-defined]

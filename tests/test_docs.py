@@ -360,6 +360,13 @@ def test_every_room_is_in_the_table_of_rooms() -> None:
     }
 
 
+def test_the_walk_of_one_image_names_each_file_once() -> None:
+    walk = (ROOT / "ARCHITECTURE.md").read_text().partition("<!-- walk -->")[2].partition("\n## ")[0]
+    files = re.findall(r"`([\w/]+\.py)`", walk)
+    assert len(files) > 30 and len(set(files)) == len(files)
+    assert [file for file in files if not (ROOT / "p3mdata" / file).is_file()] == []
+
+
 def test_every_option_of_anonymize_is_in_the_table_of_settings() -> None:
     command = program("p3mdata")
     for name in ("anonymize", "dir"):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 from pathlib import Path
 
+import jsonschema
 import pytest
 
 from p3mdata.base.jsonl import read_json, read_rows
+from p3mdata.base.resources import manifests_dir
 from p3mdata.cli.chosen import chosen_sources
 from p3mdata.config import Execution, Format, Job, Names, Settings
 from p3mdata.dataset.build import SplitSettings, build_split
@@ -74,6 +77,9 @@ def test_files_keep_their_names_and_folders_and_no_two_are_alike(run: Path) -> N
     facemasks = ["anna/photo.jpg.png", "anna/photo.png.png", "bob/photo.png", "top.png"]
     assert files(run / "facemasks") == files(run / "alphas") == facemasks
     assert verify_run(run)[1] == []
+    schema = json.loads((manifests_dir() / "record.schema.json").read_text())
+    for row in read_rows(run / MANIFEST):
+        jsonschema.validate(row, schema)
 
 
 def test_a_table_tells_names_and_ids_in_both_ways(run: Path, source: Path, tmp_path: Path) -> None:

@@ -22,7 +22,8 @@ MEANING = {
     "image": "the released photograph",
     "alpha": "alpha matte of the person, as it came with the photograph",
     "trimap": "0 background, 128 unknown, 255 person; made from the matte",
-    "facemask": "255 where pixels are replaced, 64 where they are recomposed with the same matte, 0 where none changed",
+    "facemask": "255 where pixels are replaced, or compressed again in a JPEG block with such; 64 where they are "
+    "recomposed with the same matte; 0 where none changed",
     "foreground": "estimated colours of the person",
     "background": "estimated colours behind the person",
     "id": "name of everything that belongs to the image; says nothing about its source",
