@@ -192,6 +192,7 @@ TELLTALES = {
 }
 # Ordinary ImageNet files of the encoders of compared networks, as PyTorch's model zoo names them; classifiers go.
 _RESNET: Rules = ((r"fc\..+", None), (r"(.+)", r"encoder.\1"))
+_VGG: Rules = ((r"classifier\..+", None), (r"(features\..+)", r"encoder.\1"))
 _INVERTED = tuple(
     (features, stage, block)
     for features, (stage, block) in enumerate(
@@ -208,7 +209,8 @@ _MOBILENET: Rules = (
 # Names of one form mean other entries in the other: IndexNet takes either, told apart by one that only this one has.
 TORCHVISION_MOBILENET, TORCHVISION_HAS = "indexnet of torchvision", "features.1.conv.0.0.weight"
 IMAGENET_RULES: dict[str, Rules] = {
-    "dim": ((r"classifier\..+", None), (r"(features\..+)", r"encoder.\1")),
+    "dim": _VGG,
+    "dim_refined": _VGG,
     "fba": _RESNET,
     "alphagan": _RESNET,
     "hatt": _RESNET,
@@ -232,7 +234,8 @@ IMAGENET_RULES: dict[str, Rules] = {
 }  # fmt: skip
 # Of these encoders: the first convolution, which sees more than colours, and what ImageNet files have nothing of.
 FIRST_CONVOLUTIONS = {
-    "dim": "encoder.features.0.weight", "fba": "encoder.conv1.weight", "alphagan": "encoder.conv1.weight",
+    "dim": "encoder.features.0.weight", "dim_refined": "encoder.features.0.weight",
+    "fba": "encoder.conv1.weight", "alphagan": "encoder.conv1.weight",
     "indexnet": "encoder.stages.0.0.weight",
 }  # fmt: skip
 NOT_OF_IMAGENET = {"indexnet": r"encoder\.indices\..+"}

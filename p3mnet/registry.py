@@ -11,7 +11,7 @@ from p3mnet.decoders import Narrowing
 from p3mnet.encoders import Encoder, NarrowResNet34, ResNet34, SwinT, ViTAES
 from p3mnet.model import MattingNetwork, ModelConfig, P3MNet
 from p3mnet.networks.alphagan import AlphaGAN
-from p3mnet.networks.dim import DIM
+from p3mnet.networks.dim import DIM, RefinedDIM
 from p3mnet.networks.fba import FBA
 from p3mnet.networks.gca import GCA
 from p3mnet.networks.gfm import GFM
@@ -55,6 +55,7 @@ BASELINES: dict[str, Callable[[ModelConfig], MattingNetwork]] = {
     "gfm_resnet34": GFM,
     "modnet": MODNet,
     "dim": DIM,
+    "dim_refined": RefinedDIM,
     "indexnet": IndexNet,
     "gca": GCA,
     "fba": FBA,

@@ -25,9 +25,10 @@ from p3mnet.model import (  # noqa: E402
     normalise,
 )
 from p3mnet.networks.critic import PatchCritic, adversarial_losses  # noqa: E402
+from p3mnet.networks.dim import DIM  # noqa: E402
 from p3mnet.networks.fba import distance_maps, fuse_colours  # noqa: E402
 from p3mnet.networks.hatt import structural_similarity  # noqa: E402
-from p3mnet.networks.trimap_based import keep_known  # noqa: E402
+from p3mnet.networks.trimap_based import TrimapMatting, as_channel, keep_known  # noqa: E402
 from p3mnet.predict import open_network, predict_alpha, predict_trimap  # noqa: E402
 from p3mnet.registry import BASELINES, RANDOM, build  # noqa: E402
 from p3mnet.training import train  # noqa: E402
@@ -39,6 +40,8 @@ from tests.test_train import config, rows, write_set  # noqa: E402
 # are 8.8 and 0.4 % less, and 1.1 % less without HATT's discriminator (2,766,657). AlphaGAN's size is not published.
 PARAMETERS = {
     "dim": 130_548_417,
+    # Four convolutions more: 4, 64, 64 and 64 channels in, 64, 64, 64 and 1 out.
+    "dim_refined": 130_548_417 + 76_801,
     "fba": 34_693_031,
     "indexnet": 5_953_515,
     "gca": 25_164_529,
@@ -47,7 +50,7 @@ PARAMETERS = {
     "lf": 37_769_123,
     "hatt": 108_542_484,
 }
-TRIMAP_BASED = ("dim", "indexnet", "gca", "fba", "alphagan")
+TRIMAP_BASED = ("dim", "dim_refined", "indexnet", "gca", "fba", "alphagan")
 
 
 def network(name: str) -> Any:
@@ -281,3 +284,41 @@ def test_features_are_pasted_only_where_a_network_takes_them(tmp_path: Path) -> 
     )  # fmt: skip
     with pytest.raises(SettingsError):
         train(chosen, tmp_path / "out")
+
+
+def test_the_refinement_is_trained_after_the_first_stage_and_then_with_it() -> None:
+    """Which gradients there are at the beginning, in the third quarter and at the end; it begins as hardly anything."""
+    model = build(ModelConfig("dim_refined"))
+    # A first stage of one layer, for the order of stages.
+    thin = torch.nn.Conv2d(4, 1, 1)
+
+    class First(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = thin
+
+    del model.encoder, model.conv6, model.deconv6, model.decoder, model.head
+    model.first = First()
+    batch, moved = batch_of(count=1), {}
+
+    def forward(self: Any, image: Any, edit_e0: Any = None, trimap: Any = None) -> Any:
+        alpha = torch.sigmoid(thin(torch.cat([image, as_channel(trimap, image.dtype)], 1)))
+        return TrimapMatting(alpha, keep_known(alpha, trimap))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(DIM, "forward", forward)
+        model.train()
+        output = said(model, batch)
+        assert float((output.alpha - output.coarse).abs().max()) < 0.02
+        torch.nn.init.normal_(model.refine[-1].weight, std=0.1)
+        for progress in (0.1, 0.6, 0.9):
+            model.zero_grad(set_to_none=True)
+            model.progress = progress
+            parts = losses_of(model, said(model, batch), batch)
+            assert set(parts) == {"unknown_alpha", "unknown_composition", "refined_alpha", "total"}
+            parts["total"].backward()
+            moved[progress] = [
+                any(p.grad is not None and bool(p.grad.any()) for p in part.parameters())
+                for part in (model.first, model.refine)
+            ]
+    assert moved == {0.1: [True, False], 0.6: [False, True], 0.9: [True, True]}

@@ -578,7 +578,7 @@ def test_recipes_and_settings(dataset: Path, tmp_path: Path) -> None:
     published = [f"p3m10k_{name}" for name in ("gfm", "modnet", "resnet34", "swin_t", "vitae_s")]
     assert names == ["one_gpu", *published, "smoke"]
     chosen = {name: read_config(Path(name), dataset=str(dataset)) for name in names}
-    others = {"narrow", "narrow_too", "dim", "indexnet", "gca", "fba", "alphagan", "shm", "lf", "hatt"}
+    others = {"narrow", "narrow_too", "dim", "dim_refined", "indexnet", "gca", "fba", "alphagan", "shm", "lf", "hatt"}
     assert {one.model.name for one in chosen.values()} == set(list_models()) - others
     paper, large = chosen["p3m10k_resnet34"], chosen["one_gpu"]
     # The root of the batch's ratio, for Adam.

@@ -119,6 +119,7 @@ _ENTRIES = (
     _classic("comprehensive", "Comprehensive sampling (Shahrian et al. 2013)"),
     _classic("information-flow", "Information-flow (Aksoy et al. 2017)"),
     _network("dim", "DIM (Xu et al. 2017)", "dim", Family.DEEP),
+    _network("dim_refined", "DIM with refinement (Xu et al. 2017)", "dim_refined", Family.DEEP),
     _network("alphagan", "AlphaGAN (Lutz et al. 2018)", "alphagan", Family.DEEP),
     _network("indexnet", "IndexNet (Lu et al. 2019)", "indexnet", Family.DEEP),
     _network("gca", "GCA (Li and Lu 2020)", "gca", Family.DEEP),

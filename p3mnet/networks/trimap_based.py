@@ -22,12 +22,14 @@ class TrimapMatting(NamedTuple):
         alpha: What the network computes [N, 1, H, W], in 0..1.
         fusion: The same in the trimap's transition, 0 and 1 where the trimap knows better.
         foreground, background: Colours [N, 3, H, W], RGB in 0..1; None of networks that give none.
+        coarse: Alpha [N, 1, H, W] before its refinement; None of networks without one.
     """
 
     alpha: Tensor
     fusion: Tensor
     foreground: Tensor | None = None
     background: Tensor | None = None
+    coarse: Tensor | None = None
 
 
 class TrimapNetwork(MattingNetwork):
