@@ -364,6 +364,7 @@ def test_on_the_command_line(
     assert before == {path: sha256(path.read_bytes()) for path in dataset.rglob("*") if path.is_file()}
 
 
+@pytest.mark.slow
 def test_several_processes_make_the_same_alphas_and_go_on_by_picture(dataset: Path, tmp_path: Path) -> None:
     methods = "global"
     alone = bench(dataset, tmp_path / "alone", methods)

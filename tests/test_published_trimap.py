@@ -28,7 +28,6 @@ from p3mnet.model import IMAGENET_MEAN, IMAGENET_STD, folded  # noqa: E402
 from p3mnet.published import FIRST_CONVOLUTIONS  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden"
-NAMES = ("fba", "gca", "indexnet")
 SIDE = 64
 
 
@@ -72,7 +71,7 @@ def picture() -> tuple[Any, Any]:
     return torch.from_numpy(np.stack(channels).astype(np.uint8))[None], torch.from_numpy(trimap)[None, None]
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [pytest.param("fba", marks=pytest.mark.slow), "gca", "indexnet"])
 def test_a_published_file_gives_what_the_authors_network_gives(name: str) -> None:
     model, state = create_model(name, encoder_weights="random").eval(), published(name)
     done = load_official(model, {"state_dict": {f"module.{key}": value for key, value in state.items()}})
@@ -229,11 +228,11 @@ FILES = {
 }
 
 
-# Of a hundred million weights and of thirty-five.
-LARGE = ("hatt", "fba")
+# IndexNet's are few; the others have tens of millions of weights.
+QUICK = ("indexnet", "indexnet of torchvision")
 
 
-@pytest.mark.parametrize("kind", [pytest.param(k, marks=pytest.mark.slow if k in LARGE else ()) for k in FILES])
+@pytest.mark.parametrize("kind", [pytest.param(k, marks=() if k in QUICK else pytest.mark.slow) for k in FILES])
 def test_encoders_take_ordinary_imagenet_files(kind: str, tmp_path: Path) -> None:
     """Every entry but the classifier finds a place of its shape; what a network sees besides colours starts at 0."""
     name, path = kind.split(maxsplit=1)[0], tmp_path / "imagenet.pth"
