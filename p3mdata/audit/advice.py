@@ -229,9 +229,9 @@ def draw(advice: Advice) -> bytes:
                 axes.annotate(
                     words, (t.distortion, value), (5, 5), textcoords="offset points", fontsize=8, color=colour
                 )
-    for value, style, words in (
-        (advice.max_rank1, "-", "wanted"), (advice.floor.value, ":", "worst under black masks"), (advice.chance, "--", "guessing")
-    ):  # fmt: skip
+    levels = {"wanted": ("-", advice.max_rank1), "guessing": ("--", advice.chance)}
+    levels["worst under black masks"] = (":", advice.floor.value)
+    for words, (style, value) in levels.items():
         axes.axhline(100 * value, color=GREY, linewidth=1.2, linestyle=style, label=words)
     axes.set_ylim(-3, 103)
     axes.set_xlabel("change of hidden pixels, levels of 255 (proxy: no network was trained)", fontsize=9)
