@@ -13,15 +13,19 @@ the one whose turn it is. Then:
 - the same verb is started again and must come to the files of the undisturbed one, byte for byte, with their modes;
   nothing else may be left anywhere below the folder of the case.
 
-Faces come from a stand-in for the detectors, so that a case takes a second; all else is the product. Times of
-decisions are fixed. Left out of the comparison: seconds in stats.json, and lock files. Exit 1 when a case fails.
+Faces come from a stand-in for the detectors and networks are narrow, so that a case takes seconds; all else is the
+product. Times of decisions are fixed, clocks of trainings stand still. Left out of the comparison: seconds in
+stats.json, lock files, times of files in copies of pictures, the files of TensorBoard, of which each call adds one.
+Exit 1 when a case fails.
 """
 
 from __future__ import annotations
 
 import argparse
+import builtins
+import contextlib
 import fcntl
-import importlib
+import io
 import json
 import os
 import re
@@ -34,216 +38,22 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from p3mdata.anonymize.one_image import anonymize_file
+from benchmarks.crash_cases import BUCKET, RUN_CASES, Case, stand_in
+from benchmarks.crash_training import TRAINING_CASES, content_of_checkpoint, stand_ins
 from p3mdata.base.files import is_torn
 from p3mdata.base.jsonl import dumps
 from p3mdata.base.object_store import Store
-from p3mdata.config import Execution, Job, Settings
-from p3mdata.curation.folder import curate_folder, write_curation
-from p3mdata.dataset.build import SplitSettings, build_split
 from p3mdata.dataset.check import check_dataset
 from p3mdata.dataset.folder import ABOUT, BUILDING
-from p3mdata.dataset.layout import read_layout
-from p3mdata.export import export
-from p3mdata.faces import ensemble, models
-from p3mdata.faces.ensemble import Detection
-from p3mdata.records import Doubt, Face
-from p3mdata.review import batch, session
-from p3mdata.review.removal import remove_images
-from p3mdata.run import decisions, secret, verify
-from p3mdata.run.fetch import fetch_run
-from p3mdata.run.job import anonymize_job, merge_tasks, run_staged
 from p3mdata.run.layout import PLAN, strays
-from p3mdata.run.merge import merge_runs
-from p3mdata.run.sampling import sample_run
-from p3mdata.run.stages import Stage
-from tests.factories import encoded, texture
 
-_SIDE = 64
-_SECRET = 32 * "5e"
+CASES = (*RUN_CASES, *TRAINING_CASES)
 _LOCKS = re.compile(r"(lock|workers|(alone|lent|memory)-[0-9]+|task-[0-9]+-of-[0-9]+)")
-_BUCKET = "crashes"
-
-
-class _Finder:
-    """A face in the middle of every picture; of pictures whose width is odd nobody is sure."""
-
-    def find(self, rgb: Any) -> Detection:
-        height, width = rgb.shape[:2]
-        if width % 2:
-            return Detection((), (Doubt("no_face_found", "shows no face."),))
-        box = (0.3 * width, 0.2 * height, 0.7 * width, 0.7 * height)
-        seen = ("centerface", "libfacedetection")
-        return Detection((Face(box, 0.9, seen, None, None, "landmark model sees no face"),), ())
-
-    def boxes(self, image: Any, looks: Any = ()) -> list[Any]:
-        return []
-
-    def close(self) -> None:
-        pass
-
-    def __enter__(self) -> _Finder:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        pass
-
-
-def stand_in() -> None:
-    """Put the stand-ins in their places; processes that are forked have them too."""
-    # Loaded here, since it looks for a compiler by way of temporary files.
-    importlib.import_module("mediapipe")
-    for module in (ensemble, models, verify):
-        module.FaceFinder = _Finder  # type: ignore[attr-defined]
-    secret.new_secret = lambda: _SECRET  # type: ignore[attr-defined]
-    for module in (decisions, session, batch):
-        if hasattr(module, "now"):
-            module.now = lambda: "2026-01-01T00:00:00Z"
-
-
-@dataclass(frozen=True)
-class Case:
-    """A verb: what is there before, and the call, both below one folder."""
-
-    name: str
-    prepare: Callable[[Path], object]
-    call: Callable[[Path], object]
-    store: bool = False
-
-
-def person(height: int, width: int) -> Any:
-    """A matte with a soft edge around the middle."""
-    y, x = np.mgrid[:height, :width]
-    distance = np.hypot((x / width - 0.5) / 0.45, (y / height - 0.5) / 0.48)
-    return np.clip(255 * (1 - distance) * 8, 0, 255).astype(np.uint8)
-
-
-def photographs(at: Path) -> None:
-    """Six photographs with mattes; of one nobody is sure, one is a copy, one is damaged."""
-    (at / "src/sub").mkdir(parents=True)
-    (at / "alphas/sub").mkdir(parents=True)
-    for number, name in enumerate(("a.jpg", "b.png", "sub/c.jpg", "odd.png")):
-        width = _SIDE + 2 * number + (name == "odd.png")
-        data = encoded(texture(_SIDE + 2 * number, width, seed=number), "JPEG" if name.endswith("jpg") else "PNG")
-        (at / "src" / name).write_bytes(data)
-        alpha = person(_SIDE + 2 * number, width)
-        (at / "alphas" / name).with_suffix(".png").write_bytes(encoded(alpha, "PNG"))
-    shutil.copy(at / "src/a.jpg", at / "src/sub/copy.jpg")
-    shutil.copy(at / "alphas/a.png", at / "alphas/sub/copy.png")
-    (at / "src/broken.jpg").write_bytes(b"no picture")
-    (at / "alphas/broken.png").write_bytes(encoded(person(_SIDE, _SIDE), "PNG"))
-
-
-def job(at: Path, out: Any = None, **execution: Any) -> Job:
-    return Job(
-        source=at / "src",
-        alphas=at / "alphas",
-        out=out or at / "run",
-        settings=Settings(),
-        execution=Execution(**{"workers": 1} | execution),
-    )
-
-
-def finished(at: Path) -> None:
-    photographs(at)
-    anonymize_job(job(at))
-
-
-def staged(*stages: Stage) -> Callable[[Path], None]:
-    """The stages before the one that is killed."""
-
-    def prepare(at: Path) -> None:
-        photographs(at)
-        for stage in stages:
-            a_stage(stage)(at)
-
-    return prepare
-
-
-def a_stage(stage: Stage) -> Callable[[Path], object]:
-    if stage is Stage.DETECT:
-        return lambda at: anonymize_job(job(at), Stage.DETECT)
-    return lambda at: run_staged(at / "run", stage, workers=1)
-
-
-def apart(at: Path) -> None:
-    photographs(at)
-    for name, files in {"one": "a.jpg\nb.png\nsub/copy.jpg", "two": "sub/c.jpg\nodd.png"}.items():
-        (at / f"{name}.txt").write_text(files)
-        anonymize_job(job(at, at / name, files=at / f"{name}.txt"))
-
-
-def tasks(at: Path) -> None:
-    for number in (1, 2):
-        anonymize_job(job(at, task=f"{number}/2"))
-    merge_tasks(at / "run")
-
-
-def decided(at: Path) -> None:
-    finished(at)
-    said = [{"source": "odd.png", "action": "no_face"}, {"source": "b.png", "action": "exclude"}]
-    (at / "decisions.jsonl").write_text("".join(dumps(row) + "\n" for row in said))
-
-
-def built(at: Path) -> None:
-    finished(at)
-    split(at)
-
-
-def split(at: Path) -> object:
-    settings = SplitSettings(read_layout("p3m10k"), validation=1, verify=False)
-    return build_split(at / "run", at / "data", settings, workers=1)
-
-
-def exported(to: str) -> Callable[[Path], object]:
-    return lambda at: export(at / "run", at / "release", to, "cc-by-4.0")
-
-
-def curated(at: Path) -> object:
-    return write_curation(curate_folder(at / "src", workers=1), at / "kept")
-
-
-def one_image(at: Path) -> object:
-    alpha, facemask = at / "alphas/a.png", at / "mask.png"
-    done = anonymize_file(at / "src/a.jpg", at / "out.jpg", Settings(), alpha, facemask=facemask, overwrite=True)
-    assert done.outcome.released
-    return done
-
-
-def stored(at: Path) -> object:
-    return anonymize_job(job(at, f"s3://{_BUCKET}/run"))
-
-
-def fetched(at: Path) -> object:
-    return fetch_run(f"s3://{_BUCKET}/run", at / "fetched")
-
-
-CASES = (
-    Case("anonymize", photographs, lambda at: anonymize_job(job(at))),
-    Case("anonymize again, overwriting", finished, lambda at: anonymize_job(job(at, overwrite=True))),
-    Case("detect", photographs, a_stage(Stage.DETECT)),
-    Case("mask", staged(Stage.DETECT), a_stage(Stage.MASK)),
-    Case("obfuscate", staged(Stage.DETECT, Stage.MASK), a_stage(Stage.OBFUSCATE)),
-    Case("verify", staged(Stage.DETECT, Stage.MASK, Stage.OBFUSCATE), a_stage(Stage.VERIFY)),
-    Case("anonymize --task", photographs, tasks),
-    Case("merge", apart, lambda at: merge_runs([at / "one", at / "two"], at / "merged")),
-    Case("review --apply", decided, lambda at: batch.apply_file(at / "run", at / "decisions.jsonl", workers=1)),
-    Case("audit --sample", finished, lambda at: sample_run(at / "run", 2)),
-    Case("remove", built, lambda at: remove_images(at / "run", ["a.jpg"])),
-    Case("build-split", finished, split),
-    Case("export webdataset", finished, exported("webdataset")),
-    Case("export huggingface", finished, exported("huggingface")),
-    Case("curate", photographs, curated),
-    Case("anonymize image", photographs, one_image),
-    Case("anonymize to a store", photographs, stored, store=True),
-    Case("fetch", lambda at: (photographs(at), stored(at)), fetched, store=True),
-)
 
 
 class _Moments:
@@ -264,7 +74,16 @@ class _Moments:
                 self._count("open", path)
             return descriptor
 
+        really_open_stream = io.open
+
+        def opened_stream(path: Any, mode: str = "r", *args: Any, **kwargs: Any) -> Any:
+            stream = really_open_stream(path, mode, *args, **kwargs)
+            if not set(mode).isdisjoint("wax+") and not isinstance(path, int):
+                self._count("open", path)
+            return stream
+
         os.open = opened
+        io.open = builtins.open = opened_stream  # type: ignore[assignment]
         os.fsync = self._counted("fsync", os.fsync, always=True)
         fcntl.flock = self._counted("flock", fcntl.flock, always=True)
         for name in ("put", "put_file", "create", "remove"):
@@ -318,10 +137,16 @@ def state(root: Path) -> dict[str, tuple[int, bytes]]:
     """Modes and contents of everything below a folder, without what may differ."""
     found = {}
     for path in sorted(root.rglob("*")):
-        if path.is_file() and not _LOCKS.fullmatch(path.name):
+        # Each call adds a file to those of TensorBoard, with its time in the name.
+        if path.is_file() and not _LOCKS.fullmatch(path.name) and path.parent.name != "tensorboard":
             data = path.read_bytes()
             if path.name == "stats.json":
                 data = dumps({**json.loads(data), "seconds": {}}).encode()
+            if path.suffix == ".raw":
+                # Copies of pictures for trainings: their heads hold the times of the files that they are of.
+                data = data[:8] + data[24:]
+            if path.suffix == ".pt":
+                data = content_of_checkpoint(path)
             found[path.relative_to(root).as_posix()] = (path.stat().st_mode & 0o777, data)
     return found
 
@@ -332,8 +157,8 @@ def objects() -> dict[str, bytes]:
 
     client = boto3.client("s3")
     found = {}
-    for entry in client.list_objects_v2(Bucket=_BUCKET).get("Contents", []):
-        data = client.get_object(Bucket=_BUCKET, Key=entry["Key"])["Body"].read()
+    for entry in client.list_objects_v2(Bucket=BUCKET).get("Contents", []):
+        data = client.get_object(Bucket=BUCKET, Key=entry["Key"])["Body"].read()
         if entry["Key"].endswith("stats.json"):
             data = dumps({**json.loads(data), "seconds": {}}).encode()
         found[entry["Key"]] = data
@@ -346,9 +171,9 @@ def restore(kept: dict[str, bytes]) -> None:
 
     client = boto3.client("s3")
     for name in objects().keys() - kept.keys():
-        client.delete_object(Bucket=_BUCKET, Key=name)
+        client.delete_object(Bucket=BUCKET, Key=name)
     for name, data in kept.items():
-        client.put_object(Bucket=_BUCKET, Key=name, Body=data)
+        client.put_object(Bucket=BUCKET, Key=name, Body=data)
 
 
 def bare(root: Path, inside_store: dict[str, bytes]) -> Iterator[str]:
@@ -462,7 +287,7 @@ def serve_store() -> subprocess.Popen[bytes]:
     deadline = time.monotonic() + 60
     while True:
         try:
-            boto3.client("s3").create_bucket(Bucket=_BUCKET)
+            boto3.client("s3").create_bucket(Bucket=BUCKET)
             return server
         except Exception:
             if time.monotonic() > deadline:
@@ -485,7 +310,11 @@ def main() -> None:
     ]
     server = serve_store() if any(case.store for case in chosen) else None
     total, failed = 0, 0
-    try:
+    with contextlib.ExitStack() as held:
+        held.enter_context(stand_ins())
+        if server is not None:
+            held.callback(server.wait)
+            held.callback(server.terminate)
         for case in chosen:
             with tempfile.TemporaryDirectory(prefix="p3mdata-crashes-") as place:
                 begun = time.monotonic()
@@ -494,10 +323,6 @@ def main() -> None:
             print(f"{case.name}: {kills} kills, {len(faults)} faults, {time.monotonic() - begun:.0f} s", flush=True)
             for fault in faults[:10]:
                 print(f"  {fault}", flush=True)
-    finally:
-        if server is not None:
-            server.terminate()
-            server.wait()
     print(f"{total} kills over {len(chosen)} verbs, {failed} faults")
     sys.exit(1 if failed or not total else 0)
 

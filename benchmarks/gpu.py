@@ -36,10 +36,10 @@ from p3mdata.errors import EXIT_USAGE
 from p3mnet.create import create_model
 from p3mnet.devices import arithmetic, device_name, pick_device
 from p3mnet.graphs import Replay
-from p3mnet.infer import predict_alpha
 from p3mnet.loader import to_device
 from p3mnet.losses import matting_losses
 from p3mnet.model import folded
+from p3mnet.predict import predict_alpha
 
 Row = dict[str, Any]
 # Seconds; together 8 minutes.

@@ -242,7 +242,7 @@ class Settings(_Strict):
     max_pixels: int = Field(
         200_000_000,
         gt=0,
-        description="refuse larger images (decompression bombs); one of this size takes 4.8 GB of memory",
+        description="refuse larger images (decompression bombs); one of this size takes 4.8 to 8 GB of memory",
     )
     trust_no_face: bool = Field(False, description="release images in which no detector sees any face")
     recursive: bool = Field(True, description="look into subfolders")

@@ -61,6 +61,7 @@ TrimapsOption = Annotated[
 MasksOption = Annotated[Path | None, typer.Option("--masks", help="folder with hand-drawn masks (white = obfuscate)")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML file with settings")]
 JsonOption = Annotated[bool, typer.Option("--json", help="print the result as JSON on stdout")]
+AllOption = Annotated[bool, typer.Option("--all", help="list everything, not the first ten of a kind")]
 QuietOption = Annotated[bool, typer.Option("--quiet", "-q", help="print nothing but errors and JSON")]
 ProgressOption = Annotated[
     bool,

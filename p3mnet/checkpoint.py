@@ -20,7 +20,19 @@ from torch import Tensor
 from p3mdata.base.files import atomic, sha256
 from p3mdata.errors import SettingsError, SetupError
 from p3mnet.model import MattingNetwork, ModelConfig
-from p3mnet.published import ALIAS, ENCODER_PREFIXES, TELLTALES, our_name
+from p3mnet.published import (
+    ALIAS,
+    ENCODER_PREFIXES,
+    FIRST_CONVOLUTIONS,
+    IMAGENET_RULES,
+    NOT_OF_IMAGENET,
+    TELLTALES,
+    TORCHVISION_HAS,
+    TORCHVISION_MOBILENET,
+    imagenet_name,
+    joined,
+    our_name,
+)
 from p3mnet.registry import HUB, build
 
 FORMAT = "p3mnet-checkpoint"
@@ -181,8 +193,8 @@ def load_official(model: MattingNetwork, payload: Any) -> Official:
     Raises:
         SetupError: The file cannot be read or is not one of this variant; the sentence names the keys that differ.
     """
-    state = _state_dict(payload)
     variant = model.config.name
+    state = joined(variant, _state_dict(payload))
     own = model.state_dict()
     renamed: dict[str, Tensor] = {}
     dropped: list[str] = []
@@ -244,9 +256,11 @@ def _from_hub(variant: str) -> Path:
 def load_imagenet(model: MattingNetwork, source: str | Path) -> None:
     """Fill a network's encoder with ImageNet weights.
 
-    ResNet-34 takes any ordinary ResNet-34's, MODNet any ordinary MobileNetV2's (a file). Swin-T takes the weights that
-    P3M-Net was trained from, or those of an ordinary Swin-T, whose stem and patch merging have other shapes and are
-    left out. ViTAE-S takes P3M-Net's.
+    ResNet-34 takes any ordinary ResNet-34's, MODNet and IndexNet any ordinary MobileNetV2's (a file), DIM those of
+    VGG-16 with batch norm, AlphaGAN and SHM of ResNet-50, FBA of ResNet-50 with group norm and standardised weights, LF
+    of DenseNet-201, HATT of ResNeXt-101 (32x8d); what these encoders see besides colours starts at 0. Swin-T takes the
+    weights that P3M-Net was trained from, or those of an ordinary Swin-T, whose stem and patch merging have other
+    shapes and are left out. ViTAE-S takes P3M-Net's.
 
     Args:
         model: Its encoder changes only if everything fits.
@@ -260,6 +274,11 @@ def load_imagenet(model: MattingNetwork, source: str | Path) -> None:
     """
     variant = model.config.name
     path = _from_hub(variant) if source == HUB else Path(source)
+    if variant in IMAGENET_RULES:
+        _fill(model, _of_imagenet(model, path))
+        return
+    if variant not in ENCODER_PREFIXES:
+        raise SetupError(f"{variant}: no ImageNet weights of its encoder are known. Start with 'random'.")
     own = {name: value for name, value in model.state_dict().items() if name.startswith("encoder.")}
     fitting: dict[str, Tensor] = {}
     unknown: list[str] = []
@@ -285,6 +304,40 @@ def load_imagenet(model: MattingNetwork, source: str | Path) -> None:
     else:
         _require(own, fitting, unknown, whose)
     _fill(model, fitting)
+
+
+def _of_imagenet(model: MattingNetwork, path: Path) -> dict[str, Tensor]:
+    """The entries of an ordinary ImageNet file by our names, the first convolution widened.
+
+    Raises:
+        SetupError: The file is of another network.
+    """
+    variant, state = model.config.name, model.state_dict()
+    fitting: dict[str, Tensor] = {}
+    unknown: list[str] = []
+    file = _state_dict(path)
+    rules = TORCHVISION_MOBILENET if variant == "indexnet" and TORCHVISION_HAS in file else variant
+    for name, value in file.items():
+        try:
+            ours = imagenet_name(rules, name)
+        except KeyError:
+            unknown.append(name)
+            continue
+        if ours is not None and ours in state:
+            fitting[ours] = value
+        elif ours is not None:
+            unknown.append(name)
+    first = FIRST_CONVOLUTIONS.get(variant, "")
+    if first in fitting and fitting[first].dim() == state[first].dim():
+        more = state[first].shape[1] - fitting[first].shape[1]
+        if more > 0:
+            rest = fitting[first].new_zeros(fitting[first].shape[0], more, *fitting[first].shape[2:])
+            fitting[first] = torch.cat([fitting[first], rest], 1)
+    place = "trimap.backbone." if variant == "shm" else "encoder."
+    without = re.compile(NOT_OF_IMAGENET.get(variant, r"(?!)"))
+    own = {name: value for name, value in state.items() if name.startswith(place) and not without.fullmatch(name)}
+    _require(own, fitting, unknown, f"{path} does not hold ImageNet weights for the encoder of {variant}")
+    return fitting
 
 
 class Initial(NamedTuple):
@@ -346,6 +399,7 @@ def _renamed(variant: str, state: Mapping[str, Tensor]) -> tuple[dict[str, Tenso
     """Entries of a published file by our names, and names that no rule knows."""
     renamed: dict[str, Tensor] = {}
     unknown: list[str] = []
+    state = joined(variant, state)
     # Aliases last: they win.
     for official in sorted(state, key=lambda key: re.fullmatch(ALIAS, key) is not None):
         try:

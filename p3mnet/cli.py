@@ -77,7 +77,7 @@ def pastes(
     quiet: opt.QuietOption = False,
 ) -> None:
     """Show what copy-and-paste (P3M-CP) would do: how much of the faces it covers, and a picture of pairs."""
-    from p3mdata.base.files import write_atomic
+    from p3mdata.base.files import write_alone
     from p3mdata.imaging import Picture, encode
     from p3mnet.copy_paste import Sources
     from p3mnet.copy_paste.look import look, sheet_of
@@ -94,7 +94,7 @@ def pastes(
     know_people(pictures, settings)
     sources = Sources(settings.sources, settings.source_images, settings.copy_paste.source_groups)
     found = look(pictures, sources, settings.copy_paste, pairs, shown)
-    write_atomic(out, encode(Picture(sheet_of(found.rows), None, "PNG", None, 1), "PNG")[0])
+    write_alone(out, encode(Picture(sheet_of(found.rows), None, "PNG", None, 1), "PNG")[0])
     row = found.to_json()
     for name, unit in (("angle_error", " degrees"), ("tone_distance", "")):
         if name in row:
@@ -189,7 +189,7 @@ def export_onnx(
     """Write a network as an ONNX file, for inference without PyTorch."""
     from p3mnet.export_onnx import INPUT
     from p3mnet.export_onnx import export_onnx as run
-    from p3mnet.infer import open_network
+    from p3mnet.predict import open_network
 
     console.out = console.Output(json, quiet)
     if not (sides := re.fullmatch(r"(\d+)x(\d+)", size)):

@@ -22,7 +22,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.base.files import atomic
+from p3mdata.base.files import alone
 from p3mdata.base.pool import CRASH_SENTENCE, Handler, Mark, work_in_pool
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
@@ -152,7 +152,7 @@ def evaluate(
     step = progress(len(tasks)) if progress else (lambda: None)
     rows: dict[str, list[ImageRow]] = {name: [] for name in chosen}
     try:
-        with atomic(out) if out else nullcontext() as sink:
+        with alone(out) if out else nullcontext() as sink:
             _write(sink, ["set", "image", *COLUMNS, "problem"])
             for row in _rows(tasks, workers or default_workers(), corrected):
                 values = [f"{row.values[name]:.9g}" if name in row.values else "" for name in COLUMNS]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from p3mdata.base.files import atomic
+from p3mdata.base.files import alone
 from p3mdata.errors import OTHER_PLACE, SettingsError, SetupError, unwritable
 from p3mnet.model import MattingNetwork, folded
 
@@ -102,7 +102,7 @@ def export_onnx(
         quiet.setLevel(level)
     assert program is not None
     try:
-        with atomic(Path(path)) as sink:
+        with alone(Path(path)) as sink:
             sink.write(program.model_proto.SerializeToString())
     except OSError as error:
         raise unwritable(path, error, OTHER_PLACE, SetupError) from error

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.base.files import atomic
+from p3mdata.base.files import atomic, tidy_folder
 from p3mdata.dataset.foregrounds import multi_level_colours, require_pymatting
 from p3mdata.dataset.layout import PICTURES
 from p3mdata.errors import BrokenInput, P3MError, SetupError
@@ -97,6 +97,7 @@ class RawCache:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        tidy_folder(folder)
 
     def read(self, kind: str, path: Path) -> Array:
         """A file's pixels, read-only: HxWx3 for colours, else HxW.

@@ -1,16 +1,4 @@
-"""Alpha mattes and cut-outs of a folder of pictures: `infer(images, out, checkpoint)`, `predict_alpha` for one.
-
-Two ways to look at a picture (paper, section 'Experiments', after GFM):
-
-- RESIZE: the whole network sees the picture at half its size.
-- HYBRID: background, transition and foreground come from half the size, where a person fits into the receptive field;
-  the alpha of the transition comes from the full size, where strands are as sharp as they are.
-
-A third one, `legacy_resize`, is the rule by which published figures were made (`p3mnet.legacy`). Where that program
-cuts corners the other two do not: the aspect ratio is kept (there, 1600 px caps each side for
-itself, and sides are floored to multiples of 32; here the network pads); class probabilities are upsampled and then
-compared (there, a map of 0, 128 and 255); 8 bits are rounded (there truncated, which costs 0.14 to 0.18 SAD).
-"""
+"""Alpha mattes and cut-outs of a folder of pictures: `infer(images, out, checkpoint)`; one is for `p3mnet.predict`."""
 
 from __future__ import annotations
 
@@ -21,13 +9,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional as F
 
 from p3mdata.base.files import holds_nothing, owned_folder, sha256, write_atomic
 from p3mdata.base.jsonl import read_json, write_json
@@ -45,21 +30,13 @@ from p3mdata.errors import (
 )
 from p3mdata.imaging import SUFFIXES, Picture, decode, encode, encode_grey
 from p3mdata.imaging.listing import list_files
-from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
-from p3mnet.checkpoint import load_checkpoint, load_official
-from p3mnet.create import create_model
 from p3mnet.devices import arithmetic, pick_device
 from p3mnet.graphs import replaying
-from p3mnet.legacy import legacy_alpha
 from p3mnet.memory import MEMORY_ERRORS, out_of_memory
-from p3mnet.model import MattingNetwork, folded, fuse, normalise
-from p3mnet.registry import RANDOM
+from p3mnet.model import MattingNetwork, folded
+from p3mnet.predict import MAX_SIDE, MODES, Mode, open_network, predict_alpha, predict_trimap, to_8_bit
 from p3mnet.trimap_files import trimap_of_picture
 
-Mode = Literal["hybrid", "resize", "legacy_resize"]
-MODES: tuple[Mode, ...] = ("hybrid", "resize", "legacy_resize")
-# Longest side that the network sees. Memory grows with its square: see `infer`.
-MAX_SIDE = 1600
 ALPHAS, CUTOUTS = "alpha", "cutout"
 INFERENCE_PRECISIONS = ("auto", "float32", "tf32")
 _MOST_HELPERS = 8
@@ -90,119 +67,6 @@ class Inferred:
     def exit_code(self) -> int:
         """0, or 3 when pictures are broken."""
         return EXIT_HELD_BACK if self.broken else EXIT_OK
-
-
-def open_network(checkpoint: Path, published: str | None = None) -> MattingNetwork:
-    """A trained network on the CPU, in eval mode.
-
-    Args:
-        checkpoint: A file of `p3mnet train`, or a published P3M-Net file.
-        published: Name of the network whose published file this is; None for files of `p3mnet train`.
-
-    Raises:
-        SetupError: The file cannot be read, or holds another network.
-    """
-    if published is None:
-        return load_checkpoint(checkpoint).model
-    model = create_model(published, encoder_weights=RANDOM)
-    load_official(model, checkpoint)
-    return model.eval()
-
-
-def _resized(x: Tensor, height: int, width: int) -> Tensor:
-    """[1, C, H, W] -> [1, C, height, width], bilinear, without aliasing where it shrinks."""
-    if x.shape[-2:] == (height, width):
-        return x
-    shrinks = height < x.shape[-2] or width < x.shape[-1]
-    return F.interpolate(x, (height, width), mode="bilinear", align_corners=False, antialias=shrinks)
-
-
-@torch.inference_mode()
-def predict_alpha(
-    model: MattingNetwork,
-    rgb: NDArray[np.uint8],
-    mode: Mode = "hybrid",
-    max_side: int = MAX_SIDE,
-    trimap: NDArray[np.uint8] | None = None,
-) -> NDArray[np.float32]:
-    """Alpha of one picture, of its size.
-
-    Args:
-        model: In eval mode, on any device.
-        rgb: [H, W, 3] uint8.
-        mode: "hybrid", "resize" or "legacy_resize", see the module; networks with one alpha for the whole picture look
-            in one way at "hybrid" and "resize".
-        max_side: A picture with a longer side is seen smaller, both sides by the same factor; its alpha is upsampled.
-        trimap: [H, W] uint8 of 0, 128, 255, for networks that need one; what it knows is kept at full size.
-
-    Returns:
-        [H, W] float32 in 0..1.
-
-    Raises:
-        SettingsError: The network needs a trimap and there is none.
-    """
-    if model.needs_trimap:
-        return _by_trimap(model, rgb, trimap, max_side)
-    if mode == "legacy_resize":
-        return legacy_alpha(model, rgb)
-    height, width = rgb.shape[:2]
-    device = next(model.parameters()).device
-    image = normalise(torch.tensor(rgb, device=device).permute(2, 0, 1)[None])
-    scale = min(1.0, max_side / max(height, width))
-    if model.one_alpha:
-        if model.short_side is not None:
-            scale = min(scale, model.short_side / min(height, width))
-        seen = model(_resized(image, max(1, round(height * scale)), max(1, round(width * scale))))
-        return _resized(seen.fusion.float(), height, width)[0, 0].clamp(0, 1).cpu().numpy()
-    full, half = ((max(1, round(height * share)), max(1, round(width * share))) for share in (scale, scale / 2))
-    seen = model(_resized(image, *half))
-    probabilities = _resized(seen.global_logits.float().softmax(1), height, width)
-    local = model(_resized(image, *full)).local if mode == "hybrid" else seen.local
-    alpha = fuse(probabilities, _resized(local.float(), height, width))
-    return alpha[0, 0].clamp(0, 1).cpu().numpy()
-
-
-def _by_trimap(
-    model: MattingNetwork, rgb: NDArray[np.uint8], trimap: NDArray[np.uint8] | None, max_side: int
-) -> NDArray[np.float32]:
-    if trimap is None:
-        raise SettingsError(f"{model.config.name} needs a trimap of each picture.")
-    height, width = rgb.shape[:2]
-    scale = min(1.0, max_side / max(height, width))
-    size = max(1, round(height * scale)), max(1, round(width * scale))
-    device = next(model.parameters()).device
-    image = _resized(normalise(torch.tensor(rgb, device=device).permute(2, 0, 1)[None]), *size)
-    # 0, 128 and 255 -> the classes 0, 1 and 2.
-    classes = torch.tensor((trimap > 0).astype(np.float32) + (trimap == FOREGROUND), device=device)[None, None]
-    seen = model(image, None, F.interpolate(classes, size, mode="nearest-exact").to(torch.int64))
-    alpha = _resized(seen.fusion.float(), height, width)[0, 0].clamp(0, 1).cpu().numpy()
-    return np.where(trimap == UNKNOWN, alpha, (trimap == FOREGROUND).astype(np.float32)).astype(np.float32)
-
-
-@torch.inference_mode()
-def predict_trimap(model: MattingNetwork, rgb: NDArray[np.uint8], max_side: int = MAX_SIDE) -> NDArray[np.uint8]:
-    """What a trimap-free network takes for background, transition and foreground.
-
-    Args:
-        model: With a trimap of its own (P3M-Net, GFM), in eval mode.
-        rgb: [H, W, 3] uint8.
-        max_side: See `predict_alpha`.
-
-    Returns:
-        [H, W] uint8 of 0, 128, 255.
-    """
-    height, width = rgb.shape[:2]
-    image = normalise(torch.tensor(rgb, device=next(model.parameters()).device).permute(2, 0, 1)[None])
-    scale = min(1.0, max_side / max(height, width)) / 2
-    seen = model(_resized(image, max(1, round(height * scale)), max(1, round(width * scale))))
-    classes = _resized(seen.global_logits.float().softmax(1), height, width)[0].argmax(0).cpu().numpy()
-    values: NDArray[np.uint8] = np.array([BACKGROUND, UNKNOWN, FOREGROUND], np.uint8)[classes]
-    return values
-
-
-def to_8_bit(alpha: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Alpha in 0..1 -> the nearest of 0..255."""
-    return np.rint(alpha * 255).astype(np.uint8)
 
 
 def _pictures(folder: Path) -> dict[str, str]:

@@ -5,19 +5,17 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-import signal
 from collections.abc import Iterator
 from typing import Any, cast
 
+from tests import surroundings
+
+# Before anything is imported that reads variables once.
+surroundings.settle()
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Workers share the cores already; read when numpy, torch and OpenCV are imported, here and in processes of tests.
     for _variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "OPENCV_FOR_THREADS_NUM"):
         os.environ.setdefault(_variable, "1")
-
-# Who starts the suite in the background or with nohup has them ignored, and what ignores them cannot show what it does.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-for _number in {signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)}:
-    signal.signal(_number, signal.SIG_DFL)
 
 import hypothesis  # noqa: E402
 import numpy as np  # noqa: E402
@@ -55,6 +53,13 @@ def one_secret(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True)
+def signals_heard() -> Iterator[None]:
+    """An interrupted command ignores the next signals; one that ran in this process would leave later tests so."""
+    yield
+    surroundings.hear_signals()
+
+
 class KeptModels(FaceFinder):
     """Models that outlive a run."""
 
@@ -81,6 +86,16 @@ class Remembered:
         return copy.deepcopy(self._answers[key])
 
     locate = detect
+
+
+@pytest.fixture(autouse=True)
+def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test depends on the working folder, or leaves anything there."""
+    folder = tmp_path_factory.getbasetemp() / "nowhere"
+    folder.mkdir(exist_ok=True)
+    monkeypatch.chdir(folder)
+    yield
+    assert not os.listdir(folder), f"left in the working folder: {os.listdir(folder)}"
 
 
 @pytest.fixture(autouse=True)

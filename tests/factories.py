@@ -23,7 +23,7 @@ from p3mdata.records import XYXY, Face
 
 def shared() -> Path:
     """Folder with real test photographs, if this machine has it; else the test is skipped."""
-    folder = Path(os.environ.get("P3MDATA_SHARED", "../shared"))
+    folder = Path(os.environ["P3MDATA_SHARED"])
     if not (folder / "testdata" / "faces.json").is_file():
         pytest.skip(f"no test photographs in {folder} (set P3MDATA_SHARED)")
     return folder / "testdata"

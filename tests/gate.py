@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from pathlib import Path
+
+from tests.surroundings import first_on_path
 
 # Python reads this file at start, in worker processes too. A picture is held as it is opened, or as its released file
 # is about to get its name, while there is a file for it; what is there besides tells the test where the run is.
@@ -18,7 +19,9 @@ last = [""]
 def held(what):
     path = os.path.join(GATE, what)
     if os.path.exists(path):
-        open(path + ".at", "w").close()
+        with open(path + ".pid", "w") as file:
+            file.write(str(os.getpid()))
+        os.rename(path + ".pid", path + ".at")
         while os.path.exists(path):
             time.sleep(0.01)
 
@@ -59,8 +62,7 @@ class Gate:
         (folder / "site" / "sitecustomize.py").write_text(_SITE)
         for path in source.iterdir():
             self._file(path.name, "known").touch()
-        paths = [str(folder / "site"), str(Path(__file__).parents[1])]
-        self.env = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), "P3M_TEST_GATE": str(folder)}
+        self.env = {**first_on_path(folder / "site"), "P3M_TEST_GATE": str(folder)}
 
     def _file(self, name: str, step: str) -> Path:
         return self._folder / f"{hashlib.sha256((self._source / name).read_bytes()).hexdigest()}.{step}"
@@ -73,6 +75,10 @@ class Gate:
     def at(self, name: str, step: str = "open") -> bool:
         """Whether a process waits with this picture."""
         return self._file(name, step).with_suffix(f".{step}.at").exists()
+
+    def waiting(self, name: str) -> int:
+        """The process that waits with this picture as it opens it."""
+        return int(self._file(name, "open").with_suffix(".open.at").read_text())
 
     def saw_signal(self) -> bool:
         """Whether a process has noticed SIGINT or SIGTERM."""

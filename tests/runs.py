@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import os
 import subprocess
 import sys
 import time
@@ -35,10 +34,7 @@ def portraits(folder: Path, *names: str, side: int = 192) -> Path:
 def p3mdata(*args: str | Path, **options: Any) -> subprocess.CompletedProcess[str]:
     """The command line as a process of its own; one that hangs fails the test."""
     command = [sys.executable, "-m", "p3mdata", *map(str, args)]
-    env = dict(options.pop("env", os.environ))
-    env["PYTHONPATH"] = os.pathsep.join(filter(None, (env.get("PYTHONPATH"), str(Path(__file__).parents[1]))))
     options = {
-        "env": env,
         "timeout": PATIENCE,
         "capture_output": True,
         "text": True,

@@ -16,10 +16,11 @@ from PIL import Image
 from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.inputs import Inputs, load
 from p3mdata.anonymize.masks import bare_parts, private_area
-from p3mdata.anonymize.pipeline import Anonymized, anonymize, detect, render
+from p3mdata.anonymize.pipeline import Anonymized, anonymize, as_encoded, detect, render
+from p3mdata.anonymize.proofs import _beside_which_equal
 from p3mdata.base.files import sha256
 from p3mdata.config import TOLERANCE, Settings
-from p3mdata.faces.ensemble import FaceFinder
+from p3mdata.faces.ensemble import Detection, FaceFinder
 from p3mdata.imaging import decode, encode_grey, orient
 from p3mdata.imaging.metadata import leftovers
 from p3mdata.imaging.trimap import kernel_side, transition_area
@@ -383,3 +384,71 @@ def test_two_faces_are_both_covered(run: Run) -> None:
         landmarks=tuple((astronaut_face(256).mesh() + (600, 300)).ravel()),
     )
     assert bare_parts(small, facemask) == []
+
+
+@pytest.mark.parametrize("kind", ["jpeg 4:2:0", "jpeg 4:2:2", "jpeg 4:4:4", "jpeg grey"])
+@pytest.mark.parametrize("side", [200, 512])
+def test_jpeg_blocks_keep_what_lies_beside_a_face(kind: str, side: int, finder: FaceFinder) -> None:
+    array = GREY if kind == "jpeg grey" else RGB
+    array = cv2.resize(array, (side, side), interpolation=cv2.INTER_AREA)
+    sampling = {"jpeg 4:2:0": 2, "jpeg 4:2:2": 1}.get(kind, 0)
+    photo = encoded(array, "JPEG", quality=92, **({} if array.ndim == 2 else {"subsampling": sampling}))
+    before = decode(photo).pixels
+    fine = load(Inputs(photo), Settings())
+    found = detect(fine, finder)
+    masked = mask(fine, found, Settings())
+    data, name, how = render(fine, masked, Settings())
+    after = decode(data).pixels
+    assert (name, how) == ("JPEG", "jpeg exact, fine edges") and masked.rim is not None
+    gap = distance(before, after)
+    assert gap[~masked.facemask].max() == 0
+    # Everything private is hidden, with nothing of its detail; beside it there is little but rounding.
+    private = np.zeros_like(masked.facemask)
+    for patch in masked.private:
+        patch.paint(private)
+    assert np.array_equal(private, masked.covered) and np.array_equal(masked.rim, masked.facemask & ~private)
+    assert gap[masked.rim].mean() < 6
+    # As it was in 0.4, a rim that shows the colours of the face, and its row says so.
+    whole = replace(fine, whole_blocks=True)
+    masked_whole = mask(whole, found, Settings())
+    data, _, how = render(whole, masked_whole, Settings())
+    assert how == "jpeg exact" and np.array_equal(masked_whole.facemask, masked.facemask)
+    assert distance(before, decode(data).pixels)[masked.rim].mean() > 3 * gap[masked.rim].mean()
+    assert as_encoded(fine, how).whole_blocks and not as_encoded(fine, "jpeg exact, fine edges").whole_blocks
+
+
+@pytest.mark.parametrize("lines", [slice(0, None, 16), slice(0, SIDE // 5, 16)])
+def test_what_blocks_must_leave_does_not_count_as_hidden(lines: slice) -> None:
+    """Thin lines of transition keep JPEG blocks from being changed, and with them the rest of an eye."""
+    trimap = np.full((SIDE, SIDE), 255, np.uint8)
+    trimap[lines] = 128
+    settings = Settings(boundary="paper")
+    masked = mask(
+        load(Inputs(JPEG, trimap=encode_grey(trimap)), settings), Detection((astronaut_face(),), ()), settings
+    )
+    assert masked.blocks is not None
+    assert not (masked.covered & ~masked.blocks[1].luma).any()
+    assert not (masked.covered & ~masked.facemask).any()
+    assert masked.doubts, "an eye that nobody hides was let through"
+
+
+@pytest.mark.parametrize("channels", [(), (3,)])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+def test_one_pixel_anywhere_beside_the_facemask_is_looked_at(kind: Any, channels: tuple[int, ...]) -> None:
+    picture = np.random.default_rng(3).integers(0, 255, (24, 31, *channels)).astype(kind)
+    for area in (
+        (slice(5, 11), slice(8, 20)),
+        (slice(0, 24), slice(0, 2)),
+        (slice(20, 24), slice(28, 31)),
+        (slice(0),) * 2,
+    ):
+        facemask = np.zeros((24, 31), bool)
+        facemask[area] = True
+        rows, columns = _beside_which_equal(picture, picture.copy(), facemask)
+        window = np.zeros((24, 31), bool)
+        window[rows, columns] = True
+        assert not (facemask & ~window).any() and window.any()
+        for y, x in zip(*np.nonzero(~window), strict=True):
+            changed = picture.copy()
+            changed[y, x] ^= 1
+            assert _beside_which_equal(picture, changed, facemask) == (slice(0, 24), slice(0, 31))

@@ -248,6 +248,11 @@ def test_identities_come_from_prefixes_folders_or_a_file(tmp_path: Path) -> None
     assert identify(named, "folder") == dict(zip(named, ("x", "x", "y"), strict=True))
     mixed = [*named, "y/plain.jpg", "top.jpg", "z/__odd.jpg"]
     assert identify(mixed) == {n: n[0] for n in mixed if "/" in n}
+    # One folder of everybody tells nobody apart.
+    one_folder = ["all/anna__1.jpg", "all/anna__2.jpg", "all/ben__1.jpg", "all/plain.jpg"]
+    assert identify(one_folder) == {name: name[4:].partition("__")[0] for name in one_folder[:3]}
+    with pytest.raises(SettingsError, match=r"tried names like person__photo.jpg and folders of persons; of 2 photos"):
+        identify(["a.jpg", "b.jpg"])
     assert identify(mixed, "prefix") == dict(zip(named, ("anna", "anna", "ben"), strict=True))
     table = tmp_path / "who.csv"
     for head in ("", "Source,Identity\n"):
@@ -278,7 +283,7 @@ def test_a_csv_that_cannot_be_used_is_named(text: str | None, sentence: str, tmp
 
 @pytest.mark.parametrize("how", ["auto", "folder", "prefix"])
 def test_photos_of_nobody_are_refused(how: str) -> None:
-    with pytest.raises(SettingsError, match=r"--identities (folder|prefix): no photo .* FILE\.csv"):
+    with pytest.raises(SettingsError, match=r"--identities (folder|prefix|auto): .* FILE\.csv"):
         identify(["a.jpg", "b.jpg"], how)
 
 

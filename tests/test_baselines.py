@@ -25,10 +25,10 @@ from p3mnet.checkpoint import load_checkpoint, load_imagenet, load_official, sav
 from p3mnet.copy_paste import CopyPasteConfig, Sources, fcp  # noqa: E402
 from p3mnet.create import create_model  # noqa: E402
 from p3mnet.data import seeded  # noqa: E402
-from p3mnet.infer import predict_alpha  # noqa: E402
 from p3mnet.losses import matting_losses  # noqa: E402
 from p3mnet.model import FOREGROUND, TRANSITION, MattingNetwork, ModelConfig, count_parameters, folded  # noqa: E402
 from p3mnet.networks.modnet import MODNet, Objectives, objective_losses  # noqa: E402
+from p3mnet.predict import predict_alpha  # noqa: E402
 from p3mnet.training import make_config, train  # noqa: E402
 from tests import onnx_models  # noqa: E402
 from tests.factories import encoded, synthetic_portrait, texture  # noqa: E402
@@ -434,3 +434,45 @@ def test_requests_that_cannot_be_met(
 ) -> None:
     with pytest.raises(SettingsError, match=sentence):
         parse_requests(methods, checkpoints, options)
+
+
+def test_a_file_of_vitmattes_interface_gets_what_its_processor_makes(tmp_path: Path) -> None:
+    """pixel_values [N, 4, H, W]: the picture in -1..1, the trimap in 0..1, padded to multiples of 32."""
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 256, (50, 70, 3), np.uint8)
+    trimap = np.full((50, 70), 128, np.uint8)
+    trimap[:10], trimap[-10:] = 0, 255
+    weight = np.zeros((1, 4, 1, 1))
+    seen: dict[int, np.ndarray] = {}
+    for number in range(4):
+        weight[:], weight[0, number] = 0, 1
+        data = onnx_models.model(
+            [onnx_models.node("Conv", ["pixel_values", "weight"], "alphas")],
+            {"pixel_values": ["n", 4, "height", "width"]},
+            {"alphas": ["n", 1, "height", "width"]},
+            {"weight": weight},
+        )
+        method = onnx_file(tmp_path, data, norm="half", trimap="unit")
+        assert method.needs_trimap
+        seen[number] = method.predict(image, trimap)
+    unknown = trimap == 128
+    for number in range(3):
+        wanted = np.clip((image[..., number] / 255 - 0.5) / 0.5, 0, 1)
+        assert np.abs(seen[number] - wanted)[unknown].max() < 1e-6
+    assert np.array_equal(np.unique(seen[3]), [0, 0.5, 1])
+
+
+def test_a_file_of_birefnets_interface_gives_logits(tmp_path: Path) -> None:
+    """input_image [1, 3, S, S], ImageNet-normalised and resized whatever its shape; output_image in logits."""
+    side = 64
+    data = onnx_models.model(
+        [onnx_models.node("ReduceMean", ["input_image"], "output_image", axes=[1])],
+        {"input_image": [1, 3, side, side]},
+        {"output_image": [1, 1, side, side]},
+    )
+    image = np.full((40, 90, 3), (200, 30, 90), np.uint8)
+    mean = ((image[0, 0] / 255 - (0.485, 0.456, 0.406)) / (0.229, 0.224, 0.225)).mean()
+    found = onnx_file(tmp_path, data, activation="sigmoid").predict(image, None)
+    assert found.shape == (40, 90) and found == pytest.approx(np.full((40, 90), 1 / (1 + np.exp(-mean))), abs=1e-6)
+    raw = onnx_file(tmp_path, data).predict(image, None)
+    assert raw == pytest.approx(np.full((40, 90), np.clip(mean, 0, 1)), abs=1e-6)

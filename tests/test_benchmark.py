@@ -22,7 +22,13 @@ from p3mdata.errors import EXIT_HELD_BACK, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE
 from p3mnet.baselines import classic  # noqa: E402
 from p3mnet.baselines.classic import Classic
 from p3mnet.baselines.opening import parse_requests
-from p3mnet.benchmark import Benchmark, BenchmarkPlan, run, run_benchmark
+from p3mnet.benchmark import (
+    Benchmark,
+    BenchmarkPlan,
+    alphas,  # noqa: E402
+    run,
+    run_benchmark,
+)
 from p3mnet.benchmark.report import tables
 from p3mnet.benchmark.results import State
 from p3mnet.evaluate import evaluate
@@ -356,3 +362,62 @@ def test_on_the_command_line(
     monkeypatch.setattr(run, "open_method", interrupt)
     assert called(str(dataset), out, "-m", "global")[0] == EXIT_INTERRUPTED
     assert before == {path: sha256(path.read_bytes()) for path in dataset.rglob("*") if path.is_file()}
+
+
+def test_several_processes_make_the_same_alphas_and_go_on_by_picture(dataset: Path, tmp_path: Path) -> None:
+    methods = "global"
+    alone = bench(dataset, tmp_path / "alone", methods)
+    found = bench(dataset, tmp_path / "many", methods, workers=2)
+    assert any("worked on 2 pictures at a time" in note and "GB" in note for note in found.notes)
+    assert not any("at a time" in note for note in alone.notes)
+    for name in (path.relative_to(tmp_path / "alone") for path in (tmp_path / "alone" / "predictions").rglob("*.png")):
+        assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "many" / name).read_bytes()
+    means = [
+        {name: vars(mean) for name, mean in each.results[0].sets["validation"].means.items()} for each in (alone, found)
+    ]
+    assert means[0] == means[1]
+    assert [row.stem for row in alone.results[0].rows] == [row.stem for row in found.results[0].rows]
+    # What is there is kept picture by picture.
+    cache = tmp_path / "many" / "cache" / "global.jsonl"
+    lines = cache.read_text().splitlines()
+    cache.write_text("\n".join(lines[:-1]) + "\n")
+    bench(dataset, tmp_path / "many", methods, workers=2)
+    assert len(cache.read_text().splitlines()) == len(lines)
+
+
+def _maker(name: str, out: Path, max_side: int = 1024) -> alphas.Maker:
+    return alphas.Maker(out, parse_requests([name])[0], max_side, "hybrid", "cpu", 25, False)
+
+
+def test_processes_follow_pictures_memory_and_kind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alphas, "default_workers", lambda: 8)
+    tasks: list[Any] = [None] * 100
+    knn = _maker("knn", tmp_path)
+    assert 4e9 < knn.memory() < 5e9
+    for free, workers in ((100e9, 8), (15e9, 3), (1e9, 1)):
+        monkeypatch.setattr(alphas, "free_memory", lambda free=free: int(free))
+        assert knn.processes(tasks, 0) == workers
+    monkeypatch.setattr(alphas, "free_memory", lambda: None)
+    assert knn.processes(tasks, 2) == 2 and knn.processes(tasks[:7], 0) == 2 and knn.processes(tasks[:3], 0) == 1
+    assert _maker("modnet", tmp_path).processes(tasks, 8) == 1
+
+
+def test_a_fault_in_another_process_is_told_as_in_this_one(
+    dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def predict(self: Classic, image: Any, trimap: Any) -> Any:
+        raise ZeroDivisionError("nothing to divide by")
+
+    monkeypatch.setattr(Classic, "predict", predict)
+    found = bench(dataset, tmp_path / "out", "global")
+    maker = _maker("global", tmp_path)
+    picture = run.pictures_of(run.open_dataset(dataset), ["validation"], 1)[0]
+    task = alphas.Task(0, picture, tmp_path / "p.png", {})
+    with alphas._working(maker, lambda name: True) as handle:
+        made = handle(task, frozenset())
+        crashed = handle(task, frozenset({f"{picture.set}/{picture.stem}"}))
+    assert made.fault is not None and made.fault[0] == found.results[0].sentence
+    assert "Traceback" in made.fault[1] and "worker process" in crashed.row.problem
+    monkeypatch.setattr(alphas, "work_in_pool", lambda *args, **options: (each for each in [made]))
+    with pytest.raises(alphas.MethodFault, match="nothing to divide by"):
+        list(maker.all(maker.open(), [task], 2))

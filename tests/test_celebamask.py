@@ -509,8 +509,7 @@ def test_a_killed_run_goes_on(
     (tmp_path / "held.py").write_text(HELD.replace("PATIENCE", str(PATIENCE)))
     out = tmp_path / "out"
     command = [sys.executable, str(tmp_path / "held.py"), str(celeba), str(out)]
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, start_new_session=True) as process:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, start_new_session=True) as process:
         wait_until(lambda: chunks_done(out) == 1, process)
         # Ctrl-C reaches the workers too, a kill does not.
         (os.killpg if number == signal.SIGINT else os.kill)(process.pid, number)

@@ -368,6 +368,18 @@ def test_collection_rules_and_copies_from_the_command_line(tmp_path: Path) -> No
     assert p3mdata_here("duplicates", tmp_path / "none").returncode == 2
 
 
+def test_long_lists_stop_at_ten_and_say_where_the_rest_is(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    for number in range(12):
+        (tmp_path / "photos" / f"{number:02}.png").write_bytes(encoded(texture(20, 30, seed=number), "PNG"))
+    done = p3mdata_here("curate", tmp_path / "photos", tmp_path / "out")
+    lines = done.stdout.splitlines()
+    assert len([line for line in lines if line[:2].isdigit() and ".png" in line]) == 10
+    assert f"... and 2 more in {tmp_path / 'out' / 'rejected.jsonl'}, or with --all" in lines
+    done = p3mdata_here("curate", tmp_path / "photos", tmp_path / "out", "--all")
+    assert sum(line[:2].isdigit() and ".png" in line for line in done.stdout.splitlines()) == 12
+
+
 def test_codes_of_emoji_are_printed_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     from p3mdata.base import console
 

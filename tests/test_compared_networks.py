@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 
 from p3mnet.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from p3mnet.create import create_model  # noqa: E402
-from p3mnet.infer import infer, open_network, predict_alpha, predict_trimap  # noqa: E402
+from p3mnet.infer import infer  # noqa: E402
 from p3mnet.losses import LossWeights, losses_of, terms_of  # noqa: E402
 from p3mnet.model import (  # noqa: E402
     ModelConfig,  # noqa: E402, I001
@@ -28,6 +28,7 @@ from p3mnet.networks.critic import PatchCritic, adversarial_losses  # noqa: E402
 from p3mnet.networks.fba import distance_maps, fuse_colours  # noqa: E402
 from p3mnet.networks.hatt import structural_similarity  # noqa: E402
 from p3mnet.networks.trimap_based import keep_known  # noqa: E402
+from p3mnet.predict import open_network, predict_alpha, predict_trimap  # noqa: E402
 from p3mnet.registry import BASELINES, RANDOM, build  # noqa: E402
 from p3mnet.training import train  # noqa: E402
 from tests.test_train import config, rows, write_set  # noqa: E402

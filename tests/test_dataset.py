@@ -316,6 +316,43 @@ def test_a_take_down_reaches_datasets(own_run: Path, tmp_path: Path) -> None:
     assert check_dataset(tmp_path / "d").errors == 0
 
 
+def test_a_renewed_dataset_that_changed_is_a_new_version(own_run: Path, tmp_path: Path) -> None:
+    def version() -> int:
+        return int(json.loads((tmp_path / "d" / "dataset.json").read_text())["version"])
+
+    settings = SplitSettings(P3M, validation=2, verify=False)
+    assert build_split(own_run, tmp_path / "d", settings).version == version() == 1
+    before = (tmp_path / "d" / "dataset.json").read_bytes()
+    assert build_split(own_run, tmp_path / "d", settings).version == 1
+    assert (tmp_path / "d" / "dataset.json").read_bytes() == before
+    other = SplitSettings(P3M, validation=2, verify=False, kernel=15)
+
+    def stop(total: int) -> Callable[[], None]:
+        raise KeyboardInterrupt
+
+    # An interruption forgets nothing.
+    with pytest.raises(KeyboardInterrupt):
+        build_split(own_run, tmp_path / "d", other, progress=stop)
+    assert build_split(own_run, tmp_path / "d", other).version == version() == 2
+    remove_images(own_run, ["free9.png"])
+    assert version() == 3
+    # Groups are numbered anew; then nothing changes any more.
+    again = build_split(own_run, tmp_path / "d", other).version
+    assert again == version() >= 3
+    assert build_split(own_run, tmp_path / "d", other).version == version() == again
+
+
+def test_nobody_warns_of_a_set_that_nobody_asked_for(own_run: Path, tmp_path: Path) -> None:
+    done = p3mdata_here("build-split", own_run, tmp_path / "d", "--validation", "2", "--no-verify")
+    assert done.returncode in (0, 3), done.stderr
+    assert "P3M-500-NP" not in done.stdout + done.stderr
+    done = p3mdata_here("check", tmp_path / "d", "--no-duplicates")
+    assert done.returncode == 0 and "P3M-500-NP" not in done.stdout
+    # A set that was asked for is missed.
+    shutil.rmtree(tmp_path / "d" / "validation" / "P3M-500-P")
+    assert check_dataset(tmp_path / "d", duplicates=False).errors
+
+
 def test_images_that_are_held_back_do_not_enter(own_run: Path, tmp_path: Path) -> None:
     with reviewing(own_run) as session:
         identity = next(row["id"] for row in read_rows(own_run / LEDGER) if row["source"] == "zoe.png")

@@ -300,6 +300,7 @@ def test_when_a_step_is_compiled() -> None:
     assert pays("on", cpu, 1, None) and not pays("on", gpu, 9999, "why") and not pays("off", gpu, 9999, None)
 
 
+@pytest.mark.slow
 def test_a_compiled_run_is_the_same_run(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # The whole step as one graph, without the compiler for C++, which takes its time.
     monkeypatch.setattr(compiled_module, "BACKEND", "aot_eager")

@@ -46,6 +46,11 @@ def program(name: str) -> Any:
     return found
 
 
+def below(command: Any, name: str) -> Any:
+    """A command of a group, as it is when it is called: until then a group may know a line of its help alone."""
+    return command.resolve_command(typer.Context(command), [name])[1]
+
+
 @cache
 def every_option() -> frozenset[str]:
     found = {"--help", "--version"}
@@ -55,7 +60,7 @@ def every_option() -> frozenset[str]:
             found.update([*parameter.opts, *parameter.secondary_opts])
         context = typer.Context(command)
         for name in command.list_commands(context) if hasattr(command, "list_commands") else ():
-            walk(command.get_command(context, name))
+            walk(below(command, name))
 
     walk(program("p3mdata"))
     walk(program("p3mnet"))
@@ -127,7 +132,7 @@ def check_words(words: list[str]) -> None:
             assert all(f'"{word}"' in source for word in rest if word.startswith("--")), rest
         case ["python", "-m", "pytest", *rest]:
             assert all((ROOT / word.partition("::")[0]).exists() for word in rest if word.startswith("tests")), rest
-        case ["git" | "cd" | "sh" | "python" | "python3" | "pre-commit", *_]:
+        case ["git" | "cd" | "sh" | "curl" | "python" | "python3" | "pre-commit", *_]:
             pass
         case _:
             pytest.fail(f"what is this command? {shlex.join(words)}")
@@ -258,7 +263,7 @@ def path_with_programs(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 def shell(command: str, folder: Path, path: str | None = None) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "400", "P3MDATA_WORKERS": "1"}
+    environment = os.environ | {"COLUMNS": "400", "P3MDATA_WORKERS": "1"}
     if path is None:
         command = f'p3mdata() {{ "{sys.executable}" -m p3mdata "$@"; }}; {command}'
     else:
@@ -322,7 +327,7 @@ def test_blocks_run_as_they_stand(
                 printed += done.stdout + done.stderr
         elif block.language == "python":
             done = subprocess.run(
-                [sys.executable, "-c", block.text], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+                [sys.executable, "-c", block.text], cwd=tmp_path,
                 capture_output=True, text=True, check=False, timeout=900,
             )  # fmt: skip
             assert done.returncode == 0, f"{block}: {done.stdout}{done.stderr}"
@@ -358,7 +363,7 @@ def test_every_room_is_in_the_table_of_rooms() -> None:
 def test_every_option_of_anonymize_is_in_the_table_of_settings() -> None:
     command = program("p3mdata")
     for name in ("anonymize", "dir"):
-        command = command.get_command(typer.Context(command), name)
+        command = below(command, name)
     page = (ROOT / "docs" / "settings.md").read_text()
     given = [parameter for parameter in command.params if not getattr(parameter, "hidden", False)]
     options = [parameter.opts[0] for parameter in given if parameter.opts[0].startswith("--")]

@@ -21,7 +21,9 @@ from p3mdata.run.executors.local import WORKERS_LOCK
 from p3mdata.run.job import anonymize_job
 from p3mdata.run.layout import LEDGER
 from p3mdata.run.rows import count_done
+from tests.gate import Gate
 from tests.runs import PATIENCE, contents, p3mdata, portraits, wait_until
+from tests.surroundings import first_on_path
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (pip install 'p3mdata[ray]')")
 cluster_utils = pytest.importorskip("ray.cluster_utils")
@@ -46,14 +48,22 @@ def undisturbed(source: Path, kept_models: FaceFinder) -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
-    """A cluster of a head without CPUs and of nodes that tests add."""
-    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    made = cluster_utils.Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0})
-    try:
-        yield made
-    finally:
-        made.shutdown()
+def gate(tmp_path_factory: pytest.TempPathFactory, source: Path) -> Gate:
+    return Gate(tmp_path_factory.mktemp("ray-gate") / "gate", source)
+
+
+@pytest.fixture(scope="module")
+def cluster(gate: Gate) -> Iterator[Any]:
+    """A cluster of a head without CPUs and of nodes that tests add; its actors wait at the gate."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in gate.env.items():
+            patch.setenv(name, value)
+        patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+        made = cluster_utils.Cluster(initialize_head=True, head_node_args={**NODE, "num_cpus": 0})
+        try:
+            yield made
+        finally:
+            made.shutdown()
 
 
 @pytest.fixture
@@ -93,29 +103,34 @@ def ends_well(run: subprocess.Popen[str], out: Path, expected: dict[str, bytes])
 
 @pytest.mark.slow
 def test_a_killed_worker_and_a_removed_node_cost_nothing(
-    tmp_path: Path, source: Path, undisturbed: dict[str, bytes], cluster: Any, nodes: list[Any]
+    tmp_path: Path, source: Path, undisturbed: dict[str, bytes], cluster: Any, nodes: list[Any], gate: Gate
 ) -> None:
     out = tmp_path / "out"
+    gate.hold("k.jpg")
     run = started(cluster, source, out)
-    wait_until(lambda: count_done(out) > 0 and len(actors(out)) == 2, run)
-    os.kill(actors(out)[0], signal.SIGKILL)
-    before = count_done(out)
-    wait_until(lambda: count_done(out) > before + 1, run)
+    wait_until(lambda: gate.at("k.jpg") and count_done(out) > 0 and len(actors(out)) == 2, run)
+    killed = gate.waiting("k.jpg")
+    os.kill(killed, signal.SIGKILL)
+    # Another one comes to the same picture.
+    wait_until(lambda: gate.waiting("k.jpg") != killed, run)
+    assert count_done(out) < len(NAMES)
     cluster.remove_node(nodes[1], allow_graceful=False)
+    gate.open()
     ends_well(run, out, undisturbed)
 
 
 @pytest.mark.slow
 def test_a_killed_driver_is_started_again(
-    tmp_path: Path, source: Path, undisturbed: dict[str, bytes], cluster: Any, nodes: list[Any]
+    tmp_path: Path, source: Path, undisturbed: dict[str, bytes], cluster: Any, nodes: list[Any], gate: Gate
 ) -> None:
     out = tmp_path / "out"
+    gate.hold("k.jpg")
     run = started(cluster, source, out)
-    wait_until(lambda: count_done(out) > 1, run)
+    wait_until(lambda: gate.at("k.jpg") and count_done(out) > 1, run)
     os.killpg(run.pid, signal.SIGKILL)
     run.communicate()
-    done = count_done(out)
-    assert done < len(NAMES)
+    assert count_done(out) < len(NAMES)
+    gate.open()
     ends_well(started(cluster, source, out), out, undisturbed)
 
 
@@ -147,7 +162,7 @@ def test_a_picture_that_kills_actors_is_recorded_once(
     (tmp_path / "src" / "aa.jpg").write_bytes(b"this picture kills whoever opens it")
     out = tmp_path / "out"
     # Without an address: a cluster that the call starts on this machine.
-    mortal = {**os.environ, "PYTHONPATH": str(tmp_path / "double"), "RAY_USAGE_STATS_ENABLED": "0"}
+    mortal = {**first_on_path(tmp_path / "double"), "RAY_USAGE_STATS_ENABLED": "0"}
     done = p3mdata("anonymize", "dir", tmp_path / "src", out, "-q", "--executor", "ray", "--workers", "1", env=mortal)
     assert done.returncode == EXIT_HELD_BACK, done.stderr
     rows = {row["source"]: row for row in read_rows(out / LEDGER)}

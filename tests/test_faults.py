@@ -26,6 +26,7 @@ from p3mdata.run.stages import Stage
 from tests.conftest import SECRET
 from tests.gate import Gate
 from tests.runs import PATIENCE, contents, p3mdata, portraits, wait_until
+from tests.surroundings import first_on_path
 
 pytestmark = pytest.mark.slow
 
@@ -207,7 +208,7 @@ def test_a_picture_that_kills_its_worker_costs_only_itself(
 ) -> None:
     (tmp_path / "double").mkdir()
     (tmp_path / "double" / "sitecustomize.py").write_text(DIES_OF_A_PICTURE)
-    mortal = {**os.environ, "PYTHONPATH": str(tmp_path / "double"), "DEATHS": str(tmp_path / "deaths")}
+    mortal = {**first_on_path(tmp_path / "double"), "DEATHS": str(tmp_path / "deaths")}
     first = identity((source / NAMES[0]).read_bytes())
     killers = (b"this picture kills whoever opens it %d" % number for number in itertools.count())
     # First of its shard, so that the worker beside it is at the same innocent image each time.
@@ -237,7 +238,7 @@ def test_a_picture_that_kills_its_worker_costs_only_itself(
 def test_staged_commands_survive_a_picture_that_kills(tmp_path: Path, kept_models: FaceFinder) -> None:
     (tmp_path / "double").mkdir()
     (tmp_path / "double" / "sitecustomize.py").write_text(DIES_OF_A_PICTURE)
-    mortal = {**os.environ, "PYTHONPATH": str(tmp_path / "double"), "DEATHS": str(tmp_path / "deaths")}
+    mortal = {**first_on_path(tmp_path / "double"), "DEATHS": str(tmp_path / "deaths")}
     portraits(tmp_path / "src", "a.jpg")
     (tmp_path / "src" / "killer.jpg").write_bytes(b"this picture kills whoever opens it")
     out = tmp_path / "out"

@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def run(out: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "benchmarks.gpu", "--out", str(out), "--small", "--device", "cpu", *arguments]
     done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
     return done.returncode, json.loads((out / "gpu.json").read_text()), done.stderr

@@ -24,8 +24,9 @@ torch = pytest.importorskip("torch")
 from p3mnet import infer as infer_module  # noqa: E402
 from p3mnet.checkpoint import save_checkpoint  # noqa: E402
 from p3mnet.create import create_model  # noqa: E402
-from p3mnet.infer import infer, predict_alpha, to_8_bit  # noqa: E402
+from p3mnet.infer import infer  # noqa: E402
 from p3mnet.model import Matting, P3MNet  # noqa: E402
+from p3mnet.predict import predict_alpha, to_8_bit  # noqa: E402
 from tests.test_train import narrow_networks  # noqa: E402
 
 

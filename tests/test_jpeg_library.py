@@ -9,6 +9,7 @@ import sys
 import textwrap
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -87,6 +88,24 @@ def _with_late_table(data: bytes) -> bytes:
     """Another quantisation table between the first two scans, which no decoder heeds any more."""
     at = data.index(b"\xff\xc4", data.index(b"\xff\xda"))
     return data[:at] + b"\xff\xdb\x00\x43\x00" + bytes([7] * 64) + data[at:]
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", KINDS)
+def test_turned_files_come_to_the_same_bytes_as_by_jpeglib(kind: str, orientation: int) -> None:
+    jpeg = JpegBlocks.read(encode(picture(64, 96, orientation), kind, 77)).turned(orientation)
+    about = (jpeg.height, jpeg.width), jpeg._components, jpeg._coefs
+    filled = coefficients._filled(*about)
+    assert filled is not None or library._usable() is None
+    assert filled in (None, coefficients._written(*about)) and not library._Guard.closed
+
+
+def test_coarse_tables_are_written_the_same_both_ways() -> None:
+    jpeg = JpegBlocks.read(encode(picture(40, 56, 1), "420"))
+    for table in (np.full(64, 300, np.uint16), np.full(64, 7, np.uint16)):
+        parts = [replace(part, table=table) if number else part for number, part in enumerate(jpeg._components)]
+        about = (40, 56), parts, jpeg._coefs
+        assert coefficients._filled(*about) in (None, coefficients._written(*about))
 
 
 def test_rewriting_leaves_the_coefficients_as_they_were() -> None:

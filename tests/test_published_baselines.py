@@ -17,12 +17,12 @@ from torch.nn import functional as F  # noqa: E402
 
 from p3mnet.checkpoint import load_checkpoint, load_official, save_checkpoint  # noqa: E402
 from p3mnet.create import create_model  # noqa: E402
-from p3mnet.infer import predict_alpha  # noqa: E402
 from p3mnet.legacy import _modnet_size, pinned_resize  # noqa: E402
 from p3mnet.losses import LossWeights, matting_losses  # noqa: E402
 from p3mnet.model import ModelConfig, normalise  # noqa: E402
 from p3mnet.networks.gfm import Glance  # noqa: E402
 from p3mnet.networks.modnet import Objectives, objective_losses  # noqa: E402
+from p3mnet.predict import predict_alpha  # noqa: E402
 from p3mnet.registry import build  # noqa: E402
 from p3mnet.training import loop as loop_module  # noqa: E402
 from p3mnet.training import make_config, train  # noqa: E402

@@ -151,7 +151,7 @@ def test_jpeg_blocks_that_were_asked_for_keep_all_else_and_tell_how_far_the_back
     facemask = decode(made.files["facemasks"][1]).pixels
     gap = np.abs(decode(made.files["images"][1]).pixels.astype(int) - decode(photo).pixels).max(axis=2)
     proofs = made.result.proofs
-    assert made.files["images"][0] == "jpg" and made.result.encoding == "jpeg exact"
+    assert made.files["images"][0] == "jpg" and made.result.encoding == "jpeg exact, fine edges"
     assert proofs.exact and not gap[facemask == 0].any()
     assert gap[(facemask == RECOMPOSED) & (MATTE == 0)].max(initial=0) <= max(proofs.largest_beside, 1)
 

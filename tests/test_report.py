@@ -15,6 +15,8 @@ from PIL import Image
 
 from p3mdata.base.files import sha256
 from p3mdata.config import Job, Settings
+from p3mdata.curation import find_duplicates
+from p3mdata.curation.page import write_page
 from p3mdata.imaging import encode_grey
 from p3mdata.records import Face, ImageResult, Outcome, Proofs
 from p3mdata.run.plan import Plan
@@ -283,3 +285,24 @@ def test_names_settings_strength_and_models(tmp_path: Path, rows: list[ImageResu
     for model in weights.registry().values():
         assert model.sha256 in text and model.licence in text
     assert "can still tell who somebody is" in text
+
+
+@pytest.mark.slow
+def test_pages_fit_a_telephone(tmp_path: Path, rows: list[ImageResult]) -> None:
+    browser = pytest.importorskip("tests.browser")
+    long = "holds --boundary recomposite and a-name-that-is-rather-long-and-breaks-nowhere" * 2
+    held = [_held(90, Outcome.BROKEN, "cannot_read", long), _held(91, Outcome.NEEDS_REVIEW, "redetected", long)]
+    page = tmp_path / "page.html"
+    page.write_bytes(_report(tmp_path, [*rows, *held], len(rows) + 2))
+    duplicates = tmp_path / "duplicates.html"
+    write_page(find_duplicates(tmp_path / "run" / "images"), duplicates)
+    with browser.headless() as opened:
+        for width in (400, 320):
+            for shown in (page, duplicates):
+                tab = opened.new_page(viewport={"width": width, "height": 800})
+                tab.goto(shown.as_uri())
+                assert tab.evaluate("document.documentElement.scrollWidth") <= width, (shown.name, width)
+                # Names of options stand on one line.
+                heights = tab.evaluate("[...document.querySelectorAll('.option')].map(e => e.getClientRects().length)")
+                assert set(heights) <= {1} and (shown is duplicates or len(heights) > 1)
+                tab.close()

@@ -18,6 +18,7 @@ from PIL import Image
 
 from p3mdata.base.jsonl import read_rows
 from p3mdata.faces.ensemble import FaceFinder
+from p3mdata.records import Action
 from p3mdata.review.session import reviewing
 from p3mdata.run.decisions import read_log
 from p3mdata.run.layout import MANIFEST
@@ -280,6 +281,19 @@ def test_a_face_under_hair_takes_three_keys(page: Any, run: HeldRun) -> None:
     page.keyboard.press("Enter")
     says(page, f"Released with the drawn mask: {CUT}")
     assert (run.out / "images" / f"{run.id(CUT)}.png").exists()
+
+
+def test_a_drawing_is_recomposed_by_a_key_of_its_own(page: Any, run: HeldRun) -> None:
+    go_to(page, FACE)
+    page.keyboard.press("d")
+    expect(page.locator("[data-do=apply-recomposed]")).to_be_visible()
+    page.keyboard.press("h")
+    # Released, or held back with a doubt about what the matte leaves: either way that is what was tried.
+    expect(page.locator("#busy")).to_be_hidden()
+    page.wait_for_function("document.getElementById('status').textContent.match(/Released with|Still held/)")
+    (decision,) = (decision for identity, decision in read_log(run.out) if identity == run.id(FACE))
+    assert decision.action is Action.MASK and decision.settings == {"boundary": "recomposite"}
+    assert not decision.keep_transition
 
 
 def test_showing_a_face_asks_for_the_ground(page: Any, run: HeldRun, tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ class Client:
         self.port, self.prefix = parts.port, parts.path
 
     def raw(self, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, bytes, Any]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         connection.request(method, path, body, {name.replace("_", "-"): value for name, value in headers.items()})
         response = connection.getresponse()
         content = response.read()
@@ -289,7 +289,7 @@ def test_items_of_a_random_sample_are_open_until_somebody_looked(run: HeldRun) -
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_the_command_serves_until_a_signal_and_closes_the_run(run: HeldRun, number: signal.Signals) -> None:
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), "PYTHONUNBUFFERED": "1"}
+    env = {**os.environ, "PYTHONUNBUFFERED": "1"}
     command = [sys.executable, "-m", "p3mdata", "review", str(run.out), "--reviewer", "anna"]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, env=env) as process:
@@ -337,7 +337,7 @@ def test_a_port_that_is_taken_is_told(run: HeldRun) -> None:
 
 def half_a_request(client: Client, path: str) -> socket.socket:
     """A request with the token whose body never comes."""
-    link = socket.create_connection(("127.0.0.1", client.port), timeout=30)
+    link = socket.create_connection(("127.0.0.1", client.port), timeout=PATIENCE)
     head = f"POST {client.prefix}{path} HTTP/1.1\r\nHost: 127.0.0.1:{client.port}\r\n"
     link.sendall((head + "Content-Type: application/json\r\nContent-Length: 100\r\n\r\n{").encode())
     return link
@@ -348,12 +348,12 @@ def test_a_body_that_never_comes_does_not_keep_the_run(run: HeldRun) -> None:
         server = Server(session)
         with server, half_a_request(Client(server.address), f"api/items/{run.id('none.png')}/decision"):
             server.stop()
-            ended = server.wait(30)
+            ended = server.wait(PATIENCE)
         assert ended
 
 
 def test_a_body_in_pieces_is_refused(run: HeldRun, client: Client) -> None:
-    with socket.create_connection(("127.0.0.1", client.port), timeout=30) as link:
+    with socket.create_connection(("127.0.0.1", client.port), timeout=PATIENCE) as link:
         head = f"POST {client.prefix}api/finish HTTP/1.1\r\nHost: 127.0.0.1:{client.port}\r\n"
         head += "Content-Type: application/json\r\nContent-Length: 2\r\nTransfer-Encoding: chunked\r\n\r\n"
         link.sendall(head.encode() + b"2\r\n{}\r\n0\r\n\r\n")

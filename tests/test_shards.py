@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,8 @@ from p3mdata.base.jsonl import append_row, read_json, read_rows
 from p3mdata.config import Job
 from p3mdata.errors import Interrupted, RunFolderError
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.records import ImageResult, Sample
-from p3mdata.run import shards, stages
+from p3mdata.records import Action, Decision, ImageResult, Sample
+from p3mdata.run import ahead, shards, stages
 from p3mdata.run.layout import shard_folder
 from p3mdata.run.plan import make_plan
 from p3mdata.run.rows import read_results
@@ -201,3 +203,46 @@ def test_a_row_is_appended_whole_or_not_read(tmp_path: Path) -> None:
     assert list(read_rows(path, torn_tail=True)) == rows[:-1]
     with pytest.raises(RunFolderError, match="line 3 is damaged"):
         list(read_rows(path))
+
+
+def test_the_next_image_is_read_while_one_is_worked_on(
+    job: Job, samples: list[Sample], models: FaceFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = {sample.source: threading.Event() for sample in samples}
+    read, work = ahead.read_inputs, shards.anonymize
+    together = []
+
+    def noted(sample: Sample, job: Job) -> Any:
+        begun[sample.source].set()
+        return read(sample, job)
+
+    def at_work(sample: Sample, *rest: Any, **more: Any) -> Any:
+        following = samples[samples.index(sample) + 1 :][:1]
+        together.extend(begun[other.source].wait(60) for other in following)
+        return work(sample, *rest, **more)
+
+    monkeypatch.setattr(ahead, "read_inputs", noted)
+    monkeypatch.setattr(shards, "anonymize", at_work)
+    rows = run(job, samples, models)
+    assert together == [True, True]
+    assert [row.outcome.value for row in rows.values()] == ["anonymized", "anonymized", "broken"]
+
+
+def test_what_is_not_to_be_opened_is_not_read_ahead(
+    job: Job, samples: list[Sample], models: FaceFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that made workers die, one that a person left out, and one too large to lie in memory unplanned."""
+    opened: list[str] = []
+    read = ahead.read_inputs
+    monkeypatch.setattr(ahead, "read_inputs", lambda sample, job: opened.append(sample.source) or read(sample, job))
+    left_out = replace(samples[1], decision=Decision(Action.EXCLUDE))
+    rows = run(job, [samples[0], left_out, samples[2]], models, crashing=(samples[2].id,))
+    assert opened == ["a.jpg"]
+    assert [row.reason for row in rows.values()] == [None, "excluded_by_person", "crashed_worker"]
+    monkeypatch.setattr(ahead, "_MOST_BYTES", 100)
+    with ahead.ReadAhead(job) as reader:
+        opened.clear()
+        reader.begin(samples[0])
+        reader._pool.submit(lambda: None).result()
+        assert opened == []
+        assert reader(samples[0]).photo == (job.source / "a.jpg").read_bytes() and opened == ["a.jpg"]

@@ -456,8 +456,7 @@ def s3() -> Iterator[Any]:
 def start(source: Path, out: str, *args: str) -> subprocess.Popen[str]:
     command = [sys.executable, "-m", "p3mdata", "anonymize", "dir", str(source), out]
     command += ["--alphas", str(source.with_name("alphas")), "--json", *args]
-    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env, start_new_session=True)
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, start_new_session=True)
 
 
 @pytest.mark.slow

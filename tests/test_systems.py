@@ -51,7 +51,7 @@ def look(folder: Path, hidden: str, user: int, apt: bool, *args: str) -> subproc
         "python3": f'exec "{sys.executable}" "$@"',
         "id": f"echo {user}",
         "uname": "echo Linux",
-        **({"apt-get": f'echo "$@" >> {folder}/asked'} if apt else {}),
+        **({"apt-get": f'echo "$@" >> "{folder}/asked"'} if apt else {}),
     }
     for name, line in scripts.items():
         (programs / name).write_text(f"#!/bin/sh\n{line}\n")
@@ -141,7 +141,8 @@ def without_carrier(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         monkeypatch.delenv(name)
     monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
-    monkeypatch.setenv("PIP_FIND_LINKS", str(index))
+    # Taken apart at spaces.
+    monkeypatch.setenv("PIP_FIND_LINKS", index.as_uri())
     weights.load.cache_clear()
     yield index
     weights.load.cache_clear()

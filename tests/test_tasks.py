@@ -102,7 +102,7 @@ def test_tasks_of_an_array_that_start_together_make_one_plan(
     out = tmp_path / "out"
     (tmp_path / "p3mdata").write_text(f'#!/bin/sh\nexec {sys.executable} -m p3mdata "$@"\n')
     (tmp_path / "p3mdata").chmod(0o755)
-    paths = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "PYTHONPATH": str(Path(__file__).parents[1])}
+    paths = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     command = ["bash", str(CLUSTER / "slurm.sh"), str(source), str(out), "--json"]
     command += ["--alphas", str(source.with_name("alphas"))]
     running = []

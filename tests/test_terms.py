@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -156,3 +159,29 @@ def test_modnet_wants_no_colours(tmp_path: Path) -> None:
     write_set(tmp_path / "data", "train", 5)
     settings = {"dataset": str(tmp_path / "data"), "model": {"name": "modnet"}}
     assert open_pictures(make_config(settings))[0].colours == "none"
+
+
+# In a process of its own, where nothing has loaded the library before.
+_THREADS = """
+import sys
+import numpy as np
+if sys.argv[1] == "before":
+    import torch
+    torch.set_num_threads(7)
+    torch.get_num_threads()
+from p3mdata.dataset.foregrounds import multi_level_colours
+multi_level_colours(np.zeros((8, 8, 3), np.uint8), np.zeros((8, 8), np.uint8))
+import torch
+print(torch.get_num_threads())
+"""
+
+
+@pytest.mark.parametrize(("torch_is_loaded", "threads"), [("before", 7), ("after", 1)])
+def test_estimating_colours_changes_no_number_of_threads(torch_is_loaded: str, threads: int) -> None:
+    """Else what a step of training comes to would depend on whether colours were in the cache."""
+    pytest.importorskip("pymatting")
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", _THREADS, torch_is_loaded], env=environment, capture_output=True, text=True
+    )
+    assert (done.stdout, done.returncode) == (f"{threads}\n", 0), done.stderr

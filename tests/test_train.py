@@ -249,6 +249,30 @@ def test_an_interrupted_run_comes_to_the_same(how: str, dataset: Path, undisturb
         assert_same_weights(weights(out, name), weights(undisturbed, name))
 
 
+def test_a_run_that_was_killed_as_it_began_begins_anew(
+    dataset: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    written: list[str] = []
+
+    def cut(write: Any) -> Any:
+        def writing(path: Path, *rest: Any) -> None:
+            if written:
+                raise KeyboardInterrupt
+            written.append(path.name)
+            write(path, *rest)
+
+        return writing
+
+    for name in ("write_json", "write_atomic"):
+        monkeypatch.setattr(state_module, name, cut(getattr(state_module, name)))
+    with pytest.raises(KeyboardInterrupt):
+        train(config(dataset), tmp_path / "out")
+    monkeypatch.undo()
+    assert [path.name for path in (tmp_path / "out").iterdir()] == written
+    train(config(dataset), tmp_path / "out")
+    assert (tmp_path / "out/log.csv").read_bytes() == (undisturbed / "log.csv").read_bytes()
+
+
 def test_a_stop_during_validation_keeps_the_epoch(
     dataset: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -58,7 +58,7 @@ except SetupError as error:
 
 
 def run(program: str, *arguments: str) -> str:
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
         [sys.executable, "-c", _WITHOUT + program, *arguments], capture_output=True, text=True, env=environment
     )

@@ -32,7 +32,17 @@ from p3mnet.traincheck.budget import Spending, drawn, spend, used_up
 from p3mnet.traincheck.config import Scale, TrainCheckSettings, recipe, seconds_of
 from p3mnet.traincheck.plots import curves, intervals
 from p3mnet.traincheck.protocols import Design, design, trainings
-from p3mnet.traincheck.statistics import Cost, Rule, State, cost_of, judge_cost, judge_learning, overall, spread_of
+from p3mnet.traincheck.statistics import (
+    Cost,
+    Rule,
+    State,
+    cost_of,
+    judge_cost,
+    judge_learning,
+    longer,
+    overall,
+    spread_of,
+)
 from tests.factories import MARK, encoded, marked_portrait, obfuscated_dataset, synthetic_portrait, texture, write_png
 from tests.runs import p3mdata as command
 
@@ -190,6 +200,11 @@ def test_a_constant_matte_has_not_learned() -> None:
     assert judge_learning([("B:B on P", 4.0, 10.0), ("N:N on NP", 2.0, 10.0)]).state is State.PASS
     bad = judge_learning([("B:B on P", 4.0, 10.0), ("N:N on NP", 2.0, 3.0)])
     assert bad.state is State.INCONCLUSIVE and "N:N on NP" in bad.sentence
+    told = judge_learning([("B:B on P", 9.0, 10.0)], longer(120, 300.0, 90.0, by_epochs=False)).sentence
+    assert told.endswith(
+        "train longer: 120 steps were trained; at the speed measured here --budget 52m, about 52 minutes, gives 1,200"
+    )
+    assert "10 times the --epochs" in longer(120, 300.0, 90.0, by_epochs=True)
 
 
 def test_the_worst_rule_decides() -> None:
@@ -672,6 +687,12 @@ def test_drawings() -> None:
     drawn_curves = str(curves([("B", [(0, 3.0), (1, 2.0)]), ("N", [])], "loss", "label"))
     assert drawn_curves.count("<polyline") == 1
     assert curves([("B", [])], "loss", "label") is None
+    # One point is a mark, few points are marks on a line; whole steps; the axis ends at a round number.
+    alone = str(curves([("B", [(1, 700.0)])], "SAD", "label"))
+    assert "<circle" in alone and "polyline" not in alone
+    assert ">800</text>" in alone and ">0.5</text>" not in alone
+    few = str(curves([("B", [(1, 3.0), (2, 2.0)])], "loss", "label"))
+    assert few.count("<circle") == 2 and "polyline" in few
     many = str(curves([("B", [(step, 1.0) for step in range(10_000)])], "loss", "label"))
     assert len(many) < 10_000
     cost = Cost(0.5, None, None, 10.0, 5, 1).to_json()

@@ -20,8 +20,12 @@ from p3mdata.config import Execution, Job
 from p3mdata.errors import RunFolderError
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.imaging import decode
+from p3mdata.records import Sample
+from p3mdata.run import receipts, verify
 from p3mdata.run.job import anonymize_job, verify_run
-from p3mdata.run.layout import LEDGER, MANIFEST
+from p3mdata.run.layout import LEDGER, MANIFEST, PROVED, SECRET
+from p3mdata.run.plan import read_plan
+from p3mdata.run.rows import finished_rows
 from tests.factories import encoded, matte
 from tests.runs import p3mdata_here, portraits
 
@@ -42,9 +46,11 @@ class Run:
         return self.out / kind / self.rows[source]["files"][kind][0]
 
     def findings(self) -> set[tuple[str, str]]:
-        """(source or '', code) of what is wrong."""
+        """(source or '', code) of what is wrong; whoever goes by what was proved before finds the same."""
         sources = {row["id"]: source for source, row in self.rows.items()}
-        return {(sources.get(finding.id, finding.id), finding.code) for finding in verify_run(self.out)[1]}
+        trusting, proving = (verify_run(self.out, again=again)[1] for again in (False, True))
+        assert trusting == proving
+        return {(sources.get(finding.id, finding.id), finding.code) for finding in proving}
 
     def accept(self, source: str, kind: str, data: bytes) -> None:
         """Replace a released file and every hash of it, as an insider could; only the proofs are left to tell."""
@@ -65,6 +71,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, kept_models: FaceFinder) 
         (run.alphas / name).write_bytes(encoded(matte(SIDE + index), "PNG"))
     job = Job(source=run.source, out=run.out, alphas=run.alphas, execution=Execution(workers=1))
     assert anonymize_job(job).released == 2
+    # Faults are planted in a run of which all was proved.
+    assert verify_run(run.out) == (2, [])
     return run
 
 
@@ -283,3 +291,57 @@ def test_released_png_differs_from_its_source_inside_the_mask_only(finished: Run
     changed = (before != after).any(axis=2)
     assert changed.any()
     assert not changed[outside(finished)].any()
+
+
+@pytest.fixture
+def proved(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Sources of the images that are proved from here on."""
+    found: list[str] = []
+    check = verify.check_image
+
+    def noted(plan: Any, sample: Sample, *rest: Any) -> Any:
+        found.append(sample.source)
+        return check(plan, sample, *rest)
+
+    monkeypatch.setattr(verify, "check_image", noted)
+    return found
+
+
+def test_what_was_proved_is_not_proved_again_for_a_dataset(run: Run, proved: list[str]) -> None:
+    """No models are loaded either; `verify` itself always proves."""
+    assert verify_run(run.out, again=False) == (2, []) and not proved
+    assert verify_run(run.out) == (2, []) and proved == ["a.jpg", "b.png"]
+
+
+@pytest.mark.parametrize("damage", [b"", bytes(16), b"torn", None])
+def test_receipts_that_are_lost_or_damaged_only_cost_time(run: Run, proved: list[str], damage: bytes | None) -> None:
+    path = run.out / PROVED
+    kept = path.read_bytes()
+    path.unlink()
+    if damage is not None:
+        path.write_bytes(damage)
+    assert verify_run(run.out, again=False) == (2, []) and proved == ["a.jpg", "b.png"]
+    assert path.read_bytes() == kept
+
+
+def test_receipts_count_for_one_program_its_settings_and_the_runs_secret(
+    run: Run, proved: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(receipts, "__version__", "0.0.1")
+        receipts._program.cache_clear()
+        verify_run(run.out, again=False)
+    receipts._program.cache_clear()
+    assert proved == ["a.jpg", "b.png"]
+    kept = (run.out / PROVED).read_bytes()
+    (run.out / SECRET).write_text("0" * 64 + "\n")
+    plan, samples = read_plan(run.out)
+    other = receipts.Receipts(plan)
+    assert not any(other.holds(other.of(*each)) for each in zip(samples, finished_rows(plan, samples), strict=True))
+    assert len(kept) == 16
+
+
+def test_an_image_that_fails_gets_no_receipt(run: Run) -> None:
+    run.accept("b.png", "images", changed_pixel(run, outside(run)))
+    assert ("b.png", "changed_outside") in run.findings()
+    assert len((run.out / PROVED).read_bytes()) == 8

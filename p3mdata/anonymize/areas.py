@@ -58,6 +58,8 @@ class Masked:
         facemask: HxW, True where the output may differ from the source: `covered`, plus the pixels into which
             decoders smear subsampled JPEG chroma, plus the rest of JPEG blocks that hold recomposed pixels.
         recomposed: HxW, True at pixels of the facemask that keep their matte; None where there are none.
+        rim: HxW, True at pixels of the facemask that keep what they show, compressed again with their JPEG blocks; None
+            where there are none.
         blocks: The JPEG blocks to rewrite, or None when the picture is encoded as a whole.
         format: Name of the output's file format.
         encoding_note: Why it is not encoded as asked for, in words.
@@ -74,6 +76,7 @@ class Masked:
     format: str
     encoding_note: str | None
     doubts: tuple[Doubt, ...] = ()
+    rim: Mask | None = None
 
     @property
     def share(self) -> NDArray[Any] | None:
@@ -224,34 +227,43 @@ def _areas(
     for patch in wanted:
         patch.paint(every)
     patches = disjoint(wanted, every)
-    plain, mixed = np.zeros(size, bool), np.zeros(size, bool)
-    for i, patch in enumerate(patches):
-        patch.paint(mixed if i in shares else plain)
-    hidden = plain.copy()
+    # Without a recomposed face every pixel is plain, and what is mixed or keeps its matte is nowhere.
+    plain, mixed = every, np.zeros(size, bool)
+    if shares:
+        plain = np.zeros(size, bool)
+        for i, patch in enumerate(patches):
+            patch.paint(mixed if i in shares else plain)
+    hidden, keeps = np.zeros(size, bool), np.zeros(size, bool)
     for i, share in shares.items():
-        hidden[patches[i].window] |= patches[i].mask & (share[patches[i].window] >= _HIDES * np.iinfo(share.dtype).max)
-    # Of recomposed faces, pixels that are all of their layer and far from the edge are simply replaced.
-    keeps = np.zeros(size, bool)
-    for i, share in shares.items():
-        window = patches[i].window
+        window, inside = patches[i].window, patches[i].mask
+        hidden[window] |= inside & (share[window] >= _HIDES * np.iinfo(share.dtype).max)
+        # Of recomposed faces, pixels that are all of their layer and far from the edge are simply replaced.
         _, full = pure(share[window], settings.alpha_tolerance)
-        keeps[window] |= patches[i].mask & (transition[window] | ~full)
-    blocks = None
+        keeps[window] |= inside & (transition[window] | ~full)
+    blocks, rim = None, None
     if name == "JPEG":
         jpeg, note = _jpeg_blocks(loaded, settings)
         if jpeg is not None:
             blocks = (jpeg, jpeg.reach(plain, transition if transition.any() else None))
     if blocks is None:
-        covered, facemask = hidden, plain | mixed
+        covered, facemask = (plain | hidden, plain | mixed) if shares else (plain, plain)
     else:
         jpeg, reach = blocks
-        covered, replaced = reach.luma | hidden, reach.changed | (mixed & ~keeps)
-        grown = spread([p for i, p in enumerate(patches) if i not in shares], reach.changed & ~mixed, _BLOCK_REACH)
-        patches = [patches[i] if i in shares else grown.pop(0) for i in range(len(patches))]
+        # Of the plain pixels, those in blocks that must not change stay as they are. A block at the edge keeps what
+        # lies beside the face: it is compressed again with the face hidden.
+        covered, replaced = reach.luma if loaded.whole_blocks else plain & reach.luma, reach.changed
+        target = reach.changed & ~mixed if shares else reach.changed
+        if loaded.whole_blocks:
+            grown = spread([p for i, p in enumerate(patches) if i not in shares], target, _BLOCK_REACH)
+            patches = [patches[i] if i in shares else grown.pop(0) for i in range(len(patches))]
+        else:
+            rim = target & ~covered
+            patches = [p if i in shares else _within(p, reach.luma) for i, p in enumerate(patches)]
         if shares:
+            covered, replaced = covered | hidden, replaced | (mixed & ~keeps)
             reach = reach.joined(jpeg.reach(mixed))
         facemask, blocks = reach.changed, (jpeg, reach)
-        keeps = facemask & ~replaced
+        keeps = facemask & ~replaced if shares else keeps
     return Masked(
         private=tuple(faces.private),
         transition=transition,
@@ -265,7 +277,12 @@ def _areas(
         blocks=blocks,
         format=name,
         encoding_note=note,
+        rim=rim,
     )
+
+
+def _within(patch: Patch, area: Mask) -> Patch:
+    return Patch(patch.top, patch.left, patch.mask & area[patch.window])
 
 
 def _layer_part(patch: Patch, share: NDArray[Any]) -> Patch:

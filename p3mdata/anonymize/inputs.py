@@ -30,7 +30,10 @@ class Inputs:
 
 @dataclass(frozen=True)
 class Loaded:
-    """Decoded inputs, all of one size and in displayed orientation. Mattes are HxW, uint8 or uint16."""
+    """Decoded inputs, all of one size and in displayed orientation. Mattes are HxW, uint8 or uint16.
+
+    `whole_blocks` masks JPEG files as it was done in 0.4: blocks that a mask touches were obfuscated as a whole.
+    """
 
     photo: bytes
     picture: Picture
@@ -39,6 +42,7 @@ class Loaded:
     hand: Mask | None
     decision: Decision | None = None
     secret: bytes | None = field(default=None, repr=False)
+    whole_blocks: bool = False
 
     @property
     def matte(self) -> NDArray[Any] | None:

@@ -22,6 +22,8 @@ from p3mdata.records import Action, Decision, Doubt
 # The encoding that promises equal pixels. A losslessly turned JPEG keeps its coefficients, but decoders round turned
 # blocks differently by up to 5 levels.
 JPEG_EXACT, JPEG_TURNED = "jpeg exact", "jpeg turned losslessly"
+# What follows either where blocks at the edge of a mask keep what lies beside it.
+FINE_EDGES = ", fine edges"
 
 
 def is_shown(decision: Decision | None) -> bool:

@@ -15,7 +15,7 @@ from p3mdata.anonymize.inputs import Inputs, Loaded, load
 from p3mdata.anonymize.noise import Noise
 from p3mdata.anonymize.opacity import hide as hide_opacity
 from p3mdata.anonymize.opacity import is_picture
-from p3mdata.anonymize.permission import JPEG_EXACT, JPEG_TURNED, difference, is_shown, untouched
+from p3mdata.anonymize.permission import FINE_EDGES, JPEG_EXACT, JPEG_TURNED, difference, is_shown, untouched
 from p3mdata.anonymize.proofs import Promise, proof_doubts, prove
 from p3mdata.anonymize.recompose import hide
 from p3mdata.base.files import sha256
@@ -80,6 +80,7 @@ def render(loaded: Loaded, masked: Masked, settings: Settings) -> tuple[bytes, s
     if masked.blocks is not None:
         jpeg, reach = masked.blocks
         how = JPEG_EXACT if picture.orientation == 1 else JPEG_TURNED
+        how += "" if loaded.whole_blocks else FINE_EDGES
         return with_icc(jpeg.rewrite(pixels, reach), picture.icc), name, how
     data, how = encode(replace(picture, pixels=pixels, opacity=opacity), name, settings.quality)
     how = f"{how}, opacity obfuscated" if hidden else how
@@ -105,8 +106,15 @@ def _noise(loaded: Loaded, settings: Settings) -> Noise | None:
 
 def promised(masked: Masked, name: str, how: str) -> Promise:
     """What the output of `render` promises: its format's name, and how it was encoded."""
-    exact = name != "JPEG" or how == JPEG_EXACT
-    return Promise(masked.facemask, masked.transition, exact, masked.recomposed, masked.share, masked.regions)
+    exact = name != "JPEG" or how.startswith(JPEG_EXACT)
+    return Promise(
+        masked.facemask, masked.transition, exact, masked.recomposed, masked.share, masked.regions, masked.rim
+    )
+
+
+def as_encoded(loaded: Loaded, how: str | None) -> Loaded:
+    """Inputs of a released picture, masked in the way that its row tells: runs of earlier versions are proved too."""
+    return replace(loaded, whole_blocks=how in (JPEG_EXACT, JPEG_TURNED))
 
 
 def _gate(

@@ -46,9 +46,25 @@ def _difference(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     return largest
 
 
+def _beside_which_equal(before: NDArray[Any], after: NDArray[Any], facemask: Mask) -> tuple[slice, slice]:
+    """The rectangle around a facemask, or the whole picture where pixels beside that rectangle differ."""
+    height, width = facemask.shape
+    x, y, across, down = cv2.boundingRect(facemask.view(np.uint8))
+    rows, columns = slice(y, max(y + down, 1)), slice(x, max(x + across, 1))
+    beside = (
+        (slice(0, rows.start), slice(0, width)),
+        (slice(rows.stop, height), slice(0, width)),
+        (rows, slice(0, columns.start)),
+        (rows, slice(columns.stop, width)),
+    )
+    if any(before[part].size and cv2.norm(before[part], after[part], cv2.NORM_INF) for part in beside):
+        return slice(0, height), slice(0, width)
+    return rows, columns
+
+
 def _where(gap: NDArray[Any], mask: Mask) -> NDArray[Any]:
     """The differences inside a mask, 0 outside."""
-    return np.asarray(cv2.bitwise_and(gap, gap, mask=mask.view(np.uint8)))
+    return np.asarray(cv2.bitwise_and(gap, gap, mask=np.ascontiguousarray(mask).view(np.uint8)))
 
 
 def _as_8_bit(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -66,6 +82,7 @@ class Promise:
         recomposed: HxW, True in the facemask where the matte stays true; None without any.
         share: HxW, uint8 or uint16: the part of these pixels that may change.
         regions: The areas of single faces inside the facemask.
+        rim: HxW, True in the facemask where JPEG blocks show what they did, compressed again; None without any.
     """
 
     facemask: Mask
@@ -74,6 +91,7 @@ class Promise:
     recomposed: Mask | None = None
     share: NDArray[Any] | None = None
     regions: tuple[Region, ...] = ()
+    rim: Mask | None = None
 
 
 def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) -> Proofs:
@@ -95,22 +113,27 @@ def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) 
         if after.shape[:2] != before.shape[:2] or after.ndim == before.ndim:
             raise ValueError(f"the output is {after.shape}, the source {before.shape}")
         before, after = (np.dstack([a] * 3) if a.ndim == 2 else a for a in (before, after))
+    # Where all is equal beside a rectangle around the facemask, whatever differs is in there.
+    window = _beside_which_equal(before, after, facemask)
+    before, after, inner, transition = before[window], after[window], facemask[window], transition[window]
     gap = _difference(before, after)
-    outside = _where(gap, ~facemask)
+    outside = _where(gap, ~inner)
     scale = 257 if before.dtype == np.uint16 else 1
-    replaced = facemask
+    hidden = facemask if promise.rim is None else facemask & ~promise.rim
+    replaced = hidden[window]
     found: dict[str, int] = {}
     if promise.recomposed is not None and promise.share is not None:
-        found = _composite(gap, promise.recomposed, promise.share, np.iinfo(before.dtype).max, scale)
-        transition = transition & ~promise.recomposed
+        recomposed, share = promise.recomposed[window], promise.share[window]
+        found = _composite(gap, recomposed, share, np.iinfo(before.dtype).max, scale)
+        transition = transition & ~recomposed
         # Of a pixel with a small share little is to change.
-        replaced = facemask & ~(promise.recomposed & (promise.share <= np.iinfo(promise.share.dtype).max // 2))
+        replaced = replaced & ~(recomposed & (share <= np.iinfo(share.dtype).max // 2))
     masked = np.count_nonzero(replaced)
     inside = round(np.count_nonzero(_where(gap, replaced)) / masked, 4) if masked else 1.0
     inside = min(inside, *_changed_channels(before, after, replaced))
     if source.opacity is not None:
         inside = min(inside, _changed_opacity(source.opacity, released.opacity, facemask, promise.regions))
-    redetected, missed = redetect(source, released, facemask, finder)
+    redetected, missed = redetect(source, released, hidden, finder)
     return Proofs(
         changed_outside=int(np.count_nonzero(outside)),
         changed_in_transition=int(np.count_nonzero(_where(gap, transition))),
@@ -130,7 +153,7 @@ def _changed_channels(before: NDArray[Any], after: NDArray[Any], facemask: Mask)
     if before.ndim == 2 or not masked:
         return [1.0]
     found = [1.0]
-    x, y, width, height = cv2.boundingRect(facemask.view(np.uint8))
+    x, y, width, height = cv2.boundingRect(np.ascontiguousarray(facemask).view(np.uint8))
     inner = facemask[y : y + height, x : x + width]
     for channel in range(before.shape[2]):
         old, new = (picture[y : y + height, x : x + width, channel] for picture in (before, after))
@@ -182,15 +205,19 @@ def _composite(gap: NDArray[Any], recomposed: Mask, share: NDArray[Any], top: in
 def redetect(source: Picture, released: Picture, facemask: Mask, finder: FaceFinder) -> tuple[int, int]:
     """Faces found on the output, and how many of them are outside the facemask.
 
-    The core of the box is held against the mask, not the whole box: the forehead stays by design. A bare hit counts
-    when the landmark model confirms it, or when both detectors see it, clearly beside the mask, and see it on the
+    The whole picture is looked at by the faster network, and by the other one where that finds something bare. The
+    core of the box is held against the mask, not the whole box: the forehead stays by design. A bare hit counts when
+    the landmark model confirms it, or when both detectors see it, clearly beside the mask, and it is there on the
     source as well: outside the mask both pictures are the same, so a hit that the source does not show is one on
     obfuscated skin or on the neck below it, where detectors fire often.
     """
     image = Pyramid(released.seen8())
     groups = finder.boxes(image, LOOKS_AGAIN)
     suspects, missed = [], 0
-    for group in groups:
+    for seen in groups:
+        if core_coverage(group_face(seen), facemask) >= MISS_BELOW:
+            continue
+        group = finder.with_others(image, seen)
         face = group_face(group)
         covered = core_coverage(face, facemask)
         if covered >= MISS_BELOW:
@@ -224,7 +251,7 @@ def _shown_by_opacity(before: NDArray[Any], after: NDArray[Any], finder: FaceFin
     for group in finder.boxes(image, LOOKS_AGAIN):
         face = group_face(group)
         if core_coverage(face, ~bare) < MISS_BELOW:
-            face = finder.look_closer(image, group)
+            face = finder.look_closer(image, finder.with_others(image, group))
             shown += face.landmarks is not None or len(face.seen_by) > 1
     return shown
 

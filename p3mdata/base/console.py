@@ -13,12 +13,12 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from p3mdata.base.progress import Progress, silent
+from p3mdata.base.progress import Pace, Progress, silent
 
 # A line soon, then ever fewer: a run of days must not fill its log.
 _FIRST_LINE_SECONDS, _MOST_LINE_SECONDS, _LINE_SHARE = 5.0, 300.0, 0.1
@@ -90,23 +90,24 @@ def progress(done: Callable[[], int]) -> Iterator[Progress]:
         return
     bar = Bar(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TimeRemainingColumn(),
+        TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("{task.fields[left]}"),
         console=_stderr, transient=True,
     )  # fmt: skip
     with bar:
 
         def start(total: int) -> Callable[[], None]:
-            begun, first, shown = time.monotonic(), done(), 0.0
-            task = bar.add_task("images", total=total, completed=first, rate="")
+            first, shown = done(), 0.0
+            pace = Pace(first, time.monotonic())
+            task = bar.add_task("images", total=total, completed=first, rate="", left="")
 
             def show() -> None:
                 nonlocal shown
                 # Counting opens files: not for every image.
                 if time.monotonic() - shown < _BAR_SECONDS:
                     return
-                shown, now = time.monotonic(), done()
-                rate = (now - first) / max(time.monotonic() - begun, 1e-6)
-                bar.update(task, completed=now, rate=f"{rate:.1f} images/s")
+                shown, number = time.monotonic(), done()
+                pace.seen(number, shown)
+                bar.update(task, completed=number, rate=f"{pace.rate:.1f} images/s", left=_left(pace, number, total))
 
             return show
 
@@ -134,7 +135,7 @@ def counted() -> Iterator[Progress]:
 
 def _plain(total: int, done: Callable[[], int]) -> Callable[[], None]:
     begun = last = time.monotonic()
-    first = done()
+    pace = Pace(done(), begun)
 
     def show() -> None:
         nonlocal last
@@ -142,11 +143,16 @@ def _plain(total: int, done: Callable[[], int]) -> Callable[[], None]:
         if now - last < min(_MOST_LINE_SECONDS, max(_FIRST_LINE_SECONDS, _LINE_SHARE * (now - begun))):
             return
         last, number = now, done()
-        rate = (number - first) / (now - begun)
-        left = f", {duration((total - number) / rate)} left" if rate and number < total else ""
-        say(f"{number} of {total} images, {rate:.2f} images/s{left}")
+        pace.seen(number, now)
+        left = _left(pace, number, total)
+        say(f"{number} of {total} images, {pace.rate:.2f} images/s{', ' if left else ''}{left}")
 
     return show
+
+
+def _left(pace: Pace, done: int, total: int) -> str:
+    left = pace.left(total)
+    return f"{duration(left)} left" if left is not None and done < total else ""
 
 
 def duration(seconds: float) -> str:

@@ -124,10 +124,19 @@ def sweep(folder: Path) -> None:
 
 def tidy(path: Path) -> None:
     """Remove what processes of this machine that are dead left of a file that is no part of a folder of ours."""
-    ours = f".{path.name}.{this_machine()}"
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
-        number = left.name.removeprefix(ours).removesuffix(".tmp")
-        if left.name.startswith(ours) and number.isdecimal() and not _alive(int(number)):
+    _tidy(path.parent, path.name)
+
+
+def tidy_folder(folder: Path) -> None:
+    """The same for all files of a folder in which several processes may write at a time."""
+    _tidy(folder, "*")
+
+
+def _tidy(folder: Path, name: str) -> None:
+    ours = re.compile(rf"\..+\.{this_machine()}([0-9]+)\.tmp")
+    for left in folder.glob(f".{name if name == '*' else glob.escape(name)}.*.tmp"):
+        writer = ours.fullmatch(left.name)
+        if writer and not _alive(int(writer[1])):
             left.unlink(missing_ok=True)
 
 
@@ -204,10 +213,18 @@ def write_atomic(path: Path, data: bytes, mode: int = 0o644, time: float | None 
         sink.write(data)
 
 
-def write_alone(path: Path, data: bytes, mode: int = 0o644) -> None:
-    """`write_atomic` for a file that is no part of a folder of ours."""
+@contextlib.contextmanager
+def alone(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
+    """`atomic` for a file that is no part of a folder of ours: nobody else sweeps what killed processes left of it."""
     tidy(path)
-    write_atomic(path, data, mode)
+    with atomic(path, mode) as sink:
+        yield sink
+
+
+def write_alone(path: Path, data: bytes, mode: int = 0o644) -> None:
+    """`alone` for content that is there as a whole."""
+    with alone(path, mode) as sink:
+        sink.write(data)
 
 
 def write_released(path: Path, data: bytes) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import base64
+import html
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -83,6 +85,18 @@ def _printable(value: Any) -> Any:
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value)
 
 
+# Options as they are typed.
+_OPTION = re.compile(r"(?<![\w-])--?[a-z][a-z0-9-]*(?:[= ][A-Z]+\b)?")
+
+
+def _whole_names(value: Any) -> Any:
+    """Text in which names of options are not broken at their hyphens; for the body of a page, not for attributes."""
+    if not isinstance(value, str) or hasattr(value, "__html__"):
+        return value
+    escaped = html.escape(_printable(value))
+    return Rendered(_OPTION.sub(lambda name: f'<span class="option">{name[0]}</span>', escaped))
+
+
 @lru_cache(maxsize=1)
 def _environment() -> Environment:
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -94,6 +108,7 @@ def _environment() -> Environment:
     for name, kind in (("figure", (int, Figure)), ("code", Code), ("badge", Badge), ("whole", int)):
         pages.tests[name] = lambda value, kind=kind: isinstance(value, kind)
     pages.filters["count"] = count
+    pages.filters["whole_names"] = _whole_names
     pages.filters["thousands"] = lambda number: f"{number:,}"
     return pages
 

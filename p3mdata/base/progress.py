@@ -15,3 +15,32 @@ Counted: TypeAlias = Callable[[], AbstractContextManager[Progress]]
 def silent(total: int) -> Callable[[], None]:
     """A `Progress` that shows nothing."""
     return lambda: None
+
+
+class Pace:
+    """How fast work goes, told from when its first step was seen done: what comes before is models and plans."""
+
+    def __init__(self, done: int, now: float) -> None:
+        """Begin with some steps done before, at a time in seconds."""
+        self._done, self._now = done, now
+        self._first: tuple[int, float] | None = None
+        self._last = done, now
+
+    def seen(self, done: int, now: float) -> None:
+        """Note how many steps are done at a time."""
+        if self._first is None and done > self._done:
+            self._first = done, now
+        self._last = done, now
+
+    @property
+    def rate(self) -> float:
+        """Steps per second, 0 before there were any."""
+        if self._first is None:
+            return 0.0
+        # Several at the very first look tell no pace of their own; with them the start is counted.
+        since = self._first if self._last[0] > self._first[0] else (self._done, self._now)
+        return (self._last[0] - since[0]) / max(self._last[1] - since[1], 1e-6)
+
+    def left(self, total: int) -> float | None:
+        """Seconds until all of the steps are done; None while nothing tells."""
+        return max(0, total - self._last[0]) / self.rate if self.rate else None

@@ -1,6 +1,7 @@
 """The first lines of a command line: streams that may have nobody at their other end, and signals while it is loaded.
 
-Nothing but the standard library is imported here, so that it is in force within the first hundredths of a second.
+Nothing but the standard library is imported, here and in `quiet`, so that it is in force within the first hundredths
+of a second.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections.abc import Callable
 from types import FrameType
 from typing import IO, Any, NoReturn
 
+from p3mdata.base.quiet import own_process
 from p3mdata.errors import EXIT_INTERRUPTED
 
 # What asks a process to end: Ctrl-C, schedulers, a terminal that is closed.
@@ -78,6 +80,7 @@ def start(load: Callable[[], Callable[[], None]]) -> None:
     Args:
         load: Imports what it needs and gives what runs it.
     """
+    own_process()
     _open_streams()
     asked: list[int] = []
     # What is started with nohup outlives its terminal.

@@ -47,7 +47,9 @@ def build_split(
     ] = False,
     previous: Annotated[Path | None, typer.Option("--previous", help="earlier dataset whose split is kept")] = None,
     seed: Annotated[int, typer.Option("--seed", help="another one draws another split")] = 0,
-    verify: Annotated[bool, typer.Option("--verify/--no-verify", help="prove every released image again first")] = True,
+    verify: Annotated[
+        bool, typer.Option("--verify/--no-verify", help="first prove each released image that was not")
+    ] = True,
     workers: opt.WorkersOption = None,
     json: opt.JsonOption = False,
     quiet: opt.QuietOption = False,
@@ -69,7 +71,8 @@ def build_split(
     )  # fmt: skip
     with console.counted() as start:
         built = build(run, out, settings, workers or 0, start)
-    lines = [f"{name}: {count}" for name, count in built.sets.items()]
+    # A set that nobody asked for is empty, and nothing need be said about it.
+    lines = [f"{name}: {count}" for name, count in built.sets.items() if count]
     lines += [f"note: {note}" for note in built.notes]
     lines += [f"refused: {source} ({why})" for source, why in built.refused]
     console.result(built.to_json(), "\n".join([*lines, f"dataset: {out}, version {built.version}"]))
@@ -182,6 +185,7 @@ def face_traits(
 def duplicates(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="pictures, or a run folder (its released images)")],
     out: Annotated[Path, typer.Option("--out", "-o", help="page to write (HTML)")] = Path("duplicates.html"),
+    all_: opt.AllOption = False,
     workers: opt.WorkersOption = None,
     json: opt.JsonOption = False,
     quiet: opt.QuietOption = False,
@@ -197,9 +201,10 @@ def duplicates(
     with console.counted() as start:
         found = find_duplicates(folder, workers or 0, start)
     write_page(found, out)
-    lines = [
+    copied = [
         f"{members[0].path}: " + ", ".join(f"{m.path} ({m.kind})" for m in members[1:]) for members in found.clusters
     ]
+    lines = [*render.first_of(copied, out, all_)]
     lines += [f"unreadable: {path} {sentence}" for path, sentence in found.unreadable]
     copies = sum(len(members) - 1 for members in found.clusters)
     console.result(
@@ -216,6 +221,7 @@ def curate(
     alphas: opt.AlphasOption = None,
     run: Annotated[Path | None, typer.Option("--run", help="finished run over DIR, for the faces it found")] = None,
     min_side: Annotated[int, typer.Option("--min-side", min=0, help="pixels of the shorter side")] = 1080,
+    all_: opt.AllOption = False,
     near_duplicates: Annotated[
         bool, typer.Option("--near-duplicates/--equal-files-only", help="which copies are rejected")
     ] = True,
@@ -229,6 +235,7 @@ def curate(
     Give OUT/kept.txt to 'p3mdata anonymize dir --files'.
     """
     from p3mdata.curation import Rules, curate_folder, write_curation
+    from p3mdata.curation.folder import REJECTED, WARNINGS
     from p3mdata.imaging.listing import passed_over
 
     console.out = console.Output(json, quiet, progress)
@@ -236,13 +243,14 @@ def curate(
         rules = Rules(min_side=min_side, near_duplicates=near_duplicates)
         found = curate_folder(source, rules, alphas, run, workers or 0, start)
     page = write_curation(found, out)
-    lines = [f"{entry.source} {entry.rejected.sentence}" for entry in found.entries if entry.rejected]
-    lines += [
+    rejected = [f"{entry.source} {entry.rejected.sentence}" for entry in found.entries if entry.rejected]
+    warned = [
         f"warning: {entry.source} {one.sentence}"
         for entry in found.entries
         if not entry.rejected
         for one in entry.warnings
     ]
+    lines = [*render.first_of(rejected, out / REJECTED, all_), *render.first_of(warned, out / WARNINGS, all_)]
     text = "\n".join([*lines, f"{len(found.kept)} of {len(found.entries)} kept: {out / 'kept.txt'}\npage: {page}"])
     others = passed_over(source, recursive=True)
     console.say(others.sentence())

@@ -63,6 +63,13 @@ def summary(run: RunSummary, report: Path) -> None:
     result(None, f"report: {report}\nimages: {run.out / 'images'}")
 
 
+def first_of(lines: list[str], where: Path, everything: bool) -> list[str]:
+    """The first lines of a kind, and where the others are; all of them when that was asked for."""
+    if everything or len(lines) <= _SHOWN:
+        return lines
+    return [*lines[:_SHOWN], f"... and {len(lines) - _SHOWN:,} more in {where}, or with --all"]
+
+
 def status(found: Status, run: Path) -> None:
     """How far a run is: outcomes, shards, speed, faults, and what to do next."""
     if console.out.json:

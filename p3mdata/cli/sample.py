@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from p3mdata.base.files import write_atomic
+from p3mdata.base.files import write_alone
 from p3mdata.errors import OTHER_PLACE, SettingsError, SetupError, unwritable
 from p3mdata.records import Outcome
 
@@ -115,11 +115,11 @@ def make_sample(folder: Path) -> DemoSample:
     photos, mattes = folder / "photos", folder / "mattes"
     try:
         for name, data in _files().items():
-            write_atomic(photos / name, data)
+            write_alone(photos / name, data)
             stem = Path(name).stem
             if stem == "turned-3":
                 # Turned by half, both have one shape: the matte says for itself how it lies.
-                write_atomic(mattes / f"{stem}.png", _stored_turned(synthetic_matte(900), 3, "PNG"))
+                write_alone(mattes / f"{stem}.png", _stored_turned(synthetic_matte(900), 3, "PNG"))
                 continue
             if stem == "truncated":
                 matte = synthetic_matte(700)
@@ -130,7 +130,7 @@ def make_sample(folder: Path) -> DemoSample:
             else:
                 with Image.open(io.BytesIO(data)) as picture:
                     matte = synthetic_matte(picture.size[0])
-            write_atomic(mattes / f"{stem}.png", _encoded(matte, "PNG"))
+            write_alone(mattes / f"{stem}.png", _encoded(matte, "PNG"))
     except OSError as exc:
         raise unwritable(folder, exc, OTHER_PLACE, SettingsError) from exc
     expected = {outcome.value: 0 for outcome in Outcome}

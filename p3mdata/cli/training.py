@@ -109,7 +109,7 @@ def compare_checks(
     quiet: opt.QuietOption = False,
 ) -> None:
     """One table of several train-checks: networks, integration modules or kinds of pasting beside each other."""
-    from p3mdata.base.files import write_atomic
+    from p3mdata.base.files import write_alone
     from p3mnet.traincheck.compare import comparison
 
     console.out = console.Output(json, quiet)
@@ -117,7 +117,7 @@ def compare_checks(
         *checks, out = checks
     rows, text = comparison(checks)
     if out is not None:
-        write_atomic(out, text.encode("utf-8"))
+        write_alone(out, text.encode("utf-8"))
     console.result({"rows": rows, "out": None if out is None else str(out)}, text)
 
 
@@ -149,7 +149,7 @@ def benchmark(
     ] = None,
     onnx: Annotated[
         list[str] | None,
-        typer.Option("--onnx", help="NAME.option=value: norm, order, trimap, multiple, channels, output of a file"),
+        typer.Option("--onnx", help="NAME.option=value: norm, order, trimap, multiple, channels, output, activation"),
     ] = None,
     sets: Annotated[
         list[str] | None, typer.Option("--set", help="set to test on; absent = those of validation")
@@ -172,6 +172,7 @@ def benchmark(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N")] = "auto",
     corrected: Annotated[bool, typer.Option("--corrected", help="metrics as defined, as p3mnet evaluate")] = False,
     layout: Annotated[str | None, typer.Option("--layout", help="p3m10k, rwp, plain, or a YAML file")] = None,
+    workers: opt.WorkersOption = None,
     json: opt.JsonOption = False,
     quiet: opt.QuietOption = False,
     progress: opt.ProgressOption = True,
@@ -194,8 +195,10 @@ def benchmark(
         raise SettingsError("DATASET: is missing. Give the folder of a dataset.")
     requests = parse_requests(methods, checkpoint or (), onnx or ())
     plan = BenchmarkPlan(
-        tuple(sets) if sets else None, limit, trials, trial_seconds, max_side, mode, device, corrected, originals
-    )
+        tuple(sets) if sets else None, limit, trials, trial_seconds, max_side, mode, device, corrected, originals,
+        workers or 0,
+    )  # fmt: skip
+
     target = out or dataset.resolve().with_name(f"{dataset.resolve().name}-benchmark")
     with console.counted() as start:
         found = run_benchmark(dataset, target, requests, plan, start, layout)

@@ -15,7 +15,7 @@ from typing import Any
 from p3mdata.base.disk_backed import DiskDict, DiskList
 from p3mdata.base.files import holds_nothing, sha256, write_released
 from p3mdata.base.ids import IDS, KEYED
-from p3mdata.base.jsonl import read_rows, write_json, write_rows
+from p3mdata.base.jsonl import read_json, read_rows, write_json, write_rows
 from p3mdata.base.parsing import fault
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
@@ -34,6 +34,8 @@ from p3mdata.run.locks import only_run
 from p3mdata.run.plan import Plan, read_plan
 from p3mdata.version import __version__
 
+# In the description of a dataset that is being renewed: what it was.
+_BEFORE = "before"
 _BATCH = 256
 # A share that comes out further from what was asked for is told.
 _OFF, _OFF_SHARE = 0.02, 0.25
@@ -142,7 +144,7 @@ def build_split(
         register_derived(run, "dataset", out)
     try:
         with owned_dataset(out):
-            counts, balance = _write(
+            counts, balance, version = _write(
                 plan, out, settings, obfuscated, everything, usable, candidates, chosen, workers, progress
             )
     except OSError as exc:
@@ -153,7 +155,7 @@ def build_split(
         tuple(refused),
         tuple(_notes(settings, counts)),
         balance,
-        dataset_version(run),
+        version,
     )
 
 
@@ -168,15 +170,15 @@ def _write(
     chosen: Mapping[str, str],
     workers: int,
     progress: Progress | None,
-) -> tuple[Counter[str], dict[str, dict[str, dict[str, int]]]]:
-    """Write all files of a dataset, its manifest, and dataset.json last; returns images per set, and their balance."""
-    earlier = _earlier(out)
+) -> tuple[Counter[str], dict[str, dict[str, dict[str, int]]], int]:
+    """Write all files of a dataset, its manifest, and dataset.json last; gives images per set, balance and version."""
+    earlier, before = _earlier(out), _before(out)
     begun = {
         "layout": settings.layout.model_dump(mode="json"),
         "training": settings.layout.training,
         "obfuscated": obfuscated,
     }
-    write_json(out / BUILDING, begun)
+    write_json(out / BUILDING, {**begun, _BEFORE: before})
     (out / ABOUT).unlink(missing_ok=True)
     step = progress(len(usable)) if progress else (lambda: None)
     rows: DiskList[dict[str, Any]] = DiskList()
@@ -196,11 +198,14 @@ def _write(
     _remove_others(earlier, rows)
     write_rows(out / LISTING, (rows[i] for i in sorted(range(len(rows)), key=lambda i: candidates[i].id)))
     counts, balance = Counter(chosen.values()), balance_of(rows)
+    version = dataset_version(plan.job.out)
+    if before is not None:
+        version = max(version, before[0] + (before[1] != _listed_as(out)))
     write_json(
         out / ABOUT,
         {
             "tool": f"p3mdata {__version__}",
-            "version": dataset_version(plan.job.out),
+            "version": version,
             **begun,
             "outcomes": dict(everything.outcomes),
             "reasons": dict(everything.reasons),
@@ -213,7 +218,23 @@ def _write(
         },
     )
     (out / BUILDING).unlink()
-    return counts, balance
+    return counts, balance, version
+
+
+def _before(out: Path) -> tuple[int, str] | None:
+    """Version and listing of the dataset that is renewed, also where an earlier renewal did not come to its end."""
+    try:
+        if (out / ABOUT).is_file():
+            return int(read_json(out / ABOUT)["version"]), _listed_as(out)
+        if (out / BUILDING).is_file() and (kept := read_json(out / BUILDING).get(_BEFORE)):
+            return int(kept[0]), str(kept[1])
+    except (KeyError, TypeError, ValueError) as exc:
+        raise RunFolderError(f"{out}: is damaged ({fault(exc)}). Delete the dataset and build it again.") from exc
+    return None
+
+
+def _listed_as(out: Path) -> str:
+    return sha256((out / LISTING).read_bytes()) if (out / LISTING).is_file() else ""
 
 
 def _notes(settings: SplitSettings, counts: Counter[str]) -> Iterator[str]:

@@ -58,7 +58,7 @@ def usable_of(
 
     Args:
         plan, samples: Of the run.
-        verify: Prove every released image again first.
+        verify: Have every released image proved first, where it was not and is not as it was.
         workers: Processes for that.
 
     Raises:
@@ -66,7 +66,7 @@ def usable_of(
         RunFolderError: The run is not finished, or its manifest or ledger is not what it was.
     """
     if verify:
-        _, findings = verify_run(plan.job.out, workers=workers)
+        _, findings = verify_run(plan.job.out, workers=workers, again=False)
         if general := [finding for finding in findings if not finding.id]:
             raise RunFolderError(f"{plan.job.out}: {general[0].sentence}. Run 'p3mdata verify' and repair the run.")
         failed = {finding.id: finding.sentence for finding in findings}

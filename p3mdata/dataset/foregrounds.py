@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import io
+import os
+import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from functools import partial
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import cv2
@@ -28,9 +34,28 @@ Task = tuple[str, str, str, str]
 def require_pymatting(wanting: str = "--foregrounds") -> None:
     """Raise SetupError when the library is missing; the sentence says what wants it."""
     try:
-        import pymatting  # noqa: F401
+        load_pymatting()
     except ImportError as exc:
         raise SetupError(f"{wanting} needs pymatting: run pip install 'p3mdata[release]'.") from exc
+
+
+def load_pymatting() -> ModuleType:
+    """The library, without what it tells of its own compilation, and without a trace in PyTorch's results.
+
+    Its import starts numba's threads, which sets the number of threads of everything that uses the same OpenMP to that
+    of the cores: sums of PyTorch come to other last bits then, so that a training would depend on whether it, or the
+    call before it, had to estimate colours.
+    """
+    if (limit := os.environ.get("OMP_NUM_THREADS", "")).isdigit():
+        os.environ.setdefault("NUMBA_NUM_THREADS", limit)
+    torch = sys.modules.get("torch")
+    threads = None if torch is None else torch.get_num_threads()
+    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+        warnings.simplefilter("ignore")
+        library = import_module("pymatting")
+    if torch is not None:
+        torch.set_num_threads(threads)
+    return library
 
 
 def multi_level_colours(rgb: NDArray[np.uint8], alpha: NDArray[Any]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
@@ -40,10 +65,8 @@ def multi_level_colours(rgb: NDArray[np.uint8], alpha: NDArray[Any]) -> tuple[ND
         rgb: HxWx3.
         alpha: HxW, 8 or 16 bits.
     """
-    from pymatting import estimate_foreground_ml
-
     image, opacity = rgb.astype(np.float64) / 255, alpha.astype(np.float64) / np.iinfo(alpha.dtype).max
-    foreground, background = estimate_foreground_ml(image, opacity, return_background=True)
+    foreground, background = load_pymatting().estimate_foreground_ml(image, opacity, return_background=True)
     return _eight_bit(foreground), _eight_bit(background)
 
 

@@ -13,12 +13,14 @@ from p3mdata.dataset.attributes import TRAITS, resolution_of, traits_of
 from p3mdata.dataset.folder import Dataset, open_dataset
 from p3mdata.errors import not_finished
 from p3mdata.imaging import decode
+from p3mdata.records import Outcome
 from p3mdata.run.layout import PLAN
 from p3mdata.run.plan import read_plan
 from p3mdata.run.rows import Rows
 
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
 _DPI = 130
+_SOURCES = "sources"
 
 
 @dataclass(frozen=True)
@@ -65,8 +67,8 @@ def _of_run(out: Path) -> Stats:
         raise not_finished(out)
     tables = {**counts, "method": methods}
     of_sets = {trait: {value: {"released": n} for value, n in sorted(c.items())} for trait, c in tables.items()}
-    of_sets["outcome"] = {value: {"sources": number} for value, number in sorted(outcomes.items())}
-    return Stats("run", {"released": methods.total(), "sources": plan.samples}, of_sets)
+    of_sets["outcome"] = {value: {_SOURCES: number} for value, number in sorted(outcomes.items())}
+    return Stats("run", {"released": methods.total(), _SOURCES: plan.samples}, of_sets)
 
 
 def _of_foreign(dataset: Dataset) -> Stats:
@@ -97,17 +99,39 @@ def draw(stats: Stats) -> bytes:
     return png(figure, _DPI)
 
 
+# Values in the order in which they are read; others come after them as they are.
+_ORDER = (
+    *("under 720", "720+", "1080+", "2160+"),
+    *("under 5 %", "5 %+", "10 %+", "20 %+", "40 %+"),
+    *("frontal", "turned", "profile", "back"),
+    *(outcome.value for outcome in Outcome),
+)
+# Panels of few values have bars as wide as others.
+_LEAST_ROWS = 3
+
+
 def _panel(axes: Any, trait: str, table: dict[str, dict[str, int]]) -> None:
     names = sorted({name for row in table.values() for name in row})
-    values = list(table)
+    values = sorted(table, key=lambda value: (_ORDER.index(value) if value in _ORDER else len(_ORDER), value))
+    height = 0.8 / len(names)
     for number, name in enumerate(names):
         total = sum(row.get(name, 0) for row in table.values()) or 1
-        places = [i + (number - (len(names) - 1) / 2) * 0.8 / len(names) for i in range(len(values))]
-        shares = [100 * table[value].get(name, 0) / total for value in values]
-        axes.barh(places, shares, 0.8 / len(names), label=f"{name} ({total:,})", color=_COLOURS[number % len(_COLOURS)])
-    axes.set_yticks(range(len(values)), values, fontsize=8)
-    axes.invert_yaxis()
-    axes.set_xlabel("% of the set", fontsize=8)
-    axes.set_title(trait.replace("_", " "), fontsize=10, fontweight="bold")
-    axes.legend(fontsize=7, frameon=False)
+        counts = [table[value].get(name, 0) for value in values]
+        places = [i + (number - (len(names) - 1) / 2) * height for i in range(len(values))]
+        bars = axes.barh(
+            places, [100 * found / total for found in counts], height, label=f"{name} ({total:,})",
+            color=_COLOURS[number % len(_COLOURS)],
+        )  # fmt: skip
+        axes.bar_label(bars, [f"{found:,}" for found in counts], padding=3, fontsize=7)
+    axes.set_yticks(range(len(values)), [value.replace("_", " ") for value in values], fontsize=8)
+    axes.set_ylim(max(len(values), _LEAST_ROWS) - 0.5, -0.5)
+    # The figure at the end of a full bar has room as well.
+    axes.set_xlim(0, 115)
+    axes.set_xticks(range(0, 101, 25))
+    axes.set_xlabel("% of all sources" if names == [_SOURCES] else "% of the set", fontsize=8)
+    axes.set_title(trait.replace("_", " "), fontsize=10, fontweight="bold", pad=6 + 11 * -(-len(names) // 2))
+    # Above the bars, where it covers none.
+    axes.legend(
+        fontsize=7, frameon=False, ncols=2, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0, borderpad=0.2
+    )
     bare(axes, size=8)

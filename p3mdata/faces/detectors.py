@@ -5,16 +5,15 @@ Both are trained apart from each other and fail on different pictures; `ensemble
 
 from __future__ import annotations
 
-import functools
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.faces import weights, yunet
+from p3mdata.faces.inference import Blob, session
 from p3mdata.faces.onnx_graph import with_free_image_size
 
 
@@ -48,6 +47,12 @@ class Box:
             points = ((points + np.array([across, down])) * factor).astype(np.float32)
         return replace(self, xyxy=(left, top, right, bottom), points=points)
 
+    def moved(self, scale: float, offset: NDArray[np.float64]) -> Box:
+        """The same hit in an image of which an enlargement was asked about: scale * xy + offset (2,)."""
+        left, top, right, bottom = (v * scale + o for v, o in zip(self.xyxy, np.tile(offset, 2).tolist(), strict=True))
+        points = None if self.points is None else (self.points * scale + offset).astype(np.float32)
+        return replace(self, xyxy=(left, top, right, bottom), points=points)
+
 
 class Detector(Protocol):
     """Finds face boxes in an 8-bit RGB image as it is given."""
@@ -70,58 +75,6 @@ def iou(a: NDArray[np.float64], b: NDArray[np.float64]) -> NDArray[np.float64]:
     return shares
 
 
-@functools.cache
-def _shared_arena() -> None:
-    """One memory arena for all networks of a process, which grows by what is asked for.
-
-    Without an arena every layer asks the system for fresh pages, which is a third of the time; with one of its own,
-    grown in powers of two, each network keeps more than it needs.
-    """
-    import onnxruntime
-
-    memory = onnxruntime.OrtMemoryInfo(
-        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
-    )
-    as_requested = onnxruntime.OrtArenaCfg({"arena_extend_strategy": 1})
-    onnxruntime.create_and_register_allocator(memory, as_requested)
-
-
-def _session(model: bytes) -> Any:
-    """An onnxruntime session of one thread."""
-    import onnxruntime
-
-    _shared_arena()
-    options = onnxruntime.SessionOptions()
-    # One thread per worker process: the pool supplies the parallelism, and sums keep their order.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    # Plans of memory by shape would pile up, since shapes differ from image to image.
-    options.enable_mem_pattern = False
-    options.add_session_config_entry("session.use_env_allocators", "1")
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-
-
-class _Blob:
-    """Images as input of a network, in memory that is kept: fresh pages would cost more than the conversion."""
-
-    def __init__(self) -> None:
-        self._memory = np.empty(0, np.float32)
-
-    def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """The image as (1, 3, h, w) float32 in 0..255, filled up with zeros to multiples of 32; until the next call."""
-        height, width = rgb.shape[:2]
-        shape = 1, 3, height + -height % 32, width + -width % 32
-        size = math.prod(shape)
-        if self._memory.size < size:
-            self._memory = np.empty(size, np.float32)
-        blob = self._memory[:size].reshape(shape)
-        blob[0, :, :height, :width] = rgb.transpose(2, 0, 1)
-        blob[0, :, height:] = 0
-        blob[0, :, :, width:] = 0
-        return blob
-
-
 class CenterFace:
     """CenterFace (Xu et al. 2019): anchor-free, a heat map at a quarter of the input with box size and five points."""
 
@@ -134,8 +87,8 @@ class CenterFace:
     _outputs = {"537": 1, "538": 2, "539": 2, "540": 10}  # noqa: RUF012
 
     def __init__(self) -> None:
-        self._session = _session(with_free_image_size(weights.load("centerface"), self._image, self._outputs))
-        self._blob = _Blob()
+        self._session = session(with_free_image_size(weights.load("centerface"), self._image, self._outputs))
+        self._blob = Blob()
 
     def detect(self, rgb: NDArray[np.uint8]) -> list[Box]:
         heat, log_size, offset, points = self._session.run(list(self._outputs), {self._image: self._blob(rgb)})
@@ -163,11 +116,25 @@ class LibFaceDetection:
     _nms_iou = 0.45
 
     def __init__(self) -> None:
-        self._session = _session(yunet.graph_of(weights.load("libfacedetection")))
-        self._blob = _Blob()
+        self._session = session(yunet.graph_of(weights.load("libfacedetection")))
+        self._blob = Blob()
 
     def detect(self, rgb: NDArray[np.uint8]) -> list[Box]:
-        levels = self._session.run([name for name, _ in yunet.LEVELS], {yunet.IMAGE: self._blob(rgb[:, :, ::-1])})
+        return self._boxes(self._levels(rgb))
+
+    def look(self, rgb: NDArray[np.uint8]) -> tuple[list[Box], NDArray[np.float32]]:
+        """Boxes, and the scores (h / 8, w / 8), however low, of places at which a small face may lie."""
+        levels = self._levels(rgb)
+        height, width = (-(-side // yunet.LEVELS[0][1]) for side in rgb.shape[:2])
+        scores = 1 / np.sqrt(_odds(levels[0][0, :, :height, :width]))
+        return self._boxes(levels), scores.astype(np.float32)
+
+    def _levels(self, rgb: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
+        names = [name for name, _ in yunet.LEVELS]
+        levels: list[NDArray[np.float32]] = self._session.run(names, {yunet.IMAGE: self._blob(rgb[:, :, ::-1])})
+        return levels
+
+    def _boxes(self, levels: list[NDArray[np.float32]]) -> list[Box]:
         hits = [self._hits(cells[0], stride) for cells, (_, stride) in zip(levels, yunet.LEVELS, strict=True)]
         scores, boxes, fives = (np.concatenate(parts) for parts in zip(*hits, strict=True))
         return [
@@ -180,14 +147,20 @@ class LibFaceDetection:
     ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
         """Scores (n,), boxes (n, 4) and points (n, 5, 2) of the cells (16, h, w) of one level."""
         # sqrt(sigmoid(class) * sigmoid(object)) >= threshold, without a root and a division for every cell.
-        odds = (1 + np.exp(-cells[0])) * (1 + np.exp(-cells[1]))
+        odds = _odds(cells)
         rows, cols = np.nonzero(odds <= 1 / self.threshold**2)
         found = cells[2:, rows, cols].T.astype(np.float64)
         corner = np.stack([cols, rows], 1)
         centre, half = found[:, :2] + corner, np.exp(found[:, 2:4]) / 2
         boxes = np.concatenate([centre - half, centre + half], 1) * stride
         fives = (found[:, 4:].reshape(-1, 5, 2) + corner[:, None]) * stride
-        return 1 / np.sqrt(odds[rows, cols]), boxes, fives.astype(np.float32)
+        return (1 / np.sqrt(odds[rows, cols])).astype(np.float32), boxes, fives.astype(np.float32)
+
+
+def _odds(cells: NDArray[np.float32]) -> NDArray[np.float32]:
+    """1 / score^2 of the cells (16, h, w) of a level."""
+    odds: NDArray[np.float32] = (1 + np.exp(-cells[0])) * (1 + np.exp(-cells[1]))
+    return odds
 
 
 def _corners(xyxy: NDArray[np.float64]) -> tuple[float, float, float, float]:

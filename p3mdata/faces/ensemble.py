@@ -10,8 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.faces.detectors import REGISTRY, Box, Detector, iou
+from p3mdata.faces.detectors import REGISTRY, Box, Detector, LibFaceDetection, iou
 from p3mdata.faces.landmarks import LandmarkModel, MediaPipeLandmarks, Points
+from p3mdata.faces.pieces import halves, parts
+from p3mdata.faces.proposals import Proposals
 from p3mdata.faces.pyramid import Pyramid
 from p3mdata.faces.turned import look_turned, seen_again
 from p3mdata.records import XYXY, Doubt, Face
@@ -37,19 +39,15 @@ class Look:
 # High resolution loses close-ups and low resolution loses small faces: a small scale for all, a large one for
 # bystanders only, by the faster network.
 LOOKS = (
-    Look("centerface", 512),
+    Look("centerface", 384, least=0.22),
     Look("libfacedetection", 640),
     Look("libfacedetection", 1536, least=0.4, largest=64),
 )
-# On an output: the large scale would repeat its answer about pixels that are proved to be those of the source.
-LOOKS_AGAIN = (Look("centerface", 320), Look("libfacedetection", 640))
+# On an output: other looks would repeat their answers about pixels that are proved to be those of the source.
+LOOKS_AGAIN = (Look("libfacedetection", 640),)
 # A larger scale is asked only where it shows more than the one before, and enlarges a small image only a little.
 _LARGER_SCALE_HELPS = 1.3
 _MOST_ENLARGED = 1.25
-# Halves of an image, relative to the largest face that is looked for in them: how much they overlap, so that a face is
-# seen with what is around it, and how near to a cut a hit is the other half's; a little less than half of the overlap,
-# since both do not place it alike.
-_OVERLAP, _CUT = 3, 1.375
 TURNED = "turned in the picture"
 _LOOKS_TURNED, _JUDGES_TURNED = "libfacedetection", "centerface"
 _SAME_FACE_IOU = 0.35
@@ -58,6 +56,8 @@ _CROPS = (2.0, 1.5)
 # Enlargements, relative to the box, in which a face that only one detector saw is looked for again.
 _SECOND_LOOKS = (1.6, 2.2, 3.0)
 _SECOND_LOOK_SIDE = 320
+# The one in which a face that was found on an output is looked for by whoever did not see it.
+_AGAIN, _AGAIN_SIDE = 3.0, 192
 # A mesh that lies elsewhere than the box belongs to another face.
 _MESH_BOX_IOU = 0.3
 # Below this share of the longer side, or this many pixels, a face is 'small': masked without asking.
@@ -106,6 +106,7 @@ class FaceFinder:
         self, detectors: dict[str, Detector] | None = None, landmark_model: LandmarkModel | None = None
     ) -> None:
         self._detectors = detectors or {name: make() for name, make in REGISTRY.items()}
+        self._proposals = Proposals() if detectors is None else None
         self._landmarks = landmark_model or MediaPipeLandmarks()
 
     def close(self) -> None:
@@ -122,21 +123,42 @@ class FaceFinder:
         long_side = max(image.size)
         hits: list[Box] = []
         asked: dict[str, int] = {}
+        scores: NDArray[np.float32] | None = None
         for look in looks:
-            side = look.side
+            detector, side = self._detectors[look.detector], look.side
             if look.detector in asked:
                 if long_side < asked[look.detector] * _LARGER_SCALE_HELPS:
                     continue
                 side = min(side, round(long_side * _MOST_ENLARGED))
             asked[look.detector] = side
             small, factor = image.at(side)
-            for piece in _pieces(small, look):
+            if isinstance(detector, LibFaceDetection) and look.largest == float("inf"):
+                found, scores = detector.look(small)
+                hits += [hit.placed(0, 0, 1 / factor) for hit in found if hit.score >= look.least]
+                continue
+            windows = None
+            if self._proposals is not None and scores is not None and look.largest < float("inf"):
+                windows = self._proposals.windows(image, scores, (small.shape[0], small.shape[1]))
+            for piece in halves(small, look.largest) if windows is None else parts(small, look.largest, windows):
                 hits += [
                     hit.placed(piece.across, piece.down, 1 / factor)
-                    for hit in self._detectors[look.detector].detect(piece.rgb)
+                    for hit in detector.detect(piece.rgb)
                     if hit.score >= look.least and hit.extent <= look.largest and piece.owns(hit)
                 ]
         return _group(hits)
+
+    def with_others(self, image: Pyramid, group: list[Box]) -> list[Box]:
+        """A group of hits, and those of the detectors that it lacks, each asked about an enlargement of the place."""
+        seen_by = {hit.detector for hit in group}
+        crop, to_image = image.crop(_common_box(group), _AGAIN, _AGAIN_SIDE)
+        scale, offset = float(to_image[0, 0]), to_image[:, 2]
+        hits = [
+            hit.moved(scale, offset)
+            for name, detector in self._detectors.items()
+            if name not in seen_by
+            for hit in detector.detect(crop)
+        ]
+        return [*group, *(hit for hit in hits if any(same_face(hit.xyxy, known.xyxy) for known in group))]
 
     def find(self, rgb: NDArray[np.uint8]) -> Detection:
         """Detect every face and its landmarks.
@@ -207,41 +229,6 @@ class FaceFinder:
                 return mesh, None
             found_elsewhere = True
         return None, "landmarks lie elsewhere than the box" if found_elsewhere else "landmark model sees no face"
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """A part of an image for a detector, that begins at (across, down); it owns no hit centred this near a cut."""
-
-    rgb: NDArray[np.uint8]
-    across: int = 0
-    down: int = 0
-    cut: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
-
-    def owns(self, hit: Box) -> bool:
-        """Whether the centre of a hit (in pixels of the piece) is far enough from where the image was cut."""
-        left, top, right, bottom = hit.xyxy
-        x, y, (height, width) = (left + right) / 2, (top + bottom) / 2, self.rgb.shape[:2]
-        near = (x, y, width - x, height - y)
-        return all(not margin or distance >= margin for distance, margin in zip(near, self.cut, strict=True))
-
-
-def _pieces(image: NDArray[np.uint8], look: Look) -> list[_Piece]:
-    """An image, or two overlapping halves of it where only small faces are looked for.
-
-    The first layers of a network take the most memory, in proportion to what they are shown. A face that a cut goes
-    through is seen whole in the other half.
-    """
-    height, width = image.shape[:2]
-    overlap = _OVERLAP * look.largest
-    if overlap >= max(height, width):
-        return [_Piece(image)]
-    size, cut = (max(height, width) + int(overlap)) // 2, _CUT * look.largest
-    if height >= width:
-        upper = _Piece(image[:size], cut=(0, 0, 0, cut))
-        return [upper, _Piece(image[height - size :], down=height - size, cut=(0, cut, 0, 0))]
-    left = _Piece(image[:, :size], cut=(0, 0, cut, 0))
-    return [left, _Piece(image[:, width - size :], across=width - size, cut=(cut, 0, 0, 0))]
 
 
 def _reading_order(face: Face) -> tuple[float, ...]:

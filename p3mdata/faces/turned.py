@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from p3mdata.faces.detectors import Box, Detector, iou
 from p3mdata.faces.pyramid import Pyramid
-from p3mdata.records import XYXY
 
 # The cheapest look for what it finds; CenterFace at 256 px finds the same, takes three times as long, and agrees with
 # 13 places that are no face.
@@ -67,13 +65,7 @@ def seen_again(image: Pyramid, hit: TurnedHit, detector: Detector) -> Box | None
     for found in detector.detect(np.ascontiguousarray(np.rot90(crop, hit.quarters))):
         if found.score < _CROP_LEAST or (best is not None and found.score <= best.score):
             continue
-        box = _moved(_back(found, hit.quarters, (_CROP_SIDE, _CROP_SIDE)), float(to_image[0, 0]), offset)
+        box = _back(found, hit.quarters, (_CROP_SIDE, _CROP_SIDE)).moved(float(to_image[0, 0]), offset)
         if iou(np.array(hit.box.xyxy), np.array([box.xyxy]))[0] >= _SAME_IOU:
             best = box
     return best
-
-
-def _moved(box: Box, scale: float, offset: NDArray[np.float64]) -> Box:
-    corners: XYXY = tuple(v * scale + o for v, o in zip(box.xyxy, np.tile(offset, 2).tolist(), strict=True))
-    points = None if box.points is None else (box.points * scale + offset).astype(np.float32)
-    return replace(box, xyxy=corners, points=points)

@@ -15,6 +15,7 @@ from p3mdata.errors import BrokenInput
 from p3mdata.imaging.metadata import with_icc
 from p3mdata.imaging.metadata.made_profile import rgb_of_grey
 from p3mdata.imaging.picture import Picture, Pixels
+from p3mdata.imaging.runs import encode_runs
 
 # Formats that are written, and their file names' endings.
 EXTENSIONS = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp", "TIFF": "tif"}
@@ -136,7 +137,9 @@ def encode_mask(mask: NDArray[np.bool_]) -> bytes:
 
 
 def encode_facemask(facemask: NDArray[np.uint8]) -> bytes:
-    """8-bit PNG of an HxW array of few values."""
+    """8-bit PNG of an HxW array of few values, by `runs` where they are those of facemasks."""
+    if (data := encode_runs(facemask)) is not None:
+        return data
     # Few values need no row filter, and the search for one is most of the time; runs are all there is to compress.
     no_filter = cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE
     runs = cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE

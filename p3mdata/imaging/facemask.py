@@ -30,7 +30,9 @@ def changed(facemask: NDArray[Any]) -> Mask:
 
 def is_facemask(array: NDArray[Any]) -> bool:
     """Whether an array is HxW uint8 of the three values."""
-    return array.ndim == 2 and array.dtype == np.uint8 and bool(np.isin(array, (UNTOUCHED, RECOMPOSED, REPLACED)).all())
+    if array.ndim != 2 or array.dtype != np.uint8:
+        return False
+    return bool(((array == UNTOUCHED) | (array == REPLACED) | (array == RECOMPOSED)).all())
 
 
 def facemask_of(changed_pixels: Mask, recomposed: Mask | None) -> NDArray[np.uint8]:

@@ -133,6 +133,7 @@ def _clean_dataset(path: Path, removed: set[str], version: int) -> None:
     kept = [row for row in rows if row["id"] not in removed]
     about = read_json(path / ABOUT)
     counts = Counter(row["set"] for row in kept)
+    version = max(version, int(about["version"]) + (len(kept) != len(rows)))
     write_rows(path / LISTING, kept)
     changed = {"version": version, "sets": {name: counts[name] for name in about["sets"]}, "balance": balance_of(kept)}
     write_json(path / ABOUT, {**about, **changed})

@@ -186,7 +186,8 @@ class Session:
                 dropped = tuple(dict.fromkeys((*before.dropped, *dropped)))
             # What the person saw is what the word is about.
             shown = tuple(doubt.sentence for doubt in self.row(identity).doubts)
-            if before is not None and before.action is action:
+            # A picture that was left out has no doubts of its own: the person saw them when leaving it out.
+            if before is not None and before.action in (action, Action.EXCLUDE):
                 shown = tuple(dict.fromkeys((*(before.shown or ()), *shown)))
             decision = Decision(
                 action,

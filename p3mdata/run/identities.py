@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -23,6 +24,10 @@ def from_prefix(source: str) -> str | None:
     """What stands before the first `__` of the file name; None without one."""
     name, separator, _ = PurePosixPath(source).name.partition(_SEPARATOR)
     return name if separator and name else None
+
+
+# By how people are told apart, the readings that `auto` tries; of equals the first.
+_READ = {PREFIX: from_prefix, FOLDER: from_folder}
 
 
 def read_csv(path: Path) -> dict[str, str]:
@@ -62,13 +67,31 @@ def _key(source: str, listed: Mapping[str, str]) -> str | None:
     return next((name for name in spelt if name in listed), None)
 
 
+def _guess(sources: Sequence[str]) -> str:
+    """Prefix or folder: the one by which more persons have two photos or more; prefix where both tell alike.
+
+    Raises:
+        SettingsError: Neither tells anything.
+    """
+    told = {how: Counter(filter(None, map(read, sources))) for how, read in _READ.items()}
+    persons = {how: sum(number > 1 for number in people.values()) for how, people in told.items()}
+    if not any(map(bool, told.values())):
+        raise SettingsError(
+            f"--identities auto: tried names like person{_SEPARATOR}photo.jpg and folders of persons; of "
+            f"{len(sources)} photos none has either. Give --identities FILE.csv with 'source,identity'."
+        )
+    if sources and all(map(from_prefix, sources)):
+        return PREFIX
+    return max(_READ, key=lambda how: (persons[how], len(told[how]) > 0))
+
+
 def identify(sources: Sequence[str], how: str | Path = AUTO, known: Iterable[str] | None = None) -> dict[str, str]:
     """The person on each source file, as far as known.
 
     Args:
         sources: POSIX paths relative to the source folder.
         how: 'folder' (name of the photo's folder), 'prefix' (`name__` before the file name), 'auto' (prefix if every
-            file name has one, else folder), or the path of a CSV file.
+            file name has one, else whichever tells more persons of two photos and more), or the path of a CSV file.
         known: All sources of the run: a row of the CSV file that names none of them is an error.
 
     Returns:
@@ -78,9 +101,9 @@ def identify(sources: Sequence[str], how: str | Path = AUTO, known: Iterable[str
         SettingsError: The CSV file cannot be used, or no source has a person.
     """
     if how == AUTO:
-        how = PREFIX if sources and all(map(from_prefix, sources)) else FOLDER
+        how = _guess(sources)
     if how in (FOLDER, PREFIX):
-        read = from_folder if how == FOLDER else from_prefix
+        read = _READ[how]
         found = {source: identity for source in sources if (identity := read(source))}
         if not found:
             what = "lies in a folder of a person" if how == FOLDER else f"has a name like person{_SEPARATOR}photo.jpg"

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import time
+from collections import deque
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +14,7 @@ from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress, silent
 from p3mdata.config import Job
 from p3mdata.errors import Interrupted, RunFolderError, unwritable
+from p3mdata.records import ImageResult, Sample
 from p3mdata.run.close import RunSummary, close_run, summarize
 from p3mdata.run.executors import Work
 from p3mdata.run.executors.choice import executor_of
@@ -37,10 +40,11 @@ from p3mdata.run.layout import (
 )
 from p3mdata.run.locks import only_run
 from p3mdata.run.plan import Plan, make_plan, read_plan
+from p3mdata.run.receipts import Receipts
 from p3mdata.run.rows import Rows, finished_rows, open_shards
 from p3mdata.run.stages import Stage
 from p3mdata.run.tasks import my_shards, shared_plan, task_of_run
-from p3mdata.run.verify import FailedProof, check_files, check_images
+from p3mdata.run.verify import FailedProof, check_files, check_images, is_intact
 
 # The locks are held; the secret keeps the ids of what was built from the earlier run.
 _KEPT = ("lock", "workers", Path(SECRET).name)
@@ -145,13 +149,16 @@ def merge_tasks(out: Path) -> RunSummary:
         return close_run(plan, 0.0)
 
 
-def verify_run(out: Path, progress: Progress | None = None, workers: int = 1) -> tuple[int, list[FailedProof]]:
-    """Prove every released image of a run again.
+def verify_run(
+    out: Path, progress: Progress | None = None, workers: int = 1, again: bool = True
+) -> tuple[int, list[FailedProof]]:
+    """Prove every released image of a run.
 
     Args:
-        out: The run folder.
+        out: The run folder; what was proved is noted in its private folder.
         progress: Gets the number of released images; gives a function that is called after each.
         workers: Processes; 0 chooses, 1 works in this one.
+        again: Also those that this program proved before and that are, with their inputs, plan and row, as they were.
 
     Returns:
         Number of released images and what was found wrong, in source order.
@@ -163,11 +170,28 @@ def verify_run(out: Path, progress: Progress | None = None, workers: int = 1) ->
     rows = finished_rows(plan, samples)
     findings = list(check_files(plan, rows))
     number = sum(row.outcome.released for row in rows)
-    released = ((sample, row) for sample, row in zip(samples, rows, strict=True) if row.outcome.released)
     step = progress(number) if progress else (lambda: None)
-    for found in check_images(plan, released, number, workers or default_workers()):
+    receipts = Receipts(plan)
+    given: deque[int | None] = deque()
+
+    def to_prove() -> Iterator[tuple[Sample, ImageResult]]:
+        for sample, row in zip(samples, rows, strict=True):
+            if not row.outcome.released:
+                continue
+            receipt = receipts.of(sample, row)
+            if not again and receipts.holds(receipt) and is_intact(plan, sample, row):
+                receipts.add([receipt])
+                step()
+                continue
+            given.append(receipt)
+            yield sample, row
+
+    for found in check_images(plan, to_prove(), number, workers or default_workers()):
+        receipt = given.popleft()
+        receipts.add([] if found else [receipt])
         findings += found
         step()
+    receipts.keep()
     return number, findings
 
 

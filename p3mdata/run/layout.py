@@ -50,6 +50,9 @@ TOMBSTONES = "removed.jsonl"
 # Where datasets and exports made of this run lie.
 DERIVED = "private/derived.jsonl"
 
+# Keyed hashes of what was proved, see `receipts`.
+PROVED = "private/proved"
+
 # Of a shard.
 DONE, RESULTS, STATS = "DONE", "results.jsonl", "stats.json"
 # Traces of faults of the program: of a run, and at images of one shard in a store.
@@ -60,7 +63,7 @@ ERROR = "internal_error"
 _BELONGS = re.compile(
     r"plan\.json|manifest\.jsonl|report\.html|(audit|advice)\.(json|png)|(attackers|recall)\.json|removed\.jsonl"
     r"|review/(queue|sample)\.jsonl|shards/[0-9]{5,}/(DONE|(results|errors|stored)\.jsonl|stats\.json)"
-    r"|private/(lock|workers|(part|task)-[0-9]+-of-[0-9]+|(memory|alone|lent)-[0-9]+|planning\.[0-9]+|secret|job\.json|ids\.csv|passed_over\.json"
+    r"|private/(lock|workers|(part|task)-[0-9]+-of-[0-9]+|(memory|alone|lent)-[0-9]+|planning\.[0-9]+|secret|proved|job\.json|ids\.csv|passed_over\.json"
     r"|(sources|decisions|ledger|derived|errors)\.jsonl|masks/[^/]+\.png|stages/.+)"
 )
 

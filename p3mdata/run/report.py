@@ -16,7 +16,7 @@ from typing import Any
 from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.html import Code, Figure, Picture, Rendered, Table, count, picture, render, table
 from p3mdata.base.jsonl import read_json
-from p3mdata.config import Settings
+from p3mdata.config import Names, Settings
 from p3mdata.errors import BrokenInput
 from p3mdata.faces import weights
 from p3mdata.imaging import decode
@@ -347,6 +347,7 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
         looked=count(figures.looked, "image"),
         detection=figures.detection(),
         preset=settings.preset.value,
+        names_kept=settings.names is Names.KEEP,
         strength=settings.in_words("report"),
         companions=", ".join(plan.to_json()["companions"]) or "nothing",
         settings=_settings(plan),

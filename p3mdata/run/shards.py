@@ -13,8 +13,10 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
+from p3mdata.anonymize.inputs import Inputs
 from p3mdata.anonymize.pipeline import Anonymized, anonymize
 from p3mdata.base.files import sha256, write_atomic, write_released
 from p3mdata.base.jsonl import PRIVATE_MODE, append_row, write_json, write_rows
@@ -22,6 +24,7 @@ from p3mdata.config import Job
 from p3mdata.errors import BrokenInput, Interrupted, P3MError, RunFolderError
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.records import Action, Decision, ImageResult, Outcome, Sample, ShardStats
+from p3mdata.run.ahead import ReadAhead
 from p3mdata.run.inputs import inputs_digest, read_inputs
 from p3mdata.run.layout import DONE, KINDS, PLAN, RESULTS, STATS, TRACES, shard_folder
 from p3mdata.run.room import room_for
@@ -41,17 +44,23 @@ def process(
     stage: Stage,
     tick: Callable[[str], None],
     crashing: bool = False,
+    read: Callable[[Sample], Inputs] | None = None,
 ) -> ImageResult:
     """One image to its outcome, its files published. No fault of one image stops the run.
+
+    Args:
+        sample, job, finder, stage, crashing: As for `run_shard`, of one image.
+        tick: Called with the name of each step when it is done.
+        read: Gives its inputs; None reads them.
 
     Raises:
         OSError: The run folder cannot be written; nothing of the image is left in it.
         P3MError: A product of an earlier stage was edited.
     """
-    if sample.decision is not None and sample.decision.action.withholds:
+    if sample.decision is not None and _is_withheld(sample):
         done = _withheld(sample, sample.decision)
     else:
-        done = _worked_on(sample, job, finder, stage, tick, crashing)
+        done = _worked_on(sample, job, finder, stage, tick, crashing, read or (lambda one: read_inputs(one, job)))
     publish(done, sample, job.out)
     tick("write")
     return replace(done.result, inputs=inputs_digest(sample))
@@ -64,11 +73,12 @@ def _worked_on(
     stage: Stage,
     tick: Callable[[str], None],
     crashing: bool,
+    read: Callable[[Sample], Inputs],
 ) -> Anonymized:
     try:
         if crashing:
             raise BrokenInput("crashed_worker", _CRASHED)
-        inputs = read_inputs(sample, job)
+        inputs = read(sample)
         tick("read")
         with room_for(inputs.photo, job):
             if stage is Stage.VERIFY:
@@ -187,15 +197,33 @@ def run_shard(
     # Rewritten without a torn last line, so that appending continues on a line of its own.
     write_rows(results, (row.to_json() for row in done.values()), PRIVATE_MODE)
     seconds: Counter[str] = Counter()
-    for sample in samples:
-        if sample.id in done:
-            continue
-        if not go_on(sample):
-            raise Interrupted("stopped")
-        refuse_lost(job)
-        done[sample.id] = process(sample, job, finder, stage, _stopwatch(seconds), sample.id in crashing)
-        append_row(results, done[sample.id].to_json())
+    todo = [sample for sample in samples if sample.id not in done]
+    with ReadAhead(job) as read:
+        for sample, following in zip_longest(todo, todo[1:]):
+            if not go_on(sample):
+                raise Interrupted("stopped")
+            refuse_lost(job)
+            inputs = _reader(read, following, crashing)
+            done[sample.id] = process(sample, job, finder, stage, _stopwatch(seconds), sample.id in crashing, inputs)
+            append_row(results, done[sample.id].to_json())
     finish_shard(folder, [done[sample.id] for sample in samples], seconds)
+
+
+def _reader(read: ReadAhead, following: Sample | None, crashing: Collection[str]) -> Callable[[Sample], Inputs]:
+    """Gives the inputs of an image and begins to read those of the next, unless that is not to be opened."""
+
+    def inputs(sample: Sample) -> Inputs:
+        try:
+            return read(sample)
+        finally:
+            if following is not None and following.id not in crashing and not _is_withheld(following):
+                read.begin(following)
+
+    return inputs
+
+
+def _is_withheld(sample: Sample) -> bool:
+    return sample.decision is not None and sample.decision.action.withholds
 
 
 def finish_shard(folder: Path, rows: Sequence[ImageResult], seconds: Counter[str]) -> None:

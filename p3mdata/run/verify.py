@@ -17,14 +17,15 @@ from numpy.typing import NDArray
 from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.inputs import Loaded, load
 from p3mdata.anonymize.permission import difference, is_shown
-from p3mdata.anonymize.pipeline import render
+from p3mdata.anonymize.pipeline import as_encoded, render
 from p3mdata.anonymize.proofs import Promise, proof_doubts, prove
 from p3mdata.base.files import is_torn, sha256
 from p3mdata.base.jsonl import dumps
 from p3mdata.base.pool import CRASH_SENTENCE, CRASHED, Handler, Mark, work_in_pool
 from p3mdata.errors import BrokenInput, Interrupted
 from p3mdata.faces.ensemble import Detection, FaceFinder
-from p3mdata.imaging import decode
+from p3mdata.faces.models import Models
+from p3mdata.imaging import Picture, decode
 from p3mdata.imaging.facemask import RECOMPOSED, changed, facemask_of, is_facemask, replaced
 from p3mdata.records import ImageResult, Mask, Outcome, Sample
 from p3mdata.run.inputs import read_inputs
@@ -108,9 +109,9 @@ def check_images(
     # A worker must be worth the second that loading its models takes.
     size = min(workers, -(-number // _WORTH_A_WORKER))
     if size <= 1:
-        with FaceFinder() as finder:
+        with contextlib.closing(Models()) as finder:
             for sample, row in released:
-                yield list(check_image(plan, sample, row, finder))
+                yield list(check_image(plan, sample, row, finder()))
         return
     plan_memory(plan.job.out, size)
     with contextlib.closing(work_in_pool(partial(_working, plan), released, size)) as found:
@@ -152,7 +153,7 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
         yield FailedProof(row.id, "bad_facemask", "the facemask is not an 8-bit mask of the image's size")
         return
     try:
-        loaded = load(read_inputs(sample, plan.job), plan.job.settings)
+        loaded = as_encoded(load(read_inputs(sample, plan.job), plan.job.settings), row.encoding)
     except BrokenInput as exc:
         yield FailedProof(row.id, exc.code, f"cannot be compared with its source, which {exc.sentence}")
         return
@@ -165,7 +166,13 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
         exact = row.proofs is not None and row.proofs.exact
         kept = facemask == RECOMPOSED
         promise = Promise(
-            changed(facemask), masked.transition, exact, kept if kept.any() else None, masked.share, masked.regions
+            changed(facemask),
+            masked.transition,
+            exact,
+            kept if kept.any() else None,
+            masked.share,
+            masked.regions,
+            masked.rim,
         )
         proofs = prove(loaded.picture, contents["images"], promise, finder)
     except (BrokenInput, ValueError) as exc:
@@ -179,6 +186,15 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
     yield from _about_inside(row, contents["images"], render(loaded, masked, plan.job.settings)[0], facemask)
     if row.outcome not in _WITHOUT_MASK and not facemask.any():
         yield FailedProof(row.id, "empty_mask", "the facemask is empty")
+
+
+def is_intact(plan: Plan, sample: Sample, row: ImageResult) -> bool:
+    """Whether an image's released files and its inputs are, byte for byte, those that its row and the plan tell of."""
+    try:
+        read_inputs(sample, plan.job)
+        return not _released_files(plan, row)[1]
+    except (BrokenInput, OSError):
+        return False
 
 
 def _released_files(plan: Plan, row: ImageResult) -> tuple[dict[str, bytes], list[FailedProof]]:
@@ -207,14 +223,16 @@ def _about_inside(
     row: ImageResult, released: bytes, rendered: bytes, facemask: NDArray[np.uint8]
 ) -> Iterator[FailedProof]:
     """Whether what replaced the faces is what the source comes to."""
+    if released == rendered:
+        return
+    one, other = (decode(data, max_pixels=facemask.size) for data in (released, rendered))
     for kind, which in (("inside the facemask", replaced(facemask)), ("a recomposed face", facemask == RECOMPOSED)):
-        if _deviation(released, rendered, which) > _MOST_DEVIATION:
+        if _deviation(one, other, which) > _MOST_DEVIATION:
             yield FailedProof(row.id, "other_obfuscation", f"{kind} is not what obfuscating the source comes to")
 
 
-def _deviation(released: bytes, expected: bytes, facemask: Mask) -> float:
+def _deviation(one: Picture, other: Picture, facemask: Mask) -> float:
     """Mean difference inside the mask, as a share of the value range; of colours or opacity, whichever is larger."""
-    one, other = (decode(data, max_pixels=facemask.size) for data in (released, expected))
     if (one.opacity is None) != (other.opacity is None):
         return 1.0
     planes = [(one.pixels, other.pixels)]

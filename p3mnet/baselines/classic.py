@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.dataset.foregrounds import load_pymatting
 from p3mdata.errors import BrokenInput
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from p3mnet.baselines import Alpha, Image, Method
@@ -17,7 +18,7 @@ from p3mnet.baselines.comprehensive import comprehensive_matting
 from p3mnet.baselines.information_flow import information_flow_matting
 from p3mnet.baselines.robust import robust_matting
 from p3mnet.baselines.sampling import global_matting
-from p3mnet.baselines.solving import pymatting, solver_limits
+from p3mnet.baselines.solving import solver_limits
 
 # Names of pymatting's `estimate_alpha_*`.
 _PYMATTING = {
@@ -95,7 +96,7 @@ def solve_small(solve: Callable[[Image, Image], NDArray[Any]], image: Image, tri
 
 
 def _pymatting(name: str) -> Callable[[Image, Image], NDArray[Any]]:
-    estimate = getattr(pymatting(), f"estimate_alpha_{name}")
+    estimate = getattr(load_pymatting(), f"estimate_alpha_{name}")
 
     def solve(image: Image, trimap: Image) -> NDArray[Any]:
         areas = np.where(trimap == UNKNOWN, 0.5, (trimap == FOREGROUND).astype(np.float64))

@@ -15,9 +15,9 @@ from p3mnet.baselines import Alpha, Image, Method
 from p3mnet.checkpoint import describe
 from p3mnet.create import create_model
 from p3mnet.devices import device_name, pick_device
-from p3mnet.infer import MAX_SIDE, Mode, open_network, predict_alpha
 from p3mnet.model import MattingNetwork, ModelConfig, count_parameters, folded
 from p3mnet.networks.trimap_based import TrimapNetwork
+from p3mnet.predict import MAX_SIDE, Mode, open_network, predict_alpha
 from p3mnet.registry import BASELINES, RANDOM, VARIANTS
 
 
@@ -27,7 +27,7 @@ class Network(Method):
     Args:
         model: Arguments of `p3mnet.registry.create_model`.
         checkpoint: Of `p3mnet train`, or a published file of P3M-Net, GFM or MODNet; None = untrained.
-        mode: How it looks at a picture, see `p3mnet.infer`.
+        mode: How it looks at a picture, see `p3mnet.predict`.
         device: "auto", "cpu", "cuda" or "cuda:N".
 
     Raises:

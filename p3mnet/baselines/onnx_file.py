@@ -9,7 +9,8 @@
 
 Inputs are [N, C, H, W] in float32 or float16. Where H and W are open, the picture is padded at the bottom and at the
 right to multiples of `multiple`; where they are fixed, it is resized. Alpha is the output of that name or the first
-one, [1, 1, H, W], [1, H, W] or [H, W] in 0..1, of the input's size or of another, from which it is resized.
+one, [1, 1, H, W], [1, H, W] or [H, W] in 0..1 (or logits, with `activation="sigmoid"`), of the input's size or of
+another, from which it is resized.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
 from p3mdata.base.files import sha256
+from p3mdata.base.quiet import load_onnxruntime
 from p3mdata.errors import SetupError
 from p3mdata.faces.onnx_graph import weights_of
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
@@ -48,6 +50,7 @@ class OnnxOptions(BaseModel):
         multiple: Of the sides, where they are open.
         channels: Of the one input, where the file leaves them open: 3, 4 or 6.
         output: Name of the output that is alpha.
+        activation: "sigmoid" where the output has logits, as BiRefNet's has; "none" where it is alpha.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -58,6 +61,7 @@ class OnnxOptions(BaseModel):
     multiple: int = Field(32, ge=1)
     channels: Literal[3, 4, 6] | None = None
     output: str | None = None
+    activation: Literal["none", "sigmoid"] = "none"
 
 
 class _Inputs(NamedTuple):
@@ -85,8 +89,7 @@ class OnnxFile(Method):
     """
 
     def __init__(self, path: Path, options: OnnxOptions, max_side: int, device: str = "auto") -> None:
-        import onnxruntime
-
+        onnxruntime = load_onnxruntime()
         self.options, self.max_side, self.path = options, max_side, path
         try:
             data = path.read_bytes()
@@ -146,6 +149,9 @@ class OnnxFile(Method):
         if alpha.ndim != 2 or not np.isfinite(alpha).all():
             what = f"has the shape {list(np.shape(found))}" if alpha.ndim != 2 else "holds values that are no numbers"
             raise SetupError(f"{self.path}: its output '{self.output}' {what}; alpha should be [1, 1, H, W].")
+        if self.options.activation == "sigmoid":
+            # tanh does not overflow.
+            alpha = (0.5 + 0.5 * np.tanh(alpha / 2)).astype(np.float32)
         padded = next(iter(feed.values())).shape[-2:]
         alpha = _resized(alpha, padded[1], padded[0])[:high, :wide]
         clipped: Alpha = np.clip(_resized(alpha, width, height), 0, 1)

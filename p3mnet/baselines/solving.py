@@ -8,15 +8,13 @@ L is the closed-form Laplacian of pymatting (3x3 windows, Levin et al. 2008) or 
 from __future__ import annotations
 
 import contextlib
-import io
 import warnings
-from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.dataset.foregrounds import load_pymatting
 from p3mdata.errors import BrokenInput
 from p3mdata.imaging.trimap import FOREGROUND, UNKNOWN
 
@@ -24,14 +22,6 @@ Floats = NDArray[np.float64]
 # How much the trimap counts against the Laplacian (Levin et al. 2008).
 KNOWN = 100.0
 _NOT_SOLVED = "did not converge"
-
-
-def pymatting() -> ModuleType:
-    """The library, without what it tells of its own compilation."""
-    with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
-        warnings.simplefilter("ignore")
-        library: ModuleType = import_module("pymatting")
-    return library
 
 
 @contextlib.contextmanager
@@ -61,7 +51,7 @@ def laplacian(image: NDArray[np.uint8], trimap: NDArray[np.uint8]) -> Any:
     Returns:
         Sparse (H * W) x (H * W).
     """
-    return pymatting().cf_laplacian(image / 255, is_known=(trimap != UNKNOWN).ravel())
+    return load_pymatting().cf_laplacian(image / 255, is_known=(trimap != UNKNOWN).ravel())
 
 
 def solve_alpha(system: Any, trimap: NDArray[np.uint8], estimate: NDArray[Any], trust: NDArray[Any]) -> Floats:
@@ -81,7 +71,7 @@ def solve_alpha(system: Any, trimap: NDArray[np.uint8], estimate: NDArray[Any], 
     """
     import scipy.sparse
 
-    library = pymatting()
+    library = load_pymatting()
     unknown = trimap == UNKNOWN
     weight = np.where(unknown, trust, KNOWN).ravel().astype(np.float64)
     target = np.where(unknown, estimate, trimap == FOREGROUND).ravel().astype(np.float64)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -12,17 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from p3mdata.base.files import owned_folder, sha256
+from p3mdata.base.files import owned_folder
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
 from p3mdata.dataset.folder import Dataset, open_dataset
-from p3mdata.errors import BrokenInput, P3MError, RunFolderError, SettingsError, SetupError
-from p3mdata.imaging import encode_grey
-from p3mnet.baselines import CATALOGUE, Alpha, Family, Image, Method
+from p3mdata.errors import P3MError, RunFolderError, SettingsError, SetupError
+from p3mnet.baselines import CATALOGUE, Family, Image, Method
 from p3mnet.baselines.opening import Request, open_method
 from p3mnet.benchmark import report
+from p3mnet.benchmark.alphas import VERSION, Made, Maker, MethodFault, Task, described
 from p3mnet.benchmark.page import page
 from p3mnet.benchmark.pictures import (
     NORMAL_SUFFIX,
@@ -30,7 +27,6 @@ from p3mnet.benchmark.pictures import (
     as_photographed,
     choose_sets,
     kernel_of,
-    load,
     notes_on,
     pictures_of,
     timing_picture,
@@ -38,10 +34,8 @@ from p3mnet.benchmark.pictures import (
 from p3mnet.benchmark.results import Benchmark, MethodResult, State
 from p3mnet.benchmark.store import PAGE, Store, key_of
 from p3mnet.benchmark.timing import SIDE, Timing, device_of, measure
-from p3mnet.evaluate import ImageRow, evaluate_one, fact_of, predictions_of, summary_of
+from p3mnet.evaluate import ImageRow, evaluate_one, predictions_of, summary_of
 
-# Of what is kept: another one makes all of it again.
-_VERSION = 1
 # What tables say of how networks looked at pictures.
 RULES = {
     "hybrid": "Networks look by the rule 'hybrid': trimap from half the size, alpha from the full one. Published "
@@ -62,11 +56,13 @@ class BenchmarkPlan:
         trials: Runs on the 512x512 picture; 0 = no times.
         trial_seconds: No further run of a method begins after this long, once there are three.
         max_side: Longest side that classic methods and ONNX files of open size see.
-        mode: How networks look at pictures, see `p3mnet.infer`.
+        mode: How networks look at pictures, see `p3mnet.predict`.
         device: Of networks and ONNX files: auto, cpu, cuda, cuda:N.
         corrected: Metrics as defined, see `p3mnet.metrics`.
         originals: Folder of the photographs that the dataset was made of; obfuscated sets are then tested as they were
             photographed too (protocols B:N and N:N of the paper's tables 2 and 3). Only read.
+        workers: Processes for the pictures of a classic method, which has one thread; fewer where memory is short. 0
+            takes all cores; of a script, more than 1 needs `if __name__ == "__main__":`.
     """
 
     sets: tuple[str, ...] | None = None
@@ -78,6 +74,7 @@ class BenchmarkPlan:
     device: str = "auto"
     corrected: bool = False
     originals: Path | None = None
+    workers: int = 1
 
 
 def run_benchmark(
@@ -133,7 +130,8 @@ def run_benchmark(
 def _check(plan: BenchmarkPlan) -> None:
     if not re.fullmatch(r"auto|cpu|cuda(:\d+)?", plan.device):
         raise SettingsError(f"device must be auto, cpu, cuda or cuda:N, not '{plan.device}'.")
-    for name, value, least in (("limit", plan.limit, 0), ("trials", plan.trials, 0), ("max_side", plan.max_side, 32)):
+    for name, value, least in (("limit", plan.limit, 0), ("trials", plan.trials, 0), ("max_side", plan.max_side, 32),
+                               ("workers", plan.workers, 0)):  # fmt: skip
         if value < least:
             raise SettingsError(f"{name} must be at least {least}, not {value}.")
     if plan.mode not in RULES:
@@ -161,6 +159,7 @@ class _Bench:
         self.found: Benchmark | None = None
         self.card: tuple[Image, Image, str] | None = None
         self.kernel = kernel_of(dataset)
+        self.notes: list[str] = []
 
     @contextmanager
     def reporting(self, sets: Sequence[str]) -> Iterator[None]:
@@ -179,7 +178,8 @@ class _Bench:
         rule = (RULES[plan.mode],) if networks else ()
         self.found = Benchmark(
             self.dataset.root, None if version is None else str(version), self.store.out,
-            {name: counts[name] for name in sets}, (*rule, *notes_on(self.dataset, counts)), tuple(self.results),
+            {name: counts[name] for name in sets}, (*rule, *notes_on(self.dataset, counts), *self.notes),
+            tuple(self.results),
             {"limit": plan.limit, "max_side": plan.max_side, "mode": plan.mode, "corrected": plan.corrected},
         )  # fmt: skip
         report.write(self.found, self.store)
@@ -206,9 +206,10 @@ class _Bench:
             return replace(base, state=State.FAILED, sentence=str(exc))
         except Exception as exc:
             trace = self.store.error(request.label)
-            self.store.write(trace, traceback.format_exc().encode("utf-8", "surrogateescape"))
-            first = (str(exc).strip().splitlines() or ["no message"])[0]
-            return replace(base, state=State.FAILED, sentence=f"{type(exc).__name__}: {first}", trace=trace)
+            told = exc.trace if isinstance(exc, MethodFault) else traceback.format_exc()
+            self.store.write(trace, told.encode("utf-8", "surrogateescape"))
+            sentence = str(exc) if isinstance(exc, MethodFault) else described(exc)
+            return replace(base, state=State.FAILED, sentence=sentence, trace=trace)
         finally:
             for _ in range(left):
                 step()
@@ -247,51 +248,37 @@ class _Bench:
         if not method.trained:
             timing = self._timing(request.label, method, kept)
             return replace(base, state=State.UNTRAINED, sentence="untrained: no checkpoint", timing=timing)
-        rows: list[ImageRow] = []
-        seconds: list[float] = []
-        for picture in self.pictures:
-            row, taken = self._picture(request.label, method, picture, kept)
-            rows.append(row)
-            seconds += [] if taken is None else [taken]
-            step()
+        rows, seconds = self._alphas(request, method, kept, step)
         timing = self._timing(request.label, method, kept)
         mean = sum(seconds) / len(seconds) if seconds else None
         return replace(_summed(base, rows), timing=timing, seconds=mean)
 
-    def _picture(
-        self, label: str, method: Method, picture: Picture, kept: dict[tuple[str, str], dict[str, Any]]
-    ) -> tuple[ImageRow, float | None]:
-        """Figures of one picture, and how long its alpha took; kept ones where they still hold."""
-        if picture.problem:
-            return ImageRow(picture.set, picture.stem, {}, picture.problem), None
-        target = self.store.prediction(label, picture.set, picture.stem)
-        hashes = picture.hashes
-        trimap_from = hashes.get("trimap") or [hashes["alpha"], self.kernel]
-        seen = [hashes["image"], trimap_from if method.needs_trimap else None]
-        made = key_of(_VERSION, dict(method.identity), seen)
-        measured = key_of(made, dict(hashes), self.plan.corrected)
-        row = kept.get((picture.set, picture.stem), {})
-        there = row.get("made") == made and target.is_file() and sha256(target.read_bytes()) == row["prediction"]
-        self.alphas[label, picture.set, picture.stem] = target
-        if there and row["measured"] == measured:
-            return ImageRow(picture.set, picture.stem, row["values"]), row["seconds"]
-        taken: float = row["seconds"] if there else 0.0
-        if not there:
-            try:
-                rgb, trimap = load(picture, self.kernel)
-                begun = time.perf_counter()
-                alpha = method.predict(rgb, trimap if method.needs_trimap else None)
-                taken = time.perf_counter() - begun
-            except BrokenInput as exc:
-                return ImageRow(picture.set, picture.stem, {}, fact_of(exc.sentence)), None
-            self.store.write(target, encode_grey(_eight_bit(alpha, rgb)))
-        found = self._evaluated(picture, target)
-        if not found.problem:
-            self.store.add(label, {
-                "set": picture.set, "image": picture.stem, "made": made, "measured": measured,
-                "prediction": sha256(target.read_bytes()), "seconds": taken, "values": found.values,
-            })  # fmt: skip
-        return found, taken
+    def _alphas(
+        self, request: Request, method: Method, kept: dict[tuple[str, str], dict[str, Any]], step: Any
+    ) -> tuple[list[ImageRow], list[float]]:
+        """Figures of all pictures, and how long their alphas took."""
+        plan, label = self.plan, request.label
+        maker = Maker(self.store.out, request, plan.max_side, plan.mode, plan.device, self.kernel, plan.corrected)
+        tasks = []
+        for number, picture in enumerate(self.pictures):
+            target = self.store.prediction(label, picture.set, picture.stem)
+            tasks.append(Task(number, picture, target, kept.get((picture.set, picture.stem), {})))
+            if not picture.problem:
+                self.alphas[label, picture.set, picture.stem] = target
+        workers = maker.processes([task for task in tasks if not task.kept and not task.picture.problem], plan.workers)
+        if workers > 1:
+            self.notes.append(
+                f"{request.label} worked on {workers} pictures at a time, each in a process of up to "
+                f"{maker.memory() / 1e9:.1f} GB; seconds per picture of the set are so measured."
+            )
+        found: dict[int, Made] = {}
+        for made in maker.all(method, tasks, workers):
+            found[made.number] = made
+            if made.keep is not None:
+                self.store.add(label, dict(made.keep))
+            step()
+        ordered = [found[task.number] for task in tasks]
+        return [made.row for made in ordered], [made.seconds for made in ordered if made.seconds is not None]
 
     def _evaluated(self, picture: Picture, prediction: Path) -> ImageRow:
         if picture.problem:
@@ -305,20 +292,13 @@ class _Bench:
         if self.card is None:
             self.card = timing_picture(self.pictures, SIDE)
         image, trimap, name = self.card
-        key = key_of(_VERSION, dict(method.identity), device_of(method), name, plan.trials, plan.trial_seconds)
+        key = key_of(VERSION, dict(method.identity), device_of(method), name, plan.trials, plan.trial_seconds)
         row = kept.get(("", ""), {})
         if row.get("key") == key:
             return Timing(**row["timing"])
         timing = measure(method, image, trimap, plan.trials, plan.trial_seconds)
         self.store.add(label, {"set": "", "image": "", "key": key, "timing": timing.to_json()})
         return timing
-
-
-def _eight_bit(alpha: Alpha, rgb: Image) -> Image:
-    """What is written of an alpha; a method that gives anything else is at fault."""
-    if alpha.shape != rgb.shape[:2] or not np.isfinite(alpha).all():
-        raise ValueError(f"it gave {alpha.shape} {alpha.dtype}, finite numbers of shape {rgb.shape[:2]} were wanted")
-    return np.rint(np.clip(alpha, 0, 1) * 255).astype(np.uint8)
 
 
 def _summed(base: MethodResult, rows: list[ImageRow]) -> MethodResult:

@@ -229,9 +229,10 @@ def fuse_colours(alpha: Tensor, image: Tensor, front: Tensor, back: Tensor) -> t
         Alpha, foreground and background, in 0..1.
     """
     both = alpha * (1 - alpha)
-    new_front = (alpha * image + (1 - alpha**2) * front - both * back).clamp(0, 1)
-    # The colour of the background is found after the new one of the foreground, as published.
+    new_front = alpha * image + (1 - alpha**2) * front - both * back
+    # The colour of the background is found after the new one of the foreground; both are clipped then, as published.
     new_back = ((1 - alpha) * image + (2 * alpha - alpha**2) * back - both * new_front).clamp(0, 1)
+    new_front = new_front.clamp(0, 1)
     span = new_front - new_back
     above = ((image - new_back) * span).sum(1, keepdim=True)
     new_alpha = (alpha * _DAMPING + above) / (span.square().sum(1, keepdim=True) + _DAMPING)

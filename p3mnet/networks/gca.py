@@ -46,7 +46,8 @@ def _conv(before: int, after: int, kernel: int, stride: int = 1, padding: int | 
 
 
 def _double(before: int, after: int) -> nn.Module:
-    return spectral_norm(nn.ConvTranspose2d(before, after, 4, 2, padding=1, bias=False))
+    # The published norm takes the first axis of weights, which are input channels here.
+    return spectral_norm(nn.ConvTranspose2d(before, after, 4, 2, padding=1, bias=False), dim=0)
 
 
 class DownBlock(nn.Module):

@@ -5,8 +5,8 @@ pixel of a 2x2 block counts when the block is averaged (softmax), and how much o
 decoder (sigmoid). This is the variant that the authors recommend and publish weights of: depthwise many-to-one
 index networks with non-linearity and context, atrous pooling, 5x5 convolutions in the decoder.
 
-Published: all of it, the trimap as fourth channel of values 0, 0.5, 1; alpha is clipped where it is used, and losses
-are taken on the unknown region (alpha and composition). Left as published: feature maps are padded before the
+Published: all of it, the trimap as fourth channel of values 0, 128/255, 1; alpha is clipped where it is used, and
+losses are taken on the unknown region (alpha and composition). Left as published: feature maps are padded before the
 expansion of an inverted residual, so that its batch norm sees the border."""
 
 from __future__ import annotations
@@ -39,6 +39,8 @@ _DILATIONS = (2, 4, 8)
 # Output channels of the decoder's levels 6 .. 0; level k sees the encoder's stage k.
 _DECODER = (96, 64, 32, 24, 16, 32, 32)
 _STRIDE = 32
+# Trimaps are files of 0, 128 and 255 that are divided by 255.
+_UNKNOWN = 128 / 255
 
 
 def _unit(before: int, after: int, kernel: int, dilation: int = 1, groups: int = 1) -> nn.Sequential:
@@ -188,7 +190,7 @@ class IndexNet(TrimapNetwork):
         height, width = image.shape[-2:]
         known = require(trimap)
         padded, marks = pad_pair(image, known, _STRIDE)
-        x, skips, upward = self.encoder(torch.cat([padded, as_channel(marks, padded.dtype)], 1))
+        x, skips, upward = self.encoder(torch.cat([padded, as_channel(marks, padded.dtype, _UNKNOWN)], 1))
         x = self.context(x)
         for unit, stage in zip(self.decoder, range(len(skips) - 1, -1, -1), strict=True):
             if stage in upward:

@@ -93,9 +93,10 @@ def one_hot(trimap: Tensor, dtype: torch.dtype) -> Tensor:
     return torch.cat([trimap == kind for kind in (BACKGROUND, TRANSITION, FOREGROUND)], 1).to(dtype)
 
 
-def as_channel(trimap: Tensor, dtype: torch.dtype) -> Tensor:
-    """[N, 1, H, W] of 0, 1, 2 -> 0, 0.5, 1: the trimap as a fourth channel of the picture."""
-    return trimap.to(dtype) / FOREGROUND
+def as_channel(trimap: Tensor, dtype: torch.dtype, unknown: float = 0.5) -> Tensor:
+    """[N, 1, H, W] of 0, 1, 2 -> 0, `unknown`, 1: the trimap as a fourth channel of the picture."""
+    known = trimap.to(dtype) / FOREGROUND
+    return known if unknown == 0.5 else torch.where(trimap == TRANSITION, unknown, known)
 
 
 def pad_pair(image: Tensor, trimap: Tensor, stride: int) -> tuple[Tensor, Tensor]:

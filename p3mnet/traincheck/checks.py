@@ -27,11 +27,11 @@ from p3mnet.data import DataConfig, Images, TrainingSet, seeded
 from p3mnet.fingerprints import fingerprints_of
 from p3mnet.graphs import replaying
 from p3mnet.image_files import Array, BadFile, read_colours, read_grey
-from p3mnet.infer import predict_alpha, to_8_bit
 from p3mnet.loader import collate, to_device
 from p3mnet.losses import losses_of
 from p3mnet.metrics import evaluate_pair
 from p3mnet.model import folded
+from p3mnet.predict import predict_alpha, to_8_bit
 from p3mnet.traincheck.config import Recipe
 from p3mnet.traincheck.statistics import Rule, State
 

@@ -148,7 +148,7 @@ class Recipe:
         batch, learning_rate: Of each step.
         training: Other settings of `p3mnet.training.TrainConfig`: optimiser and schedule.
         budget: Seconds, where none is given.
-        mode, max_side: See `p3mnet.infer.predict_alpha`.
+        mode, max_side: See `p3mnet.predict.predict_alpha`.
         words: What the page says of it.
     """
 

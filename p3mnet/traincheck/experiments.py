@@ -36,10 +36,10 @@ from p3mnet.devices import pick_device
 from p3mnet.evaluate import COLUMNS, evaluate
 from p3mnet.graphs import replaying
 from p3mnet.image_files import BadFile, read_colours
-from p3mnet.infer import predict_alpha, to_8_bit
 from p3mnet.memory import MEMORY_ERRORS, out_of_memory
 from p3mnet.model import MattingNetwork, folded
 from p3mnet.originals import Images
+from p3mnet.predict import predict_alpha, to_8_bit
 from p3mnet.traincheck.budget import used_up
 from p3mnet.traincheck.checks import helpers_of_tests
 from p3mnet.traincheck.config import Recipe, TrainCheckSettings

@@ -15,6 +15,8 @@ _WIDTH, _HEIGHT = 560, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 548, 14, 222
 # Points of a line; more would not be seen.
 _MOST_POINTS = 120
+# Lines of so few points are drawn with their points; from so many values on the highest may be cut.
+_FEW, _MANY = 12, 200
 _ROW = 34
 
 
@@ -49,19 +51,30 @@ def curves(lines: Sequence[tuple[str, Points]], unit: str, label: str, marks: bo
         return None
     every = [point for _, points in drawn for point in points]
     last = max(*(x for x, _ in every), 1)
-    top = float(np.quantile([y for _, y in every], 0.995)) * 1.08 or 1.0
+    values = [y for _, y in every]
+    # A first value that towers over all others must not press them to the floor; of few values none is left out.
+    top = float(np.quantile(values, 0.995) if len(values) >= _MANY else max(values)) * 1.08 or 1.0
+    # The axis ends at a round number above, and has a line there.
+    marked = ticks(0, top)
+    top = max(top, marked[-1] + (marked[1] - marked[0] if marked[-1] < top and len(marked) > 1 else 0))
+    marks = marks or max(len(points) for _, points in drawn) <= _FEW
     shown = colours([domain for domain, _ in drawn])
     x, y = Scale((0, last), (_LEFT, _RIGHT)), Scale((0, top), (_BOTTOM, _TOP))
     chart = Drawing(_WIDTH, _HEIGHT, label)
     chart.grid(x, y, across=ticks(0, top))
+    chart.line((_LEFT, _TOP), (_LEFT, _BOTTOM), width=1, opacity=0.5)
+    chart.line((_LEFT, _BOTTOM), (_RIGHT, _BOTTOM), width=1, opacity=0.5)
     for value in ticks(0, top):
-        chart.words(_LEFT - 8, y(value) + 4, f"{value:g}", "end")
-    for step in ticks(0, last):
-        chart.words(x(step), _BOTTOM + 18, f"{step:g}")
+        chart.words(_LEFT - 8, y(value) + 4, f"{value:,.6g}", "end")
+    # There are no half steps.
+    for step in (step for step in ticks(0, last) if step == int(step)):
+        chart.line((x(step), _BOTTOM), (x(step), _BOTTOM + 4), width=1, opacity=0.5)
+        chart.words(x(step), _BOTTOM + 18, f"{step:,.0f}", "end" if x(step) > _RIGHT - 12 else "middle")
     chart.words((_LEFT + _RIGHT) / 2, _HEIGHT - 4, f"steps ({unit} upwards)")
     for domain, points in drawn:
         places = [(x(step), y(min(value, top))) for step, value in points]
-        chart.path(places, shown[domain], 1.6)
+        if len(places) > 1:
+            chart.path(places, shown[domain], 1.6)
         for place in places if marks else ():
             chart.mark(place, 3, shown[domain])
     return chart

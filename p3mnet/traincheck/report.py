@@ -25,6 +25,7 @@ from p3mnet.traincheck.statistics import (
     cost_of,
     judge_cost,
     judge_learning,
+    longer,
     overall,
     spread_of,
 )
@@ -200,7 +201,10 @@ def _later_rules(
     ]
     if not learning:
         return [Rule("learning", State.INCONCLUSIVE, "no network is tested yet")]
-    rules = [judge_learning(learning)]
+    more = longer(
+        schedule.steps, schedule.training_seconds, schedule.testing_seconds, plan.settings["epochs"] is not None
+    )
+    rules = [judge_learning(learning, more)]
     wanted = plan.settings["protocols"]
     if wanted is not None and not {"B:N", "N:N"} <= set(wanted):
         # Whoever chose other protocols did not ask for the cost.

@@ -12,6 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _RESAMPLED = 4000
+# So many times the steps are worth a try where too few did not teach.
+_LONGER = 10
 # Times a check's budget that nobody spends to settle it.
 _MOST_TIMES = 100
 _INTERVAL = (0.025, 0.975)
@@ -186,19 +188,35 @@ def _settling(cost: Cost, limit: float, seconds: float | None) -> str:
     return f"if the figures stay as they are, --seeds {seeds}{budget} settles it"
 
 
-def judge_learning(errors: Sequence[tuple[str, float, float]]) -> Rule:
+def longer(steps: int, training_seconds: float, testing_seconds: float, by_epochs: bool) -> str:
+    """What training longer would take, at the speed that was measured.
+
+    Args:
+        steps: Of each training.
+        training_seconds, testing_seconds: Of all trainings, and of all tests.
+        by_epochs: Whether epochs were asked for, not a budget.
+    """
+    minutes = math.ceil((_LONGER * training_seconds + testing_seconds) / 60)
+    how = f"{_LONGER} times the --epochs" if by_epochs else f"--budget {minutes}m"
+    return f": {steps:,} steps were trained; at the speed measured here {how}, about {minutes} minutes, gives " + (
+        f"{_LONGER * steps:,}"
+    )
+
+
+def judge_learning(errors: Sequence[tuple[str, float, float]], more: str = "") -> Rule:
     """Whether every kind of network beats the best constant matte by far.
 
     Args:
         errors: What was trained and tested, its mean SAD, and the mean SAD of each picture's better one of nothing and
             everything.
+        more: What training longer takes, see `longer`.
     """
     what, error, constant = max(errors, key=lambda one: one[1] / max(one[2], 1e-9))
     share = error / max(constant, 1e-9)
     told = f"the worst mean SAD, {short(error)} of {what}, is {share:.0%} of that of a constant matte"
     if share <= LEARNED:
         return Rule("learning", State.PASS, told)
-    return Rule("learning", State.INCONCLUSIVE, f"{told}, more than {LEARNED:.0%}: train longer")
+    return Rule("learning", State.INCONCLUSIVE, f"{told}, more than {LEARNED:.0%}: train longer{more}")
 
 
 def overall(rules: Sequence[Rule]) -> State:

@@ -13,8 +13,8 @@ from p3mdata.base.parsing import fault, read_yaml
 from p3mdata.errors import SettingsError
 from p3mnet.copy_paste import CopyPasteConfig
 from p3mnet.data import DataConfig
-from p3mnet.infer import Mode
 from p3mnet.losses import PUBLISHED_WEIGHTS, LossWeights
+from p3mnet.predict import Mode
 from p3mnet.registry import HUB
 from p3mnet.training.compiled import Compile
 from p3mnet.training.optimizing import OptimizerSettings, Schedule
@@ -48,7 +48,7 @@ class Selection(_Strict):
     set: str | None = Field(None, description="set of the dataset; absent = a share held out of the training set")
     share: float = Field(0.05, gt=0, lt=1, description="share of the training set that is held out")
     metric: Literal["SAD", "MSE", "MAD", "SAD_T"] = Field("SAD", description="lowest mean of this wins")
-    mode: Mode = Field("resize", description="resize, hybrid or legacy_resize, see p3mnet.infer")
+    mode: Mode = Field("resize", description="resize, hybrid or legacy_resize, see p3mnet.predict")
     max_side: int = Field(1024, ge=32, description="longest side that the network sees")
     every: int = Field(1, ge=1, description="epochs from one validation to the next; the last epoch always has one")
 

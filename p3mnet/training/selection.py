@@ -16,9 +16,9 @@ from p3mnet import metrics
 from p3mnet.copy_paste.groups import groups_of
 from p3mnet.data import Images, TrainingSet, ValidationSet
 from p3mnet.image_files import BadFile
-from p3mnet.infer import predict_alpha, to_8_bit
 from p3mnet.memory import MEMORY_ERRORS, out_of_memory
 from p3mnet.model import MattingNetwork
+from p3mnet.predict import predict_alpha, to_8_bit
 from p3mnet.registry import WITHOUT_COLOURS
 from p3mnet.training.config import Selection, TrainConfig
 from p3mnet.training.logs import sample_row

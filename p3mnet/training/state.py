@@ -145,8 +145,9 @@ class RunFolder:
         """Write the settings of a new run, and the fingerprints by path of the files that it reads."""
         text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
         with self.writing():
-            write_json(self / FILES, dict(files))
+            # First what makes the folder one of a run: with anything else alone in it, it would be taken for no run.
             write_atomic(self / CONFIG, text.encode())
+            write_json(self / FILES, dict(files))
 
     def compare(self, files: Mapping[str, str]) -> None:
         """Whether the files are those that the run began with.

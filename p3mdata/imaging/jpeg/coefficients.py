@@ -8,6 +8,7 @@ folder that is removed at once. Its warnings are muted.
 from __future__ import annotations
 
 import ctypes
+import io
 import os
 import platform
 import tempfile
@@ -20,6 +21,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from p3mdata.errors import SetupError
 from p3mdata.imaging.jpeg.library import Coefs, GaveUp, Opened, opened
@@ -29,6 +31,7 @@ from p3mdata.imaging.jpeg.structure import COEFS, COLOUR, GREY, ZIGZAG, Componen
 MAX_AC, MIN_DC, MAX_DC = 1023, -1024, 1023  # what 8-bit Huffman coding can express, DC differences included
 
 
+_WIDEST_BYTE = 255
 _JFIF = Segment(APP0, b"JFIF\0" + bytes((1, 1, 0, 0, 1, 0, 1, 0, 0)))
 
 
@@ -81,16 +84,50 @@ def rewrite(
         blocks: [n, 64] of each component, row after row.
     """
     try:
-        written = list(split(file.rewritten(chosen, blocks)))
+        return _headed(file.rewritten(chosen, blocks), size, components)
     except (GaveUp, UnsupportedJpeg):
         return None
+
+
+def _headed(written: bytes, size: tuple[int, int], components: list[Component]) -> bytes:
+    """A file that libjpeg wrote, with the headers that all files get."""
     tables, slots = _tables(components)
-    return join([_JFIF, *_quantisation(tables), *_about(written, size, components, slots)])
+    return join([_JFIF, *_quantisation(tables), *_about(list(split(written)), size, components, slots)])
+
+
+def _filled(size: tuple[int, int], components: list[Component], coefs: list[Coefs]) -> bytes | None:
+    """`write_coefficients` where the library can be called: into a file of that size without image data."""
+    tables, slots = _tables(components)
+    marker = 0xC1 if any(table.max() > _WIDEST_BYTE for table in tables) else 0xC0
+    huffman = zip(range(1, 1 + len(components)), (0x00, 0x11, 0x11), strict=False)
+    scan = bytes((len(components), *(value for pair in huffman for value in pair), 0, COEFS - 1, 0))
+    stream = join(
+        [*_quantisation(tables), _frame(marker, size, components, slots), *_standard_tables(), Segment(SOS, scan)]
+    )
+    file = opened(stream, [c.grid for c in components], blank=True)
+    try:
+        return None if file is None else _headed(file.filled(coefs), size, components)
+    except (GaveUp, UnsupportedJpeg):
+        return None
+
+
+@cache
+def _standard_tables() -> list[Segment]:
+    """The Huffman tables that libjpeg writes when it is told none."""
+    sink = io.BytesIO()
+    Image.new("RGB", (1, 1)).save(sink, "JPEG")
+    return [segment for segment in split(sink.getvalue()) if segment.marker == DHT]
+
+
+def _frame(marker: int, size: tuple[int, int], components: list[Component], slots: list[int]) -> Segment:
+    parts = ((i + 1, part.factor[1] << 4 | part.factor[0], slots[i]) for i, part in enumerate(components))
+    head = bytes((8, *size[0].to_bytes(2, "big"), *size[1].to_bytes(2, "big"), len(components)))
+    return Segment(marker, head + bytes(value for part in parts for value in part))
 
 
 def _quantisation(tables: list[NDArray[np.uint16]]) -> Iterator[Segment]:
     for slot, table in enumerate(tables):
-        wide = bool(table.max() > 255)
+        wide = bool(table.max() > _WIDEST_BYTE)
         values = table[ZIGZAG].astype(">u2" if wide else "u1")
         yield Segment(DQT, bytes((wide << 4 | slot,)) + values.tobytes())
 
@@ -101,9 +138,7 @@ def _about(
     """The frame, the Huffman tables and the scan that libjpeg wrote, told in our own numbers."""
     for segment in written:
         if segment.marker in FRAMES:
-            parts = ((i + 1, part.factor[1] << 4 | part.factor[0], slots[i]) for i, part in enumerate(components))
-            head = bytes((8, *size[0].to_bytes(2, "big"), *size[1].to_bytes(2, "big"), len(components)))
-            yield Segment(segment.marker, head + bytes(value for part in parts for value in part))
+            yield _frame(segment.marker, size, components, slots)
         elif segment.marker == SOS:
             yield _renumbered(segment)
         elif segment.marker == DHT:
@@ -132,6 +167,13 @@ def write_coefficients(size: tuple[int, int], components: list[Component], coefs
         components: of the file; their tables are written, equal ones once.
         coefs: of each component.
     """
+    if (written := _filled(size, components, coefs)) is not None:
+        return written
+    return _written(size, components, coefs)
+
+
+def _written(size: tuple[int, int], components: list[Component], coefs: list[Coefs]) -> bytes:
+    """`write_coefficients` by jpeglib."""
     tables, numbers = _tables(components)
     slots = np.full(4, -1, np.int16)
     slots[: len(numbers)] = numbers

@@ -111,8 +111,8 @@ def _pointers(address: int) -> Any:
 class _File:
     """A file in the library, from its decoding on; its memory is freed with this object."""
 
-    def __init__(self, library: Any, stream: bytes, rows: Sequence[int]) -> None:
-        self._library, self._guard = library, _Guard()
+    def __init__(self, library: Any, stream: bytes, rows: Sequence[int], blank: bool) -> None:
+        self._library, self._guard, self._blank = library, _Guard(), blank
         self._errors, self._info = ctypes.create_string_buffer(_ERRORS), ctypes.create_string_buffer(_DECOMPRESS)
         self._created, self._arrays = False, 0
         self.addresses = self._guard.run(lambda: self._decode(stream, rows))
@@ -133,7 +133,7 @@ class _File:
         self._library.jpeg_mem_src(info, stream, len(stream))
         self._library.jpeg_read_header(info, 1)
         self._arrays = self._library.jpeg_read_coefficients(info)
-        if ctypes.c_long.from_buffer(self._errors, _WARNINGS).value:
+        if not self._blank and ctypes.c_long.from_buffer(self._errors, _WARNINGS).value:
             # How damage is repaired is up to the version.
             raise GaveUp
         access, arrays = _Access(_pointers(_pointers(info)[_MEMORY])[_ACCESS]), _pointers(self._arrays)
@@ -180,8 +180,8 @@ class Opened:
 
     coefs: list[Coefs]
 
-    def __init__(self, library: Any, stream: bytes, grids: Sequence[tuple[int, int]]) -> None:
-        self._file = _File(library, stream, [rows for rows, _ in grids])
+    def __init__(self, library: Any, stream: bytes, grids: Sequence[tuple[int, int]], blank: bool = False) -> None:
+        self._file = _File(library, stream, [rows for rows, _ in grids], blank)
         self._planes = [_plane(self._file, *each) for each in zip(self._file.addresses, grids, strict=True)]
         self.coefs = [plane.view() for plane in self._planes]
         for plane in self.coefs:
@@ -204,6 +204,16 @@ class Opened:
         finally:
             self._put(chosen, before)
 
+    def filled(self, coefs: Sequence[Coefs]) -> bytes:
+        """The file with the coefficients of another one of its size, as `rewritten`.
+
+        Raises:
+            GaveUp: It cannot be encoded.
+        """
+        for plane, new in zip(self._planes, coefs, strict=True):
+            plane[...] = new
+        return self._file.encoded()
+
     def _put(self, chosen: Sequence[NDArray[np.bool_]], blocks: Sequence[NDArray[np.int16]]) -> None:
         for plane, which, new in zip(self._planes, chosen, blocks, strict=True):
             plane[which] = new
@@ -222,18 +232,19 @@ def _plane(file: _File, addresses: Sequence[int], grid: tuple[int, int]) -> Coef
     return np.asarray(_Memory(file, addresses[0], (*grid, _COEFS), (stride, _COEFS * 2, 2)))
 
 
-def opened(stream: bytes, grids: Sequence[tuple[int, int]]) -> Opened | None:
+def opened(stream: bytes, grids: Sequence[tuple[int, int]], blank: bool = False) -> Opened | None:
     """A file in the library; None where this way is closed, or does not take the file.
 
     Args:
         stream: The whole file, whose headers are known to be in order.
         grids: Rows and columns of blocks of each component.
+        blank: Headers without image data, to be `filled`.
     """
     library = _usable()
     if library is None or _Guard.closed:
         return None
     try:
-        return Opened(library, stream, grids)
+        return Opened(library, stream, grids, blank)
     except GaveUp:
         return None
 

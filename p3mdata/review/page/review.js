@@ -14,6 +14,8 @@ const controls = (name) => document.querySelectorAll(`[data-do="${name}"]`);
 const NARROW = window.matchMedia("(max-width: 900px)");
 const VIEWS = ["open", "decided", "sample", "all"];
 const PHOTOS_AHEAD = 2;
+// Settings of one picture that hide its faces up to the silhouette.
+const RECOMPOSED = { boundary: "recomposite" };
 const UNDO_KEPT = 200;
 // Radius of the brush as a share of the view's longer side: from the slider's one end to the other.
 const [THINNEST, THICKEST] = [0.002, 0.12];
@@ -223,6 +225,7 @@ function showControls() {
   enable("accept", idle && !nothingToAccept(item));
   for (const name of NEED_PICTURE) enable(name, idle);
   enable("recompose", idle && item.matte);
+  enable("apply-recomposed", idle && item.matte);
   enable("undo-stroke", idle && Boolean(state.drawing?.operations.length || state.drawing?.polygon.length));
   enable("clear", idle);
   enable("undo", !busy && remembered("undo", []).length > 0);
@@ -454,15 +457,17 @@ function mayDecide(action) {
   return true;
 }
 
-async function decide(action, confirmed = false, basis = null) {
+async function decide(action, confirmed = false, basis = null, chosen = null) {
   if (!mayDecide(action)) return;
   const { item, keep } = state;
   calm();
   setBusy(action === "exclude" ? "Excluding" : "Obfuscating and proving this picture again");
   try {
     const mask = action === "mask" ? await maskPng() : null;
-    const before = action === "mask" ? {} : (item.decision?.settings ?? {});
-    const settings = action === "redo" ? { ...before, boundary: "recomposite" } : before;
+    // A new drawing is applied as it is asked for; one that is confirmed, as it was before.
+    const fresh = action === "mask" && !confirmed;
+    const before = chosen ?? (fresh ? {} : (item.decision?.settings ?? {}));
+    const settings = action === "redo" ? { ...before, ...RECOMPOSED } : before;
     const dropped = item.faces.flatMap((face, number) => (face.dropped ? [number] : []));
     const said = { action, confirmed, basis, version: item.version };
     const decision = { ...said, keep_transition: keep, settings, dropped, mask };
@@ -741,6 +746,14 @@ function enter() {
   else decide("mask");
 }
 
+/** Applies the drawing up to the silhouette: the matte stays exact, the transition area inside it too. */
+function enterRecomposed() {
+  if (!state.drawingOn || state.busy) return;
+  if (!state.item.matte) return say("Hiding up to the silhouette needs a matte: Enter applies the mask as it is.");
+  if (state.drawing.polygon.length) closePolygon();
+  else decide("mask", false, null, RECOMPOSED);
+}
+
 function escape() {
   if (!state.drawingOn || state.busy) return;
   if (state.drawing.polygon.length) dropPolygon();
@@ -863,6 +876,7 @@ const COMMANDS = {
   add: () => setErase(false),
   erase: () => setErase(true),
   apply: enter,
+  "apply-recomposed": enterRecomposed,
   leave: leaveDrawing,
   clear: clearDrawing,
   keep: toggleKeep,
@@ -893,6 +907,7 @@ const KEYS = {
   "]": () => setBrush(state.brush + BRUSH_STEP),
   t: () => setErase(!state.erase),
   c: () => !state.busy && clearDrawing(),
+  h: enterRecomposed,
   k: toggleKeep,
   s: permit,
   o: toggleOverlays,

@@ -1,0 +1,83 @@
+"""Parts of an image for a detector of small faces: overlapping halves, or windows; each hit belongs to one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p3mdata.faces.detectors import Box
+
+# Rows and columns of an image.
+Window = tuple[slice, slice]
+
+# Halves, relative to the largest face that is looked for in them: how much they overlap, so that a face is seen with
+# what is around it, and how near to a cut a hit is the other half's; a little less than half of the overlap, since both
+# do not place it alike.
+_OVERLAP, _CUT = 3, 1.375
+# How near to the cut of a window a hit is no one's: such a face is cut in two.
+_CUT_OF_WINDOW = 0.5
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A part of an image that begins at (across, down).
+
+    Attributes:
+        rgb: Its pixels, HxWx3.
+        across: Its first column.
+        down: Its first row.
+        cut: How near to its left, upper, right and lower end, in pixels, it owns no hits.
+    """
+
+    rgb: NDArray[np.uint8]
+    across: int = 0
+    down: int = 0
+    cut: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+
+    def owns(self, hit: Box) -> bool:
+        """Whether the centre of a hit (in pixels of the piece) is far enough from where the image was cut."""
+        left, top, right, bottom = hit.xyxy
+        x, y, (height, width) = (left + right) / 2, (top + bottom) / 2, self.rgb.shape[:2]
+        near = (x, y, width - x, height - y)
+        return all(not margin or distance >= margin for distance, margin in zip(near, self.cut, strict=True))
+
+
+def halves(image: NDArray[np.uint8], largest: float) -> list[Piece]:
+    """An image, or two overlapping halves of it where only faces up to `largest` pixels are looked for.
+
+    The first layers of a network take the most memory, in proportion to what they are shown. A face that a cut goes
+    through is seen whole in the other half.
+    """
+    height, width = image.shape[:2]
+    overlap = _OVERLAP * largest
+    if overlap >= max(height, width):
+        return [Piece(image)]
+    size, cut = (max(height, width) + int(overlap)) // 2, _CUT * largest
+    if height >= width:
+        upper = Piece(image[:size], cut=(0, 0, 0, cut))
+        return [upper, Piece(image[height - size :], down=height - size, cut=(0, cut, 0, 0))]
+    left = Piece(image[:, :size], cut=(0, 0, cut, 0))
+    return [left, Piece(image[:, width - size :], across=width - size, cut=(cut, 0, 0, 0))]
+
+
+def parts(image: NDArray[np.uint8], largest: float, windows: Sequence[Window]) -> list[Piece]:
+    """Windows of an image, which do not overlap where a face up to `largest` pixels is expected."""
+    height, width = image.shape[:2]
+    cut = _CUT_OF_WINDOW * largest
+    return [
+        Piece(
+            image[rows, cols],
+            cols.start,
+            rows.start,
+            (
+                cut * (cols.start > 0),
+                cut * (rows.start > 0),
+                cut * (cols.stop < width),
+                cut * (rows.stop < height),
+            ),
+        )
+        for rows, cols in windows
+    ]

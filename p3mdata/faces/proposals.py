@@ -1,0 +1,104 @@
+"""Where a closer look for small faces is worth its time.
+
+A network of twelve thousand parameters foretells where the look for bystanders will find a face, and the look before it
+has scores of its own for every place. What either of them proposes is looked at, with what is around it; the scores
+alone lose the smallest faces. `manifests/proposals.md` says what the network learnt from.
+"""
+
+from __future__ import annotations
+
+import math
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3mdata.faces import weights
+from p3mdata.faces.inference import Blob, session
+from p3mdata.faces.pieces import Window
+from p3mdata.faces.pyramid import Pyramid
+from p3mdata.records import Mask
+
+# Names of the network's input, and of its output: logits of cells of CELL pixels.
+IMAGE, LOGITS = "image", "logits"
+SIDE, CELL = 768, 8
+# From where on a place is proposed, by the network and by the look before.
+_LEAST_CHANCE, _LEAST_SCORE = 0.5, 0.03
+# Cells around a proposed one that are looked at with it.
+_AROUND = 3
+# Windows begin at multiples of this many pixels, as the cells of the look's network do.
+_GRID = 32
+# Where they would cover more than this share, or are this many, the whole picture is looked at.
+_MOST_COVERED, _MOST_WINDOWS = 0.5, 48
+
+_Rectangle = tuple[int, int, int, int]
+
+
+class Proposals:
+    """The proposal network of one worker."""
+
+    def __init__(self) -> None:
+        self._session = session(weights.load("proposals"))
+        self._blob = Blob()
+        self._least = math.log(_LEAST_CHANCE / (1 - _LEAST_CHANCE))
+
+    def windows(self, image: Pyramid, scores: NDArray[np.float32], shape: tuple[int, int]) -> list[Window] | None:
+        """The parts of an image to look at more closely.
+
+        Args:
+            image: The image.
+            scores: Of places of the whole image, as `LibFaceDetection.look` gives them.
+            shape: Height and width of the image in the closer look.
+
+        Returns:
+            Rows and columns of each part in the image at that size; None for all of it.
+        """
+        small, _ = image.at(SIDE)
+        logits = self._session.run([LOGITS], {IMAGE: self._blob(small)})[0][0, 0]
+        height, width = (-(-length // CELL) for length in small.shape[:2])
+        proposed = logits[:height, :width] >= self._least
+        known = (scores >= _LEAST_SCORE).astype(np.uint8)
+        proposed |= cv2.resize(known, (width, height), interpolation=cv2.INTER_NEAREST) > 0
+        return _windows(proposed, max(shape) / SIDE * CELL, shape)
+
+
+def _windows(proposed: Mask, cell: float, shape: tuple[int, int]) -> list[Window] | None:
+    """Windows in an image of some height and width around the proposed cells, each `cell` pixels of it wide."""
+    around = cv2.dilate(proposed.view(np.uint8), np.ones((2 * _AROUND + 1, 2 * _AROUND + 1), np.uint8))
+    count, _, stats, _ = cv2.connectedComponentsWithStats(around, connectivity=8)
+    if count - 1 > _MOST_WINDOWS:
+        return None
+    cells = [(int(x), int(y), int(x + w), int(y + h)) for x, y, w, h, _ in stats[1:]]
+    windows = []
+    for left, top, right, bottom in _joined(cells):
+        first_row, first_col = (int(v * cell) // _GRID * _GRID for v in (top, left))
+        rows = slice(first_row, min(shape[0], math.ceil(bottom * cell)))
+        cols = slice(first_col, min(shape[1], math.ceil(right * cell)))
+        windows.append((rows, cols))
+    covered = sum((rows.stop - rows.start) * (cols.stop - cols.start) for rows, cols in windows)
+    return None if covered > _MOST_COVERED * shape[0] * shape[1] else windows
+
+
+def _joined(rectangles: list[_Rectangle]) -> list[_Rectangle]:
+    """The rectangles, those as one that are no larger together than one by one."""
+    todo = list(rectangles)
+    done: list[_Rectangle] = []
+    while todo:
+        one = todo.pop()
+        for number, other in enumerate(todo):
+            both = min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])
+            if _price(both) <= _price(one) + _price(other):
+                # The larger one may reach what was apart before.
+                todo[number] = both
+                todo += done
+                done = []
+                break
+        else:
+            done.append(one)
+    return sorted(done)
+
+
+def _price(rectangle: _Rectangle) -> int:
+    """What it costs to look at a rectangle: its cells, and some more for the call and what it is filled up with."""
+    left, top, right, bottom = rectangle
+    return (right - left + 2) * (bottom - top + 2)
