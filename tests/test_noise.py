@@ -28,6 +28,7 @@ from p3mdata.run.layout import MANIFEST, SECRET
 from tests.factories import astronaut, astronaut_face, encoded
 from tests.runs import portraits
 
+MANIFESTS = Path(__file__).parents[1] / "manifests"
 SECRET_HERE = b"a secret"
 
 
@@ -149,7 +150,7 @@ def test_a_run_proves_and_records_it_and_its_secret_makes_its_bytes(
     assert anonymize_job(job(source, tmp_path / "one")).released == 2
     rows = list(read_rows(tmp_path / "one" / MANIFEST))
     assert {row["method"] for row in rows} == {"dp-pix 0.2 epsilon 1 m 16"}
-    schema = json.loads(Path("manifests/record.schema.json").read_text(encoding="utf-8"))
+    schema = json.loads((MANIFESTS / "record.schema.json").read_text(encoding="utf-8"))
     assert all(re.fullmatch(schema["properties"]["method"]["pattern"], row["method"]) for row in rows)
     anonymize_job(job(source, tmp_path / "same", secret_file=tmp_path / "one" / SECRET))
     assert images(tmp_path / "one") == images(tmp_path / "same")
