@@ -91,6 +91,13 @@ def audit(
     sample: Annotated[
         int | None, typer.Option("--sample", help="draw N released images at random into the review page")
     ] = None,
+    attackers: Annotated[
+        bool, typer.Option("--attackers", help="attackers that train on faces obfuscated alike; minutes to hours")
+    ] = False,
+    groups: Annotated[
+        Path | None, typer.Option("--groups", help="with --attackers: CSV file of source and group, told apart")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="with --attackers: deals people out")] = 0,
     json: opt.JsonOption = False,
     quiet: opt.QuietOption = False,
     progress: opt.ProgressOption = True,
@@ -98,6 +105,7 @@ def audit(
     """Can software tell who is on the released images? Writes audit.json, audit.png and a part of the report.
 
     With --sample alone only the sample is drawn: look at it with 'p3mdata review', the report then bounds the misses.
+    With --attackers the stronger attackers are run instead, and attackers.json is written.
     """
     from p3mdata.audit.reidentify import audit_run
     from p3mdata.run.sampling import sample_run
@@ -110,6 +118,17 @@ def audit(
         console.result({"sample": len(drawn)}, text)
         if identities is None:
             return
+    if groups is not None and not attackers:
+        raise SettingsError("--groups: goes with --attackers.")
+    if attackers:
+        from p3mdata.audit.attackers import attack_run
+
+        with console.counted() as start:
+            attacked = attack_run(run, identities or "auto", groups, max_rank1, seed, start)
+        render.attackers(attacked, run)
+        if not attacked.passed:
+            raise typer.Exit(EXIT_PROOF_FAILED)
+        return
     only_own: dict[str, Any] = {} if sweep else {"blur": (), "mosaic": ()}
     with console.counted() as start:
         found = audit_run(run, identities or "auto", max_rank1=max_rank1, progress=start, **only_own)
@@ -117,6 +136,30 @@ def audit(
     render.audit(found, run)
     if not found.passed:
         raise typer.Exit(EXIT_PROOF_FAILED)
+
+
+@app.command()
+def advise(
+    run: RunArgument,
+    max_rank1: Annotated[float, typer.Option("--max-rank1", help="share of faces that no attacker may pass")] = 0.1,
+    identities: Annotated[
+        str | None, typer.Option("--identities", help="who is on which photo: auto, prefix, folder, or a CSV file")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="deals people out")] = 0,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+    progress: opt.ProgressOption = True,
+) -> None:
+    """Propose method and strength: RUN's faces are rendered with each in memory, and attacked.
+
+    Writes advice.json and advice.png.
+    """
+    from p3mdata.audit.advice import advise_run
+
+    console.out = console.Output(json, quiet, progress)
+    with console.counted() as start:
+        found = advise_run(run, max_rank1, identities or "auto", seed, start)
+    render.advice(found, run)
 
 
 @app.command()

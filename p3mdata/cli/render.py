@@ -11,9 +11,11 @@ from rich.table import Table
 from p3mdata.base import console
 from p3mdata.base.console import duration, plain_text, result, say
 from p3mdata.records import RELEASED, Outcome
-from p3mdata.run.layout import AUDIT, AUDIT_PLOT, LEDGER, REPORT, TRACES
+from p3mdata.run.layout import ADVICE, ADVICE_PLOT, ATTACKERS, AUDIT, AUDIT_PLOT, LEDGER, REPORT, TRACES
 
 if TYPE_CHECKING:
+    from p3mdata.audit.advice import Advice
+    from p3mdata.audit.attackers import Attackers
     from p3mdata.audit.reidentify import Audit
     from p3mdata.run.close import RunSummary
     from p3mdata.run.status import Status
@@ -136,6 +138,45 @@ def audit(found: Audit, run: Path) -> None:
         verdict = "passed" if found.passed else "NOT passed"
         say(f"gate {100 * found.max_rank1:g} %: worst rank-1 is {100 * found.worst_rank1:.1f} %: {verdict}")
     result(None, f"figures: {run / AUDIT}\nplot: {run / AUDIT_PLOT}\nreport: {run / REPORT}")
+
+
+def attackers(found: Attackers, run: Path) -> None:
+    """Table of all attackers, and what may be claimed."""
+    if console.out.json:
+        result(found.to_json())
+        return
+    from p3mdata.audit.attackers import WORDS
+
+    title = f"{found.method}: {found.photos} photographs of {found.people} people, {found.folds} folds"
+    table = Table(title=title, title_justify="left")
+    for heading in ("attacker", "rank-1 %", "95 %", "TAR %", "worst person %"):
+        table.add_column(heading, justify="left" if heading == "attacker" else "right")
+    for key, score in found.scores.items():
+        interval = f"{100 * score.rank1.low:.0f}-{100 * score.rank1.high:.0f}"
+        tar = "-" if score.tar is None else f"{100 * score.tar.value:.1f} at {score.far:g}"
+        table.add_row(WORDS[key], f"{100 * score.rank1.value:.1f}", interval, tar, f"{100 * score.worst_person:.0f}")
+    result(None, table)
+    for name, rate in sorted(found.scores[found.worst].groups.items()):
+        say(f"group {name}: {100 * rate.value:.1f} % ({100 * rate.low:.0f}-{100 * rate.high:.0f}), {rate.n} people")
+    for key, why in sorted(found.not_run.items()):
+        say(f"not run: {key} ({why})")
+    result(None, f"{found.claim()}.\nfigures: {run / ATTACKERS}")
+
+
+def advice(found: Advice, run: Path) -> None:
+    """Table of what was tried, and what to take."""
+    if console.out.json:
+        result(found.to_json())
+        return
+    table = Table(title=f"{found.photos} photographs of {found.people} people", title_justify="left")
+    for heading in ("setting", "worst rank-1 %", "95 %", "attacker", "change (proxy)"):
+        table.add_column(heading, justify="left" if heading in ("setting", "attacker") else "right")
+    for tried in found.tried:
+        rate = tried.rank1
+        interval = f"{100 * rate.low:.0f}-{100 * rate.high:.0f}"
+        table.add_row(tried.flags(), f"{100 * rate.value:.1f}", interval, tried.attacker, f"{tried.distortion:.1f}")
+    result(None, table)
+    result(None, f"{found.sentence()}\nfigures: {run / ADVICE}\nplot: {run / ADVICE_PLOT}")
 
 
 def train_check(found: TrainCheck) -> None:

@@ -45,6 +45,7 @@ QUEUE = "review/queue.jsonl"
 SAMPLE = "review/sample.jsonl"
 REPORT = "report.html"
 AUDIT, AUDIT_PLOT = "audit.json", "audit.png"
+ATTACKERS, ADVICE, ADVICE_PLOT, RECALL = "attackers.json", "advice.json", "advice.png", "recall.json"
 TOMBSTONES = "removed.jsonl"
 # Where datasets and exports made of this run lie.
 DERIVED = "private/derived.jsonl"
@@ -60,7 +61,7 @@ ERROR = "internal_error"
 
 
 _BELONGS = re.compile(
-    r"plan\.json|manifest\.jsonl|report\.html|audit\.(json|png)|removed\.jsonl"
+    r"plan\.json|manifest\.jsonl|report\.html|(audit|advice)\.(json|png)|(attackers|recall)\.json|removed\.jsonl"
     r"|review/(queue|sample)\.jsonl|shards/[0-9]{5,}/(DONE|(results|errors|stored)\.jsonl|stats\.json)"
     r"|private/(lock|workers|(part|task)-[0-9]+-of-[0-9]+|(memory|alone|lent)-[0-9]+|planning\.[0-9]+|secret|proved|job\.json|ids\.csv|passed_over\.json"
     r"|(sources|decisions|ledger|derived|errors)\.jsonl|masks/[^/]+\.png|stages/.+)"

@@ -1,0 +1,241 @@
+"""`p3mdata advise`: which method and strength keeps attackers below a rate, at the least cost; with its evidence."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from p3mdata.audit.attackers import NO_ATTACKS, WORDS, attacked, gather, seen
+from p3mdata.audit.portraits import Portrait
+from p3mdata.audit.protocol import Score, folds, guessing, people_needed
+from p3mdata.audit.recogniser import DlibRecogniser, Recogniser
+from p3mdata.base.chart import BLUE, GREY, PURPLE, VERMILION, bare, legend_below, panels, png
+from p3mdata.base.files import write_atomic
+from p3mdata.base.intervals import Rate
+from p3mdata.base.jsonl import write_json
+from p3mdata.base.progress import Progress
+from p3mdata.config import Method, Settings
+from p3mdata.errors import SettingsError, unwritable
+from p3mdata.run.identities import AUTO
+from p3mdata.run.layout import ADVICE, ADVICE_PLOT
+from p3mdata.run.locks import only_run
+from p3mdata.run.rows import SCHEMA_VERSION
+from p3mdata.version import __version__
+
+TRIED = (
+    *((Method.BLUR, strength, None) for strength in (0.10, 0.25, 0.50)),
+    *((Method.MOSAIC, strength, None) for strength in (0.20, 0.33, 0.50)),
+    *((Method.PIXELISE_THEN_BLUR, strength, None) for strength in (0.33, 0.50)),
+    *((Method.DP_PIX, 0.20, epsilon) for epsilon in (4.0, 1.0)),
+    (Method.FLAT, 1.0, None),
+    (Method.ZERO, 1.0, None),
+)
+_MARKS = {
+    Method.BLUR: ("o", BLUE), Method.MOSAIC: ("s", VERMILION), Method.PIXELISE_THEN_BLUR: ("D", PURPLE),
+    Method.DP_PIX: ("^", "#009e73"), Method.FLAT: ("P", "#e69f00"), Method.ZERO: ("X", "black"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Tried:
+    """One setting and what came of it.
+
+    Attributes:
+        settings: Method and parameters.
+        rank1: Of the worst attacker.
+        attacker: Its key in `attackers.WORDS`.
+        distortion: Root mean square change of the hidden pixels in levels of 255: a proxy for what training on them
+            costs.
+    """
+
+    settings: Settings
+    rank1: Rate
+    attacker: str
+    distortion: float
+
+    def flags(self) -> str:
+        """As the command line has it."""
+        method, strength = self.settings.obfuscation()
+        fixed = method in (Method.ZERO, Method.FLAT)
+        flags = f"--method {method.value}" + ("" if fixed else f" --strength {strength:g}")
+        return flags + (f" --epsilon {self.settings.epsilon:g}" if self.settings.epsilon else "")
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "method": self.settings.named(),
+            "flags": self.flags(),
+            "rank1": self.rank1.to_json(),
+            "attacker": self.attacker,
+            "distortion": self.distortion,
+        }
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What was tried on a run's photographs, and what to take.
+
+    Attributes:
+        max_rank1: The wanted rate.
+        photos, people, chance: Of the test.
+        floor: What the worst attacker finds under black masks.
+        tried: In the order of TRIED.
+    """
+
+    max_rank1: float
+    photos: int
+    people: int
+    chance: float
+    floor: Rate
+    tried: tuple[Tried, ...]
+
+    def _least(self, sure: bool) -> Tried | None:
+        below = [t for t in self.tried if (t.rank1.high if sure else t.rank1.value) <= self.max_rank1]
+        return min(below, key=lambda t: (t.distortion, t.rank1.value), default=None)
+
+    @property
+    def chosen(self) -> Tried | None:
+        """The setting of the least distortion that surely stays below; else the one whose measured rate does."""
+        return self._least(sure=True) or self._least(sure=False)
+
+    @property
+    def sure(self) -> bool:
+        """Whether the interval of the chosen setting lies below the wanted rate."""
+        return self._least(sure=True) is not None
+
+    def sentence(self) -> str:
+        """The advice in words."""
+        limit, floor = f"{100 * self.max_rank1:g} %", f"{100 * self.floor.value:.1f} %"
+        best = self.chosen
+        if best is None:
+            return (
+                f"No setting keeps attackers below {limit}: what lies outside the masks alone lets them find {floor}. "
+                "Hide more (--area head), crop, or publish without what identifies beside the face."
+            )
+        said = f"{best.flags()}: the worst attacker finds {100 * best.rank1.value:.1f} % ({WORDS[best.attacker]})"
+        said += f", {floor} under black masks, guessing {100 * self.chance:.1f} %"
+        if self.sure:
+            return f"{said}; with {self.people} people that is at most {100 * best.rank1.high:.1f} %."
+        needed = people_needed(self.max_rank1, best.rank1.value)
+        wanted = f"it takes {needed} people" if needed else "no number of people is enough"
+        return f"{said}; not sure: for at most {limit} {wanted}, {self.people} took part."
+
+    def to_json(self) -> dict[str, Any]:
+        """What advice.json holds."""
+        return {
+            "schema": SCHEMA_VERSION,
+            "tool": f"p3mdata {__version__}",
+            "max_rank1": self.max_rank1,
+            "photos": self.photos,
+            "people": self.people,
+            "chance": self.chance,
+            "floor": self.floor.to_json(),
+            "cost": "proxy: root mean square change of hidden pixels, levels of 255; no network was trained",
+            "tried": [point.to_json() for point in self.tried],
+            "chosen": self.chosen.to_json() if self.chosen else None,
+            "sure": self.sure,
+            "sentence": self.sentence(),
+        }
+
+
+def advise_run(
+    out: Path,
+    max_rank1: float,
+    identities: str | Path = AUTO,
+    seed: int = 0,
+    progress: Progress | None = None,
+    recogniser: Recogniser | None = None,
+    tried: Sequence[tuple[Method, float, float | None]] = TRIED,
+) -> Advice:
+    """Render a run's faces with every setting in memory, attack them, and propose one; writes advice.json and .png.
+
+    The attackers are those without networks of `attack_run`.
+
+    Args:
+        out: A finished run folder; its own method does not matter.
+        max_rank1: Rank-1 rate that the worst attacker must not pass, in (0, 1).
+        identities, seed, recogniser: As for `attack_run`.
+        progress: Gets the number of settings; gives a function that is called after each.
+        tried: Method, strength and epsilon of what to try.
+
+    Raises:
+        RunFolderError, SettingsError, SetupError: As for `attack_run`.
+    """
+    if not 0 < max_rank1 < 1:
+        raise SettingsError(f"--max-rank1 cannot be {max_rank1:g}. Give a share between 0 and 1.")
+    recogniser = recogniser or DlibRecogniser()
+    _, portraits, people, _ = gather(out, identities, None, Counter(), None)
+    parts = folds(people, seed)
+    step = progress(len(tried)) if progress else (lambda: None)
+    points, floors = [], []
+    for method, strength, epsilon in tried:
+        settings = Settings(method=method, strength=strength, epsilon=epsilon)
+        scores = _scores(portraits, people, settings, recogniser, seed)
+        worst = max((key for key in scores if key not in NO_ATTACKS), key=lambda key: scores[key].rank1.value)
+        floors.append(max((s.rank1 for key, s in scores.items() if key.startswith("floor")), key=lambda r: r.value))
+        points.append(Tried(settings, scores[worst].rank1, worst, _distortion(portraits, settings)))
+        step()
+    found = Advice(max_rank1, len(people), len(np.unique(people)), guessing(parts, people), floors[-1], tuple(points))
+    try:
+        with only_run(out):
+            write_atomic(out / ADVICE_PLOT, draw(found))
+            write_json(out / ADVICE, found.to_json())
+    except OSError as exc:
+        raise unwritable(out, exc) from exc
+    return found
+
+
+def _windows(portraits: Sequence[Portrait], settings: Settings) -> Iterator[Any]:
+    noise = settings.privacy()
+    for portrait in portraits:
+        yield portrait.obfuscated(*settings.obfuscation(), *(noise[:1] if noise else ()))
+
+
+def _scores(
+    portraits: Sequence[Portrait], people: Any, settings: Settings, recogniser: Recogniser, seed: int
+) -> dict[str, Score]:
+    faces = seen(portraits, people, None, recogniser, settings.obfuscation(), lambda p: next(_windows([p], settings)))
+    return attacked(faces, folds(people, seed), seed, None, None, {})
+
+
+def _distortion(portraits: Sequence[Portrait], settings: Settings) -> float:
+    squares = pixels = 0.0
+    for portrait, window in zip(portraits, _windows(portraits, settings), strict=True):
+        gap = (window.astype(float) - portrait.clear)[portrait.covered]
+        squares += float((gap**2).sum())
+        pixels += gap.size
+    return round(float(np.sqrt(squares / max(pixels, 1))), 2)
+
+
+def draw(advice: Advice) -> bytes:
+    """PNG: the worst attacker's rank-1 against the cost's proxy, a mark per setting; the frontier is seen."""
+    figure, (axes,) = panels(1, 1, (8.2, 5.2))
+    bare(axes, "both")
+    for method, (marker, colour) in _MARKS.items():
+        points = [t for t in advice.tried if t.settings.method is method]
+        for number, t in enumerate(points):
+            value = 100 * t.rank1.value
+            axes.errorbar(
+                [t.distortion], [value], [[value - 100 * t.rank1.low], [100 * t.rank1.high - value]], color=colour,
+                marker=marker, markersize=7, capsize=3, linestyle="none", label=method.value if not number else None,
+            )  # fmt: skip
+            _, strength = t.settings.obfuscation()
+            words = f"ε {t.settings.epsilon:g}" if t.settings.epsilon else f"{strength:g}"
+            if method not in (Method.ZERO, Method.FLAT):
+                axes.annotate(
+                    words, (t.distortion, value), (5, 5), textcoords="offset points", fontsize=8, color=colour
+                )
+    levels = {"wanted": ("-", advice.max_rank1), "guessing": ("--", advice.chance)}
+    levels["worst under black masks"] = (":", advice.floor.value)
+    for words, (style, value) in levels.items():
+        axes.axhline(100 * value, color=GREY, linewidth=1.2, linestyle=style, label=words)
+    axes.set_ylim(-3, 103)
+    axes.set_xlabel("change of hidden pixels, levels of 255 (proxy: no network was trained)", fontsize=9)
+    axes.set_ylabel("rank-1 rate of the worst attacker, %", fontsize=9)
+    axes.set_title(f"Privacy against cost: {advice.photos} photographs of {advice.people} people", fontsize=11)
+    legend_below(figure, [axes], 5, 8.5)
+    return png(figure)

@@ -1,0 +1,422 @@
+"""`p3mdata audit --attackers`: what those get who train on faces obfuscated alike, on the user's own photographs."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3mdata.audit import networks
+from p3mdata.audit.learned import Mapping, Metric, coarse, joined
+from p3mdata.audit.measures import People, Vectors
+from p3mdata.audit.portraits import LeftOut, Portrait, read_portrait
+from p3mdata.audit.protocol import LEAST_PEOPLE, Attacker, Fold, Score, folds, guessing, people_needed, score
+from p3mdata.audit.recogniser import CHIP, DlibRecogniser, Recogniser
+from p3mdata.audit.reidentify import _candidates, _without_singles
+from p3mdata.base.files import sha256
+from p3mdata.base.jsonl import write_json
+from p3mdata.base.progress import Progress
+from p3mdata.config import Method
+from p3mdata.errors import SettingsError, not_finished, unwritable
+from p3mdata.run.identities import AUTO, identify
+from p3mdata.run.layout import ATTACKERS, MANIFEST
+from p3mdata.run.locks import only_run
+from p3mdata.run.plan import read_plan
+from p3mdata.run.rows import SCHEMA_VERSION, finished_rows
+from p3mdata.version import __version__
+
+Pixels = NDArray[np.uint8]
+# What an attacker guesses who knows that it is a blur, and not how strong.
+GUESSES = (0.1, 0.2, 0.4)
+EMBEDDER_STEPS, RESTORER_STEPS = 250, 150
+_OUTLINE_SIDE = 24
+
+# In the order of the table; floors see the same photographs under black masks.
+WORDS = {
+    "clear": "clear faces: what the recogniser can do at best",
+    "naive": "recogniser, among clear photographs",
+    "adapted": "recogniser, among photographs obfuscated alike",
+    "mapped": "recogniser and a map to clear faces, learnt from pairs of other people",
+    "metric": "recogniser and coarse colours in a metric learnt from other people",
+    "wiener_naive": "blur undone with known strength, among clear photographs",
+    "wiener_adapted": "blur undone with known strength, among others treated alike",
+    "wiener_mapped": "blur undone with known strength, then the learnt map",
+    "guessed_mapped": "blur undone with a guessed strength, then the learnt map",
+    "network": "network trained on obfuscated faces, among clear photographs",
+    "network_adapted": "network trained on obfuscated faces, among faces obfuscated alike",
+    "restored_naive": "restored by a network, among clear photographs",
+    "restored_adapted": "restored by a network, among others restored",
+    "outline": "the silhouette in the matte alone, in a learnt metric",
+    "floor_adapted": "black masks: recogniser, among others like that",
+    "floor_mapped": "black masks: recogniser and a learnt map",
+    "floor_metric": "black masks: recogniser and coarse colours in a learnt metric",
+    "floor_network": "black masks: network trained on them",
+}
+# What the mask leaves outside, or what is clear, is not the obfuscation's.
+NO_ATTACKS = frozenset({"clear", *(key for key in WORDS if key.startswith("floor"))})
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Faces of the photographs that take part, as an attacker's tools see them.
+
+    Attributes:
+        people: (n,) numbers.
+        groups: (n,) names, or None.
+        vectors: By view (clear, hidden, floor, wiener, guess 0.1, ...): n x d of the recogniser.
+        small: By view (clear, hidden, floor): n x SIDE x SIDE x 3, 8-bit.
+        outline: n x d, or None.
+    """
+
+    people: People
+    groups: tuple[str | None, ...] | None
+    vectors: dict[str, Vectors]
+    small: dict[str, Pixels]
+    outline: Vectors | None = None
+
+
+@dataclass(frozen=True)
+class Attackers:
+    """Figures of all attackers on one run; nobody's name is in it.
+
+    Attributes:
+        manifest_sha256: What was attacked.
+        method: Method and parameters.
+        photos, people, folds, seed: Of the test.
+        left_out: Photographs by reason.
+        not_run: Attackers that could not be run, and why.
+        chance: Rank-1 of guessing.
+        scores: By key of WORDS.
+        max_rank1: The claim that was asked for.
+    """
+
+    manifest_sha256: str
+    method: str
+    photos: int
+    people: int
+    folds: int
+    seed: int
+    left_out: dict[str, int]
+    not_run: dict[str, str]
+    chance: float
+    scores: dict[str, Score] = field(default_factory=dict)
+    max_rank1: float | None = None
+
+    @property
+    def worst(self) -> str:
+        """Key of the attack on the released faces with the highest rank-1 rate."""
+        return max((key for key in self.scores if key not in NO_ATTACKS), key=lambda k: self.scores[k].rank1.value)
+
+    @property
+    def floor(self) -> Score:
+        """The highest of what black masks leave."""
+        return max((s for k, s in self.scores.items() if k.startswith("floor")), key=lambda s: s.rank1.value)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the worst attack stays within the claim, with what the number of people leaves open; True without."""
+        return self.max_rank1 is None or self.scores[self.worst].rank1.high <= self.max_rank1
+
+    def claim(self) -> str:
+        """What may be said of the release, and how many people it would take where too few took part."""
+        worst = self.scores[self.worst].rank1
+        said = f"the worst attacker ({WORDS[self.worst]}) finds {100 * worst.value:.1f} %, "
+        said += f"at most {100 * worst.high:.1f} % of {self.people} people; guessing finds {100 * self.chance:.1f} %, "
+        said += f"the worst under black masks {100 * self.floor.rank1.value:.1f} %"
+        if self.max_rank1 is None or self.passed:
+            return said
+        limit = f"{100 * self.max_rank1:g} %"
+        needed = people_needed(self.max_rank1, worst.value)
+        if needed is None:
+            return f"{said}. A claim of at most {limit} is refused"
+        return f"{said}. A claim of at most {limit} is refused: it takes {needed} people, {self.people} took part"
+
+    def to_json(self) -> dict[str, Any]:
+        """What attackers.json holds."""
+        return {
+            "schema": SCHEMA_VERSION,
+            "tool": f"p3mdata {__version__}",
+            "manifest_sha256": self.manifest_sha256,
+            "method": self.method,
+            "photos": self.photos,
+            "people": self.people,
+            "folds": self.folds,
+            "seed": self.seed,
+            "left_out": dict(sorted(self.left_out.items())),
+            "not_run": dict(sorted(self.not_run.items())),
+            "chance": self.chance,
+            "scores": {key: {"words": WORDS[key], **found.to_json()} for key, found in self.scores.items()},
+            "worst": self.worst,
+            "claim": {
+                "max_rank1": self.max_rank1,
+                "passed": self.passed,
+                "sentence": self.claim(),
+                "people_needed_if_nobody_is_found": people_needed(self.max_rank1 or 0.1),
+            },
+        }
+
+
+def attack_run(
+    out: Path,
+    identities: str | Path = AUTO,
+    groups: Path | None = None,
+    max_rank1: float | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+    recogniser: Recogniser | None = None,
+    steps: tuple[int, int] = (EMBEDDER_STEPS, RESTORER_STEPS),
+) -> Attackers:
+    """Attack a finished run with everything that learns from other people's faces; writes RUN/attackers.json.
+
+    Args:
+        out: The run folder.
+        identities: As for `audit_run`.
+        groups: CSV file of rows 'source,group'; rank-1 is told for each group.
+        max_rank1: The claim to test, a share in (0, 1).
+        seed: Deals people out, and starts networks; equal seeds give equal figures on one machine.
+        progress: Gets the number of photographs; gives a function that is called after each.
+        recogniser: Another one than dlib's.
+        steps: Of the two networks.
+
+    Raises:
+        RunFolderError: Not a run, not finished, or it cannot be written.
+        SettingsError: Identities, groups or the claim cannot be used, or too few people have two photographs.
+        SetupError: The extra is not installed.
+    """
+    if max_rank1 is not None and not 0 < max_rank1 < 1:
+        raise SettingsError(f"--max-rank1 cannot be {max_rank1:g}. Give a share between 0 and 1.")
+    left_out: Counter[str] = Counter()
+    method, portraits, people, grouped = gather(out, identities, groups, left_out, progress)
+    faces = seen(portraits, people, grouped, recogniser or DlibRecogniser(), used=method)
+    parts = folds(faces.people, seed)
+    not_run: dict[str, str] = {}
+    scores = attacked(faces, parts, seed, recogniser, steps, not_run)
+    plan, _ = read_plan(out)
+    found = Attackers(
+        manifest_sha256=sha256((out / MANIFEST).read_bytes()),
+        method=plan.job.settings.named(),
+        photos=len(faces.people),
+        people=len(np.unique(faces.people)),
+        folds=len(parts),
+        seed=seed,
+        left_out=dict(left_out),
+        not_run=not_run,
+        chance=guessing(parts, faces.people),
+        scores=scores,
+        max_rank1=max_rank1,
+    )
+    try:
+        with only_run(out):
+            write_json(out / ATTACKERS, found.to_json())
+    except OSError as exc:
+        raise unwritable(out, exc) from exc
+    return found
+
+
+def gather(
+    out: Path, identities: str | Path, groups: Path | None, left_out: Counter[str], progress: Progress | None
+) -> tuple[tuple[Method, float], Sequence[Portrait], People, tuple[str | None, ...] | None]:
+    """Portraits of the people of a run who have two photographs or more.
+
+    Raises:
+        RunFolderError, SettingsError: As for `attack_run`.
+    """
+    plan, samples = read_plan(out)
+    rows = finished_rows(plan, samples)
+    if not (out / MANIFEST).is_file():
+        raise not_finished(out)
+    sources = [sample.source for sample in samples]
+    known = identify(sources, identities)
+    group_of = None if groups is None else identify(sources, groups)
+    chosen = _without_singles(_candidates(samples, rows, known, left_out), left_out)
+    step = progress(len(chosen)) if progress else (lambda: None)
+    read: list[tuple[Portrait, str, str]] = []
+    for sample, row, identity in chosen:
+        try:
+            read.append((read_portrait(plan, sample, row), sample.source, identity))
+        except LeftOut as exc:
+            left_out[str(exc)] += 1
+        step()
+    kept = _without_singles(read, left_out)
+    names = sorted({identity for *_, identity in kept})
+    if len(names) < LEAST_PEOPLE:
+        raise SettingsError(
+            f"{out}: attackers learn from some people and are tested on others, and only {len(names)} of the people "
+            f"have two released photographs with a usable face; it takes {LEAST_PEOPLE} at least, and "
+            f"{people_needed(0.1)} to claim that 10 % are found. Give --identities, or a run with more photographs."
+        )
+    people = np.array([names.index(identity) for *_, identity in kept])
+    grouped = None if group_of is None else tuple(group_of.get(source) for _, source, _ in kept)
+    return plan.job.settings.obfuscation(), [portrait for portrait, *_ in kept], people, grouped
+
+
+def seen(
+    portraits: Sequence[Portrait],
+    people: People,
+    groups: tuple[str | None, ...] | None,
+    recogniser: Recogniser,
+    used: tuple[Method, float],
+    hidden: Callable[[Portrait], Pixels] = lambda portrait: portrait.released,
+) -> Faces:
+    """What tools see of portraits; `hidden` gives the window that is attacked, `used` what is known of it."""
+    vectors: dict[str, list[NDArray[np.float32]]] = {}
+    small: dict[str, list[Pixels]] = {}
+    outlines = []
+    for portrait in portraits:
+        for view, window in _windows(portrait, used, hidden(portrait)):
+            chip = portrait.aligned(window)
+            vectors.setdefault(view, []).append(recogniser.embed(chip))
+            if view in ("clear", "hidden", "floor"):
+                side = (networks.SIDE, networks.SIDE)
+                small.setdefault(view, []).append(np.asarray(cv2.resize(chip, side, interpolation=cv2.INTER_AREA)))
+        outlines.append(_outline(portrait))
+    known = [outline for outline in outlines if outline is not None]
+    return Faces(
+        people=people,
+        groups=groups,
+        vectors={view: np.stack(found) for view, found in vectors.items()},
+        small={view: np.stack(found) for view, found in small.items()},
+        outline=np.stack(known) if len(known) == len(outlines) else None,
+    )
+
+
+def _windows(portrait: Portrait, used: tuple[Method, float], hidden: Pixels) -> Iterator[tuple[str, Pixels]]:
+    method, strength = used
+    yield "clear", portrait.clear
+    yield "hidden", hidden
+    yield "floor", portrait.obfuscated(Method.ZERO, 1.0)
+    if method is Method.BLUR:
+        yield "wiener", portrait.deconvolved(strength)
+        for guess in GUESSES:
+            yield f"guess {guess:g}", portrait.deconvolved(guess)
+
+
+def _outline(portrait: Portrait) -> NDArray[np.float32] | None:
+    """The person's silhouette around a recomposed face, as its matte tells it; None where the face is replaced."""
+    share = next((region.share for region in portrait.regions if region.share is not None), None)
+    if share is None:
+        return None
+    grey = (share.astype(np.float64) * (255 / np.iinfo(share.dtype).max)).astype(np.uint8)
+    chip = portrait.aligned(np.repeat(grey[:, :, None], 3, axis=2))[:, :, 0]
+    small = cv2.resize(chip, (_OUTLINE_SIDE, _OUTLINE_SIDE), interpolation=cv2.INTER_AREA)
+    return np.asarray(small.ravel() / 255, np.float32)
+
+
+def attacked(
+    faces: Faces,
+    parts: Sequence[Fold],
+    seed: int,
+    recogniser: Recogniser | None,
+    steps: tuple[int, int] | None,
+    not_run: dict[str, str],
+) -> dict[str, Score]:
+    """Scores by key; networks only where `steps` are given and torch is there."""
+    tests = dict(_closed(faces))
+    if steps is not None:
+        if networks.is_possible():
+            tests |= _trained(faces, seed, recogniser, steps)
+        else:
+            why = "torch is missing: pip install 'p3mdata[train]'"
+            not_run |= dict.fromkeys(("network", "network_adapted", "restored_naive", "restored_adapted"), why)
+    if "wiener" not in faces.vectors:
+        not_run["wiener"] = "undoes blurs alone"
+    if faces.outline is None:
+        not_run["outline"] = "no run of recomposed faces alone"
+    return {key: score(tests[key], parts, faces.people, faces.groups) for key in WORDS if key in tests}
+
+
+def _closed(faces: Faces) -> Iterator[tuple[str, Attacker]]:
+    """Attackers without networks."""
+    clear = faces.vectors["clear"]
+
+    def plain(probes: str, gallery: str) -> Attacker:
+        return lambda fold: (faces.vectors[probes][fold.test], faces.vectors[gallery][fold.test])
+
+    def features(view: str) -> Vectors:
+        parts = [faces.vectors[view]] + ([coarse(faces.small[view])] if view in faces.small else [])
+        return joined(*parts)
+
+    def mapped(view: str) -> Attacker:
+        known = features(view)
+
+        def attack(fold: Fold) -> tuple[Vectors, Vectors]:
+            learnt = Mapping(known[fold.train], clear[fold.train], faces.people[fold.train])
+            return learnt(known[fold.test]), learnt.centred(clear[fold.test])
+
+        return attack
+
+    def guessed(fold: Fold) -> tuple[Vectors, Vectors]:
+        # Of the guesses, the one whose faces come closest to the clear ones of people that the attacker has.
+        gaps = {
+            g: float(((faces.vectors[g] - clear)[fold.train] ** 2).sum()) for g in (f"guess {v:g}" for v in GUESSES)
+        }
+        return mapped(min(gaps, key=lambda guess: gaps[guess]))(fold)
+
+    def metric(known: Vectors) -> Attacker:
+        def attack(fold: Fold) -> tuple[Vectors, Vectors]:
+            there = Metric(known[fold.train], faces.people[fold.train])(known[fold.test])
+            return there, there
+
+        return attack
+
+    yield "clear", plain("clear", "clear")
+    yield "naive", plain("hidden", "clear")
+    yield "adapted", plain("hidden", "hidden")
+    yield "mapped", mapped("hidden")
+    yield "metric", metric(features("hidden"))
+    if "wiener" in faces.vectors:
+        yield "wiener_naive", plain("wiener", "clear")
+        yield "wiener_adapted", plain("wiener", "wiener")
+        yield "wiener_mapped", mapped("wiener")
+        yield "guessed_mapped", guessed
+    if faces.outline is not None:
+        yield "outline", metric(faces.outline)
+    yield "floor_adapted", plain("floor", "floor")
+    yield "floor_mapped", mapped("floor")
+    yield "floor_metric", metric(features("floor"))
+
+
+def _trained(
+    faces: Faces, seed: int, recogniser: Recogniser | None, steps: tuple[int, int]
+) -> Iterator[tuple[str, Attacker]]:
+    """Attackers that are networks; each is trained once per fold."""
+    clear = faces.vectors["clear"]
+    known: dict[tuple[str, int], Any] = {}
+
+    def kept(kind: str, fold: Fold, make: Callable[[], Any]) -> Any:
+        key = (kind, int(fold.test[0]))
+        if key not in known:
+            known[key] = make()
+        return known[key]
+
+    def predicted(view: str, fold: Fold) -> tuple[Vectors, Vectors]:
+        def make() -> tuple[Vectors, Vectors]:
+            people = faces.people[fold.train]
+            net = networks.Embedder(faces.small[view][fold.train], clear[fold.train], people, steps[0], seed)
+            return net(faces.small[view][fold.test]), net.centred(clear[fold.test])
+
+        found: tuple[Vectors, Vectors] = kept(f"embedder {view}", fold, make)
+        return found
+
+    def restored(fold: Fold) -> Vectors:
+        def make() -> Vectors:
+            hidden, before = faces.small["hidden"], faces.small["clear"]
+            net = networks.Restorer(hidden[fold.train], before[fold.train], steps[1], seed)
+            embed = (recogniser or DlibRecogniser()).embed
+            made = net(hidden[fold.test])
+            return np.stack([embed(cv2.resize(face, (CHIP, CHIP), interpolation=cv2.INTER_CUBIC)) for face in made])
+
+        found: Vectors = kept("restorer", fold, make)
+        return found
+
+    yield "network", lambda fold: predicted("hidden", fold)
+    yield "network_adapted", lambda fold: (predicted("hidden", fold)[0],) * 2
+    yield "restored_naive", lambda fold: (restored(fold), clear[fold.test])
+    yield "restored_adapted", lambda fold: (restored(fold),) * 2
+    yield "floor_network", lambda fold: predicted("floor", fold)

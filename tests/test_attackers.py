@@ -1,0 +1,294 @@
+"""Attackers that learn: nobody is in training and test, they find what leaks, and nothing where nothing is left."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from p3mdata.anonymize.masks import Patch, Region
+from p3mdata.audit import attackers, networks
+from p3mdata.audit.advice import advise_run
+from p3mdata.audit.attackers import NO_ATTACKS, WORDS, Faces, attack_run, attacked, seen
+from p3mdata.audit.learned import Mapping, Metric
+from p3mdata.audit.portraits import Portrait
+from p3mdata.audit.protocol import Fold, Score, folds, guessing, people_needed, score
+from p3mdata.base.intervals import wilson
+from p3mdata.config import Execution, Job, Method, Settings
+from p3mdata.errors import SettingsError
+from p3mdata.run.job import anonymize_job
+from p3mdata.run.layout import ADVICE, ADVICE_PLOT, ATTACKERS
+from tests.factories import astronaut, encoded
+from tests.runs import p3mdata_here
+
+PEOPLE, PHOTOS = 18, 3
+MOSAIC = Settings(method=Method.MOSAIC)
+SIDE = 60
+
+
+class Small:
+    """A recogniser of fine detail: it knows little of faces whose detail is gone."""
+
+    name, sha256 = "small", "0" * 64
+
+    def embed(self, chip: NDArray[np.uint8]) -> NDArray[np.float32]:
+        grey = cv2.resize(chip, (16, 16), interpolation=cv2.INTER_AREA).astype(np.float32).mean(axis=2) / 255
+        return np.asarray((grey - cv2.blur(grey, (5, 5))).ravel(), np.float32)
+
+
+@pytest.fixture(scope="module")
+def faces() -> tuple[list[Portrait], NDArray[np.int64]]:
+    """Portraits of people who differ inside the mask alone; each photograph has a light and noise of its own."""
+    rng = np.random.default_rng(0)
+    mask = np.zeros((SIDE, SIDE), bool)
+    mask[10:50, 10:50] = True
+    region = Region(Patch(10, 10, mask[10:50, 10:50]), 40.0)
+    # The aligned face is the whole window.
+    to_window = np.array([[SIDE / 150, 0, 0], [0, SIDE / 150, 0]])
+    around = cv2.resize(rng.integers(60, 200, (9, 9, 3)).astype(np.uint8), (SIDE, SIDE))
+    smooth = [cv2.resize(rng.uniform(-1, 1, (4, 4, 3)), (40, 40), interpolation=cv2.INTER_CUBIC) for _ in range(3)]
+    portraits = []
+    for _ in range(PEOPLE):
+        look = cv2.resize(rng.uniform(-70, 70, (10, 10, 3)), (40, 40), interpolation=cv2.INTER_CUBIC)
+        for _ in range(PHOTOS):
+            clear = around.astype(float)
+            # What varies from one photograph to the next is coarse, and of a few kinds.
+            clear[10:50, 10:50] = 128 + look + sum(rng.normal(0, 40) * kind for kind in smooth)
+            clear = np.clip(clear * rng.uniform(0.9, 1.1) + rng.normal(0, 8, clear.shape), 0, 255).astype(np.uint8)
+            portraits.append(Portrait(clear, clear, (region,), mask, to_window))
+    return portraits, np.repeat(np.arange(PEOPLE), PHOTOS)
+
+
+def against(
+    faces: tuple[list[Portrait], NDArray[np.int64]],
+    how: tuple[Method, float],
+    steps: tuple[int, int] | None = None,
+) -> dict[str, Score]:
+    portraits, people = faces
+    found = seen(portraits, people, None, Small(), how, lambda portrait: portrait.obfuscated(*how))
+    return attacked(found, folds(people, 0), 0, Small(), steps, {})
+
+
+def test_nobody_is_in_training_and_test() -> None:
+    for number in (4, 5, 7, 40):
+        people = np.repeat(np.arange(number), 2)
+        parts = folds(people, 3)
+        assert sorted(np.concatenate([fold.test for fold in parts])) == list(range(2 * number))
+        for fold in parts:
+            assert not set(people[fold.train]) & set(people[fold.test])
+            assert len(set(people[fold.test])) >= 2 and len(set(people[fold.train])) >= 2
+        assert all((a.test == b.test).all() for a, b in zip(parts, folds(people, 3), strict=True))
+    with pytest.raises(ValueError, match="3 people"):
+        folds(np.array([0, 0, 1, 1, 2, 2]), 0)
+
+
+@pytest.mark.parametrize(("claim", "seen_rate"), [(0.1, 0.0), (0.1, 0.05), (0.3, 0.1), (0.02, 0.0)])
+def test_as_many_people_as_are_said_allow_the_claim_and_fewer_do_not(claim: float, seen_rate: float) -> None:
+    needed = people_needed(claim, seen_rate)
+    assert needed is not None
+    assert wilson(seen_rate * needed, needed).high <= claim + 1e-4
+    assert wilson(seen_rate * (needed - 2), needed - 2).high > claim
+    assert people_needed(0.1) == 35 and people_needed(0.1, 0.1) is None
+
+
+def plain(vectors: NDArray[np.float32]) -> Callable[[Fold], Any]:
+    return lambda fold: (vectors[fold.test], vectors[fold.test])
+
+
+def test_scores_count_people_and_tell_groups_and_the_worst_case() -> None:
+    people = np.repeat(np.arange(6), 2)
+    parts = [Fold(np.arange(0), np.arange(12))]
+    # Four persons are found, of the last two each is taken for the other.
+    angles = np.radians([0, 1, 30, 31, 60, 61, 90, 91, 120, 150, 121, 151])
+    found = score(plain(np.stack([np.cos(angles), np.sin(angles)], 1)), parts, people, ["a"] * 4 + ["b"] * 8)
+    assert found.rank1 == wilson(4, 6) and (found.worst_person, found.often) == (1.0, round(4 / 6, 4))
+    assert found.groups == {"a": wilson(2, 2), "b": wilson(2, 4)}
+    assert (found.tar, found.far) == (None, None), "60 pairs show no false accept rate"
+    assert guessing(parts, people) == round(1 / 11, 4)
+    many = np.repeat(np.arange(40), 3)
+    alike = score(plain(np.eye(40, dtype=np.float32)[many]), [Fold(np.arange(0), np.arange(120))], many)
+    assert alike.far == 0.01 and alike.tar is not None and alike.tar.value == 1.0
+    # Faces that all look alike are found by chance, and none is accepted.
+    same = score(plain(np.ones((120, 4), np.float32)), [Fold(np.arange(0), np.arange(120))], many)
+    assert same.rank1.value == pytest.approx(2 / 119, abs=1e-4) and same.tar is not None and same.tar.value == 0
+
+
+def test_learnt_attackers_find_more_than_adapted_ones_where_a_mosaic_leaks(faces: Any) -> None:
+    found = against(faces, (Method.MOSAIC, 0.2))
+    chance = guessing(folds(faces[1], 0), faces[1])
+    assert found["clear"].rank1.value > 0.9
+    assert found["metric"].rank1.value > found["adapted"].rank1.value + 0.1
+    for key, one in found.items():
+        if key.startswith("floor"):
+            assert one.rank1.low <= chance + 0.05, f"{key}: nothing outside the masks tells anybody"
+
+
+@pytest.mark.slow
+@pytest.mark.slow
+def test_nothing_is_found_where_nothing_is_left(faces: Any) -> None:
+    chance = guessing(folds(faces[1], 0), faces[1])
+    found = against(faces, (Method.ZERO, 1.0), steps=(4, 2))
+    for key in found.keys() - NO_ATTACKS:
+        assert found[key].rank1.low <= chance + 0.05, key
+    assert {"network", "restored_naive", "floor_network"} <= found.keys()
+
+
+def test_a_blur_is_undone_with_known_and_guessed_strength(faces: Any) -> None:
+    (portraits, people), how = (faces[0][:12], faces[1][:12]), (Method.BLUR, 0.2)
+    blurred = [replace(portrait, released=portrait.obfuscated(*how)) for portrait in portraits]
+    known = seen(blurred, people, None, Small(), how)
+    clear, *others = (known.vectors[view] for view in ("clear", "hidden", "wiener", "guess 0.2", "guess 0.4"))
+    hidden, undone, right, wrong = (float(((other - clear) ** 2).sum()) for other in others)
+    assert undone == right < min(hidden, wrong)
+    found = attacked(known, folds(people, 0), 0, None, None, {})
+    assert {"wiener_naive", "wiener_adapted", "wiener_mapped", "guessed_mapped"} <= found.keys()
+    assert found["guessed_mapped"] == found["wiener_mapped"], "the right guess is told by people that the attacker has"
+
+
+@pytest.mark.slow
+@pytest.mark.slow
+def test_networks_learn_and_are_equal_for_equal_seeds(faces: Any) -> None:
+    few, people = faces[0][:24], faces[1][:24]
+    how = (Method.MOSAIC, 0.2)
+    known = seen(few, people, None, Small(), how, lambda portrait: portrait.obfuscated(*how))
+    hidden, clear, vectors = known.small["hidden"], known.small["clear"], known.vectors["clear"]
+    dark = clear // 2
+    made = [networks.Restorer(dark, clear, 15, seed=1)(dark) for _ in range(2)]
+    assert np.array_equal(*made)
+    before, after = (np.abs(tried.astype(float) - clear).mean() for tried in (dark, made[0]))
+    assert after < 0.8 * before
+    nets = [networks.Embedder(hidden, vectors, people, 25, seed=1) for _ in range(2)]
+    assert np.array_equal(nets[0](hidden), nets[1](hidden))
+    own = score(lambda _: (nets[0](hidden), nets[0].centred(vectors)), [Fold(people, np.arange(24))], people)
+    assert own.rank1.value > 0.5, "at least the people that it was trained on"
+
+
+def test_a_metric_does_not_look_at_what_varies_within_persons() -> None:
+    rng = np.random.default_rng(1)
+    people = np.repeat(np.arange(20), 4)
+    who, light = rng.normal(size=(20, 5))[people], 10 * rng.normal(size=(80, 1))
+    faces = np.hstack([who + 0.1 * rng.normal(size=(80, 5)), light]).astype(np.float32)
+    train = people < 10
+    parts = [Fold(np.flatnonzero(train), np.arange(40))]
+    metric = Metric(faces[train], people[train])
+    bare, learnt = (score(lambda fold, f=f: (f, f), parts, people[:40]) for f in (faces[~train], metric(faces[~train])))
+    assert learnt.rank1.value > max(0.7, bare.rank1.value + 0.2)
+
+
+def test_a_map_leads_from_hidden_faces_to_clear_ones() -> None:
+    rng = np.random.default_rng(2)
+    people, clear = np.repeat(np.arange(30), 2), rng.normal(size=(60, 8)).astype(np.float32)
+    hidden = np.hstack([clear @ rng.normal(size=(8, 20)), rng.normal(size=(60, 5))]).astype(np.float32) + 3
+    learnt = Mapping(hidden[:40], clear[:40], people[:40])
+    gap = learnt(hidden[40:]) - learnt.centred(clear[40:])
+    assert np.abs(gap).mean() < 0.1 < np.abs(clear[40:]).mean()
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory, kept_models: Any) -> Path:
+    """A finished run of four people with two photographs: one face in different tints."""
+    folder = tmp_path_factory.mktemp("attackers")
+    (folder / "src").mkdir()
+    for number in range(8):
+        tint = np.array([(30, 0, -30), (-30, 0, 30), (0, 30, -30), (25, 25, 25)][number // 2])
+        pixels = np.clip(astronaut(190 + number).astype(int) + tint, 0, 255).astype(np.uint8)
+        (folder / "src" / f"person{number // 2}__{number}.jpg").write_bytes(encoded(pixels, quality=95))
+    anonymize_job(Job(source=folder / "src", out=folder / "out", settings=MOSAIC, execution=Execution(workers=1)))
+    return folder / "out"
+
+
+@pytest.fixture
+def fresh(run: Path, tmp_path: Path) -> Path:
+    shutil.copytree(run, tmp_path / "out")
+    return tmp_path / "out"
+
+
+def attack(out: Path, **options: Any) -> Any:
+    return attack_run(out, **({"identities": "prefix", "recogniser": Small(), "steps": (2, 1)} | options))
+
+
+@pytest.mark.slow
+def test_attackers_of_a_run(fresh: Path, tmp_path: Path) -> None:
+    groups = tmp_path / "groups.csv"
+    rows = [f"person{n // 2}__{n}.jpg,{'dark' if n < 4 else 'light'}" for n in range(8)]
+    groups.write_text("source,group\n" + "\n".join(rows), encoding="utf-8")
+    found = attack(fresh, groups=groups, max_rank1=0.1)
+    assert (found.photos, found.people, found.folds, found.method) == (8, 4, 2, "mosaic 0.2")
+    undone = {key for key in WORDS if key.startswith(("wiener", "guessed"))}
+    assert set(found.scores) == WORDS.keys() - {"outline"} - undone and set(found.not_run) == {"outline", "wiener"}
+    assert found.scores["adapted"].groups.keys() == {"dark", "light"}
+    # Four people allow no claim, whatever is found.
+    assert not found.passed and "A claim of at most 10 % is refused" in found.claim()
+    written = (fresh / ATTACKERS).read_text(encoding="utf-8")
+    assert json.loads(written) == found.to_json() and "person" not in json.dumps(json.loads(written)["left_out"])
+    assert not any(f"person{n}" in written for n in range(4))
+    assert attack(fresh, groups=groups, max_rank1=0.1).to_json() == found.to_json()
+
+
+def test_without_torch_networks_are_named_as_not_run(fresh: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(networks, "is_possible", lambda: False)
+    found = attack(fresh)
+    assert "pip install 'p3mdata[train]'" in found.not_run["network"] and "network" not in found.scores
+    assert "adapted" in found.scores
+
+
+def test_what_cannot_be_attacked_is_one_sentence(fresh: Path, tmp_path: Path) -> None:
+    table = tmp_path / "who.csv"
+    table.write_text("".join(f"person{n // 2}__{n}.jpg,P{n // 3}\n" for n in range(8)), encoding="utf-8")
+    with pytest.raises(SettingsError, match=r"only 3 of the people .* it takes 4 at least, and 35 to claim"):
+        attack(fresh, identities=table)
+    table.write_text("".join(f"person{n // 2}__{n}.jpg,P{n}\n" for n in range(8)), encoding="utf-8")
+    with pytest.raises(SettingsError, match="only 0 of the people"):
+        attack(fresh, identities=table)
+    table.write_text("elsewhere.jpg,P\n", encoding="utf-8")
+    with pytest.raises(SettingsError, match="names no photo of this run"):
+        attack(fresh, identities=table)
+    with pytest.raises(SettingsError, match="--max-rank1 cannot be 1.5"):
+        attack(fresh, max_rank1=1.5)
+    with pytest.raises(SettingsError, match="--max-rank1 cannot be 0"):
+        advise_run(fresh, 0, recogniser=Small())
+    assert not (fresh / ATTACKERS).exists()
+    assert "goes with --attackers" in p3mdata_here("audit", fresh, "--groups", table).stderr
+
+
+def test_advice_is_the_least_change_that_keeps_attackers_out(fresh: Path, faces: Any, monkeypatch: Any) -> None:
+    tried = ((Method.DP_PIX, 0.2, 1.0), (Method.FLAT, 1.0, None), (Method.ZERO, 1.0, None))
+    found = advise_run(fresh, 0.1, "prefix", recogniser=Small(), tried=tried)
+    # Tinted skin around the mask tells these people apart.
+    assert found.chosen is None and "No setting keeps attackers below 10 %" in found.sentence()
+    assert json.loads((fresh / ADVICE).read_text(encoding="utf-8")) == found.to_json()
+    assert (fresh / ADVICE_PLOT).read_bytes()[:4] == b"\x89PNG"
+    monkeypatch.setattr("p3mdata.audit.advice.gather", lambda *_: ((Method.BLUR, 0.25), *faces, None))
+    there = advise_run(fresh, 0.35, recogniser=Small(), tried=(*tried, (Method.MOSAIC, 0.2, None)))
+    changes = {t.settings.obfuscation()[0]: t.distortion for t in there.tried}
+    assert changes[Method.ZERO] > changes[Method.FLAT] > changes[Method.MOSAIC] > 0
+    # The mosaic changes least and leaks, black changes most.
+    assert there.chosen is not None and there.chosen.flags() == "--method flat" and not there.sure
+    assert "it takes" in there.sentence() and "18 took part" in there.sentence()
+    leaky = next(t for t in there.tried if t.settings.method is Method.MOSAIC)
+    assert leaky.rank1.value > 0.35 and leaky.attacker == "metric"
+
+
+def test_the_outline_is_attacked_where_faces_are_recomposed(faces: Any) -> None:
+    portraits, people = faces
+    made = []
+    for portrait, person in zip(portraits, people, strict=True):
+        share = np.zeros((SIDE, SIDE), np.uint8)
+        share[:, : 20 + 2 * person] = 255
+        region = Region(portrait.regions[0].patch, 40.0, share)
+        made.append(Portrait(portrait.clear, portrait.released, (region,), portrait.covered, portrait.to_window))
+    known = seen(
+        made, people, None, Small(), (Method.FLAT, 1.0), lambda portrait: portrait.obfuscated(Method.FLAT, 1.0)
+    )
+    assert known.outline is not None
+    found = attacked(known, folds(people, 0), 0, None, None, {})
+    assert found["outline"].rank1.value > 0.6
+    assert isinstance(known, Faces) and attackers.GUESSES
