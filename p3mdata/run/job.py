@@ -29,7 +29,6 @@ from p3mdata.run.layout import (
     MANIFEST,
     PLAN,
     PRIVATE,
-    RECALL,
     REPORT,
     REVIEW,
     SECRET,
@@ -50,7 +49,7 @@ from p3mdata.run.verify import FailedProof, check_files, check_images, is_intact
 _KEPT = ("lock", "workers", Path(SECRET).name)
 _SHOWN = 5
 # In the order of removal. The plan goes last: while it is there, a run that was half removed is not taken for another.
-_AUDITS = (AUDIT, AUDIT_PLOT, ATTACKERS, ADVICE, ADVICE_PLOT, RECALL)
+_AUDITS = (AUDIT, AUDIT_PLOT, ATTACKERS, ADVICE, ADVICE_PLOT)
 _OURS = (MANIFEST, REPORT, *_AUDITS, TOMBSTONES, *reversed(KINDS), SHARDS, REVIEW, PRIVATE, PLAN)
 
 

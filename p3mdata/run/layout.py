@@ -45,7 +45,7 @@ QUEUE = "review/queue.jsonl"
 SAMPLE = "review/sample.jsonl"
 REPORT = "report.html"
 AUDIT, AUDIT_PLOT = "audit.json", "audit.png"
-ATTACKERS, ADVICE, ADVICE_PLOT, RECALL = "attackers.json", "advice.json", "advice.png", "recall.json"
+ATTACKERS, ADVICE, ADVICE_PLOT = "attackers.json", "advice.json", "advice.png"
 TOMBSTONES = "removed.jsonl"
 # Where datasets and exports made of this run lie.
 DERIVED = "private/derived.jsonl"
