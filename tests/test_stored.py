@@ -30,7 +30,7 @@ from p3mdata.run import remote_job as stored
 from p3mdata.run import tasks
 from p3mdata.run.fetch import fetch_run
 from p3mdata.run.job import anonymize_job, verify_run
-from p3mdata.run.layout import LEDGER, MANIFEST, PLAN
+from p3mdata.run.layout import AUDITS, LEDGER, MANIFEST, PLAN
 from p3mdata.run.merge import merge_runs
 from p3mdata.run.remote_job import close_stored, status_anywhere
 from p3mdata.run.stages import Stage
@@ -383,6 +383,11 @@ def test_fetching_checks_resumes_and_spoils_nothing(
     anonymize_job(a_job(source, tmp_path / "other", limit=2))
     with pytest.raises(RunFolderError, match="holds another run than memory://bucket/run"):
         fetch_run(OUT, tmp_path / "other")
+    for name in AUDITS:
+        (here / name).touch()
+        with pytest.raises(RunFolderError, match="holds decisions, take-downs or an audit"):
+            fetch_run(OUT, here)
+        (here / name).unlink()
     with reviewing(here) as session:
         session.decide(
             next(row["id"] for row in read_rows(here / LEDGER) if row["source"] == "sky.jpg"), Action.NO_FACE

@@ -18,7 +18,7 @@ from p3mdata.audit.measures import People, Vectors
 from p3mdata.audit.portraits import LeftOut, Portrait, read_portrait
 from p3mdata.audit.protocol import LEAST_PEOPLE, Attacker, Fold, Score, folds, guessing, people_needed, score
 from p3mdata.audit.recogniser import CHIP, DlibRecogniser, Recogniser
-from p3mdata.audit.reidentify import _candidates, _without_singles
+from p3mdata.audit.reidentify import usable_photos, without_singles
 from p3mdata.base.files import sha256
 from p3mdata.base.jsonl import write_json
 from p3mdata.base.progress import Progress
@@ -234,7 +234,7 @@ def gather(
     sources = [sample.source for sample in samples]
     known = identify(sources, identities)
     group_of = None if groups is None else identify(sources, groups)
-    chosen = _without_singles(_candidates(samples, rows, known, left_out), left_out)
+    chosen = without_singles(usable_photos(samples, rows, known, left_out), left_out)
     step = progress(len(chosen)) if progress else (lambda: None)
     read: list[tuple[Portrait, str, str]] = []
     for sample, row, identity in chosen:
@@ -243,7 +243,7 @@ def gather(
         except LeftOut as exc:
             left_out[str(exc)] += 1
         step()
-    kept = _without_singles(read, left_out)
+    kept = without_singles(read, left_out)
     names = sorted({identity for *_, identity in kept})
     if len(names) < LEAST_PEOPLE:
         raise SettingsError(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.base.intervals import _DIGITS, Rate, _rate, wilson
+from p3mdata.base.intervals import DIGITS, Rate, rate_of, wilson
 
 Vectors = NDArray[np.float32]
 People = NDArray[np.int64]
@@ -75,7 +75,7 @@ def chance(people: People) -> float:
     """Rank-1 rate of a recogniser that picks any other photograph."""
     n = len(people)
     counts = np.unique(people, return_counts=True)[1]
-    return round(float((counts * (counts - 1)).sum()) / (n * (n - 1)), _DIGITS) if n > 1 else 0.0
+    return round(float((counts * (counts - 1)).sum()) / (n * (n - 1)), DIGITS) if n > 1 else 0.0
 
 
 def calibrate(faces: Vectors, people: People, far: float) -> Threshold:
@@ -116,7 +116,7 @@ def true_accepts(probes: Vectors, gallery: Vectors, people: People, threshold: T
         return Rate(0.0, 0.0, 1.0, 0)
     drawn = np.random.default_rng(seed).integers(0, len(hits), (_RESAMPLED, len(hits)))
     low, high = np.quantile(hits[drawn].sum(axis=1) / np.maximum(trials[drawn].sum(axis=1), 1), (0.025, 0.975))
-    return _rate(hits.sum() / trials.sum(), low, high, int(trials.sum()))
+    return rate_of(hits.sum() / trials.sum(), low, high, int(trials.sum()))
 
 
 def false_accepts(probes: Vectors, gallery: Vectors, people: People, threshold: Threshold) -> float:
@@ -129,4 +129,4 @@ def false_accepts(probes: Vectors, gallery: Vectors, people: People, threshold: 
         impostor = people[rows][:, None] != people[None, :]
         accepted += int(((distance <= threshold.distance) & impostor).sum())
         pairs += int(impostor.sum())
-    return round(accepted / pairs, _DIGITS) if pairs else 0.0
+    return round(accepted / pairs, DIGITS) if pairs else 0.0

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.audit.measures import People, Vectors
-from p3mdata.base.intervals import Rate, _rate, wilson
+from p3mdata.base.intervals import Rate, rate_of, wilson
 
 # Two-sided 95 %, squared.
 _Z2 = 3.841458820694124
@@ -163,4 +163,4 @@ def _true_accepts(own: list[NDArray[np.float64]], others: NDArray[np.float64]) -
     trials = np.array([pairs.size for pairs in own], float)
     drawn = np.random.default_rng(0).integers(0, len(own), (2000, len(own)))
     low, high = np.quantile(hits[drawn].sum(1) / np.maximum(trials[drawn].sum(1), 1), (0.025, 0.975))
-    return _rate(hits.sum() / trials.sum(), low, high, int(trials.sum())), far
+    return rate_of(hits.sum() / trials.sum(), low, high, int(trials.sum())), far

@@ -188,7 +188,7 @@ def audit_run(
     known = identify([sample.source for sample in samples], identities)
     recogniser = recogniser or DlibRecogniser()
     left_out: Counter[str] = Counter()
-    chosen = _without_singles(_candidates(samples, rows, known, left_out), left_out)
+    chosen = without_singles(usable_photos(samples, rows, known, left_out), left_out)
     used, tried = plan.job.settings.obfuscation(), settings_to_try(blur, mosaic)
     step = progress(len(chosen)) if progress else (lambda: None)
     collected: dict[View, list[np.ndarray]] = defaultdict(list)
@@ -203,7 +203,7 @@ def audit_run(
             for view, chip in views(portrait, used, tried):
                 collected[view].append(recogniser.embed(chip))
         step()
-    kept = _without_singles(seen, left_out)
+    kept = without_singles(seen, left_out)
     names = sorted({identity for _, identity in kept})
     if len(names) < 2:
         raise SettingsError(
@@ -233,7 +233,7 @@ def audit_run(
     return audit
 
 
-def _candidates(
+def usable_photos(
     samples: Sequence[Sample], rows: Sequence[ImageResult], known: Mapping[str, str], left_out: Counter[str]
 ) -> Iterator[tuple[Sample, ImageResult, str]]:
     """Photographs that may take part; the others are counted."""
@@ -254,7 +254,7 @@ def _candidates(
             yield sample, row, identity
 
 
-def _without_singles(photos: Iterable[_Photo], left_out: Counter[str]) -> list[_Photo]:
+def without_singles(photos: Iterable[_Photo], left_out: Counter[str]) -> list[_Photo]:
     """Photographs of people who have at least two."""
     listed = list(photos)
     counts = Counter(photo[-1] for photo in listed)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 # Two-sided, in standard deviations of a normal distribution.
 _Z95 = 1.959963984540054
-_DIGITS = 4
+DIGITS = 4
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Rate:
         return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
 
 
-def _rate(value: float, low: float, high: float, n: int) -> Rate:
-    value, low, high = (round(float(part), _DIGITS) for part in (value, low, high))
+def rate_of(value: float, low: float, high: float, n: int) -> Rate:
+    value, low, high = (round(float(part), DIGITS) for part in (value, low, high))
     return Rate(value, low, high, n)
 
 
@@ -35,7 +35,7 @@ def wilson(hits: float, n: int) -> Rate:
     share, z2 = hits / n, _Z95**2 / n
     centre = (share + z2 / 2) / (1 + z2)
     reach = _Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n)) / (1 + z2)
-    return _rate(share, max(0.0, centre - reach), min(1.0, centre + reach), n)
+    return rate_of(share, max(0.0, centre - reach), min(1.0, centre + reach), n)
 
 
 def miss_bound(n: int, misses: int) -> float:

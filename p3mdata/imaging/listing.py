@@ -25,7 +25,7 @@ def list_files(folder: Path, recursive: bool) -> Iterator[Path]:
     Raises:
         SettingsError: A folder cannot be listed.
     """
-    files, folders = _entries(folder)
+    files, folders = folder_entries(folder)
     # A folder's name counts with the slash behind it, which makes this the order of the whole paths.
     for name in sorted([*files, *(f"{name}/" for name in folders if recursive)]):
         if name.endswith("/"):
@@ -34,7 +34,7 @@ def list_files(folder: Path, recursive: bool) -> Iterator[Path]:
             yield folder / name
 
 
-def _entries(folder: Path) -> tuple[list[str], list[str]]:
+def folder_entries(folder: Path) -> tuple[list[str], list[str]]:
     """Names of a folder's files and of its folders."""
     files: list[str] = []
     folders: list[str] = []

@@ -17,7 +17,7 @@ from p3mdata.records import Action, Sample
 from p3mdata.review.session import reviewing
 from p3mdata.run.close import RunSummary
 from p3mdata.run.decisions import forget_masks, read_log, standing
-from p3mdata.run.derived import _tombstones, dataset_version
+from p3mdata.run.derived import dataset_version, tombstones
 from p3mdata.run.layout import DERIVED, TOMBSTONES
 from p3mdata.run.plan import read_plan
 
@@ -83,7 +83,7 @@ def _named(out: Path, samples: Iterable[Sample], names: Sequence[str]) -> list[s
 
 def _bury(out: Path) -> int:
     """Write a tombstone for every image that was taken down and has none; returns the version."""
-    rows = list(_tombstones(out))
+    rows = list(tombstones(out))
     buried = {row["id"] for row in rows}
     removed = {i for i, decision in standing(read_log(out)).items() if decision.action is Action.REMOVE}
     version = dataset_version(out) + bool(removed - buried)
@@ -97,7 +97,7 @@ def _bury(out: Path) -> int:
 
 def _clean_derived(out: Path, version: int) -> tuple[list[str], list[str]]:
     """Take everything that was ever removed out of datasets built from a run; also name the other exports."""
-    removed = {row["id"] for row in _tombstones(out)}
+    removed = {row["id"] for row in tombstones(out)}
     cleaned, rebuild = [], []
     for row in read_rows(out / DERIVED, torn_tail=True, needs=("kind", "path")):
         path = Path(row["path"])

@@ -18,7 +18,7 @@ def register_derived(out: Path, kind: str, path: Path) -> None:
         append_row(out / DERIVED, row)
 
 
-def _tombstones(out: Path) -> Iterator[dict[str, Any]]:
+def tombstones(out: Path) -> Iterator[dict[str, Any]]:
     for row in read_rows(out / TOMBSTONES, needs=("id", "version")):
         if not isinstance(row["version"], int):
             raise RunFolderError(f"{out / TOMBSTONES}: holds a version that is no number. Restore the file.")
@@ -27,4 +27,4 @@ def _tombstones(out: Path) -> Iterator[dict[str, Any]]:
 
 def dataset_version(out: Path) -> int:
     """1, and one more for each take-down."""
-    return max((row["version"] for row in _tombstones(out)), default=1)
+    return max((row["version"] for row in tombstones(out)), default=1)

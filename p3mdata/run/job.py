@@ -20,11 +20,7 @@ from p3mdata.run.executors import Work
 from p3mdata.run.executors.choice import executor_of
 from p3mdata.run.guards import check_folders
 from p3mdata.run.layout import (
-    ADVICE,
-    ADVICE_PLOT,
-    ATTACKERS,
-    AUDIT,
-    AUDIT_PLOT,
+    AUDITS,
     KINDS,
     MANIFEST,
     PLAN,
@@ -49,8 +45,7 @@ from p3mdata.run.verify import FailedProof, check_files, check_images, is_intact
 _KEPT = ("lock", "workers", Path(SECRET).name)
 _SHOWN = 5
 # In the order of removal. The plan goes last: while it is there, a run that was half removed is not taken for another.
-_AUDITS = (AUDIT, AUDIT_PLOT, ATTACKERS, ADVICE, ADVICE_PLOT)
-_OURS = (MANIFEST, REPORT, *_AUDITS, TOMBSTONES, *reversed(KINDS), SHARDS, REVIEW, PRIVATE, PLAN)
+_OURS = (MANIFEST, REPORT, *AUDITS, TOMBSTONES, *reversed(KINDS), SHARDS, REVIEW, PRIVATE, PLAN)
 
 
 def _remove_earlier_run(out: Path) -> None:

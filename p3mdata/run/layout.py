@@ -46,6 +46,7 @@ SAMPLE = "review/sample.jsonl"
 REPORT = "report.html"
 AUDIT, AUDIT_PLOT = "audit.json", "audit.png"
 ATTACKERS, ADVICE, ADVICE_PLOT = "attackers.json", "advice.json", "advice.png"
+AUDITS = (AUDIT, AUDIT_PLOT, ATTACKERS, ADVICE, ADVICE_PLOT)
 TOMBSTONES = "removed.jsonl"
 # Where datasets and exports made of this run lie.
 DERIVED = "private/derived.jsonl"

@@ -12,7 +12,7 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from p3mdata.imaging import SUFFIXES
-from p3mdata.imaging.listing import _entries
+from p3mdata.imaging.listing import folder_entries
 
 _LISTINGS_KEPT = 16
 # File systems take 255 bytes; endings and the marks of files that are being written come on top.
@@ -56,7 +56,7 @@ def plain(path: str) -> str | None:
 
 def _taken(folder: Path) -> tuple[Counter[str], Counter[str]]:
     """How many pictures and folders have a name without its ending, and how many pictures a whole name."""
-    files, folders = _entries(folder)
+    files, folders = folder_entries(folder)
     pictures = [name for name in files if PurePosixPath(name).suffix.lower() in SUFFIXES]
     stems = Counter(_alike(PurePosixPath(name).stem) for name in (*pictures, *folders))
     return stems, Counter(map(_alike, pictures))

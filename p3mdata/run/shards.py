@@ -29,7 +29,7 @@ from p3mdata.run.inputs import inputs_digest, read_inputs
 from p3mdata.run.layout import DONE, KINDS, PLAN, RESULTS, STATS, TRACES, shard_folder
 from p3mdata.run.room import room_for
 from p3mdata.run.rows import read_results
-from p3mdata.run.stages import Stage, _anonymize_staged, run_stage
+from p3mdata.run.stages import Stage, anonymize_staged, run_stage
 
 # Faults of the place or the program, not of the picture: such rows are tried again on resume.
 TRANSIENT = frozenset({"cannot_read", "changed", "out_of_memory", "crashed_worker", "internal_error", "no_secret"})
@@ -82,7 +82,7 @@ def _worked_on(
         tick("read")
         with room_for(inputs.photo, job):
             if stage is Stage.VERIFY:
-                return _anonymize_staged(sample, job, inputs, finder(), tick)
+                return anonymize_staged(sample, job, inputs, finder(), tick)
             return anonymize(sample, inputs, job.settings, finder(), tick=tick)
     except P3MError:
         raise

@@ -27,7 +27,7 @@ from p3mdata.base.ids import sample_id
 from p3mdata.config import Job, Names
 from p3mdata.errors import SettingsError
 from p3mdata.imaging import SUFFIXES
-from p3mdata.imaging.listing import _entries, pictures, read_source, regular_file
+from p3mdata.imaging.listing import folder_entries, pictures, read_source, regular_file
 from p3mdata.records import Sample
 from p3mdata.run.names import KeptNames
 
@@ -47,7 +47,7 @@ def _nfc(name: str) -> str:
 def _by_stem(folder: Path) -> dict[str, list[str]]:
     """Pictures of one folder by their name without its ending."""
     found: dict[str, list[str]] = {}
-    for name in sorted(_entries(folder)[0]):
+    for name in sorted(folder_entries(folder)[0]):
         path = PurePosixPath(name)
         if path.suffix.lower() in SUFFIXES:
             found.setdefault(_nfc(path.stem), []).append(name)
@@ -61,7 +61,7 @@ def _folders(root: Path, recursive: bool) -> Iterator[str]:
         current = waiting.pop()
         yield current
         if recursive:
-            waiting += [_joined(current, name) for name in _entries(root / current)[1]]
+            waiting += [_joined(current, name) for name in folder_entries(root / current)[1]]
 
 
 def _joined(folder: str, name: str) -> str:
@@ -107,7 +107,7 @@ class _Companions:
 
     def _refuse_other_files(self, folder: Path, here: dict[str, list[str]], beside: dict[str, list[str]]) -> None:
         """Refuse a file that has a photo's name, where no picture has, and cannot be read as one, such as an array."""
-        for name in sorted(_entries(folder)[0]):
+        for name in sorted(folder_entries(folder)[0]):
             stem = _nfc(PurePosixPath(name).stem)
             if stem in beside and stem not in here and PurePosixPath(name).suffix.lower() not in SUFFIXES:
                 raise SettingsError(f"{folder / name}: is no picture and cannot be the {self._what}. Save it as a PNG.")

@@ -102,7 +102,7 @@ def _refuse_edited(path: Path, expected: bytes, way_out: str) -> None:
         raise RunFolderError(f"{path}: was edited. {way_out}")
 
 
-def _anonymize_staged(
+def anonymize_staged(
     sample: Sample, job: Job, inputs: Inputs, finder: FaceFinder, tick: Callable[[str], None]
 ) -> Anonymized:
     """Prove and release what the earlier stages made; what they could not make gets the full pass."""
