@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from p3mdata.audit.attackers import NO_ATTACKS, WORDS, attacked, gather, seen
+from p3mdata.audit.attackers import NO_ATTACKS, WORDS, attacked, gather
+from p3mdata.audit.looks import Looks
 from p3mdata.audit.portraits import Portrait
-from p3mdata.audit.protocol import Score, folds, guessing, people_needed
+from p3mdata.audit.protocol import folds, guessing, people_needed
 from p3mdata.audit.recogniser import DlibRecogniser, Recogniser
 from p3mdata.base.chart import BLUE, GREY, PURPLE, VERMILION, bare, legend_below, panels, png
 from p3mdata.base.files import write_atomic
@@ -159,7 +161,7 @@ def advise_run(
         out: A finished run folder; its own method does not matter.
         max_rank1: Rank-1 rate that the worst attacker must not pass, in (0, 1).
         identities, seed, recogniser: As for `attack_run`.
-        progress: Gets the number of settings; gives a function that is called after each.
+        progress: Gets the number of photographs; gives a function that is called after each.
         tried: Method, strength and epsilon of what to try.
 
     Raises:
@@ -167,18 +169,27 @@ def advise_run(
     """
     if not 0 < max_rank1 < 1:
         raise SettingsError(f"--max-rank1 cannot be {max_rank1:g}. Give a share between 0 and 1.")
-    recogniser = recogniser or DlibRecogniser()
-    _, portraits, people, _ = gather(out, identities, None, Counter(), None)
+    settings = [Settings(method=method, strength=strength, epsilon=epsilon) for method, strength, epsilon in tried]
+    looks = Looks(recogniser or DlibRecogniser())
+    changes: list[list[tuple[float, int]]] = []
+
+    def look(portrait: Portrait) -> None:
+        windows = [_rendered(portrait, each) for each in settings]
+        looks.add(
+            portrait, {each.named(): (each.obfuscation(), made) for each, made in zip(settings, windows, strict=True)}
+        )
+        changes.append([_change(portrait, window) for window in windows])
+
+    kept, people, _ = gather(out, identities, None, Counter(), progress, look)
     parts = folds(people, seed)
-    step = progress(len(tried)) if progress else (lambda: None)
     points, floors = [], []
-    for method, strength, epsilon in tried:
-        settings = Settings(method=method, strength=strength, epsilon=epsilon)
-        scores = _scores(portraits, people, settings, recogniser, seed)
+    for number, each in enumerate(settings):
+        scores = attacked(looks.faces(each.named(), kept, people), parts, seed, None, None, {})
         worst = max((key for key in scores if key not in NO_ATTACKS), key=lambda key: scores[key].rank1.value)
         floors.append(max((s.rank1 for key, s in scores.items() if key.startswith("floor")), key=lambda r: r.value))
-        points.append(Tried(settings, scores[worst].rank1, worst, _distortion(portraits, settings)))
-        step()
+        squares, pixels = (sum(changes[i][number][part] for i in kept) for part in (0, 1))
+        distortion = round(float(np.sqrt(squares / max(pixels, 1))), 2)
+        points.append(Tried(each, scores[worst].rank1, worst, distortion))
     found = Advice(max_rank1, len(people), len(np.unique(people)), guessing(parts, people), floors[-1], tuple(points))
     try:
         with only_run(out):
@@ -189,26 +200,15 @@ def advise_run(
     return found
 
 
-def _windows(portraits: Sequence[Portrait], settings: Settings) -> Iterator[Any]:
+def _rendered(portrait: Portrait, settings: Settings) -> NDArray[np.uint8]:
     noise = settings.privacy()
-    for portrait in portraits:
-        yield portrait.obfuscated(*settings.obfuscation(), *(noise[:1] if noise else ()))
+    return portrait.obfuscated(*settings.obfuscation(), *(noise[:1] if noise else ()))
 
 
-def _scores(
-    portraits: Sequence[Portrait], people: Any, settings: Settings, recogniser: Recogniser, seed: int
-) -> dict[str, Score]:
-    faces = seen(portraits, people, None, recogniser, settings.obfuscation(), lambda p: next(_windows([p], settings)))
-    return attacked(faces, folds(people, seed), seed, None, None, {})
-
-
-def _distortion(portraits: Sequence[Portrait], settings: Settings) -> float:
-    squares = pixels = 0.0
-    for portrait, window in zip(portraits, _windows(portraits, settings), strict=True):
-        gap = (window.astype(float) - portrait.clear)[portrait.covered]
-        squares += float((gap**2).sum())
-        pixels += gap.size
-    return round(float(np.sqrt(squares / max(pixels, 1))), 2)
+def _change(portrait: Portrait, window: NDArray[np.uint8]) -> tuple[float, int]:
+    """Sum of the squared changes of hidden values, and how many they are."""
+    gap = (window.astype(float) - portrait.clear)[portrait.covered]
+    return float((gap**2).sum()), gap.size
 
 
 def draw(advice: Advice) -> bytes:

@@ -10,10 +10,10 @@ from typing import Any
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from p3mdata.audit import networks
 from p3mdata.audit.learned import Mapping, Metric, coarse, joined
+from p3mdata.audit.looks import GUESSES, Faces, Looks
 from p3mdata.audit.measures import People, Vectors
 from p3mdata.audit.portraits import LeftOut, Portrait, read_portrait
 from p3mdata.audit.protocol import LEAST_PEOPLE, Attacker, Fold, Score, folds, guessing, people_needed, score
@@ -22,7 +22,6 @@ from p3mdata.audit.reidentify import usable_photos, without_singles
 from p3mdata.base.files import sha256
 from p3mdata.base.jsonl import write_json
 from p3mdata.base.progress import Progress
-from p3mdata.config import Method
 from p3mdata.errors import SettingsError, not_finished, unwritable
 from p3mdata.run.identities import AUTO, identify
 from p3mdata.run.layout import ATTACKERS, MANIFEST
@@ -31,11 +30,9 @@ from p3mdata.run.plan import read_plan
 from p3mdata.run.rows import SCHEMA_VERSION, finished_rows
 from p3mdata.version import __version__
 
-Pixels = NDArray[np.uint8]
-# What an attacker guesses who knows that it is a blur, and not how strong.
-GUESSES = (0.1, 0.2, 0.4)
 EMBEDDER_STEPS, RESTORER_STEPS = 250, 150
-_OUTLINE_SIDE = 24
+# What the run itself did to faces.
+_OWN = "released"
 
 # In the order of the table; floors see the same photographs under black masks.
 WORDS = {
@@ -60,25 +57,6 @@ WORDS = {
 }
 # What the mask leaves outside, or what is clear, is not the obfuscation's.
 NO_ATTACKS = frozenset({"clear", *(key for key in WORDS if key.startswith("floor"))})
-
-
-@dataclass(frozen=True)
-class Faces:
-    """Faces of the photographs that take part, as an attacker's tools see them.
-
-    Attributes:
-        people: (n,) numbers.
-        groups: (n,) names, or None.
-        vectors: By view (clear, hidden, floor, wiener, guess 0.1, ...): n x d of the recogniser.
-        small: By view (clear, hidden, floor): n x SIDE x SIDE x 3, 8-bit.
-        outline: n x d, or None.
-    """
-
-    people: People
-    groups: tuple[str | None, ...] | None
-    vectors: dict[str, Vectors]
-    small: dict[str, Pixels]
-    outline: Vectors | None = None
 
 
 @dataclass(frozen=True)
@@ -192,12 +170,21 @@ def attack_run(
     if max_rank1 is not None and not 0 < max_rank1 < 1:
         raise SettingsError(f"--max-rank1 cannot be {max_rank1:g}. Give a share between 0 and 1.")
     left_out: Counter[str] = Counter()
-    method, portraits, people, grouped = gather(out, identities, groups, left_out, progress)
-    faces = seen(portraits, people, grouped, recogniser or DlibRecogniser(), used=method)
+    plan, _ = read_plan(out)
+    method = plan.job.settings.obfuscation()
+    looks = Looks(recogniser or DlibRecogniser())
+    kept, people, grouped = gather(
+        out,
+        identities,
+        groups,
+        left_out,
+        progress,
+        lambda portrait: looks.add(portrait, {_OWN: (method, portrait.released)}),
+    )
+    faces = looks.faces(_OWN, kept, people, grouped)
     parts = folds(faces.people, seed)
     not_run: dict[str, str] = {}
     scores = attacked(faces, parts, seed, recogniser, steps, not_run)
-    plan, _ = read_plan(out)
     found = Attackers(
         manifest_sha256=sha256((out / MANIFEST).read_bytes()),
         method=plan.job.settings.named(),
@@ -220,9 +207,22 @@ def attack_run(
 
 
 def gather(
-    out: Path, identities: str | Path, groups: Path | None, left_out: Counter[str], progress: Progress | None
-) -> tuple[tuple[Method, float], Sequence[Portrait], People, tuple[str | None, ...] | None]:
-    """Portraits of the people of a run who have two photographs or more.
+    out: Path,
+    identities: str | Path,
+    groups: Path | None,
+    left_out: Counter[str],
+    progress: Progress | None,
+    look: Callable[[Portrait], None],
+) -> tuple[Sequence[int], People, tuple[str | None, ...] | None]:
+    """Look at the portraits of a run, one after the other.
+
+    Args:
+        out, identities, groups, progress: As for `attack_run`.
+        left_out: Is told how many photographs take no part, by reason.
+        look: Called with each portrait.
+
+    Returns:
+        Which of those looked at are of people who have two or more, in their order; these people's numbers; and groups.
 
     Raises:
         RunFolderError, SettingsError: As for `attack_run`.
@@ -236,12 +236,14 @@ def gather(
     group_of = None if groups is None else identify(sources, groups)
     chosen = without_singles(usable_photos(samples, rows, known, left_out), left_out)
     step = progress(len(chosen)) if progress else (lambda: None)
-    read: list[tuple[Portrait, str, str]] = []
+    read: list[tuple[int, str, str]] = []
     for sample, row, identity in chosen:
         try:
-            read.append((read_portrait(plan, sample, row), sample.source, identity))
+            look(read_portrait(plan, sample, row))
         except LeftOut as exc:
             left_out[str(exc)] += 1
+        else:
+            read.append((len(read), sample.source, identity))
         step()
     kept = without_singles(read, left_out)
     names = sorted({identity for *_, identity in kept})
@@ -253,59 +255,7 @@ def gather(
         )
     people = np.array([names.index(identity) for *_, identity in kept])
     grouped = None if group_of is None else tuple(group_of.get(source) for _, source, _ in kept)
-    return plan.job.settings.obfuscation(), [portrait for portrait, *_ in kept], people, grouped
-
-
-def seen(
-    portraits: Sequence[Portrait],
-    people: People,
-    groups: tuple[str | None, ...] | None,
-    recogniser: Recogniser,
-    used: tuple[Method, float],
-    hidden: Callable[[Portrait], Pixels] = lambda portrait: portrait.released,
-) -> Faces:
-    """What tools see of portraits; `hidden` gives the window that is attacked, `used` what is known of it."""
-    vectors: dict[str, list[NDArray[np.float32]]] = {}
-    small: dict[str, list[Pixels]] = {}
-    outlines = []
-    for portrait in portraits:
-        for view, window in _windows(portrait, used, hidden(portrait)):
-            chip = portrait.aligned(window)
-            vectors.setdefault(view, []).append(recogniser.embed(chip))
-            if view in ("clear", "hidden", "floor"):
-                side = (networks.SIDE, networks.SIDE)
-                small.setdefault(view, []).append(np.asarray(cv2.resize(chip, side, interpolation=cv2.INTER_AREA)))
-        outlines.append(_outline(portrait))
-    known = [outline for outline in outlines if outline is not None]
-    return Faces(
-        people=people,
-        groups=groups,
-        vectors={view: np.stack(found) for view, found in vectors.items()},
-        small={view: np.stack(found) for view, found in small.items()},
-        outline=np.stack(known) if len(known) == len(outlines) else None,
-    )
-
-
-def _windows(portrait: Portrait, used: tuple[Method, float], hidden: Pixels) -> Iterator[tuple[str, Pixels]]:
-    method, strength = used
-    yield "clear", portrait.clear
-    yield "hidden", hidden
-    yield "floor", portrait.obfuscated(Method.ZERO, 1.0)
-    if method is Method.BLUR:
-        yield "wiener", portrait.deconvolved(strength)
-        for guess in GUESSES:
-            yield f"guess {guess:g}", portrait.deconvolved(guess)
-
-
-def _outline(portrait: Portrait) -> NDArray[np.float32] | None:
-    """The person's silhouette around a recomposed face, as its matte tells it; None where the face is replaced."""
-    share = next((region.share for region in portrait.regions if region.share is not None), None)
-    if share is None:
-        return None
-    grey = (share.astype(np.float64) * (255 / np.iinfo(share.dtype).max)).astype(np.uint8)
-    chip = portrait.aligned(np.repeat(grey[:, :, None], 3, axis=2))[:, :, 0]
-    small = cv2.resize(chip, (_OUTLINE_SIDE, _OUTLINE_SIDE), interpolation=cv2.INTER_AREA)
-    return np.asarray(small.ravel() / 255, np.float32)
+    return [index for index, *_ in kept], people, grouped
 
 
 def attacked(

@@ -63,9 +63,8 @@ class Portrait:
         window = hide(self.clear, self.regions, method, strength, noise)
         return np.where(self.covered[:, :, None], window, self.clear)
 
-    def deconvolved(self, strength: float) -> Pixels:
-        """The released window after undoing a blur of this strength, as far as it can be undone."""
-        window = self.released
+    def deconvolved(self, window: Pixels, strength: float) -> Pixels:
+        """A rendering of the window after undoing a blur of this strength, as far as it can be undone."""
         for region in self.regions:
             window = deconvolve(window, region.patch, self.covered, max(1.0, strength * region.width))
         return window

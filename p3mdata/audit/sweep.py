@@ -57,7 +57,7 @@ def views(
     yield CLEAR, portrait.aligned(portrait.clear)
     yield RELEASED, portrait.aligned(portrait.released)
     if method is Method.BLUR:
-        yield DECONVOLVED, portrait.aligned(portrait.deconvolved(strength))
+        yield DECONVOLVED, portrait.aligned(portrait.deconvolved(portrait.released, strength))
     for setting in tried:
         yield setting, portrait.aligned(portrait.obfuscated(*setting))
 

@@ -169,8 +169,10 @@ def advice(found: Advice, run: Path) -> None:
         result(found.to_json())
         return
     table = Table(title=f"{found.photos} photographs of {found.people} people", title_justify="left")
-    for heading in ("setting", "worst rank-1 %", "95 %", "attacker", "change (proxy)"):
-        table.add_column(heading, justify="left" if heading in ("setting", "attacker") else "right")
+    # Flags are there to be copied: never cut.
+    table.add_column("setting", min_width=max(len(word) for t in found.tried for word in t.flags().split()))
+    for heading in ("worst rank-1 %", "95 %", "attacker", "change (proxy)"):
+        table.add_column(heading, justify="left" if heading == "attacker" else "right", overflow="fold")
     for tried in found.tried:
         rate = tried.rank1
         interval = f"{100 * rate.low:.0f}-{100 * rate.high:.0f}"
