@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 
 from p3mnet.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from p3mnet.create import create_model  # noqa: E402
+from p3mnet.export_onnx import export_onnx  # noqa: E402
 from p3mnet.infer import infer  # noqa: E402
 from p3mnet.losses import LossWeights, losses_of, terms_of  # noqa: E402
 from p3mnet.model import (  # noqa: E402
@@ -214,6 +215,23 @@ def test_a_network_learns_pictures_by_heart(name: str, steps: int) -> None:
         losses_of(model, output, batch)["total"].backward()
         optimizer.step()
     assert min(wrong[-5:]) < 0.5 * wrong[0], (wrong[0], wrong[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["alphagan", "dim"])
+def test_networks_that_unpool_and_see_a_trimap_have_an_onnx_form(name: str, tmp_path: Path) -> None:
+    """Those two; `tests.test_published_trimap` has the others."""
+    for library in ("onnx", "onnxscript"):
+        pytest.importorskip(library)
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = network(name).eval()
+    export_onnx(model, tmp_path / "model.onnx", 32, 64)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    image, trimap = torch.randn(1, 3, 32, 64), torch.randint(0, 3, (1, 1, 32, 64))
+    (found,) = session.run(None, {"image": image.numpy(), "trimap": trimap.numpy()})
+    with torch.inference_mode():
+        wanted = model(image, None, trimap).fusion.numpy()
+    assert wanted.std() > 0.1 and np.abs(found - wanted).max() < 1e-5
 
 
 @pytest.fixture(scope="module")
