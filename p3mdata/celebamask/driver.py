@@ -32,6 +32,7 @@ from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFo
 from p3mdata.faces import weights
 from p3mdata.run.compare import differing_settings
 from p3mdata.run.locks import only_run
+from p3mdata.typing import Json
 from p3mdata.version import __version__
 
 FACEMASKS, REFUSED, PAIRS = "facemasks.jsonl", "refused.jsonl", "pairs.jsonl"
@@ -69,7 +70,7 @@ class FacemaskRun:
             return EXIT_BUG
         return EXIT_OK if self.facemasks else EXIT_HELD_BACK
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {
             "out": str(self.out),
             "images": self.images,

@@ -29,6 +29,7 @@ from p3mdata.run.layout import JOB, PASSED_OVER, PLAN, PLANNING, PRIVATE, SOURCE
 from p3mdata.run.samples import Samples
 from p3mdata.run.secret import keyed, planned_secret
 from p3mdata.run.sources import by_id, by_path, collect
+from p3mdata.typing import Json
 from p3mdata.version import __version__
 
 _MAX_SHARD = 1000
@@ -64,7 +65,7 @@ class Plan:
         """Those of all samples, in plan order, that are of one shard."""
         return samples[shard * self.shard_size : (shard + 1) * self.shard_size]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Public part: no path of a source appears in it."""
         settings = self.job.settings.model_dump(mode="json")
         return {

@@ -7,13 +7,13 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from p3mdata.base.jsonl import read_json
 from p3mdata.errors import RunFolderError
 from p3mdata.records import Outcome
 from p3mdata.run.layout import DONE, LEDGER, PLAN, RESULTS, STATS, TRACES, shard_folder
 from p3mdata.run.rows import read_results
+from p3mdata.typing import Json
 
 # Speed is that of the last shards: a run may have stood still for a night.
 _RECENT_SHARDS = 64
@@ -46,7 +46,7 @@ class Status:
     closed: bool
     traces: int
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return asdict(self)
 
 
