@@ -41,6 +41,8 @@ class Score:
         worst_person: The rank-1 rate of the person who is found most often.
         often: Share of people who are found more often than not.
         groups: Rank-1 by group.
+        by_person: Rank-1 of each person, in the order of their numbers, to compare attackers person by person; it is
+            not told in JSON.
     """
 
     rank1: Rate
@@ -49,6 +51,7 @@ class Score:
     worst_person: float
     often: float
     groups: dict[str, Rate] = field(default_factory=dict)
+    by_person: tuple[float, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -119,7 +122,19 @@ def score(
         worst_person=round(max(rates.values()), 4),
         often=round(float(np.mean([rate > 0.5 for rate in rates.values()])), 4),
         groups=_by_group(hits, people, groups),
+        by_person=tuple(rates.values()),
     )
+
+
+def difference(one: Score, other: Score) -> Rate:
+    """How much more often `one` finds people than `other` in the same folds: mean of the differences of single people.
+
+    The interval is a bootstrap over people, 5000 times with a fixed seed; values lie in [-1, 1].
+    """
+    gaps = np.subtract(one.by_person, other.by_person)
+    drawn = np.random.default_rng(0).integers(0, len(gaps), (5000, len(gaps)))
+    low, high = np.quantile(gaps[drawn].mean(axis=1), (0.025, 0.975))
+    return Rate(*(round(float(v), 4) for v in (gaps.mean(), low, high)), len(gaps))
 
 
 def guessing(parts: Sequence[Fold], people: People) -> float:
