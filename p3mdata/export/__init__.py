@@ -205,7 +205,7 @@ def _words(
 ) -> tuple[Words, Stated]:
     """Sentences about a release, and what its publisher states."""
     said = read_stated(stated)
-    collection = _read(about) or said.collection
+    collection = (_read(about) or "").strip() or said.collection
     words = describe(release, licence, name, collection, said.contact)
     return words, said.model_copy(update={"collection": collection})
 
