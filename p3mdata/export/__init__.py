@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
 from p3mdata.base.files import write_atomic
 from p3mdata.base.progress import Progress
@@ -23,6 +22,7 @@ from p3mdata.export.stated import Stated, read_stated
 from p3mdata.export.target import Target
 from p3mdata.run.derived import register_derived
 from p3mdata.run.locks import only_run
+from p3mdata.typing import Json
 
 __all__ = ["Exported", "Form", "Release", "export", "write_record"]
 
@@ -62,7 +62,7 @@ class Exported:
     version: int
     licensed: bool
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {
             "out": str(self.out),
             "to": self.to,
