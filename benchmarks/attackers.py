@@ -45,7 +45,12 @@ def setting(text: str) -> Settings:
 
 
 def measure(
-    run: Path, settings: Sequence[Settings], steps: tuple[int, int] | None, guesses: Sequence[float], seed: int = 0
+    run: Path,
+    settings: Sequence[Settings],
+    steps: tuple[int, int] | None,
+    guesses: Sequence[float],
+    seed: int = 0,
+    identities: str = AUTO,
 ) -> dict[str, Any]:
     """Attack a run's faces under each setting.
 
@@ -55,6 +60,7 @@ def measure(
         steps: Of the two networks, or None for attackers without.
         guesses: Strengths for the attacker who does not know a blur's.
         seed: Deals people out.
+        identities: As for `audit_run`.
 
     Returns:
         photos, people, chance, and by setting the attackers' scores with the difference to `adapted`.
@@ -64,7 +70,7 @@ def measure(
     def look(portrait: Portrait) -> None:
         looks.add(portrait, {each.named(): (each.obfuscation(), rendered(portrait, each)) for each in settings})
 
-    kept, people, _ = gather(run, AUTO, None, Counter(), None, look)
+    kept, people, _ = gather(run, identities, None, Counter(), None, look)
     parts = folds(people, seed)
     found: dict[str, Any] = {}
     for each in settings:
@@ -79,7 +85,7 @@ def measure(
 
 
 def _told(one: Score, adapted: Score) -> dict[str, Any]:
-    return {**one.to_json(), "more_than_adapted": difference(one, adapted).to_json()}
+    return {**one.to_json(), "more_than_adapted": difference(one, adapted)}
 
 
 def lines(found: dict[str, Any]) -> str:
@@ -95,8 +101,8 @@ def lines(found: dict[str, Any]) -> str:
             compared = key not in ("clear", "adapted")
             rows.append((
                 name, key, percent(rate["value"]), f"{percent(rate['low'])} to {percent(rate['high'])}",
-                f"{100 * more['value']:+.1f}" if compared else "",
-                f"{100 * more['low']:+.1f} to {100 * more['high']:+.1f}" if compared else "",
+                f"{100 * more[0]:+.1f}" if compared else "",
+                f"{100 * more[1]:+.1f} to {100 * more[2]:+.1f}" if compared else "",
                 percent(tar["value"]) if tar else "", f"{one['far']:g}" if tar else "",
             ))  # fmt: skip
     head = f"{found['photos']} photographs of {found['people']} people; guessing {percent(found['chance'])} %"
@@ -114,6 +120,7 @@ def main() -> None:
     tabled = verbs.add_parser("table", help="attack a run's faces under each setting")
     tabled.add_argument("run", type=Path)
     tabled.add_argument("--settings", default="blur:0.1,blur:0.25,mosaic:0.1,mosaic:0.2,zero")
+    tabled.add_argument("--identities", default=AUTO, help="as for p3mdata audit; files not in a CSV take no part")
     tabled.add_argument("--no-guesses", action="store_true", help="without the attacker who does not know the strength")
     tabled.add_argument("--no-networks", action="store_true")
     tabled.add_argument("--json", type=Path, help="write the figures")
@@ -128,7 +135,7 @@ def main() -> None:
     found = measure(
         given.run, [setting(text) for text in given.settings.split(",")],
         None if given.no_networks else (EMBEDDER_STEPS, RESTORER_STEPS), () if given.no_guesses else GUESSES,
-        given.seed,
+        given.seed, given.identities,
     )  # fmt: skip
     found["processor_seconds"] = round(time.process_time() - begun)
     print(lines(found))

@@ -233,6 +233,14 @@ def test_what_is_no_answer_is_refused_by_one_sentence(content: str, sentence: st
     assert said.startswith(f"{path}: ") and sentence in said and "\n" not in said
 
 
+def test_the_example_of_the_docs_is_taken(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "dataset.md").read_text()
+    block = re.search(r"```yaml\n(controller:.*?)```", page, re.DOTALL)
+    assert block is not None
+    (tmp_path / "stated.yaml").write_text(block[1])
+    assert set(read_stated(tmp_path / "stated.yaml").said()) >= {"controller", "people", "take_down"}
+
+
 def test_empty_keys_are_not_stated(tmp_path: Path) -> None:
     (tmp_path / "stated.yaml").write_text("purpose:\nconsent: []\npublished: 2026-11-28\nfunding: 12\n")
     assert read_stated(tmp_path / "stated.yaml").said() == {"published": "2026-11-28", "funding": "12"}

@@ -173,7 +173,7 @@ def write_record(
     about: Path | None = None,
     run: Path | None = None,
     stated: Path | None = None,
-) -> dict[str, Any]:
+) -> Json:
     """Write the release record of a finished run or a dataset alone: release-record.md and .json in a folder.
 
     Args:

@@ -17,6 +17,7 @@ from p3mdata.records import ImageResult, Outcome
 from p3mdata.run.layout import ATTACKERS, PLAN
 from p3mdata.run.report import read_audit
 from p3mdata.run.sampling import looked_at
+from p3mdata.typing import Json
 
 _TABLES = ("resolution", "faces", "face_size", "pose", "outcome")
 # Trait -> value -> split -> images.
@@ -57,9 +58,9 @@ class Facts:
     proofs: dict[str, int]
     encodings: dict[str, int]
     tables: Tables
-    audit: dict[str, Any] | None
+    audit: Json | None
     sample: dict[str, int] | None
-    attackers: dict[str, Any] | None = None
+    attackers: Json | None = None
     models: dict[str, str] | None = None
 
     @property
@@ -86,9 +87,9 @@ class Behind:
 
     outcomes: dict[str, int] | None = None
     reasons: dict[str, int] | None = None
-    audit: dict[str, Any] | None = None
+    audit: Json | None = None
     sample: dict[str, int] | None = None
-    attackers: dict[str, Any] | None = None
+    attackers: Json | None = None
     models: dict[str, str] | None = None
     traits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 

@@ -7,7 +7,6 @@ is listed as not stated, with what fills it. No source, person, path or seed ent
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
 
 from p3mdata.base.html import count
 from p3mdata.base.intervals import miss_bound
@@ -17,6 +16,7 @@ from p3mdata.export.figures import Facts
 from p3mdata.export.questions import FRAMEWORKS, QUESTIONS, Question
 from p3mdata.export.release import Release
 from p3mdata.export.stated import Stated
+from p3mdata.typing import Json
 from p3mdata.version import __version__
 
 RECORD, RECORD_JSON = "release-record.md", "release-record.json"
@@ -71,7 +71,7 @@ _OPEN = {
 }
 
 
-def record(release: Release, words: Words, stated: Stated) -> dict[str, Any]:
+def record(release: Release, words: Words, stated: Stated) -> Json:
     """The record as it is written to release-record.json; equal releases and answers give equal records.
 
     Args:
@@ -106,7 +106,7 @@ def record(release: Release, words: Words, stated: Stated) -> dict[str, Any]:
     }
 
 
-def _gaps(said: Mapping[str, list[str]], publisher: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+def _gaps(said: Mapping[str, list[str]], publisher: Mapping[str, str]) -> Iterator[Json]:
     """What neither the run nor the publisher says: those of the run first."""
     asked: dict[str, list[str]] = {}
     for q in QUESTIONS:
@@ -199,7 +199,7 @@ def _shown(facts: Facts) -> str:
     return f"By permission {faces} can be recognised, on {images}; ground and person are recorded with the publisher."
 
 
-def _figures(facts: Facts) -> dict[str, Any]:
+def _figures(facts: Facts) -> Json:
     """The figures that the sentences are made of."""
     method, strength = facts.settings.obfuscation()
     epsilon, pixels = facts.settings.privacy() or (None, None)
