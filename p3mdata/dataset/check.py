@@ -33,6 +33,7 @@ from p3mdata.imaging.mattes import AGREES, CLEARLY, edge_agreement
 from p3mdata.imaging.metadata import leftovers
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from p3mdata.records import Action, Outcome
+from p3mdata.typing import Json
 
 _MAX_PIXELS = 200_000_000
 # Items that wait for a thread at a time.
@@ -56,7 +57,7 @@ class Finding:
     sentence: str
     error: bool = True
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         level = "error" if self.error else "warning"
         return {"file": self.file, "code": self.code, "sentence": self.sentence, "level": level}
 
@@ -73,7 +74,7 @@ class Check:
     def errors(self) -> int:
         return sum(finding.error for finding in self.findings)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         found = [finding.to_json() for finding in self.findings]
         return {"layout": self.layout, "sets": self.sets, "errors": self.errors, "findings": found}
 
