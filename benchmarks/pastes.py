@@ -98,7 +98,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", type=Path)
     parser.add_argument("portraits", type=Path, nargs="+")
-    parser.add_argument("--out", type=Path, required=True, help="new folder for sources and sheets; it shows clear faces")
+    parser.add_argument("--out", type=Path, required=True, help="new folder; it shows clear faces")
     parser.add_argument("--pairs", type=int, default=200)
     args = parser.parse_args()
     args.out.mkdir(parents=True)
@@ -133,8 +133,8 @@ def main() -> None:
                     for name in ("angle_error", "tone_distance")
                 ]
                 print(
-                    f"| {kind} ({len(Sources(made))}) | {mode} | {about} | {row['pairs']} | {row['median_coverage']:.2f} | "
-                    f"{row['share_below_a_quarter']:.0%} | {' | '.join(compared)} |",
+                    f"| {kind} ({len(Sources(made))}) | {mode} | {about} | {row['pairs']} | "
+                    f"{row['median_coverage']:.2f} | {row['share_below_a_quarter']:.0%} | {' | '.join(compared)} |",
                     flush=True,
                 )
 
