@@ -80,7 +80,7 @@ def killed_verbs_are_told(verb: str, tool: Tool, at: Path) -> str:
 
 
 def _built(tool: Tool, run: Path, data: Path) -> None:
-    tool.well("build-split", run, data, "--workers", "1", "--quiet")
+    tool.well("build-split", run, data, "--validation", "1", "--workers", "1", "--quiet")
 
 
 def _torn_copy(data: Path) -> tuple[Path, bytes]:
@@ -121,7 +121,7 @@ def build_split_killed(tool: Tool, at: Path) -> str:
     run, left = tool.finished(at), 0
     for moment in _MOMENTS:
         data = at / f"data-{moment}"
-        if tool("build-split", run, data, "--workers", "1", at=at_name(data, moment)).code < 0:
+        if tool("build-split", run, data, "--validation", "1", "--workers", "1", at=at_name(data, moment)).code < 0:
             _built(tool, run, data)
             left += len(torn(data))
     return f"{left} torn files in the finished datasets"
@@ -289,7 +289,7 @@ def damaged_log(tool: Tool, at: Path) -> str:
     run = tool.finished(at)
     _withdraw("review", run, tool)
     log = run / "private/decisions.jsonl"
-    log.write_bytes(b"{}\n" + log.read_bytes())
+    log.write_bytes(log.read_bytes().replace(b"exclude", b"exclu"))
     ended = tool("anonymize", "dir", tool.source, run, "--workers", "1")
     said = _advice(ended)
     return said if "delete the run" in said else f"{ended.said()}, the line is named, nothing is deleted"
