@@ -29,7 +29,7 @@ from p3mdata.anonymize.masks import (
 )
 from p3mdata.anonymize.permission import is_shown, permission_doubts
 from p3mdata.config import Boundary, Format, JpegMode, Settings
-from p3mdata.faces.ensemble import Detection
+from p3mdata.faces.ensemble import Detection, is_agreed
 from p3mdata.imaging import target_format
 from p3mdata.imaging.containers import with_end
 from p3mdata.imaging.jpeg import JpegBlocks, Reach, UnsupportedJpeg
@@ -314,6 +314,14 @@ def _as_needed(loaded: Loaded, detection: Detection, settings: Settings, faces: 
 def _needed(loaded: Loaded, detection: Detection, faces: _Faces, masked: Masked) -> list[int]:
     """Numbers of the areas that leave an eye, the nose or the mouth of a face bare, or much of it."""
     bare = {i for i, face in enumerate(detection.faces) if bare_parts(face, masked.covered)}
+    if loaded.part_margin and masked.transition.any():
+        # What lies beyond the private area is nobody's to hide.
+        hidden = np.ones(masked.covered.shape, bool)
+        for patch in faces.private:
+            hidden[patch.window] &= ~patch.mask
+        hidden |= masked.covered
+        agreed = [(i, face) for i, face in enumerate(detection.faces) if is_agreed(face)]
+        bare |= {i for i, face in agreed if bare_parts(face, hidden, margin=loaded.part_margin)}
     needed = [i for i, numbers in enumerate(faces.parts) if bare & set(numbers)]
     if loaded.alpha is None:
         return needed

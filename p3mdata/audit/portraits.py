@@ -11,7 +11,7 @@ from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.inputs import load
 from p3mdata.anonymize.masks import Patch, Region, inside_matte
 from p3mdata.anonymize.noise import Noise
-from p3mdata.anonymize.pipeline import as_encoded
+from p3mdata.anonymize.pipeline import as_made
 from p3mdata.anonymize.recompose import hide
 from p3mdata.audit.attacks import deconvolve
 from p3mdata.audit.recogniser import aligned, chip_to_image, corners
@@ -86,7 +86,7 @@ def read_portrait(plan: Plan, sample: Sample, row: ImageResult) -> Portrait:
     if all(face.landmarks is None for face in row.faces):
         raise LeftOut("no face with landmarks")
     try:
-        loaded = as_encoded(load(read_inputs(sample, plan.job), plan.job.settings), row.encoding)
+        loaded = as_made(load(read_inputs(sample, plan.job), plan.job.settings), row)
         name, expected = row.files["images"]
         data = (plan.job.out / IMAGES / name).read_bytes()
         if sha256(data) != expected:

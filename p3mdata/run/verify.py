@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.inputs import Loaded, load
 from p3mdata.anonymize.permission import difference, is_shown
-from p3mdata.anonymize.pipeline import as_encoded, render
+from p3mdata.anonymize.pipeline import as_made, render
 from p3mdata.anonymize.proofs import Promise, proof_doubts, prove
 from p3mdata.base.files import is_torn, sha256
 from p3mdata.base.jsonl import dumps
@@ -153,7 +153,7 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
         yield FailedProof(row.id, "bad_facemask", "the facemask is not an 8-bit mask of the image's size")
         return
     try:
-        loaded = as_encoded(load(read_inputs(sample, plan.job), plan.job.settings), row.encoding)
+        loaded = as_made(load(read_inputs(sample, plan.job), plan.job.settings), row)
     except BrokenInput as exc:
         yield FailedProof(row.id, exc.code, f"cannot be compared with its source, which {exc.sentence}")
         return
