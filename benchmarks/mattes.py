@@ -270,11 +270,12 @@ def alphas(run: Path, photos: Path, mattes: Path) -> None:
         size = round(shot.matte.shape[1] * scale), round(shot.matte.shape[0] * scale)
 
         def small(plane: Plane, size: tuple[int, int] = size) -> Plane:
-            return np.asarray(cv2.resize(plane.astype(np.float64), size, interpolation=cv2.INTER_AREA) / 255)
+            return np.clip(cv2.resize(plane.astype(np.float64), size, interpolation=cv2.INTER_AREA) / 255, 0, 1)
 
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (KERNEL, KERNEL))
         matte = small(shot.matte)
-        unknown = cv2.dilate((matte > 0).astype(np.uint8), kernel) > cv2.erode((matte >= 1).astype(np.uint8), kernel)
+        some, all_of_it = (matte > 1e-4).astype(np.uint8), (matte > 1 - 1e-4).astype(np.uint8)
+        unknown = cv2.dilate(some, kernel) > cv2.erode(all_of_it, kernel)
         trimap = np.where(unknown, 0.5, np.where(matte >= 0.5, 1.0, 0.0))
         masked = (shot.facemask > 0).astype(np.uint8)
         near = small(cv2.dilate(masked, np.ones((25, 25), np.uint8)) * 255) > 0.5

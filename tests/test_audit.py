@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from p3mdata.anonymize.masks import Patch, Region, private_area
 from p3mdata.anonymize.obfuscate import obfuscate
+from p3mdata.anonymize.recompose import hide
 from p3mdata.audit import measures
 from p3mdata.audit.attacks import deconvolve
 from p3mdata.audit.measures import calibrate, chance, false_accepts, rank1, true_accepts
@@ -237,6 +238,20 @@ def test_the_window_holds_what_the_whole_picture_would_give() -> None:
     for window in (portrait.released, portrait.obfuscated(Method.BLUR, 0.20)):
         assert np.abs(portrait.aligned(window).astype(int) - whole).max() <= 1
     assert whole.shape == (CHIP, CHIP, 3)
+
+
+def test_of_a_recomposed_face_every_pixel_of_its_layer_is_obfuscated() -> None:
+    clear, _, region, _ = _blurred_face(0.20)
+    share = np.full(clear.shape[:2], 255, np.uint8)
+    share[:, :220] = 100
+    regions = (Region(region, astronaut_face().width, share),)
+    covered = np.zeros(clear.shape[:2], bool)
+    region.paint(covered)
+    # Pixels that are mostly something else count for nothing hidden, and are changed all the same.
+    portrait = cut_out(clear, clear, regions, covered & (share == 255), astronaut_face().mesh())
+    black = portrait.obfuscated(Method.ZERO, 1.0)
+    assert np.array_equal(black, hide(portrait.clear, portrait.regions, Method.ZERO, 1.0))
+    assert (black != portrait.clear).any(2)[portrait.regions[0].share == 100].sum() > 500
 
 
 # Identities

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from p3mdata.anonymize.areas import mask
+from p3mdata.anonymize.areas import Masked, mask
 from p3mdata.anonymize.doubts import coverage_doubts
 from p3mdata.anonymize.inputs import Inputs, load
 from p3mdata.anonymize.masks import Patch, Region, bare_parts, patch_of
@@ -26,7 +26,7 @@ from p3mdata.faces.landmarks import PARTS
 from p3mdata.imaging import decode, encode_grey
 from p3mdata.imaging.facemask import RECOMPOSED, REPLACED, facemask_of, is_facemask, replaced
 from p3mdata.imaging.trimap import UNKNOWN, kernel_side, transition_area, trimap_of
-from p3mdata.records import Action, Decision, ImageResult, Outcome, Sample
+from p3mdata.records import Action, Decision, Face, ImageResult, Outcome, Sample
 from tests.factories import astronaut, astronaut_face, encoded, face_at, matte, texture
 
 Pixels = NDArray[Any]
@@ -165,6 +165,29 @@ def test_auto_leaves_no_rim_of_an_eye(finder: FaceFinder) -> None:
     made = anonymize(SAMPLE, Inputs(loaded.photo, encode_grey(alpha)), settings, finder, detection()).result
     again = mask(as_made(loaded, ImageResult.from_json(made.to_json())), detection(), settings)
     assert np.array_equal(again.facemask, auto.facemask) and again.recomposed is not None
+
+
+def test_a_face_behind_the_person_takes_nothing_of_the_person() -> None:
+    """A loose box beside the person reaches over hair or a microphone; what is all person cannot be that face."""
+    lone = replace(FACE, landmarks=None, seen_by=("centerface",), score=0.5)
+    left, _, right, _ = FACE.box
+    photo = encoded(PHOTO, "PNG")
+
+    def covered(face: Face, edge: float, areas: int) -> tuple[int, Masked]:
+        alpha = np.zeros(MATTE.shape, np.uint8)
+        alpha[:, round(edge) :] = 255
+        loaded = replace(load(Inputs(photo, encode_grey(alpha)), Settings()), areas=areas)
+        masked = mask(loaded, Detection((face,), ()), Settings(boundary="paper"))
+        return int(masked.covered[alpha == 255].sum()), masked
+
+    beside = right - 0.05 * (right - left)
+    was, _ = covered(lone, beside, 0)
+    now, masked = covered(lone, beside, 1)
+    assert was > 300 and now == 0 and not bare_parts(lone, masked.covered)
+    # Where the matte runs over an eye it may be the matte that is wrong: all of the face is masked.
+    across = left + 0.62 * (right - left)
+    for face in (lone, FACE):
+        assert covered(face, across, 1)[0] == covered(face, across, 0)[0] > 500
 
 
 def test_jpeg_blocks_that_were_asked_for_keep_all_else_and_tell_how_far_the_background_moved(

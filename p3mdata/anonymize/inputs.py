@@ -12,9 +12,9 @@ from p3mdata.config import Settings
 from p3mdata.imaging import Picture, decode, decode_matte
 from p3mdata.records import Decision, Mask
 
-# By so much of a face's width landmarks may be off, and lashes reach beyond the lids: `--boundary auto` takes eyes,
-# nose and mouth for that much larger when it decides whether the paper's rule hides them.
-PART_MARGIN = 0.03
+# Which rules make the areas of a picture with a matte; rows tell it, so that what others made is proved too. 0: as in
+# 0.4. 1: `--boundary auto` leaves no rim of an eye, and a face behind the matte's person takes nothing of that person.
+AREAS = 1
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Loaded:
     """Decoded inputs, all of one size and in displayed orientation. Mattes are HxW, uint8 or uint16.
 
     `whole_blocks` masks JPEG files as it was done in 0.4: blocks that a mask touches were obfuscated as a whole.
-    `part_margin` is `PART_MARGIN`, 0 for what 0.4 made.
+    `areas` is `AREAS`, or that of the rules which a picture was made by.
     """
 
     photo: bytes
@@ -48,7 +48,7 @@ class Loaded:
     decision: Decision | None = None
     secret: bytes | None = field(default=None, repr=False)
     whole_blocks: bool = False
-    part_margin: float = PART_MARGIN
+    areas: int = AREAS
 
     @property
     def matte(self) -> NDArray[Any] | None:

@@ -295,3 +295,17 @@ def inside_matte(faces: Sequence[Face], alpha: NDArray[Any]) -> list[bool]:
 def without_background(patch: Patch, alpha: NDArray[Any], tolerance: int = 0) -> Patch:
     """A face's area without the pixels that its matte calls pure background: hulls and boxes reach over the cheek."""
     return Patch(patch.top, patch.left, patch.mask & ~pure(alpha[patch.window], tolerance)[0])
+
+
+def without_person(patch: Patch, alpha: NDArray[Any], face: Face, tolerance: int = 0) -> Patch:
+    """The area of a face behind a matte's person without what is all person: boxes reach over hair and shoulders.
+
+    All of it where an eye, the nose or the mouth would lose by it.
+    """
+    kept = patch.mask & ~pure(alpha[patch.window], tolerance)[1]
+    if np.array_equal(kept, patch.mask):
+        return patch
+    spared = Patch(patch.top, patch.left, kept)
+    covered = np.zeros(alpha.shape[:2], bool)
+    spared.paint(covered)
+    return patch if bare_parts(face, covered) else spared

@@ -55,13 +55,18 @@ class Portrait:
         return aligned(window, self.to_window)
 
     def obfuscated(self, method: Method, strength: float, epsilon: float = DP_EPSILON) -> Pixels:
-        """The window as the tool obfuscates it, without encoding: only what JPEG blocks replace is replaced.
+        """The window as the tool obfuscates it, without encoding: what JPEG blocks keep is kept.
 
         The noise of dp-pix is not that of any release.
         """
         noise = Noise(epsilon, DP_PIXELS, b"audit") if method is Method.DP_PIX else None
         window = hide(self.clear, self.regions, method, strength, noise)
-        return np.where(self.covered[:, :, None], window, self.clear)
+        changed = self.covered.copy()
+        for region in self.regions:
+            # Of a recomposed face all pixels change, by their share.
+            if region.share is not None:
+                region.patch.paint(changed)
+        return np.where(changed[:, :, None], window, self.clear)
 
     def deconvolved(self, window: Pixels, strength: float) -> Pixels:
         """A rendering of the window after undoing a blur of this strength, as far as it can be undone."""
