@@ -13,7 +13,7 @@ import numpy as np
 
 from p3mdata.audit import networks
 from p3mdata.audit.learned import Mapping, Metric, coarse, joined
-from p3mdata.audit.looks import GUESSES, Faces, Looks
+from p3mdata.audit.looks import Faces, Looks
 from p3mdata.audit.measures import People, Vectors
 from p3mdata.audit.portraits import LeftOut, Portrait, read_portrait
 from p3mdata.audit.protocol import LEAST_PEOPLE, Attacker, Fold, Score, folds, guessing, people_needed, score
@@ -28,6 +28,7 @@ from p3mdata.run.layout import ATTACKERS, MANIFEST
 from p3mdata.run.locks import only_run
 from p3mdata.run.plan import read_plan
 from p3mdata.run.rows import SCHEMA_VERSION, finished_rows
+from p3mdata.typing import Json
 from p3mdata.version import __version__
 
 EMBEDDER_STEPS, RESTORER_STEPS = 250, 150
@@ -115,7 +116,7 @@ class Attackers:
             return f"{said}. A claim of at most {limit} is refused"
         return f"{said}. A claim of at most {limit} is refused: it takes {needed} people, {self.people} took part"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """What attackers.json holds."""
         return {
             "schema": SCHEMA_VERSION,
@@ -301,11 +302,11 @@ def _closed(faces: Faces) -> Iterator[tuple[str, Attacker]]:
 
         return attack
 
+    guesses = [view for view in faces.vectors if view.startswith("guess ")]
+
     def guessed(fold: Fold) -> tuple[Vectors, Vectors]:
         # Of the guesses, the one whose faces come closest to the clear ones of people that the attacker has.
-        gaps = {
-            g: float(((faces.vectors[g] - clear)[fold.train] ** 2).sum()) for g in (f"guess {v:g}" for v in GUESSES)
-        }
+        gaps = {guess: float(((faces.vectors[guess] - clear)[fold.train] ** 2).sum()) for guess in guesses}
         return mapped(min(gaps, key=lambda guess: gaps[guess]))(fold)
 
     def metric(known: Vectors) -> Attacker:
@@ -324,6 +325,7 @@ def _closed(faces: Faces) -> Iterator[tuple[str, Attacker]]:
         yield "wiener_naive", plain("wiener", "clear")
         yield "wiener_adapted", plain("wiener", "wiener")
         yield "wiener_mapped", mapped("wiener")
+    if guesses:
         yield "guessed_mapped", guessed
     if faces.outline is not None:
         yield "outline", metric(faces.outline)

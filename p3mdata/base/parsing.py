@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from p3mdata.errors import SettingsError
+from p3mdata.typing import Json
 
 # Characters.
 _MOST_OF_A_FAULT = 160
@@ -28,12 +28,15 @@ def fault(exc: Exception) -> str:
     return f"'{key}' cannot be {reprlib.repr(first['input'])}: {first['msg'].removeprefix('Value error, ')}"
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> Json:
     """A YAML mapping from a file.
 
     Raises:
         SettingsError: The file cannot be read, is not YAML, or is not a mapping.
     """
+    # Most calls read none.
+    import yaml
+
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as exc:

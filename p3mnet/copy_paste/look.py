@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
-from typing import Any
 
 import cv2
 import numpy as np
 
 from p3mdata.celebamask.traits import TRAITS
+from p3mdata.typing import Json
 from p3mnet.copy_paste.config import CopyPasteConfig
 from p3mnet.copy_paste.geometry import align, cut_and_turn, draw_turn, faces_of, rectangle
 from p3mnet.copy_paste.images import draw_icp, paste_image
@@ -42,7 +43,7 @@ class Pastes:
     groups: list[tuple[float, float]] = field(default_factory=list)
     rows: list[Array] = field(default_factory=list)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Plain values, without pictures."""
         found = np.array(self.coverage or [np.nan])
         known: dict[str, float] = {}
@@ -70,14 +71,17 @@ def look(pictures: TrainingSet, sources: Sources, config: CopyPasteConfig, pairs
         pictures: The crops.
         sources: The faces.
         config: How, with a mode.
-        pairs: How many faces to paste over, at most four epochs of crops.
+        pairs: How many faces to paste over; fewer only where an epoch of crops shows none.
         shown: How many of them to draw.
     """
     found = Pastes()
     known = (sources.facemasks / TRAITS).is_file()
-    for number in range(4 * len(pictures)):
-        if len(found.coverage) >= pairs:
+    before = 0
+    for number in itertools.count():
+        new_epoch = number > 0 and number % len(pictures) == 0
+        if len(found.coverage) >= pairs or (new_epoch and len(found.coverage) == before):
             break
+        before = len(found.coverage) if new_epoch else before
         generator = seeded(_SEED, number // len(pictures), number % len(pictures), 0)
         try:
             sample = pictures.sample(number % len(pictures), generator)

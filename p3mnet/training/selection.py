@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +14,7 @@ from p3mdata.errors import SettingsError
 from p3mnet import metrics
 from p3mnet.copy_paste.groups import groups_of
 from p3mnet.data import Images, TrainingSet, ValidationSet
+from p3mnet.fingerprints import fingerprints_of
 from p3mnet.image_files import BadFile
 from p3mnet.memory import MEMORY_ERRORS, out_of_memory
 from p3mnet.model import MattingNetwork
@@ -22,6 +22,7 @@ from p3mnet.predict import predict_alpha, to_8_bit
 from p3mnet.registry import WITHOUT_COLOURS
 from p3mnet.training.config import Selection, TrainConfig
 from p3mnet.training.logs import sample_row
+from p3mnet.training.processes import Processes
 
 # Published test sets: a network that was chosen by them has no figures that compare.
 TEST_SETS = frozenset({"P3M-500-P", "P3M-500-NP", "RWP-636"})
@@ -95,11 +96,17 @@ def open_pictures(config: TrainConfig, images: Images | None = None) -> tuple[Tr
     Raises:
         SettingsError: There are no such sets, no pictures in them, or the choice would be made on a test set.
     """
-    # A loss without composition wants no colours, and who pastes no faces no facemasks: a fifth of a crop's time.
-    wanted: dict[str, Any] = {"colours": "none"} if config.model.name in WITHOUT_COLOURS else {}
-    wanted |= {"facemask": False} if config.copy_paste.mode == "none" else {}
-    data = config.data.model_copy(update=wanted)
-    training = TrainingSet(config.dataset, config.training_set, data, images)
+    # A loss without composition wants no colours. Facemasks are read by all, for they are cut out of trimaps: labels
+    # must not depend on whether faces are pasted.
+    wanted = {"colours": "none"} if config.model.name in WITHOUT_COLOURS else {}
+    training = TrainingSet(config.dataset, config.training_set, config.data.model_copy(update=wanted), images)
+    mode = config.copy_paste.mode
+    if mode != "none" and not any("facemask" in files for files in training.files):
+        raise SettingsError(
+            f"{config.dataset}: its training set has no facemasks"
+            + ("" if config.data.facemask else " that are read (data.facemask is false)")
+            + f", so that copy_paste.mode {mode} would paste nothing. Add them, or choose none."
+        )
     know_people(training, config)
     name = config.validation.set
     if name is None:
@@ -113,6 +120,19 @@ def open_pictures(config: TrainConfig, images: Images | None = None) -> tuple[Tr
     if {files["image"] for files in validation.files} & {files["image"] for files in training.files}:
         raise SettingsError(f"validation.set: {name} is trained on. Leave it out, or name another set.")
     return training, validation
+
+
+def fingerprints_of_files(
+    root: Path, training: TrainingSet, validation: ValidationSet, group: Processes
+) -> dict[str, str]:
+    """Fingerprints of all files of the pictures by path below the dataset; each process reads its part."""
+    pictures = [*training.files, *validation.files]
+    # Images that stand in for the dataset's are their giver's to answer for.
+    skipped = set() if training.images is None else {"image"}
+    paths = sorted({path for files in pictures for kind, path in files.items() if kind not in skipped})
+    mine = paths[group.rank :: group.world]
+    own = {path.relative_to(root).as_posix(): mark for path, mark in zip(mine, fingerprints_of(mine), strict=True)}
+    return {path: mark for part in group.gather(own) for path, mark in part.items()}
 
 
 @dataclass
