@@ -406,7 +406,9 @@ def test_a_narrow_window_has_everything(visit: Callable[..., Any], run: HeldRun)
     shows(page, FACE)
     for mode in ("decide", "draw"):
         assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
-        for button in page.locator("#actions button:visible, #tools button:visible").all():
+        buttons = page.locator("#actions button:visible, #tools button:visible").all()
+        assert buttons
+        for button in buttons:
             button.scroll_into_view_if_needed()
             box = button.bounding_box()
             assert box["x"] >= 0 and box["x"] + box["width"] <= NARROW["width"]

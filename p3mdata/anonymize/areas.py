@@ -126,11 +126,12 @@ def transition_of(loaded: Loaded, settings: Settings, near: Sequence[Patch] | No
     return transition_near(loaded.alpha, near, side, 2 * _BLOCK_REACH, settings.alpha_tolerance)
 
 
-def mask(loaded: Loaded, detection: Detection, settings: Settings) -> Masked:
+def mask(loaded: Loaded, detection: Detection, settings: Settings, doubted: bool = True) -> Masked:
     """Private area, transition area and adjusted private area (paper, section 3.2), and doubts about them.
 
     A hand-drawn mask takes the place of the detected areas; certain faces that it leaves bare are a doubt. Of a picture
-    that is shown by permission nothing is masked.
+    that is shown by permission nothing is masked. Who asks what a picture that is released already was to become wants
+    no doubts about it.
     """
     settings = settings.decided(loaded.decision)
     if is_shown(loaded.decision):
@@ -145,6 +146,8 @@ def mask(loaded: Loaded, detection: Detection, settings: Settings) -> Masked:
     masked = _areas(loaded, settings, faces, transition, name, asked)
     if settings.boundary is Boundary.AUTO:
         masked = _as_needed(loaded, detection, settings, faces, masked)
+    if not doubted:
+        return masked
 
     def remedy() -> str:
         return _remedy(loaded, detection, settings, faces, masked)
