@@ -129,7 +129,7 @@ def audit(
         if not attacked.passed:
             raise typer.Exit(EXIT_PROOF_FAILED)
         return
-    only_own: dict[str, Any] = {} if sweep else {"blur": (), "mosaic": ()}
+    only_own: dict[str, Any] = {} if sweep else {"blur": (), "mosaic": (), "others": ()}
     with console.counted() as start:
         found = audit_run(run, identities or "auto", max_rank1=max_rank1, progress=start, **only_own)
     renew_report(run)
