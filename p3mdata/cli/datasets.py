@@ -108,6 +108,7 @@ def check(
     json: opt.JsonOption = False,
     quiet: opt.QuietOption = False,
     progress: opt.ProgressOption = True,
+    all_: opt.AllOption = False,
 ) -> None:
     """Check pairing, sizes, mattes, trimaps, facemasks, metadata and duplicates of a dataset."""
     from p3mdata.dataset.check import check_dataset
@@ -115,7 +116,11 @@ def check(
     console.out = console.Output(json, quiet, progress)
     with console.counted() as start:
         done = check_dataset(dataset, layout, duplicates, workers or 0, start)
-    lines = [f"{'error' if f.error else 'warning'}: {f.file} {f.sentence} [{f.code}]" for f in done.findings]
+    kinds: dict[tuple[bool, str], list[str]] = {}
+    for f in done.findings:
+        line = f"{'error' if f.error else 'warning'}: {f.file} {f.sentence} [{f.code}]"
+        kinds.setdefault((f.error, f.code), []).append(line)
+    lines = [line for kind in kinds.values() for line in render.first_of(kind, None, all_)]
     sets = ", ".join(f"{name} {count}" for name, count in done.sets.items())
     verdict = (
         f"{done.errors} errors, {len(done.findings) - done.errors} warnings" if done.findings else "nothing is wrong"

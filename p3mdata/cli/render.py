@@ -63,11 +63,12 @@ def summary(run: RunSummary, report: Path) -> None:
     result(None, f"report: {report}\nimages: {run.out / 'images'}")
 
 
-def first_of(lines: list[str], where: Path, everything: bool) -> list[str]:
+def first_of(lines: list[str], where: Path | None, everything: bool) -> list[str]:
     """The first lines of a kind, and where the others are; all of them when that was asked for."""
     if everything or len(lines) <= _SHOWN:
         return lines
-    return [*lines[:_SHOWN], f"... and {len(lines) - _SHOWN:,} more in {where}, or with --all"]
+    elsewhere = ":" if where is None else f" in {where}, or with"
+    return [*lines[:_SHOWN], f"... and {len(lines) - _SHOWN:,} more{elsewhere} --all"]
 
 
 def status(found: Status, run: Path) -> None:
@@ -171,12 +172,20 @@ def advice(found: Advice, run: Path) -> None:
     table = Table(title=f"{found.photos} photographs of {found.people} people", title_justify="left")
     # Flags are there to be copied: never cut.
     table.add_column("setting", min_width=max(len(word) for t in found.tried for word in t.flags().split()))
-    for heading in ("worst rank-1 %", "95 %", "attacker", "change (proxy)"):
+    measured = any(t.cost for t in found.tried)
+    for heading in (
+        "worst rank-1 %",
+        "95 %",
+        "attacker",
+        "change (proxy)",
+        *(["SAD (train-check)"] if measured else []),
+    ):
         table.add_column(heading, justify="left" if heading == "attacker" else "right", overflow="fold")
     for tried in found.tried:
         rate = tried.rank1
         interval = f"{100 * rate.low:.0f}-{100 * rate.high:.0f}"
-        table.add_row(tried.flags(), f"{100 * rate.value:.1f}", interval, tried.attacker, f"{tried.distortion:.1f}")
+        cells = [tried.flags(), f"{100 * rate.value:.1f}", interval, tried.attacker, f"{tried.distortion:.1f}"]
+        table.add_row(*cells, *([f"{tried.cost.value:+.2f}" if tried.cost else "-"] if measured else []))
     result(None, table)
     result(None, f"{found.sentence()}\nfigures: {run / ADVICE}\nplot: {run / ADVICE_PLOT}")
 
