@@ -25,12 +25,15 @@ from p3mdata.audit.learned import Mapping, Metric
 from p3mdata.audit.looks import Faces, Looks
 from p3mdata.audit.portraits import Portrait
 from p3mdata.audit.protocol import Fold, Score, difference, folds, guessing, people_needed, score
+from p3mdata.audit.reidentify import audit_run
 from p3mdata.base.chart import Label, label_points, panels
+from p3mdata.base.files import sha256
 from p3mdata.base.intervals import wilson
 from p3mdata.config import Execution, Job, Method, Settings
-from p3mdata.errors import SettingsError
+from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.review.removal import remove_images
 from p3mdata.run.job import anonymize_job
-from p3mdata.run.layout import ADVICE, ADVICE_PLOT, ATTACKERS
+from p3mdata.run.layout import ADVICE, ADVICE_PLOT, ATTACKERS, MANIFEST
 from tests.factories import astronaut, encoded
 from tests.runs import p3mdata_here
 
@@ -223,6 +226,45 @@ def fresh(run: Path, tmp_path: Path) -> Path:
 
 def attack(out: Path, **options: Any) -> Any:
     return attack_run(out, **({"identities": "prefix", "recogniser": Small(), "steps": (2, 1)} | options))
+
+
+def at_last(what: Callable[[], object]) -> Callable[[int], Callable[[], None]]:
+    """A progress: something happens when the last photograph was looked at."""
+
+    def start(total: int) -> Callable[[], None]:
+        left = iter(range(total - 1, -1, -1))
+        return lambda: None if next(left) else what() and None
+
+    return start
+
+
+def quick_advice(out: Path, **options: Any) -> Any:
+    return advise_run(out, 0.1, "prefix", recogniser=Small(), tried=((Method.FLAT, 1.0, None),), **options)
+
+
+def plain_audit(out: Path, **options: Any) -> Any:
+    return audit_run(out, "prefix", blur=(), mosaic=(), recogniser=Small(), **options)
+
+
+@pytest.mark.parametrize("verb", [attack, quick_advice, plain_audit])
+def test_a_run_that_is_deleted_meanwhile_is_not_made_again(
+    fresh: Path, verb: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "is_possible", lambda: False)
+    with pytest.raises(RunFolderError, match=r"out: was deleted while this command was at work"):
+        verb(fresh, progress=at_last(lambda: shutil.rmtree(fresh)))
+    assert not fresh.exists()
+
+
+@pytest.mark.parametrize("verb", [attack, plain_audit])
+def test_what_was_looked_at_is_the_manifest_of_before(
+    fresh: Path, verb: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A take-down while attackers learn: what they come to is of the release with the picture."""
+    monkeypatch.setattr(networks, "is_possible", lambda: False)
+    before = sha256((fresh / MANIFEST).read_bytes())
+    found = verb(fresh, progress=at_last(lambda: remove_images(fresh, ["person0__0.jpg"])))
+    assert found.manifest_sha256 == before != sha256((fresh / MANIFEST).read_bytes())
 
 
 @pytest.mark.slow
