@@ -135,5 +135,9 @@ def _clean_dataset(path: Path, removed: set[str], version: int) -> None:
     counts = Counter(row["set"] for row in kept)
     version = max(version, int(about["version"]) + (len(kept) != len(rows)))
     write_rows(path / LISTING, kept)
-    changed = {"version": version, "sets": {name: counts[name] for name in about["sets"]}, "balance": balance_of(kept)}
+    changed = {
+        "version": version,
+        "sets": {name: counts[name] for name in about["sets"]},
+        "balance": balance_of((row["set"], row["traits"]) for row in kept),
+    }
     write_json(path / ABOUT, {**about, **changed})
