@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.inputs import Loaded, load
 from p3mdata.anonymize.permission import difference, is_shown
-from p3mdata.anonymize.pipeline import as_encoded, render
+from p3mdata.anonymize.pipeline import as_made, render
 from p3mdata.anonymize.proofs import Promise, proof_doubts, prove
 from p3mdata.base.files import is_torn, sha256
 from p3mdata.base.jsonl import dumps
@@ -150,7 +150,7 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
     if "images" not in contents or "facemasks" not in contents:
         return
     try:
-        loaded = as_encoded(load(read_inputs(sample, plan.job), plan.job.settings), row.encoding)
+        loaded = as_made(load(read_inputs(sample, plan.job), plan.job.settings), row)
     except BrokenInput as exc:
         yield FailedProof(row.id, exc.code, f"cannot be compared with its source, which {exc.sentence}")
         return
