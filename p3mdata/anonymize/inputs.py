@@ -10,12 +10,13 @@ from numpy.typing import NDArray
 from p3mdata.anonymize.hand import drawn_area
 from p3mdata.config import Settings
 from p3mdata.imaging import Picture, decode, decode_matte
-from p3mdata.records import Decision, Mask
+from p3mdata.records import Decision, Mask, Suspect
 
 
 @dataclass(frozen=True)
 class Inputs:
-    """What belongs to one sample: bytes of files (None where there is none), and a person's decision.
+    """What belongs to one sample: bytes of files (None where there is none), a person's decision, and what a second
+    look found.
 
     `secret` is that of its run, for noise; None where the run has none.
     """
@@ -26,6 +27,7 @@ class Inputs:
     mask: bytes | None = None
     decision: Decision | None = None
     secret: bytes | None = field(default=None, repr=False)
+    suspects: tuple[Suspect, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Loaded:
     decision: Decision | None = None
     secret: bytes | None = field(default=None, repr=False)
     whole_blocks: bool = False
+    suspects: tuple[Suspect, ...] = ()
 
     @property
     def matte(self) -> NDArray[Any] | None:
@@ -70,4 +73,5 @@ def load(inputs: Inputs, settings: Settings) -> Loaded:
         hand=None if hand is None else drawn_area(hand),
         decision=inputs.decision,
         secret=inputs.secret,
+        suspects=inputs.suspects,
     )

@@ -13,6 +13,7 @@ from p3mdata.export.entries import MEANING
 from p3mdata.export.figures import Facts
 from p3mdata.export.release import Release
 from p3mdata.records import Outcome
+from p3mdata.run.report_audit import recall_sentences
 
 NAME = "Anonymized portraits with alpha mattes"
 _NO_COLLECTION = (
@@ -241,10 +242,14 @@ def _proofs(facts: Facts) -> Iterator[str]:
 
 
 def _recall(facts: Facts) -> Iterator[str]:
+    if facts.recall is not None:
+        yield from recall_sentences(facts.recall)
     sample = facts.sample
     if sample is None or not sample["looked_at"]:
         yield (
             "How many faces were missed was not measured: nobody has looked at a random sample of the released images."
+            if facts.recall is None
+            else "Nobody has looked at a random sample of the released images."
         )
         return
     drawn, looked, misses = sample["images"], sample["looked_at"], sample["misses"]

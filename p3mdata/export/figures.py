@@ -13,6 +13,7 @@ from p3mdata.config import Settings
 from p3mdata.dataset.attributes import resolution_of, traits_of
 from p3mdata.export.entries import Split
 from p3mdata.records import ImageResult, Outcome
+from p3mdata.run.recall import recall_of
 from p3mdata.run.report import read_audit
 from p3mdata.run.sampling import looked_at
 
@@ -40,6 +41,7 @@ class Facts:
         tables: Images by trait, value and split.
         audit: What audit.json holds, if the released files were audited.
         sample: images drawn at random, looked_at by a person, misses found; if a sample was drawn.
+        recall: Figures of a second look for missed faces, if there was one.
     """
 
     tool: str
@@ -55,6 +57,7 @@ class Facts:
     tables: Tables
     audit: dict[str, Any] | None
     sample: dict[str, int] | None
+    recall: dict[str, Any] | None = None
 
     @property
     def images(self) -> int:
@@ -82,6 +85,7 @@ class Behind:
     reasons: dict[str, int] | None = None
     audit: dict[str, Any] | None = None
     sample: dict[str, int] | None = None
+    recall: dict[str, Any] | None = None
     traits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -94,7 +98,7 @@ def behind_of(out: Path, rows: Iterable[ImageResult]) -> Behind:
             traits[row.id] = traits_of(row)
         else:
             reasons[row.reason or row.outcome.value] += 1
-    return Behind(dict(outcomes), dict(reasons), read_audit(out), looked_at(out, rows), traits)
+    return Behind(dict(outcomes), dict(reasons), read_audit(out), looked_at(out, rows), recall_of(out), traits)
 
 
 _PROOFS = (
@@ -150,6 +154,7 @@ def figures(
         tables=_completed(tables, splits, balance),
         audit=behind.audit,
         sample=behind.sample,
+        recall=behind.recall,
     )
 
 

@@ -29,6 +29,7 @@ from p3mdata.run.layout import JOB, PASSED_OVER, PLAN, PLANNING, PRIVATE, SOURCE
 from p3mdata.run.samples import Samples
 from p3mdata.run.secret import keyed, planned_secret
 from p3mdata.run.sources import by_id, by_path, collect
+from p3mdata.run.suspects import read_suspects
 from p3mdata.version import __version__
 
 _MAX_SHARD = 1000
@@ -135,8 +136,8 @@ def make_plan(job: Job, write: bool = True) -> tuple[Plan, Samples]:
             else:
                 (job.out / PASSED_OVER).unlink(missing_ok=True)
             write_json(job.out / PLAN, plan.to_json())
-        decisions = {} if job.execution.overwrite else standing(read_log(job.out))
-        samples = Samples(listing, plan.samples, decisions)
+        said = ({}, {}) if job.execution.overwrite else (standing(read_log(job.out)), read_suspects(job.out))
+        samples = Samples(listing, plan.samples, *said)
         # Of the list that is on disk now; workers need not carry it.
         plan = replace(plan, job=plan.job.model_copy(update={"chosen": ()}))
         if not write:
@@ -268,7 +269,7 @@ def read_plan(out: Path) -> tuple[Plan, Samples]:
         )
         if not isinstance(row["shard_size"], int) or row["shard_size"] < 1:
             raise ValueError(f"shards of {row['shard_size']} images")
-        samples = Samples(out / SOURCES, row["samples"], standing(read_log(out)))
+        samples = Samples(out / SOURCES, row["samples"], standing(read_log(out)), read_suspects(out))
         samples[:1]
         return Plan(job, row["samples"], row["shard_size"], row["sources_sha256"], keyed(row)), samples
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
