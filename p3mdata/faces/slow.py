@@ -1,6 +1,6 @@
 """A second, slower look at one picture: every detector at three sizes, turned by quarters, mirrored, in tiles.
 
-It takes some fifty times as long as the look that a run takes (`ensemble`), and is for audits: what it finds and the run
+It takes some fifty times as long as the look of a run (`ensemble`), and is for audits: what it finds and the run
 did not hide tells how often the run misses a face.
 """
 

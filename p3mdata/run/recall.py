@@ -22,8 +22,6 @@ from p3mdata.run.decisions import read_log, standing
 from p3mdata.run.layout import LOOKS, PLAN, RECALL
 from p3mdata.run.suspects import read_suspects
 
-_Z95 = 1.959963984540054
-
 
 @dataclass(frozen=True)
 class Looked:
@@ -104,23 +102,30 @@ def counted(looks: Iterable[Looked], none: dict[str, set[XYXY]]) -> dict[str, An
 
 
 def neither(lists: Counter[str]) -> dict[str, Any]:
-    """Faces that no detector of the second look saw, estimated from those that one or both of them saw (Chapman 1951).
+    """Faces that no detector of the second look saw, from how many of one's faces the other misses (Petersen's way).
 
     It takes the two to miss faces independently of each other, every face to be as hard as any other, and every place
     that counts as a face to be one. Faces that are hard for one are hard for the other, so there are rather more.
+
+    Args:
+        lists: Faces by the detector that alone saw them unasked, and those of two detectors as `both`.
     """
     both = lists["both"]
-    alone = sorted(number for name, number in lists.items() if name != "both")
-    one, other = both + (alone[-1] if alone else 0), both + (alone[-2] if len(alone) > 1 else 0)
-    total = (one + 1) * (other + 1) / (both + 1) - 1
-    seen = one + other - both
-    variance = (one + 1) * (other + 1) * (one - both) * (other - both) / ((both + 1) ** 2 * (both + 2))
-    reach = _Z95 * variance**0.5
+    alone = sorted((number for name, number in lists.items() if name != "both"), reverse=True)
+    first, second = (*alone, 0, 0)[:2]
+    # Of the faces of each, the share that the other misses.
+    misses = wilson(first, both + first), wilson(second, both + second)
+    seen = both + first + second
+
+    def unseen(one: float, other: float) -> float:
+        share = min(one * other, 1 - 1e-9)
+        return round(seen * share / (1 - share), 2)
+
     return {
         "seen_by": {name: lists[name] for name in sorted(lists)},
-        "estimate": round(max(0.0, total - seen), 2),
-        "low": round(max(0.0, total - seen - reach), 2),
-        "high": round(max(0.0, total - seen + reach), 2),
+        "estimate": unseen(*(rate.value for rate in misses)),
+        "low": unseen(*(rate.low for rate in misses)),
+        "high": unseen(*(rate.high for rate in misses)),
     }
 
 
