@@ -7,8 +7,9 @@
 
 Parts: correctness (against the golden outputs of `tests`, in float32, tf32 and bfloat16), steps (bare ones, batch 8 and
 32, compiled), end (`p3mnet train` with its loader), determinism (two runs, the price), inference (512x512, 1080p, 4K,
-recorded or not), memory (how soon a batch that is too large is told), traincheck (a real one). Each is a process of
-its own with a limit of its own: what fails or takes too long is told, and the others go on. It makes its own data.
+recorded or not; whole folders with `p3mnet infer`), memory (how soon a batch that is too large is told), traincheck (a
+real one). Each is a process of its own with a limit of its own: what fails or takes too long is told, what it had
+measured by then stays, and the others go on. It makes its own data.
 Results: DIR/PART.json as they come, then DIR/gpu.json and DIR/gpu.md. Exit code 1 if a part failed.
 """
 
@@ -18,12 +19,13 @@ import argparse
 import functools
 import json
 import os
+import shutil
 import signal
 import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,10 +34,13 @@ import torch
 from PIL import Image
 
 from benchmarks.training import VARIANTS, measure, random_batch
+from p3mdata.base.files import write_atomic
 from p3mdata.errors import EXIT_USAGE
+from p3mnet.checkpoint import save_checkpoint
 from p3mnet.create import create_model
 from p3mnet.devices import arithmetic, device_name, pick_device
 from p3mnet.graphs import Replay
+from p3mnet.infer import infer
 from p3mnet.loader import to_device
 from p3mnet.losses import matting_losses
 from p3mnet.model import folded
@@ -44,9 +49,9 @@ from p3mnet.predict import predict_alpha
 Row = dict[str, Any]
 # Seconds; together 8 minutes.
 LIMITS = {
-    "correctness": 45, "steps": 130, "end": 110, "determinism": 50, "inference": 50, "memory": 30, "traincheck": 65,
+    "correctness": 40, "steps": 110, "end": 140, "determinism": 45, "inference": 60, "memory": 30, "traincheck": 55,
 }  # fmt: skip
-SMALL = "smoke_resnet34"
+SMALL, _RECIPE = "smoke_resnet34", "p3m10k_resnet34"
 _SMALL_RUN = {"model.name": SMALL, "data.size": 64, "data.crop_sides": [64, 128], "batch": 2, "epochs": 2}
 
 
@@ -55,11 +60,10 @@ def _sync(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def correctness(device: torch.device, small: bool, folder: Path, old: Path | None) -> list[Row]:
+def correctness(device: torch.device, small: bool, folder: Path, old: Path | None) -> Iterator[Row]:
     """Largest differences to the golden outputs, and whether a second pass gives the same bits."""
     from tests.test_networks import GOLDEN, SHORT, network, picture
 
-    rows = []
     for variant in VARIANTS[:1] if small else VARIANTS:
         golden = np.load(GOLDEN / f"p3mnet_{SHORT[variant]}.npz")
         step = 256 // golden["global"].shape[-2]
@@ -73,25 +77,22 @@ def correctness(device: torch.device, small: bool, folder: Path, old: Path | Non
                 for name, plane in zip(("global", "local"), first[:2], strict=True)
             }
             same = all(torch.equal(a, b) for a, b in zip(first, second, strict=True) if a is not None)
-            rows.append({"network": variant, "precision": precision, **found, "repeatable": same})
-    return rows
+            yield {"network": variant, "precision": precision, **found, "repeatable": same}
 
 
-def steps(device: torch.device, small: bool, folder: Path, old: Path | None) -> list[Row]:
+def steps(device: torch.device, small: bool, folder: Path, old: Path | None) -> Iterator[Row]:
     """Images/s of bare steps."""
-    rows: list[Row] = []
     variants, batches = ((SMALL,), (2,)) if small else (VARIANTS, (8, 32))
     plans = [(variant, batch, False) for variant in variants for batch in batches]
     plans += [] if small else [(VARIANTS[0], 32, True)]
     for variant, batch, compiled in plans:
         begun = time.monotonic()
         row = measure(variant, batch, device, 2 if small else 12, 1 if small else 4, compiled)
-        rows.append(
-            {"network": variant, "batch": batch, "compiled": compiled, "images/s": round(row.images_per_second, 1),
-             "GiB": row.peak_gib, "ready after s": round(time.monotonic() - begun, 1)}
-        )  # fmt: skip
+        yield {
+            "network": variant, "batch": batch, "compiled": compiled, "images/s": round(row.images_per_second, 1),
+            "GiB": row.peak_gib, "ready after s": round(time.monotonic() - begun, 1),
+        }  # fmt: skip
         torch.cuda.empty_cache()
-    return rows
 
 
 def write_data(folder: Path, small: bool) -> Path:
@@ -124,12 +125,12 @@ def write_data(folder: Path, small: bool) -> Path:
     return root
 
 
-def _trained(folder: Path, name: str, checkout: Path | None, settings: Mapping[str, Any]) -> Row:
+def _trained(folder: Path, name: str, checkout: Path | None, settings: Mapping[str, Any], recipe: str = _RECIPE) -> Row:
     """A run of `p3mnet train` of this or another checkout."""
     out = folder / name
     changes = [part for key, value in settings.items() for part in ("--set", f"{key}={json.dumps(value)}")]
     environment = {**os.environ, "PYTHONPATH": str(checkout or Path(__file__).resolve().parents[1])}
-    command = [sys.executable, "-m", "p3mnet", "train", str(out), "-c", "p3m10k_resnet34", "-q", *changes]
+    command = [sys.executable, "-m", "p3mnet", "train", str(out), "-c", recipe, "-q", *changes]
     done = subprocess.run(command, check=False, env=environment, cwd=checkout, capture_output=True, text=True)
     if done.returncode:
         return {"run": name, "failed": done.stderr.strip().splitlines()[-1]}
@@ -148,25 +149,30 @@ def _settings(folder: Path, device: torch.device, small: bool, **changes: Any) -
     }  # fmt: skip
 
 
-def end(device: torch.device, small: bool, folder: Path, old: Path | None) -> list[Row]:
-    """`p3mnet train` with its loader; the earlier state's recipe (batch 8, 4 workers) and the same batch too."""
-    count = {"steps": 2 if small else 120}
-    rows = [_trained(folder, "batch 32", None, _settings(folder, device, small, **count, compile="off"))]
-    if not small:
-        rows.append(
-            _trained(folder, "batch 8", None, _settings(folder, device, small, steps=150, batch=8, compile="off"))
-        )
+def end(device: torch.device, small: bool, folder: Path, old: Path | None) -> Iterator[Row]:
+    """`p3mnet train` with its loader, each network; the earlier state's recipe (batch 8) and the same batch."""
+    plans: list[tuple[str, str, Path | None, Row]]
+    if small:
+        plans = [("batch 32", _RECIPE, None, {"steps": 2})]
+    else:
+        plans = [
+            ("batch 32", _RECIPE, None, {"steps": 110, "compile": "off"}),
+            ("batch 8", _RECIPE, None, {"steps": 120, "compile": "off", "batch": 8}),
+            ("swin_t, batch 32", "p3m10k_swin_t", None, {"steps": 45, "compile": "off"}),
+            ("vitae_s, batch 32", "p3m10k_vitae_s", None, {"steps": 45, "compile": "off"}),
+        ]
     if old is not None:
-        today = {"steps": 2 if small else 100, **({} if small else {"batch": 8})}
-        rows.append(_trained(folder, "earlier, its recipe", old, _settings(folder, device, small, **today)))
-        workers = {"workers": 0 if small else max(1, (os.cpu_count() or 2) - 1)}
-        rows.append(_trained(folder, "earlier, all workers", old, _settings(folder, device, small, **count, **workers)))
-    return rows
+        count, workers = (2, 0) if small else (80, max(1, (os.cpu_count() or 2) - 1))
+        plans += [
+            ("earlier, its recipe", _RECIPE, old, {"steps": count} | ({} if small else {"batch": 8})),
+            ("earlier, all workers", _RECIPE, old, {"steps": count, "workers": workers}),
+        ]
+    for name, recipe, checkout, changes in plans:
+        yield _trained(folder, name, checkout, _settings(folder, device, small, **changes), recipe)
 
 
-def determinism(device: torch.device, small: bool, folder: Path, old: Path | None) -> list[Row]:
+def determinism(device: torch.device, small: bool, folder: Path, old: Path | None) -> Iterator[Row]:
     """The same steps twice, with and without `deterministic`."""
-    rows = []
     batch = random_batch(2 if small else 8, 64 if small else 512)
     for variant in (SMALL,) if small else VARIANTS:
         for wanted in (False, True):
@@ -192,13 +198,11 @@ def determinism(device: torch.device, small: bool, folder: Path, old: Path | Non
                 seconds.append((time.monotonic() - begun) / 3)
                 states.append([values.cpu() for values in model.state_dict().values()])
             same = all(torch.equal(one, other) for one, other in zip(*states, strict=True))
-            rows.append({"network": variant, "deterministic": wanted, "same bits": same, "s per step": min(seconds)})
-    return rows
+            yield {"network": variant, "deterministic": wanted, "same bits": same, "s per step": min(seconds)}
 
 
-def inference(device: torch.device, small: bool, folder: Path, old: Path | None) -> list[Row]:
-    """Milliseconds of a pass at 512x512 (mean of 100, as the paper's table 11), and of pictures of usual sizes."""
-    rows: list[Row] = []
+def inference(device: torch.device, small: bool, folder: Path, old: Path | None) -> Iterator[Row]:
+    """Milliseconds of a pass at 512x512 (mean of 100, as in the paper's table 11), of usual pictures, of folders."""
     names = (SMALL,) if small else (*VARIANTS, "gfm_resnet34", "modnet")
     trials, side = (2, 64) if small else (100, 512)
     for name in names:
@@ -212,15 +216,34 @@ def inference(device: torch.device, small: bool, folder: Path, old: Path | None)
             with arithmetic(device, tf32=True), torch.inference_mode():
                 times = [_timed(functools.partial(model, image), device) for _ in range(trials + 3)][3:]
             done = recorded and not replay.off
-            rows.append({"network": name, "size": f"{side}x{side}", "recorded": done, "ms": statistics.fmean(times)})
+            yield {"network": name, "size": f"{side}x{side}", "recorded": done, "ms": statistics.fmean(times)}
     model = folded(create_model(names[0], encoder_weights="random")).to(device)
     if device.type == "cuda":
         model.forward = Replay(model.forward)  # type: ignore[method-assign]
     for height, width in ((96, 64),) if small else ((1920, 1080), (3840, 2160)):
         rgb = np.zeros((height, width, 3), np.uint8)
         times = [_timed(functools.partial(predict_alpha, model, rgb), device) for _ in range(4 if small else 12)][2:]
-        rows.append({"network": names[0], "size": f"{width}x{height}", "hybrid": True, "ms": statistics.median(times)})
-    return rows
+        yield {"network": names[0], "size": f"{width}x{height}", "hybrid": True, "ms": statistics.median(times)}
+    weights = folder / "inference.pt"
+    save_checkpoint(weights, create_model(names[0], encoder_weights="random"))
+    for long, number in ((96, 3),) if small else ((1920, 64), (3840, 24)):
+        yield _folder_seen(folder, device, small, weights, long, number)
+
+
+def _folder_seen(folder: Path, device: torch.device, small: bool, weights: Path, long: int, number: int) -> Row:
+    """Images/s of `p3mnet.infer.infer` from files to files, with what the first pictures of a size take longer."""
+    pictures, out = folder / f"pictures-{long}", folder / f"mattes-{long}"
+    pictures.mkdir(exist_ok=True)
+    shutil.rmtree(out, ignore_errors=True)
+    sources = sorted((write_data(folder, small) / "train" / "images").glob("*.jpg"))
+    for index in range(number):
+        with Image.open(sources[index % 4]) as source:
+            height, width = long, long * source.width // source.height
+            source.resize((width, height)).save(pictures / f"p{index}.jpg", quality=92)
+    begun = time.monotonic()
+    done = infer(pictures, out, weights, device=str(device), cutouts=False)
+    rate = done.made / (time.monotonic() - begun)
+    return {"network": "folder", "size": f"{width}x{height}", "hybrid": True, "images/s": round(rate, 2)}
 
 
 def _timed(call: Callable[[], object], device: torch.device) -> float:
@@ -231,17 +254,18 @@ def _timed(call: Callable[[], object], device: torch.device) -> float:
     return 1000 * (time.perf_counter() - begun)
 
 
-def memory(device: torch.device, small: bool, folder: Path, old: Path | None) -> list[Row]:
+def memory(device: torch.device, small: bool, folder: Path, old: Path | None) -> Iterator[Row]:
     """Seconds until a batch that is far too large is told, the start of Python included."""
     if device.type != "cuda":
-        return [{"batch": None, "sentence": "left out: a CPU has no memory of its own to run out of"}]
+        yield {"batch": None, "sentence": "left out: a CPU has no memory of its own to run out of"}
+        return
     begun = time.monotonic()
     # The loader needs as many pictures as a batch has.
     row = _trained(folder, "memory", None, _settings(folder, device, small, batch=256, steps=1, epochs=1))
-    return [{"batch": 256, "seconds": round(time.monotonic() - begun, 1), "sentence": row.get("failed", "it fits")}]
+    yield {"batch": 256, "seconds": round(time.monotonic() - begun, 1), "sentence": row.get("failed", "it fits")}
 
 
-def traincheck(device: torch.device, small: bool, folder: Path, old: Path | None) -> list[Row]:
+def traincheck(device: torch.device, small: bool, folder: Path, old: Path | None) -> Iterator[Row]:
     """A train-check in a short budget: what it plans, how much of it is training, its verdict."""
     out = folder / "check"
     command = [
@@ -253,22 +277,24 @@ def traincheck(device: torch.device, small: bool, folder: Path, old: Path | None
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     report = out / "report.json"
     if not report.is_file():
-        return [{"failed": (done.stderr.strip() or "no report").splitlines()[-1]}]
+        yield {"failed": (done.stderr.strip() or "no report").splitlines()[-1]}
+        return
     found, plan = json.loads(report.read_text()), json.loads((out / "plan.json").read_text())
     planned = {key: plan[key] for key in ("steps", "batch", "figures") if key in plan} | {"planned": plan["seconds"]}
     planned["speeds"] = planned.pop("figures", {}).get("speeds")
-    return [{"verdict": found["verdict"], "seconds": round(time.monotonic() - begun, 1), **planned}]
+    yield {"verdict": found["verdict"], "seconds": round(time.monotonic() - begun, 1), **planned}
 
 
-PARTS: dict[str, Callable[[torch.device, bool, Path, Path | None], list[Row]]] = {
+PARTS: dict[str, Callable[[torch.device, bool, Path, Path | None], Iterator[Row]]] = {
     "correctness": correctness, "steps": steps, "end": end, "determinism": determinism, "inference": inference,
     "memory": memory, "traincheck": traincheck,
 }  # fmt: skip
 
 
 def run_apart(part: str, out: Path, limit: float, arguments: Sequence[str]) -> Row:
-    """A part in a process of its own: its rows, or why there are none."""
-    begun = time.monotonic()
+    """A part in a process of its own: its rows, and why they are not all."""
+    begun, path = time.monotonic(), out / f"{part}.json"
+    path.unlink(missing_ok=True)
     command = [sys.executable, "-m", "benchmarks.gpu", "--out", str(out), "--alone", part, *arguments]
     process = subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
@@ -282,8 +308,7 @@ def run_apart(part: str, out: Path, limit: float, arguments: Sequence[str]) -> R
         os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
         failed = f"took longer than its limit of {limit:g} s"
-    path = out / f"{part}.json"
-    rows = json.loads(path.read_text()) if failed is None and path.is_file() else []
+    rows = json.loads(path.read_text()) if path.is_file() else []
     return {"part": part, "seconds": round(time.monotonic() - begun, 1), "failed": failed, "rows": rows}
 
 
@@ -329,8 +354,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args.out.mkdir(parents=True, exist_ok=True)
     device = pick_device(args.device)
     if args.alone:
-        rows = PARTS[args.alone](device, args.small, args.out, args.old)
-        (args.out / f"{args.alone}.json").write_text(json.dumps(rows, indent=2) + "\n")
+        rows: list[Row] = []
+        for row in PARTS[args.alone](device, args.small, args.out, args.old):
+            rows.append(row)
+            # Whole at any moment: its limit may end this process in the next.
+            write_atomic(args.out / f"{args.alone}.json", (json.dumps(rows, indent=2) + "\n").encode())
         return
     shared = ["--device", args.device, *(["--small"] if args.small else [])]
     shared += ["--old", str(args.old.resolve())] if args.old else []

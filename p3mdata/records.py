@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.typing import Json
+
 Mask = NDArray[np.bool_]
 XYXY = tuple[float, float, float, float]
 
@@ -105,14 +107,14 @@ class Decision:
             return False
         return (once or self.confirmed) and doubt.code in _FOR_A_PERSON
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         row = {**dataclasses.asdict(self), "action": self.action.value}
         # Decisions that are older than these keep the digests that they had.
         later: dict[str, Any] = {"settings": {}, "dropped": (), "shown": None, "basis": None}
         return {key: value for key, value in row.items() if key not in later or value != later[key]}
 
     @classmethod
-    def from_json(cls, row: dict[str, Any]) -> Decision:
+    def from_json(cls, row: Json) -> Decision:
         mask = row.get("mask")
         made: dict[str, Any] = {"action": Action(row["action"]), "mask": (mask[0], mask[1]) if mask else None}
         shown = row.get("shown")
@@ -156,12 +158,12 @@ class Suspect:
         where = f"at x={left:.0f} y={top:.0f}, {right - left:.0f}x{bottom - top:.0f} px"
         return Doubt("suspected_face", f"a second look sees a face {where}, which was left bare", (self.face.box,))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         decided = None if self.decided is None else self.decided.to_json()
         return {"face": self.face.to_json(), "decided": decided}
 
     @classmethod
-    def from_json(cls, row: dict[str, Any]) -> Suspect:
+    def from_json(cls, row: Json) -> Suspect:
         decided = row["decided"]
         return cls(Face.from_json(row["face"]), None if decided is None else Decision.from_json(decided))
 
@@ -232,14 +234,14 @@ class Sample:
             return self.source
         return f"{self.name}.{extension}"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         row = {k: v for k, v in vars(self).items() if v is not None and k != "suspects"}
         if self.suspects:
             row["suspects"] = [suspect.to_json() for suspect in self.suspects]
         return row if self.decision is None else {**row, "decision": self.decision.to_json()}
 
     @classmethod
-    def from_json(cls, row: dict[str, Any]) -> Sample:
+    def from_json(cls, row: Json) -> Sample:
         """Of a row without a decision: decisions and suspects are read from their own logs."""
         pairs: dict[str, Any] = {k: (row[k][0], row[k][1]) for k in ("alpha", "trimap", "mask") if row.get(k)}
         rest: dict[str, Any] = {key: row.get(key) for key in ("problem", "name")}
@@ -288,12 +290,12 @@ class Face:
         """Five points as (5, 2), or None."""
         return None if self.points is None else np.array(self.points).reshape(-1, 2)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         # Not `asdict`, which copies each of a thousand numbers.
         return dict(vars(self))
 
     @classmethod
-    def from_json(cls, row: dict[str, Any]) -> Face:
+    def from_json(cls, row: Json) -> Face:
         left, top, right, bottom = row["box"]
         return cls(
             (left, top, right, bottom),
@@ -382,7 +384,7 @@ class ImageResult:
     doubts: tuple[Doubt, ...] = ()
     notes: tuple[str, ...] = ()
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Private ledger row: everything, landmarks included."""
         row = {k: v for k, v in vars(self).items() if v is not None and (v or k != "notes")}
         row |= {"outcome": self.outcome.value, "faces": tuple(face.to_json() for face in self.faces)}
@@ -392,7 +394,7 @@ class ImageResult:
         return row if self.decision is None else {**row, "decision": self.decision.to_json()}
 
     @classmethod
-    def from_json(cls, row: dict[str, Any]) -> ImageResult:
+    def from_json(cls, row: Json) -> ImageResult:
         row = dict(row)
         row["outcome"] = Outcome(row["outcome"])
         row["faces"] = tuple(Face.from_json(face) for face in row.get("faces", ()))
@@ -415,5 +417,5 @@ class ShardStats:
     faces: int
     seconds: dict[str, float]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return dataclasses.asdict(self)

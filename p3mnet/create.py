@@ -47,7 +47,7 @@ def create_model(
             stacklevel=2,
         )
     elif encoder_weights != RANDOM:
-        from p3mnet.checkpoint import load_imagenet
+        from p3mnet.imagenet import load_imagenet
 
         load_imagenet(model, encoder_weights)
     return model

@@ -16,7 +16,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import BinaryIO, NamedTuple
 
 import cv2
 import numpy as np
@@ -31,6 +31,7 @@ from p3mdata.errors import OTHER_PLACE, BrokenInput, Interrupted, SettingsError,
 from p3mdata.imaging import SUFFIXES, decode, decode_matte
 from p3mdata.imaging.listing import list_files, regular_file
 from p3mdata.imaging.trimap import trimap_of
+from p3mdata.typing import Json
 from p3mnet import metrics
 
 # SAD inside the facemask, in sets that have facemasks.
@@ -103,7 +104,7 @@ class Evaluation:
         """Whether every image was evaluated."""
         return not any(found.problems for found in self.sets)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {
             "sets": {
                 found.name: {

@@ -456,9 +456,10 @@ def _checkpoints() -> tuple[bytes, ...]:
 
 def check_checkpoint(data: bytes) -> None:
     """Weights, or SetupError; nothing in the file is run."""
-    from p3mnet.checkpoint import _state_dict, load_checkpoint
+    from p3mnet.checkpoint import load_checkpoint
+    from p3mnet.weights_files import state_dict_of
 
-    for suffix, read in ((".pt", load_checkpoint), (".safetensors", _state_dict)):
+    for suffix, read in ((".pt", load_checkpoint), (".safetensors", state_dict_of)):
         path = _folder() / f"weights{suffix}"
         path.write_bytes(data)
         _reads(lambda read=read, path=path: read(path))  # type: ignore[misc]

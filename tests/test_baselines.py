@@ -21,10 +21,11 @@ from p3mnet.baselines.classic import Classic, solve_small  # noqa: E402
 from p3mnet.baselines.onnx_file import OnnxFile, OnnxOptions  # noqa: E402
 from p3mnet.baselines.opening import parse_requests  # noqa: E402
 from p3mnet.baselines.sampling import _Search, expanded, global_matting  # noqa: E402
-from p3mnet.checkpoint import load_checkpoint, load_imagenet, load_official, save_checkpoint  # noqa: E402
+from p3mnet.checkpoint import load_checkpoint, load_official, save_checkpoint  # noqa: E402
 from p3mnet.copy_paste import CopyPasteConfig, Sources, fcp  # noqa: E402
 from p3mnet.create import create_model  # noqa: E402
 from p3mnet.data import seeded  # noqa: E402
+from p3mnet.imagenet import load_imagenet  # noqa: E402
 from p3mnet.losses import matting_losses  # noqa: E402
 from p3mnet.model import FOREGROUND, TRANSITION, MattingNetwork, ModelConfig, count_parameters, folded  # noqa: E402
 from p3mnet.networks.modnet import MODNet, Objectives, objective_losses  # noqa: E402

@@ -31,7 +31,9 @@ from p3mnet.model import Matting  # noqa: E402
 from p3mnet.traincheck import experiments  # noqa: E402
 from p3mnet.training import Watch, train  # noqa: E402
 from p3mnet.training import compiled as compiled_module  # noqa: E402
+from p3mnet.training import fitting as fitting_module  # noqa: E402
 from p3mnet.training import loop as loop_module  # noqa: E402
+from p3mnet.training import step as step_module  # noqa: E402
 from p3mnet.training.compiled import pays  # noqa: E402
 from p3mnet.training.config import changed_keys  # noqa: E402
 from p3mnet.training.feeding import Clock, ahead, loader_processes  # noqa: E402
@@ -180,7 +182,7 @@ def test_a_step_on_a_gpu_is_one_on_a_cpu(dataset: Path, tmp_path: Path) -> None:
 def test_the_optimiser_leaves_a_step_that_is_no_number(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses, states = loop_module.losses_of, []
+    losses, states = step_module.losses_of, []
 
     def poisoned(network: Any, output: Any, batch: Any, given: Any) -> Any:
         parts = losses(network, output, batch, given)
@@ -198,9 +200,9 @@ def test_the_optimiser_leaves_a_step_that_is_no_number(
         weights.append(changed)
         return done
 
-    monkeypatch.setattr(loop_module, "losses_of", poisoned)
+    monkeypatch.setattr(step_module, "losses_of", poisoned)
     monkeypatch.setattr(torch.optim.Adam, "step", watched)
-    with simulated_gpus(), pytest.raises(loop_module.Diverged, match=r"step 1: total, gradient_norm not finite with"):
+    with simulated_gpus(), pytest.raises(step_module.Diverged, match=r"step 1: total, gradient_norm not finite with"):
         train(config(dataset, device="cuda"), tmp_path / "out")
     assert any(weights[0]) and not any(weights[1])
     assert [row["step"] for row in rows(tmp_path / "out")] == [0]
@@ -234,7 +236,7 @@ def test_the_batch_that_fits_is_found_in_few_tries(limit: int, want: int, guess:
 def test_a_batch_that_is_too_large_is_told_before_it_is_loaded(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses, sizes = loop_module.losses_of, []
+    losses, sizes = step_module.losses_of, []
 
     def small_memory(network: Any, output: Any, batch: Any, given: Any) -> Any:
         sizes.append(len(batch["name"]))
@@ -242,13 +244,13 @@ def test_a_batch_that_is_too_large_is_told_before_it_is_loaded(
             raise torch.OutOfMemoryError("out of memory")
         return losses(network, output, batch, given)
 
-    monkeypatch.setattr(loop_module, "losses_of", small_memory)
+    monkeypatch.setattr(step_module, "losses_of", small_memory)
     monkeypatch.setattr(loop_module._Run, "_epoch", lambda run: pytest.fail("batches were loaded"))
     with simulated_gpus():
         # A crop takes a gibibyte, beside one that the network takes.
         monkeypatch.setattr(torch.cuda, "max_memory_allocated", lambda device=None: (1 + sizes[-1]) << 30)
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device=None: (4 << 30, 80 << 30))
-        with pytest.raises(loop_module.BatchTooLarge, match="batch of 4, but one of 2: set batch to 2 and accumul"):
+        with pytest.raises(fitting_module.BatchTooLarge, match="batch of 4, but one of 2: set batch to 2 and accumul"):
             train(config(dataset, device="cuda", batch=4), tmp_path / "out")
     assert sizes == [1, 2, 4, 2]
 
@@ -273,13 +275,13 @@ def test_batches_cross_to_a_gpu_one_ahead() -> None:
         ({"data": 0, "host": 8, "device": 2}, True, {}, "the host, which .* give a larger batch or compile=on"),
         ({"data": 1, "host": 1, "device": 8}, True, {"compiled": True}, "the GPU is the bottleneck, as it should be.$"),
         ({"data": 1, "host": 9, "device": 0}, False, {}, "the processor is the bottleneck"),
-        ({"data": 9, "host": 1, "device": 0}, True, {"cache": "x", "colours": "estimate"}, "or colours from files"),
+        ({"data": 9, "host": 1, "device": 0}, True, {"cached": True, "colours": "estimate"}, "or colours from files"),
     ],
 )  # fmt: skip
 def test_the_bottleneck_is_named(seconds: Any, cuda: bool, about: dict[str, Any], want: str) -> None:
     clock = Clock()
     clock.seconds = seconds
-    told = clock.sentence(cuda, 3, {"cache": None, "colours": "files", "compiled": False} | about)
+    told = clock.sentence(cuda, 3, **{"cached": False, "colours": "files", "compiled": False} | about)
     assert re.search(want, told), told
 
 
@@ -460,6 +462,6 @@ def test_an_operator_that_cannot_be_repeated_is_named(
     def refused(*given: Any) -> Any:
         raise RuntimeError("adaptive_pool_cuda does not have a deterministic implementation, but you set ...")
 
-    monkeypatch.setattr(loop_module, "losses_of", refused)
+    monkeypatch.setattr(step_module, "losses_of", refused)
     with pytest.raises(SettingsError, match=r"narrow has an operator that a GPU cannot repeat .adaptive_pool_cuda."):
         train(config(dataset, deterministic=True), tmp_path / "out")

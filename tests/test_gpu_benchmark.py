@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,17 @@ def test_a_part_that_takes_too_long_does_not_eat_the_others(tmp_path: Path) -> N
     code, found, _ = run(tmp_path, "--part", "determinism", "--part", "memory", "--limit", "0.5")
     assert code == 1
     assert [part["failed"] for part in found["parts"]] == ["took longer than its limit of 0.5 s"] * 2
+
+
+def test_what_a_part_measured_before_its_limit_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def steps(*_: object) -> Iterator[gpu.Row]:
+        yield {"network": "first", "images/s": 1}
+        raise RuntimeError("the device is gone")
+
+    monkeypatch.setitem(gpu.PARTS, "steps", steps)
+    with pytest.raises(RuntimeError):
+        gpu.main(["--out", str(tmp_path), "--small", "--device", "cpu", "--alone", "steps"])
+    assert json.loads((tmp_path / "steps.json").read_text()) == [{"network": "first", "images/s": 1}]
 
 
 def test_tables_hold_rows_of_different_columns() -> None:

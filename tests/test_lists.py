@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from p3mdata.dataset.check import _about_alpha, _about_place, _grey
+from p3mdata.dataset.check_item import _about_alpha, _about_place, _grey
 from p3mdata.errors import SettingsError
 from p3mdata.run.identities import identify
 from tests.factories import cut_out, encoded, matte

@@ -23,14 +23,16 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn import functional as F  # noqa: E402
 
 from p3mdata.errors import SettingsError, SetupError  # noqa: E402
-from p3mnet import checkpoint  # noqa: E402
+from p3mnet import checkpoint, imagenet  # noqa: E402
 from p3mnet.blocks import DBFI, SBFI, TFI  # noqa: E402
-from p3mnet.checkpoint import load_checkpoint, load_imagenet, load_official, save_checkpoint  # noqa: E402
+from p3mnet.checkpoint import load_checkpoint, load_official, save_checkpoint  # noqa: E402
 from p3mnet.create import create_model  # noqa: E402
 from p3mnet.encoders import STRIDES  # noqa: E402
 from p3mnet.encoders.vitae import random_projection  # noqa: E402
 from p3mnet.export_onnx import export_onnx  # noqa: E402
+from p3mnet.imagenet import load_imagenet  # noqa: E402
 from p3mnet.model import BACKGROUND, FOREGROUND, TRANSITION, P3MNet, count_parameters, folded, fuse, normalise  # noqa: E402
+from p3mnet.published import our_name  # noqa: E402
 from p3mnet.registry import BASELINES, list_models  # noqa: E402
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -382,15 +384,15 @@ def test_published_names_map_to_ours_one_to_one(variant: str) -> None:
     own = network(variant).state_dict()
     aliases = [key for key, _, _, alias in entries(variant) if alias]
     assert len(aliases) == {"p3mnet_resnet34": 216}.get(variant, 0)
-    names = [checkpoint.our_name(variant, key) for key, *_ in entries(variant)]
+    names = [our_name(variant, key) for key, *_ in entries(variant)]
     assert len(names) == {"p3mnet_resnet34": 713, "p3mnet_swin_t": 480, "p3mnet_vitae_s": 808}[variant]
-    firsts = [checkpoint.our_name(variant, key) for key, _, _, alias in entries(variant) if not alias]
+    firsts = [our_name(variant, key) for key, _, _, alias in entries(variant) if not alias]
     ours = [name for name in firsts if name is not None]
     assert len(set(ours)) == len(ours)
     assert set(own) - set(ours) == {name for name in own if name.endswith("projection")}
     for key, _, _, alias in entries(variant):
         if alias:
-            assert checkpoint.our_name(variant, key) == checkpoint.our_name(variant, alias)
+            assert our_name(variant, key) == checkpoint.our_name(variant, alias)
 
 
 def test_published_file_with_prefix_and_without_projection(tmp_path: Path) -> None:
@@ -405,7 +407,7 @@ def test_published_file_with_prefix_and_without_projection(tmp_path: Path) -> No
     assert set(done.dropped) >= {"encoder.head.weight", "encoder.layers.0.NC.0.attn.norm1.weight"}
     assert done.loaded == 808 - 6
     key = "encoder.layers.2.NC.11.PCM.3.weight"
-    ours = model.state_dict()[checkpoint.our_name(variant, key)]
+    ours = model.state_dict()[our_name(variant, key)]
     torch.testing.assert_close(ours, state[f"module.{key}"].float(), rtol=0, atol=0)
 
 
@@ -565,10 +567,10 @@ def test_imagenet_weights_from_file_and_hub(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(SetupError, match=r"is not the file that timm/resnet34\.tv_in1k had at 1b7b21cca82f"):
         load_imagenet(model, "hub")
     assert torch.equal(model.encoder.bn1.running_var, state["bn1.running_var"])
-    pinned = checkpoint.HUB_FILES["p3mnet_resnet34"]
+    pinned = imagenet.HUB_FILES["p3mnet_resnet34"]
     assert asked == [("timm/resnet34.tv_in1k", "model.safetensors", {"revision": pinned.revision})]
     digest = hashlib.sha256(fetched.read_bytes()).hexdigest()
-    monkeypatch.setitem(checkpoint.HUB_FILES, "p3mnet_resnet34", pinned._replace(sha256=digest))
+    monkeypatch.setitem(imagenet.HUB_FILES, "p3mnet_resnet34", pinned._replace(sha256=digest))
     load_imagenet(model, "hub")
     assert torch.equal(model.encoder.bn1.running_var, 2 * state["bn1.running_var"])
 

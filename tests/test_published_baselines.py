@@ -24,8 +24,8 @@ from p3mnet.networks.gfm import Glance  # noqa: E402
 from p3mnet.networks.modnet import Objectives, objective_losses  # noqa: E402
 from p3mnet.predict import predict_alpha  # noqa: E402
 from p3mnet.registry import build  # noqa: E402
-from p3mnet.training import loop as loop_module  # noqa: E402
 from p3mnet.training import make_config, train  # noqa: E402
+from p3mnet.training import step as step_module  # noqa: E402
 from p3mnet.training.optimizing import OptimizerSettings, Schedule, make_optimizer, rate_at  # noqa: E402
 from tests.factories import texture  # noqa: E402
 from tests.test_losses import entropy, make_batch, make_output, transcribed  # noqa: E402
@@ -224,13 +224,13 @@ def test_losses_of_a_step_recomputed(name: str, tmp_path: Path, monkeypatch: pyt
     """What the trainer logs of a batch is what code written apart from it makes of network and batch."""
     write_set(tmp_path / "data", "train", 5)
     seen: list[tuple[Any, dict[str, Tensor]]] = []
-    real = loop_module.losses_of
+    real = step_module.losses_of
 
     def watched(network: Any, output: Any, batch: Any, weights: Any) -> Any:
         seen.append((type(output)(*(None if x is None else x.detach().clone() for x in output)), batch))
         return real(network, output, batch, weights)
 
-    monkeypatch.setattr(loop_module, "losses_of", watched)
+    monkeypatch.setattr(step_module, "losses_of", watched)
     model = {"name": name, "encoder_weights": "random", **({"pool_kernel": 2} if name == "narrow" else {})}
     done = train(make_config(settings(tmp_path / "data", model=model, epochs=1, steps=1)), tmp_path / "out")
     with (tmp_path / "out/log.csv").open(newline="") as source:

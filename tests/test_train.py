@@ -37,6 +37,7 @@ from p3mnet.registry import VARIANTS, Variant, list_models  # noqa: E402
 from p3mnet.training import BatchTooLarge, Diverged, TrainConfig, Watch, make_config, read_config, train  # noqa: E402
 from p3mnet.training import loop as loop_module  # noqa: E402
 from p3mnet.training import state as state_module  # noqa: E402
+from p3mnet.training import step as step_module  # noqa: E402
 from p3mnet.training.config import RECIPES  # noqa: E402
 from p3mnet.training.selection import hold_out  # noqa: E402
 
@@ -190,7 +191,7 @@ def test_tensorboard_shows_what_the_log_says(
     dataset: Path, undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reader = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    losses, calls = loop_module.losses_of, []
+    losses, calls = step_module.losses_of, []
 
     def power_cut(*args: Any) -> Any:
         calls.append(1)
@@ -198,7 +199,7 @@ def test_tensorboard_shows_what_the_log_says(
 
     chosen, cut = config(dataset, checkpoint_every=2), tmp_path / "out"
     with monkeypatch.context() as patch, pytest.raises(pytest.fail.Exception):
-        patch.setattr(loop_module, "losses_of", power_cut)
+        patch.setattr(step_module, "losses_of", power_cut)
         train(chosen, cut)
     # The third step is told, and past the checkpoint.
     assert len(rows(cut)) == 3
@@ -358,13 +359,13 @@ def test_bfloat16_keeps_weights_and_losses_in_float32(dataset: Path, undisturbed
 def test_a_loss_that_is_no_number_stops_with_the_pictures(
     dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    losses = loop_module.losses_of
+    losses = step_module.losses_of
 
     def poisoned(network: Any, output: Any, batch: Any, given: Any) -> Any:
         parts = losses(network, output, batch, given)
         return parts if "p3" not in batch["name"] else parts | {"total": parts["total"] * float("nan")}
 
-    monkeypatch.setattr(loop_module, "losses_of", poisoned)
+    monkeypatch.setattr(step_module, "losses_of", poisoned)
     with pytest.raises(Diverged, match=r"total, gradient_norm not finite with the pictures .*\bp3\b") as caught:
         train(config(dataset, accumulation=2), tmp_path / "out")
     # Of the four pictures of the step only the two of its batch.
@@ -381,23 +382,23 @@ def test_a_gradient_that_is_no_number_stops_too(dataset: Path, tmp_path: Path, m
         def backward(ctx: Any, gradient: Any) -> Any:
             return gradient * float("inf")
 
-    losses = loop_module.losses_of
+    losses = step_module.losses_of
     monkeypatch.setattr(
-        loop_module, "losses_of", lambda *args: (p := losses(*args)) | {"total": Overflow.apply(p["total"])}
+        step_module, "losses_of", lambda *args: (p := losses(*args)) | {"total": Overflow.apply(p["total"])}
     )
     with pytest.raises(Diverged, match="step 0: gradient_norm not finite with the pictures p"):
         train(config(dataset), tmp_path / "out")
 
 
 def test_out_of_memory_says_what_fits(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    losses = loop_module.losses_of
+    losses = step_module.losses_of
 
     def small_memory(network: Any, output: Any, batch: Any, given: Any) -> Any:
         if len(batch["name"]) > limit:
             raise torch.OutOfMemoryError("out of memory")
         return losses(network, output, batch, given)
 
-    monkeypatch.setattr(loop_module, "losses_of", small_memory)
+    monkeypatch.setattr(step_module, "losses_of", small_memory)
     limit = 3
     with pytest.raises(BatchTooLarge, match="batch of 8, but one of 2: set batch to 2 and accumulation to 4 for"):
         train(config(dataset, batch=8), tmp_path / "out")
@@ -630,7 +631,7 @@ def test_the_command(dataset: Path, tmp_path: Path) -> None:
 
 def _hold(step: int) -> None:
     """Let a step wait until the run is asked to stop."""
-    losses, stopping, stops, steps = loop_module.losses_of, loop_module.stopping, [], itertools.count(1)
+    losses, stopping, stops, steps = step_module.losses_of, loop_module.stopping, [], itertools.count(1)
 
     @contextlib.contextmanager
     def watched() -> Iterator[Any]:
@@ -644,7 +645,7 @@ def _hold(step: int) -> None:
                 time.sleep(0.01)
         return losses(*args)
 
-    loop_module.stopping, loop_module.losses_of = watched, held
+    loop_module.stopping, step_module.losses_of = watched, held
 
 
 def _main(recipe: str, out: str, type_name: str) -> None:

@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +26,7 @@ from p3mdata.run.identities import AUTO
 from p3mdata.run.layout import ADVICE, ADVICE_PLOT
 from p3mdata.run.locks import only_run
 from p3mdata.run.rows import SCHEMA_VERSION
+from p3mdata.typing import Json
 from p3mdata.version import __version__
 
 TRIED = (
@@ -67,7 +67,7 @@ class Tried:
         flags = f"--method {method.value}" + ("" if fixed else f" --strength {strength:g}")
         return flags + (f" --epsilon {self.settings.epsilon:g}" if self.settings.epsilon else "")
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {
             "method": self.settings.named(),
             "flags": self.flags(),
@@ -126,7 +126,7 @@ class Advice:
         wanted = f"it takes {needed} people" if needed else "no number of people is enough"
         return f"{said}; not sure: for at most {limit} {wanted}, {self.people} took part."
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """What advice.json holds."""
         return {
             "schema": SCHEMA_VERSION,

@@ -28,6 +28,7 @@ from p3mdata.run.layout import ATTACKERS, MANIFEST
 from p3mdata.run.locks import only_run
 from p3mdata.run.plan import read_plan
 from p3mdata.run.rows import SCHEMA_VERSION, finished_rows
+from p3mdata.typing import Json
 from p3mdata.version import __version__
 
 EMBEDDER_STEPS, RESTORER_STEPS = 250, 150
@@ -115,7 +116,7 @@ class Attackers:
             return f"{said}. A claim of at most {limit} is refused"
         return f"{said}. A claim of at most {limit} is refused: it takes {needed} people, {self.people} took part"
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """What attackers.json holds."""
         return {
             "schema": SCHEMA_VERSION,

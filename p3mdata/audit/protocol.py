@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.audit.measures import People, Vectors
 from p3mdata.base.intervals import Rate, rate_of, wilson
+from p3mdata.typing import Json
 
 # Two-sided 95 %, squared.
 _Z2 = 3.841458820694124
@@ -50,7 +50,7 @@ class Score:
     often: float
     groups: dict[str, Rate] = field(default_factory=dict)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {
             "rank1": self.rank1.to_json(),
             "tar": self.tar.to_json() if self.tar else None,

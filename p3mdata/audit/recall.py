@@ -14,7 +14,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import cv2
 
@@ -47,6 +46,7 @@ from p3mdata.run.samples import Samples
 from p3mdata.run.shards import process, run_shard
 from p3mdata.run.stages import Stage
 from p3mdata.run.suspects import append_suspects
+from p3mdata.typing import Json
 from p3mdata.version import __version__
 
 _WORTH_A_WORKER = 2
@@ -70,7 +70,7 @@ class Recall:
     """
 
     out: Path
-    figures: dict[str, Any]
+    figures: Json
     held: tuple[str, ...]
     waiting: tuple[str, ...]
     review: dict[str, int]
@@ -81,7 +81,7 @@ class Recall:
         """Whether all pictures were looked at and nothing waits for a person."""
         return not self.left_out and not self.waiting
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {
             **self.figures,
             "held_back": list(self.held),

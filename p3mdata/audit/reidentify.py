@@ -38,6 +38,7 @@ from p3mdata.run.layout import AUDIT, AUDIT_PLOT, MANIFEST
 from p3mdata.run.locks import only_run
 from p3mdata.run.plan import read_plan
 from p3mdata.run.rows import SCHEMA_VERSION, finished_rows
+from p3mdata.typing import Json
 from p3mdata.version import __version__
 
 FAR = 1e-3
@@ -75,7 +76,7 @@ class AuditRow:
     false_accepts: float
     own_tar: Rate | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         rates = {"rank1": self.rank1.to_json(), "tar": self.tar.to_json()}
         return {"key": self.key, **rates, "false_accepts": self.false_accepts} | (
             {"own_tar": self.own_tar.to_json()} if self.own_tar else {}
@@ -125,7 +126,7 @@ class Audit:
         """Whether the worst attack stays within the gate; True without one."""
         return self.max_rank1 is None or self.worst_rank1 <= self.max_rank1
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """What audit.json holds."""
         threshold = {
             "distance": round(self.threshold.distance, 4),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +12,7 @@ from p3mdata.audit.measures import People, Vectors, rank1
 from p3mdata.audit.portraits import Portrait
 from p3mdata.base.intervals import Rate
 from p3mdata.config import Method
+from p3mdata.typing import Json
 
 Pixels = NDArray[np.uint8]
 View = str | tuple[Method, float]
@@ -33,7 +33,7 @@ class Point:
     naive: Rate
     adapted: Rate
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         rates = {"naive": self.naive.to_json(), "adapted": self.adapted.to_json()}
         return {"method": self.method.value, "strength": round(self.strength, 4), **rates}
 

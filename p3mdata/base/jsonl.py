@@ -11,6 +11,7 @@ from typing import Any
 
 from p3mdata.base.files import atomic, write_atomic
 from p3mdata.errors import RunFolderError
+from p3mdata.typing import Json
 
 PRIVATE_MODE = 0o600
 RESTORE = "Restore it from a copy, or make it again with the command that wrote it."
@@ -57,9 +58,7 @@ def append_row(path: Path, row: Any, mode: int = PRIVATE_MODE) -> None:
         os.fsync(sink.fileno())
 
 
-def read_rows(
-    path: Path, torn_tail: bool = False, needs: Iterable[str] = (), way_out: str = RESTORE
-) -> Iterator[dict[str, Any]]:
+def read_rows(path: Path, torn_tail: bool = False, needs: Iterable[str] = (), way_out: str = RESTORE) -> Iterator[Json]:
     """Rows of a JSON-lines file.
 
     Args:
@@ -87,7 +86,7 @@ def read_rows(
             yield row
 
 
-def read_json(path: Path, way_out: str = RESTORE) -> dict[str, Any]:
+def read_json(path: Path, way_out: str = RESTORE) -> Json:
     """One JSON document.
 
     Raises:

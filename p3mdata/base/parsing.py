@@ -12,6 +12,7 @@ import yaml
 from pydantic import ValidationError
 
 from p3mdata.errors import SettingsError
+from p3mdata.typing import Json
 
 # Characters.
 _MOST_OF_A_FAULT = 160
@@ -28,7 +29,7 @@ def fault(exc: Exception) -> str:
     return f"'{key}' cannot be {reprlib.repr(first['input'])}: {first['msg'].removeprefix('Value error, ')}"
 
 
-def read_yaml(path: Path) -> dict[str, Any]:
+def read_yaml(path: Path) -> Json:
     """A YAML mapping from a file.
 
     Raises:

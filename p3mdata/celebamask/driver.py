@@ -32,6 +32,8 @@ from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFo
 from p3mdata.faces import weights
 from p3mdata.run.compare import differing_settings
 from p3mdata.run.locks import only_run
+from p3mdata.run.planned import Maker
+from p3mdata.typing import Json
 from p3mdata.version import __version__
 
 FACEMASKS, REFUSED, PAIRS = "facemasks.jsonl", "refused.jsonl", "pairs.jsonl"
@@ -69,7 +71,7 @@ class FacemaskRun:
             return EXIT_BUG
         return EXIT_OK if self.facemasks else EXIT_HELD_BACK
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {
             "out": str(self.out),
             "images": self.images,
@@ -152,21 +154,21 @@ def _check_folders(source: Path, out: Path) -> None:
 
 
 def _freeze_settings(images: Source, names: Sequence[str], limit: int | None, out: Path) -> None:
-    row = {
-        "tool": f"p3mdata {__version__}",
-        "settings": {"source": str(images.root.resolve()), "from": images.kind, "limit": limit, "images": len(names)},
-        "names_sha256": sha256("\n".join(names).encode("utf-8", "surrogateescape")),
-        "weights": weights.hashes() if isinstance(images, Portraits) else {},
-    }
+    maker = Maker(
+        f"p3mdata {__version__}",
+        {"source": str(images.root.resolve()), "from": images.kind, "limit": limit, "images": len(names)},
+        weights.hashes() if isinstance(images, Portraits) else {},
+    )
+    digest = sha256("\n".join(names).encode("utf-8", "surrogateescape"))
     path = out / SETTINGS
     if not path.exists():
-        write_json(path, row)
+        write_json(path, {**maker.to_json(), "names_sha256": digest})
         return
     old = read_json(path)
     if not str(old.get("tool", "")).startswith("p3mdata ") or not isinstance(old.get("settings"), dict):
         raise RunFolderError(f"{out}: its {SETTINGS} is not of p3mdata. Choose an empty or new folder.")
-    different = differing_settings(old, row)
-    if not different and old.get("names_sha256") != row["names_sha256"]:
+    different = differing_settings(Maker.from_json(old), maker)
+    if not different and old.get("names_sha256") != digest:
         different = ["the names of the files"]
     if different:
         raise RunFolderError(

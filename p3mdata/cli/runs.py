@@ -171,7 +171,7 @@ def _dry_run(job: Job) -> None:
     others = PassedOver({}) if job.chosen else passed_over(job.source, job.settings.recursive)
     console.say(others.sentence())
     head = f"{plan.samples} pictures, {plan.shards} shards, {job.settings.named()} -> {job.place}\n"
-    console.result({**plan.to_json(), "files": rows, "passed_over": others.to_json()}, head + text)
+    console.result({**plan.public().to_json(), "files": rows, "passed_over": others.to_json()}, head + text)
 
 
 @anonymize_app.command("image")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from p3mdata.curation.rules import Entry, Rules
+from p3mdata.typing import Json
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Member:
     height: int
     sha256: str
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         names = ("path", "kind", "distance", "width", "height")
         return {name: getattr(self, name) for name in names}
 
@@ -51,7 +51,7 @@ class Duplicates:
     clusters: tuple[tuple[Member, ...], ...]
     unreadable: tuple[tuple[str, str], ...]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {
             "files": self.files,
             "clusters": [[member.to_json() for member in members] for members in self.clusters],
@@ -77,6 +77,6 @@ class Curation:
         codes = [entry.rejected.code for entry in self.entries if entry.rejected is not None]
         return {code: codes.count(code) for code in sorted(set(codes))}
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         warned = sum(bool(entry.warnings) for entry in self.entries if entry.rejected is None)
         return {"files": len(self.entries), "kept": len(self.kept), "rejected": self.reasons, "warned": warned}

@@ -32,6 +32,7 @@ from p3mdata.records import one_ending
 from p3mdata.run.derived import dataset_version, register_derived
 from p3mdata.run.locks import only_run
 from p3mdata.run.plan import Plan, read_plan
+from p3mdata.typing import Json
 from p3mdata.version import __version__
 
 # In the description of a dataset that is being renewed: what it was.
@@ -89,7 +90,7 @@ class Built:
     balance: dict[str, dict[str, dict[str, int]]]
     version: int
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {
             "out": str(self.out),
             "sets": self.sets,

@@ -17,6 +17,7 @@ from p3mdata.records import Outcome
 from p3mdata.run.layout import PLAN
 from p3mdata.run.plan import read_plan
 from p3mdata.run.rows import Rows
+from p3mdata.typing import Json
 
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
 _DPI = 130
@@ -31,7 +32,7 @@ class Stats:
     sets: dict[str, int]
     tables: dict[str, dict[str, dict[str, int]]]
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {"name": self.name, "sets": self.sets, "tables": self.tables}
 
 

@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
 from p3mdata.base.progress import Progress
 from p3mdata.errors import RunFolderError, SettingsError, unwritable
@@ -19,6 +18,7 @@ from p3mdata.export.release import Release
 from p3mdata.export.target import Target
 from p3mdata.run.derived import register_derived
 from p3mdata.run.locks import only_run
+from p3mdata.typing import Json
 
 __all__ = ["Exported", "Form", "Release", "export"]
 
@@ -58,7 +58,7 @@ class Exported:
     version: int
     licensed: bool
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {
             "out": str(self.out),
             "to": self.to,

@@ -9,13 +9,13 @@ without them mlcroissant warns that they are recommended.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
 
 from p3mdata.export.card_text import Words
 from p3mdata.export.entries import KINDS, MEANING, Split
 from p3mdata.export.huggingface import Config, write_parquet
 from p3mdata.export.release import Release
 from p3mdata.export.target import Target
+from p3mdata.typing import Json
 
 CROISSANT = "croissant.json"
 VERSION, RAI = "http://mlcommons.org/croissant/1.1", "http://mlcommons.org/croissant/RAI/1.0"
@@ -33,7 +33,7 @@ for record in mlc.Dataset("croissant.json").records("{split}"):
 `datasets.load_dataset` opens the same folder."""
 
 # The context of the specification, as mlcroissant compares it.
-_CONTEXT: dict[str, Any] = {
+_CONTEXT: Json = {
     "@language": "en",
     "@vocab": "https://schema.org/",
     "arrayShape": "cr:arrayShape",
@@ -92,7 +92,7 @@ def describe(release: Release, target: Target, words: Words) -> None:
     target.write_json(CROISSANT, document(release, target, words))
 
 
-def document(release: Release, target: Target, words: Words) -> dict[str, Any]:
+def document(release: Release, target: Target, words: Words) -> Json:
     """The JSON-LD document."""
     licence = {"license": words.licence} if words.licence else {}
     return {
@@ -130,7 +130,7 @@ def responsible(words: Words) -> dict[str, str | list[str]]:
     }
 
 
-def _distribution(release: Release, target: Target) -> Iterator[dict[str, Any]]:
+def _distribution(release: Release, target: Target) -> Iterator[Json]:
     """Every file with its hash, and the set of files of each split."""
     for path, (digest, size) in target.files.items():
         yield {
@@ -153,7 +153,7 @@ def _distribution(release: Release, target: Target) -> Iterator[dict[str, Any]]:
         }
 
 
-def _roles(release: Release) -> dict[str, Any]:
+def _roles(release: Release) -> Json:
     """What each split is for."""
     role = {True: "cr:TrainingSplit", False: "cr:ValidationSplit"}
     return {
@@ -168,11 +168,11 @@ def _roles(release: Release) -> dict[str, Any]:
     }
 
 
-def _plain(name: str, meaning: str, kind: str) -> dict[str, Any]:
+def _plain(name: str, meaning: str, kind: str) -> Json:
     return {"@type": "cr:Field", "@id": name, "name": name, "description": meaning, "dataType": kind}
 
 
-def _record_set(release: Release, split: Split) -> dict[str, Any]:
+def _record_set(release: Release, split: Split) -> Json:
     types = dict.fromkeys(split.kinds, "sc:ImageObject") | {k: _TYPES[t] for k, t in release.columns.items()}
     return {
         "@type": "cr:RecordSet",

@@ -11,6 +11,7 @@ from p3mdata.errors import SetupError
 from p3mdata.export.entries import Entry, Split, shards
 from p3mdata.export.release import Release
 from p3mdata.export.target import Target
+from p3mdata.typing import Json
 
 METADATA, METADATA_ALL = "metadata.jsonl", "metadata_all.jsonl"
 # Rows that are in memory at once, and what is read of a file at once by those who load it.
@@ -29,7 +30,7 @@ for row in dataset["{split}"]:
     alpha = alpha / np.iinfo(alpha.dtype).max  # 0 to 1; `.convert("L")` would clip mattes of 16 bits
 ```"""
 
-Config = dict[str, Any]
+Config = Json
 
 
 def write_folder(
@@ -129,16 +130,16 @@ def _schema(release: Release, pyarrow: Any) -> Any:
     """Arrow schema with the note by which `datasets` knows that columns are pictures."""
     picture = pyarrow.struct([("bytes", pyarrow.binary()), ("path", pyarrow.string())])
     columns = {kind: picture for kind in release.kinds}
-    features: dict[str, Any] = {kind: {"_type": "Image"} for kind in release.kinds}
+    features: Json = {kind: {"_type": "Image"} for kind in release.kinds}
     for name, kind in release.columns.items():
         columns[name] = getattr(pyarrow, _TYPES[kind].replace("bool", "bool_"))()
         features[name] = {"dtype": _TYPES[kind], "_type": "Value"}
     return pyarrow.schema(columns.items(), {"huggingface": json.dumps({"info": {"features": features}})})
 
 
-def _groups(entries: Sequence[Entry], step: Callable[[], None]) -> Iterator[list[dict[str, Any]]]:
+def _groups(entries: Sequence[Entry], step: Callable[[], None]) -> Iterator[list[Json]]:
     """Rows of one row group at a time."""
-    rows: list[dict[str, Any]] = []
+    rows: list[Json] = []
     held = 0
     for entry in entries:
         pictures = {kind: {"bytes": file.read(), "path": entry.name(kind)} for kind, file in entry.files.items()}

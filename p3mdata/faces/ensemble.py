@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from p3mdata.faces.proposals import Proposals
 from p3mdata.faces.pyramid import Pyramid
 from p3mdata.faces.turned import look_turned, seen_again
 from p3mdata.records import XYXY, Doubt, Face
+from p3mdata.typing import Json
 
 
 @dataclass(frozen=True)
@@ -92,14 +92,14 @@ class Detection:
         faces = tuple(face for face in self.faces if face.box not in boxes)
         return Detection(faces, tuple(d for d in self.doubts if not d.boxes or not set(d.boxes) <= set(boxes)))
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {
             "faces": [face.to_json() for face in self.faces],
             "doubts": [doubt.to_json() for doubt in self.doubts],
         }
 
     @classmethod
-    def from_json(cls, row: dict[str, Any]) -> Detection:
+    def from_json(cls, row: Json) -> Detection:
         return cls(tuple(Face.from_json(face) for face in row["faces"]), tuple(map(Doubt.from_json, row["doubts"])))
 
 

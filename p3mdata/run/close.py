@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from p3mdata.base.disk_backed import DiskList
 from p3mdata.base.jsonl import PRIVATE_MODE, rows_file
@@ -30,6 +29,7 @@ from p3mdata.run.layout import (
 from p3mdata.run.locks import finished_run
 from p3mdata.run.plan import Plan
 from p3mdata.run.rows import Rows, finished_rows, names_file, open_shards, public_row
+from p3mdata.typing import Json
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ class RunSummary:
         held = self.outcomes.get(Outcome.NEEDS_REVIEW.value, 0) + self.outcomes.get(Outcome.BROKEN.value, 0)
         return EXIT_HELD_BACK if held else EXIT_OK
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {
             "out": str(self.out),
             "samples": self.samples,

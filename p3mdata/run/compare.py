@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from p3mdata.records import Sample
+from p3mdata.run.planned import Maker
 
 _SHOWN = 3
 # Of a source; hand-drawn masks may be added.
@@ -15,15 +16,15 @@ _FROZEN = ("sha256", "alpha", "trimap")
 _UNSAID = {"names": "id"}
 
 
-def differing_settings(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def differing_settings(old: Maker, new: Maker) -> list[str]:
     """Keys, with both values, that keep a run from being resumed; empty when it can."""
-    before, after = ({"tool": row.get("tool"), **_UNSAID, **row.get("settings", {})} for row in (old, new))
+    before, after = ({"tool": made.tool, **_UNSAID, **made.settings} for made in (old, new))
     different = [
         f"{key} ({_shown(before.get(key))} -> {_shown(after.get(key))})"
         for key in {**after, **before}
         if before.get(key) != after.get(key)
     ]
-    return different + (["the model files"] if old.get("weights") != new["weights"] else [])
+    return different + (["the model files"] if old.weights != new.weights else [])
 
 
 def _shown(value: Any) -> str:
@@ -58,13 +59,18 @@ def _differ(old: Any, new: Any) -> bool:
 
 def readable_now(old: Sample, new: Sample) -> Sample:
     """A sample of a plan with what could not be read when it was planned, and with hand-drawn masks as they are now."""
-    found: dict[str, Any] = {"mask": new.mask, "problem": new.problem}
-    if not old.sha256:
-        found["sha256"] = new.sha256
-    for what in ("alpha", "trimap"):
-        if (entry := getattr(old, what)) is not None and not entry[1]:
-            found[what] = getattr(new, what)
-    return replace(old, **found)
+
+    def as_now(before: tuple[str, str] | None, now: tuple[str, str] | None) -> tuple[str, str] | None:
+        return now if before is not None and not before[1] else before
+
+    return replace(
+        old,
+        sha256=old.sha256 or new.sha256,
+        alpha=as_now(old.alpha, new.alpha),
+        trimap=as_now(old.trimap, new.trimap),
+        mask=new.mask,
+        problem=new.problem,
+    )
 
 
 def _paired(old: Iterator[Sample], new: Iterator[Sample]) -> Iterator[tuple[Sample | None, Sample | None]]:

@@ -43,6 +43,7 @@ from p3mdata.run.remote_job import CLOSING, bring_errors, bring_secret
 from p3mdata.run.rows import finished_rows
 from p3mdata.run.upload import bring_rows, shards_done
 from p3mdata.run.verify import check_files
+from p3mdata.typing import Json
 
 _PRIVATE = frozenset({LEDGER, NAMES, QUEUE, SOURCES, JOB})
 
@@ -56,7 +57,7 @@ class Fetched:
     samples: int
     released: int
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {"from": self.address, "out": str(self.out), "samples": self.samples, "released": self.released}
 
 

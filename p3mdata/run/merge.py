@@ -15,13 +15,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from p3mdata.base.addresses import is_address, is_remote
 from p3mdata.base.disk_backed import DiskDict, DiskList
 from p3mdata.base.files import RELEASED_AT, empty, owned_folder, sha256, write_atomic
 from p3mdata.base.ids import sample_id
-from p3mdata.base.jsonl import PRIVATE_MODE, read_json, read_rows, write_json, write_rows
+from p3mdata.base.jsonl import PRIVATE_MODE, read_rows, write_json, write_rows
 from p3mdata.base.progress import Progress, silent
 from p3mdata.config import Job
 from p3mdata.errors import RunFolderError, SettingsError, not_finished, unwritable
@@ -47,6 +46,7 @@ from p3mdata.run.layout import (
 from p3mdata.run.locks import finished_run
 from p3mdata.run.names import plain
 from p3mdata.run.plan import Plan, job_row, write_list
+from p3mdata.run.planned import read_planned
 from p3mdata.run.rows import Rows, open_shards
 from p3mdata.run.samples import Samples
 from p3mdata.run.secret import secret_of
@@ -75,13 +75,19 @@ class _Part:
         """A sample as the merged run names it, before copies are numbered."""
         source = self.prefixes["source"] + sample.source
         identity = sample_id(sample.sha256, source, self.plan.job.settings.seed, self.secret)
-        companions: dict[str, Any] = {
-            what: (self.prefixes[folder] + entry[0], entry[1])
-            for what, folder in _COMPANIONS.items()
-            if (entry := getattr(sample, what)) is not None
-        }
-        name = None if sample.name is None else plain(self.prefixes["source"] + sample.name)
-        return replace(sample, id=identity, source=source, name=name, **companions)
+        return replace(
+            sample,
+            id=identity,
+            source=source,
+            name=None if sample.name is None else plain(self.prefixes["source"] + sample.name),
+            alpha=self._moved("alpha", sample.alpha),
+            trimap=self._moved("trimap", sample.trimap),
+            mask=self._moved("mask", sample.mask),
+        )
+
+    def _moved(self, what: str, entry: tuple[str, str] | None) -> tuple[str, str] | None:
+        """A companion as the merged run names it."""
+        return None if entry is None else (self.prefixes[_COMPANIONS[what]] + entry[0], entry[1])
 
 
 def merge_runs(runs: Sequence[Path], out: Path, on_start: Progress | None = None) -> RunSummary:
@@ -106,7 +112,7 @@ def merge_runs(runs: Sequence[Path], out: Path, on_start: Progress | None = None
     with ExitStack() as held:
         plans = [held.enter_context(finished_run(path)) for path in runs]
         job, prefixes = _merged_job([plan for plan, _ in plans], out)
-        secrets = [secret_of(path, read_json(path / PLAN)) for path in runs]
+        secrets = [secret_of(path, read_planned(path)) for path in runs]
         # Runs that were planned apart have secrets of their own; the first one names everything anew.
         secret = next((own for own in secrets if own is not None), None)
         parts = [
@@ -134,7 +140,7 @@ def _merged_job(plans: Sequence[Plan], out: Path) -> tuple[Job, list[dict[str, s
     """
     first = plans[0]
     for plan in plans[1:]:
-        different = differing_settings(read_json(first.job.out / PLAN), read_json(plan.job.out / PLAN))
+        different = differing_settings(read_planned(first.job.out).maker, read_planned(plan.job.out).maker)
         for name in ("alphas", "trimaps"):
             if (getattr(first.job, name) is None) != (getattr(plan.job, name) is None):
                 different.append(f"{name} (given for one of them only)")
@@ -205,12 +211,12 @@ def _build(job: Job, parts: Sequence[_Part], building: Path, on_start: Progress)
     for folder in (PRIVATE, SHARDS, REVIEW):
         make_private_folder(building / folder)
     origins, secret = _Origins(parts), parts[0].secret
-    frozen = (replace(moved, decision=None, suspects=()).to_json() for moved in origins.moved())
+    frozen = (replace(moved, decision=None, suspects=()) for moved in origins.moved())
     plan = write_list(job.model_copy(update={"out": building}), frozen, building / SOURCES, secret is not None)
     if secret is not None:
         write_atomic(building / SECRET, f"{secret}\n".encode(), PRIVATE_MODE)
     write_json(building / JOB, job_row(job), PRIVATE_MODE)
-    write_json(building / PLAN, plan.to_json())
+    write_json(building / PLAN, plan.public().to_json())
     step = on_start(plan.samples)
     buried = {
         sample.sha256: part

@@ -11,11 +11,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from p3mdata.base.addresses import refuse_address
 from p3mdata.base.disk_backed import DiskDict
-from p3mdata.base.ids import IDS, KEYED
 from p3mdata.base.jsonl import PRIVATE_MODE, dumps, read_json, read_rows, write_json, write_rows
 from p3mdata.base.parsing import fault
 from p3mdata.config import Execution, Job, Names, Settings
@@ -26,10 +24,12 @@ from p3mdata.records import Sample
 from p3mdata.run.compare import differing_settings, differing_sources, readable_now
 from p3mdata.run.decisions import read_log, standing
 from p3mdata.run.layout import JOB, PASSED_OVER, PLAN, PLANNING, PRIVATE, SOURCES, make_private_folder
+from p3mdata.run.planned import Maker, Planned, read_planned
 from p3mdata.run.samples import Samples
-from p3mdata.run.secret import keyed, planned_secret
+from p3mdata.run.secret import planned_secret
 from p3mdata.run.sources import by_id, by_path, collect
 from p3mdata.run.suspects import read_suspects
+from p3mdata.typing import Json
 from p3mdata.version import __version__
 
 _MAX_SHARD = 1000
@@ -65,22 +65,23 @@ class Plan:
         """Those of all samples, in plan order, that are of one shard."""
         return samples[shard * self.shard_size : (shard + 1) * self.shard_size]
 
-    def to_json(self) -> dict[str, Any]:
-        """Public part: no path of a source appears in it."""
+    @property
+    def maker(self) -> Maker:
+        """This version, these settings and the model files that are here."""
         settings = self.job.settings.model_dump(mode="json")
-        return {
-            "tool": f"p3mdata {__version__}",
-            "settings": {key: value for key, value in settings.items() if (key, value) != _OLDER_THAN_NAMES},
-            "companions": sorted(k for k in ("alphas", "trimaps", "masks") if getattr(self.job, k)),
-            "weights": weights.hashes(),
-            "samples": self.samples,
-            "shard_size": self.shard_size,
-            "sources_sha256": self.digest,
-            **({IDS: KEYED} if self.keyed else {}),
-        }
+        return Maker(
+            f"p3mdata {__version__}",
+            {key: value for key, value in settings.items() if (key, value) != _OLDER_THAN_NAMES},
+            weights.hashes(),
+        )
+
+    def public(self) -> Planned:
+        """Content of plan.json: no path of a source appears in it."""
+        companions = tuple(sorted(k for k in ("alphas", "trimaps", "masks") if getattr(self.job, k)))
+        return Planned(self.maker, self.samples, self.shard_size, self.digest, self.keyed, companions)
 
 
-def _frozen(row: dict[str, Any]) -> bytes:
+def _frozen(row: Json) -> bytes:
     """What of a source may not change between two calls; hand-drawn masks and decisions may be added."""
     kept = {key: value for key, value in row.items() if key not in ("mask", "problem", "decision")}
     return dumps(kept).encode("utf-8", "surrogateescape")
@@ -113,18 +114,14 @@ def make_plan(job: Job, write: bool = True) -> tuple[Plan, Samples]:
     """
     if write:
         make_private_folder(job.out / PRIVATE)
-    before = (
-        read_json(job.out / PLAN, start_anew(job.out))
-        if (job.out / PLAN).exists() and not job.execution.overwrite
-        else None
-    )
+    before = read_planned(job.out) if (job.out / PLAN).exists() and not job.execution.overwrite else None
     secret = planned_secret(job, before, write)
     # Beside the list that it may take the place of.
     place = tempfile.mkdtemp(prefix=PLANNING, dir=job.out / PRIVATE if write else None)
     with ExitStack() as at_end:
         at_end.callback(shutil.rmtree, place)
         listing = Path(place) / "sources.jsonl"
-        plan = write_list(job, (sample.to_json() for sample in collect(job, secret)), listing, secret is not None)
+        plan = write_list(job, collect(job, secret), listing, secret is not None)
         if before is not None:
             plan = _of_the_run(plan, before, listing)
         if write:
@@ -135,7 +132,7 @@ def make_plan(job: Job, write: bool = True) -> tuple[Plan, Samples]:
                 write_json(job.out / PASSED_OVER, others.to_json(), PRIVATE_MODE)
             else:
                 (job.out / PASSED_OVER).unlink(missing_ok=True)
-            write_json(job.out / PLAN, plan.to_json())
+            write_json(job.out / PLAN, plan.public().to_json())
         said = ({}, {}) if job.execution.overwrite else (standing(read_log(job.out)), read_suspects(job.out))
         samples = Samples(listing, plan.samples, *said)
         # Of the list that is on disk now; workers need not carry it.
@@ -145,21 +142,21 @@ def make_plan(job: Job, write: bool = True) -> tuple[Plan, Samples]:
     return plan, samples
 
 
-def write_list(job: Job, rows: Iterable[dict[str, Any]], path: Path, keyed: bool) -> Plan:
+def write_list(job: Job, samples: Iterable[Sample], path: Path, keyed: bool) -> Plan:
     """Write the list of a run's sources, with copies numbered in the order of their paths; gives the plan it makes.
 
     Args:
         job: Whose plan it is.
-        rows: Samples as JSON; copies of one file have one id. In the order of the paths, unless `keyed`.
+        samples: Copies of one file have one id. In the order of the paths, unless `keyed`.
         path: The list.
         keyed: Put them into the order of their ids, so that nothing that is released follows the order of the paths.
     """
     digest, count = hashlib.sha256(), 0
 
-    def counted() -> Iterator[dict[str, Any]]:
+    def counted() -> Iterator[Json]:
         nonlocal count
-        for row in by_id(rows) if keyed else by_path(rows):
-            row |= {"index": count}
+        for sample in by_id(samples) if keyed else by_path(samples):
+            row = sample.to_json() | {"index": count}
             digest.update(_frozen(row))
             count += 1
             yield row
@@ -168,15 +165,15 @@ def write_list(job: Job, rows: Iterable[dict[str, Any]], path: Path, keyed: bool
     return Plan(job, count, shard_size(count), digest.hexdigest(), keyed)
 
 
-def _of_the_run(plan: Plan, before: dict[str, Any], listing: Path) -> Plan:
+def _of_the_run(plan: Plan, before: Planned, listing: Path) -> Plan:
     """The plan of a run that goes on; the list becomes that of the run, with what has become readable since.
 
     Raises:
         RunFolderError: It is another run: settings or files differ, and are named.
     """
     out = plan.job.out
-    different = differing_settings(before, plan.to_json())
-    if before.get("sources_sha256") != plan.digest:
+    different = differing_settings(before.maker, plan.maker)
+    if before.digest != plan.digest:
         old, new = (DiskDict((sample.source, sample) for sample in _read_samples(p)) for p in (out / SOURCES, listing))
         if changes := differing_sources(old.values(), new.values()):
             different.append(changes)
@@ -199,7 +196,7 @@ def refuse_other_version(plan: Plan) -> None:
         RunFolderError: With what differs. Images can still be left out and taken down.
     """
     out = plan.job.out
-    if different := differing_settings(read_json(out / PLAN), plan.to_json()):
+    if different := differing_settings(read_planned(out).maker, plan.maker):
         raise RunFolderError(
             f"{out}: was made otherwise than this version would: {'; '.join(different)}. Nothing was made anew. Decide "
             "with the version that made the run, or make a new run; 'exclude' and 'p3mdata remove' work all the same."
@@ -210,7 +207,7 @@ def _write_again(plan: Plan, samples: Iterable[Sample], listing: Path) -> Plan:
     """Write the list of a run in the order that it has."""
     digest = hashlib.sha256()
 
-    def noted() -> Iterator[dict[str, Any]]:
+    def noted() -> Iterator[Json]:
         for sample in samples:
             row = sample.to_json()
             digest.update(_frozen(row))
@@ -220,7 +217,7 @@ def _write_again(plan: Plan, samples: Iterable[Sample], listing: Path) -> Plan:
     return replace(plan, digest=digest.hexdigest())
 
 
-def job_row(job: Job) -> dict[str, Any]:
+def job_row(job: Job) -> Json:
     """Where a run's files are and which of them it takes, for its private part."""
     files = job.execution.files
     return {
@@ -259,18 +256,16 @@ def read_plan(out: Path) -> tuple[Plan, Samples]:
     refuse_address(out)
     if not (out / PLAN).is_file():
         raise RunFolderError(f"{out}: is not a run folder (it has no {PLAN}). Run 'p3mdata anonymize dir SRC {out}'.")
-    row, kept = (read_json(out / name, start_anew(out)) for name in (PLAN, JOB))
+    planned, kept = read_planned(out), read_json(out / JOB, start_anew(out))
     try:
         folders = {**kept["folders"], "out": out}
         job = Job(
             **folders,
-            settings=Settings(**row["settings"]),
+            settings=Settings(**planned.maker.settings),
             execution=Execution(limit=kept["limit"], files=kept.get("files")),
         )
-        if not isinstance(row["shard_size"], int) or row["shard_size"] < 1:
-            raise ValueError(f"shards of {row['shard_size']} images")
-        samples = Samples(out / SOURCES, row["samples"], standing(read_log(out)), read_suspects(out))
+        samples = Samples(out / SOURCES, planned.samples, standing(read_log(out)), read_suspects(out))
         samples[:1]
-        return Plan(job, row["samples"], row["shard_size"], row["sources_sha256"], keyed(row)), samples
+        return Plan(job, planned.samples, planned.shard_size, planned.digest, planned.keyed), samples
     except (AttributeError, KeyError, TypeError, ValueError) as exc:
         raise RunFolderError(f"{out}: its plan is damaged ({fault(exc)}). {start_anew(out)}") from exc

@@ -9,7 +9,6 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 from p3mdata.base.disk_backed import DiskDict
 from p3mdata.base.files import sha256
@@ -21,6 +20,7 @@ from p3mdata.records import XYXY, boxes_of
 from p3mdata.run.decisions import read_log, standing
 from p3mdata.run.layout import LOOKS, PLAN, RECALL
 from p3mdata.run.suspects import read_suspects
+from p3mdata.typing import Json
 
 
 @dataclass(frozen=True)
@@ -45,11 +45,11 @@ class Looked:
     lists: dict[str, int] = field(default_factory=dict)
     drawn: bool = False
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return asdict(self)
 
     @classmethod
-    def from_json(cls, row: dict[str, Any]) -> Looked:
+    def from_json(cls, row: Json) -> Looked:
         return cls(**{**row, "missed": boxes_of(row["missed"])})
 
 
@@ -67,7 +67,7 @@ def read_looks(out: Path) -> Iterator[Looked]:
             raise RunFolderError(f"{out / LOOKS}: holds a row that is no look ({fault(exc)}). {way_out}") from exc
 
 
-def counted(looks: Iterable[Looked], none: dict[str, set[XYXY]]) -> dict[str, Any]:
+def counted(looks: Iterable[Looked], none: dict[str, set[XYXY]]) -> Json:
     """Figures of pictures that were looked at.
 
     Args:
@@ -101,7 +101,7 @@ def counted(looks: Iterable[Looked], none: dict[str, set[XYXY]]) -> dict[str, An
     }
 
 
-def neither(lists: Counter[str]) -> dict[str, Any]:
+def neither(lists: Counter[str]) -> Json:
     """Faces that no detector of the second look saw, from how many of one's faces the other misses (Petersen's way).
 
     It takes the two to miss faces independently of each other, every face to be as hard as any other, and every place
@@ -153,7 +153,7 @@ def in_review(out: Path) -> dict[str, int]:
     return found
 
 
-def recall_of(out: Path) -> dict[str, Any] | None:
+def recall_of(out: Path) -> Json | None:
     """The figures of a run's last second look as people's decisions leave them; None when there was none.
 
     Returns:

@@ -18,11 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.base.files import write_atomic
-from p3mdata.base.jsonl import PRIVATE_MODE, dumps, read_json
+from p3mdata.base.jsonl import PRIVATE_MODE, dumps
 from p3mdata.errors import P3MError
 from p3mdata.records import ImageResult, Sample
-from p3mdata.run.layout import PLAN, PROVED
+from p3mdata.run.layout import PROVED
 from p3mdata.run.plan import Plan
+from p3mdata.run.planned import read_planned
 from p3mdata.run.secret import secret_of
 from p3mdata.version import __version__
 
@@ -39,7 +40,7 @@ class Receipts:
         self._path = plan.job.out / PROVED
         secret = None
         with contextlib.suppress(P3MError):
-            secret = secret_of(plan.job.out, read_json(plan.job.out / PLAN))
+            secret = secret_of(plan.job.out, read_planned(plan.job.out))
         self._key = None if secret is None else _DOMAIN + bytes.fromhex(secret)
         self._about = dumps({"program": _program(), "settings": plan.job.settings.model_dump(mode="json")})
         self._kept = self._read()

@@ -54,9 +54,10 @@ from p3mdata.run.layout import (
     shard_name,
 )
 from p3mdata.run.plan import Plan, job_row, listing_digest, make_plan, read_plan
+from p3mdata.run.planned import read_planned
 from p3mdata.run.rows import Rows
 from p3mdata.run.samples import Samples
-from p3mdata.run.secret import keyed, planned_secret
+from p3mdata.run.secret import planned_secret
 from p3mdata.run.stages import Stage
 from p3mdata.run.status import Status, status_of
 from p3mdata.run.tasks import make_or_await, my_shards, shared_plan
@@ -159,7 +160,7 @@ def status_anywhere(run: Path) -> Status:
         (out / PRIVATE).mkdir()
         if not store.get_file(PLAN, out / PLAN):
             raise RunFolderError(f"{store.root}: is not a run, or has no plan yet (it has no {PLAN}).")
-        plan = read_json(out / PLAN)
+        plan = read_planned(out)
 
         def bring(index: int) -> None:
             folder = shard_folder(out, index)
@@ -168,7 +169,7 @@ def status_anywhere(run: Path) -> Status:
             write_atomic(folder / DONE, b"")
             os.utime(folder / DONE, (written, written))
 
-        store.each(bring, (i for i in shards_done(store) if i * plan["shard_size"] < plan["samples"]))
+        store.each(bring, (i for i in shards_done(store) if i * plan.shard_size < plan.samples))
         if store.has(LEDGER):
             written = store.modified(LEDGER)
             write_atomic(out / LEDGER, b"")
@@ -290,9 +291,10 @@ def bring_plan(store: Store, out: Path) -> bool:
         if not store.get_file(name, out / name, PRIVATE_MODE):
             raise RunFolderError(f"{store.root}/{name}: is missing. Delete the run there and run again.")
     write_atomic(out / PLAN, data)
-    if keyed(read_json(out / PLAN)):
+    plan = read_planned(out)
+    if plan.keyed:
         bring_secret(store, out)
-    if read_json(out / PLAN).get("sources_sha256") != listing_digest(out / SOURCES):
+    if plan.digest != listing_digest(out / SOURCES):
         raise RunFolderError(
             f"{store.root}: its {SOURCES} is not the list of its {PLAN}; two processes planned it at once. Delete the "
             "run there and run again."

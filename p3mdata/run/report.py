@@ -350,7 +350,7 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
         preset=settings.preset.value,
         names_kept=settings.names is Names.KEEP,
         strength=settings.in_words("report"),
-        companions=", ".join(plan.to_json()["companions"]) or "nothing",
+        companions=", ".join(plan.public().companions) or "nothing",
         settings=_settings(plan),
         audit=Rendered(audit_section(read_audit(plan.job.out), sample, recall_of(plan.job.out))),
         version=__version__,

@@ -12,6 +12,7 @@ from p3mdata.base.jsonl import NOT_JSON, read_rows
 from p3mdata.base.parsing import fault
 from p3mdata.errors import RunFolderError, start_anew
 from p3mdata.records import Decision, Sample, Suspect
+from p3mdata.typing import Json
 
 
 class Samples(Sequence[Sample]):
@@ -74,7 +75,7 @@ class Samples(Sequence[Sample]):
             raise IndexError(index)
         return self._read(index % self._count, index % self._count + 1)[0]
 
-    def _sample(self, row: dict[str, Any]) -> Sample:
+    def _sample(self, row: Json) -> Sample:
         try:
             sample = Sample.from_json(row)
         except (AttributeError, IndexError, KeyError, TypeError) as exc:
@@ -84,7 +85,7 @@ class Samples(Sequence[Sample]):
             return sample
         return replace(sample, decision=decision, suspects=suspects)
 
-    def _row(self, line: bytes, number: int) -> dict[str, Any]:
+    def _row(self, line: bytes, number: int) -> Json:
         if not line:
             raise self._damaged(f"{self._count} samples are planned, {number} are listed")
         try:

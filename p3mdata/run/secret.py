@@ -8,28 +8,23 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Any
 
 from p3mdata.base.files import temporary_name, write_atomic
-from p3mdata.base.ids import IDS, KEYED, new_secret, read_secret
+from p3mdata.base.ids import new_secret, read_secret
 from p3mdata.base.jsonl import PRIVATE_MODE
 from p3mdata.config import Job
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.run.layout import SECRET
+from p3mdata.run.planned import Planned
 
 
-def keyed(plan: dict[str, Any]) -> bool:
-    """Whether the ids of a plan (content of plan.json) were made with a secret."""
-    return plan.get(IDS) == KEYED
-
-
-def secret_of(out: Path, plan: dict[str, Any]) -> str | None:
+def secret_of(out: Path, plan: Planned) -> str | None:
     """Secret of a run that is planned; None for a run that has none.
 
     Raises:
         RunFolderError: It was lost.
     """
-    if not keyed(plan):
+    if not plan.keyed:
         return None
     try:
         return read_secret(out / SECRET)
@@ -40,12 +35,12 @@ def secret_of(out: Path, plan: dict[str, Any]) -> str | None:
         ) from exc
 
 
-def planned_secret(job: Job, plan: dict[str, Any] | None, write: bool) -> str | None:
+def planned_secret(job: Job, plan: Planned | None, write: bool) -> str | None:
     """The secret that a plan is made with: that of the plan that is there, the one that was given, or a new one.
 
     Args:
         job: Whose plan it is.
-        plan: Content of the plan.json that is there, or None.
+        plan: The plan that is there, or None.
         write: Keep it in the run folder.
 
     Raises:

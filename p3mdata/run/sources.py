@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path, PurePosixPath
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -202,15 +202,17 @@ def collect(job: Job, secret: str | None) -> Iterator[Sample]:
         index, relative, found = entry
         sha = _hash_file(source / relative)
         name = None if names is None else names.of(relative)
-        sample = Sample(index, sample_id(sha, relative, settings.seed, secret), relative, sha, name=name)
+        entries: dict[str, tuple[str, str]] = {}
+        wrong = None
         for what, (companion, problem) in found.items():
             root = roots[what]
             if problem:
-                sample = replace(sample, problem=problem)
+                wrong = problem
             elif companion and root:
-                entry_of: dict[str, Any] = {what: (companion, _hash_file(root / companion))}
-                sample = replace(sample, **entry_of)
-        return sample
+                entries[what] = companion, _hash_file(root / companion)
+        identity = sample_id(sha, relative, settings.seed, secret)
+        alpha, trimap, mask = (entries.get(what) for what in ("alpha", "trimap", "mask"))
+        return Sample(index, identity, relative, sha, alpha, trimap, mask, problem=wrong, name=name)
 
     return _map_ahead(examined, named())
 
@@ -274,28 +276,24 @@ def _map_ahead(work: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
             raise
 
 
-def by_id(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Rows of samples in the order of their ids; of one content the first path keeps the id, the others get -2, -3."""
-    found: DiskList[dict[str, Any]] = DiskList()
+def by_id(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """Samples in the order of their ids; of one content the first path keeps the id, the others get -2, -3."""
+    found: DiskList[Sample] = DiskList()
     # The first 64 bits of ids: millions need megabytes.
     heads = array.array("Q")
-    for row in rows:
-        found.append(row)
-        heads.append(int(row["id"][:16], 16))
+    for sample in samples:
+        found.append(sample)
+        heads.append(int(sample.id[:16], 16))
     order = np.argsort(np.frombuffer(heads, np.uint64), kind="stable")
     for _, places in itertools.groupby(map(int, order), heads.__getitem__):
-        alike = sorted((found[place] for place in places), key=lambda row: (row["id"], row["source"]))
+        alike = sorted((found[place] for place in places), key=lambda sample: (sample.id, sample.source))
         yield from by_path(alike)
 
 
-def by_path(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The same rows for runs that are older than secrets: in the order in which they come, copies numbered."""
+def by_path(samples: Iterable[Sample]) -> Iterator[Sample]:
+    """The same samples for runs that are older than secrets: in the order in which they come, copies numbered."""
     seen: Counter[str] = Counter()
-    for row in rows:
-        yield _copy(row, seen)
-
-
-def _copy(row: dict[str, Any], seen: Counter[str]) -> dict[str, Any]:
-    identity = row["id"]
-    seen[identity] += 1
-    return row if seen[identity] == 1 else row | {"id": f"{identity}-{seen[identity]}"}
+    for sample in samples:
+        seen[sample.id] += 1
+        number = seen[sample.id]
+        yield sample if number == 1 else replace(sample, id=f"{sample.id}-{number}")

@@ -7,13 +7,14 @@ import time
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from p3mdata.base.jsonl import read_json
 from p3mdata.errors import RunFolderError
 from p3mdata.records import Outcome
 from p3mdata.run.layout import DONE, LEDGER, PLAN, RESULTS, STATS, TRACES, shard_folder
+from p3mdata.run.planned import read_planned
 from p3mdata.run.rows import read_results
+from p3mdata.typing import Json
 
 # Speed is that of the last shards: a run may have stood still for a night.
 _RECENT_SHARDS = 64
@@ -46,7 +47,7 @@ class Status:
     closed: bool
     traces: int
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return asdict(self)
 
 
@@ -61,8 +62,8 @@ def status_of(out: Path) -> Status:
     """
     if not (out / PLAN).is_file():
         raise RunFolderError(f"{out}: is not a run folder, or has no plan yet (it has no {PLAN}).")
-    plan = read_json(out / PLAN)
-    shards = -(-plan["samples"] // plan["shard_size"])
+    plan = read_planned(out)
+    shards = plan.shards
     outcomes, reasons = Counter({outcome.value: 0 for outcome in Outcome}), Counter[str]()
     finished: list[tuple[float, float, int]] = []
     begun, newest = 0, 0.0
@@ -86,13 +87,13 @@ def status_of(out: Path) -> Status:
     closed_at = (out / LEDGER).stat().st_mtime if (out / LEDGER).exists() else 0.0
     errors = out / TRACES
     return Status(
-        samples=plan["samples"],
+        samples=plan.samples,
         done=done,
         outcomes=dict(outcomes),
         reasons=dict(reasons.most_common()),
         shards={"done": len(finished), "begun": begun, "left": shards - len(finished) - begun},
         rate=rate,
-        seconds_left=(plan["samples"] - done) / rate if rate else None,
+        seconds_left=(plan.samples - done) / rate if rate else None,
         idle_seconds=max(0.0, time.time() - newest) if newest else None,
         closed=len(finished) == shards and closed_at >= newest,
         traces=errors.read_bytes().count(b"\n") if errors.exists() else 0,

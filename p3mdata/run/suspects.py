@@ -7,13 +7,13 @@ goes on with the run releases the picture again as it was.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from p3mdata.base.jsonl import PRIVATE_MODE, append_row, read_rows, write_rows
 from p3mdata.base.parsing import fault
 from p3mdata.errors import RunFolderError
 from p3mdata.records import Suspect
 from p3mdata.run.layout import SUSPECTS
+from p3mdata.typing import Json
 
 _WAY_OUT = "Restore it from a copy: without it faces that were found would be released."
 
@@ -47,5 +47,5 @@ def append_suspects(out: Path, identity: str, suspects: tuple[Suspect, ...]) -> 
     append_row(out / SUSPECTS, _row(identity, suspects))
 
 
-def _row(identity: str, suspects: tuple[Suspect, ...]) -> dict[str, Any]:
+def _row(identity: str, suspects: tuple[Suspect, ...]) -> Json:
     return {"id": identity, "suspects": [suspect.to_json() for suspect in suspects]}

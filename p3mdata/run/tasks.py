@@ -23,6 +23,7 @@ from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.run.compare import differing_settings
 from p3mdata.run.layout import CLAIM, JOB, LOCK, PLAN, PRIVATE, TASK_LOCK, make_private_folder
 from p3mdata.run.plan import Plan, job_row, make_plan, read_plan
+from p3mdata.run.planned import read_planned
 from p3mdata.run.samples import Samples
 from p3mdata.run.secret import planned_secret
 
@@ -72,10 +73,10 @@ def shared_plan(job: Job) -> tuple[Plan, Samples]:
     if not (job.out / PLAN).exists():
         make_or_await((job.out / PLAN).exists, lambda: make_plan(job), _Files(job.out))
     plan, samples = read_plan(job.out)
-    mine, planned = replace(plan, job=job), read_json(job.out / PLAN)
+    mine, planned = replace(plan, job=job), read_planned(job.out)
     if job.execution.secret_file is not None:
         planned_secret(job, planned, write=False)
-    different = differing_settings(planned, mine.to_json())
+    different = differing_settings(planned.maker, mine.maker)
     before, after = read_json(job.out / JOB), job_row(job)
     kept = {**before, **before.get("folders", {}), "out": None}
     given = {**after, **after["folders"], "out": None}

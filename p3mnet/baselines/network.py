@@ -12,13 +12,13 @@ from p3mdata.base.files import sha256
 from p3mdata.errors import SetupError
 from p3mdata.imaging.trimap import FOREGROUND
 from p3mnet.baselines import Alpha, Image, Method
-from p3mnet.checkpoint import describe
 from p3mnet.create import create_model
 from p3mnet.devices import device_name, pick_device
 from p3mnet.model import MattingNetwork, ModelConfig, count_parameters, folded
 from p3mnet.networks.trimap_based import TrimapNetwork
 from p3mnet.predict import MAX_SIDE, Mode, open_network, predict_alpha
 from p3mnet.registry import BASELINES, RANDOM, VARIANTS
+from p3mnet.weights_files import describe
 
 
 class Network(Method):

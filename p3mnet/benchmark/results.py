@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_OK
+from p3mdata.typing import Json
 from p3mnet.baselines import Family
 from p3mnet.benchmark.timing import Timing
 from p3mnet.evaluate import ImageRow, SetResult
@@ -54,7 +55,7 @@ class MethodResult:
     seconds: float | None = None
     trace: Path | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {
             "method": self.label,
             "title": self.title,
@@ -105,7 +106,7 @@ class Benchmark:
         fine = {State.DONE, State.UNTRAINED}
         return EXIT_OK if all(result.state in fine for result in self.results) else EXIT_HELD_BACK
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {
             "dataset": str(self.dataset),
             "version": self.version,

@@ -9,9 +9,9 @@ import statistics
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from p3mdata.base import system
+from p3mdata.typing import Json
 from p3mnet.baselines import Image, Method
 
 # As in the paper.
@@ -35,7 +35,7 @@ class Timing:
     device: str
     load: float | None = None
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return asdict(self)
 
 

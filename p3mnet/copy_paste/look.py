@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import cv2
 import numpy as np
 
 from p3mdata.celebamask.traits import TRAITS
+from p3mdata.typing import Json
 from p3mnet.copy_paste.config import CopyPasteConfig
 from p3mnet.copy_paste.geometry import align, cut_and_turn, draw_turn, faces_of, rectangle
 from p3mnet.copy_paste.images import draw_icp, paste_image
@@ -42,7 +42,7 @@ class Pastes:
     groups: list[tuple[float, float]] = field(default_factory=list)
     rows: list[Array] = field(default_factory=list)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """Plain values, without pictures."""
         found = np.array(self.coverage or [np.nan])
         known: dict[str, float] = {}

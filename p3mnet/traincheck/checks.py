@@ -21,6 +21,7 @@ from p3mdata.dataset.check import Check
 from p3mdata.dataset.folder import Dataset, DatasetItem
 from p3mdata.imaging.facemask import replaced
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN, pure, trimap_of
+from p3mdata.typing import Json
 from p3mnet.create import create_model
 from p3mnet.crops import reduced, trimap_of_window
 from p3mnet.data import DataConfig, Images, TrainingSet, seeded
@@ -217,7 +218,7 @@ class Speeds:
     loader: dict[str, float]
     tested: float
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return dict(vars(self))
 
 

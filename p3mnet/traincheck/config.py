@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from p3mdata.config import Method
 from p3mdata.errors import SettingsError
+from p3mdata.typing import Json
 
 # N:B is not in the paper's tables, but in its authors' figures.
 PROTOCOLS = ("B:B", "B:N", "N:N", "N:B")
@@ -114,7 +115,7 @@ class TrainCheckSettings:
         """The same with a number of worker processes."""
         return replace(self, workers=number)
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         """What of it a run is made with: without what changes nothing but speed, and without paths of photographs."""
         row = asdict(self) | {"originals": self.originals is not None, "scale": self.scale.value}
         row |= {"methods": [method.value for method in self.methods], "faces": self.faces is not None}

@@ -10,6 +10,7 @@ from typing import Any
 from p3mdata.base.jsonl import read_json, write_json
 from p3mdata.base.parsing import fault
 from p3mdata.errors import RunFolderError
+from p3mdata.typing import Json
 from p3mdata.version import __version__
 from p3mnet.traincheck.config import Scale
 from p3mnet.traincheck.statistics import Rule, State
@@ -48,7 +49,7 @@ class Schedule:
     def seconds(self) -> dict[str, float]:
         return {"training": self.training_seconds, "testing": self.testing_seconds}
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         row = {name: value for name, value in vars(self).items() if not name.endswith("_seconds")}
         return row | {"seconds": self.seconds}
 

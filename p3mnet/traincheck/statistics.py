@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.typing import Json
+
 _RESAMPLED = 4000
 # So many times the steps are worth a try where too few did not teach.
 _LONGER = 10
@@ -54,7 +56,7 @@ class Spread:
     sd: float | None
     seeds: int
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return {"value": self.value, "sd": self.sd, "seeds": self.seeds}
 
 
@@ -76,7 +78,7 @@ class Cost:
     pictures: int
     seeds: int
 
-    def to_json(self) -> dict[str, Any]:
+    def to_json(self) -> Json:
         return dict(vars(self))
 
 

@@ -6,7 +6,7 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -102,27 +102,29 @@ class Clock:
         whole = sum(self.seconds.values()) or 1.0
         return {part: round(seconds / whole, 3) for part, seconds in self.seconds.items()}
 
-    def sentence(self, cuda: bool, workers: int, about: dict[str, Any]) -> str:
+    def sentence(self, cuda: bool, workers: int, cached: bool, colours: str, compiled: bool) -> str:
         """What the run waited for, and what to change.
 
         Args:
             cuda: Whether it computed on a GPU.
             workers: Loaders.
-            about: "cache" and "colours" of `p3mnet.data.DataConfig`, whether the step was "compiled", "batch".
+            cached: Whether `p3mnet.data.DataConfig` names a cache.
+            colours: As it says.
+            compiled: Whether the step was.
         """
         shares = self.shares()
         told = f"{shares['data']:.0%} of the time waiting for pictures"
         if cuda:
             told += f", {shares['device']:.0%} for the GPU, {shares['host']:.0%} for the host"
         if shares["data"] >= _WORTH:
-            means = [f"more workers ({workers} now)", *([] if about["cache"] else ["a folder as data.cache"])]
-            if about["colours"] == "estimate":
+            means = [f"more workers ({workers} now)", *([] if cached else ["a folder as data.cache"])]
+            if colours == "estimate":
                 means.append("colours from files")
             return f"{told}: the loader is the bottleneck; give {' or '.join(means)}."
         if not cuda:
             return f"{told}: the processor is the bottleneck; a GPU is far faster."
         if shares["host"] >= max(_WORTH, shares["device"]):
-            means = ["a larger batch", *([] if about["compiled"] else ["compile=on"])]
+            means = ["a larger batch", *([] if compiled else ["compile=on"])]
             return f"{told}: the host, which starts the GPU's work, is the bottleneck; give {' or '.join(means)}."
-        means = [] if about["compiled"] else ["; compile=on makes its work less"]
+        means = [] if compiled else ["; compile=on makes its work less"]
         return f"{told}: the GPU is the bottleneck, as it should be{''.join(means)}."

@@ -15,6 +15,7 @@ from p3mdata.errors import SettingsError
 from p3mnet import metrics
 from p3mnet.copy_paste.groups import groups_of
 from p3mnet.data import Images, TrainingSet, ValidationSet
+from p3mnet.fingerprints import fingerprints_of
 from p3mnet.image_files import BadFile
 from p3mnet.memory import MEMORY_ERRORS, out_of_memory
 from p3mnet.model import MattingNetwork
@@ -22,6 +23,7 @@ from p3mnet.predict import predict_alpha, to_8_bit
 from p3mnet.registry import WITHOUT_COLOURS
 from p3mnet.training.config import Selection, TrainConfig
 from p3mnet.training.logs import sample_row
+from p3mnet.training.processes import Processes
 
 # Published test sets: a network that was chosen by them has no figures that compare.
 TEST_SETS = frozenset({"P3M-500-P", "P3M-500-NP", "RWP-636"})
@@ -113,6 +115,19 @@ def open_pictures(config: TrainConfig, images: Images | None = None) -> tuple[Tr
     if {files["image"] for files in validation.files} & {files["image"] for files in training.files}:
         raise SettingsError(f"validation.set: {name} is trained on. Leave it out, or name another set.")
     return training, validation
+
+
+def fingerprints_of_files(
+    root: Path, training: TrainingSet, validation: ValidationSet, group: Processes
+) -> dict[str, str]:
+    """Fingerprints of all files of the pictures by path below the dataset; each process reads its part."""
+    pictures = [*training.files, *validation.files]
+    # Images that stand in for the dataset's are their giver's to answer for.
+    skipped = set() if training.images is None else {"image"}
+    paths = sorted({path for files in pictures for kind, path in files.items() if kind not in skipped})
+    mine = paths[group.rank :: group.world]
+    own = {path.relative_to(root).as_posix(): mark for path, mark in zip(mine, fingerprints_of(mine), strict=True)}
+    return {path: mark for part in group.gather(own) for path, mark in part.items()}
 
 
 @dataclass

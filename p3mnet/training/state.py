@@ -55,6 +55,27 @@ class Position:
     skipped: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class RunIdentity:
+    """What a run must find as it was to go on; part of last.pt.
+
+    Attributes:
+        seed: Of the settings.
+        processes: That train together.
+        pictures: In the training set.
+        fingerprint: Of the names of all pictures, see `digest_of`.
+        images: What stands in for the training set's images, as `str` gives it.
+        colours: Where the foreground's colours come from, see `p3mnet.data.TrainingSet`.
+    """
+
+    seed: int
+    processes: int
+    pictures: int
+    fingerprint: str
+    images: str | None
+    colours: str
+
+
 class Table:
     """A CSV file that grows by a row at a time; after an interruption, rows past the checkpoint are taken back."""
 
@@ -168,11 +189,12 @@ class RunFolder:
             )
 
     def save(
-        self, model: MattingNetwork, optimizer: torch.optim.Optimizer, position: Position, about: dict[str, Any]
+        self, model: MattingNetwork, optimizer: torch.optim.Optimizer, position: Position, identity: RunIdentity
     ) -> None:
         """Write last.pt, all that it takes to go on, beside the next steps; see `written`."""
         self._begin(
-            LAST, checkpoint_of(model, optimizer=optimizer.state_dict(), position=asdict(position), about=about)
+            LAST,
+            checkpoint_of(model, optimizer=optimizer.state_dict(), position=asdict(position), about=asdict(identity)),
         )
 
     def save_best(self, model: MattingNetwork, **extra: Any) -> None:
@@ -195,7 +217,7 @@ class RunFolder:
             if writing is not None:
                 writing.result()
 
-    def load(self, config: TrainConfig, about: dict[str, Any]) -> tuple[MattingNetwork, dict[str, Any], Position]:
+    def load(self, config: TrainConfig, identity: RunIdentity) -> tuple[MattingNetwork, dict[str, Any], Position]:
         """Network, optimiser's state and position of last.pt.
 
         Raises:
@@ -211,6 +233,7 @@ class RunFolder:
             earlier, position, optimizer = extra["about"], Position(**extra["position"]), extra["optimizer"]
         except (KeyError, TypeError) as error:
             raise SetupError(f"{path} was not written by a training run that can go on.") from error
+        about = asdict(identity)
         if changed := sorted(key for key in about.keys() | earlier.keys() if about.get(key) != earlier.get(key)):
             told = ", ".join(
                 f"{key.replace('_', ' ')} {earlier.get(key)} then, {about.get(key)} now" for key in changed
