@@ -276,14 +276,36 @@ def export_release(source: PathLike, out: PathLike, to: str, *, licence: str | N
         out: Folder of the release.
         to: p3m10k, webdataset, huggingface, huggingface-parquet or croissant.
         licence: Its name or address; yours to state.
-        **options: As for `p3mdata.export.export`: `name`, `about`, `run`.
+        **options: As for `p3mdata.export.export`: `name`, `about`, `run`, `stated`.
 
     Raises:
         p3mdata.errors.P3MError: The source is not finished or was changed, or OUT is something else.
     """
     from p3mdata.export import export as write
 
-    return write(Path(source), Path(out), to, licence, **_with_paths(options, "about", "run"))
+    return write(Path(source), Path(out), to, licence, **_with_paths(options, "about", "run", "stated"))
+
+
+def release_record(
+    source: PathLike, out: PathLike, *, stated: PathLike | None = None, **options: Any
+) -> dict[str, Any]:
+    """Write what ISO/IEC 27559, GDPR Art. 30 and datasheets ask about a release, as Markdown and JSON.
+
+    Args:
+        source: Folder of a finished run, or of a dataset of `build_split`.
+        out: Folder for release-record.md and release-record.json.
+        stated: YAML file with what only you can say; what is missing is named in the record.
+        **options: `licence`, `name`, `about`, `run`, as for `export_release`.
+
+    Returns:
+        The record; `not_stated` lists what is open and what fills it.
+
+    Raises:
+        p3mdata.errors.P3MError: The source is not finished or was changed, or the YAML has an unknown key.
+    """
+    from p3mdata.export import write_record
+
+    return write_record(Path(source), Path(out), stated=_path(stated), **_with_paths(options, "about", "run"))
 
 
 def benchmark(

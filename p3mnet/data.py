@@ -47,7 +47,8 @@ class DataConfig(BaseModel):
         transition_centre: Probability that a crop is centred on a transition pixel (as far as it can lie within the
             picture); other crops lie anywhere. Transition pixels are equally likely.
         trimap_kernel: Smallest and largest side of the trimap's elliptic kernel, in pixels of the file.
-        facemask: Whether facemasks are read; without them, those of the batch are empty.
+        facemask: Whether facemasks are read; without them, those of the batch are empty, and trimaps call replaced
+            pixels near the silhouette unknown.
         colours: Where foreground and background of the composition loss come from: "files" of the set; "estimate" on
             the crop, quick; "whole" pictures, estimated once as exactly as build-split does and kept in `cache`;
             "auto", the set's files or, where it has none, the estimate; or "none", which leaves out that loss.
@@ -135,10 +136,11 @@ class TrainingSet(Dataset[Sample]):
         # Coarse groups of the people on pictures, by name, once they are wanted.
         self.people: dict[str, tuple[tuple[str, str], ...]] = {}
         if not self.names:
-            told = f" {self.bad[0]}" if self.bad else ""
-            raise SettingsError(
-                f"{root}: has no training pictures with alphas. Check the set's name and its folders.{told}"
-            )
+            if self.bad:
+                raise SettingsError(
+                    f"{root}: none of its {len(self.bad)} training pictures has what it needs. {self.bad[0]}"
+                )
+            raise SettingsError(f"{root}: has no training pictures with alphas. Check the set's name and its folders.")
         self.check(self.bad)
 
     def __len__(self) -> int:

@@ -21,7 +21,7 @@ from p3mdata.audit.attackers import NO_ATTACKS, WORDS, attack_run, attacked
 from p3mdata.audit.learned import Mapping, Metric
 from p3mdata.audit.looks import Faces, Looks
 from p3mdata.audit.portraits import Portrait
-from p3mdata.audit.protocol import Fold, Score, folds, guessing, people_needed, score
+from p3mdata.audit.protocol import Fold, Score, difference, folds, guessing, people_needed, score
 from p3mdata.base.intervals import wilson
 from p3mdata.config import Execution, Job, Method, Settings
 from p3mdata.errors import SettingsError
@@ -301,3 +301,16 @@ def test_the_outline_is_attacked_where_faces_are_recomposed(faces: Any) -> None:
     assert known.outline is not None
     found = attacked(known, folds(people, 0), 0, None, None, {})
     assert found["outline"].rank1.value > 0.6
+
+
+def test_a_difference_between_attackers_is_paired_by_person() -> None:
+    people = np.repeat(np.arange(40), 2)
+    parts = [Fold(np.arange(0), np.arange(80))]
+    always = score(plain(np.eye(40, dtype=np.float32)[people]), parts, people)
+    assert set(always.by_person) == {1.0} and "by_person" not in always.to_json()
+    # The same people are found but for four of them, whose photographs look like another's.
+    mixed = np.eye(40, dtype=np.float32)[np.where((people < 4) & (np.arange(80) % 2 == 1), people + 4, people)]
+    fewer = score(plain(mixed), parts, people)
+    value, low, high = difference(always, fewer)
+    assert value == pytest.approx(1 - fewer.rank1.value, abs=1e-4) and 0 < low < value < high < 0.35
+    assert difference(always, always) == (0.0, 0.0, 0.0)

@@ -283,7 +283,8 @@ def test_the_responsible_ai_fields_hold_the_figures_of_the_run(exports: dict[str
 
 def test_p3m10k_is_the_dataset_without_our_files(exports: dict[str, Path], dataset: Path) -> None:
     ours = {"dataset.json", MANIFEST}
-    assert {p: d for p, d in contents(exports["p3m10k"]).items() if p != "README.md"} == {
+    about = {"README.md", "release-record.md", "release-record.json"}
+    assert {p: d for p, d in contents(exports["p3m10k"]).items() if p not in about} == {
         path: digest for path, digest in contents(dataset).items() if path not in ours
     }
     loaded = open_dataset(exports["p3m10k"])
@@ -426,7 +427,8 @@ def test_foreign_folders_are_refused(run: Path, dataset: Path, exports: dict[str
         with pytest.raises((RunFolderError, SettingsError), match=words):
             export(run if out != dataset else dataset, out, "webdataset")
     assert contents(tmp_path / "mine") == {"README.md": sha256(b"my own")}
-    assert export(run, tmp_path / "empty", "webdataset").files == 3
+    # A shard, its index, the card, and the record twice.
+    assert export(run, tmp_path / "empty", "webdataset").files == 5
 
 
 def test_files_of_others_in_an_export_stay(run: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,16 @@ torch = pytest.importorskip("torch")
 
 from torch import Tensor  # noqa: E402
 
+from p3mdata.errors import SettingsError  # noqa: E402
 from p3mnet.copy_paste import CopyPasteConfig, Sources, Turn, align, cut_and_turn, fcp, icp  # noqa: E402
 from p3mnet.copy_paste.geometry import draw_turn, faces_of  # noqa: E402
 from p3mnet.create import create_model  # noqa: E402
 from p3mnet.data import seeded  # noqa: E402
 from p3mnet.loader import to_device  # noqa: E402
+from p3mnet.training import make_config, train  # noqa: E402
 from tests.factories import texture  # noqa: E402
 from tests.test_copy_paste import disc, pairs_folder  # noqa: E402
+from tests.test_train import config, narrow_networks, write_set  # noqa: E402
 
 SIDE = 128
 ALWAYS = {"probability": 1.0}
@@ -133,6 +137,36 @@ def test_fill_covers_the_target(sources: Sources) -> None:
         pasted = icp(batch, sources, seeded(1), CopyPasteConfig(**config, fit=fit))["image"]
         covered.append(coverage((pasted != batch["image"]).any(1)[0], face))
     assert covered[1] > 0.9 > covered[0]
+
+
+def test_settings_that_are_not_given_follow_from_others() -> None:
+    """A face as large as its target is not made half as large, and a chosen source fits one face."""
+    kinds = {mode: CopyPasteConfig(mode=mode, fit="fill").scale for mode in ("icp", "fcp")}
+    assert kinds == dict.fromkeys(kinds, (0.8, 1.2)) and CopyPasteConfig(mode="fcp").scale == (0.3, 0.7)
+    assert CopyPasteConfig(mode="fcp", fit="fill", scale=(0.5, 0.6)).scale == (0.5, 0.6)
+    assert CopyPasteConfig(mode="fcp").sources == "one" and CopyPasteConfig(mode="fcp", match="pose").sources == "each"
+    assert CopyPasteConfig(mode="fcp", match="pose", sources="one").sources == "one"
+    assert CopyPasteConfig(mode="fcp", source_groups="a.csv", target_groups="b.csv").sources == "each"
+    chosen = make_config({"dataset": "x", "sources": "y", "copy_paste": {"mode": "fcp"}, "epochs": 40})
+    assert chosen.copy_paste.start_epoch == 13
+    assert make_config({"dataset": "x", "sources": "y", "copy_paste": {"mode": "fcp"}}).copy_paste.start_epoch == 50
+    own = {"dataset": "x", "sources": "y", "copy_paste": {"mode": "icp", "start_epoch": 3}}
+    assert make_config({**own, "epochs": 4}).copy_paste.start_epoch == 3
+
+
+@pytest.mark.parametrize(("changes", "said"), [
+    ({"epochs": 3, "copy_paste": {"mode": "icp", "start_epoch": 3}}, "3 is not within 3 epochs: nothing would"),
+    ({"epochs": 9, "steps": 4, "copy_paste": {"mode": "fcp"}}, "4 steps are 2 epochs, and fcp begins after 3"),
+    ({"epochs": 1, "copy_paste": {"mode": "icp"}, "facemasks": False}, "has no facemasks, so that .* paste nothing"),
+    ({"epochs": 1, "copy_paste": {"mode": "fcp"}, "data": {"facemask": False}}, r"data\.facemask is false"),
+])  # fmt: skip
+def test_a_run_that_would_paste_nothing_is_refused(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    write_set(tmp_path / "data", "train", 5)
+    faces = pairs_folder(tmp_path / "faces")
+    if not changes.pop("facemasks", True):
+        shutil.rmtree(tmp_path / "data/train/facemasks")
+    with narrow_networks(), pytest.raises(SettingsError, match=said):
+        train(config(tmp_path / "data", sources=str(faces), **changes), tmp_path / "out")
 
 
 def test_the_first_face_is_pasted_as_before(tmp_path: Path) -> None:

@@ -86,6 +86,11 @@ def test_replaced_files_are_refused_by_name(kind: str, tmp_path: Path, monkeypat
     with pytest.raises(RunFolderError, match=rf"files have changed since the run began: train/{kind}/p3\.png\."):
         train(config(tmp_path / "data"), tmp_path / "out")
     path.write_bytes(before)
+    mask = tmp_path / "data/train/facemasks/p3.png"
+    hidden = mask.rename(tmp_path / "p3.png")
+    with pytest.raises(RunFolderError, match=r"since the run began: train/facemasks/p3\.png\."):
+        train(config(tmp_path / "data"), tmp_path / "out")
+    hidden.rename(mask)
     train(config(tmp_path / "data"), tmp_path / "out")
 
 

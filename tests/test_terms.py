@@ -153,6 +153,29 @@ def test_check_names_what_it_does_not_know(tmp_path: Path) -> None:
     assert not {one.code for one in clean} & {"unknown_folder", "unknown_file", "missing_part"}
 
 
+def test_labels_do_not_depend_on_pasting(tmp_path: Path) -> None:
+    """Replaced pixels are cut out of trimaps whether or not faces are pasted."""
+    from p3mdata.imaging.facemask import replaced
+    from p3mdata.imaging.trimap import UNKNOWN
+    from p3mnet.training.selection import open_pictures
+
+    root = write_dataset(tmp_path / "set", 4)
+    for path in (root / "train/facemask").iterdir():
+        facemask = np.zeros((HEIGHT, WIDTH), np.uint8)
+        facemask[: HEIGHT // 2] = 255
+        path.write_bytes(encoded(facemask, "PNG"))
+    settings = {"dataset": str(root), "data": SMALL}
+    pasting = {"sources": str(tmp_path), "copy_paste": {"mode": "icp"}}
+    plain, pasted = (open_pictures(make_config(settings | more))[0] for more in ({}, pasting))
+    for index in range(len(plain)):
+        one, other = plain[index], pasted[index]
+        assert torch.equal(one["trimap"], other["trimap"])
+        assert not ((one["trimap"] == UNKNOWN) & torch.from_numpy(replaced(one["facemask"].numpy()))).any()
+    assert any(plain[index]["facemask"].any() for index in range(len(plain)))
+    without = open_pictures(make_config(settings | {"data": SMALL | {"facemask": False}}))[0]
+    assert any(not torch.equal(without[index]["trimap"], plain[index]["trimap"]) for index in range(len(plain)))
+
+
 def test_modnet_wants_no_colours(tmp_path: Path) -> None:
     from p3mnet.training.selection import open_pictures
 

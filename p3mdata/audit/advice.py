@@ -174,7 +174,7 @@ def advise_run(
     changes: list[list[tuple[float, int]]] = []
 
     def look(portrait: Portrait) -> None:
-        windows = [_rendered(portrait, each) for each in settings]
+        windows = [rendered(portrait, each) for each in settings]
         looks.add(
             portrait, {each.named(): (each.obfuscation(), made) for each, made in zip(settings, windows, strict=True)}
         )
@@ -200,7 +200,8 @@ def advise_run(
     return found
 
 
-def _rendered(portrait: Portrait, settings: Settings) -> NDArray[np.uint8]:
+def rendered(portrait: Portrait, settings: Settings) -> NDArray[np.uint8]:
+    """The portrait's window as these settings obfuscate it, without encoding; the noise is that of no release."""
     noise = settings.privacy()
     return portrait.obfuscated(*settings.obfuscation(), *(noise[:1] if noise else ()))
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from p3mdata.audit import networks
 from p3mdata.audit.learned import Mapping, Metric, coarse, joined
-from p3mdata.audit.looks import GUESSES, Faces, Looks
+from p3mdata.audit.looks import Faces, Looks
 from p3mdata.audit.measures import People, Vectors
 from p3mdata.audit.portraits import LeftOut, Portrait, read_portrait
 from p3mdata.audit.protocol import LEAST_PEOPLE, Attacker, Fold, Score, folds, guessing, people_needed, score
@@ -302,11 +302,11 @@ def _closed(faces: Faces) -> Iterator[tuple[str, Attacker]]:
 
         return attack
 
+    guesses = [view for view in faces.vectors if view.startswith("guess ")]
+
     def guessed(fold: Fold) -> tuple[Vectors, Vectors]:
         # Of the guesses, the one whose faces come closest to the clear ones of people that the attacker has.
-        gaps = {
-            g: float(((faces.vectors[g] - clear)[fold.train] ** 2).sum()) for g in (f"guess {v:g}" for v in GUESSES)
-        }
+        gaps = {guess: float(((faces.vectors[guess] - clear)[fold.train] ** 2).sum()) for guess in guesses}
         return mapped(min(gaps, key=lambda guess: gaps[guess]))(fold)
 
     def metric(known: Vectors) -> Attacker:
@@ -325,6 +325,7 @@ def _closed(faces: Faces) -> Iterator[tuple[str, Attacker]]:
         yield "wiener_naive", plain("wiener", "clear")
         yield "wiener_adapted", plain("wiener", "wiener")
         yield "wiener_mapped", mapped("wiener")
+    if guesses:
         yield "guessed_mapped", guessed
     if faces.outline is not None:
         yield "outline", metric(faces.outline)

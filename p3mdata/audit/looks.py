@@ -46,10 +46,11 @@ class Looks:
 
     Args:
         recogniser: Gives a vector for each aligned face.
+        guesses: Strengths that an attacker tries who does not know a blur's.
     """
 
-    def __init__(self, recogniser: Recogniser) -> None:
-        self._recogniser = recogniser
+    def __init__(self, recogniser: Recogniser, guesses: Sequence[float] = GUESSES) -> None:
+        self._recogniser, self._guesses = recogniser, guesses
         # By what was done to the face (None: the same whatever was done) and view.
         self._vectors: dict[tuple[str | None, str], list[NDArray[np.float32]]] = {}
         self._small: dict[tuple[str | None, str], list[Pixels]] = {}
@@ -68,7 +69,7 @@ class Looks:
             self._see(portrait, name, "hidden", window)
             if method is Method.BLUR:
                 self._see(portrait, name, "wiener", portrait.deconvolved(window, strength))
-                for guess in GUESSES:
+                for guess in self._guesses:
                     self._see(portrait, name, f"guess {guess:g}", portrait.deconvolved(window, guess))
         self._outlines.append(_outline(portrait))
 

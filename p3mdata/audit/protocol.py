@@ -41,6 +41,8 @@ class Score:
         worst_person: The rank-1 rate of the person who is found most often.
         often: Share of people who are found more often than not.
         groups: Rank-1 by group.
+        by_person: Rank-1 of each person, in the order of their numbers, to compare attackers person by person; it is
+            not told in JSON.
     """
 
     rank1: Rate
@@ -49,6 +51,7 @@ class Score:
     worst_person: float
     often: float
     groups: dict[str, Rate] = field(default_factory=dict)
+    by_person: tuple[float, ...] = ()
 
     def to_json(self) -> Json:
         return {
@@ -119,7 +122,21 @@ def score(
         worst_person=round(max(rates.values()), 4),
         often=round(float(np.mean([rate > 0.5 for rate in rates.values()])), 4),
         groups=_by_group(hits, people, groups),
+        by_person=tuple(rates.values()),
     )
+
+
+def difference(one: Score, other: Score) -> tuple[float, float, float]:
+    """How much more often `one` finds people than `other` in the same folds.
+
+    Returns:
+        Mean of the differences of single people in [-1, 1], and the ends of its 95 % interval: a bootstrap over people,
+        5000 times with a fixed seed.
+    """
+    gaps = np.subtract(one.by_person, other.by_person)
+    drawn = np.random.default_rng(0).integers(0, len(gaps), (5000, len(gaps)))
+    low, high = np.quantile(gaps[drawn].mean(axis=1), (0.025, 0.975))
+    return round(float(gaps.mean()), 4), round(float(low), 4), round(float(high), 4)
 
 
 def guessing(parts: Sequence[Fold], people: People) -> float:

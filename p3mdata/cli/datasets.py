@@ -19,6 +19,13 @@ from p3mdata.export import Form
 from p3mdata.imaging.trimap import KERNEL
 
 app = App()
+LicenceOption = Annotated[str | None, typer.Option("--license", help="SPDX name; yours to choose")]
+NameOption = Annotated[str | None, typer.Option("--name", help="name of the dataset on its card")]
+AboutOption = Annotated[Path | None, typer.Option("--about", help="Markdown: how the photographs were collected")]
+StatedOption = Annotated[
+    Path | None,
+    typer.Option("--stated", help="YAML: purpose, contact, legal basis, retention ... for the release record"),
+]
 
 
 @app.command("build-split")
@@ -101,6 +108,7 @@ def check(
     json: opt.JsonOption = False,
     quiet: opt.QuietOption = False,
     progress: opt.ProgressOption = True,
+    all_: opt.AllOption = False,
 ) -> None:
     """Check pairing, sizes, mattes, trimaps, facemasks, metadata and duplicates of a dataset."""
     from p3mdata.dataset.check import check_dataset
@@ -108,7 +116,11 @@ def check(
     console.out = console.Output(json, quiet, progress)
     with console.counted() as start:
         done = check_dataset(dataset, layout, duplicates, workers or 0, start)
-    lines = [f"{'error' if f.error else 'warning'}: {f.file} {f.sentence} [{f.code}]" for f in done.findings]
+    kinds: dict[tuple[bool, str], list[str]] = {}
+    for f in done.findings:
+        line = f"{'error' if f.error else 'warning'}: {f.file} {f.sentence} [{f.code}]"
+        kinds.setdefault((f.error, f.code), []).append(line)
+    lines = [line for kind in kinds.values() for line in render.first_of(kind, None, all_)]
     sets = ", ".join(f"{name} {count}" for name, count in done.sets.items())
     verdict = (
         f"{done.errors} errors, {len(done.findings) - done.errors} warnings" if done.findings else "nothing is wrong"
@@ -262,24 +274,52 @@ def export(
     source: Annotated[Path, typer.Argument(metavar="PATH", help="run folder or dataset")],
     out: Annotated[Path, typer.Argument(metavar="OUT", help="folder of the export")],
     to: Annotated[Form, typer.Option("--to", help="form of the export")],
-    licence: Annotated[str | None, typer.Option("--license", help="SPDX name; yours to choose")] = None,
-    name: Annotated[str | None, typer.Option("--name", help="name of the dataset on its card")] = None,
-    about: Annotated[Path | None, typer.Option("--about", help="Markdown: how the photographs were collected")] = None,
+    licence: LicenceOption = None,
+    name: NameOption = None,
+    about: AboutOption = None,
     run: Annotated[
         Path | None,
         typer.Option("--run", help="the run behind a dataset: adds its figures, and take-downs name the export"),
     ] = None,
+    stated: StatedOption = None,
     json: opt.JsonOption = False,
     quiet: opt.QuietOption = False,
     progress: opt.ProgressOption = True,
 ) -> None:
-    """Write a release: P3M-10k folders, WebDataset, Hugging Face, Parquet or Croissant, with a dataset card."""
+    """Write a release: P3M-10k folders, WebDataset, Hugging Face, Parquet or Croissant, with card and record."""
     from p3mdata.export import export as write
 
     console.out = console.Output(json, quiet, progress)
     with console.counted() as start:
-        done = write(source, out, to.value, licence, name, about, run, progress=start)
+        done = write(source, out, to.value, licence, name, about, run, stated, progress=start)
     splits = ", ".join(f"{split} {count}" for split, count in done.splits.items())
     console.result(done.to_json(), f"{to.value}: {splits}; {done.files} files, {done.bytes / 1e6:.1f} MB\n{out}")
     if not done.licensed:
         console.say("The card has no licence: give --license, or fill it in before you publish.")
+
+
+@app.command("release-record")
+def release_record(
+    source: Annotated[Path, typer.Argument(metavar="PATH", help="run folder or dataset")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="folder for release-record.md and .json")],
+    stated: StatedOption = None,
+    licence: LicenceOption = None,
+    name: NameOption = None,
+    about: AboutOption = None,
+    run: Annotated[Path | None, typer.Option("--run", help="the run behind a dataset: adds its figures")] = None,
+    json: opt.JsonOption = False,
+    quiet: opt.QuietOption = False,
+) -> None:
+    """Answer what ISO/IEC 27559, GDPR Art. 30 and datasheets ask about a release, and name what is open."""
+    from p3mdata.export import write_record
+
+    console.out = console.Output(json, quiet)
+    made = write_record(source, out, licence, name, about, run, stated)
+    gaps: dict[str, list[str]] = {"run": [], "publisher": []}
+    for gap in made["not_stated"]:
+        gaps[gap["by"]].append(gap["key"])
+    lines = [f"not known to the run: {', '.join(gaps['run'])}"] if gaps["run"] else []
+    lines += [f"not stated, keys of --stated: {', '.join(gaps['publisher'])}"] if gaps["publisher"] else []
+    answered = sum(not question["not_stated"] for question in made["questions"])
+    lines += [f"{answered} of {len(made['questions'])} questions answered in full", str(out)]
+    console.result({"out": str(out), "not_stated": gaps}, "\n".join(lines))

@@ -65,11 +65,12 @@ def summary(run: RunSummary, report: Path) -> None:
     result(None, f"report: {report}\nimages: {run.out / 'images'}")
 
 
-def first_of(lines: list[str], where: Path, everything: bool) -> list[str]:
+def first_of(lines: list[str], where: Path | None, everything: bool) -> list[str]:
     """The first lines of a kind, and where the others are; all of them when that was asked for."""
     if everything or len(lines) <= _SHOWN:
         return lines
-    return [*lines[:_SHOWN], f"... and {len(lines) - _SHOWN:,} more in {where}, or with --all"]
+    elsewhere = ":" if where is None else f" in {where}, or with"
+    return [*lines[:_SHOWN], f"... and {len(lines) - _SHOWN:,} more{elsewhere} --all"]
 
 
 def status(found: Status, run: Path) -> None:

@@ -32,6 +32,7 @@ _STAGES: dict[str, Callable[..., None]] = {
     "check": datasets.check,
     "stats": datasets.stats,
     "export": datasets.export,
+    "release-record": datasets.release_record,
     "celeba-facemask": datasets.celeba_facemask,
     "benchmark": training.benchmark,
     "train-check": training.train_check,

@@ -1,4 +1,4 @@
-"""Exports: a run or dataset as P3M-10k folders, WebDataset, Hugging Face or Croissant, with a dataset card.
+"""Exports: a run or dataset as P3M-10k folders, WebDataset, Hugging Face or Croissant, with card and release record.
 
 No source path, source hash or landmark enters any of them, and equal releases give equal bytes.
 """
@@ -10,17 +10,21 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from p3mdata.base.files import write_atomic
 from p3mdata.base.progress import Progress
 from p3mdata.errors import RunFolderError, SettingsError, unwritable
 from p3mdata.export import card, croissant, huggingface, webdataset
-from p3mdata.export.card_text import describe
+from p3mdata.export.card_text import Words, describe
+from p3mdata.export.record import record
+from p3mdata.export.record_text import files
 from p3mdata.export.release import Release
+from p3mdata.export.stated import Stated, read_stated
 from p3mdata.export.target import Target
 from p3mdata.run.derived import register_derived
 from p3mdata.run.locks import only_run
 from p3mdata.typing import Json
 
-__all__ = ["Exported", "Form", "Release", "export"]
+__all__ = ["Exported", "Form", "Release", "export", "write_record"]
 
 MOST_IMAGES, MOST_BYTES = 1000, 1 << 30
 _P3M10K = "p3m10k"
@@ -104,6 +108,7 @@ def export(
     name: str | None = None,
     about: Path | None = None,
     run: Path | None = None,
+    stated: Path | None = None,
     most_images: int = MOST_IMAGES,
     most_bytes: int = MOST_BYTES,
     progress: Progress | None = None,
@@ -119,6 +124,8 @@ def export(
         about: Text file (Markdown) for the card: how the photographs were collected, and with whose consent.
         run: For a dataset, the run that it was built from: its figures enter the card, and a take-down from it names
             this export.
+        stated: YAML file of `stated.Stated`: what only the publisher can say, for the release record; its `collection`
+            enters the card where there is no `about`, its `contact` too.
         most_images, most_bytes: Largest shard of WebDataset and Parquet files.
         progress: Gets the number of images; gives a function to call after each.
 
@@ -136,7 +143,7 @@ def export(
         _check_layout(release)
     if form in (Form.HUGGINGFACE_PARQUET, Form.CROISSANT):
         huggingface.require_pyarrow()
-    words = describe(release, licence, name, _read(about))
+    words, said = _words(release, licence, name, about, stated)
     write, loading = _WRITERS[form]
     try:
         with Target.begin(out, form.value, source) as target:
@@ -147,6 +154,8 @@ def export(
             configs = write(release, target, most_images, most_bytes, step)
             if form is Form.CROISSANT:
                 croissant.describe(release, target, words)
+            for file, content in files(record(release, words, said)).items():
+                target.write(file, content)
             target.finish(card.card(release, words, loading, configs))
     except OSError as exc:
         raise unwritable(out, exc) from exc
@@ -154,6 +163,51 @@ def export(
     size = sum(size for _, size in target.files.values())
     version = release.facts().version
     return Exported(out, form.value, len(target.files), size, splits, version, words.licence is not None)
+
+
+def write_record(
+    source: Path,
+    out: Path,
+    licence: str | None = None,
+    name: str | None = None,
+    about: Path | None = None,
+    run: Path | None = None,
+    stated: Path | None = None,
+) -> Json:
+    """Write the release record of a finished run or a dataset alone: release-record.md and .json in a folder.
+
+    Args:
+        source, licence, name, about, run, stated: As for `export`; files of pictures are not read.
+        out: The folder; one that is there keeps what else is in it.
+
+    Returns:
+        The record, as it is in the JSON file.
+
+    Raises:
+        SettingsError, RunFolderError: As for `export`.
+    """
+    inner, outer = out.resolve(), source.resolve()
+    if outer == inner or outer in inner.parents:
+        raise SettingsError(f"{out}: lies inside {source}, which holds nothing but its own files. Choose another OUT.")
+    release = Release.open(source, run)
+    made = record(release, *_words(release, licence, name, about, stated))
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        for file, content in files(made).items():
+            write_atomic(out / file, content)
+    except OSError as exc:
+        raise unwritable(out, exc) from exc
+    return made
+
+
+def _words(
+    release: Release, licence: str | None, name: str | None, about: Path | None, stated: Path | None
+) -> tuple[Words, Stated]:
+    """Sentences about a release, and what its publisher states."""
+    said = read_stated(stated)
+    collection = (_read(about) or "").strip() or said.collection
+    words = describe(release, licence, name, collection, said.contact)
+    return words, said.model_copy(update={"collection": collection})
 
 
 def _register(run: Path, form: Form, out: Path) -> None:

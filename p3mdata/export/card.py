@@ -62,7 +62,7 @@ def card(release: Release, words: Words, loading: str, configs: Sequence[Mapping
         "Anonymization": [*words.method, _outcomes(facts, words), _decisions(facts)],
         "Proofs": words.proofs,
         "Recall": words.recall,
-        "Audit": [*words.audit, _audit_table(facts)],
+        "Audit": [*words.audit, audit_table(facts.audit["rows"] if facts.audit else ()), *words.attackers],
         "Uses": words.uses,
         "Known limits": ["\n".join(f"- {limit}" for limit in words.limits)],
         "Biases": [*words.biases, *_trait_tables(facts)],
@@ -122,7 +122,7 @@ def _licence(licence: str | None) -> dict[str, str]:
     return {"license": "other", "license_name": re.sub("[^a-z0-9.]+", "-", licence.lower()).strip("-") or "custom"}
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table; '' without rows. Columns of numbers stand to the right."""
     body = [list(row) for row in rows]
     if not body:
@@ -133,9 +133,9 @@ def _table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (list(heads), rule, *lines))
 
 
-def _audit_table(facts: Facts) -> str:
-    rows = facts.audit["rows"] if facts.audit else ()
-    return _table(
+def audit_table(rows: Iterable[Mapping[str, Any]]) -> str:
+    """The comparisons of an audit; '' without any."""
+    return table(
         ("Compared", "Rank-1 (95% interval)", "TAR (95% interval)"),
         ((COMPARED.get(row["key"], row["key"]), rate(row["rank1"]), rate(row["tar"])) for row in rows),
     )
@@ -154,7 +154,7 @@ def _composition(release: Release, facts: Facts, words: Words) -> Iterator[str]:
         rest = ", the others have nothing private" if permitted < images else ""
         return f"as photographed: {permitted:,} with faces shown by permission{rest}"
 
-    yield _table(
+    yield table(
         ("Split", "Set", "Images", "Faces", "Shows", "Files"),
         (
             (name, title, images, faces, shows(name, images, free), ", ".join(kinds.get(name, ())))
@@ -162,7 +162,7 @@ def _composition(release: Release, facts: Facts, words: Words) -> Iterator[str]:
         ),
     )
     columns = (*release.kinds, *release.columns)
-    yield _table(("Column", "What it holds"), ((f"`{column}`", MEANING[column]) for column in columns))
+    yield table(("Column", "What it holds"), ((f"`{column}`", MEANING[column]) for column in columns))
 
 
 def _outcomes(facts: Facts, words: Words) -> str:
@@ -170,18 +170,18 @@ def _outcomes(facts: Facts, words: Words) -> str:
     if counts is None:
         counts = {value: sum(by_split.values()) for value, by_split in facts.tables["outcome"].items()}
     rows = [(f"`{o.value}`", _OUTCOMES[o], counts.get(o.value, 0)) for o in Outcome if o.released or facts.outcomes]
-    return f"{_table(('Outcome', 'Meaning', 'Files'), rows)}\n\n{words.held_back}"
+    return f"{table(('Outcome', 'Meaning', 'Files'), rows)}\n\n{words.held_back}"
 
 
 def _decisions(facts: Facts) -> str:
     rows = [(f"`{action}`", _DECISIONS.get(action, ""), number) for action, number in facts.decisions.items()]
-    return _table(("Decision of a person", "Meaning", "Images"), rows)
+    return table(("Decision of a person", "Meaning", "Images"), rows)
 
 
 def _trait_tables(facts: Facts) -> Iterator[str]:
     names = list(facts.splits)
-    for trait, table in facts.tables.items():
-        yield _table(
+    for trait, values in facts.tables.items():
+        yield table(
             (trait.replace("_", " ").capitalize(), *names),
-            ((value, *(by_split.get(name, 0) for name in names)) for value, by_split in table.items()),
+            ((value, *(by_split.get(name, 0) for name in names)) for value, by_split in values.items()),
         )

@@ -49,8 +49,8 @@ class Words:
         summary: What it is.
         collection, raw_data: Where the photographs come from, and what is known of the sources.
         held_back: What became of sources that are not in it.
-        method, proofs, recall, audit: How it was anonymized, what was proved, what may have been missed, and what a
-            recogniser finds.
+        method, proofs, recall, audit, attackers: How it was anonymized, what was proved, what may have been missed,
+            what a recogniser finds, and what attackers find who learn; the last is empty where none was let at it.
         annotation, tool: What is annotated, and by which software.
         personal, biases, spread, limits, uses, impact, maintenance: The rest of a datasheet; spread is that of traits.
     """
@@ -65,6 +65,7 @@ class Words:
     proofs: tuple[str, ...]
     recall: tuple[str, ...]
     audit: tuple[str, ...]
+    attackers: tuple[str, ...]
     annotation: str
     tool: str
     personal: tuple[str, ...]
@@ -77,7 +78,9 @@ class Words:
     keywords: tuple[str, ...] = _KEYWORDS
 
 
-def describe(release: Release, licence: str | None, name: str | None, about: str | None) -> Words:
+def describe(
+    release: Release, licence: str | None, name: str | None, about: str | None, contact: str | None = None
+) -> Words:
     """Sentences about a release.
 
     Args:
@@ -85,6 +88,7 @@ def describe(release: Release, licence: str | None, name: str | None, about: str
         licence: A name such as cc-by-4.0, or an address; None where it is not decided.
         name: Name of the dataset; None takes a plain one.
         about: The publisher's words about the collection.
+        contact: Where people who find themselves in an image turn to.
 
     Raises:
         SettingsError: A name or licence without any letter.
@@ -102,6 +106,7 @@ def describe(release: Release, licence: str | None, name: str | None, about: str
         proofs=tuple(_proofs(facts)),
         recall=tuple(_recall(facts)),
         audit=tuple(_audit(facts)),
+        attackers=tuple(_attackers(facts)),
         annotation=_annotation(release),
         tool=f"{facts.tool}: two face detectors and a landmark model; where they disagree, a person has to look",
         personal=tuple(_personal(facts)),
@@ -115,7 +120,8 @@ def describe(release: Release, licence: str | None, name: str | None, about: str
         impact="People on the photographs cannot be recognised by their faces as easily as before. They were not made "
         "anonymous in the sense of data protection law: whether the release is lawful is the publisher's to judge.",
         maintenance=f"This is version {facts.version}; each take-down of images raises it by one. Use the newest "
-        "version and delete older copies. People who find themselves in an image turn to the publisher.",
+        "version and delete older copies. People who find themselves in an image turn to the publisher"
+        f"{f': {_inline(contact)}' if contact else ''}.",
     )
 
 
@@ -127,6 +133,10 @@ def _line(option: str, text: str | None) -> str | None:
     if not line:
         raise SettingsError(f"{option} is empty. Leave it out, or say something.")
     return line
+
+
+def _inline(text: str) -> str:
+    return " ".join(text.split()).rstrip(".")
 
 
 def _listed(parts: Sequence[str]) -> str:
@@ -280,6 +290,19 @@ def _audit(facts: Facts) -> Iterator[str]:
     yield (
         "A ready-made recogniser flatters the result: one that is trained on faces obfuscated like these finds more."
     )
+
+
+def _attackers(facts: Facts) -> Iterator[str]:
+    found = facts.attackers
+    if found is None:
+        return
+    yield (
+        f"{count(len(found['scores']), 'comparison')} with attackers that learned from other people's faces, "
+        f"obfuscated alike, on {count(found['photos'], 'photograph')} of {found['people']:,} people: "
+        f"{found['claim']['sentence']}."
+    )
+    if found["not_run"]:
+        yield f"Not run: {'; '.join(f'{key} ({why})' for key, why in found['not_run'].items())}."
 
 
 def rate(found: Mapping[str, float]) -> str:

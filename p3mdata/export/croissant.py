@@ -121,7 +121,7 @@ def responsible(words: Words) -> dict[str, str | list[str]]:
         "dataManipulationProtocol": " ".join(words.method),
         "dataAnnotationProtocol": words.annotation,
         "machineAnnotationTools": [words.tool],
-        "personalSensitiveInformation": [*words.personal, *words.recall, *words.audit],
+        "personalSensitiveInformation": [*words.personal, *words.recall, *words.audit, *words.attackers],
         "dataBiases": [*words.biases, *words.spread],
         "dataLimitations": list(words.limits),
         "dataUseCases": list(words.uses),

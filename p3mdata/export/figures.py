@@ -9,13 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.base.disk_backed import DiskDict
+from p3mdata.base.jsonl import read_json
 from p3mdata.config import Settings
 from p3mdata.dataset.attributes import resolution_of, traits_of
 from p3mdata.export.entries import Split
 from p3mdata.records import ImageResult, Outcome
+from p3mdata.run.layout import ATTACKERS, PLAN
 from p3mdata.run.recall import recall_of
 from p3mdata.run.report import read_audit
 from p3mdata.run.sampling import looked_at
+from p3mdata.typing import Json
 
 _TABLES = ("resolution", "faces", "face_size", "pose", "outcome")
 # Trait -> value -> split -> images.
@@ -42,6 +45,8 @@ class Facts:
         audit: What audit.json holds, if the released files were audited.
         sample: images drawn at random, looked_at by a person, misses found; if a sample was drawn.
         recall: Figures of a second look for missed faces, if there was one.
+        attackers: What attackers.json holds, if attackers were let at the released files.
+        models: SHA-256 of the model files by name, if the run is at hand.
     """
 
     tool: str
@@ -55,9 +60,11 @@ class Facts:
     proofs: dict[str, int]
     encodings: dict[str, int]
     tables: Tables
-    audit: dict[str, Any] | None
+    audit: Json | None
     sample: dict[str, int] | None
-    recall: dict[str, Any] | None = None
+    recall: Json | None = None
+    attackers: Json | None = None
+    models: dict[str, str] | None = None
 
     @property
     def images(self) -> int:
@@ -83,9 +90,11 @@ class Behind:
 
     outcomes: dict[str, int] | None = None
     reasons: dict[str, int] | None = None
-    audit: dict[str, Any] | None = None
+    audit: Json | None = None
     sample: dict[str, int] | None = None
-    recall: dict[str, Any] | None = None
+    recall: Json | None = None
+    attackers: Json | None = None
+    models: dict[str, str] | None = None
     traits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
@@ -98,7 +107,10 @@ def behind_of(out: Path, rows: Iterable[ImageResult]) -> Behind:
             traits[row.id] = traits_of(row)
         else:
             reasons[row.reason or row.outcome.value] += 1
-    return Behind(dict(outcomes), dict(reasons), read_audit(out), looked_at(out, rows), recall_of(out), traits)
+    models = {str(name): str(digest) for name, digest in read_json(out / PLAN).get("weights", {}).items()}
+    attackers = read_audit(out, ATTACKERS)
+    told = read_audit(out), looked_at(out, rows), recall_of(out), attackers
+    return Behind(dict(outcomes), dict(reasons), *told, models, traits)
 
 
 _PROOFS = (
@@ -155,6 +167,8 @@ def figures(
         audit=behind.audit,
         sample=behind.sample,
         recall=behind.recall,
+        attackers=behind.attackers,
+        models=behind.models,
     )
 
 

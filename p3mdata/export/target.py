@@ -25,7 +25,7 @@ CARD = "README.md"
 _STAMP = "<!-- p3mdata export: {} -->"
 _STAMPED = re.compile(r"<!-- p3mdata export: ([a-z0-9-]+) -->")
 # Written last, and gone first when an export is made again: they say that everything they name is there.
-_CLOSING = (CARD, "index.json", "croissant.json")
+_CLOSING = (CARD, "index.json", "croissant.json", "release-record.md", "release-record.json")
 # Paths of files that exports write; everything else in the folder is its owner's.
 _OURS = re.compile(
     r"(.+/)?[0-9a-f]{20}(-[0-9]+)?\.(jpg|png|webp|tif)|[a-z0-9_]+-[0-9]{5}\.tar"

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.faces.detectors import REGISTRY, Box, Detector, LibFaceDetection, iou
-from p3mdata.faces.landmarks import LandmarkModel, MediaPipeLandmarks, Points
+from p3mdata.faces.face_mesh import FaceMesh
+from p3mdata.faces.landmarks import LandmarkModel, Points
 from p3mdata.faces.pieces import halves, parts
 from p3mdata.faces.proposals import Proposals
 from p3mdata.faces.pyramid import Pyramid
@@ -111,7 +112,7 @@ class FaceFinder:
     ) -> None:
         self._detectors = detectors or {name: make() for name, make in REGISTRY.items()}
         self._proposals = Proposals() if detectors is None else None
-        self._landmarks = landmark_model or MediaPipeLandmarks()
+        self._landmarks = landmark_model or FaceMesh()
 
     @property
     def detectors(self) -> Mapping[str, Detector]:

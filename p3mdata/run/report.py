@@ -367,9 +367,14 @@ def _passed_over(plan: Plan) -> list[Any]:
     return [table("Files passed over", ("Ending", "Files"), _most_first(counts))]
 
 
-def read_audit(out: Path) -> dict[str, Any] | None:
-    """What audit.json of a run holds, or None when there is none, or it was made of other released files."""
-    if not (out / AUDIT).is_file() or not (out / MANIFEST).is_file():
+def read_audit(out: Path, name: str = AUDIT) -> dict[str, Any] | None:
+    """What audit.json of a run holds, or None when there is none, or it was made of other released files.
+
+    Args:
+        out: The run folder.
+        name: Another file of an audit, such as attackers.json.
+    """
+    if not (out / name).is_file() or not (out / MANIFEST).is_file():
         return None
-    row = read_json(out / AUDIT)
+    row = read_json(out / name)
     return row if row.get("manifest_sha256") == sha256((out / MANIFEST).read_bytes()) else None

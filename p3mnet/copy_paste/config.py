@@ -12,6 +12,8 @@ RECIPES: dict[str, dict[str, Any]] = {
     "icp": {"rotation": 30.0, "scale": (0.8, 1.2), "start_epoch": 0},
     "fcp": {"rotation": 0.0, "scale": (0.3, 0.7), "start_epoch": 50},
 }
+# Of a face that is as large as its target already; FCP's smaller scales are for faces that fill half of a frame.
+_FILLING = (0.8, 1.2)
 
 
 class CopyPasteConfig(BaseModel):
@@ -21,7 +23,7 @@ class CopyPasteConfig(BaseModel):
         mode: "icp" pastes images, "fcp" features, "none" nothing.
         probability: Of a paste, for each image.
         rotation: The angle lies within plus and minus this, in degrees; 30 for ICP, 0 for FCP.
-        scale: Range of the resizing; 0.8 to 1.2 for ICP, 0.3 to 0.7 for FCP.
+        scale: Range of the resizing; 0.8 to 1.2 for ICP and for faces that fill their targets, else 0.3 to 0.7 for FCP.
         fit: "fill" brings a face to the size of its target before it is resized, a variant in the authors' program;
             "framed" leaves it as large as CelebA-HQ's framing shows it, as the paper's text has it.
         flip: Probability that a face is mirrored; 0 in the paper's text, 0.5 in the authors' program.
@@ -30,10 +32,12 @@ class CopyPasteConfig(BaseModel):
             "pose+tone", one that also has its skin tone and light. See `p3mnet.copy_paste.match`.
         source_groups, target_groups: CSV files of coarse groups, such as age, of the sources and of the dataset's
             pictures: a source agrees with its target in as many of them as any source does. Both, or neither.
-        start_epoch: First epoch, counted from 0, that pastes; 0 for ICP, 50 for FCP.
+        start_epoch: First epoch, counted from 0, that pastes; 0 for ICP, 50 for FCP, of the recipe's 150; runs of
+            another length take a third, see `p3mnet.training.config.TrainConfig`.
         layer: FCP's features: E_0, or the output of the encoder's first stage at stride 4. There, pooling indices and
             sBFI still show the target, and the source's pass takes the whole encoder.
-        sources: FCP: "one" source per batch, or one for "each" image.
+        sources: FCP: "one" source per batch, as published, or one for "each" face, which is what chosen sources take
+            unless this is given: one source can fit but one of the faces.
         detached: FCP: no gradient through the source's pass.
         frozen_norm: FCP: the source's pass uses the running statistics of batch norm and leaves them alone. Without
             this it uses the source's own and moves them; not for statistics that processes share.
@@ -60,7 +64,14 @@ class CopyPasteConfig(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _recipe(cls, given: Any) -> Any:
-        return {**RECIPES.get(str(given.get("mode")), {}), **given} if isinstance(given, dict) else given
+        if not isinstance(given, dict):
+            return given
+        usual = dict(RECIPES.get(str(given.get("mode")), {}))
+        if usual and given.get("fit") == "fill":
+            usual["scale"] = _FILLING
+        if given.get("match", "none") != "none" or given.get("source_groups") is not None:
+            usual["sources"] = "each"
+        return {**usual, **given}
 
     @model_validator(mode="after")
     def _sensible(self) -> CopyPasteConfig:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import dataclass, field
 
 import cv2
@@ -70,14 +71,17 @@ def look(pictures: TrainingSet, sources: Sources, config: CopyPasteConfig, pairs
         pictures: The crops.
         sources: The faces.
         config: How, with a mode.
-        pairs: How many faces to paste over, at most four epochs of crops.
+        pairs: How many faces to paste over; fewer only where an epoch of crops shows none.
         shown: How many of them to draw.
     """
     found = Pastes()
     known = (sources.facemasks / TRAITS).is_file()
-    for number in range(4 * len(pictures)):
-        if len(found.coverage) >= pairs:
+    before = 0
+    for number in itertools.count():
+        new_epoch = number > 0 and number % len(pictures) == 0
+        if len(found.coverage) >= pairs or (new_epoch and len(found.coverage) == before):
             break
+        before = len(found.coverage) if new_epoch else before
         generator = seeded(_SEED, number // len(pictures), number % len(pictures), 0)
         try:
             sample = pictures.sample(number % len(pictures), generator)

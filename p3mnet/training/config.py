@@ -105,10 +105,28 @@ class TrainConfig(_Strict):
             return given
         return {**given, "losses": {**PUBLISHED_WEIGHTS[str(name)], **losses}}
 
+    @model_validator(mode="before")
+    @classmethod
+    def _third_of_the_epochs(cls, given: Any) -> Any:
+        """Features are pasted from a third of the epochs on, as in the recipe, also in runs of other lengths."""
+        pasting = given.get("copy_paste") if isinstance(given, dict) else None
+        epochs = given.get("epochs") if isinstance(given, dict) else None
+        if isinstance(pasting, dict) and pasting.get("mode") == "fcp" and isinstance(epochs, int):
+            return {**given, "copy_paste": {"start_epoch": epochs // 3, **pasting}}
+        return given
+
     @model_validator(mode="after")
-    def _has_sources(self) -> TrainConfig:
-        if self.copy_paste.mode != "none" and self.sources is None:
-            raise ValueError(f"copy_paste.mode {self.copy_paste.mode} needs 'sources', a folder of facemasks")
+    def _pastes(self) -> TrainConfig:
+        pasting = self.copy_paste
+        if pasting.mode == "none":
+            return self
+        if self.sources is None:
+            raise ValueError(f"copy_paste.mode {pasting.mode} needs 'sources', a folder of facemasks")
+        if pasting.start_epoch >= self.epochs:
+            raise ValueError(
+                f"copy_paste.start_epoch {pasting.start_epoch} is not within {self.epochs} epochs: nothing would be "
+                "pasted"
+            )
         return self
 
 

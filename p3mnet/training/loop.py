@@ -144,6 +144,7 @@ class _Run:
         self.edit = ICP(self.sources, config.copy_paste) if config.copy_paste.mode == "icp" and self.sources else None
         self.workers = Workers(self.training, self.number, config.seed, self.edit, pinned=self.cuda)
         self.batches = len(self._loader(0, 0))
+        self._refuse_idle_pasting()
         self.identity = RunIdentity(
             seed=config.seed,
             processes=group.world,
@@ -218,13 +219,36 @@ class _Run:
                 self.journal.close()
         return self._finish()
 
+    def _refuse_idle_pasting(self) -> None:
+        """A run that ends before it pastes for the first time is not what was asked for.
+
+        Raises:
+            SettingsError: It is such a run.
+        """
+        config, pasting = self.config, self.config.copy_paste
+        if pasting.mode == "none" or config.steps is None:
+            return
+        epochs = math.ceil(config.steps / math.ceil(self.batches / config.accumulation))
+        if pasting.start_epoch >= epochs:
+            raise SettingsError(
+                f"copy_paste.start_epoch: {config.steps} steps are {epochs} epochs, and {pasting.mode} begins after "
+                f"{pasting.start_epoch}: nothing would be pasted. Make it smaller, or take more steps."
+            )
+
     def _about_losses(self) -> Iterator[str]:
-        """What counts in the loss, and what does not."""
+        """What counts in the loss, and what does not; what is pasted."""
         yield f"terms of the loss: {', '.join(self.terms)}"
         if "composition" in self.terms:
             yield f"colours of the composition: {_COLOURS[self.training.colours]}"
         for name, why in self.idle.items():
             yield f"left out of the loss: {name} ({why})"
+        pasting = self.config.copy_paste
+        if pasting.mode != "none" and self.sources is not None:
+            match = "" if pasting.match == "none" else f", matched by {pasting.match}"
+            yield (
+                f"pasted faces: {pasting.mode} from epoch {pasting.start_epoch} on, with a probability of "
+                f"{pasting.probability:g}, of {len(self.sources)} sources{match}"
+            )
 
     def _enough(self) -> bool:
         """Whether all steps that were asked for are done."""

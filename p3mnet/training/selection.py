@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -97,11 +96,17 @@ def open_pictures(config: TrainConfig, images: Images | None = None) -> tuple[Tr
     Raises:
         SettingsError: There are no such sets, no pictures in them, or the choice would be made on a test set.
     """
-    # A loss without composition wants no colours, and who pastes no faces no facemasks: a fifth of a crop's time.
-    wanted: dict[str, Any] = {"colours": "none"} if config.model.name in WITHOUT_COLOURS else {}
-    wanted |= {"facemask": False} if config.copy_paste.mode == "none" else {}
-    data = config.data.model_copy(update=wanted)
-    training = TrainingSet(config.dataset, config.training_set, data, images)
+    # A loss without composition wants no colours. Facemasks are read by all, for they are cut out of trimaps: labels
+    # must not depend on whether faces are pasted.
+    wanted = {"colours": "none"} if config.model.name in WITHOUT_COLOURS else {}
+    training = TrainingSet(config.dataset, config.training_set, config.data.model_copy(update=wanted), images)
+    mode = config.copy_paste.mode
+    if mode != "none" and not any("facemask" in files for files in training.files):
+        raise SettingsError(
+            f"{config.dataset}: its training set has no facemasks"
+            + ("" if config.data.facemask else " that are read (data.facemask is false)")
+            + f", so that copy_paste.mode {mode} would paste nothing. Add them, or choose none."
+        )
     know_people(training, config)
     name = config.validation.set
     if name is None:

@@ -174,13 +174,13 @@ class RunFolder:
         """Whether the files are those that the run began with.
 
         Raises:
-            RunFolderError: Some have another content; they are named.
+            RunFolderError: Some have another content, were not read then, or are gone; they are named.
         """
         if not (self / FILES).is_file():
             return
         earlier = read_json(self / FILES)
-        changed = sorted(path for path, found in files.items() if earlier.get(path, found) != found)
         # Sets of other pictures are told by their number and names, see `load`.
+        changed = sorted(path for path in files.keys() | earlier.keys() if earlier.get(path) != files.get(path))
         if changed:
             more = f" and {len(changed) - _NAMED} more" if len(changed) > _NAMED else ""
             raise RunFolderError(
