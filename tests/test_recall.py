@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import jsonschema
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -18,8 +19,10 @@ from p3mdata.audit import recall
 from p3mdata.audit.recall import Recall, recall_run
 from p3mdata.base.intervals import miss_bound, wilson
 from p3mdata.base.jsonl import read_rows
+from p3mdata.base.resources import manifests_dir
 from p3mdata.config import Execution, Job
 from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.export import write_record
 from p3mdata.export.figures import behind_of
 from p3mdata.faces.detectors import Box
 from p3mdata.faces.ensemble import FaceFinder
@@ -377,6 +380,9 @@ def test_the_command_tells_what_waits_and_where_it_lies(run: HeldRun, tmp_path: 
     assert "slower look" in (run.out / "report.html").read_text()
     plan, _ = read_plan(run.out)
     assert behind_of(run.out, Rows(plan)).recall["faces"]["missed"] == 1
+    made = write_record(run.out, tmp_path / "record")
+    jsonschema.validate(made, json.loads((manifests_dir() / "release-record.schema.json").read_text()))
+    assert made["figures"]["second_look"]["faces"]["missed"] == 1 and "slower look" in made["run"]["second_look"][0]
     decide(run, "accept")
     row = json.loads(p3mdata_here("audit", run.out, "--recall", "--workers", "1", "--json").stdout)
     assert row["held_back"] == [] and row["waiting"] == [] and row["faces"]["missed"] == 1
