@@ -117,6 +117,7 @@ def main() -> None:
     maker.add_argument("folder", type=Path)
     maker.add_argument("--people", type=int, default=120)
     maker.add_argument("--photos", type=int, default=4, help="of each")
+    maker.add_argument("--mattes", type=Path, help="DIR/STEM.png for each photograph: makes FOLDER-mattes too")
     tabled = verbs.add_parser("table", help="attack a run's faces under each setting")
     tabled.add_argument("run", type=Path)
     tabled.add_argument("--settings", default="blur:0.1,blur:0.25,mosaic:0.1,mosaic:0.2,zero")
@@ -129,7 +130,7 @@ def main() -> None:
     given = parser.parse_args()
     cv2.setNumThreads(1)
     if given.verb == "make":
-        make(given.photographs, given.folder, given.people, given.photos, given.seed)
+        make(given.photographs, given.folder, given.people, given.photos, given.seed, given.mattes)
         return
     begun = time.process_time()
     found = measure(

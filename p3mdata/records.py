@@ -361,8 +361,9 @@ class ImageResult:
     """The one row a source file ends as.
 
     `files` maps images | facemasks | alphas to (file name, SHA-256); `recomposed` counts the faces hidden up to
-    the silhouette; `notes` say what of the file was converted or left out on the way; `doubts` are all that stood
-    in the way of a release, of which `reason` and `detail` are the first.
+    the silhouette, `areas` is `p3mdata.anonymize.inputs.AREAS` where there was a matte; `notes` say what of
+    the file was converted or left out on the way; `doubts` are all that stood in the way of a release, of which
+    `reason` and `detail` are the first.
     """
 
     id: str
@@ -374,6 +375,7 @@ class ImageResult:
     height: int | None = None
     method: str | None = None
     encoding: str | None = None
+    areas: int | None = None
     masked_share: float | None = None
     recomposed: int | None = None
     faces: tuple[Face, ...] = ()

@@ -117,9 +117,9 @@ def promised(masked: Masked, name: str, how: str) -> Promise:
     )
 
 
-def as_encoded(loaded: Loaded, how: str | None) -> Loaded:
+def as_made(loaded: Loaded, row: ImageResult) -> Loaded:
     """Inputs of a released picture, masked in the way that its row tells: runs of earlier versions are proved too."""
-    return replace(loaded, whole_blocks=how in (JPEG_EXACT, JPEG_TURNED))
+    return replace(loaded, whole_blocks=row.encoding in (JPEG_EXACT, JPEG_TURNED), areas=row.areas or 0)
 
 
 def _gate(
@@ -197,6 +197,7 @@ def anonymize(
         doubts=tuple(doubts) or ((doubt,) if doubt else ()),
         method=settings.decided(inputs.decision).named(),
         encoding=how,
+        areas=loaded.areas if loaded.matte is not None else None,
         masked_share=round(np.count_nonzero(masked.facemask) / masked.facemask.size, 6),
         recomposed=sum(region.share is not None and bool(region.patch.mask.any()) for region in masked.regions),
         faces=detection.faces,

@@ -20,7 +20,7 @@ import cv2
 from p3mdata.anonymize.areas import Masked, mask
 from p3mdata.anonymize.inputs import Loaded, load
 from p3mdata.anonymize.masks import core_coverage
-from p3mdata.anonymize.pipeline import as_encoded
+from p3mdata.anonymize.pipeline import as_made
 from p3mdata.anonymize.proofs import MISS_BELOW, MISS_BELOW_UNCONFIRMED
 from p3mdata.base.disk_backed import DiskDict
 from p3mdata.base.files import sha256
@@ -307,7 +307,7 @@ def look_at(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder) ->
         boxes = tuple(suspect.face.box for suspect in sample.suspects)
         return _Look(replace(nothing, missed=boxes))
     try:
-        loaded = as_encoded(load(read_inputs(sample, plan.job), plan.job.settings), row.encoding)
+        loaded = as_made(load(read_inputs(sample, plan.job), plan.job.settings), row)
     except BrokenInput as exc:
         return _Look(nothing, problem=exc.sentence)
     if IMAGES in row.files and (why := _other_file(plan, row)):

@@ -139,7 +139,7 @@ def audit(
         if not attacked.passed:
             raise typer.Exit(EXIT_PROOF_FAILED)
         return
-    only_own: dict[str, Any] = {} if sweep else {"blur": (), "mosaic": ()}
+    only_own: dict[str, Any] = {} if sweep else {"blur": (), "mosaic": (), "others": ()}
     with console.counted() as start:
         found = audit_run(run, identities or "auto", max_rank1=max_rank1, progress=start, **only_own)
     renew_report(run)
@@ -167,6 +167,10 @@ def advise(
     identities: Annotated[
         str | None, typer.Option("--identities", help="who is on which photo: auto, prefix, folder, or a CSV file")
     ] = None,
+    train_checks: Annotated[
+        list[Path] | None,
+        typer.Option("--train-check", help="folder of a train-check: its costs go before the proxy; repeatable"),
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="deals people out")] = 0,
     json: opt.JsonOption = False,
     quiet: opt.QuietOption = False,
@@ -180,7 +184,7 @@ def advise(
 
     console.out = console.Output(json, quiet, progress)
     with console.counted() as start:
-        found = advise_run(run, max_rank1, identities or "auto", seed, start)
+        found = advise_run(run, max_rank1, identities or "auto", seed, start, train_checks=train_checks or ())
     render.advice(found, run)
 
 

@@ -198,12 +198,20 @@ def advice(found: Advice, run: Path) -> None:
     table = Table(title=f"{found.photos} photographs of {found.people} people", title_justify="left")
     # Flags are there to be copied: never cut.
     table.add_column("setting", min_width=max(len(word) for t in found.tried for word in t.flags().split()))
-    for heading in ("worst rank-1 %", "95 %", "attacker", "change (proxy)"):
+    measured = any(t.cost for t in found.tried)
+    for heading in (
+        "worst rank-1 %",
+        "95 %",
+        "attacker",
+        "change (proxy)",
+        *(["SAD (train-check)"] if measured else []),
+    ):
         table.add_column(heading, justify="left" if heading == "attacker" else "right", overflow="fold")
     for tried in found.tried:
         rate = tried.rank1
         interval = f"{100 * rate.low:.0f}-{100 * rate.high:.0f}"
-        table.add_row(tried.flags(), f"{100 * rate.value:.1f}", interval, tried.attacker, f"{tried.distortion:.1f}")
+        cells = [tried.flags(), f"{100 * rate.value:.1f}", interval, tried.attacker, f"{tried.distortion:.1f}"]
+        table.add_row(*cells, *([f"{tried.cost.value:+.2f}" if tried.cost else "-"] if measured else []))
     result(None, table)
     result(None, f"{found.sentence()}\nfigures: {run / ADVICE}\nplot: {run / ADVICE_PLOT}")
 

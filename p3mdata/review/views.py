@@ -12,7 +12,7 @@ from PIL import Image
 
 from p3mdata.anonymize.areas import Masked, mask, transition_of
 from p3mdata.anonymize.inputs import Inputs, Loaded, load
-from p3mdata.anonymize.pipeline import as_encoded, render
+from p3mdata.anonymize.pipeline import as_made, render
 from p3mdata.config import Job
 from p3mdata.faces.ensemble import Detection
 from p3mdata.imaging import Picture, decode, encode_mask
@@ -50,7 +50,7 @@ class View:
             BrokenInput: They cannot be used.
         """
         loaded = load(inputs, job.settings)
-        loaded = as_encoded(loaded, row.encoding)
+        loaded = as_made(loaded, row)
         return cls(loaded, mask(loaded, Detection(row.faces, ()), job.settings), row, job)
 
     @property

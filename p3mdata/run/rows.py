@@ -9,6 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, overload
 
+from p3mdata.base.disk_backed import DiskDict
 from p3mdata.base.files import atomic
 from p3mdata.base.jsonl import PRIVATE_MODE, read_json, read_rows
 from p3mdata.base.parsing import fault
@@ -111,7 +112,8 @@ def read_results(folder: Path) -> list[ImageResult]:
 
 @contextmanager
 def names_file(path: Path) -> Iterator[Callable[[ImageResult], None]]:
-    """A table `source,id,outcome,image` that appears when the block ends; yields what adds a row."""
+    """A table `source,id,outcome,image`, by source, that appears when the block ends; yields what adds a row."""
+    by_source: DiskDict[tuple[str, ...]] = DiskDict()
     with atomic(path, PRIVATE_MODE) as sink:
         text = io.TextIOWrapper(sink, "utf-8", "surrogateescape", newline="")
         table = csv.writer(text, lineterminator="\n")
@@ -119,9 +121,10 @@ def names_file(path: Path) -> Iterator[Callable[[ImageResult], None]]:
 
         def add(row: ImageResult) -> None:
             image = f"{IMAGES}/{row.files[IMAGES][0]}" if IMAGES in row.files else ""
-            table.writerow((row.source, row.id, row.outcome.value, image))
+            by_source[row.source] = row.id, row.outcome.value, image
 
         yield add
+        table.writerows((source, *told) for source, told in by_source.items())
         text.flush()
         text.detach()
 

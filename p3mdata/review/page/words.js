@@ -76,6 +76,24 @@ export function sentence(text) {
   return /[.!?]$/.test(first) ? first : `${first}.`;
 }
 
+// Options as they are typed.
+const OPTION = /(?<![\w-])--?[a-z][a-z0-9-]*/g;
+
+/** Puts a sentence into an element as text; names of options in it are not broken at their hyphens. */
+export function tell(element, text) {
+  const pieces = [];
+  let end = 0;
+  for (const { 0: name, index } of text.matchAll(OPTION)) {
+    const whole = document.createElement("span");
+    whole.className = "option";
+    whole.textContent = name;
+    pieces.push(text.slice(end, index), whole);
+    end = index + name.length;
+  }
+  element.replaceChildren(...pieces, text.slice(end));
+  return element;
+}
+
 export const count = (number, noun) => `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`;
 
 export const isHeld = (item) => item.outcome === "needs_review";
