@@ -121,21 +121,25 @@ def audit(
     if recall:
         _recall(run, sample, seed, workers or 0)
         return
-    if sample is not None:
-        drawn = sample_run(run, sample)
-        renew_report(run)
-        text = f"{len(drawn)} images wait in 'p3mdata review {run}' (view: sample)"
-        console.result({"sample": len(drawn)}, text)
-        if identities is None:
-            return
     if groups is not None and not attackers:
         raise SettingsError("--groups: goes with --attackers.")
+    beside: dict[str, int] = {}
+    if sample is not None:
+        beside = {"sample": len(sample_run(run, sample))}
+        renew_report(run)
+        text = f"{beside['sample']} images wait in 'p3mdata review {run}' (view: sample)"
+        if identities is None:
+            console.result(beside, text)
+            return
+        # With --json there is one object, that of the audit.
+        if not json:
+            console.result(None, text)
     if attackers:
         from p3mdata.audit.attackers import attack_run
 
         with console.counted() as start:
             attacked = attack_run(run, identities or "auto", groups, max_rank1, seed, start)
-        render.attackers(attacked, run)
+        render.attackers(attacked, run, beside)
         if not attacked.passed:
             raise typer.Exit(EXIT_PROOF_FAILED)
         return
@@ -143,7 +147,7 @@ def audit(
     with console.counted() as start:
         found = audit_run(run, identities or "auto", max_rank1=max_rank1, progress=start, **only_own)
     renew_report(run)
-    render.audit(found, run)
+    render.audit(found, run, beside)
     if not found.passed:
         raise typer.Exit(EXIT_PROOF_FAILED)
 

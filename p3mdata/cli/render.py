@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -120,10 +120,10 @@ def counts(sets: dict[str, int], tables: dict[str, dict[str, dict[str, int]]], r
         result(None, table)
 
 
-def audit(found: Audit, run: Path) -> None:
+def audit(found: Audit, run: Path, beside: Mapping[str, int]) -> None:
     """Table of an audit: how often software finds the right person, with 95 % intervals."""
     if console.out.json:
-        result(found.to_json())
+        result({**found.to_json(), **beside})
         return
     from p3mdata.run.report_audit import MEANING
 
@@ -143,10 +143,10 @@ def audit(found: Audit, run: Path) -> None:
     result(None, f"figures: {run / AUDIT}\nplot: {run / AUDIT_PLOT}\nreport: {run / REPORT}")
 
 
-def attackers(found: Attackers, run: Path) -> None:
+def attackers(found: Attackers, run: Path, beside: Mapping[str, int]) -> None:
     """Table of all attackers, and what may be claimed."""
     if console.out.json:
-        result(found.to_json())
+        result({**found.to_json(), **beside})
         return
     from p3mdata.audit.attackers import WORDS
 

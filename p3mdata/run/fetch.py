@@ -82,7 +82,7 @@ def fetch_run(address: Any, out: Path, on_start: Progress | None = None) -> Fetc
         raise RunFolderError(f"{store.root}: is not a run (it has no {PLAN}). Check the address.")
     _check_out(out, store, data)
     try:
-        with only_run(out):
+        with only_run(out, begins=True):
             plan = _bring_plan(store, out, data)
             released = _bring_shards(store, plan, on_start or silent)
             for name in CLOSING:
