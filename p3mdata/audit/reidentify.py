@@ -186,9 +186,8 @@ def audit_run(
     if max_rank1 is not None and not 0 <= max_rank1 <= 1:
         raise SettingsError(f"--max-rank1 cannot be {max_rank1:g}. Give a share from 0 to 1.")
     plan, samples = read_plan(out)
+    audited = audited_manifest(out)
     rows = finished_rows(plan, samples)
-    if not (out / MANIFEST).is_file():
-        raise not_finished(out)
     known = identify([sample.source for sample in samples], identities)
     recogniser = recogniser or DlibRecogniser()
     left_out: Counter[str] = Counter()
@@ -218,7 +217,7 @@ def audit_run(
     vectors = {view: np.stack([found[index] for index, _ in kept]) for view, found in collected.items()}
     threshold = calibrate(vectors[CLEAR], people, FAR)
     audit = Audit(
-        manifest_sha256=sha256((out / MANIFEST).read_bytes()),
+        manifest_sha256=audited,
         recogniser=(recogniser.name, recogniser.sha256),
         method=used[0],
         strength=used[1],
@@ -266,6 +265,17 @@ def without_singles(photos: Iterable[_Photo], left_out: Counter[str]) -> list[_P
     if len(kept) < len(listed):
         left_out["only photo of its person"] += len(listed) - len(kept)
     return kept
+
+
+def audited_manifest(out: Path) -> str:
+    """Hex SHA-256 of a run's manifest; taken before anything is looked at, since a review may change it meanwhile.
+
+    Raises:
+        RunFolderError: The run is not finished.
+    """
+    if not (out / MANIFEST).is_file():
+        raise not_finished(out)
+    return sha256((out / MANIFEST).read_bytes())
 
 
 def _table(vectors: Mapping[View, Vectors], people: People, threshold: Threshold) -> Iterator[AuditRow]:

@@ -125,7 +125,7 @@ def make_facemasks(
     images: Source = Portraits(source) if from_landmarks else Annotations(source)
     names = images.names()[:limit]
     try:
-        with only_run(out):
+        with only_run(out, begins=True):
             _freeze_settings(images, names, limit, out)
             sweep(out)
             size = images.chunk
