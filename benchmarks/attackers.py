@@ -31,7 +31,7 @@ from p3mdata.audit.attackers import EMBEDDER_STEPS, RESTORER_STEPS, attacked, ga
 from p3mdata.audit.looks import GUESSES, Looks
 from p3mdata.audit.portraits import Portrait
 from p3mdata.audit.protocol import Score, difference, folds, guessing
-from p3mdata.audit.recogniser import DlibRecogniser
+from p3mdata.audit.recogniser import DlibRecogniser, Recogniser
 from p3mdata.config import Method, Settings
 from p3mdata.run.identities import AUTO
 
@@ -51,6 +51,7 @@ def measure(
     guesses: Sequence[float],
     seed: int = 0,
     identities: str = AUTO,
+    recogniser: Recogniser | None = None,
 ) -> dict[str, Any]:
     """Attack a run's faces under each setting.
 
@@ -60,12 +61,12 @@ def measure(
         steps: Of the two networks, or None for attackers without.
         guesses: Strengths for the attacker who does not know a blur's.
         seed: Deals people out.
-        identities: As for `audit_run`.
+        identities, recogniser: As for `audit_run`.
 
     Returns:
         photos, people, chance, and by setting the attackers' scores with the difference to `adapted`.
     """
-    looks = Looks(DlibRecogniser(), guesses)
+    looks = Looks(recogniser or DlibRecogniser(), guesses)
 
     def look(portrait: Portrait) -> None:
         looks.add(portrait, {each.named(): (each.obfuscation(), rendered(portrait, each)) for each in settings})
@@ -74,7 +75,7 @@ def measure(
     parts = folds(people, seed)
     found: dict[str, Any] = {}
     for each in settings:
-        scores = attacked(looks.faces(each.named(), kept, people), parts, seed, None, steps, {})
+        scores = attacked(looks.faces(each.named(), kept, people), parts, seed, recogniser, steps, {})
         found[each.named()] = {key: _told(one, scores["adapted"]) for key, one in scores.items()}
     return {
         "photos": len(people),

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks import attackers as table
 from p3mdata.anonymize.masks import Patch, Region
 from p3mdata.audit import networks
 from p3mdata.audit.advice import Advice, Tried, advise_run
@@ -24,12 +25,15 @@ from p3mdata.audit.learned import Mapping, Metric
 from p3mdata.audit.looks import Faces, Looks
 from p3mdata.audit.portraits import Portrait
 from p3mdata.audit.protocol import Fold, Score, difference, folds, guessing, people_needed, score
+from p3mdata.audit.reidentify import audit_run
 from p3mdata.base.chart import Label, label_points, panels
+from p3mdata.base.files import sha256
 from p3mdata.base.intervals import wilson
 from p3mdata.config import Execution, Job, Method, Settings
-from p3mdata.errors import SettingsError
+from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.review.removal import remove_images
 from p3mdata.run.job import anonymize_job
-from p3mdata.run.layout import ADVICE, ADVICE_PLOT, ATTACKERS
+from p3mdata.run.layout import ADVICE, ADVICE_PLOT, ATTACKERS, MANIFEST
 from tests.factories import astronaut, encoded
 from tests.runs import p3mdata_here
 
@@ -224,6 +228,45 @@ def attack(out: Path, **options: Any) -> Any:
     return attack_run(out, **({"identities": "prefix", "recogniser": Small(), "steps": (2, 1)} | options))
 
 
+def at_last(what: Callable[[], object]) -> Callable[[int], Callable[[], None]]:
+    """A progress: something happens when the last photograph was looked at."""
+
+    def start(total: int) -> Callable[[], None]:
+        left = iter(range(total - 1, -1, -1))
+        return lambda: None if next(left) else what() and None
+
+    return start
+
+
+def quick_advice(out: Path, **options: Any) -> Any:
+    return advise_run(out, 0.1, "prefix", recogniser=Small(), tried=((Method.FLAT, 1.0, None),), **options)
+
+
+def plain_audit(out: Path, **options: Any) -> Any:
+    return audit_run(out, "prefix", blur=(), mosaic=(), recogniser=Small(), **options)
+
+
+@pytest.mark.parametrize("verb", [attack, quick_advice, plain_audit])
+def test_a_run_that_is_deleted_meanwhile_is_not_made_again(
+    fresh: Path, verb: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "is_possible", lambda: False)
+    with pytest.raises(RunFolderError, match=r"out: was deleted while this command was at work"):
+        verb(fresh, progress=at_last(lambda: shutil.rmtree(fresh)))
+    assert not fresh.exists()
+
+
+@pytest.mark.parametrize("verb", [attack, plain_audit])
+def test_what_was_looked_at_is_the_manifest_of_before(
+    fresh: Path, verb: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A take-down while attackers learn: what they come to is of the release with the picture."""
+    monkeypatch.setattr(networks, "is_possible", lambda: False)
+    before = sha256((fresh / MANIFEST).read_bytes())
+    found = verb(fresh, progress=at_last(lambda: remove_images(fresh, ["person0__0.jpg"])))
+    assert found.manifest_sha256 == before != sha256((fresh / MANIFEST).read_bytes())
+
+
 @pytest.mark.slow
 def test_attackers_of_a_run(fresh: Path, tmp_path: Path) -> None:
     groups = tmp_path / "groups.csv"
@@ -401,3 +444,20 @@ def test_labels_of_points_that_lie_close_do_not_overlap() -> None:
         assert frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
         for place in at:
             assert not box.contains(*axes.transData.transform(place))
+
+
+def test_the_benchmarks_table_compares_every_attacker_with_the_adapted_one(fresh: Path) -> None:
+    settings = [table.setting(text) for text in ("mosaic:0.2", "dp-pix:0.3:4", "zero")]
+    assert [each.named() for each in settings] == ["mosaic 0.2", "dp-pix 0.3 epsilon 4 m 16", "zero 1"]
+    found = table.measure(fresh, settings, None, (), identities="prefix", recogniser=Small())
+    for scores in found["settings"].values():
+        assert {"clear", "naive", "adapted", "metric", "floor_metric"} <= set(scores)
+        assert scores["adapted"]["more_than_adapted"] == (0.0, 0.0, 0.0)
+        for one in scores.values():
+            value, low, high = one["more_than_adapted"]
+            assert low <= value <= high
+            assert value == pytest.approx(one["rank1"]["value"] - scores["adapted"]["rank1"]["value"], abs=2e-4)
+    told = table.lines(found)
+    assert told.count("\n| mosaic 0.2") == len(found["settings"]["mosaic 0.2"]) and "guessing" in told
+    with pytest.raises(ValueError, match="swirl"):
+        table.setting("swirl")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from p3mdata.anonymize.hand import drawn_area
 from p3mdata.config import Settings
 from p3mdata.imaging import Picture, decode, decode_matte
-from p3mdata.records import Decision, Mask
+from p3mdata.records import Decision, Mask, Suspect
 
 # Which rules make the areas of a picture with a matte; rows tell it, so that what others made is proved too. 0: as in
 # 0.4. 1: `--boundary auto` leaves no rim of an eye, and a face behind the matte's person takes nothing of that person.
@@ -19,7 +19,8 @@ AREAS = 1
 
 @dataclass(frozen=True)
 class Inputs:
-    """What belongs to one sample: bytes of files (None where there is none), and a person's decision.
+    """What belongs to one sample: bytes of files (None where there is none), a person's decision, and what a second
+    look found.
 
     `secret` is that of its run, for noise; None where the run has none.
     """
@@ -30,6 +31,7 @@ class Inputs:
     mask: bytes | None = None
     decision: Decision | None = None
     secret: bytes | None = field(default=None, repr=False)
+    suspects: tuple[Suspect, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Loaded:
     decision: Decision | None = None
     secret: bytes | None = field(default=None, repr=False)
     whole_blocks: bool = False
+    suspects: tuple[Suspect, ...] = ()
     areas: int = AREAS
 
     @property
@@ -76,4 +79,5 @@ def load(inputs: Inputs, settings: Settings) -> Loaded:
         hand=None if hand is None else drawn_area(hand),
         decision=inputs.decision,
         secret=inputs.secret,
+        suspects=inputs.suspects,
     )

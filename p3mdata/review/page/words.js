@@ -5,6 +5,7 @@ const FACE_OR_NOT = "A face, and its area fits: a. A false box: click it or pres
 const REASONS = {
   no_face_found: ["No face was found", "Really none: x. A face that was missed: draw it with d."],
   detectors_disagree: ["The detectors disagree", FACE_OR_NOT],
+  suspected_face: ["A second look found a face that was left bare", FACE_OR_NOT],
   implausible_size: ["A face of odd shape was found", FACE_OR_NOT],
   mask_too_small: [
     "The mask leaves part of a face bare",
