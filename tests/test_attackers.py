@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks import attackers as table
 from p3mdata.anonymize.masks import Patch, Region
 from p3mdata.audit import networks
 from p3mdata.audit.advice import Advice, Tried, advise_run
@@ -443,3 +444,20 @@ def test_labels_of_points_that_lie_close_do_not_overlap() -> None:
         assert frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
         for place in at:
             assert not box.contains(*axes.transData.transform(place))
+
+
+def test_the_benchmarks_table_compares_every_attacker_with_the_adapted_one(fresh: Path) -> None:
+    settings = [table.setting(text) for text in ("mosaic:0.2", "dp-pix:0.3:4", "zero")]
+    assert [each.named() for each in settings] == ["mosaic 0.2", "dp-pix 0.3 epsilon 4 m 16", "zero 1"]
+    found = table.measure(fresh, settings, None, (), identities="prefix", recogniser=Small())
+    for scores in found["settings"].values():
+        assert {"clear", "naive", "adapted", "metric", "floor_metric"} <= set(scores)
+        assert scores["adapted"]["more_than_adapted"] == (0.0, 0.0, 0.0)
+        for one in scores.values():
+            value, low, high = one["more_than_adapted"]
+            assert low <= value <= high
+            assert value == pytest.approx(one["rank1"]["value"] - scores["adapted"]["rank1"]["value"], abs=2e-4)
+    told = table.lines(found)
+    assert told.count("\n| mosaic 0.2") == len(found["settings"]["mosaic 0.2"]) and "guessing" in told
+    with pytest.raises(ValueError, match="swirl"):
+        table.setting("swirl")

@@ -176,6 +176,20 @@ def face_box(margin: float = 12) -> tuple[float, float, float, float]:
     return left - margin, top - margin, right + margin, bottom + margin
 
 
+def test_names_of_options_are_not_broken_at_their_hyphens(page: Any) -> None:
+    lines, told = page.evaluate(
+        """async () => {
+            const { tell } = await import(new URL("words.js", document.querySelector("script[src]").src));
+            const box = document.getElementById("advice");
+            box.style.width = "4em";
+            tell(box, "a hand-drawn mask, or --transition-width 0 <b>");
+            const inner = [...box.querySelectorAll("*")];
+            return [inner.map((e) => [e.textContent, e.getClientRects().length]), box.textContent];
+        }"""
+    )
+    assert lines == [["--transition-width", 1]] and told == "a hand-drawn mask, or --transition-width 0 <b>"
+
+
 def test_a_polygon_around_the_face_releases_it_and_undo_takes_it_back(page: Any, run: HeldRun) -> None:
     go_to(page, FACE)
     # Typed in one go: the second key waits for the first one's work.

@@ -18,6 +18,7 @@ from p3mdata.audit.sweep import (
     CLEAR,
     DECONVOLVED,
     MOSAIC_STRENGTHS,
+    OTHERS,
     RELEASED,
     ZERO,
     Point,
@@ -158,6 +159,7 @@ def audit_run(
     identities: str | Path = AUTO,
     blur: Sequence[float] = BLUR_STRENGTHS,
     mosaic: Sequence[float] = MOSAIC_STRENGTHS,
+    others: Sequence[tuple[Method, float]] = OTHERS,
     max_rank1: float | None = None,
     progress: Progress | None = None,
     recogniser: Recogniser | None = None,
@@ -171,6 +173,7 @@ def audit_run(
         out: The run folder.
         identities: 'auto', 'folder', 'prefix' or the path of a CSV file; see `identities.identify`.
         blur, mosaic: Strengths of the sweep, as shares of each face's width.
+        others: Methods and strengths to try beside them.
         max_rank1: Gate in [0, 1] for the worst rank-1 rate of naive, adapted and deconvolved.
         progress: Gets the number of photographs; gives a function that is called after each.
         recogniser: Another one than dlib's.
@@ -189,7 +192,7 @@ def audit_run(
     recogniser = recogniser or DlibRecogniser()
     left_out: Counter[str] = Counter()
     chosen = without_singles(usable_photos(samples, rows, known, left_out), left_out)
-    used, tried = plan.job.settings.obfuscation(), settings_to_try(blur, mosaic)
+    used, tried = plan.job.settings.obfuscation(), settings_to_try(blur, mosaic, others)
     step = progress(len(chosen)) if progress else (lambda: None)
     collected: dict[View, list[np.ndarray]] = defaultdict(list)
     seen: list[tuple[int, str]] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,11 +12,13 @@ from rich.table import Table
 from p3mdata.base import console
 from p3mdata.base.console import duration, plain_text, result, say
 from p3mdata.records import RELEASED, Outcome
-from p3mdata.run.layout import ADVICE, ADVICE_PLOT, ATTACKERS, AUDIT, AUDIT_PLOT, LEDGER, REPORT, TRACES
+from p3mdata.run.layout import ADVICE, ADVICE_PLOT, ATTACKERS, AUDIT, AUDIT_PLOT, LEDGER, RECALL, REPORT, TRACES
+from p3mdata.typing import Json
 
 if TYPE_CHECKING:
     from p3mdata.audit.advice import Advice
     from p3mdata.audit.attackers import Attackers
+    from p3mdata.audit.recall import Recall
     from p3mdata.audit.reidentify import Audit
     from p3mdata.run.close import RunSummary
     from p3mdata.run.status import Status
@@ -31,7 +33,7 @@ _MEANING = {
     Outcome.NEEDS_REVIEW: "held back: a person must decide",
     Outcome.BROKEN: "held back: the file cannot be used",
 }
-_SHOWN = 10
+_SHOWN, _NAMED = 10, 5
 
 
 def summary(run: RunSummary, report: Path) -> None:
@@ -165,6 +167,30 @@ def attackers(found: Attackers, run: Path, beside: Mapping[str, int]) -> None:
     result(None, f"{found.claim()}.\nfigures: {run / ATTACKERS}")
 
 
+def recall(found: Recall, still_in: Sequence[tuple[str, int | None]]) -> None:
+    """What a second look came to, what waits for a person, and where else those pictures lie."""
+    if console.out.json:
+        result({**found.to_json(), "still_in": [{"path": path, "pictures": number} for path, number in still_in]})
+        return
+    from p3mdata.run.report_audit import recall_sentences
+
+    result(None, "\n".join(recall_sentences({**found.figures, "review": found.review})))
+    for source, why in found.left_out:
+        say(f"not looked at: {source} {_joined(why)}")
+    if found.waiting:
+        of = f"{len(found.waiting)} pictures wait" if len(found.waiting) > 1 else "1 picture waits"
+        result(None, f"{of} for a person, held back again: p3mdata review {found.out}")
+    for path, number in still_in:
+        holds = "may hold some of them" if number is None else f"holds {number} of them"
+        result(
+            None, f"{path} {holds} with the face bare. When they are decided, build it again, or take them down now:"
+        )
+    if still_in:
+        names = " ".join(found.waiting[:_NAMED]) + (" ..." if len(found.waiting) > _NAMED else "")
+        result(None, f"  p3mdata remove {found.out} {names}")
+    result(None, f"figures: {found.out / RECALL}\nreport: {found.out / REPORT}")
+
+
 def advice(found: Advice, run: Path) -> None:
     """Table of what was tried, and what to take."""
     if console.out.json:
@@ -216,7 +242,7 @@ def train_check(found: TrainCheck) -> None:
     result(None, f"{report['verdict']} ({report['kind']})\npage: {found.page}\nfigures: {found.out / 'report.json'}")
 
 
-def _spreads(title: str, cells: list[dict[str, Any]]) -> None:
+def _spreads(title: str, cells: list[Json]) -> None:
     """A line per metric, a column per protocol and test."""
     from p3mnet.traincheck.statistics import told_spread
 
@@ -229,7 +255,7 @@ def _spreads(title: str, cells: list[dict[str, Any]]) -> None:
     result(None, table)
 
 
-def _compared(cells: list[dict[str, Any]], metric: str) -> None:
+def _compared(cells: list[Json], metric: str) -> None:
     """A line per obfuscation that was trained on, a column per one that was tested on."""
     from p3mnet.traincheck.statistics import told_spread
 
