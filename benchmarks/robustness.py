@@ -1,7 +1,7 @@
 """What a person meets when things go wrong, case by case, beside an earlier version.
 
     python -m benchmarks.robustness                                     # all cases on this checkout
-    python -m benchmarks.robustness --base ../earlier --large           # beside another one; 190 megapixels too
+    python -m benchmarks.robustness --base ../earlier                   # beside another one
     python -m benchmarks.robustness --case torn --case fetch            # those whose words hold one of these
 
 Every case goes through the command line, `python -m p3mdata` of a checkout, with the real detectors, on six small
@@ -222,13 +222,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", type=Path, action="append", default=[], help="another checkout, shown before this")
     parser.add_argument("--case", action="append", help="only those whose words hold this")
-    parser.add_argument("--large", action="store_true", help="also two pictures of 190 megapixels: minutes, 8 GB")
     args = parser.parse_args()
     cases = [
         case
         for case in (*RUNS, *ENDS)
-        if (args.large or case.point != "memory")
-        and (not args.case or any(text in f"{case.point}: {case.words}" for text in args.case))
+        if (not args.case or any(text in f"{case.point}: {case.words}" for text in args.case))
     ]
     wrong = 0
     with tempfile.TemporaryDirectory(prefix="p3mdata-robustness-") as place:

@@ -1,4 +1,4 @@
-"""Cases of `benchmarks.robustness` about how calls end, the review's server, and memory."""
+"""Cases of `benchmarks.robustness` about how calls end and the review's server."""
 
 from __future__ import annotations
 
@@ -13,23 +13,17 @@ import signal
 import socket
 import struct
 import subprocess
-import time
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from PIL import Image
-
 from benchmarks.robustness import HELD, NOT_TRIED, PATIENCE, Case, Ended, Tool, at_import, at_name, waited
-from p3mdata.cli.sample import portrait
 
 _STUBBORN = 20
 _BROKEN = "verify of a bad run"
 _SIDE_OF_MASK = 30_000
-_LARGE_SIDE = 13_800
-_MIB = 1024**2
 
 
 # Ends
@@ -234,31 +228,6 @@ def shapes(tool: Tool, at: Path) -> str:
     return f"{len(found)} of {len(asked)}" if len(found) > 1 else f"1 of {len(asked)} ({found.pop()})"
 
 
-# Memory
-
-
-def large_pictures(tool: Tool, at: Path) -> str:
-    from benchmarks.large import resident
-
-    source = at / "src"
-    source.mkdir()
-    for number in range(2):
-        large = Image.fromarray(portrait()).resize((_LARGE_SIDE, _LARGE_SIDE), Image.Resampling.BILINEAR)
-        large.save(source / f"{number}.jpg", quality=85 - number, progressive=True)
-        del large
-    # Shards hold four pictures: these put the large ones into two of them, by name or by id.
-    for number in range(16):
-        Image.fromarray(portrait()[number:]).save(source / f"0-{number}.png")
-    process = tool.start("anonymize", "dir", source, at / "run", "--workers", "2", "--json", "--no-progress")
-    peak = 0
-    while process.poll() is None:
-        peak = max(peak, resident(process.pid))
-        time.sleep(0.05)
-    process.communicate()
-    released = len(list((at / "run/images").glob("*.jpg")))
-    return f"{released} of 2 released, {peak / _MIB:,.0f} MiB"
-
-
 _ZERO, _FOUR = "exit 0", "exit 4"
 _TOLD = "exit 130, a sentence, an object"
 _TABLE: tuple[tuple[str, str, Callable[[Tool, Path], str], str], ...] = (
@@ -279,6 +248,5 @@ _TABLE: tuple[tuple[str, str, Callable[[Tool, Path], str], str], ...] = (
     ("review", "mask of 30,000 x 30,000 in 230 kB", large_mask, "refused (422), under 50 MiB"),
     ("review", "small Content-Length, body in pieces", body_in_pieces, "refused"),
     ("review", "shapes of errors", shapes, "1 of 11 (error: str)"),
-    ("memory", "two pictures of 190 megapixels, two workers", large_pictures, "2 of 2 released"),
 )  # fmt: skip
 CASES = tuple(Case(*row) for row in _TABLE)

@@ -204,6 +204,7 @@ def run_shard(
     done = {row.id: row for row in rows if row.id in by_id and _still_valid(row, by_id[row.id], job.out)}
     if len(done) == len(samples) and (folder / DONE).exists():
         return
+    refuse_lost(job)
     (folder / DONE).unlink(missing_ok=True)
     results = folder / RESULTS
     # Rewritten without a torn last line, so that appending continues on a line of its own.
