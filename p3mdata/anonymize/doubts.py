@@ -43,7 +43,7 @@ def mask_doubts(
             return [Doubt("hand_mask_empty", "nothing of the hand-drawn mask is left to obfuscate")]
         return [*uncovered_by_hand(detection, covered), *hand_doubts(loaded.hand)]
     doubts = list(detection.doubts) or doubt_about_all(detection.faces)
-    if loaded.picture.nearly_black and not detection.faces:
+    if not detection.faces and loaded.picture.nearly_black:
         largest, top = int(loaded.picture.pixels.max()), np.iinfo(loaded.picture.pixels.dtype).max
         doubts.append(
             Doubt("nearly_black", f"the picture is nearly black in its range (largest value {largest} of {top})")

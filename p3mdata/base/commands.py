@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin, get_type_hints
 
 import typer
-from rich.text import Text
 from typer.core import TyperCommand
 from typer.models import ArgumentInfo, OptionInfo
 
@@ -121,6 +120,8 @@ class Command(TyperCommand):
 
     def format_help(self, ctx: Any, formatter: Any) -> None:
         """Usage, purpose, arguments and options; defaults are marked."""
+        from rich.text import Text
+
         from p3mdata.base import console
 
         width = min(_WIDEST, shutil.get_terminal_size().columns)

@@ -1,24 +1,26 @@
-"""The only printer: progress and messages on stderr, results (or JSON) on stdout."""
+"""The only printer: progress and messages on stderr, results (or JSON) on stdout.
+
+rich is imported when the first line is printed: a quiet call never needs it.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
-
-from rich.console import Console
-from rich.markup import escape
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
-from rich.table import Table
-from rich.text import Text
+from typing import TYPE_CHECKING, Any
 
 from p3mdata.base.progress import Pace, Progress, silent
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
 
 # A line soon, then ever fewer: a run of days must not fill its log.
 _FIRST_LINE_SECONDS, _MOST_LINE_SECONDS, _LINE_SHARE = 5.0, 300.0, 0.1
@@ -35,24 +37,32 @@ class Output:
 
 
 out = Output()
-_stdout = Console(highlight=False, soft_wrap=True, emoji=False)
-_stderr = Console(stderr=True, highlight=False, soft_wrap=True, emoji=False)
+
+
+@functools.cache
+def screen(stderr: bool) -> Console:
+    """What prints on a stream of this process: messages go to stderr, results to stdout."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
 
 
 def plain_text(text: str) -> str:
     """Markup-safe text in which nothing of a file name reaches the terminal as a control sequence."""
+    from rich.markup import escape
+
     return escape("".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text))
 
 
 def say(text: str) -> None:
     """A message for a person; nothing for an empty one."""
     if text and not out.quiet:
-        _stderr.print(plain_text(text))
+        screen(stderr=True).print(plain_text(text))
 
 
 def error(text: str) -> None:
     """One sentence about what went wrong; shown even when quiet."""
-    _stderr.print(f"[bold red]Error:[/] {plain_text(text)}")
+    screen(stderr=True).print(f"[bold red]Error:[/] {plain_text(text)}")
 
 
 def failure(code: int, sentence: str) -> None:
@@ -66,13 +76,15 @@ def result(row: Any, text: str | Table | None = None) -> None:
     if out.json:
         # ASCII, so that names that are no text survive any stream.
         sys.stdout.write(json.dumps(row, sort_keys=True) + "\n")
+        # Whoever reads it acts on it while the command goes on: an address to open, a stage that is done.
+        sys.stdout.flush()
     elif text is not None and not out.quiet:
-        _stdout.print(text if isinstance(text, Table) else plain_text(text))
+        screen(stderr=False).print(plain_text(text) if isinstance(text, str) else text)
 
 
 def page(text: Text) -> None:
     """What was asked for by --help, as it is."""
-    _stdout.print(text)
+    screen(stderr=False).print(text)
 
 
 @contextmanager
@@ -85,13 +97,16 @@ def progress(done: Callable[[], int]) -> Iterator[Progress]:
     if out.quiet:
         yield silent
         return
-    if not (out.progress and _stderr.is_terminal):
+    if not (out.progress and screen(stderr=True).is_terminal):
         yield lambda total: _plain(total, done)
         return
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
+    from rich.progress import Progress as Bar
+
     bar = Bar(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("{task.fields[left]}"),
-        console=_stderr, transient=True,
+        console=screen(stderr=True), transient=True,
     )  # fmt: skip
     with bar:
 

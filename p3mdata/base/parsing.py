@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import ValidationError
 
 from p3mdata.errors import SettingsError
@@ -35,6 +34,9 @@ def read_yaml(path: Path) -> Json:
     Raises:
         SettingsError: The file cannot be read, is not YAML, or is not a mapping.
     """
+    # Most calls read none.
+    import yaml
+
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as exc:

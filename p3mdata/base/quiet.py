@@ -14,6 +14,7 @@ from typing import Any
 _EVENTS = "ORT_DISABLE_TELEMETRY"
 # What libcurl asks first for the way to an https address. It knows no such way, so it opens no connection.
 _WAY, _NOWHERE = "https_proxy", "nowhere://"
+_PLUGINS = "PYDANTIC_DISABLE_PLUGINS"
 _own = False
 
 
@@ -32,6 +33,8 @@ def own_process() -> None:
     """Say that this process is a command line of ours: no other code in it starts programs that need the network."""
     global _own
     _own = True
+    # Else pydantic asks each installed package whether it is a plugin of its, which no model of ours uses.
+    os.environ.setdefault(_PLUGINS, "__all__")
 
 
 def load_onnxruntime() -> Any:

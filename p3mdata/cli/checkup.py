@@ -23,6 +23,8 @@ _SYSTEM_LIBRARIES = {
 }
 _CV2_PACKAGES = ("opencv-python", "opencv-contrib-python", "opencv-python-headless", "opencv-contrib-python-headless")
 _MIN_FREE_DISK = 1 << 30
+# Around the face of the sample portrait; and pixels, of 256, by which two engines may differ about it.
+_SAMPLE_FACE, _MOST_APART = (174.0, 68.0, 274.0, 200.0), 2.0
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ def examine() -> list[Check]:
         _one_cv2(),
         *_weights(),
         _try("detectors and landmarks start", _start_models),
+        _landmarks(),
         _exact_jpeg(),
         _memory_and_cores(),
         _disk(),
@@ -118,7 +121,35 @@ def _start_models() -> str:
 
     with FaceFinder() as finder:
         finder.find(np.zeros((64, 64, 3), np.uint8))
-    return "centerface, libfacedetection, MediaPipe FaceLandmarker"
+    return "centerface, libfacedetection, face mesh"
+
+
+def _landmarks() -> Check:
+    """Whether the mesh is where MediaPipe itself sees it."""
+    name = "landmarks as MediaPipe's"
+    if importlib.util.find_spec("skimage") is None:
+        return Check(name, False, "not compared (scikit-image, with a portrait, is not installed)", needed=False)
+    try:
+        apart = _apart()
+    except Exception as exc:
+        return Check(name, False, f"not compared ({type(exc).__name__}: {exc})", needed=False)
+    return Check(name, apart < _MOST_APART, f"{apart:.2f} px apart at most, in a crop of 256 px")
+
+
+def _apart() -> float:
+    """How far points of the mesh lie from those of MediaPipe on the sample portrait, in pixels of the crop."""
+    import numpy as np
+
+    from p3mdata.cli.sample import portrait
+    from p3mdata.faces.face_mesh import FaceMesh
+    from p3mdata.faces.landmarks import MediaPipeLandmarks
+    from p3mdata.faces.pyramid import Pyramid
+
+    crop, _ = Pyramid(portrait()).crop(_SAMPLE_FACE, 2.0)
+    with MediaPipeLandmarks() as model:
+        theirs = model.locate(crop)
+    ours = FaceMesh().locate(crop)
+    return float("inf") if ours is None or theirs is None else float(np.abs(ours - theirs).max())
 
 
 def _exact_jpeg() -> Check:

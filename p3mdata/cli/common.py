@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from p3mdata.base import console
-from p3mdata.base.jsonl import read_json
-from p3mdata.base.parsing import read_yaml
-from p3mdata.cli import render
 from p3mdata.config import OLD_NAMES, Execution, Job, Names, Settings, resolve
-from p3mdata.imaging.listing import PassedOver
-from p3mdata.run.job import anonymize_job, run_staged
-from p3mdata.run.layout import PASSED_OVER, REPORT
-from p3mdata.run.rows import done_counter
-from p3mdata.run.stages import Stage
+
+if TYPE_CHECKING:
+    from p3mdata.run.stages import Stage
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="run folder")]
 
 
 def read_settings(config: Path | None, flags: dict[str, Any]) -> tuple[Settings, Execution]:
+    from p3mdata.base.parsing import read_yaml
+
     file = read_yaml(config) if config else None
     return resolve(flags, file, where=str(config) if config else "settings")
 
@@ -33,6 +30,12 @@ def pick(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_job(job: Job, stage: Stage) -> None:
+    from p3mdata.base.jsonl import read_json
+    from p3mdata.imaging.listing import PassedOver
+    from p3mdata.run.job import anonymize_job
+    from p3mdata.run.layout import PASSED_OVER
+    from p3mdata.run.rows import done_counter
+
     if job.settings.names is Names.KEEP:
         console.say(
             "Released files keep the names and folders of their sources (--names keep): names may identify people. "
@@ -46,6 +49,9 @@ def run_job(job: Job, stage: Stage) -> None:
 
 
 def finish(summary: Any, out: Path, stage: Stage) -> None:
+    from p3mdata.cli import render
+    from p3mdata.run.layout import REPORT
+
     if not stage.publishes:
         row = {"out": str(out), "samples": summary.samples, "stage": stage.value}
         console.result(row, f"{stage.value}: {summary.samples} pictures done in {out}")
@@ -56,6 +62,9 @@ def finish(summary: Any, out: Path, stage: Stage) -> None:
 
 
 def later_stage(run: Path, stage: Stage, workers: int | None, output: console.Output) -> None:
+    from p3mdata.run.job import run_staged
+    from p3mdata.run.rows import done_counter
+
     console.out = output
     with console.progress(done_counter(run)) as start:
         summary = run_staged(run, stage, start, workers or 0)

@@ -1,4 +1,7 @@
-"""Commands that make a run: anonymize, and its four stages one by one."""
+"""Commands that make a run: anonymize, and its four stages one by one.
+
+What only some of them need is imported where it is used: a single picture takes less time than all of it.
+"""
 
 from __future__ import annotations
 
@@ -10,21 +13,12 @@ import typer
 from typer.core import TyperGroup
 
 from p3mdata import options as opt
-from p3mdata.anonymize.one_image import anonymize_file
 from p3mdata.base import console
 from p3mdata.base.addresses import as_os_error, is_remote, location
 from p3mdata.base.commands import App
-from p3mdata.cli import render
-from p3mdata.cli.chosen import chosen_sources
 from p3mdata.cli.common import RunArgument, finish, later_stage, pick, read_settings, run_job
 from p3mdata.config import Job
-from p3mdata.dataset.folder import ABOUT
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError, SetupError
-from p3mdata.run.job import has_staged_images, merge_tasks, verify_run
-from p3mdata.run.layout import PLAN
-from p3mdata.run.merge import merge_runs
-from p3mdata.run.remote_job import close_stored, status_anywhere
-from p3mdata.run.stages import Stage
 
 
 class _DirByDefault(TyperGroup):
@@ -131,6 +125,10 @@ def anonymize_dir(
     progress: opt.ProgressOption = True,
 ) -> None:
     """Anonymize every picture below SRC into the run folder OUT; an interrupted run is resumed."""
+    from p3mdata.cli.chosen import chosen_sources
+    from p3mdata.run.layout import PLAN
+    from p3mdata.run.stages import Stage
+
     flags = pick(locals())
     console.out = console.Output(json, quiet, progress)
     settings, execution = read_settings(config, flags)
@@ -201,6 +199,8 @@ def anonymize_image(
     quiet: opt.QuietOption = False,
 ) -> None:
     """Anonymize one picture; OUT is written only when all proofs hold."""
+    from p3mdata.anonymize.one_image import anonymize_file
+
     flags = pick(locals())
     console.out = console.Output(json, quiet)
     settings, execution = read_settings(config, flags)
@@ -249,6 +249,8 @@ def detect(
     progress: opt.ProgressOption = True,
 ) -> None:
     """Stage 1 of 4: find faces and landmarks; freezes the plan of RUN for the stages after it."""
+    from p3mdata.run.stages import Stage
+
     flags = pick(locals())
     console.out = console.Output(json, quiet, progress)
     settings, execution = read_settings(config, flags)
@@ -264,6 +266,8 @@ def mask(
     progress: opt.ProgressOption = True,
 ) -> None:  # fmt: skip
     """Stage 2 of 4: private area minus transition area, for every detected image of RUN."""
+    from p3mdata.run.stages import Stage
+
     later_stage(run, Stage.MASK, workers, console.Output(json, quiet, progress))
 
 
@@ -273,6 +277,8 @@ def obfuscate(
     progress: opt.ProgressOption = True,
 ) -> None:  # fmt: skip
     """Stage 3 of 4: obfuscate and encode; nothing is released before `verify`."""
+    from p3mdata.run.stages import Stage
+
     later_stage(run, Stage.OBFUSCATE, workers, console.Output(json, quiet, progress))
 
 
@@ -285,6 +291,10 @@ def verify(
 
     On a dataset it is the same as `check`.
     """
+    from p3mdata.dataset.folder import ABOUT
+    from p3mdata.run.job import has_staged_images, verify_run
+    from p3mdata.run.stages import Stage
+
     if (run / ABOUT).is_file():
         from p3mdata.cli.datasets import check
 
@@ -308,6 +318,9 @@ def verify(
 @app.command()
 def status(run: RunArgument, json: opt.JsonOption = False, quiet: opt.QuietOption = False) -> None:
     """How far RUN is, while any number of processes work on it: outcomes, shards, speed, faults."""
+    from p3mdata.cli import render
+    from p3mdata.run.remote_job import status_anywhere
+
     console.out = console.Output(json, quiet)
     render.status(status_anywhere(run), location(run))
 
@@ -344,6 +357,11 @@ def merge(
     progress: opt.ProgressOption = True,
 ) -> None:
     """Make one run of several over different source files; of one RUN whose tasks are all done, close it."""
+    from p3mdata.run.job import merge_tasks
+    from p3mdata.run.merge import merge_runs
+    from p3mdata.run.remote_job import close_stored
+    from p3mdata.run.stages import Stage
+
     console.out = console.Output(json, quiet, progress)
     if out is None and len(runs) > 2 and not os.path.lexists(runs[-1]):
         *runs, out = runs

@@ -1,4 +1,7 @@
-"""Facial landmarks of one face: MediaPipe's 478-point mesh on an enlarged crop, and the named parts of that mesh."""
+"""Facial landmarks: the named parts of MediaPipe's 478-point mesh, and MediaPipe itself as what it is compared with.
+
+Runs use the same two networks by `face_mesh`.
+"""
 
 from __future__ import annotations
 
@@ -82,7 +85,7 @@ def _without_matplotlib() -> Iterator[None]:
 
 
 class MediaPipeLandmarks:
-    """MediaPipe FaceLandmarker (tasks API) in image mode."""
+    """MediaPipe FaceLandmarker (tasks API) in image mode: what `doctor` and tests hold the mesh of runs against."""
 
     confidence = 0.5
 

@@ -30,7 +30,7 @@ from p3mdata.version import __version__
 _DOMAIN = b"p3mdata.proved.v1/"
 # Of a hash: a run has millions of images, and a wrong receipt would have to be met by chance.
 _BYTES = 8
-_LIBRARIES = ("jpeglib", "mediapipe", "numpy", "onnxruntime", "opencv-python", "pillow", "simplejpeg")
+_LIBRARIES = ("jpeglib", "numpy", "onnxruntime", "opencv-python", "pillow", "simplejpeg")
 
 
 class Receipts:

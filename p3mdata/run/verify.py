@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.inputs import Loaded, load
 from p3mdata.anonymize.permission import difference, is_shown
-from p3mdata.anonymize.pipeline import as_encoded, render
+from p3mdata.anonymize.pipeline import as_made, render
 from p3mdata.anonymize.proofs import Promise, proof_doubts, prove
 from p3mdata.base.files import is_torn, sha256
 from p3mdata.base.jsonl import dumps
@@ -26,6 +25,7 @@ from p3mdata.errors import BrokenInput, Interrupted
 from p3mdata.faces.ensemble import Detection, FaceFinder
 from p3mdata.faces.models import Models
 from p3mdata.imaging import Picture, decode
+from p3mdata.imaging.encode import encode_facemask
 from p3mdata.imaging.facemask import RECOMPOSED, changed, facemask_of, is_facemask, replaced
 from p3mdata.records import ImageResult, Mask, Outcome, Sample
 from p3mdata.run.inputs import read_inputs
@@ -33,6 +33,7 @@ from p3mdata.run.layout import KINDS, LEDGER, MANIFEST, PLANNING, PRIVATE, files
 from p3mdata.run.plan import Plan
 from p3mdata.run.room import plan_memory, room_for_pixels
 from p3mdata.run.rows import public_row
+from p3mdata.typing import Json
 
 # Another version of an image library may round otherwise; a clear face differs by far more.
 _MOST_DEVIATION = 1 / 255
@@ -89,7 +90,7 @@ class _Lines:
     def __init__(self, path: Path) -> None:
         self._path, self._wanted = path, hashlib.sha256()
 
-    def expect(self, row: dict[str, Any]) -> None:
+    def expect(self, row: Json) -> None:
         self._wanted.update((dumps(row) + "\n").encode("utf-8", "surrogateescape"))
 
     def hold(self) -> bool:
@@ -148,20 +149,24 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
         yield FailedProof(row.id, "other_outcome", "it is to be shown by permission, and its outcome says otherwise")
     if "images" not in contents or "facemasks" not in contents:
         return
-    facemask = _read_facemask(contents["facemasks"])
-    if facemask is None or facemask.shape != (row.height, row.width):
-        yield FailedProof(row.id, "bad_facemask", "the facemask is not an 8-bit mask of the image's size")
-        return
     try:
-        loaded = as_encoded(load(read_inputs(sample, plan.job), plan.job.settings), row.encoding)
+        loaded = as_made(load(read_inputs(sample, plan.job), plan.job.settings), row)
     except BrokenInput as exc:
         yield FailedProof(row.id, exc.code, f"cannot be compared with its source, which {exc.sentence}")
         return
     if _alpha_differs(loaded, contents):
         yield FailedProof(row.id, "changed_alpha", "the alpha matte differs from the source's")
-    masked = mask(loaded, Detection(row.faces, ()), plan.job.settings)
-    if not np.array_equal(facemask_of(masked.facemask, masked.recomposed), facemask):
-        yield FailedProof(row.id, "other_facemask", "the facemask is not the one that follows from faces and matte")
+    masked = mask(loaded, Detection(row.faces, ()), plan.job.settings, doubted=False)
+    facemask = facemask_of(masked.facemask, masked.recomposed)
+    # The same bytes hold the same mask, and are made in a quarter of the time that reading them takes.
+    if encode_facemask(facemask) != contents["facemasks"]:
+        released = _read_facemask(contents["facemasks"])
+        if released is None or released.shape != (row.height, row.width):
+            yield FailedProof(row.id, "bad_facemask", "the facemask is not an 8-bit mask of the image's size")
+            return
+        if not np.array_equal(facemask, released):
+            yield FailedProof(row.id, "other_facemask", "the facemask is not the one that follows from faces and matte")
+        facemask = released
     try:
         exact = row.proofs is not None and row.proofs.exact
         kept = facemask == RECOMPOSED

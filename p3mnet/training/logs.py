@@ -49,7 +49,7 @@ class ConsoleWatch(Watch):
     def begin(self, images: int, done: int) -> None:
         self._begun = self._last = time.monotonic()
         self._first, self._total = done, images
-        screen = console._stderr
+        screen = console.screen(stderr=True)
         if not console.out.quiet and console.out.progress and screen.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"), BarColumn(20), TextColumn("{task.percentage:.1f}%"),

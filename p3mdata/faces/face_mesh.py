@@ -1,0 +1,120 @@
+"""Landmarks of one face: MediaPipe's 478-point mesh, its two networks run in onnxruntime.
+
+The steps are those of MediaPipe's FaceLandmarker for a single picture: a small network finds the face and its eyes, a
+square around it is turned upright, and in that the second network places the mesh. MediaPipe itself takes half as long
+again, a tenth of a second and 90 MB to start, and tells its maker that it was used. `p3mdata doctor` compares both.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import zipfile
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from p3mdata.faces import weights
+from p3mdata.faces.detectors import iou
+from p3mdata.faces.inference import session
+from p3mdata.faces.landmarks import MESH_POINTS, Points
+from p3mdata.faces.tflite import IMAGE, as_onnx
+
+# Sides of what the two networks see.
+_FINDER_SIDE, _MESH_SIDE = 128, 256
+# Cells of the finder's levels on a side, and how many boxes each cell has.
+_LEVELS = ((16, 2), (8, 6))
+# Of a box: centre, size, then right eye, left eye, nose tip, mouth and ears, as (x, y).
+_VALUES, _RIGHT_EYE, _LEFT_EYE = 16, 2, 3
+# Boxes that overlap by more than this are one face, placed by the mean that their scores weigh.
+_SAME_IOU = 0.3
+# The square in which the mesh is placed, relative to the box.
+_AROUND = 1.5
+# Logit of a face, and of the mesh being on one, from which on it counts: a chance of a half.
+_LEAST = 0.0
+
+
+@dataclass(frozen=True)
+class _Square:
+    """A square in an image: centre and side in pixels, and by how many radians it is turned clockwise."""
+
+    centre: NDArray[np.float64]
+    side: float
+    turned: float = 0.0
+
+    def axes(self) -> NDArray[np.float64]:
+        """2x2: what maps offsets from its centre, in sides, to offsets in the image."""
+        cos, sin = math.cos(self.turned), math.sin(self.turned)
+        return self.side * np.array([[cos, -sin], [sin, cos]])
+
+    def cut(self, rgb: NDArray[np.uint8], size: int, border: int, most: float) -> NDArray[np.float32]:
+        """The image in the square, (1, 3, size, size) in 0..`most`."""
+        axes = self.axes()
+        corner = self.centre - axes @ (0.5, 0.5)
+        matrix = np.concatenate([axes / size, corner[:, None]], 1)
+        cut = cv2.warpAffine(
+            rgb, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=border
+        )
+        return np.multiply(cut.transpose(2, 0, 1)[None], np.float32(most / 255), order="C", dtype=np.float32)
+
+
+class FaceMesh:
+    """The landmark model of one worker."""
+
+    def __init__(self) -> None:
+        with zipfile.ZipFile(io.BytesIO(weights.load("face_landmarker"))) as task:
+            finder, self._finder_outputs = as_onnx(task.read("face_detector.tflite"))
+            mesh, self._mesh_outputs = as_onnx(task.read("face_landmarks_detector.tflite"))
+        self._finder, self._mesh = session(finder), session(mesh)
+        cells = [(np.indices((side, side)).reshape(2, -1)[::-1].T + 0.5, side, boxes) for side, boxes in _LEVELS]
+        self._anchors = np.concatenate([np.repeat(centres / side, boxes, axis=0) for centres, side, boxes in cells])
+
+    def locate(self, crop: NDArray[np.uint8]) -> Points | None:
+        """478x2 points in pixels of `crop` (HxWx3, 8-bit RGB), or None when no face is certain enough."""
+        square = self._face(crop)
+        if square is None:
+            return None
+        image = square.cut(crop, _MESH_SIDE, cv2.BORDER_REPLICATE, 1)
+        _, present, points = self._mesh.run(self._mesh_outputs, {IMAGE: image})
+        if present.item() < _LEAST:
+            return None
+        offsets = points.reshape(MESH_POINTS, 3)[:, :2].astype(np.float64) / _MESH_SIDE - 0.5
+        mesh: Points = (offsets @ square.axes().T + square.centre).astype(np.float32)
+        return mesh
+
+    def close(self) -> None:
+        """Nothing is held but memory."""
+
+    def _face(self, crop: NDArray[np.uint8]) -> _Square | None:
+        """The square around the most certain face, its eyes level."""
+        height, width = crop.shape[:2]
+        whole = _Square(np.array([width, height]) / 2, float(max(height, width)))
+        image = whole.cut(crop, _FINDER_SIDE, cv2.BORDER_CONSTANT, 2) - np.float32(1)
+        outputs = self._finder.run(self._finder_outputs, {IMAGE: image})
+        fine, coarse = outputs[:2], outputs[2:]
+        logits, rows = (
+            np.concatenate([level[kind][0].transpose(1, 2, 0).reshape(-1, values) for level in (fine, coarse)])
+            for kind, values in ((0, 1), (1, _VALUES))
+        )
+        found = np.flatnonzero(logits[:, 0] >= _LEAST)
+        if not len(found):
+            return None
+        scores = 1 / (1 + np.exp(-logits[found, 0].astype(np.float64)))
+        places = rows[found].astype(np.float64).reshape(len(found), -1, 2) / _FINDER_SIDE
+        # All but the size are relative to the anchor.
+        places[:, 0] += self._anchors[found]
+        places[:, 2:] += self._anchors[found][:, None]
+        boxes = np.concatenate([places[:, 0] - places[:, 1] / 2, places[:, 0] + places[:, 1] / 2], 1)
+        best = int(np.argmax(scores))
+        same = iou(boxes[best], boxes) > _SAME_IOU
+        same[best] = True
+        mean = np.tensordot(scores[same], places[same], 1) / scores[same].sum()
+        eyes = mean[_LEFT_EYE] - mean[_RIGHT_EYE]
+        corner = whole.centre - whole.side / 2
+        return _Square(
+            mean[0] * whole.side + corner,
+            _AROUND * float(mean[1].max()) * whole.side,
+            math.atan2(eyes[1], eyes[0]),
+        )
