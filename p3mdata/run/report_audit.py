@@ -7,6 +7,7 @@ from typing import Any
 from p3mdata.base.html import Figure, count, render, table
 from p3mdata.base.intervals import miss_bound
 from p3mdata.run.audit_chart import caption, drawing
+from p3mdata.typing import Json
 
 MEANING = {
     "clear": ("clear faces, among clear photographs", "what the recogniser can do at best"),
@@ -20,7 +21,10 @@ MEANING = {
 
 
 def audit_section(
-    audit: dict[str, Any] | None, sample: dict[str, int] | None = None, recall: dict[str, Any] | None = None
+    audit: Json | None,
+    sample: dict[str, int] | None = None,
+    recall: Json | None = None,
+    attackers: Json | None = None,
 ) -> str:
     """A `<section id="audit">` for the report; no script, no name, nothing that is not escaped.
 
@@ -29,11 +33,12 @@ def audit_section(
         sample: The random sample: `images` drawn, `looked_at` by a person, and `misses` (images with a face that
             was missed); None when none was drawn.
         recall: The figures of a second look, see `p3mdata.run.recall.recall_of`; None without one.
+        attackers: What attackers.json holds; None where no attackers were let at the released files.
 
     Returns:
         HTML; empty when there is none of them.
     """
-    if not audit and not sample and not recall:
+    if not audit and not sample and not recall and not attackers:
         return ""
     drawn = drawing(audit) if audit and len(audit["sweep"]) > 1 else None
     return render(
@@ -44,13 +49,23 @@ def audit_section(
         caption=caption(audit) if audit and drawn else "",
         left_out=_left_out(audit) if audit else None,
         sample=sample,
+        attackers=attackers,
+        attacked=_attacked(attackers) if attackers else None,
         recall=recall_sentences(recall) if recall else [],
         bound=_percent(miss_bound(sample["looked_at"], sample["misses"])) if sample and sample["looked_at"] else "",
         percent=_percent,
     )
 
 
-def recall_sentences(recall: dict[str, Any]) -> list[str]:
+def _attacked(attackers: Json) -> Any:
+    lines = [
+        (score["words"], _interval(score["rank1"]), Figure(_percent(score["worst_person"])))
+        for score in attackers["scores"].values()
+    ]
+    return table("Attackers who learn, with 95% intervals", ("Attacker", "Rank-1", "Person found most often"), lines)
+
+
+def recall_sentences(recall: Json) -> list[str]:
     """What a second look says about missed faces, and about those that nothing saw.
 
     Args:
