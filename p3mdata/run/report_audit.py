@@ -58,7 +58,8 @@ def recall_sentences(recall: Json) -> list[str]:
     pictures, faces, neither = recall["pictures"], recall["faces"], recall["neither"]
     looked, released = pictures["looked_at"], recall["released"]
     rest = released - looked
-    drawn = f", drawn at random with seed {recall['seed']}" if rest else ""
+    # The seed is in recall.json: with it and the ids of a release anybody could tell which pictures were looked at.
+    drawn = ", drawn at random" if rest else ""
     said = [
         f"A second, slower look (larger sizes, turned by quarters, mirrored, in tiles) went over {looked:,} of "
         f"{count(released, 'picture')} whose faces the run hides{drawn}. It finds a face that the run had left bare on "
