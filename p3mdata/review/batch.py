@@ -129,7 +129,7 @@ def _log(plan: Plan, wish: _Wish) -> None:
     out, decision = plan.job.out, wish.decision
     if wish.mask is not None:
         decision = replace(decision, mask=keep_mask(out, wish.sample.id, wish.mask))
-    if _same(wish.sample.decision, decision):
+    if _same(wish.sample.decision, decision) and not wish.sample.suspected:
         return
     # A shard that is not done is looked through again: a crash after this line loses nothing.
     (shard_folder(out, wish.sample.index // plan.shard_size) / DONE).unlink(missing_ok=True)

@@ -8,7 +8,6 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from p3mdata.base.jsonl import PRIVATE_MODE, append_row, read_rows
 from p3mdata.errors import BrokenInput, P3MError, RunFolderError, SettingsError
@@ -26,6 +25,7 @@ from p3mdata.run.rows import open_shards, read_results
 from p3mdata.run.samples import Samples
 from p3mdata.run.shards import process, run_shard
 from p3mdata.run.stages import Stage
+from p3mdata.typing import Json
 
 # Decoded photographs that are kept, so that the pictures of one item are made from one decoding.
 _KEPT_VIEWS = 3
@@ -155,7 +155,7 @@ class Session:
         mask: Mask | None = None,
         keep_transition: bool = False,
         confirmed: bool = False,
-        settings: dict[str, Any] | None = None,
+        settings: Json | None = None,
         dropped: Sequence[XYXY] = (),
         basis: str | None = None,
         version: int | None = None,

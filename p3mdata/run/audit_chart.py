@@ -2,42 +2,74 @@
 
 from __future__ import annotations
 
-from typing import Any
+from dataclasses import dataclass
 
-from p3mdata.base.chart import BLUE, GREY, PURPLE, VERMILION, Drawing, Scale
+from p3mdata.base.chart import BLUE, GREY, PURPLE, VERMILION, Drawing, Place, Scale
+from p3mdata.config import DP_EPSILON
+from p3mdata.typing import Json
 
-_WIDTH, _HEIGHT, _TOP, _BOTTOM, _LEFT = 940, 330, 34, 276, 46
-# Left and right end of each panel.
-_SPANS = {"blur": (_LEFT, 410), "mosaic": (450, 814), "zero": (854, 930)}
+_WIDTH, _HEIGHT, _TOP, _BOTTOM, _LEFT, _RIGHT, _GAP = 940, 330, 34, 276, 46, 926, 36
 _Y = Scale((0, 100), (_BOTTOM, _TOP))
 
 # What is drawn for each kind of attack: the key, words, colour, marker of a run's own figures.
 NAIVE = ("naive", "compared with clear photographs", BLUE, "o")
 ADAPTED = ("adapted", "compared with photographs anonymized alike", VERMILION, "s")
-PANELS = (
-    ("blur", "Blur", "standard deviation, % of face width"),
-    ("mosaic", "Mosaic", "side of a cell, % of face width"),
-    ("zero", "Zero mask", "inside black"),
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One method: its titles, its width among the others, and whether strength 0 shows the clear face."""
+
+    method: str
+    title: str
+    unit: str
+    width: int
+    from_clear: bool = True
+    # One point, of a method without strengths.
+    fixed: bool = False
+
+
+_ALWAYS = ("blur", "mosaic", "zero")
+_PANELS = (
+    Panel("blur", "Blur", "sigma, % of face width", 4),
+    Panel("mosaic", "Mosaic", "cell, % of face width", 4),
+    Panel("pixelise-then-blur", "Pixelise, then blur", "cell, % of face width", 3),
+    Panel("dp-pix", "DP-Pix", f"cell, % of face, ε {DP_EPSILON:g}", 2, from_clear=False),
+    Panel("flat", "Flat", "one colour", 1, from_clear=False, fixed=True),
+    Panel("zero", "Zero", "black", 1, from_clear=False, fixed=True),
 )
 
 
-def series(audit: dict[str, Any], method: str, attack: str) -> list[tuple[float, float, float, float]]:
+def panels(audit: Json) -> list[Panel]:
+    """Those of an audit: the methods that were tried, and the run's own."""
+    tried = {*_ALWAYS, audit["settings"]["method"], *(point["method"] for point in audit["sweep"])}
+    return [panel for panel in _PANELS if panel.method in tried]
+
+
+def series(audit: Json, panel: Panel, attack: str) -> list[tuple[float, float, float, float]]:
     """Points of one line in percent: strength, rank-1 rate, ends of its interval; begins with the clear photographs."""
     clear = next(row["rank1"] for row in audit["rows"] if row["key"] == "clear")
-    found = [(point["strength"], point[attack]) for point in audit["sweep"] if point["method"] == method]
-    start = [] if method == "zero" or not found else [(0.0, clear)]
+    found = [(point["strength"], point[attack]) for point in audit["sweep"] if point["method"] == panel.method]
+    start = [(0.0, clear)] if panel.from_clear and found else []
     return [
-        (100 * strength, *(100 * rate[part] for part in ("value", "low", "high"))) for strength, rate in start + found
+        (100 * strength, *(100 * rate[part] for part in ("value", "low", "high")))
+        for strength, rate in start + sorted(found, key=lambda pair: pair[0])
     ]
 
 
-def own(audit: dict[str, Any], attack: str) -> dict[str, float] | None:
+def floor(audit: Json) -> float | None:
+    """What a zero mask leaves to who anonymizes alike, in percent."""
+    line = series(audit, _PANELS[-1], ADAPTED[0])
+    return line[0][1] if line else None
+
+
+def own(audit: Json, attack: str) -> dict[str, float] | None:
     """The rank-1 rate of the released files themselves under an attack, in percent; None where there is none."""
     rates = [row["rank1"] for row in audit["rows"] if row["key"] == attack]
     return {part: 100 * rates[0][part] for part in ("value", "low", "high")} if rates else None
 
 
-def caption(audit: dict[str, Any]) -> str:
+def caption(audit: Json) -> str:
     """What the chart shows, in words."""
     undone = "; diamond: the same after undoing the blur, the worse of the two"
     return (
@@ -47,36 +79,39 @@ def caption(audit: dict[str, Any]) -> str:
     )
 
 
-def drawing(audit: dict[str, Any]) -> Drawing:
-    """Three panels: blur, mosaic, zero mask."""
+def drawing(audit: Json) -> Drawing:
+    """A panel for each method, of one height."""
     drawn = Drawing(_WIDTH, _HEIGHT, caption(audit))
     for share in range(0, 101, 20):
         drawn.words(_LEFT - 8, _Y(share) + 4, f"{share}", "end")
     drawn.words(_LEFT - 8, _TOP - 14, "%", "end")
-    for method, title, unit in PANELS:
-        _panel(drawn, audit, method, title, unit)
+    shown = panels(audit)
+    each = (_RIGHT - _LEFT - _GAP * (len(shown) - 1)) / sum(panel.width for panel in shown)
+    left = float(_LEFT)
+    for panel in shown:
+        _panel(drawn, audit, panel, (left, left + each * panel.width))
+        left += each * panel.width + _GAP
     return drawn
 
 
-def _panel(drawn: Drawing, audit: dict[str, Any], method: str, title: str, unit: str) -> None:
-    left, right = _SPANS[method]
-    middle = (left + right) / 2
-    mine = audit["settings"]["method"] == method
-    lines = [(series(audit, method, attack), colour) for attack, _, colour, _ in (NAIVE, ADAPTED)]
+def _panel(drawn: Drawing, audit: Json, panel: Panel, ends: Place) -> None:
+    (left, right), middle = ends, sum(ends) / 2
+    mine = audit["settings"]["method"] == panel.method
+    lines = [(series(audit, panel, attack), colour) for attack, _, colour, _ in (NAIVE, ADAPTED)]
     used = 100 * audit["settings"]["strength"] if mine else 0.0
     most = 1.07 * max([used, *(point[0] for point in lines[0][0])], default=1.0) or 1.0
-    # Black has no strength.
-    x = Scale((0, most), (left, right) if method != "zero" else (middle, middle))
-    drawn.words(middle, _TOP - 14, title, weight=600)
-    drawn.words(middle, _BOTTOM + 40, unit)
-    drawn.grid(Scale((0, 1), (left, right)), _Y, across=range(0, 101, 20))
+    # One colour has no strength.
+    x = Scale((0, most), ends if not panel.fixed else (middle, middle))
+    drawn.words(middle, _TOP - 14, panel.title, weight=600)
+    drawn.words(middle, _BOTTOM + 40, panel.unit)
+    drawn.grid(Scale((0, 1), ends), _Y, across=range(0, 101, 20))
     drawn.line((left, _Y(100 * audit["chance"])), (right, _Y(100 * audit["chance"])), GREY, dashes="6 4")
-    if method == "zero":
+    if panel.fixed:
         _points(drawn, lines, middle)
     else:
         for strength in range(0, int(most) + 1, 10 if most < 60 else 20):
             drawn.words(x(strength), _BOTTOM + 18, f"{strength}")
-        _lines(drawn, audit, lines, x, (left, right))
+        _lines(drawn, audit, lines, x, ends)
     if mine:
         _own(drawn, audit, x(used))
 
@@ -85,15 +120,16 @@ _Lines = list[tuple[list[tuple[float, float, float, float]], str]]
 
 
 def _points(drawn: Drawing, lines: _Lines, middle: float) -> None:
-    for shift, (line, colour) in zip((-14, 14), lines, strict=True):
+    for shift, (line, colour) in zip((-9, 9), lines, strict=True):
         for _, value, low, high in line:
             drawn.line((middle + shift, _Y(low)), (middle + shift, _Y(high)), colour)
             drawn.mark((middle + shift, _Y(value)), 3, colour, square=colour == VERMILION)
 
 
-def _lines(drawn: Drawing, audit: dict[str, Any], lines: _Lines, x: Scale, ends: tuple[float, float]) -> None:
-    if floor := series(audit, "zero", ADAPTED[0]):
-        drawn.line((ends[0], _Y(floor[0][1])), (ends[1], _Y(floor[0][1])), VERMILION, dashes="2 3")
+def _lines(drawn: Drawing, audit: Json, lines: _Lines, x: Scale, ends: tuple[float, float]) -> None:
+    if (level := floor(audit)) is not None:
+        drawn.line((ends[0], _Y(level)), (ends[1], _Y(level)), VERMILION, dashes="2 3")
+    lines = [(line, colour) for line, colour in lines if line]
     for line, colour in lines:
         upper = [(x(strength), _Y(high)) for strength, _, _, high in line]
         lower = [(x(strength), _Y(low)) for strength, _, low, _ in reversed(line)]
@@ -105,7 +141,7 @@ def _lines(drawn: Drawing, audit: dict[str, Any], lines: _Lines, x: Scale, ends:
             drawn.mark(place, 3, colour, square=colour == VERMILION)
 
 
-def _own(drawn: Drawing, audit: dict[str, Any], x: float) -> None:
+def _own(drawn: Drawing, audit: Json, x: float) -> None:
     """The released files themselves."""
     drawn.line((x, _TOP), (x, _BOTTOM), dashes="1 3")
     for attack, _, colour, _ in (NAIVE, ADAPTED):

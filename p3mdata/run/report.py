@@ -25,6 +25,7 @@ from p3mdata.imaging.listing import PassedOver
 from p3mdata.records import Action, Face, ImageResult, Outcome
 from p3mdata.run.layout import AUDIT, FACEMASKS, IMAGES, LEDGER, MANIFEST, PASSED_OVER, QUEUE
 from p3mdata.run.plan import Plan
+from p3mdata.run.recall import recall_of
 from p3mdata.run.released import read_released
 from p3mdata.run.report_audit import audit_section
 from p3mdata.run.sampling import looked_at
@@ -351,7 +352,7 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
         strength=settings.in_words("report"),
         companions=", ".join(plan.public().companions) or "nothing",
         settings=_settings(plan),
-        audit=Rendered(audit_section(read_audit(plan.job.out), sample)),
+        audit=Rendered(audit_section(read_audit(plan.job.out), sample, recall_of(plan.job.out))),
         version=__version__,
     )
     write_atomic(path, page.encode("utf-8"))

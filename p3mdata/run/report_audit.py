@@ -1,10 +1,10 @@
-"""The audit's part of report.html: table, chart, and the bound on missed faces; drawn from its figures."""
+"""The audit's part of report.html: table, chart, and what is known of missed faces; drawn from its figures."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from p3mdata.base.html import Figure, render, table
+from p3mdata.base.html import Figure, count, render, table
 from p3mdata.base.intervals import miss_bound
 from p3mdata.run.audit_chart import caption, drawing
 
@@ -19,18 +19,21 @@ MEANING = {
 }
 
 
-def audit_section(audit: dict[str, Any] | None, sample: dict[str, int] | None = None) -> str:
+def audit_section(
+    audit: dict[str, Any] | None, sample: dict[str, int] | None = None, recall: dict[str, Any] | None = None
+) -> str:
     """A `<section id="audit">` for the report; no script, no name, nothing that is not escaped.
 
     Args:
         audit: What audit.json holds, or None when only a sample was drawn.
         sample: The random sample: `images` drawn, `looked_at` by a person, and `misses` (images with a face that
             was missed); None when none was drawn.
+        recall: The figures of a second look, see `p3mdata.run.recall.recall_of`; None without one.
 
     Returns:
-        HTML; empty when there is neither.
+        HTML; empty when there is none of them.
     """
-    if not audit and not sample:
+    if not audit and not sample and not recall:
         return ""
     drawn = drawing(audit) if audit and len(audit["sweep"]) > 1 else None
     return render(
@@ -41,9 +44,62 @@ def audit_section(audit: dict[str, Any] | None, sample: dict[str, int] | None = 
         caption=caption(audit) if audit and drawn else "",
         left_out=_left_out(audit) if audit else None,
         sample=sample,
+        recall=recall_sentences(recall) if recall else [],
         bound=_percent(miss_bound(sample["looked_at"], sample["misses"])) if sample and sample["looked_at"] else "",
         percent=_percent,
     )
+
+
+def recall_sentences(recall: dict[str, Any]) -> list[str]:
+    """What a second look says about missed faces, and about those that nothing saw.
+
+    Args:
+        recall: What `p3mdata.run.recall.recall_of` gives.
+    """
+    pictures, faces, neither = recall["pictures"], recall["faces"], recall["neither"]
+    looked, released = pictures["looked_at"], recall["released"]
+    rest = released - looked
+    drawn = f", drawn at random with seed {recall['seed']}" if rest else ""
+    said = [
+        f"A second, slower look (larger sizes, turned by quarters, mirrored, in tiles) went over {looked:,} of "
+        f"{count(released, 'picture')} whose faces the run hides{drawn}. It finds a face that the run had left bare on "
+        f"{pictures['with_missed']:,} of them: {_range(pictures['rate'])} of pictures, and {faces['missed']:,} of "
+        f"{count(faces['seen'], 'face')} that it sees: {_range(faces['rate'])} of faces.",
+        "This counts faces that the second look finds and the run had not masked, less those that a person called "
+        "none. Intervals hold with 95% and take pictures, and faces, as independent of each other; they are about "
+        f"pictures like these. With 95% certainty at most {_percent(pictures['at_most'])} have such a face.",
+    ]
+    if rest:
+        low, likely, high = (
+            rest * share for share in (pictures["rate"]["low"], pictures["rate"]["value"], pictures["rate"]["high"])
+        )
+        said.append(
+            f"Of the {rest:,} that were not looked at, {likely:.0f} are to be expected to have one ({low:.0f} to "
+            f"{high:.0f})."
+        )
+    seen_by = ", ".join(
+        f"{'both' if name == 'both' else f'{name} only'} {n:,}" for name, n in neither["seen_by"].items()
+    )
+    if seen_by:
+        said.append(
+            f"Faces that no detector saw: about {neither['estimate']:.1f} ({neither['low']:.1f} to "
+            f"{neither['high']:.1f}) on these pictures, from how far the two detectors of the second look agree "
+            f"({seen_by}). It takes them to miss independently of each other and all faces to be as hard; a face that "
+            "is hard for one is hard for the other, so this is rather too low."
+        )
+    if not rest and recall["left_out"]:
+        said.append(f"{count(sum(recall['left_out'].values()), 'picture')} could not be looked at.")
+    review = recall["review"]
+    if sum(review[key] for key in ("waiting", "faces", "no_faces")):
+        said.append(
+            f"Of all places that second looks found, {review['waiting']:,} wait for a person, {review['faces']:,} were "
+            f"settled as faces, and {review['no_faces']:,} were called none."
+        )
+    return said
+
+
+def _range(rate: dict[str, float]) -> str:
+    return f"{_percent(rate['value'])} ({_percent(rate['low'])} to {_percent(rate['high'])})"
 
 
 def _percent(share: float) -> str:

@@ -21,7 +21,7 @@ from p3mdata.anonymize.pipeline import Anonymized, anonymize
 from p3mdata.base.files import sha256, write_atomic, write_released
 from p3mdata.base.jsonl import PRIVATE_MODE, append_row, write_json, write_rows
 from p3mdata.config import Job
-from p3mdata.errors import BrokenInput, Interrupted, P3MError, RunFolderError
+from p3mdata.errors import BrokenInput, Interrupted, P3MError, deleted_meanwhile
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.records import Action, Decision, ImageResult, Outcome, Sample, ShardStats
 from p3mdata.run.ahead import ReadAhead
@@ -152,7 +152,7 @@ def refuse_lost(job: Job) -> None:
         RunFolderError: It was.
     """
     if job.store is None and not (job.out / PLAN).exists():
-        raise RunFolderError(f"{job.out}: was deleted while the run was at work. Run again to begin anew.")
+        raise deleted_meanwhile(job.out)
 
 
 def run_shard(

@@ -16,6 +16,7 @@ from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
 from p3mdata.dataset.folder import Dataset, open_dataset
 from p3mdata.errors import P3MError, RunFolderError, SettingsError, SetupError
+from p3mdata.typing import Json
 from p3mnet.baselines import CATALOGUE, Family, Image, Method
 from p3mnet.baselines.opening import Request, open_method
 from p3mnet.benchmark import report
@@ -254,7 +255,7 @@ class _Bench:
         return replace(_summed(base, rows), timing=timing, seconds=mean)
 
     def _alphas(
-        self, request: Request, method: Method, kept: dict[tuple[str, str], dict[str, Any]], step: Any
+        self, request: Request, method: Method, kept: dict[tuple[str, str], Json], step: Any
     ) -> tuple[list[ImageRow], list[float]]:
         """Figures of all pictures, and how long their alphas took."""
         plan, label = self.plan, request.label
@@ -285,7 +286,7 @@ class _Bench:
             return ImageRow(picture.set, picture.stem, {}, picture.problem)
         return evaluate_one(picture.task(prediction), self.plan.corrected)
 
-    def _timing(self, label: str, method: Method, kept: dict[tuple[str, str], dict[str, Any]]) -> Timing | None:
+    def _timing(self, label: str, method: Method, kept: dict[tuple[str, str], Json]) -> Timing | None:
         plan = self.plan
         if not plan.trials:
             return None

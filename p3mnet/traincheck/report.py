@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.config import Method, Settings
 from p3mdata.dataset.folder import Dataset
 from p3mdata.version import __version__
 from p3mnet.evaluate import COLUMNS
@@ -121,6 +122,8 @@ def report_of(
     return {
         "tool": f"p3mdata {__version__}",
         "kind": plan.scale.words,
+        "scale": plan.scale.value,
+        "domains": {domain: _obfuscation(domain, dataset) for domain in design.domains},
         "verdict": overall(rules).value,
         "verdict_rules": RULES,
         "complete": stopped is None,
@@ -143,6 +146,15 @@ def report_of(
         "trainings": list(_trainings(out, design, results.seeds)),
         "figures": plan.figures,
     }
+
+
+def _obfuscation(domain: str, dataset: Dataset) -> str | None:
+    """What a training saw of faces, as `Settings.named` says it; None where the dataset does not tell, 'none' for N."""
+    if domain == NORMAL:
+        return "none"
+    if domain == BLURRED:
+        return Settings(**dataset.about["settings"]).named() if "settings" in dataset.about else None
+    return Settings(method=Method(domain)).named()
 
 
 def _trainings(out: Path, design: Design, seeds: int) -> Iterable[dict[str, Any]]:
