@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from p3mdata.anonymize.masks import bare_parts, private_area
 from p3mdata.anonymize.proofs import redetect
 from p3mdata.errors import SetupError
-from p3mdata.faces import ensemble, weights
+from p3mdata.faces import weights
 from p3mdata.faces.detectors import REGISTRY, Box, LibFaceDetection, iou
 from p3mdata.faces.ensemble import LOOKS, Detection, FaceFinder
 from p3mdata.faces.landmarks import MESH_POINTS, PARTS, Points
@@ -260,7 +260,7 @@ class FakeDetector:
         self.name, self.hits, self.close = name, hits, close
 
     def detect(self, rgb: Image) -> list[Box]:
-        if rgb.shape[:2] == (ensemble._SECOND_LOOK_SIDE,) * 2:
+        if rgb.shape[:2] == (320, 320):
             return [Box(box, 0.9, None, self.name) for box in self.close]
         # The hits are told in pixels of a picture that is 800 wide.
         return [Box(box, score, None, self.name).placed(0, 0, rgb.shape[1] / 800) for box, score in self.hits]
