@@ -20,6 +20,7 @@ from p3mdata.base.addresses import is_address, is_remote, location, staging_fold
 from p3mdata.base.parsing import fault
 from p3mdata.errors import SettingsError
 from p3mdata.records import Decision
+from p3mdata.typing import Json
 
 # Levels of 255 that a matte may lack to 0 or to its maximum and still be pure: networks leave that much in large parts.
 TOLERANCE = 5
@@ -392,7 +393,7 @@ def _from_environment(environment: Mapping[str, str], fields: Iterable[str]) -> 
     }
 
 
-def _renamed(values: Mapping[str, Any], where: str) -> dict[str, Any]:
+def _renamed(values: Mapping[str, Any], where: str) -> Json:
     """Values under today's names of their settings."""
     renamed = dict(values)
     for old, new in OLD_NAMES.items():

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks.mattes import Shot, coverage, detail_left, layer_shares
 from p3mdata.anonymize.areas import Masked, mask
 from p3mdata.anonymize.doubts import coverage_doubts
 from p3mdata.anonymize.inputs import Inputs, load
@@ -283,3 +284,34 @@ def test_a_face_that_the_border_cuts_may_have_any_shape() -> None:
     both = replace(face_at((300, 100, 420, 250)), landmarks=None, seen_by=("centerface", "libfacedetection"))
     assert doubted(replace(both, box=(300.0, 100.0, 350.0, 300.0))) == ["implausible_size"]
     assert doubted(replace(both, box=(0.0, 100.0, 50.0, 300.0))) == []
+
+
+def test_the_check_apart_sees_what_is_bare_and_what_is_still_shown() -> None:
+    """`benchmarks.mattes`: coverage by facemask and matte, detail by pixels alone."""
+    top, left, height = 96, 190, 40
+    eyes = np.zeros(MATTE.shape, bool)
+    eyes[top : top + 20, left : left + 70] = True
+    facemask, alpha = np.zeros(MATTE.shape, np.uint8), np.full(MATTE.shape, 255, int)
+    facemask[top - 10 : top + height, left - 10 : left + 80] = 255
+    before = PHOTO.astype(int)
+    hidden = before.copy()
+    hidden[facemask > 0] = cv2.GaussianBlur(PHOTO, (0, 0), 22)[facemask > 0]
+
+    def told(after: Pixels, facemask: Pixels, alpha: Pixels) -> tuple[float, float]:
+        shot = Shot("a.png", before, after, facemask, alpha)
+        share = layer_shares(shot)
+        return coverage(eyes, shot, share), detail_left(eyes, shot, share, 88)
+
+    covered, left_over = told(hidden, facemask, alpha)
+    assert covered == 1 and abs(left_over) < 0.2
+    assert told(before, facemask, alpha)[1] == pytest.approx(1)
+    half = hidden.copy()
+    half[:, left + 35 :] = before[:, left + 35 :]
+    assert 0.3 < told(half, facemask, alpha)[1] < 0.9
+    facemask[:, left + 35 :] = 0
+    assert told(half, facemask, alpha)[0] == 0.5
+    # A recomposed pixel hides from two thirds of its layer on.
+    facemask[top - 10 : top + height, left - 10 : left + 80] = RECOMPOSED
+    for value, hides in ((180, 1.0), (160, 0.0)):
+        alpha[eyes] = value
+        assert told(hidden, facemask, alpha)[0] == hides
