@@ -18,7 +18,7 @@ python3 -m venv "$folder/env"
   pymatting==1.1.16 webdataset==1.0.2 ImageHash==4.3.2 pillow==13.0.0 || exit 2
 "$folder/env/bin/pip" list 2>/dev/null | grep -iE "^(pymatting|webdataset|imagehash|pillow) "
 cd "$folder"
-env/bin/python - > said 2> errors <<'PYTHON' || { tail -5 errors; exit 2; }
+NUMBA_DISABLE_JIT=1 env/bin/python - > said 2> errors <<'PYTHON' || { tail -5 errors; exit 2; }
 from pathlib import Path
 
 import imagehash

@@ -407,7 +407,11 @@ def benchmark(
 
     requests = parse_requests(methods, checkpoints, onnx)
     return run_benchmark(
-        Path(dataset), Path(out), requests, BenchmarkPlan(**_with_paths(plan, "originals")), layout=layout
+        Path(dataset),
+        Path(out),
+        requests,
+        BenchmarkPlan(**_with_paths(plan, "originals", "secret_file")),
+        layout=layout,
     )
 
 

@@ -87,7 +87,7 @@ class Decision:
     confirmed: bool = False
     time: str = ""
     reviewer: str | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: Json = field(default_factory=dict)
     dropped: tuple[XYXY, ...] = ()
     shown: tuple[str, ...] | None = None
     basis: str | None = None
@@ -110,16 +110,24 @@ class Decision:
     def to_json(self) -> Json:
         row = {**dataclasses.asdict(self), "action": self.action.value}
         # Decisions that are older than these keep the digests that they had.
-        later: dict[str, Any] = {"settings": {}, "dropped": (), "shown": None, "basis": None}
+        later: Json = {"settings": {}, "dropped": (), "shown": None, "basis": None}
         return {key: value for key, value in row.items() if key not in later or value != later[key]}
 
     @classmethod
     def from_json(cls, row: Json) -> Decision:
-        mask = row.get("mask")
-        made: dict[str, Any] = {"action": Action(row["action"]), "mask": (mask[0], mask[1]) if mask else None}
         shown = row.get("shown")
-        made |= {"dropped": boxes_of(row.get("dropped", ())), "shown": None if shown is None else tuple(shown)}
+        made = {
+            "action": Action(row["action"]),
+            "mask": _pair(row.get("mask")),
+            "dropped": boxes_of(row.get("dropped", ())),
+            "shown": None if shown is None else tuple(shown),
+        }
         return cls(**{**row, **made})
+
+
+def _pair(value: Any) -> tuple[str, str] | None:
+    """A path and its SHA-256, as JSON has them."""
+    return (value[0], value[1]) if value else None
 
 
 def boxes_of(rows: Any) -> tuple[XYXY, ...]:
@@ -243,9 +251,18 @@ class Sample:
     @classmethod
     def from_json(cls, row: Json) -> Sample:
         """Of a row without a decision: decisions and suspects are read from their own logs."""
-        pairs: dict[str, Any] = {k: (row[k][0], row[k][1]) for k in ("alpha", "trimap", "mask") if row.get(k)}
-        rest: dict[str, Any] = {key: row.get(key) for key in ("problem", "name")}
-        return cls(row["index"], row["id"], row["source"], row["sha256"], **pairs, **rest)
+        alpha, trimap, mask = (_pair(row.get(what)) for what in ("alpha", "trimap", "mask"))
+        return cls(
+            row["index"],
+            row["id"],
+            row["source"],
+            row["sha256"],
+            alpha,
+            trimap,
+            mask,
+            problem=row.get("problem"),
+            name=row.get("name"),
+        )
 
 
 _ENDINGS = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
@@ -339,7 +356,7 @@ class Proofs:
         recomposed: Pixels that are a composite of the unchanged matte with an obfuscated layer.
         not_composite: Of those, pixels that changed by more than their layer's share of them allows.
         beside: Pixels in rewritten JPEG blocks that are not to change and did, by compressing them again.
-        largest_beside: By how many 8-bit levels at most.
+        largest_beside: By how many 8-bit levels at most; in JPEG also those of a small share, beyond it.
     """
 
     changed_outside: int

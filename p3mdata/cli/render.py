@@ -13,6 +13,7 @@ from p3mdata.base import console
 from p3mdata.base.console import duration, plain_text, result, say
 from p3mdata.records import RELEASED, Outcome
 from p3mdata.run.layout import ADVICE, ADVICE_PLOT, ATTACKERS, AUDIT, AUDIT_PLOT, LEDGER, RECALL, REPORT, TRACES
+from p3mdata.typing import Json
 
 if TYPE_CHECKING:
     from p3mdata.audit.advice import Advice
@@ -241,7 +242,7 @@ def train_check(found: TrainCheck) -> None:
     result(None, f"{report['verdict']} ({report['kind']})\npage: {found.page}\nfigures: {found.out / 'report.json'}")
 
 
-def _spreads(title: str, cells: list[dict[str, Any]]) -> None:
+def _spreads(title: str, cells: list[Json]) -> None:
     """A line per metric, a column per protocol and test."""
     from p3mnet.traincheck.statistics import told_spread
 
@@ -254,7 +255,7 @@ def _spreads(title: str, cells: list[dict[str, Any]]) -> None:
     result(None, table)
 
 
-def _compared(cells: list[dict[str, Any]], metric: str) -> None:
+def _compared(cells: list[Json], metric: str) -> None:
     """A line per obfuscation that was trained on, a column per one that was tested on."""
     from p3mnet.traincheck.statistics import told_spread
 

@@ -71,7 +71,7 @@ _OPEN = {
 }
 
 
-def record(release: Release, words: Words, stated: Stated) -> Json:
+def record_of(release: Release, words: Words, stated: Stated) -> Json:
     """The record as it is written to release-record.json; equal releases and answers give equal records.
 
     Args:

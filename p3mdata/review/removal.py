@@ -54,7 +54,7 @@ def remove_images(out: Path, names: Sequence[str]) -> Removal:
     """
     _, samples = read_plan(out)
     ids = _named(out, samples, names)
-    with reviewing(out) as session:
+    with reviewing(out, takes_down=True) as session:
         for identity in ids:
             decision = session.item(identity).decision
             # A call that was interrupted is finished by the same call.
@@ -148,5 +148,9 @@ def _clean_dataset(path: Path, removed: set[str], version: int) -> None:
     counts = Counter(row["set"] for row in kept)
     version = max(version, int(about["version"]) + (len(kept) != len(rows)))
     write_rows(path / LISTING, kept)
-    changed = {"version": version, "sets": {name: counts[name] for name in about["sets"]}, "balance": balance_of(kept)}
+    changed = {
+        "version": version,
+        "sets": {name: counts[name] for name in about["sets"]},
+        "balance": balance_of((row["set"], row["traits"]) for row in kept),
+    }
     write_json(path / ABOUT, {**about, **changed})

@@ -40,52 +40,103 @@ _PANELS = (
 )
 
 
-def panels(audit: Json) -> list[Panel]:
-    """Those of an audit: the methods that were tried, and the run's own."""
-    tried = {*_ALWAYS, audit["settings"]["method"], *(point["method"] for point in audit["sweep"])}
-    return [panel for panel in _PANELS if panel.method in tried]
+@dataclass(frozen=True)
+class Interval:
+    """A rate and the ends of its interval, in percent."""
+
+    value: float
+    low: float
+    high: float
+
+    @classmethod
+    def from_json(cls, row: Json) -> Interval:
+        """Of shares."""
+        return cls(100 * row["value"], 100 * row["low"], 100 * row["high"])
 
 
-def series(audit: Json, panel: Panel, attack: str) -> list[tuple[float, float, float, float]]:
-    """Points of one line in percent: strength, rank-1 rate, ends of its interval; begins with the clear photographs."""
-    clear = next(row["rank1"] for row in audit["rows"] if row["key"] == "clear")
-    found = [(point["strength"], point[attack]) for point in audit["sweep"] if point["method"] == panel.method]
-    start = [(0.0, clear)] if panel.from_clear and found else []
-    return [
-        (100 * strength, *(100 * rate[part] for part in ("value", "low", "high")))
-        for strength, rate in start + sorted(found, key=lambda pair: pair[0])
-    ]
+@dataclass(frozen=True)
+class Point:
+    """Rank-1 rates at one strength of a method, which is a share of the face's width."""
+
+    method: str
+    strength: float
+    rates: dict[str, Interval]
 
 
-def floor(audit: Json) -> float | None:
-    """What a zero mask leaves to who anonymizes alike, in percent."""
-    line = series(audit, _PANELS[-1], ADAPTED[0])
-    return line[0][1] if line else None
+@dataclass(frozen=True)
+class Charted:
+    """What a chart shows of audit.json.
+
+    Attributes:
+        method, strength: Of the run; a share of the face's width.
+        chance: Rank-1 rate of guessing, in percent.
+        photos, identities: What took part.
+        rates: Rank-1 rate of each comparison, by its key.
+        points: Of all methods that were tried.
+    """
+
+    method: str
+    strength: float
+    chance: float
+    photos: int
+    identities: int
+    rates: dict[str, Interval]
+    points: tuple[Point, ...]
+
+    @classmethod
+    def from_json(cls, row: Json) -> Charted:
+        """Of what audit.json holds."""
+        attacks = NAIVE[0], ADAPTED[0]
+        return cls(
+            row["settings"]["method"],
+            row["settings"]["strength"],
+            100 * row["chance"],
+            row["photos"],
+            row["identities"],
+            {one["key"]: Interval.from_json(one["rank1"]) for one in row["rows"]},
+            tuple(
+                Point(one["method"], one["strength"], {attack: Interval.from_json(one[attack]) for attack in attacks})
+                for one in row["sweep"]
+            ),
+        )
+
+    def panels(self) -> list[Panel]:
+        """The methods that were tried, and the run's own."""
+        tried = {*_ALWAYS, self.method, *(point.method for point in self.points)}
+        return [panel for panel in _PANELS if panel.method in tried]
+
+    def series(self, panel: Panel, attack: str) -> list[tuple[float, Interval]]:
+        """Points of one line: strength in percent and rank-1 rate; begins with the clear photographs."""
+        found = [(point.strength, point.rates[attack]) for point in self.points if point.method == panel.method]
+        start = [(0.0, self.rates["clear"])] if panel.from_clear and found else []
+        return [(100 * strength, rate) for strength, rate in start + sorted(found, key=lambda pair: pair[0])]
+
+    def floor(self) -> float | None:
+        """What a zero mask leaves to who anonymizes alike, in percent."""
+        line = self.series(_PANELS[-1], ADAPTED[0])
+        return line[0][1].value if line else None
+
+    def undone(self) -> list[float]:
+        """Rank-1 rates of the released files after undoing the blur."""
+        return [self.rates[key].value for key in ("deconvolved_naive", "deconvolved_adapted") if key in self.rates]
+
+    def caption(self) -> str:
+        """What the chart shows, in words."""
+        undone = "; diamond: the same after undoing the blur, the worse of the two"
+        return (
+            f"Rank-1 rate by strength. Blue circles: {NAIVE[1]}; orange squares: {ADAPTED[1]}; bands: 95% intervals; "
+            "dashed: guessing; dotted: what a zero mask leaves, anonymized alike; large rings: the released files"
+            f"{undone if 'deconvolved_naive' in self.rates else ''}."
+        )
 
 
-def own(audit: Json, attack: str) -> dict[str, float] | None:
-    """The rank-1 rate of the released files themselves under an attack, in percent; None where there is none."""
-    rates = [row["rank1"] for row in audit["rows"] if row["key"] == attack]
-    return {part: 100 * rates[0][part] for part in ("value", "low", "high")} if rates else None
-
-
-def caption(audit: Json) -> str:
-    """What the chart shows, in words."""
-    undone = "; diamond: the same after undoing the blur, the worse of the two"
-    return (
-        f"Rank-1 rate by strength. Blue circles: {NAIVE[1]}; orange squares: {ADAPTED[1]}; bands: 95% intervals; "
-        "dashed: guessing; dotted: what a zero mask leaves, anonymized alike; large rings: the released files"
-        f"{undone if own(audit, 'deconvolved_naive') else ''}."
-    )
-
-
-def drawing(audit: Json) -> Drawing:
+def drawing(audit: Charted) -> Drawing:
     """A panel for each method, of one height."""
-    drawn = Drawing(_WIDTH, _HEIGHT, caption(audit))
+    drawn = Drawing(_WIDTH, _HEIGHT, audit.caption())
     for share in range(0, 101, 20):
         drawn.words(_LEFT - 8, _Y(share) + 4, f"{share}", "end")
     drawn.words(_LEFT - 8, _TOP - 14, "%", "end")
-    shown = panels(audit)
+    shown = audit.panels()
     each = (_RIGHT - _LEFT - _GAP * (len(shown) - 1)) / sum(panel.width for panel in shown)
     left = float(_LEFT)
     for panel in shown:
@@ -94,18 +145,18 @@ def drawing(audit: Json) -> Drawing:
     return drawn
 
 
-def _panel(drawn: Drawing, audit: Json, panel: Panel, ends: Place) -> None:
+def _panel(drawn: Drawing, audit: Charted, panel: Panel, ends: Place) -> None:
     (left, right), middle = ends, sum(ends) / 2
-    mine = audit["settings"]["method"] == panel.method
-    lines = [(series(audit, panel, attack), colour) for attack, _, colour, _ in (NAIVE, ADAPTED)]
-    used = 100 * audit["settings"]["strength"] if mine else 0.0
+    mine = audit.method == panel.method
+    lines = [(audit.series(panel, attack), colour) for attack, _, colour, _ in (NAIVE, ADAPTED)]
+    used = 100 * audit.strength if mine else 0.0
     most = 1.07 * max([used, *(point[0] for point in lines[0][0])], default=1.0) or 1.0
     # One colour has no strength.
     x = Scale((0, most), ends if not panel.fixed else (middle, middle))
     drawn.words(middle, _TOP - 14, panel.title, weight=600)
     drawn.words(middle, _BOTTOM + 40, panel.unit)
     drawn.grid(Scale((0, 1), ends), _Y, across=range(0, 101, 20))
-    drawn.line((left, _Y(100 * audit["chance"])), (right, _Y(100 * audit["chance"])), GREY, dashes="6 4")
+    drawn.line((left, _Y(audit.chance)), (right, _Y(audit.chance)), GREY, dashes="6 4")
     if panel.fixed:
         _points(drawn, lines, middle)
     else:
@@ -116,38 +167,37 @@ def _panel(drawn: Drawing, audit: Json, panel: Panel, ends: Place) -> None:
         _own(drawn, audit, x(used))
 
 
-_Lines = list[tuple[list[tuple[float, float, float, float]], str]]
+_Lines = list[tuple[list[tuple[float, Interval]], str]]
 
 
 def _points(drawn: Drawing, lines: _Lines, middle: float) -> None:
     for shift, (line, colour) in zip((-9, 9), lines, strict=True):
-        for _, value, low, high in line:
-            drawn.line((middle + shift, _Y(low)), (middle + shift, _Y(high)), colour)
-            drawn.mark((middle + shift, _Y(value)), 3, colour, square=colour == VERMILION)
+        for _, rate in line:
+            drawn.line((middle + shift, _Y(rate.low)), (middle + shift, _Y(rate.high)), colour)
+            drawn.mark((middle + shift, _Y(rate.value)), 3, colour, square=colour == VERMILION)
 
 
-def _lines(drawn: Drawing, audit: Json, lines: _Lines, x: Scale, ends: tuple[float, float]) -> None:
-    if (level := floor(audit)) is not None:
+def _lines(drawn: Drawing, audit: Charted, lines: _Lines, x: Scale, ends: tuple[float, float]) -> None:
+    if (level := audit.floor()) is not None:
         drawn.line((ends[0], _Y(level)), (ends[1], _Y(level)), VERMILION, dashes="2 3")
     lines = [(line, colour) for line, colour in lines if line]
     for line, colour in lines:
-        upper = [(x(strength), _Y(high)) for strength, _, _, high in line]
-        lower = [(x(strength), _Y(low)) for strength, _, low, _ in reversed(line)]
+        upper = [(x(strength), _Y(rate.high)) for strength, rate in line]
+        lower = [(x(strength), _Y(rate.low)) for strength, rate in reversed(line)]
         drawn.area(upper + lower, colour, 0.14)
     for line, colour in lines:
-        at = [(x(strength), _Y(value)) for strength, value, *_ in line]
+        at = [(x(strength), _Y(rate.value)) for strength, rate in line]
         drawn.path(at, colour)
         for place in at:
             drawn.mark(place, 3, colour, square=colour == VERMILION)
 
 
-def _own(drawn: Drawing, audit: Json, x: float) -> None:
+def _own(drawn: Drawing, audit: Charted, x: float) -> None:
     """The released files themselves."""
     drawn.line((x, _TOP), (x, _BOTTOM), dashes="1 3")
     for attack, _, colour, _ in (NAIVE, ADAPTED):
-        if rate := own(audit, attack):
-            drawn.mark((x, _Y(rate["value"])), 7, colour, square=colour == VERMILION, hollow=True)
-    undone = [rate["value"] for key in ("deconvolved_naive", "deconvolved_adapted") if (rate := own(audit, key))]
-    if undone:
+        if rate := audit.rates.get(attack):
+            drawn.mark((x, _Y(rate.value)), 7, colour, square=colour == VERMILION, hollow=True)
+    if undone := audit.undone():
         y = _Y(max(undone))
         drawn.area([(x, y - 7), (x + 7, y), (x, y + 7), (x - 7, y)], PURPLE)

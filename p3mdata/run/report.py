@@ -29,6 +29,7 @@ from p3mdata.run.recall import recall_of
 from p3mdata.run.released import read_released
 from p3mdata.run.report_audit import audit_section
 from p3mdata.run.sampling import looked_at
+from p3mdata.typing import Json
 from p3mdata.version import __version__
 
 MOST_THUMBNAILS = 48
@@ -371,7 +372,7 @@ def _passed_over(plan: Plan) -> list[Any]:
     return [table("Files passed over", ("Ending", "Files"), _most_first(counts))]
 
 
-def read_audit(out: Path, name: str = AUDIT) -> dict[str, Any] | None:
+def read_audit(out: Path, name: str = AUDIT) -> Json | None:
     """What audit.json of a run holds, or None when there is none, or it was made of other released files.
 
     Args:

@@ -6,7 +6,7 @@ from typing import Any
 
 from p3mdata.base.html import Figure, count, render, table
 from p3mdata.base.intervals import miss_bound
-from p3mdata.run.audit_chart import caption, drawing
+from p3mdata.run.audit_chart import Charted, drawing
 from p3mdata.typing import Json
 
 MEANING = {
@@ -40,13 +40,13 @@ def audit_section(
     """
     if not audit and not sample and not recall and not attackers:
         return ""
-    drawn = drawing(audit) if audit and len(audit["sweep"]) > 1 else None
+    charted = Charted.from_json(audit) if audit and len(audit["sweep"]) > 1 else None
     return render(
         "audit.html",
         audit=audit,
         lines=[_line(row) for row in audit["rows"]] if audit else [],
-        drawing=drawn,
-        caption=caption(audit) if audit and drawn else "",
+        drawing=drawing(charted) if charted else None,
+        caption=charted.caption() if charted else "",
         left_out=_left_out(audit) if audit else None,
         sample=sample,
         attackers=attackers,
@@ -74,7 +74,8 @@ def recall_sentences(recall: Json) -> list[str]:
     pictures, faces, neither = recall["pictures"], recall["faces"], recall["neither"]
     looked, released = pictures["looked_at"], recall["released"]
     rest = released - looked
-    drawn = f", drawn at random with seed {recall['seed']}" if rest else ""
+    # The seed is in recall.json: with it and the ids of a release anybody could tell which pictures were looked at.
+    drawn = ", drawn at random" if rest else ""
     said = [
         f"A second, slower look (larger sizes, turned by quarters, mirrored, in tiles) went over {looked:,} of "
         f"{count(released, 'picture')} whose faces the run hides{drawn}. It finds a face that the run had left bare on "
@@ -129,12 +130,12 @@ def _interval(rate: dict[str, float] | None) -> Figure:
     return Figure(f"{_percent(rate['value'])} ({100 * rate['low']:.0f} to {100 * rate['high']:.0f})")
 
 
-def _line(row: dict[str, Any]) -> tuple[str, str, list[Figure]]:
+def _line(row: Json) -> tuple[str, str, list[Figure]]:
     figures = _interval(row["rank1"]), _interval(row["tar"]), Figure(_percent(row["false_accepts"]))
     return *MEANING[row["key"]], [*figures, _interval(row.get("own_tar"))]
 
 
-def _left_out(audit: dict[str, Any]) -> Any:
+def _left_out(audit: Json) -> Any:
     reasons = sorted(audit["left_out"].items(), key=lambda pair: (-pair[1], pair[0]))
     title = f"Left out: {audit['sources'] - audit['photos']:,} of {audit['sources']:,} source files"
     return table(title, ("Reason", "Files"), reasons)

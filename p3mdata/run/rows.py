@@ -7,7 +7,7 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
 from p3mdata.base.disk_backed import DiskDict
 from p3mdata.base.files import atomic
@@ -18,6 +18,7 @@ from p3mdata.records import Decision, ImageResult, Sample
 from p3mdata.run.inputs import inputs_digest
 from p3mdata.run.layout import DONE, IMAGES, LEDGER, RESULTS, SHARDS, STATS, shard_folder
 from p3mdata.run.plan import Plan
+from p3mdata.typing import Json
 
 
 class Rows(Sequence[ImageResult]):
@@ -145,7 +146,7 @@ def image_rows(path: Path, torn_tail: bool = False) -> list[ImageResult]:
         raise RunFolderError(f"{path}: is damaged ({fault(exc)}). Run the command again that wrote it.") from exc
 
 
-def _public_decision(decision: Decision) -> dict[str, Any]:
+def _public_decision(decision: Decision) -> Json:
     """What of a person's decision may be told: not who, when, or how the mask was drawn."""
     return {
         "action": decision.action.value,
@@ -155,7 +156,7 @@ def _public_decision(decision: Decision) -> dict[str, Any]:
     }
 
 
-def public_row(result: ImageResult) -> dict[str, Any]:
+def public_row(result: ImageResult) -> Json:
     """What the public manifest says about one released image: no source path, no source hash, no landmarks."""
     proofs = result.proofs
     assert proofs is not None

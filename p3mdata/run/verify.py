@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -34,6 +33,7 @@ from p3mdata.run.layout import KINDS, LEDGER, MANIFEST, PLANNING, PRIVATE, files
 from p3mdata.run.plan import Plan
 from p3mdata.run.room import plan_memory, room_for_pixels
 from p3mdata.run.rows import public_row
+from p3mdata.typing import Json
 
 # Another version of an image library may round otherwise; a clear face differs by far more.
 _MOST_DEVIATION = 1 / 255
@@ -90,7 +90,7 @@ class _Lines:
     def __init__(self, path: Path) -> None:
         self._path, self._wanted = path, hashlib.sha256()
 
-    def expect(self, row: dict[str, Any]) -> None:
+    def expect(self, row: Json) -> None:
         self._wanted.update((dumps(row) + "\n").encode("utf-8", "surrogateescape"))
 
     def hold(self) -> bool:
