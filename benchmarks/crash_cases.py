@@ -18,6 +18,7 @@ from benchmarks.local_store import BUCKET
 from p3mdata.anonymize.one_image import anonymize_file
 from p3mdata.audit.advice import advise_run
 from p3mdata.audit.attackers import attack_run
+from p3mdata.audit.recall import recall_run
 from p3mdata.audit.reidentify import audit_run
 from p3mdata.base.jsonl import dumps
 from p3mdata.config import Execution, Job, Method, Settings
@@ -230,6 +231,19 @@ def audited(at: Path) -> object:
     return found.photos
 
 
+def left_bare(at: Path) -> None:
+    """A finished run in which somebody said of a face that it is none, and it was released."""
+    finished(at)
+    (at / "before.jsonl").write_text(dumps({"source": "a.jpg", "action": "no_face", "confirmed": True}) + "\n")
+    batch.apply_file(at / "run", at / "before.jsonl", workers=1)
+
+
+def looked_again(at: Path) -> object:
+    found = recall_run(at / "run", workers=1)
+    renew_report(at / "run")
+    return found.figures
+
+
 def attacked(at: Path) -> object:
     return attack_run(at / "run", "prefix", recogniser=Small(), steps=(2, 1)).photos
 
@@ -271,6 +285,7 @@ RUN_CASES = (
     Case("review --redo", finished, redone),
     Case("audit", portraits, audited),
     Case("audit --attackers", portraits, attacked),
+    Case("audit --recall", left_bare, looked_again),
     Case("advise", portraits, advised),
     Case("audit --sample", finished, lambda at: sample_run(at / "run", 2)),
     Case("remove", built, lambda at: remove_images(at / "run", ["a.jpg"])),

@@ -119,12 +119,20 @@ class Tool:
 
     @cached_property
     def _finished(self) -> Path:
-        alphas = self.place / "alphas"
+        alphas = self._alphas
         alphas.mkdir()
         for number, path in enumerate(sorted(self.source.iterdir())):
             (alphas / f"{path.stem}.png").write_bytes(encoded(matte(_SIDE + number % len(_NAMES)), "PNG"))
         self.anonymize(self.source, self.place / "finished", "--alphas", alphas)
         return self.place / "finished"
+
+    @property
+    def _alphas(self) -> Path:
+        return self.place / "alphas"
+
+    def again(self, run: Path) -> Ended:
+        """The command that made a finished run, on what became of it."""
+        return self("anonymize", "dir", self.source, run, "--alphas", self._alphas, "--workers", "1")
 
     def finished(self, at: Path) -> Path:
         """A finished run of the source, to do anything to."""

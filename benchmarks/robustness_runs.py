@@ -80,7 +80,7 @@ def killed_verbs_are_told(verb: str, tool: Tool, at: Path) -> str:
 
 
 def _built(tool: Tool, run: Path, data: Path) -> None:
-    tool.well("build-split", run, data, "--validation", "1", "--workers", "1", "--quiet")
+    tool.well("build-split", run, data, "--validation", "0", "--workers", "1", "--quiet")
 
 
 def _torn_copy(data: Path) -> tuple[Path, bytes]:
@@ -118,13 +118,13 @@ def _content(run: Path, row: dict[str, object]) -> bytes | None:
 
 
 def build_split_killed(tool: Tool, at: Path) -> str:
-    run, left = tool.finished(at), 0
+    run, kills, well, left = tool.finished(at), 0, 0, 0
     for moment in _MOMENTS:
         data = at / f"data-{moment}"
-        if tool("build-split", run, data, "--validation", "1", "--workers", "1", at=at_name(data, moment)).code < 0:
-            _built(tool, run, data)
-            left += len(torn(data))
-    return f"{left} torn files in the finished datasets"
+        if tool("build-split", run, data, "--validation", "0", "--workers", "1", at=at_name(data, moment)).code < 0:
+            again = tool("build-split", run, data, "--validation", "0", "--workers", "1")
+            kills, well, left = kills + 1, well + (again.code == 0), left + len(torn(data))
+    return f"{well} of {kills} go on, {left} torn files left"
 
 
 def _stored(tool: Tool) -> str:
@@ -282,15 +282,15 @@ def _advice(ended: Ended) -> str:
 def torn_plan(tool: Tool, at: Path) -> str:
     run = tool.finished(at)
     (run / "plan.json").write_bytes((run / "plan.json").read_bytes()[:100])
-    return _advice(tool("anonymize", "dir", tool.source, run, "--workers", "1"))
+    return _advice(tool.again(run))
 
 
 def damaged_log(tool: Tool, at: Path) -> str:
     run = tool.finished(at)
     _withdraw("review", run, tool)
     log = run / "private/decisions.jsonl"
-    log.write_bytes(log.read_bytes().replace(b"exclude", b"exclu"))
-    ended = tool("anonymize", "dir", tool.source, run, "--workers", "1")
+    log.write_bytes(b"{ half a\n" + log.read_bytes())
+    ended = tool.again(run)
     said = _advice(ended)
     return said if "delete the run" in said else f"{ended.said()}, the line is named, nothing is deleted"
 
@@ -383,7 +383,7 @@ CASES = (
     ),
     Case("torn", "`check` of a dataset with a torn copy", check_names_them, "named, exit 4"),
     Case("torn", "`remove` where torn copies of the picture lie", copies_after_remove, "exit 0, 0 copies left"),
-    Case("torn", "`build-split` killed, and again", build_split_killed, "0 torn files in the finished datasets"),
+    Case("torn", "`build-split` killed, and again", build_split_killed, "5 of 5 go on, 0 torn files left"),
     Case("torn", "`fetch` killed, and again", fetch_killed, "5 of 5 go on (exit 0)"),
     Case("ids", "members confirmed by who has the photographs", members, f"0 of {_MEMBERS}"),
     Case("ids", "take-downs confirmed by who has the photographs", members_taken_down, "0 of 2"),

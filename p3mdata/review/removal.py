@@ -54,7 +54,7 @@ def remove_images(out: Path, names: Sequence[str]) -> Removal:
     """
     _, samples = read_plan(out)
     ids = _named(out, samples, names)
-    with reviewing(out) as session:
+    with reviewing(out, takes_down=True) as session:
         for identity in ids:
             decision = session.item(identity).decision
             # A call that was interrupted is finished by the same call.

@@ -189,6 +189,11 @@ def _of_the_run(plan: Plan, before: Planned, listing: Path) -> Plan:
     return plan
 
 
+def of_this_version(plan: Plan) -> bool:
+    """Whether this version, with its models, may make a picture of a run anew."""
+    return not differing_settings(read_planned(plan.job.out).maker, plan.maker)
+
+
 def refuse_other_version(plan: Plan) -> None:
     """Refuse to make a picture anew in a run that another version, or other models, made: its plan would name these.
 
