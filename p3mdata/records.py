@@ -356,7 +356,7 @@ class Proofs:
         recomposed: Pixels that are a composite of the unchanged matte with an obfuscated layer.
         not_composite: Of those, pixels that changed by more than their layer's share of them allows.
         beside: Pixels in rewritten JPEG blocks that are not to change and did, by compressing them again.
-        largest_beside: By how many 8-bit levels at most.
+        largest_beside: By how many 8-bit levels at most; in JPEG also those of a small share, beyond it.
     """
 
     changed_outside: int

@@ -600,6 +600,23 @@ def test_the_section_states_the_bound_on_misses(sample: tuple[int, int, int], wo
     assert audit_section(None) == ""
 
 
+def test_the_section_tells_of_attackers() -> None:
+    rate = {"value": 0.25, "low": 0.1, "high": 0.4, "n": 20}
+    row = {
+        "photos": 40, "people": 20, "folds": 3, "method": "mosaic 0.2", "claim": {"sentence": "the worst finds <b>"},
+        "scores": {"naive": {"words": "recogniser & co", "rank1": rate, "worst_person": 0.5}},
+    }  # fmt: skip
+    section = _read(audit_section(None, None, None, row))
+    for words in (
+        "40 photographs of 20 people",
+        "The worst finds <b>.",
+        "recogniser & co",
+        "25.0% (10 to 40)",
+        "50.0%",
+    ):
+        assert words in section.text, words
+
+
 @pytest.mark.parametrize("others", [(), OTHERS])
 @pytest.mark.parametrize("method", [method.value for method in Method])
 def test_every_method_can_be_drawn(method: str, others: tuple[tuple[Method, float], ...]) -> None:

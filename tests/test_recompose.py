@@ -18,7 +18,7 @@ from p3mdata.anonymize.inputs import Inputs, load
 from p3mdata.anonymize.masks import Patch, Region, bare_parts, patch_of
 from p3mdata.anonymize.noise import Noise
 from p3mdata.anonymize.pipeline import anonymize, as_made, promised, render
-from p3mdata.anonymize.proofs import proof_doubts, prove
+from p3mdata.anonymize.proofs import _composite, proof_doubts, prove
 from p3mdata.anonymize.recompose import hide
 from p3mdata.config import TOLERANCE, Method, Settings
 from p3mdata.errors import SettingsError
@@ -202,6 +202,17 @@ def test_jpeg_blocks_that_were_asked_for_keep_all_else_and_tell_how_far_the_back
     assert made.files["images"][0] == "jpg" and made.result.encoding == "jpeg exact, fine edges"
     assert proofs.exact and not gap[facemask == 0].any()
     assert gap[(facemask == RECOMPOSED) & (MATTE == 0)].max(initial=0) <= max(proofs.largest_beside, 1)
+
+
+def test_compressing_blocks_again_moves_pixels_of_small_shares_as_those_of_none() -> None:
+    """A pixel of 1 % moves by as much as its neighbour of 0 %: told by how much, and held back above the same bound."""
+    share = np.array([[0, 0, 3, 3, 255]], np.uint8)
+    every = np.ones(share.shape, bool)
+    gap = np.array([[2, 5, 3, 40, 200]], np.uint8)
+    png, jpeg = (_composite(gap, every, share, 255, 1, compressed) for compressed in (False, True))
+    assert (png["not_composite"], png["largest_beside"]) == (1, 5)
+    assert (jpeg["not_composite"], jpeg["largest_beside"]) == (0, 36)
+    assert jpeg["beside"] == png["beside"] == 2 and jpeg["recomposed"] == 3
 
 
 def test_a_renderer_that_changes_too_much_is_found_by_the_proofs(finder: FaceFinder) -> None:

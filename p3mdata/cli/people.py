@@ -119,6 +119,8 @@ def audit(
 
     console.out = console.Output(json, quiet, progress)
     if recall:
+        if attackers or groups is not None or identities is not None or max_rank1 is not None:
+            raise SettingsError("--recall: looks for missed faces alone. Give it --sample, --seed or --workers.")
         _recall(run, sample, seed, workers or 0)
         return
     if groups is not None and not attackers:
@@ -139,6 +141,7 @@ def audit(
 
         with console.counted() as start:
             attacked = attack_run(run, identities or "auto", groups, max_rank1, seed, start)
+        renew_report(run)
         render.attackers(attacked, run, beside)
         if not attacked.passed:
             raise typer.Exit(EXIT_PROOF_FAILED)

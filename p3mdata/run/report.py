@@ -23,7 +23,7 @@ from p3mdata.imaging import decode
 from p3mdata.imaging.draw import thumbnail
 from p3mdata.imaging.listing import PassedOver
 from p3mdata.records import Action, Face, ImageResult, Outcome
-from p3mdata.run.layout import AUDIT, FACEMASKS, IMAGES, LEDGER, MANIFEST, PASSED_OVER, QUEUE
+from p3mdata.run.layout import ATTACKERS, AUDIT, FACEMASKS, IMAGES, LEDGER, MANIFEST, PASSED_OVER, QUEUE
 from p3mdata.run.plan import Plan
 from p3mdata.run.recall import recall_of
 from p3mdata.run.released import read_released
@@ -353,7 +353,11 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
         strength=settings.in_words("report"),
         companions=", ".join(plan.public().companions) or "nothing",
         settings=_settings(plan),
-        audit=Rendered(audit_section(read_audit(plan.job.out), sample, recall_of(plan.job.out))),
+        audit=Rendered(
+            audit_section(
+                read_audit(plan.job.out), sample, recall_of(plan.job.out), read_audit(plan.job.out, ATTACKERS)
+            )
+        ),
         version=__version__,
     )
     write_atomic(path, page.encode("utf-8"))

@@ -20,7 +20,12 @@ MEANING = {
 }
 
 
-def audit_section(audit: Json | None, sample: dict[str, int] | None = None, recall: Json | None = None) -> str:
+def audit_section(
+    audit: Json | None,
+    sample: dict[str, int] | None = None,
+    recall: Json | None = None,
+    attackers: Json | None = None,
+) -> str:
     """A `<section id="audit">` for the report; no script, no name, nothing that is not escaped.
 
     Args:
@@ -28,11 +33,12 @@ def audit_section(audit: Json | None, sample: dict[str, int] | None = None, reca
         sample: The random sample: `images` drawn, `looked_at` by a person, and `misses` (images with a face that
             was missed); None when none was drawn.
         recall: The figures of a second look, see `p3mdata.run.recall.recall_of`; None without one.
+        attackers: What attackers.json holds; None where no attackers were let at the released files.
 
     Returns:
         HTML; empty when there is none of them.
     """
-    if not audit and not sample and not recall:
+    if not audit and not sample and not recall and not attackers:
         return ""
     charted = Charted.from_json(audit) if audit and len(audit["sweep"]) > 1 else None
     return render(
@@ -43,10 +49,20 @@ def audit_section(audit: Json | None, sample: dict[str, int] | None = None, reca
         caption=charted.caption() if charted else "",
         left_out=_left_out(audit) if audit else None,
         sample=sample,
+        attackers=attackers,
+        attacked=_attacked(attackers) if attackers else None,
         recall=recall_sentences(recall) if recall else [],
         bound=_percent(miss_bound(sample["looked_at"], sample["misses"])) if sample and sample["looked_at"] else "",
         percent=_percent,
     )
+
+
+def _attacked(attackers: Json) -> Any:
+    lines = [
+        (score["words"], _interval(score["rank1"]), Figure(_percent(score["worst_person"])))
+        for score in attackers["scores"].values()
+    ]
+    return table("Attackers who learn, with 95% intervals", ("Attacker", "Rank-1", "Person found most often"), lines)
 
 
 def recall_sentences(recall: Json) -> list[str]:

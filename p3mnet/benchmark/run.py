@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.base.files import owned_folder
+from p3mdata.base.ids import read_secret
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
 from p3mdata.dataset.folder import Dataset, open_dataset
@@ -62,6 +63,7 @@ class BenchmarkPlan:
         corrected: Metrics as defined, see `p3mnet.metrics`.
         originals: Folder of the photographs that the dataset was made of; obfuscated sets are then tested as they were
             photographed too (protocols B:N and N:N of the paper's tables 2 and 3). Only read.
+        secret_file: `private/secret` of the run, by which photographs of other names than the pictures are found.
         workers: Processes for the pictures of a classic method, which has one thread; fewer where memory is short. 0
             takes all cores; of a script, more than 1 needs `if __name__ == "__main__":`.
     """
@@ -76,6 +78,7 @@ class BenchmarkPlan:
     corrected: bool = False
     originals: Path | None = None
     workers: int = 1
+    secret_file: Path | None = None
 
 
 def run_benchmark(
@@ -113,7 +116,8 @@ def run_benchmark(
     if plan.originals is not None:
         if out.resolve() == plan.originals.resolve() or plan.originals.resolve() in out.resolve().parents:
             raise SettingsError(f"{out}: lies in the photographs' folder. Give a folder outside it.")
-        normal = as_photographed(dataset, pictures, plan.originals, default_workers())
+        secret = None if plan.secret_file is None else read_secret(plan.secret_file)
+        normal = as_photographed(dataset, pictures, plan.originals, default_workers(), secret)
         names = list(dict.fromkeys(picture.set for picture in normal))
         sets = [each for name in sets for each in (name, f"{name}{NORMAL_SUFFIX}") if each == name or each in names]
         pictures = sorted([*pictures, *normal], key=lambda picture: sets.index(picture.set))
