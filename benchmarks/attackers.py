@@ -31,7 +31,7 @@ from p3mdata.audit.attackers import EMBEDDER_STEPS, RESTORER_STEPS, attacked, ga
 from p3mdata.audit.looks import GUESSES, Looks
 from p3mdata.audit.portraits import Portrait
 from p3mdata.audit.protocol import Score, difference, folds, guessing
-from p3mdata.audit.recogniser import DlibRecogniser
+from p3mdata.audit.recogniser import DlibRecogniser, Recogniser
 from p3mdata.config import Method, Settings
 from p3mdata.run.identities import AUTO
 
@@ -51,6 +51,7 @@ def measure(
     guesses: Sequence[float],
     seed: int = 0,
     identities: str = AUTO,
+    recogniser: Recogniser | None = None,
 ) -> dict[str, Any]:
     """Attack a run's faces under each setting.
 
@@ -60,12 +61,12 @@ def measure(
         steps: Of the two networks, or None for attackers without.
         guesses: Strengths for the attacker who does not know a blur's.
         seed: Deals people out.
-        identities: As for `audit_run`.
+        identities, recogniser: As for `audit_run`.
 
     Returns:
         photos, people, chance, and by setting the attackers' scores with the difference to `adapted`.
     """
-    looks = Looks(DlibRecogniser(), guesses)
+    looks = Looks(recogniser or DlibRecogniser(), guesses)
 
     def look(portrait: Portrait) -> None:
         looks.add(portrait, {each.named(): (each.obfuscation(), rendered(portrait, each)) for each in settings})
@@ -74,7 +75,7 @@ def measure(
     parts = folds(people, seed)
     found: dict[str, Any] = {}
     for each in settings:
-        scores = attacked(looks.faces(each.named(), kept, people), parts, seed, None, steps, {})
+        scores = attacked(looks.faces(each.named(), kept, people), parts, seed, recogniser, steps, {})
         found[each.named()] = {key: _told(one, scores["adapted"]) for key, one in scores.items()}
     return {
         "photos": len(people),
@@ -117,6 +118,7 @@ def main() -> None:
     maker.add_argument("folder", type=Path)
     maker.add_argument("--people", type=int, default=120)
     maker.add_argument("--photos", type=int, default=4, help="of each")
+    maker.add_argument("--mattes", type=Path, help="DIR/STEM.png for each photograph: makes FOLDER-mattes too")
     tabled = verbs.add_parser("table", help="attack a run's faces under each setting")
     tabled.add_argument("run", type=Path)
     tabled.add_argument("--settings", default="blur:0.1,blur:0.25,mosaic:0.1,mosaic:0.2,zero")
@@ -129,7 +131,7 @@ def main() -> None:
     given = parser.parse_args()
     cv2.setNumThreads(1)
     if given.verb == "make":
-        make(given.photographs, given.folder, given.people, given.photos, given.seed)
+        make(given.photographs, given.folder, given.people, given.photos, given.seed, given.mattes)
         return
     begun = time.process_time()
     found = measure(

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,9 +14,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.local_store import BUCKET
 from p3mdata.anonymize.one_image import anonymize_file
+from p3mdata.audit.advice import advise_run
+from p3mdata.audit.attackers import attack_run
+from p3mdata.audit.reidentify import audit_run
 from p3mdata.base.jsonl import dumps
-from p3mdata.config import Execution, Job, Settings
+from p3mdata.config import Execution, Job, Method, Settings
 from p3mdata.curation.folder import curate_folder, write_curation
 from p3mdata.dataset.build import SplitSettings, build_split
 from p3mdata.dataset.layout import read_layout
@@ -24,23 +31,31 @@ from p3mdata.records import Doubt, Face
 from p3mdata.review import batch, session
 from p3mdata.review.removal import remove_images
 from p3mdata.run import decisions, secret, verify
+from p3mdata.run.close import renew_report
 from p3mdata.run.fetch import fetch_run
 from p3mdata.run.job import anonymize_job, merge_tasks, run_staged
 from p3mdata.run.merge import merge_runs
 from p3mdata.run.sampling import sample_run
 from p3mdata.run.stages import Stage
-from tests.factories import encoded, texture
+from tests.factories import astronaut, encoded, texture
+from tests.test_attackers import Small
 
-_SIDE = 64
+_SIDE, _PORTRAIT = 64, 192
 _SECRET = 32 * "5e"
-BUCKET = "crashes"
 
 
 class _Finder:
-    """A face in the middle of every picture; of pictures whose width is odd nobody is sure."""
+    """A face in the middle of every picture; of pictures whose width is odd nobody is sure.
+
+    In pictures of the side of portraits it is a real one, with the landmarks that the real models find.
+    """
+
+    portrait: Face
 
     def find(self, rgb: Any) -> Detection:
         height, width = rgb.shape[:2]
+        if width == _PORTRAIT:
+            return Detection((self.portrait,), ())
         if width % 2:
             return Detection((), (Doubt("no_face_found", "shows no face."),))
         box = (0.3 * width, 0.2 * height, 0.7 * width, 0.7 * height)
@@ -64,6 +79,15 @@ def stand_in() -> None:
     """Put the stand-ins in their places; processes that are forked have them too."""
     # Loaded here, since it looks for a compiler by way of temporary files.
     importlib.import_module("mediapipe")
+    # Found by a process of its own: threads that OpenCV starts here would be missing in processes that are forked.
+    ask = f"from tests.factories import *; print(dumps(astronaut_face({_PORTRAIT}).to_json()))"
+    found = subprocess.run(
+        [sys.executable, "-c", f"from p3mdata.base.jsonl import dumps; {ask}"],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    _Finder.portrait = Face.from_json(json.loads(found.stdout))
     for module in (ensemble, models, verify):
         module.FaceFinder = _Finder  # type: ignore[attr-defined]
     secret.new_secret = lambda: _SECRET  # type: ignore[attr-defined]
@@ -189,6 +213,50 @@ def fetched(at: Path) -> object:
     return fetch_run(f"s3://{BUCKET}/run", at / "fetched")
 
 
+def portraits(at: Path) -> None:
+    """A finished run of four people with two photographs each: one face in different tints."""
+    (at / "src").mkdir(parents=True)
+    for number in range(8):
+        tint = np.array([(30, 0, -30), (-30, 0, 30), (0, 30, -30), (25, 25, 25)][number // 2]) + number
+        pixels = np.clip(astronaut(_PORTRAIT).astype(int) + tint, 0, 255).astype(np.uint8)
+        (at / "src" / f"person{number // 2}__{number}.png").write_bytes(encoded(pixels, "PNG"))
+    settings = Settings(method=Method.MOSAIC)
+    anonymize_job(Job(source=at / "src", out=at / "run", settings=settings, execution=Execution(workers=1)))
+
+
+def audited(at: Path) -> object:
+    found = audit_run(at / "run", "prefix", blur=(), mosaic=(), recogniser=Small())
+    renew_report(at / "run")
+    return found.photos
+
+
+def attacked(at: Path) -> object:
+    return attack_run(at / "run", "prefix", recogniser=Small(), steps=(2, 1)).photos
+
+
+def advised(at: Path) -> object:
+    tried = ((Method.FLAT, 1.0, None), (Method.ZERO, 1.0, None))
+    return advise_run(at / "run", 0.1, "prefix", recogniser=Small(), tried=tried).photos
+
+
+def permitted(at: Path) -> None:
+    """A permission, and what the key h says: no face after all, of a picture that was left out."""
+    finished(at)
+    excluded = [{"source": "a.jpg", "action": "exclude"}]
+    (at / "before.jsonl").write_text("".join(dumps(row) + "\n" for row in excluded))
+    batch.apply_file(at / "run", at / "before.jsonl", workers=1)
+    said = [{"source": "b.png", "action": "show", "basis": "consent"}, {"source": "a.jpg", "action": "accept"}]
+    (at / "decisions.jsonl").write_text("".join(dumps(row) + "\n" for row in said))
+
+
+def applied(at: Path) -> object:
+    return batch.apply_file(at / "run", at / "decisions.jsonl", reviewer="anna", workers=1)
+
+
+def redone(at: Path) -> object:
+    return batch.redo_held(at / "run", {"boundary": "recomposite"}, workers=1)
+
+
 RUN_CASES = (
     Case("anonymize", photographs, lambda at: anonymize_job(job(at))),
     Case("anonymize again, overwriting", finished, lambda at: anonymize_job(job(at, overwrite=True))),
@@ -199,6 +267,11 @@ RUN_CASES = (
     Case("anonymize --task", photographs, tasks),
     Case("merge", apart, lambda at: merge_runs([at / "one", at / "two"], at / "merged")),
     Case("review --apply", decided, lambda at: batch.apply_file(at / "run", at / "decisions.jsonl", workers=1)),
+    Case("review --apply, permission", permitted, applied),
+    Case("review --redo", finished, redone),
+    Case("audit", portraits, audited),
+    Case("audit --attackers", portraits, attacked),
+    Case("advise", portraits, advised),
     Case("audit --sample", finished, lambda at: sample_run(at / "run", 2)),
     Case("remove", built, lambda at: remove_images(at / "run", ["a.jpg"])),
     Case("build-split", finished, split),

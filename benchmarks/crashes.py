@@ -31,8 +31,6 @@ import os
 import re
 import shutil
 import signal
-import socket
-import subprocess
 import sys
 import tempfile
 import time
@@ -43,8 +41,9 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.crash_cases import BUCKET, RUN_CASES, Case, stand_in
+from benchmarks.crash_cases import RUN_CASES, Case, stand_in
 from benchmarks.crash_training import TRAINING_CASES, content_of_checkpoint, stand_ins
+from benchmarks.local_store import BUCKET, serve_store
 from p3mdata.base.files import is_torn
 from p3mdata.base.jsonl import dumps
 from p3mdata.base.object_store import Store
@@ -267,33 +266,6 @@ def below(root: Path) -> dict[str, tuple[int, bytes]]:
 def finds_it_done(root: Path, wanted: dict[str, tuple[int, bytes]]) -> bool:
     """Whether the kill came after the last change; some verbs refuse to do a thing twice."""
     return below(root) == wanted
-
-
-def serve_store() -> subprocess.Popen[bytes]:
-    """moto's server, and the variables with which the libraries find it."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    os.environ |= {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "testing",
-        "AWS_SECRET_ACCESS_KEY": "testing",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }
-    import boto3
-
-    deadline = time.monotonic() + 60
-    while True:
-        try:
-            boto3.client("s3").create_bucket(Bucket=BUCKET)
-            return server
-        except Exception:
-            if time.monotonic() > deadline:
-                server.terminate()
-                raise
-            time.sleep(0.5)
 
 
 def main() -> None:

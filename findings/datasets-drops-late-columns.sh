@@ -54,5 +54,6 @@ print("first five:", loaded("b.tar", {0, 1, 2, 3, 4}))
 print("first three:", loaded("c.tar", {0, 1, 2}))
 PYTHON
 cat said
-[ "$(tr '\n' '|' < said)" = "last three: png; 8 rows, 0 mattes|first five: png, alpha.png; 8 rows, 5 mattes|first three: ValueError|" ] ||
+[ "$(tr '\n' '|' < said)" = "last three: png; 8 rows, 0 mattes|first five: png, alpha.png; 8 rows, 5 mattes|\
+first three: ValueError|" ] ||
   { echo "changed: late files are loaded, or early ones are not"; exit 1; }

@@ -4,7 +4,8 @@
 # Happens: three of them look at where the picture came from, not at its pixels, and store the photograph as it lies on
 # disk. `datasets` keeps the path of a picture that was opened from a file, so a `map` that paints in place is undone in the
 # column, and `save_to_disk` embeds the file with the face that should be gone; the "jpeg" encoding of mosaicml-streaming
-# copies the file's bytes; pillow-jxl-plugin transcodes the file (with a warning about lossless reconstruction, not about pixels).
+# copies the file's bytes; pillow-jxl-plugin transcodes the file (with a warning about lossless reconstruction, not about
+# pixels).
 # A copy (`image.copy()`) has no file and is stored as it is seen. litdata 0.2.76 does as mosaicml-streaming (not tried
 # here: its package needs torch).
 # Met in: p3mdata/export/huggingface.py and webdataset.py, which store bytes and leave these encoders alone.
@@ -15,7 +16,8 @@ set -eu
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/env"
-"$folder/env/bin/pip" install --quiet --disable-pip-version-check datasets==5.2.0 pillow==13.0.0 pillow-jxl-plugin==1.3.8 || exit 2
+"$folder/env/bin/pip" install --quiet --disable-pip-version-check \
+  datasets==5.2.0 pillow==13.0.0 pillow-jxl-plugin==1.3.8 || exit 2
 # The one file that is used of it needs nothing but numpy and Pillow.
 "$folder/env/bin/pip" install --quiet --disable-pip-version-check --no-deps mosaicml-streaming==0.13.0 || exit 2
 "$folder/env/bin/pip" list 2>/dev/null | grep -iE "^(datasets|mosaicml-streaming|pillow|pillow-jxl-plugin) "

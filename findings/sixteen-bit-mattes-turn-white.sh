@@ -3,7 +3,8 @@
 # the same matte with 8 bits or as 0 to 1, as an RGB PNG of 16 bits does; or with an error.
 # Happens: values are clipped, not scaled. Everything above 255 of 65535, that is above 0.4 % opacity, is fully opaque:
 # `pymatting.load_image(path, "GRAY")` gives 1.0 (and without "GRAY" 0 to 257, which its solvers take), webdataset's
-# decoders "l8", "l" and "pil" give a white picture, and ImageHash finds two pictures equal that have nothing in common. Nothing is raised. Each of the three converts with Pillow, whose conversion of this one mode clips.
+# decoders "l8", "l" and "pil" give a white picture, and ImageHash finds two pictures equal that have nothing in common.
+# Nothing is raised. Each of the three converts with Pillow, whose conversion of this one mode clips.
 # Met in: p3mdata/export/huggingface.py and webdataset.py, which tell how to load; p3mdata reads these files itself.
 # Seen with pymatting 1.1.16, webdataset 1.0.2, ImageHash 4.3.2, Pillow 13.0.0, Python 3.11; a ramp from 0 to 1, mean 0.5:
 #   pymatting GRAY mean 0.996, without a mode up to 257
@@ -17,7 +18,7 @@ python3 -m venv "$folder/env"
   pymatting==1.1.16 webdataset==1.0.2 ImageHash==4.3.2 pillow==13.0.0 || exit 2
 "$folder/env/bin/pip" list 2>/dev/null | grep -iE "^(pymatting|webdataset|imagehash|pillow) "
 cd "$folder"
-env/bin/python - > said 2> errors <<'PYTHON' || { tail -5 errors; exit 2; }
+NUMBA_DISABLE_JIT=1 env/bin/python - > said 2> errors <<'PYTHON' || { tail -5 errors; exit 2; }
 from pathlib import Path
 
 import imagehash

@@ -8,9 +8,12 @@ The functions here are the verbs of the command line, with the same settings and
 """
 
 from p3mdata.api import (
+    advise_run,
     anonymize_dir,
     anonymize_image,
     apply_decisions,
+    audit_attackers,
+    audit_recall,
     audit_run,
     benchmark,
     build_split,
@@ -29,9 +32,12 @@ from p3mdata.version import __version__
 
 __all__ = [
     "__version__",
+    "advise_run",
     "anonymize_dir",
     "anonymize_image",
     "apply_decisions",
+    "audit_attackers",
+    "audit_recall",
     "audit_run",
     "benchmark",
     "build_split",

@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from p3mdata.audit.advice import Advice
+    from p3mdata.audit.attackers import Attackers
+    from p3mdata.audit.recall import Recall
     from p3mdata.audit.reidentify import Audit
     from p3mdata.dataset.build import Built
     from p3mdata.dataset.check import Check
@@ -225,6 +228,74 @@ def audit_run(run: PathLike, identities: str = "auto", *, max_rank1: float | Non
     return found
 
 
+def audit_attackers(
+    run: PathLike,
+    identities: str = "auto",
+    *,
+    groups: PathLike | None = None,
+    max_rank1: float | None = None,
+    seed: int = 0,
+) -> Attackers:
+    """Let attackers who learn from faces obfuscated alike at a finished run; writes attackers.json.
+
+    Args:
+        run: Its folder; needs the extra `audit`, and `train` for attackers with networks.
+        identities: As for `audit_run`.
+        groups: CSV file of source and group, told apart.
+        max_rank1: The claim to test, a share in (0, 1).
+        seed: Deals people out.
+
+    Raises:
+        p3mdata.errors.P3MError: Too few persons are known, or a library is missing.
+    """
+    from p3mdata.audit.attackers import attack_run
+    from p3mdata.run.close import renew_report
+
+    found = attack_run(Path(run), identities, _path(groups), max_rank1, seed)
+    renew_report(Path(run))
+    return found
+
+
+def audit_recall(run: PathLike, *, sample: int | None = None, seed: int = 0, workers: int = 0) -> Recall:
+    """Look a second time, slowly, for faces that a finished run left bare, and hold their pictures back again.
+
+    Args:
+        run: Its folder; the photographs must still be where they were.
+        sample: How many released pictures, drawn at random; None looks at all.
+        seed: Another seed, another sample.
+        workers: Processes; 0 takes as many as cores and memory allow.
+
+    Returns:
+        Figures as in recall.json, what was held back, and what waits for a person.
+
+    Raises:
+        p3mdata.errors.P3MError: The run is not finished, was made by another version, or has no source to look at.
+    """
+    from p3mdata.audit.recall import recall_run
+    from p3mdata.run.close import renew_report
+
+    found = recall_run(Path(run), sample, seed, workers)
+    renew_report(Path(run))
+    return found
+
+
+def advise_run(run: PathLike, max_rank1: float = 0.1, identities: str = "auto", *, seed: int = 0) -> Advice:
+    """Propose method and strength from a finished run's faces, rendered with each and attacked; writes advice.json.
+
+    Args:
+        run: Its folder; needs the extra `audit`.
+        max_rank1: Share of faces in (0, 1) that no attacker may pass.
+        identities: As for `audit_run`.
+        seed: Deals people out.
+
+    Raises:
+        p3mdata.errors.P3MError: Too few persons are known, or a library is missing.
+    """
+    from p3mdata.audit.advice import advise_run as advise
+
+    return advise(Path(run), max_rank1, identities, seed)
+
+
 def build_split(run: PathLike, out: PathLike, *, layout: str = "p3m10k", workers: int = 0, **settings: Any) -> Built:
     """Build a dataset from a finished run, or finish or renew the one that is there.
 
@@ -336,7 +407,11 @@ def benchmark(
 
     requests = parse_requests(methods, checkpoints, onnx)
     return run_benchmark(
-        Path(dataset), Path(out), requests, BenchmarkPlan(**_with_paths(plan, "originals")), layout=layout
+        Path(dataset),
+        Path(out),
+        requests,
+        BenchmarkPlan(**_with_paths(plan, "originals", "secret_file")),
+        layout=layout,
     )
 
 

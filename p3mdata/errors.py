@@ -76,6 +76,11 @@ def not_finished(run: object) -> RunFolderError:
     return RunFolderError(f"{run}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it.")
 
 
+def deleted_meanwhile(run: object) -> RunFolderError:
+    """The error of a run folder that was deleted under a command: made again it would be a run without a plan."""
+    return RunFolderError(f"{run}: was deleted while this command was at work. It is not made again.")
+
+
 class BrokenInput(Exception):
     """One input file cannot be used. It ends as outcome `broken` with this reason; the run goes on.
 

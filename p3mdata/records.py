@@ -87,7 +87,7 @@ class Decision:
     confirmed: bool = False
     time: str = ""
     reviewer: str | None = None
-    settings: dict[str, Any] = field(default_factory=dict)
+    settings: Json = field(default_factory=dict)
     dropped: tuple[XYXY, ...] = ()
     shown: tuple[str, ...] | None = None
     basis: str | None = None
@@ -110,16 +110,24 @@ class Decision:
     def to_json(self) -> Json:
         row = {**dataclasses.asdict(self), "action": self.action.value}
         # Decisions that are older than these keep the digests that they had.
-        later: dict[str, Any] = {"settings": {}, "dropped": (), "shown": None, "basis": None}
+        later: Json = {"settings": {}, "dropped": (), "shown": None, "basis": None}
         return {key: value for key, value in row.items() if key not in later or value != later[key]}
 
     @classmethod
     def from_json(cls, row: Json) -> Decision:
-        mask = row.get("mask")
-        made: dict[str, Any] = {"action": Action(row["action"]), "mask": (mask[0], mask[1]) if mask else None}
         shown = row.get("shown")
-        made |= {"dropped": boxes_of(row.get("dropped", ())), "shown": None if shown is None else tuple(shown)}
+        made = {
+            "action": Action(row["action"]),
+            "mask": _pair(row.get("mask")),
+            "dropped": boxes_of(row.get("dropped", ())),
+            "shown": None if shown is None else tuple(shown),
+        }
         return cls(**{**row, **made})
+
+
+def _pair(value: Any) -> tuple[str, str] | None:
+    """A path and its SHA-256, as JSON has them."""
+    return (value[0], value[1]) if value else None
 
 
 def boxes_of(rows: Any) -> tuple[XYXY, ...]:
@@ -131,10 +139,47 @@ def boxes_of(rows: Any) -> tuple[XYXY, ...]:
     return tuple((float(left), float(top), float(right), float(bottom)) for left, top, right, bottom in rows)
 
 
+@dataclass(frozen=True)
+class Suspect:
+    """A place that a second look took for a face, on a picture that was released with it bare.
+
+    Attributes:
+        face: It is hidden like any face, and the picture waits, until a person says what it is.
+        decided: The decision about the picture that stood when it was found, which settles nothing of this.
+    """
+
+    face: Face
+    decided: Decision | None = None
+
+    def settled_by(self, decision: Decision | None) -> bool:
+        """Whether a person has had a word about the picture since."""
+        return decision is not None and decision != self.decided
+
+    def is_none(self, decision: Decision | None) -> bool:
+        """Whether a person said that it is no face."""
+        if decision is None:
+            return False
+        return self.face.box in decision.dropped or (self.settled_by(decision) and decision.action is Action.NO_FACE)
+
+    def doubt(self) -> Doubt:
+        left, top, right, bottom = self.face.box
+        where = f"at x={left:.0f} y={top:.0f}, {right - left:.0f}x{bottom - top:.0f} px"
+        return Doubt("suspected_face", f"a second look sees a face {where}, which was left bare", (self.face.box,))
+
+    def to_json(self) -> Json:
+        decided = None if self.decided is None else self.decided.to_json()
+        return {"face": self.face.to_json(), "decided": decided}
+
+    @classmethod
+    def from_json(cls, row: Json) -> Suspect:
+        decided = row["decided"]
+        return cls(Face.from_json(row["face"]), None if decided is None else Decision.from_json(decided))
+
+
 # Doubts about faces that are bare.
 _SAID_TWICE = frozenset({"mask_too_small", "hand_mask_leaves_face", "redetected", "others_shown"})
 # What a permission is about: that a face can be seen.
-_OF_SHOWN_FACES = frozenset({"redetected"})
+_OF_SHOWN_FACES = frozenset({"redetected", "suspected_face"})
 # Doubts about what is a face and how much of it must be hidden.
 _FOR_A_PERSON = frozenset(
     {
@@ -148,6 +193,7 @@ _FOR_A_PERSON = frozenset(
         "nearly_black",
         "redetected",
         "others_shown",
+        "suspected_face",
     }
 )
 
@@ -165,6 +211,7 @@ class Sample:
         alpha, trimap, mask: Companion file and its SHA-256, or None.
         problem: Why its companions cannot be told, or None.
         decision: What a person decided about it, or None.
+        suspects: What a second look found on it that had been left bare.
     """
 
     index: int
@@ -177,6 +224,12 @@ class Sample:
     problem: str | None = None
     decision: Decision | None = None
     name: str | None = None
+    suspects: tuple[Suspect, ...] = ()
+
+    @property
+    def suspected(self) -> bool:
+        """Whether something that a second look found waits for a person's word."""
+        return any(not suspect.settled_by(self.decision) for suspect in self.suspects)
 
     def released_as(self, kind: str, extension: str) -> str:
         """Path of a released file below the folder of its kind, which is images, facemasks or alphas.
@@ -190,15 +243,26 @@ class Sample:
         return f"{self.name}.{extension}"
 
     def to_json(self) -> Json:
-        row = {k: v for k, v in vars(self).items() if v is not None}
+        row = {k: v for k, v in vars(self).items() if v is not None and k != "suspects"}
+        if self.suspects:
+            row["suspects"] = [suspect.to_json() for suspect in self.suspects]
         return row if self.decision is None else {**row, "decision": self.decision.to_json()}
 
     @classmethod
     def from_json(cls, row: Json) -> Sample:
-        """Of a row without a decision: decisions are read from their own log."""
-        pairs: dict[str, Any] = {k: (row[k][0], row[k][1]) for k in ("alpha", "trimap", "mask") if row.get(k)}
-        rest = {key: row.get(key) for key in ("problem", "name")}
-        return cls(row["index"], row["id"], row["source"], row["sha256"], **pairs, **rest)
+        """Of a row without a decision: decisions and suspects are read from their own logs."""
+        alpha, trimap, mask = (_pair(row.get(what)) for what in ("alpha", "trimap", "mask"))
+        return cls(
+            row["index"],
+            row["id"],
+            row["source"],
+            row["sha256"],
+            alpha,
+            trimap,
+            mask,
+            problem=row.get("problem"),
+            name=row.get("name"),
+        )
 
 
 _ENDINGS = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif"}
@@ -292,7 +356,7 @@ class Proofs:
         recomposed: Pixels that are a composite of the unchanged matte with an obfuscated layer.
         not_composite: Of those, pixels that changed by more than their layer's share of them allows.
         beside: Pixels in rewritten JPEG blocks that are not to change and did, by compressing them again.
-        largest_beside: By how many 8-bit levels at most.
+        largest_beside: By how many 8-bit levels at most; in JPEG also those of a small share, beyond it.
     """
 
     changed_outside: int
@@ -314,8 +378,9 @@ class ImageResult:
     """The one row a source file ends as.
 
     `files` maps images | facemasks | alphas to (file name, SHA-256); `recomposed` counts the faces hidden up to
-    the silhouette; `notes` say what of the file was converted or left out on the way; `doubts` are all that stood
-    in the way of a release, of which `reason` and `detail` are the first.
+    the silhouette, `areas` is `p3mdata.anonymize.inputs.AREAS` where there was a matte; `notes` say what of
+    the file was converted or left out on the way; `doubts` are all that stood in the way of a release, of which
+    `reason` and `detail` are the first.
     """
 
     id: str
@@ -327,6 +392,7 @@ class ImageResult:
     height: int | None = None
     method: str | None = None
     encoding: str | None = None
+    areas: int | None = None
     masked_share: float | None = None
     recomposed: int | None = None
     faces: tuple[Face, ...] = ()

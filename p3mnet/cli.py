@@ -163,7 +163,7 @@ def infer(
         console.say(f"broken: {name} {sentence}")
     if done.with_opacity:
         console.say(
-            f"{done.with_opacity} pictures have an opacity of their own: not looked at, alphas are the network's"
+            f"pictures with an opacity of their own: {done.with_opacity}; it is not looked at, alphas are the network's"
         )
     kept = f", {done.kept} were there already" if done.kept else ""
     console.result(

@@ -22,6 +22,7 @@ from torch.utils.data import Dataset
 from p3mdata.dataset.folder import BUILDING, open_dataset
 from p3mdata.errors import SettingsError, SetupError
 from p3mdata.imaging.trimap import trimap_of
+from p3mdata.typing import Json
 from p3mnet.crops import estimate_colours, fitted, reduced, transition_pixel, trimap_of_window
 from p3mnet.image_files import Array, BadFile, RawCache, read_plane
 
@@ -132,7 +133,7 @@ class TrainingSet(Dataset[Sample]):
         self._read = read_plane if self._cache is None else self._cache.read
         self.groups = _groups(root)
         # Poses of faces by name of the picture, once matched copy-and-paste wants them, see `labelled`.
-        self.poses: dict[str, list[dict[str, Any]]] = {}
+        self.poses: dict[str, list[Json]] = {}
         # Coarse groups of the people on pictures, by name, once they are wanted.
         self.people: dict[str, tuple[tuple[str, str], ...]] = {}
         if not self.names:

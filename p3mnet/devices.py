@@ -50,7 +50,6 @@ def device_name(device: torch.device) -> str:
 
 # auto is the fastest that the task at hand puts up with.
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
-PRECISIONS: tuple[Precision, ...] = ("auto", "float32", "tf32", "bfloat16")
 
 
 @contextmanager

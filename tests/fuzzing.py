@@ -317,7 +317,7 @@ def run_files() -> dict[str, bytes]:
     rows = [
         ImageResult(samples[0].id, samples[0].source, Outcome.BROKEN, "cannot_decode", "cannot be decoded."),
         ImageResult(
-            samples[1].id, samples[1].source, Outcome.ANONYMIZED, "redetected", "a face", 32, 24, "gaussian", "png",
+            samples[1].id, samples[1].source, Outcome.ANONYMIZED, "redetected", "a face", 32, 24, "gaussian", "png", 1,
             0.25, 0, (face,), proofs, {"images": ("a.png", "0" * 64)}, "1" * 64, Decision(Action.NO_FACE, None),
         ),
     ]  # fmt: skip

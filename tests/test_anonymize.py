@@ -16,7 +16,7 @@ from PIL import Image
 from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.inputs import Inputs, load
 from p3mdata.anonymize.masks import bare_parts, private_area
-from p3mdata.anonymize.pipeline import Anonymized, anonymize, as_encoded, detect, render
+from p3mdata.anonymize.pipeline import Anonymized, anonymize, as_made, detect, render
 from p3mdata.anonymize.proofs import _beside_which_equal
 from p3mdata.base.files import sha256
 from p3mdata.config import TOLERANCE, Settings
@@ -24,7 +24,7 @@ from p3mdata.faces.ensemble import Detection, FaceFinder
 from p3mdata.imaging import decode, encode_grey, orient
 from p3mdata.imaging.metadata import leftovers
 from p3mdata.imaging.trimap import kernel_side, transition_area
-from p3mdata.records import Mask, Outcome, Sample
+from p3mdata.records import ImageResult, Mask, Outcome, Sample
 from tests.factories import astronaut, astronaut_face, cut_out, encoded, matte, texture
 
 SAMPLE = Sample(0, "0123456789ab", "a/b.jpg", "0" * 64)
@@ -414,7 +414,9 @@ def test_jpeg_blocks_keep_what_lies_beside_a_face(kind: str, side: int, finder: 
     data, _, how = render(whole, masked_whole, Settings())
     assert how == "jpeg exact" and np.array_equal(masked_whole.facemask, masked.facemask)
     assert distance(before, decode(data).pixels)[masked.rim].mean() > 3 * gap[masked.rim].mean()
-    assert as_encoded(fine, how).whole_blocks and not as_encoded(fine, "jpeg exact, fine edges").whole_blocks
+    row = ImageResult("id", "a.jpg", Outcome.ANONYMIZED, encoding=how)
+    assert as_made(fine, row).whole_blocks
+    assert not as_made(fine, replace(row, encoding="jpeg exact, fine edges")).whole_blocks
 
 
 @pytest.mark.parametrize("lines", [slice(0, None, 16), slice(0, SIDE // 5, 16)])

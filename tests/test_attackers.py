@@ -14,19 +14,26 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from benchmarks import attackers as table
 from p3mdata.anonymize.masks import Patch, Region
 from p3mdata.audit import networks
-from p3mdata.audit.advice import advise_run
+from p3mdata.audit.advice import Advice, Tried, advise_run
+from p3mdata.audit.advice_plot import draw
 from p3mdata.audit.attackers import NO_ATTACKS, WORDS, attack_run, attacked
+from p3mdata.audit.costs import Measured, read_costs
 from p3mdata.audit.learned import Mapping, Metric
 from p3mdata.audit.looks import Faces, Looks
 from p3mdata.audit.portraits import Portrait
 from p3mdata.audit.protocol import Fold, Score, difference, folds, guessing, people_needed, score
+from p3mdata.audit.reidentify import audit_run
+from p3mdata.base.chart import Label, label_points, panels
+from p3mdata.base.files import sha256
 from p3mdata.base.intervals import wilson
 from p3mdata.config import Execution, Job, Method, Settings
-from p3mdata.errors import SettingsError
+from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.review.removal import remove_images
 from p3mdata.run.job import anonymize_job
-from p3mdata.run.layout import ADVICE, ADVICE_PLOT, ATTACKERS
+from p3mdata.run.layout import ADVICE, ADVICE_PLOT, ATTACKERS, MANIFEST
 from tests.factories import astronaut, encoded
 from tests.runs import p3mdata_here
 
@@ -221,6 +228,45 @@ def attack(out: Path, **options: Any) -> Any:
     return attack_run(out, **({"identities": "prefix", "recogniser": Small(), "steps": (2, 1)} | options))
 
 
+def at_last(what: Callable[[], object]) -> Callable[[int], Callable[[], None]]:
+    """A progress: something happens when the last photograph was looked at."""
+
+    def start(total: int) -> Callable[[], None]:
+        left = iter(range(total - 1, -1, -1))
+        return lambda: None if next(left) else what() and None
+
+    return start
+
+
+def quick_advice(out: Path, **options: Any) -> Any:
+    return advise_run(out, 0.1, "prefix", recogniser=Small(), tried=((Method.FLAT, 1.0, None),), **options)
+
+
+def plain_audit(out: Path, **options: Any) -> Any:
+    return audit_run(out, "prefix", blur=(), mosaic=(), recogniser=Small(), **options)
+
+
+@pytest.mark.parametrize("verb", [attack, quick_advice, plain_audit])
+def test_a_run_that_is_deleted_meanwhile_is_not_made_again(
+    fresh: Path, verb: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(networks, "is_possible", lambda: False)
+    with pytest.raises(RunFolderError, match=r"out: was deleted while this command was at work"):
+        verb(fresh, progress=at_last(lambda: shutil.rmtree(fresh)))
+    assert not fresh.exists()
+
+
+@pytest.mark.parametrize("verb", [attack, plain_audit])
+def test_what_was_looked_at_is_the_manifest_of_before(
+    fresh: Path, verb: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A take-down while attackers learn: what they come to is of the release with the picture."""
+    monkeypatch.setattr(networks, "is_possible", lambda: False)
+    before = sha256((fresh / MANIFEST).read_bytes())
+    found = verb(fresh, progress=at_last(lambda: remove_images(fresh, ["person0__0.jpg"])))
+    assert found.manifest_sha256 == before != sha256((fresh / MANIFEST).read_bytes())
+
+
 @pytest.mark.slow
 def test_attackers_of_a_run(fresh: Path, tmp_path: Path) -> None:
     groups = tmp_path / "groups.csv"
@@ -314,3 +360,104 @@ def test_a_difference_between_attackers_is_paired_by_person() -> None:
     value, low, high = difference(always, fewer)
     assert value == pytest.approx(1 - fewer.rank1.value, abs=1e-4) and 0 < low < value < high < 0.35
     assert difference(always, always) == (0.0, 0.0, 0.0)
+
+
+def train_check(folder: Path, costs: dict[str, tuple[str | None, float]], scale: str = "full") -> Path:
+    """A folder with what a train-check says: obfuscation and cost by domain."""
+    sad = {"low": -1.0, "high": 1.0, "base": 9.0, "pictures": 20, "seeds": 3}
+    rows = [
+        {"domain": domain, "test": test, "metrics": {"SAD": {"value": value, **sad}}}
+        for domain, (_, value) in costs.items()
+        for test in ("NP", "P-normal")
+    ]
+    domains = {"N": "none", **{domain: named for domain, (named, _) in costs.items()}}
+    folder.mkdir()
+    (folder / "report.json").write_text(json.dumps({"domains": domains, "scale": scale, "costs": rows}))
+    return folder
+
+
+def advice(costs: dict[str, Measured], rates: dict[str, float]) -> Advice:
+    changes = {"blur 0.25": 10.0, "mosaic 0.2": 20.0, "flat 1": 30.0, "zero 1": 90.0}
+    tried = tuple(
+        Tried(Settings(method=Method(word)), wilson(200 * rates[name], 200), "metric", change, costs.get(name))
+        for name, change in changes.items()
+        for word in name.split()[:1]
+    )
+    return Advice(0.1, 400, 200, 0.01, wilson(2, 200), tried)
+
+
+def test_what_train_checks_measured_goes_before_the_proxy(tmp_path: Path) -> None:
+    rates = {"blur 0.25": 0.4, "mosaic 0.2": 0.01, "flat 1": 0.01, "zero 1": 0.01}
+    costs = {"B": ("blur 0.25", 0.1), "mosaic": ("mosaic 0.2", 0.9), "zero": ("zero 1", 0.3)}
+    full = read_costs([train_check(tmp_path / "f", costs)])
+    smoke = read_costs([train_check(tmp_path / "s", costs, "smoke")])
+    assert {name: cost.value for name, cost in full.items()} == {"blur 0.25": 0.1, "mosaic 0.2": 0.9, "zero 1": 0.3}
+    chosen = [advice(known, rates).chosen for known in ({}, full, smoke)]
+    # The blur leaks; black changes more than the mosaic and costs less; a smoke check decides nothing.
+    assert [found and found.flags() for found in chosen] == [
+        "--method mosaic --strength 0.2", "--method zero", "--method mosaic --strength 0.2"
+    ]  # fmt: skip
+    assert "training on it costs +0.30 SAD (-1.00 to +1.00) on 9.00;" in advice(full, rates).sentence()
+    assert "no evidence" in advice(smoke, rates).sentence() and "costs" not in advice({}, rates).sentence()
+    told = advice(full, rates).to_json()
+    assert [one["train_check"] and one["train_check"]["value"] for one in told["tried"]] == [0.1, 0.9, None, 0.3]
+    assert draw(told)[:4] == b"\x89PNG" and draw(told) == draw(told)
+    # A later folder goes before an earlier one.
+    later = train_check(tmp_path / "later", {"B": ("mosaic 0.2", 0.2)})
+    assert read_costs([tmp_path / "f", later])["mosaic 0.2"].value == 0.2
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (None, "holds no train-check"),
+        ({"costs": []}, "does not say which obfuscations"),
+        ({"costs": [], "scale": "full", "domains": {"B": "blur 0.25"}}, "measured no cost"),
+        ({"costs": [{"domain": "B"}], "scale": "full", "domains": {"B": "blur 0.25"}}, "does not say which"),
+    ],
+)
+def test_what_is_no_train_check_is_refused_before_work(
+    content: Any, sentence: str, fresh: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "check"
+    folder.mkdir()
+    if content is not None:
+        (folder / "report.json").write_text(json.dumps(content))
+    with pytest.raises(SettingsError, match=sentence) as refused:
+        advise_run(fresh, 0.1, "prefix", recogniser=Small(), train_checks=[folder])
+    assert "\n" not in str(refused.value) and not (fresh / ADVICE).exists()
+
+
+def test_labels_of_points_that_lie_close_do_not_overlap() -> None:
+    figure, (axes,) = panels(1, 1, (8, 5))
+    at = [(10 + 0.1 * i, 98 + (i % 2)) for i in range(8)]
+    axes.plot(*zip(*at, strict=True), "o")
+    axes.set_xlim(0, 40)
+    axes.set_ylim(0, 108)
+    label_points(figure, axes, [Label(place, (50.0, 100.0), f"0.{i}5", "black") for i, place in enumerate(at)])
+    figure.draw_without_rendering()
+    boxes = [text.get_window_extent() for text in axes.texts if text.get_text()]
+    assert len(boxes) == 8
+    frame = axes.get_window_extent()
+    for number, box in enumerate(boxes):
+        assert not any(box.overlaps(other) for other in boxes[:number])
+        assert frame.x0 < box.x0 and box.x1 < frame.x1 and frame.y0 < box.y0 and box.y1 < frame.y1
+        for place in at:
+            assert not box.contains(*axes.transData.transform(place))
+
+
+def test_the_benchmarks_table_compares_every_attacker_with_the_adapted_one(fresh: Path) -> None:
+    settings = [table.setting(text) for text in ("mosaic:0.2", "dp-pix:0.3:4", "zero")]
+    assert [each.named() for each in settings] == ["mosaic 0.2", "dp-pix 0.3 epsilon 4 m 16", "zero 1"]
+    found = table.measure(fresh, settings, None, (), identities="prefix", recogniser=Small())
+    for scores in found["settings"].values():
+        assert {"clear", "naive", "adapted", "metric", "floor_metric"} <= set(scores)
+        assert scores["adapted"]["more_than_adapted"] == (0.0, 0.0, 0.0)
+        for one in scores.values():
+            value, low, high = one["more_than_adapted"]
+            assert low <= value <= high
+            assert value == pytest.approx(one["rank1"]["value"] - scores["adapted"]["rank1"]["value"], abs=2e-4)
+    told = table.lines(found)
+    assert told.count("\n| mosaic 0.2") == len(found["settings"]["mosaic 0.2"]) and "guessing" in told
+    with pytest.raises(ValueError, match="swirl"):
+        table.setting("swirl")

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from p3mdata.anonymize.masks import Patch, Region, private_area
 from p3mdata.anonymize.obfuscate import obfuscate
+from p3mdata.anonymize.recompose import hide
 from p3mdata.audit import measures
 from p3mdata.audit.attacks import deconvolve
 from p3mdata.audit.measures import calibrate, chance, false_accepts, rank1, true_accepts
@@ -29,7 +30,7 @@ from p3mdata.audit.plot import draw
 from p3mdata.audit.portraits import cut_out, main_face
 from p3mdata.audit.recogniser import CHIP, MODEL, DlibRecogniser, aligned, chip_to_image
 from p3mdata.audit.reidentify import FAR, _table, audit_run
-from p3mdata.audit.sweep import ZERO, View
+from p3mdata.audit.sweep import OTHERS, ZERO, View
 from p3mdata.base.intervals import miss_bound, wilson
 from p3mdata.base.jsonl import read_rows
 from p3mdata.cli.checkup import _weights
@@ -239,6 +240,20 @@ def test_the_window_holds_what_the_whole_picture_would_give() -> None:
     assert whole.shape == (CHIP, CHIP, 3)
 
 
+def test_of_a_recomposed_face_every_pixel_of_its_layer_is_obfuscated() -> None:
+    clear, _, region, _ = _blurred_face(0.20)
+    share = np.full(clear.shape[:2], 255, np.uint8)
+    share[:, :220] = 100
+    regions = (Region(region, astronaut_face().width, share),)
+    covered = np.zeros(clear.shape[:2], bool)
+    region.paint(covered)
+    # Pixels that are mostly something else count for nothing hidden, and are changed all the same.
+    portrait = cut_out(clear, clear, regions, covered & (share == 255), astronaut_face().mesh())
+    black = portrait.obfuscated(Method.ZERO, 1.0)
+    assert np.array_equal(black, hide(portrait.clear, portrait.regions, Method.ZERO, 1.0))
+    assert (black != portrait.clear).any(2)[portrait.regions[0].share == 100].sum() > 500
+
+
 # Identities
 
 
@@ -358,7 +373,13 @@ def fresh(run: Path, tmp_path: Path) -> Path:
 
 
 def _audit(out: Path, **options: Any) -> Any:
-    options = {"identities": "prefix", "blur": (0.1,), "mosaic": (0.2,), "recogniser": Colours()} | options
+    options = {
+        "identities": "prefix",
+        "blur": (0.1,),
+        "mosaic": (0.2,),
+        "others": (),
+        "recogniser": Colours(),
+    } | options
     return audit_run(out, **options)
 
 
@@ -579,11 +600,30 @@ def test_the_section_states_the_bound_on_misses(sample: tuple[int, int, int], wo
     assert audit_section(None) == ""
 
 
-@pytest.mark.parametrize("method", ["blur", "mosaic", "zero"])
-def test_every_method_can_be_drawn(method: str) -> None:
+def test_the_section_tells_of_attackers() -> None:
+    rate = {"value": 0.25, "low": 0.1, "high": 0.4, "n": 20}
+    row = {
+        "photos": 40, "people": 20, "folds": 3, "method": "mosaic 0.2", "claim": {"sentence": "the worst finds <b>"},
+        "scores": {"naive": {"words": "recogniser & co", "rank1": rate, "worst_person": 0.5}},
+    }  # fmt: skip
+    section = _read(audit_section(None, None, None, row))
+    for words in (
+        "40 photographs of 20 people",
+        "The worst finds <b>.",
+        "recogniser & co",
+        "25.0% (10 to 40)",
+        "50.0%",
+    ):
+        assert words in section.text, words
+
+
+@pytest.mark.parametrize("others", [(), OTHERS])
+@pytest.mark.parametrize("method", [method.value for method in Method])
+def test_every_method_can_be_drawn(method: str, others: tuple[tuple[Method, float], ...]) -> None:
     def change(row: dict[str, Any]) -> None:
-        row["settings"] |= {"method": method, "strength": 0.6 if method != "zero" else 1.0}
-        row["sweep"] = row["sweep"][-1:] if method == "zero" else row["sweep"]
+        row["settings"] |= {"method": method, "strength": 0.6 if method not in ("zero", "flat") else 1.0}
+        row["sweep"] = row["sweep"][-1:] if method == "zero" and not others else row["sweep"]
+        row["sweep"] += [row["sweep"][0] | {"method": one.value, "strength": s} for one, s in others]
 
     row = _figures(change)
     image = cv2.imdecode(np.frombuffer(draw(row), np.uint8), cv2.IMREAD_COLOR)
@@ -609,7 +649,7 @@ def test_real_faces_are_known_when_clear_and_less_so_when_blurred(tmp_path: Path
     for name in ("fr_obama__obama", "fr_obama__obama1", "fr_obama__obama2", *_emotions(1, 3, 6)):
         shutil.copy(folder / f"{name}.jpg", source)
     anonymize_job(Job(source=source, out=tmp_path / "out", settings=Settings(), execution=Execution(workers=1)))
-    audit = audit_run(tmp_path / "out", blur=(0.02, 0.25), mosaic=())
+    audit = audit_run(tmp_path / "out", blur=(0.02, 0.25), mosaic=(), others=())
     assert (audit.photos, audit.identities) == (6, 2)
     rates = {row.key: row.rank1.value for row in audit.rows}
     weak, strong, _ = audit.sweep

@@ -371,7 +371,9 @@ def test_several_processes_make_the_same_alphas_and_go_on_by_picture(dataset: Pa
     found = bench(dataset, tmp_path / "many", methods, workers=2)
     assert any("worked on 2 pictures at a time" in note and "GB" in note for note in found.notes)
     assert not any("at a time" in note for note in alone.notes)
-    for name in (path.relative_to(tmp_path / "alone") for path in (tmp_path / "alone" / "predictions").rglob("*.png")):
+    made = [path.relative_to(tmp_path / "alone") for path in (tmp_path / "alone" / "predictions").rglob("*.png")]
+    assert made
+    for name in made:
         assert (tmp_path / "alone" / name).read_bytes() == (tmp_path / "many" / name).read_bytes()
     means = [
         {name: vars(mean) for name, mean in each.results[0].sets["validation"].means.items()} for each in (alone, found)

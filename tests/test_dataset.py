@@ -189,11 +189,15 @@ def test_a_list_of_free_pictures(run: Path, tmp_path: Path) -> None:
 
 def test_nothing_of_the_sources_is_in_a_dataset(built: Path, run: Path) -> None:
     private = list(read_rows(run / "private" / "sources.jsonl"))
+    assert private
     words = [row["sha256"] for row in private] + [Path(row["source"]).stem for row in private] + [str(run), "landmarks"]
     for path in built.rglob("*"):
         if path.is_file():
             content = path.read_bytes()
-            assert not [word for word in words if word.encode() in content or word in path.name], path
+            # Three letters turn up in compressed pixels by chance.
+            sought = [word for word in words if len(word) > 4 or path.suffix != ".png"]
+            assert not [word for word in words if word in path.name], path
+            assert not [word for word in sought if word.encode() in content], path
 
 
 def test_the_same_bytes_for_any_number_of_workers_and_after_an_interruption(
@@ -504,6 +508,7 @@ def test_foregrounds(run: Path, tmp_path: Path) -> None:
     settings = SplitSettings(P3M, validation=4, free=3, verify=False, foregrounds=True)
     build_split(run, tmp_path / "d", settings, workers=2)
     opened = open_dataset(tmp_path / "d")
+    assert opened.items("train")
     for item in opened.items("train").values():
         image, alpha, fg, bg = (
             decode((opened.root / item.files[kind][0]).read_bytes()).pixels.astype(float)

@@ -9,16 +9,17 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from p3mdata.base import memory, streams
+from p3mdata.base import console, memory, streams
 from p3mdata.base.memory import SharedMemory
 from p3mdata.errors import EXIT_INTERRUPTED, EXIT_OK, EXIT_PROOF_FAILED, EXIT_USAGE
 from p3mdata.faces.ensemble import FaceFinder
 from tests.reviews import HeldRun
-from tests.runs import PATIENCE, p3mdata, wait_until
+from tests.runs import PATIENCE, p3mdata, p3mdata_here, wait_until
 from tests.surroundings import first_on_path
 
 
@@ -122,6 +123,31 @@ def test_with_json_every_end_writes_one_object(args: tuple[str, ...]) -> None:
     assert done.returncode == EXIT_USAGE
     error = json.loads(done.stdout)["error"]
     assert error["code"] == EXIT_USAGE and error["sentence"]
+
+
+def test_a_result_is_told_before_the_command_ends(
+    run: HeldRun, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Who started `review --json` waits for the address, in a pipe."""
+    reader, writer = os.pipe()
+    with os.fdopen(reader) as answers, os.fdopen(writer, "w") as end:
+        monkeypatch.setattr(console, "out", console.Output(json=True))
+        monkeypatch.setattr(sys, "stdout", end)
+        console.result({"address": "here"})
+        os.set_blocking(reader, False)
+        assert json.loads(answers.readline()) == {"address": "here"}
+
+
+def test_a_sample_and_an_audit_are_one_object(run: HeldRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    def attack(*args: Any, **options: Any) -> SimpleNamespace:
+        return SimpleNamespace(passed=True, to_json=lambda: {"photos": 8})
+
+    monkeypatch.setattr("p3mdata.audit.attackers.attack_run", attack)
+    monkeypatch.setattr("p3mdata.audit.reidentify.audit_run", attack)
+    for more in ([], ["--attackers"]):
+        done = p3mdata_here("audit", run.out, "--sample", "1", "--identities", "prefix", "--json", *more)
+        assert (done.returncode, json.loads(done.stdout)) == (0, {"photos": 8, "sample": 1})
+    assert json.loads(p3mdata_here("audit", run.out, "--sample", "1", "--json").stdout) == {"sample": 1}
 
 
 # Memory

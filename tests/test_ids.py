@@ -21,6 +21,7 @@ from p3mdata.review.batch import apply_file
 from p3mdata.review.removal import remove_images
 from p3mdata.review.session import reviewing
 from p3mdata.run import secret as secrets_of_runs
+from p3mdata.run import shards
 from p3mdata.run.job import anonymize_job, verify_run
 from p3mdata.run.layout import KINDS, LEDGER, LOG, MANIFEST, PLAN, SECRET, SOURCES, TOMBSTONES
 from p3mdata.run.merge import merge_runs
@@ -251,6 +252,23 @@ def test_a_source_that_differed_for_a_moment_is_tried_again(
         assert anonymize_job(job).reasons == {"changed": 1}
     assert (tmp_path / "src/d.jpg").read_bytes() == data
     assert anonymize_job(job).released == len(NAMES)
+
+
+def test_a_folder_that_is_deleted_under_an_image_is_not_made_again(
+    tmp_path: Path, source: Path, kept_models: FaceFinder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a plan it would be a folder with faces' landmarks that nobody could go on in."""
+    job = Job(source=source, out=tmp_path / "run", execution=Execution(workers=1))
+    really = shards.anonymize
+
+    def anonymize(*args: Any, **options: Any) -> Any:
+        shutil.rmtree(job.out)
+        return really(*args, **options)
+
+    monkeypatch.setattr(shards, "anonymize", anonymize)
+    with pytest.raises(RunFolderError, match="was deleted while this command was at work"):
+        anonymize_job(job)
+    assert not job.out.exists()
 
 
 def test_the_list_of_sources_has_the_ids_in_order(tmp_path: Path, source: Path) -> None:

@@ -180,7 +180,7 @@ def test_workers_choose_as_one_process_does(tmp_path: Path) -> None:
     first, second = (
         [batch["image"] for batch in make_loader(pictures, 3, workers, 0, 0, edit=edit)] for workers in (0, 1)
     )
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert first and all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
 
 
 def written(path: Path, *lines: str) -> Path:

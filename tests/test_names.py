@@ -84,6 +84,7 @@ def test_files_keep_their_names_and_folders_and_no_two_are_alike(run: Path) -> N
 
 def test_a_table_tells_names_and_ids_in_both_ways(run: Path, source: Path, tmp_path: Path) -> None:
     rows = table(run)
+    assert list(rows) == sorted(SOURCES)
     assert {name: row["image"] for name, row in rows.items()} == {name: f"images/{name}" for name in SOURCES}
     ids = {row["image"]["path"]: row["id"] for row in read_rows(run / MANIFEST)}
     assert {row["image"]: row["id"] for row in rows.values()} == ids

@@ -478,7 +478,9 @@ def test_check_finds_shown_pictures_among_those_to_train_on(dataset: Path, tmp_p
 
 def test_rows_of_the_dataset_are_of_its_schema(dataset: Path) -> None:
     schema = json.loads((manifests_dir() / "dataset.schema.json").read_text())
-    for row in read_rows(dataset / DATASET_LISTING):
+    rows = list(read_rows(dataset / DATASET_LISTING))
+    assert rows
+    for row in rows:
         jsonschema.validate(row, schema)
         assert BASIS not in dumps(row) and WHO not in dumps(row)
 

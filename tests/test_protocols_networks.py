@@ -10,6 +10,8 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from p3mdata.base.files import sha256  # noqa: E402
+from p3mdata.base.ids import sample_id  # noqa: E402
 from p3mdata.errors import RunFolderError, SettingsError  # noqa: E402
 from p3mnet.baselines import CATALOGUE  # noqa: E402
 from p3mnet.create import create_model  # noqa: E402
@@ -65,6 +67,19 @@ def test_obfuscated_sets_are_tested_as_photographed_too(tmp_path: Path) -> None:
     shown = re.findall(r"image/jpeg;base64,([^\"]+)", page)
     assert shown[:PICTURES] == shown[PICTURES : 2 * PICTURES]
     assert str(secret) not in (tmp_path / "out/benchmark.json").read_text() + page
+    # Under an id that only who has the run's secret can tell.
+    key = 32 * "5e"
+    (tmp_path / "secret").write_text(key)
+    name = sample_id(sha256((secret / "p1.png").read_bytes()), "", 0, key)
+    for path in (dataset / "validation").glob("*/p1.png"):
+        path.rename(path.with_name(f"{name}.png"))
+    with pytest.raises(SettingsError, match=f"has no photograph of 1 of 3 pictures: {name}.* --secret-file"):
+        bench(dataset, tmp_path / "ids", "closed-form", originals=secret)
+    keyed = bench(dataset, tmp_path / "ids", "closed-form", originals=secret, secret_file=tmp_path / "secret")
+    assert keyed.results[0].sets["validation-normal"].evaluated == PICTURES
+    assert str(tmp_path / "secret") not in (tmp_path / "ids/benchmark.json").read_text()
+    for path in (dataset / "validation").glob(f"*/{name}.png"):
+        path.rename(path.with_name("p1.png"))
     (secret / "p1.png").unlink()
     with pytest.raises(SettingsError, match="has no photograph of 1 of 3 pictures: p1"):
         bench(dataset, tmp_path / "more", "closed-form", originals=secret)
@@ -111,3 +126,8 @@ def test_recipes_of_tables_name_their_stages(tmp_path: Path) -> None:
     pasted = read_recipe(Path("pasting"), {"variant": "gfm", "faces": "f"}, _STAGES)
     assert [step.arguments.get("cp") for step in pasted[:-1]] == [None, "icp", "fcp"]
     assert {step.arguments["variant"] for step in pasted[:-1]} == {"gfm"}
+    # Datasets whose pictures have ids want the run's secret.
+    for name in ("modules", "pasting", "protocols", "obfuscations"):
+        steps = read_recipe(Path(name), {"secret_file": "run/private/secret"}, _STAGES)
+        checks = [step for step in steps if "dataset" in step.arguments]
+        assert checks and all(step.arguments["secret_file"] == Path("run/private/secret") for step in checks)

@@ -16,7 +16,7 @@ from p3mdata.base.files import sha256
 from p3mdata.base.jsonl import read_json, read_rows, write_json, write_rows
 from p3mdata.base.resources import manifests_dir
 from p3mdata.config import Execution, Job, Method, Settings
-from p3mdata.errors import SettingsError
+from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.export import export, write_record
 from p3mdata.export.questions import FRAMEWORKS, QUESTIONS
 from p3mdata.export.record import TITLES
@@ -145,6 +145,20 @@ def test_exports_hold_the_same_record(run: Path, stated: Path, tmp_path: Path) -
     # Exported again without answers, nothing of the old ones is left.
     export(run, tmp_path / "out", "webdataset", name="Studio")
     assert "privacy@example.org" not in (out / "release-record.md").read_text() + (out / "README.md").read_text()
+
+
+def test_an_export_that_was_not_finished_again_has_no_record(run: Path, tmp_path: Path, monkeypatch: Any) -> None:
+    out = export(run, tmp_path / "out", "webdataset").out
+
+    def full(*given: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("p3mdata.export.record_of", full)
+    with pytest.raises(RunFolderError, match="No space left"):
+        export(run, out, "webdataset", name="Other")
+    # The record of the earlier one would speak of files that are not there any more.
+    left = {path.name for path in out.iterdir()}
+    assert "exporting.json" in left and not left & {"README.md", "release-record.md", "release-record.json"}
 
 
 def test_collection_stands_in_the_card_and_about_goes_before_it(run: Path, tmp_path: Path) -> None:

@@ -12,10 +12,11 @@ import pytest
 from p3mdata.base.jsonl import read_rows
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.records import Action
+from p3mdata.records import Action, Decision
 from p3mdata.review.batch import apply_file
 from p3mdata.review.removal import remove_images
 from p3mdata.review.session import Refused, reviewing
+from p3mdata.run.decisions import append, now
 from p3mdata.run.derived import dataset_version
 from p3mdata.run.job import verify_run
 from p3mdata.run.layout import MANIFEST, TOMBSTONES
@@ -145,3 +146,29 @@ def test_no_picture_is_made_anew_in_a_run_of_another_version(run: HeldRun, tmp_p
     remove_images(run.out, ["fine.png"])
     assert "fine.png" not in run.released()
     assert verify_run(run.out)[1] == []
+
+
+def test_a_take_down_never_waits_for_another_version(run: HeldRun, tmp_path: Path) -> None:
+    """A review was killed between a word and its picture, then another version came."""
+    append(run.out, run.id("none.png"), Decision(Action.NO_FACE, time=now()))
+    for done in run.out.glob("shards/*/DONE"):
+        done.unlink()
+    plan = (run.out / "plan.json").read_text()
+    (run.out / "plan.json").write_text(json.dumps(json.loads(plan) | {"tool": "p3mdata 0.0.1"}))
+    with pytest.raises(RunFolderError, match="was made otherwise"), reviewing(run.out):
+        pass
+    released = set(run.released())
+    remove_images(run.out, ["fine.png"])
+    assert set(run.released()) == released - {"fine.png"}
+    assert run.rows["none.png"]["reason"] == "other_version" and verify_run(run.out)[1] == []
+    # So it is with leaving out, which makes no picture on the way either.
+    for done in run.out.glob("shards/*/DONE"):
+        done.unlink()
+    decisions = tmp_path / "decisions.jsonl"
+    decisions.write_text(json.dumps({"source": "also.jpg", "action": "exclude"}))
+    apply_file(run.out, decisions, workers=1)
+    assert set(run.released()) == released - {"fine.png", "also.jpg"} and verify_run(run.out)[1] == []
+    # The version that made the run carries the word out.
+    (run.out / "plan.json").write_text(plan)
+    run.anonymize()
+    assert set(run.released()) == released - {"fine.png", "also.jpg"} | {"none.png"}

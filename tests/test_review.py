@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -465,3 +466,12 @@ def test_a_dropped_box_counts_no_more_and_no_other_doubt_is_settled(run: HeldRun
         with pytest.raises(Refused):
             session.decide(identity, Action.REDO, settings={"seed": 1})
     assert "held.png" not in run.released()
+
+
+def test_a_run_that_is_deleted_under_a_review_is_not_made_again(run: HeldRun) -> None:
+    identity = run.id("none.png")
+    with pytest.raises(RunFolderError), reviewing(run.out) as session:
+        shutil.rmtree(run.out)
+        with pytest.raises(FileNotFoundError):
+            session.decide(identity, Action.EXCLUDE)
+    assert not run.out.exists()

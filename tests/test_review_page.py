@@ -176,6 +176,20 @@ def face_box(margin: float = 12) -> tuple[float, float, float, float]:
     return left - margin, top - margin, right + margin, bottom + margin
 
 
+def test_names_of_options_are_not_broken_at_their_hyphens(page: Any) -> None:
+    lines, told = page.evaluate(
+        """async () => {
+            const { tell } = await import(new URL("words.js", document.querySelector("script[src]").src));
+            const box = document.getElementById("advice");
+            box.style.width = "4em";
+            tell(box, "a hand-drawn mask, or --transition-width 0 <b>");
+            const inner = [...box.querySelectorAll("*")];
+            return [inner.map((e) => [e.textContent, e.getClientRects().length]), box.textContent];
+        }"""
+    )
+    assert lines == [["--transition-width", 1]] and told == "a hand-drawn mask, or --transition-width 0 <b>"
+
+
 def test_a_polygon_around_the_face_releases_it_and_undo_takes_it_back(page: Any, run: HeldRun) -> None:
     go_to(page, FACE)
     # Typed in one go: the second key waits for the first one's work.
@@ -406,7 +420,9 @@ def test_a_narrow_window_has_everything(visit: Callable[..., Any], run: HeldRun)
     shows(page, FACE)
     for mode in ("decide", "draw"):
         assert page.evaluate("document.documentElement.scrollWidth") <= NARROW["width"]
-        for button in page.locator("#actions button:visible, #tools button:visible").all():
+        buttons = page.locator("#actions button:visible, #tools button:visible").all()
+        assert buttons
+        for button in buttons:
             button.scroll_into_view_if_needed()
             box = button.bounding_box()
             assert box["x"] >= 0 and box["x"] + box["width"] <= NARROW["width"]

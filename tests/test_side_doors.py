@@ -20,7 +20,7 @@ from p3mdata.anonymize.proofs import redetect
 from p3mdata.config import Settings
 from p3mdata.faces.detectors import Box
 from p3mdata.faces.ensemble import FaceFinder
-from p3mdata.faces.turned import _back
+from p3mdata.faces.turned import turned_back
 from p3mdata.imaging import Picture, decode, encode_grey
 from p3mdata.imaging.draw import fit
 from p3mdata.imaging.metadata import walk
@@ -271,6 +271,6 @@ def test_boxes_and_points_are_turned_back() -> None:
         rows, cols = np.nonzero(np.rot90(picture, quarters)[..., 0])
         five = np.array([[cols.min(), rows.min()]] * 5, np.float32)
         found = Box((cols.min(), rows.min(), cols.max() + 1, rows.max() + 1), 0.9, five, "libfacedetection")
-        back = _back(found, quarters, (90, 130))
+        back = turned_back(found, quarters, (90, 130))
         assert back.xyxy == (70, 20, 110, 40) and back.points is not None
         assert tuple(back.points[0]) in {(70, 20), (110, 20), (110, 40), (70, 40)}

@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 
 import p3mdata
+from p3mdata.audit.costs import read_costs
 from p3mdata.base.files import sha256
 from p3mdata.base.ids import sample_id
 from p3mdata.cli import main
@@ -30,7 +31,7 @@ from p3mdata.dataset.folder import open_dataset
 from p3mdata.errors import EXIT_PROOF_FAILED, EXIT_USAGE, Interrupted, RunFolderError, SettingsError
 from p3mnet.traincheck.budget import Spending, drawn, spend, used_up
 from p3mnet.traincheck.config import Scale, TrainCheckSettings, recipe, seconds_of
-from p3mnet.traincheck.plots import curves, intervals
+from p3mnet.traincheck.plots import colours, curves, intervals
 from p3mnet.traincheck.protocols import Design, design, trainings
 from p3mnet.traincheck.statistics import (
     Cost,
@@ -242,11 +243,13 @@ def test_what_can_run_follows_from_what_is_there() -> None:
 
 
 def test_table_8_tests_one_network_on_all_obfuscations() -> None:
-    settings = TrainCheckSettings(originals=Path("x"), methods=(Method.BLUR, Method.MOSAIC, Method.ZERO))
+    settings = TrainCheckSettings(originals=Path("x"), methods=tuple(Method))
     found = design(settings, "P", "NP", Method.BLUR)
     assert found.domains == ("B", "N")
     tested = {test.key for domain, test in found.pairs if domain == "B"}
-    assert tested == {"P", "P-mosaic", "P-zero", "P-normal", "NP"}
+    assert tested == {"P", "P-normal", "NP", *(f"P-{name}" for name in (
+        "mosaic", "zero", "flat", "pixelise-then-blur", "dp-pix"))}  # fmt: skip
+    assert len(set(colours(["B", "N", *found.methods]).values())) == 8, "every network has a colour of its own"
     # Also where no protocol trains on B.
     alone = design(replace(settings, protocols=("N:N",)), "P", None, Method.BLUR)
     assert alone.domains == ("B", "N") and ("B", "P-zero") in {(domain, test.key) for domain, test in alone.pairs}
@@ -649,6 +652,13 @@ def test_methods_are_compared_and_pasting_is_for_obfuscated_training(world: Path
     cells = {(row["trained"], row["test"]): row["metrics"] for row in found.report["table_8"]}
     assert {("blur", "P-blur"), ("zero", "P-zero"), ("blur", "P-normal"), ("none", "P-normal")} <= set(cells)
     assert all("SAD" in metrics for metrics in cells.values())
+    # What advice takes of it: a cost for each obfuscation, by what was done to faces.
+    assert found.report["scale"] == "smoke" and found.report["domains"]["N"] == "none"
+    known = {
+        row["domain"]: row["metrics"]["SAD"]["value"] for row in found.report["costs"] if row["test"] == "P-normal"
+    }
+    costs = read_costs([tmp_path / "out"])
+    assert costs["zero 1"].value == known["zero"] and not costs["zero 1"].benchmark and costs["zero 1"].low is None
     modes = {
         path.parent.name: re.findall(r"mode: (\w+)", path.read_text())[0]
         for path in (tmp_path / "out/runs").glob("*/config.yaml")

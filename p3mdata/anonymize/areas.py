@@ -26,21 +26,25 @@ from p3mdata.anonymize.masks import (
     spread,
     transition_near,
     without_background,
+    without_person,
 )
 from p3mdata.anonymize.permission import is_shown, permission_doubts
 from p3mdata.config import Boundary, Format, JpegMode, Settings
-from p3mdata.faces.ensemble import Detection
+from p3mdata.faces.ensemble import Detection, is_agreed
 from p3mdata.imaging import target_format
 from p3mdata.imaging.containers import with_end
 from p3mdata.imaging.jpeg import JpegBlocks, Reach, UnsupportedJpeg
 from p3mdata.imaging.trimap import kernel_side, pure, transition_area
-from p3mdata.records import Doubt, Mask
+from p3mdata.records import Doubt, Face, Mask
 
 # A JPEG block of 4:2:0 chroma spans 16 pixels, and decoders interpolate one more.
 _BLOCK_REACH = 17
 # Less than this of a face's private area leaves glasses, brows and cheeks to be seen (0.72 and 0.79 of two small faces
 # did, 0.85 and more of all others); of a drawn area, it is not what its author meant.
 _LEAST_OF_A_FACE, _LEAST_OF_A_DRAWING = 0.8, 0.5
+# By so much of a face's width landmarks may be off, and lashes reach beyond the lids: eyes, nose and mouth are taken
+# for that much larger when it is decided whether the paper's rule hides them.
+_MARGIN = 0.03
 # A recomposed pixel hides its face where this share of it is the face's layer: four fifths of the detail are gone then.
 # With less than the rest it shows the other layer; between them a face may still be seen.
 _HIDES = 2 / 3
@@ -99,12 +103,14 @@ class _Faces:
         widths: Of the faces, in pixels.
         within: Whether they belong to the matte's person; empty without a matte.
         parts: For each area, the numbers of the detected faces in it.
+        found: The faces, where they are what the areas are made of.
     """
 
     private: list[Patch]
     widths: list[float]
     within: list[bool]
     parts: list[list[int]]
+    found: tuple[Face, ...] = ()
 
 
 def transition_of(loaded: Loaded, settings: Settings, near: Sequence[Patch] | None = None) -> Mask:
@@ -192,7 +198,7 @@ def _private_areas(loaded: Loaded, detection: Detection, settings: Settings) -> 
         private = [private_area(face, size, settings.area) for face in detection.faces]
         within = [] if loaded.matte is None else inside_matte(detection.faces, loaded.matte)
         numbers = [[i] for i in range(len(private))]
-        return _Faces(private, [face.width for face in detection.faces], within, numbers)
+        return _Faces(private, [face.width for face in detection.faces], within, numbers, detection.faces)
     private = hand_regions(loaded.hand)
     # As `Face.width`: an area drawn on a head turned aside is narrow.
     widths = [max(float(patch.mask.shape[1]), 0.75 * patch.mask.shape[0]) for patch in private]
@@ -293,10 +299,14 @@ def _layer_part(patch: Patch, share: NDArray[Any]) -> Patch:
 
 
 def _paper_part(loaded: Loaded, settings: Settings, faces: _Faces, number: int, transition: Mask) -> Patch:
-    """A private area without the transition; of the person's face, without what the matte calls background."""
+    """A private area without the transition; without what the matte says is of the other layer."""
     patch = faces.private[number]
-    if loaded.hand is None and loaded.matte is not None and faces.within[number]:
-        patch = without_background(patch, loaded.matte, settings.alpha_tolerance if loaded.alpha is not None else 0)
+    if loaded.hand is None and loaded.matte is not None:
+        tolerance = settings.alpha_tolerance if loaded.alpha is not None else 0
+        if faces.within[number]:
+            patch = without_background(patch, loaded.matte, tolerance)
+        elif loaded.areas >= 1:
+            patch = without_person(patch, loaded.matte, faces.found[number], tolerance)
     return Patch(patch.top, patch.left, patch.mask & ~transition[patch.window])
 
 
@@ -317,6 +327,14 @@ def _as_needed(loaded: Loaded, detection: Detection, settings: Settings, faces: 
 def _needed(loaded: Loaded, detection: Detection, faces: _Faces, masked: Masked) -> list[int]:
     """Numbers of the areas that leave an eye, the nose or the mouth of a face bare, or much of it."""
     bare = {i for i, face in enumerate(detection.faces) if bare_parts(face, masked.covered)}
+    if loaded.areas >= 1 and masked.transition.any():
+        # What lies beyond the private area is nobody's to hide.
+        hidden = np.ones(masked.covered.shape, bool)
+        for patch in faces.private:
+            hidden[patch.window] &= ~patch.mask
+        hidden |= masked.covered
+        agreed = [(i, face) for i, face in enumerate(detection.faces) if is_agreed(face)]
+        bare |= {i for i, face in agreed if bare_parts(face, hidden, margin=_MARGIN)}
     needed = [i for i, numbers in enumerate(faces.parts) if bare & set(numbers)]
     if loaded.alpha is None:
         return needed

@@ -255,7 +255,7 @@ def _share(patch: Patch, covered: Mask, beside: Mask | None = None) -> float:
     return 1.0 if total == 0 else float(hidden.sum()) / total
 
 
-def bare_parts(face: Face, covered: Mask, beside: Mask | None = None) -> list[str]:
+def bare_parts(face: Face, covered: Mask, beside: Mask | None = None, margin: float = 0.0) -> list[str]:
     """Names of eyes, nose and mouth that are covered to less than `COVERED`, by landmarks and by the box's core.
 
     Without landmarks the surroundings of the detector's five points are looked at.
@@ -265,6 +265,7 @@ def bare_parts(face: Face, covered: Mask, beside: Mask | None = None) -> list[st
         covered: HxW, True where content is hidden.
         beside: HxW, True where the matte says that nothing belongs to the face's layer: a part may reach a little
             over the silhouette.
+        margin: By how much each part is larger than its landmarks, as a share of the face's width.
     """
     mesh, five = face.mesh(), face.five()
     shape = covered.shape[0], covered.shape[1]
@@ -274,7 +275,12 @@ def bare_parts(face: Face, covered: Mask, beside: Mask | None = None) -> list[st
     elif five is not None:
         reach = _POINT_RADIUS * face.width
         parts = {name: _outline((x, y), (reach, reach)) for name, (x, y) in zip(FIVE_POINTS, five, strict=True)}
-    bare = [name for name, points in parts.items() if _share(_hulls([points], shape), covered, beside) < COVERED]
+    around = _outline((0.0, 0.0), (margin * face.width, margin * face.width))[::6]
+    bare = [
+        name
+        for name, points in parts.items()
+        if _share(_hulls([(points[:, None] + around).reshape(-1, 2)], shape), covered, beside) < COVERED
+    ]
     if not bare and _share(_hulls([_core_outline(face)], shape), covered, beside) < COVERED:
         bare = ["eyes, nose or mouth"]
     return bare
@@ -289,3 +295,17 @@ def inside_matte(faces: Sequence[Face], alpha: NDArray[Any]) -> list[bool]:
 def without_background(patch: Patch, alpha: NDArray[Any], tolerance: int = 0) -> Patch:
     """A face's area without the pixels that its matte calls pure background: hulls and boxes reach over the cheek."""
     return Patch(patch.top, patch.left, patch.mask & ~pure(alpha[patch.window], tolerance)[0])
+
+
+def without_person(patch: Patch, alpha: NDArray[Any], face: Face, tolerance: int = 0) -> Patch:
+    """The area of a face behind a matte's person without what is all person: boxes reach over hair and shoulders.
+
+    All of it where an eye, the nose or the mouth would lose by it.
+    """
+    kept = patch.mask & ~pure(alpha[patch.window], tolerance)[1]
+    if np.array_equal(kept, patch.mask):
+        return patch
+    spared = Patch(patch.top, patch.left, kept)
+    covered = np.zeros(alpha.shape[:2], bool)
+    spared.paint(covered)
+    return patch if bare_parts(face, covered) else spared

@@ -18,6 +18,7 @@ from p3mdata.anonymize.opacity import is_picture
 from p3mdata.anonymize.permission import FINE_EDGES, JPEG_EXACT, JPEG_TURNED, difference, is_shown, untouched
 from p3mdata.anonymize.proofs import Promise, proof_doubts, prove
 from p3mdata.anonymize.recompose import hide
+from p3mdata.anonymize.suspects import suspect_doubts, suspected
 from p3mdata.base.files import sha256
 from p3mdata.config import Settings
 from p3mdata.errors import BrokenInput
@@ -38,10 +39,14 @@ class Anonymized:
 
 
 def detect(loaded: Loaded, finder: FaceFinder) -> Detection:
-    """Faces of an image; a transparent one is also looked at as a viewer shows it.
+    """Faces of an image, with those of a second look; a transparent one is also looked at as a viewer shows it.
 
     Where a person said that there is no face, nobody is asked.
     """
+    return _detected(loaded, finder).with_faces(suspected(loaded))
+
+
+def _detected(loaded: Loaded, finder: FaceFinder) -> Detection:
     if loaded.decision is not None and loaded.decision.action is Action.NO_FACE:
         return Detection((), ())
     detection = finder.find(loaded.picture.seen8())
@@ -112,9 +117,9 @@ def promised(masked: Masked, name: str, how: str) -> Promise:
     )
 
 
-def as_encoded(loaded: Loaded, how: str | None) -> Loaded:
+def as_made(loaded: Loaded, row: ImageResult) -> Loaded:
     """Inputs of a released picture, masked in the way that its row tells: runs of earlier versions are proved too."""
-    return replace(loaded, whole_blocks=how in (JPEG_EXACT, JPEG_TURNED))
+    return replace(loaded, whole_blocks=row.encoding in (JPEG_EXACT, JPEG_TURNED), areas=row.areas or 0)
 
 
 def _gate(
@@ -182,6 +187,7 @@ def anonymize(
     doubts = [*masked.doubts, *proof_doubts(proofs), *changed]
     if inputs.decision is not None:
         doubts = [doubt for doubt in doubts if not inputs.decision.overrules(doubt)]
+    doubts = [*suspect_doubts(loaded), *doubts]
     outcome, doubt = _gate(loaded, detection.faces, doubts, settings)
     result = replace(
         base,
@@ -191,6 +197,7 @@ def anonymize(
         doubts=tuple(doubts) or ((doubt,) if doubt else ()),
         method=settings.decided(inputs.decision).named(),
         encoding=how,
+        areas=loaded.areas if loaded.matte is not None else None,
         masked_share=round(np.count_nonzero(masked.facemask) / masked.facemask.size, 6),
         recomposed=sum(region.share is not None and bool(region.patch.mask.any()) for region in masked.regions),
         faces=detection.faces,

@@ -10,12 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.audit.advice_plot import draw
 from p3mdata.audit.attackers import NO_ATTACKS, WORDS, attacked, gather
+from p3mdata.audit.costs import Measured, read_costs
 from p3mdata.audit.looks import Looks
 from p3mdata.audit.portraits import Portrait
 from p3mdata.audit.protocol import folds, guessing, people_needed
 from p3mdata.audit.recogniser import DlibRecogniser, Recogniser
-from p3mdata.base.chart import BLUE, GREY, PURPLE, VERMILION, bare, legend_below, panels, png
 from p3mdata.base.files import write_atomic
 from p3mdata.base.intervals import Rate
 from p3mdata.base.jsonl import write_json
@@ -37,10 +38,6 @@ TRIED = (
     (Method.FLAT, 1.0, None),
     (Method.ZERO, 1.0, None),
 )
-_MARKS = {
-    Method.BLUR: ("o", BLUE), Method.MOSAIC: ("s", VERMILION), Method.PIXELISE_THEN_BLUR: ("D", PURPLE),
-    Method.DP_PIX: ("^", "#009e73"), Method.FLAT: ("P", "#e69f00"), Method.ZERO: ("X", "black"),
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -53,12 +50,14 @@ class Tried:
         attacker: Its key in `attackers.WORDS`.
         distortion: Root mean square change of the hidden pixels in levels of 255: a proxy for what training on them
             costs.
+        cost: What train-checks measured of it.
     """
 
     settings: Settings
     rank1: Rate
     attacker: str
     distortion: float
+    cost: Measured | None = None
 
     def flags(self) -> str:
         """As the command line has it."""
@@ -74,6 +73,7 @@ class Tried:
             "rank1": self.rank1.to_json(),
             "attacker": self.attacker,
             "distortion": self.distortion,
+            "train_check": self.cost.to_json() if self.cost else None,
         }
 
 
@@ -97,11 +97,19 @@ class Advice:
 
     def _least(self, sure: bool) -> Tried | None:
         below = [t for t in self.tried if (t.rank1.high if sure else t.rank1.value) <= self.max_rank1]
+        # What a benchmark measured goes before the proxy, and is compared with nothing but its like.
+        measured = [(t.cost.value, t.rank1.value, t) for t in below if t.cost and t.cost.benchmark]
+        if measured:
+            return min(measured, key=lambda entry: entry[:2])[2]
         return min(below, key=lambda t: (t.distortion, t.rank1.value), default=None)
 
     @property
     def chosen(self) -> Tried | None:
-        """The setting of the least distortion that surely stays below; else the one whose measured rate does."""
+        """The setting of the least cost that surely stays below; else of those whose measured rate does.
+
+        The cost is what train-checks measured, among the settings of which there is one by a benchmark; if there is
+        none, the distortion.
+        """
         return self._least(sure=True) or self._least(sure=False)
 
     @property
@@ -120,6 +128,8 @@ class Advice:
             )
         said = f"{best.flags()}: the worst attacker finds {100 * best.rank1.value:.1f} % ({WORDS[best.attacker]})"
         said += f", {floor} under black masks, guessing {100 * self.chance:.1f} %"
+        if best.cost:
+            said += f"; training on it costs {best.cost.words()}"
         if self.sure:
             return f"{said}; with {self.people} people that is at most {100 * best.rank1.high:.1f} %."
         needed = people_needed(self.max_rank1, best.rank1.value)
@@ -136,7 +146,8 @@ class Advice:
             "people": self.people,
             "chance": self.chance,
             "floor": self.floor.to_json(),
-            "cost": "proxy: root mean square change of hidden pixels, levels of 255; no network was trained",
+            "cost": "proxy: root mean square change of hidden pixels, levels of 255; no network was trained, but for "
+            "train_check: difference in SAD to training on photographs as taken",
             "tried": [point.to_json() for point in self.tried],
             "chosen": self.chosen.to_json() if self.chosen else None,
             "sure": self.sure,
@@ -152,6 +163,7 @@ def advise_run(
     progress: Progress | None = None,
     recogniser: Recogniser | None = None,
     tried: Sequence[tuple[Method, float, float | None]] = TRIED,
+    train_checks: Sequence[Path] = (),
 ) -> Advice:
     """Render a run's faces with every setting in memory, attack them, and propose one; writes advice.json and .png.
 
@@ -163,6 +175,7 @@ def advise_run(
         identities, seed, recogniser: As for `attack_run`.
         progress: Gets the number of photographs; gives a function that is called after each.
         tried: Method, strength and epsilon of what to try.
+        train_checks: Folders of train-checks: what they measured goes before the proxy.
 
     Raises:
         RunFolderError, SettingsError, SetupError: As for `attack_run`.
@@ -170,6 +183,7 @@ def advise_run(
     if not 0 < max_rank1 < 1:
         raise SettingsError(f"--max-rank1 cannot be {max_rank1:g}. Give a share between 0 and 1.")
     settings = [Settings(method=method, strength=strength, epsilon=epsilon) for method, strength, epsilon in tried]
+    costs = read_costs(train_checks)
     looks = Looks(recogniser or DlibRecogniser())
     changes: list[list[tuple[float, int]]] = []
 
@@ -189,11 +203,11 @@ def advise_run(
         floors.append(max((s.rank1 for key, s in scores.items() if key.startswith("floor")), key=lambda r: r.value))
         squares, pixels = (sum(changes[i][number][part] for i in kept) for part in (0, 1))
         distortion = round(float(np.sqrt(squares / max(pixels, 1))), 2)
-        points.append(Tried(each, scores[worst].rank1, worst, distortion))
+        points.append(Tried(each, scores[worst].rank1, worst, distortion, costs.get(each.named())))
     found = Advice(max_rank1, len(people), len(np.unique(people)), guessing(parts, people), floors[-1], tuple(points))
     try:
         with only_run(out):
-            write_atomic(out / ADVICE_PLOT, draw(found))
+            write_atomic(out / ADVICE_PLOT, draw(found.to_json()))
             write_json(out / ADVICE, found.to_json())
     except OSError as exc:
         raise unwritable(out, exc) from exc
@@ -210,33 +224,3 @@ def _change(portrait: Portrait, window: NDArray[np.uint8]) -> tuple[float, int]:
     """Sum of the squared changes of hidden values, and how many they are."""
     gap = (window.astype(float) - portrait.clear)[portrait.covered]
     return float((gap**2).sum()), gap.size
-
-
-def draw(advice: Advice) -> bytes:
-    """PNG: the worst attacker's rank-1 against the cost's proxy, a mark per setting; the frontier is seen."""
-    figure, (axes,) = panels(1, 1, (8.2, 5.2))
-    bare(axes, "both")
-    for method, (marker, colour) in _MARKS.items():
-        points = [t for t in advice.tried if t.settings.method is method]
-        for number, t in enumerate(points):
-            value = 100 * t.rank1.value
-            axes.errorbar(
-                [t.distortion], [value], [[value - 100 * t.rank1.low], [100 * t.rank1.high - value]], color=colour,
-                marker=marker, markersize=7, capsize=3, linestyle="none", label=method.value if not number else None,
-            )  # fmt: skip
-            _, strength = t.settings.obfuscation()
-            words = f"ε {t.settings.epsilon:g}" if t.settings.epsilon else f"{strength:g}"
-            if method not in (Method.ZERO, Method.FLAT):
-                axes.annotate(
-                    words, (t.distortion, value), (5, 5), textcoords="offset points", fontsize=8, color=colour
-                )
-    levels = {"wanted": ("-", advice.max_rank1), "guessing": ("--", advice.chance)}
-    levels["worst under black masks"] = (":", advice.floor.value)
-    for words, (style, value) in levels.items():
-        axes.axhline(100 * value, color=GREY, linewidth=1.2, linestyle=style, label=words)
-    axes.set_ylim(-3, 103)
-    axes.set_xlabel("change of hidden pixels, levels of 255 (proxy: no network was trained)", fontsize=9)
-    axes.set_ylabel("rank-1 rate of the worst attacker, %", fontsize=9)
-    axes.set_title(f"Privacy against cost: {advice.photos} photographs of {advice.people} people", fontsize=11)
-    legend_below(figure, [axes], 5, 8.5)
-    return png(figure)

@@ -18,13 +18,12 @@ from p3mdata.audit.measures import People, Vectors
 from p3mdata.audit.portraits import LeftOut, Portrait, read_portrait
 from p3mdata.audit.protocol import LEAST_PEOPLE, Attacker, Fold, Score, folds, guessing, people_needed, score
 from p3mdata.audit.recogniser import CHIP, DlibRecogniser, Recogniser
-from p3mdata.audit.reidentify import usable_photos, without_singles
-from p3mdata.base.files import sha256
+from p3mdata.audit.reidentify import audited_manifest, usable_photos, without_singles
 from p3mdata.base.jsonl import write_json
 from p3mdata.base.progress import Progress
-from p3mdata.errors import SettingsError, not_finished, unwritable
+from p3mdata.errors import SettingsError, unwritable
 from p3mdata.run.identities import AUTO, identify
-from p3mdata.run.layout import ATTACKERS, MANIFEST
+from p3mdata.run.layout import ATTACKERS
 from p3mdata.run.locks import only_run
 from p3mdata.run.plan import read_plan
 from p3mdata.run.rows import SCHEMA_VERSION, finished_rows
@@ -172,6 +171,7 @@ def attack_run(
         raise SettingsError(f"--max-rank1 cannot be {max_rank1:g}. Give a share between 0 and 1.")
     left_out: Counter[str] = Counter()
     plan, _ = read_plan(out)
+    audited = audited_manifest(out)
     method = plan.job.settings.obfuscation()
     looks = Looks(recogniser or DlibRecogniser())
     kept, people, grouped = gather(
@@ -187,7 +187,7 @@ def attack_run(
     not_run: dict[str, str] = {}
     scores = attacked(faces, parts, seed, recogniser, steps, not_run)
     found = Attackers(
-        manifest_sha256=sha256((out / MANIFEST).read_bytes()),
+        manifest_sha256=audited,
         method=plan.job.settings.named(),
         photos=len(faces.people),
         people=len(np.unique(faces.people)),
@@ -229,9 +229,8 @@ def gather(
         RunFolderError, SettingsError: As for `attack_run`.
     """
     plan, samples = read_plan(out)
+    audited_manifest(out)
     rows = finished_rows(plan, samples)
-    if not (out / MANIFEST).is_file():
-        raise not_finished(out)
     sources = [sample.source for sample in samples]
     known = identify(sources, identities)
     group_of = None if groups is None else identify(sources, groups)

@@ -15,6 +15,7 @@ from p3mdata.audit.measures import People, Vectors
 from p3mdata.audit.portraits import Portrait
 from p3mdata.audit.recogniser import Recogniser
 from p3mdata.config import Method
+from p3mdata.typing import Json
 
 Pixels = NDArray[np.uint8]
 # What an attacker guesses who knows that it is a blur, and not how strong.
@@ -86,7 +87,7 @@ class Looks:
     ) -> Faces:
         """What was seen of faces treated in one way; `kept` are the portraits that take part, those of `people`."""
 
-        def of(found: dict[tuple[str | None, str], list[Any]]) -> dict[str, Any]:
+        def of(found: dict[tuple[str | None, str], list[Any]]) -> Json:
             return {
                 view: np.stack([seen[i] for i in kept]) for (own, view), seen in found.items() if own in (None, name)
             }

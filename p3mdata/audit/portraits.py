@@ -11,7 +11,7 @@ from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.inputs import load
 from p3mdata.anonymize.masks import Patch, Region, inside_matte
 from p3mdata.anonymize.noise import Noise
-from p3mdata.anonymize.pipeline import as_encoded
+from p3mdata.anonymize.pipeline import as_made
 from p3mdata.anonymize.recompose import hide
 from p3mdata.audit.attacks import deconvolve
 from p3mdata.audit.recogniser import aligned, chip_to_image, corners
@@ -55,13 +55,18 @@ class Portrait:
         return aligned(window, self.to_window)
 
     def obfuscated(self, method: Method, strength: float, epsilon: float = DP_EPSILON) -> Pixels:
-        """The window as the tool obfuscates it, without encoding: only what JPEG blocks replace is replaced.
+        """The window as the tool obfuscates it, without encoding: what JPEG blocks keep is kept.
 
         The noise of dp-pix is not that of any release.
         """
         noise = Noise(epsilon, DP_PIXELS, b"audit") if method is Method.DP_PIX else None
         window = hide(self.clear, self.regions, method, strength, noise)
-        return np.where(self.covered[:, :, None], window, self.clear)
+        changed = self.covered.copy()
+        for region in self.regions:
+            # Of a recomposed face all pixels change, by their share.
+            if region.share is not None:
+                region.patch.paint(changed)
+        return np.where(changed[:, :, None], window, self.clear)
 
     def deconvolved(self, window: Pixels, strength: float) -> Pixels:
         """A rendering of the window after undoing a blur of this strength, as far as it can be undone."""
@@ -86,7 +91,7 @@ def read_portrait(plan: Plan, sample: Sample, row: ImageResult) -> Portrait:
     if all(face.landmarks is None for face in row.faces):
         raise LeftOut("no face with landmarks")
     try:
-        loaded = as_encoded(load(read_inputs(sample, plan.job), plan.job.settings), row.encoding)
+        loaded = as_made(load(read_inputs(sample, plan.job), plan.job.settings), row)
         name, expected = row.files["images"]
         data = (plan.job.out / IMAGES / name).read_bytes()
         if sha256(data) != expected:

@@ -18,6 +18,7 @@ from p3mdata.audit.sweep import (
     CLEAR,
     DECONVOLVED,
     MOSAIC_STRENGTHS,
+    OTHERS,
     RELEASED,
     ZERO,
     Point,
@@ -158,6 +159,7 @@ def audit_run(
     identities: str | Path = AUTO,
     blur: Sequence[float] = BLUR_STRENGTHS,
     mosaic: Sequence[float] = MOSAIC_STRENGTHS,
+    others: Sequence[tuple[Method, float]] = OTHERS,
     max_rank1: float | None = None,
     progress: Progress | None = None,
     recogniser: Recogniser | None = None,
@@ -171,6 +173,7 @@ def audit_run(
         out: The run folder.
         identities: 'auto', 'folder', 'prefix' or the path of a CSV file; see `identities.identify`.
         blur, mosaic: Strengths of the sweep, as shares of each face's width.
+        others: Methods and strengths to try beside them.
         max_rank1: Gate in [0, 1] for the worst rank-1 rate of naive, adapted and deconvolved.
         progress: Gets the number of photographs; gives a function that is called after each.
         recogniser: Another one than dlib's.
@@ -183,14 +186,13 @@ def audit_run(
     if max_rank1 is not None and not 0 <= max_rank1 <= 1:
         raise SettingsError(f"--max-rank1 cannot be {max_rank1:g}. Give a share from 0 to 1.")
     plan, samples = read_plan(out)
+    audited = audited_manifest(out)
     rows = finished_rows(plan, samples)
-    if not (out / MANIFEST).is_file():
-        raise not_finished(out)
     known = identify([sample.source for sample in samples], identities)
     recogniser = recogniser or DlibRecogniser()
     left_out: Counter[str] = Counter()
     chosen = without_singles(usable_photos(samples, rows, known, left_out), left_out)
-    used, tried = plan.job.settings.obfuscation(), settings_to_try(blur, mosaic)
+    used, tried = plan.job.settings.obfuscation(), settings_to_try(blur, mosaic, others)
     step = progress(len(chosen)) if progress else (lambda: None)
     collected: dict[View, list[np.ndarray]] = defaultdict(list)
     seen: list[tuple[int, str]] = []
@@ -215,7 +217,7 @@ def audit_run(
     vectors = {view: np.stack([found[index] for index, _ in kept]) for view, found in collected.items()}
     threshold = calibrate(vectors[CLEAR], people, FAR)
     audit = Audit(
-        manifest_sha256=sha256((out / MANIFEST).read_bytes()),
+        manifest_sha256=audited,
         recogniser=(recogniser.name, recogniser.sha256),
         method=used[0],
         strength=used[1],
@@ -263,6 +265,17 @@ def without_singles(photos: Iterable[_Photo], left_out: Counter[str]) -> list[_P
     if len(kept) < len(listed):
         left_out["only photo of its person"] += len(listed) - len(kept)
     return kept
+
+
+def audited_manifest(out: Path) -> str:
+    """Hex SHA-256 of a run's manifest; taken before anything is looked at, since a review may change it meanwhile.
+
+    Raises:
+        RunFolderError: The run is not finished.
+    """
+    if not (out / MANIFEST).is_file():
+        raise not_finished(out)
+    return sha256((out / MANIFEST).read_bytes())
 
 
 def _table(vectors: Mapping[View, Vectors], people: People, threshold: Threshold) -> Iterator[AuditRow]:

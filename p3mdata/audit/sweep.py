@@ -22,6 +22,12 @@ ZERO = (Method.ZERO, 1.0)
 # Shares of each face's width: standard deviation of the blur, side of a mosaic cell.
 BLUR_STRENGTHS = (0.02, 0.05, 0.10, 0.15, 0.20, 0.25, 0.30)
 MOSAIC_STRENGTHS = (1 / 16, 1 / 12, 1 / 8, 1 / 6, 1 / 5, 1 / 4, 1 / 3)
+# The other methods; dp-pix with its usual epsilon.
+OTHERS = (
+    *((Method.PIXELISE_THEN_BLUR, strength) for strength in (0.2, 0.33, 0.5)),
+    *((Method.DP_PIX, strength) for strength in (0.1, 0.2)),
+    (Method.FLAT, 1.0),
+)
 
 
 @dataclass(frozen=True)
@@ -38,9 +44,11 @@ class Point:
         return {"method": self.method.value, "strength": round(self.strength, 4), **rates}
 
 
-def settings_to_try(blur: Sequence[float], mosaic: Sequence[float]) -> list[tuple[Method, float]]:
-    """All settings of the sweep, weakest first within a method."""
-    return [*((Method.BLUR, s) for s in sorted(blur)), *((Method.MOSAIC, s) for s in sorted(mosaic)), ZERO]
+def settings_to_try(
+    blur: Sequence[float], mosaic: Sequence[float], others: Sequence[tuple[Method, float]] = ()
+) -> list[tuple[Method, float]]:
+    """All settings of the sweep, weakest first within blur and mosaic."""
+    return [*((Method.BLUR, s) for s in sorted(blur)), *((Method.MOSAIC, s) for s in sorted(mosaic)), *others, ZERO]
 
 
 def views(

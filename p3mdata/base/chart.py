@@ -7,6 +7,7 @@ import io
 import logging
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 # Told apart by people with any kind of colour vision (Okabe and Ito).
@@ -16,6 +17,13 @@ INK = "currentColor"
 _GRID = "#E3E3E3"
 
 Place = tuple[float, float]
+# Where a label may stand from its point, in points of type; beyond _FAR a line leads to it.
+_FAR = 18
+_AROUND = [
+    (distance * math.cos(math.radians(angle)), 0.8 * distance * math.sin(math.radians(angle)))
+    for distance in (14, 18, 26, 36, 48, 62, 78)
+    for angle in range(35, 395, 15)
+]
 
 
 class Scale:
@@ -116,6 +124,57 @@ def bare(axes: Any, grid: str | None = None, size: float = 8.5) -> None:
     if grid:
         axes.grid(axis=grid, color=_GRID, linewidth=0.8)
         axes.set_axisbelow(True)
+
+
+@dataclass(frozen=True)
+class Label:
+    """Words beside a point of a chart.
+
+    Attributes:
+        at: The point, in the values of the axes.
+        span: Lower and upper end of its error bar.
+        words, colour: Of the label.
+    """
+
+    at: Place
+    span: Place
+    words: str
+    colour: str
+
+
+def label_points(figure: Any, axes: Any, labels: Sequence[Label], size: float = 8) -> None:
+    """Write words beside points so that no two lie on each other and none on a mark; far ones get a line.
+
+    To be called when everything else is drawn and the limits of the axes are set.
+    """
+    figure.draw_without_rendering()
+    renderer, unit = figure.canvas.get_renderer(), figure.dpi / 72
+    marks = [axes.transData.transform(label.at) for label in labels]
+    bars = [axes.transData.transform([(label.at[0], end) for end in label.span]) for label in labels]
+    frame = axes.get_window_extent(renderer)
+    taken: list[tuple[float, float, float, float]] = []
+    for label, (x, y) in zip(labels, marks, strict=True):
+        text = axes.annotate(
+            label.words, label.at, (0, 0), textcoords="offset points", fontsize=size, color=label.colour,
+            va="center", ha="center",
+        )  # fmt: skip
+        box = text.get_window_extent(renderer)
+        wide, high = box.width / 2 + unit, box.height / 2 + unit
+
+        def cost(place: Place, x: float = x, y: float = y, wide: float = wide, high: float = high) -> float:
+            cx, cy = x + place[0] * unit, y + place[1] * unit
+            inside = frame.x0 < cx - wide and cx + wide < frame.x1 and frame.y0 < cy - high and cy + high < frame.y1
+            on_marks = sum(abs(cx - mx) < wide + 4 * unit and abs(cy - my) < high + 4 * unit for mx, my in marks)
+            on_labels = sum(abs(cx - ox) < wide + ow and abs(cy - oy) < high + oh for ox, oy, ow, oh in taken)
+            on_bars = sum(abs(cx - low[0]) < wide + 2 * unit and low[1] - high < cy < up[1] + high for low, up in bars)
+            return float(1000 * (not inside) + 100 * (on_marks + on_labels) + 5 * on_bars + 0.1 * math.hypot(*place))
+
+        place = min(_AROUND, key=cost)
+        taken.append((x + place[0] * unit, y + place[1] * unit, wide, high))
+        text.set_position(place)
+        if math.hypot(*place) > _FAR:
+            line = {"arrowstyle": "-", "color": label.colour, "linewidth": 0.6, "shrinkA": 1, "shrinkB": 3}
+            axes.annotate("", label.at, place, textcoords="offset points", arrowprops=line)
 
 
 def legend_below(figure: Any, axes: Sequence[Any], columns: int, size: float) -> None:

@@ -76,6 +76,8 @@ def result(row: Any, text: str | Table | None = None) -> None:
     if out.json:
         # ASCII, so that names that are no text survive any stream.
         sys.stdout.write(json.dumps(row, sort_keys=True) + "\n")
+        # Whoever reads it acts on it while the command goes on: an address to open, a stage that is done.
+        sys.stdout.flush()
     elif text is not None and not out.quiet:
         screen(stderr=False).print(plain_text(text) if isinstance(text, str) else text)
 

@@ -48,9 +48,10 @@ def append_row(path: Path, row: Any, mode: int = PRIVATE_MODE) -> None:
     """Append one line and wait until it is on disk.
 
     Raises:
-        OSError: No room, or no right to write; a part of the line may be left, at the end of the file.
+        OSError: No room, or no right to write; a part of the line may be left, at the end of the file. The folder that
+            the file's folder is in is not there: one that was deleted is not made again.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
     with os.fdopen(descriptor, "wb") as sink:
         sink.write((dumps(row) + "\n").encode("utf-8", "surrogateescape"))

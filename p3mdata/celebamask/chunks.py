@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import cv2
 
 from p3mdata.base.files import sha256, write_atomic
-from p3mdata.base.jsonl import PRIVATE_MODE, read_rows, write_rows
+from p3mdata.base.jsonl import PRIVATE_MODE, RESTORE, read_rows, write_rows
+from p3mdata.base.parsing import fault
 from p3mdata.base.pool import CRASH_SENTENCE, Handler, Mark, work_in_pool
 from p3mdata.celebamask.geometry import FaceRule, Refusal
-from p3mdata.errors import Interrupted, SetupError
+from p3mdata.errors import Interrupted, RunFolderError, SetupError
 from p3mdata.imaging import encode_mask
 from p3mdata.records import Mask
 
@@ -48,41 +50,72 @@ class Source(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class FacemaskRow:
+    """A facemask: its image, its file below the folder, and how it came about; `share` is that of the picture."""
+
+    id: str
+    facemask: str
+    sha256: str
+    width: int
+    height: int
+    share: float
+    rule: str
+
+
+@dataclass(frozen=True)
+class RefusedRow:
+    """An image without a facemask, and why."""
+
+    id: str
+    reason: str
+    sentence: str
+
+
+Row = FacemaskRow | RefusedRow
+
+
+def read_chunk(out: Path, index: int) -> Iterator[Row]:
+    """Rows of a chunk, none of one that is not done.
+
+    Raises:
+        RunFolderError: A row is damaged.
+    """
+    path = rows_path(out, index)
+    for row in read_rows(path, needs=("id",)):
+        try:
+            yield FacemaskRow(**row) if "facemask" in row else RefusedRow(**row)
+        except TypeError as exc:
+            raise RunFolderError(f"{path}: is damaged ({fault(exc)}). {RESTORE}") from exc
+
+
 def rows_path(out: Path, index: int) -> Path:
     return out / CHUNKS / f"{index:06d}.jsonl"
 
 
 def is_done(out: Path, chunk: Chunk) -> bool:
     """Whether a chunk has a row for each of its images, and all their facemasks."""
-    rows = list(read_rows(rows_path(out, chunk[0]), needs=("id",)))
-    return [row["id"] for row in rows] == list(chunk[1]) and all(
-        (out / row["facemask"]).is_file() for row in rows if "facemask" in row
+    rows = list(read_chunk(out, chunk[0]))
+    return [row.id for row in rows] == list(chunk[1]) and all(
+        (out / row.facemask).is_file() for row in rows if isinstance(row, FacemaskRow)
     )
 
 
-def _make(images: Source, out: Path, name: str) -> dict[str, Any]:
+def _make(images: Source, out: Path, name: str) -> Row:
     """One image's row; its facemask is written before."""
     try:
         facemask, rule = images.facemask(name)
     except Refusal as exc:
-        return {"id": name, "reason": exc.code, "sentence": exc.sentence}
+        return RefusedRow(name, exc.code, exc.sentence)
     except SetupError:
         raise
     except Exception as exc:
-        return {"id": name, "reason": BUG, "sentence": f"met a bug ({type(exc).__name__}: {exc}). Please report it."}
+        return RefusedRow(name, BUG, f"met a bug ({type(exc).__name__}: {exc}). Please report it.")
     data = encode_mask(facemask)
     path = f"{FOLDER}/{name}.png"
     write_atomic(out / path, data)
     height, width = facemask.shape
-    return {
-        "id": name,
-        "facemask": path,
-        "sha256": sha256(data),
-        "width": width,
-        "height": height,
-        "share": round(float(facemask.mean()), 4),
-        "rule": rule.value,
-    }
+    return FacemaskRow(name, path, sha256(data), width, height, round(float(facemask.mean()), 4), rule.value)
 
 
 def _run_chunk(
@@ -97,7 +130,7 @@ def _run_chunk(
             )
         if not go_on(name):
             raise Interrupted("stopped")
-        rows.append(_make(images, out, name))
+        rows.append(vars(_make(images, out, name)))
     write_rows(rows_path(out, chunk[0]), rows, PRIVATE_MODE)
 
 

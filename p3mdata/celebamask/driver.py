@@ -17,14 +17,24 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from p3mdata.base.files import is_torn, sha256, sweep, write_atomic
-from p3mdata.base.jsonl import PRIVATE_MODE, read_json, read_rows, write_json, write_rows
+from p3mdata.base.jsonl import PRIVATE_MODE, read_json, write_json, write_rows
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
 from p3mdata.celebamask.annotations import Annotations
-from p3mdata.celebamask.chunks import BUG, CHUNKS, Source, is_done, rows_path, run_here, run_pool
+from p3mdata.celebamask.chunks import (
+    BUG,
+    CHUNKS,
+    FacemaskRow,
+    RefusedRow,
+    Source,
+    is_done,
+    read_chunk,
+    run_here,
+    run_pool,
+)
 from p3mdata.celebamask.geometry import FaceRule
 from p3mdata.celebamask.portraits import Portraits
 from p3mdata.celebamask.sheet import CELLS, Cell, contact_sheet
@@ -38,6 +48,7 @@ from p3mdata.version import __version__
 
 FACEMASKS, REFUSED, PAIRS = "facemasks.jsonl", "refused.jsonl", "pairs.jsonl"
 SHEET, SETTINGS = "contact_sheet.jpg", "settings.json"
+_Row = TypeVar("_Row", FacemaskRow, RefusedRow)
 
 
 @dataclass(frozen=True)
@@ -114,7 +125,7 @@ def make_facemasks(
     images: Source = Portraits(source) if from_landmarks else Annotations(source)
     names = images.names()[:limit]
     try:
-        with only_run(out):
+        with only_run(out, begins=True):
             _freeze_settings(images, names, limit, out)
             sweep(out)
             size = images.chunk
@@ -180,35 +191,34 @@ def _freeze_settings(images: Source, names: Sequence[str], limit: int | None, ou
 def _close(images: Source, out: Path, chunks: int, started: float) -> FacemaskRun:
     """Write lists, pairs and contact sheet from the chunks' rows."""
 
-    def rows(wanted: str) -> Iterator[dict[str, Any]]:
-        return (
-            row for index in range(chunks) for row in read_rows(rows_path(out, index), needs=("id",)) if wanted in row
-        )
+    def rows(wanted: type[_Row]) -> Iterator[_Row]:
+        return (row for index in range(chunks) for row in read_chunk(out, index) if isinstance(row, wanted))
 
-    def has_image(row: dict[str, Any]) -> bool:
-        return (images.root / images.image(row["id"])).is_file()
+    def has_image(row: FacemaskRow) -> bool:
+        return (images.root / images.image(row.id)).is_file()
 
     pairs = 0
 
-    def pair(row: dict[str, Any]) -> dict[str, str]:
+    def pair(row: FacemaskRow) -> dict[str, str]:
         nonlocal pairs
         pairs += 1
-        return {"image": images.image(row["id"]), "facemask": row["facemask"]}
+        return {"image": images.image(row.id), "facemask": row.facemask}
 
-    write_rows(out / FACEMASKS, rows("facemask"))
-    write_rows(out / REFUSED, rows("reason"))
-    write_rows(out / PAIRS, (pair(row) for row in rows("facemask") if has_image(row)))
-    rules, refused = Counter(row["rule"] for row in rows("rule")), Counter(row["reason"] for row in rows("reason"))
+    write_rows(out / FACEMASKS, map(vars, rows(FacemaskRow)))
+    write_rows(out / REFUSED, map(vars, rows(RefusedRow)))
+    write_rows(out / PAIRS, (pair(row) for row in rows(FacemaskRow) if has_image(row)))
+    rules = Counter(row.rule for row in rows(FacemaskRow))
+    refused = Counter(row.reason for row in rows(RefusedRow))
     # Of each rule as many as of the others, spread over the folder: the rare rules are the ones to look at.
     each = CELLS // max(len(rules), 1)
     cells: dict[str, list[Cell]] = {rule.value: [] for rule in FaceRule}
     seen: Counter[str] = Counter()
-    for row in rows("rule"):
-        rule, place = row["rule"], seen[row["rule"]]
+    for row in rows(FacemaskRow):
+        rule, place = row.rule, seen[row.rule]
         seen[rule] += 1
         if place * each // rules[rule] != (place - 1) * each // rules[rule]:
-            photo = images.root / images.image(row["id"]) if has_image(row) else None
-            cells[rule].append(Cell(photo, out / row["facemask"], row["id"], rule))
+            photo = images.root / images.image(row.id) if has_image(row) else None
+            cells[rule].append(Cell(photo, out / row.facemask, row.id, rule))
     write_atomic(out / SHEET, contact_sheet([cell for group in cells.values() for cell in group]), PRIVATE_MODE)
     seconds = time.monotonic() - started
     total = sum(rules.values()) + sum(refused.values())

@@ -7,8 +7,8 @@ found) and tone (mean of L*, a*, b* inside the facemask, and L* of its right hal
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -43,6 +43,15 @@ def tone_of(rgb: NDArray[np.uint8], mask: NDArray[np.bool_]) -> tuple[float, flo
     return lightness, a, b, float(light)
 
 
+@dataclass(frozen=True)
+class _Traits:
+    """Of a face: rounded angles or None without landmarks, rounded tone or None where it cannot be read."""
+
+    facemask: str
+    pose: list[float] | None
+    tone: list[float] | None
+
+
 def write_traits(faces: Path, progress: Progress | None = None) -> dict[str, int]:
     """Write FACES/traits.jsonl, or go on with it.
 
@@ -60,29 +69,30 @@ def write_traits(faces: Path, progress: Progress | None = None) -> dict[str, int
         raise RunFolderError(f"{faces}: is no folder of facemasks. Give the one that celeba-facemask wrote.")
     settings = read_json(faces / SETTINGS).get("settings", {})
     images, path = Path(str(settings.get("source", ""))), faces / TRAITS
-    done = {row["facemask"]: row for row in read_rows(path, torn_tail=True, needs=("facemask",))}
+    rows = read_rows(path, torn_tail=True, needs=("facemask", "pose", "tone"))
+    done = {row["facemask"]: _Traits(row["facemask"], row["pose"], row["tone"]) for row in rows}
     pairs = list(read_rows(faces / PAIRS))
     step = progress(len(pairs)) if progress else (lambda: None)
     models = Models()
     try:
         for pair in pairs:
             if pair["facemask"] not in done:
-                row = _row(models, images / pair["image"], faces / pair["facemask"], pair["facemask"])
-                append_row(path, row)
-                done[pair["facemask"]] = row
+                traits = _traits(models, images / pair["image"], faces / pair["facemask"], pair["facemask"])
+                append_row(path, vars(traits))
+                done[pair["facemask"]] = traits
             step()
     finally:
         models.close()
-    rows = [done[pair["facemask"]] for pair in pairs]
+    found = [done[pair["facemask"]] for pair in pairs]
     return {
-        "pairs": len(rows),
-        "with_pose": sum(row["pose"] is not None for row in rows),
-        "unreadable": sum(row["tone"] is None for row in rows),
+        "pairs": len(found),
+        "with_pose": sum(traits.pose is not None for traits in found),
+        "unreadable": sum(traits.tone is None for traits in found),
     }
 
 
-def _row(models: Models, image: Path, facemask: Path, name: str) -> dict[str, Any]:
-    nothing = {"facemask": name, "pose": None, "tone": None}
+def _traits(models: Models, image: Path, facemask: Path, name: str) -> _Traits:
+    nothing = _Traits(name, None, None)
     try:
         rgb = decode(image.read_bytes()).rgb8()
         mask = decode(facemask.read_bytes()).pixels
@@ -98,7 +108,7 @@ def _row(models: Models, image: Path, facemask: Path, name: str) -> dict[str, An
     if meshes:
         mesh = min(meshes, key=lambda points: float(np.hypot(*(points.mean(0) - (columns.mean(), rows.mean())))))
         pose = [round(angle, 1) for angle in head_pose(mesh)]
-    return {"facemask": name, "pose": pose, "tone": [round(value, 2) for value in tone_of(rgb, whole)]}
+    return _Traits(name, pose, [round(value, 2) for value in tone_of(rgb, whole)])
 
 
 def _meshes(models: Models, rgb: NDArray[np.uint8]) -> Iterator[NDArray[np.float64]]:

@@ -13,7 +13,7 @@ from p3mdata.base import console
 from p3mdata.base.commands import App
 from p3mdata.cli import render
 from p3mdata.cli.common import RunArgument, finish
-from p3mdata.errors import EXIT_PROOF_FAILED, SettingsError, SetupError
+from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError, SetupError
 from p3mdata.run.close import renew_report
 from p3mdata.run.rows import done_counter
 from p3mdata.run.stages import Stage
@@ -89,15 +89,20 @@ def audit(
     max_rank1: Annotated[float | None, typer.Option("--max-rank1", help="fail (exit 4) above this share")] = None,
     sweep: Annotated[bool, typer.Option("--sweep/--no-sweep", help="try other strengths and methods as well")] = True,
     sample: Annotated[
-        int | None, typer.Option("--sample", help="draw N released images at random into the review page")
+        int | None,
+        typer.Option("--sample", help="draw N released images at random: into the review page, or for --recall"),
     ] = None,
+    recall: Annotated[
+        bool, typer.Option("--recall", help="look again, slowly, for faces that were missed; seconds per image")
+    ] = False,
     attackers: Annotated[
         bool, typer.Option("--attackers", help="attackers that train on faces obfuscated alike; minutes to hours")
     ] = False,
     groups: Annotated[
         Path | None, typer.Option("--groups", help="with --attackers: CSV file of source and group, told apart")
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="with --attackers: deals people out")] = 0,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="--recall draws with it, --attackers deals people")] = 0,
+    workers: opt.WorkersOption = None,
     json: opt.JsonOption = False,
     quiet: opt.QuietOption = False,
     progress: opt.ProgressOption = True,
@@ -105,37 +110,61 @@ def audit(
     """Can software tell who is on the released images? Writes audit.json, audit.png and a part of the report.
 
     With --sample alone only the sample is drawn: look at it with 'p3mdata review', the report then bounds the misses.
+    With --recall the sources of all released images, or of a sample, are looked at in every size, turned and mirrored;
+    an image with a face that was left bare is held back again, and recall.json tells how often that was.
     With --attackers the stronger attackers are run instead, and attackers.json is written.
     """
     from p3mdata.audit.reidentify import audit_run
     from p3mdata.run.sampling import sample_run
 
     console.out = console.Output(json, quiet, progress)
-    if sample is not None:
-        drawn = sample_run(run, sample)
-        renew_report(run)
-        text = f"{len(drawn)} images wait in 'p3mdata review {run}' (view: sample)"
-        console.result({"sample": len(drawn)}, text)
-        if identities is None:
-            return
+    if recall:
+        if attackers or groups is not None or identities is not None or max_rank1 is not None:
+            raise SettingsError("--recall: looks for missed faces alone. Give it --sample, --seed or --workers.")
+        _recall(run, sample, seed, workers or 0)
+        return
     if groups is not None and not attackers:
         raise SettingsError("--groups: goes with --attackers.")
+    beside: dict[str, int] = {}
+    if sample is not None:
+        beside = {"sample": len(sample_run(run, sample))}
+        renew_report(run)
+        text = f"{beside['sample']} images wait in 'p3mdata review {run}' (view: sample)"
+        if identities is None:
+            console.result(beside, text)
+            return
+        # With --json there is one object, that of the audit.
+        if not json:
+            console.result(None, text)
     if attackers:
         from p3mdata.audit.attackers import attack_run
 
         with console.counted() as start:
             attacked = attack_run(run, identities or "auto", groups, max_rank1, seed, start)
-        render.attackers(attacked, run)
+        renew_report(run)
+        render.attackers(attacked, run, beside)
         if not attacked.passed:
             raise typer.Exit(EXIT_PROOF_FAILED)
         return
-    only_own: dict[str, Any] = {} if sweep else {"blur": (), "mosaic": ()}
+    only_own: dict[str, Any] = {} if sweep else {"blur": (), "mosaic": (), "others": ()}
     with console.counted() as start:
         found = audit_run(run, identities or "auto", max_rank1=max_rank1, progress=start, **only_own)
     renew_report(run)
-    render.audit(found, run)
+    render.audit(found, run, beside)
     if not found.passed:
         raise typer.Exit(EXIT_PROOF_FAILED)
+
+
+def _recall(run: Path, sample: int | None, seed: int, workers: int) -> None:
+    from p3mdata.audit.recall import recall_run
+    from p3mdata.review.removal import still_in
+
+    with console.counted() as start:
+        found = recall_run(run, sample, seed, workers, start)
+    renew_report(run)
+    render.recall(found, still_in(run, found.waiting))
+    if not found.complete:
+        raise typer.Exit(EXIT_HELD_BACK)
 
 
 @app.command()
@@ -144,6 +173,10 @@ def advise(
     max_rank1: Annotated[float, typer.Option("--max-rank1", help="share of faces that no attacker may pass")] = 0.1,
     identities: Annotated[
         str | None, typer.Option("--identities", help="who is on which photo: auto, prefix, folder, or a CSV file")
+    ] = None,
+    train_checks: Annotated[
+        list[Path] | None,
+        typer.Option("--train-check", help="folder of a train-check: its costs go before the proxy; repeatable"),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", min=0, help="deals people out")] = 0,
     json: opt.JsonOption = False,
@@ -158,7 +191,7 @@ def advise(
 
     console.out = console.Output(json, quiet, progress)
     with console.counted() as start:
-        found = advise_run(run, max_rank1, identities or "auto", seed, start)
+        found = advise_run(run, max_rank1, identities or "auto", seed, start, train_checks=train_checks or ())
     render.advice(found, run)
 
 

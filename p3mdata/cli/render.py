@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,11 +12,13 @@ from rich.table import Table
 from p3mdata.base import console
 from p3mdata.base.console import duration, plain_text, result, say
 from p3mdata.records import RELEASED, Outcome
-from p3mdata.run.layout import ADVICE, ADVICE_PLOT, ATTACKERS, AUDIT, AUDIT_PLOT, LEDGER, REPORT, TRACES
+from p3mdata.run.layout import ADVICE, ADVICE_PLOT, ATTACKERS, AUDIT, AUDIT_PLOT, LEDGER, RECALL, REPORT, TRACES
+from p3mdata.typing import Json
 
 if TYPE_CHECKING:
     from p3mdata.audit.advice import Advice
     from p3mdata.audit.attackers import Attackers
+    from p3mdata.audit.recall import Recall
     from p3mdata.audit.reidentify import Audit
     from p3mdata.run.close import RunSummary
     from p3mdata.run.status import Status
@@ -30,7 +33,7 @@ _MEANING = {
     Outcome.NEEDS_REVIEW: "held back: a person must decide",
     Outcome.BROKEN: "held back: the file cannot be used",
 }
-_SHOWN = 10
+_SHOWN, _NAMED = 10, 5
 
 
 def summary(run: RunSummary, report: Path) -> None:
@@ -118,10 +121,10 @@ def counts(sets: dict[str, int], tables: dict[str, dict[str, dict[str, int]]], r
         result(None, table)
 
 
-def audit(found: Audit, run: Path) -> None:
+def audit(found: Audit, run: Path, beside: Mapping[str, int]) -> None:
     """Table of an audit: how often software finds the right person, with 95 % intervals."""
     if console.out.json:
-        result(found.to_json())
+        result({**found.to_json(), **beside})
         return
     from p3mdata.run.report_audit import MEANING
 
@@ -141,10 +144,10 @@ def audit(found: Audit, run: Path) -> None:
     result(None, f"figures: {run / AUDIT}\nplot: {run / AUDIT_PLOT}\nreport: {run / REPORT}")
 
 
-def attackers(found: Attackers, run: Path) -> None:
+def attackers(found: Attackers, run: Path, beside: Mapping[str, int]) -> None:
     """Table of all attackers, and what may be claimed."""
     if console.out.json:
-        result(found.to_json())
+        result({**found.to_json(), **beside})
         return
     from p3mdata.audit.attackers import WORDS
 
@@ -164,6 +167,30 @@ def attackers(found: Attackers, run: Path) -> None:
     result(None, f"{found.claim()}.\nfigures: {run / ATTACKERS}")
 
 
+def recall(found: Recall, still_in: Sequence[tuple[str, int | None]]) -> None:
+    """What a second look came to, what waits for a person, and where else those pictures lie."""
+    if console.out.json:
+        result({**found.to_json(), "still_in": [{"path": path, "pictures": number} for path, number in still_in]})
+        return
+    from p3mdata.run.report_audit import recall_sentences
+
+    result(None, "\n".join(recall_sentences({**found.figures, "review": found.review})))
+    for source, why in found.left_out:
+        say(f"not looked at: {source} {_joined(why)}")
+    if found.waiting:
+        of = f"{len(found.waiting)} pictures wait" if len(found.waiting) > 1 else "1 picture waits"
+        result(None, f"{of} for a person, held back again: p3mdata review {found.out}")
+    for path, number in still_in:
+        holds = "may hold some of them" if number is None else f"holds {number} of them"
+        result(
+            None, f"{path} {holds} with the face bare. When they are decided, build it again, or take them down now:"
+        )
+    if still_in:
+        names = " ".join(found.waiting[:_NAMED]) + (" ..." if len(found.waiting) > _NAMED else "")
+        result(None, f"  p3mdata remove {found.out} {names}")
+    result(None, f"figures: {found.out / RECALL}\nreport: {found.out / REPORT}")
+
+
 def advice(found: Advice, run: Path) -> None:
     """Table of what was tried, and what to take."""
     if console.out.json:
@@ -172,12 +199,20 @@ def advice(found: Advice, run: Path) -> None:
     table = Table(title=f"{found.photos} photographs of {found.people} people", title_justify="left")
     # Flags are there to be copied: never cut.
     table.add_column("setting", min_width=max(len(word) for t in found.tried for word in t.flags().split()))
-    for heading in ("worst rank-1 %", "95 %", "attacker", "change (proxy)"):
+    measured = any(t.cost for t in found.tried)
+    for heading in (
+        "worst rank-1 %",
+        "95 %",
+        "attacker",
+        "change (proxy)",
+        *(["SAD (train-check)"] if measured else []),
+    ):
         table.add_column(heading, justify="left" if heading == "attacker" else "right", overflow="fold")
     for tried in found.tried:
         rate = tried.rank1
         interval = f"{100 * rate.low:.0f}-{100 * rate.high:.0f}"
-        table.add_row(tried.flags(), f"{100 * rate.value:.1f}", interval, tried.attacker, f"{tried.distortion:.1f}")
+        cells = [tried.flags(), f"{100 * rate.value:.1f}", interval, tried.attacker, f"{tried.distortion:.1f}"]
+        table.add_row(*cells, *([f"{tried.cost.value:+.2f}" if tried.cost else "-"] if measured else []))
     result(None, table)
     result(None, f"{found.sentence()}\nfigures: {run / ADVICE}\nplot: {run / ADVICE_PLOT}")
 
@@ -207,7 +242,7 @@ def train_check(found: TrainCheck) -> None:
     result(None, f"{report['verdict']} ({report['kind']})\npage: {found.page}\nfigures: {found.out / 'report.json'}")
 
 
-def _spreads(title: str, cells: list[dict[str, Any]]) -> None:
+def _spreads(title: str, cells: list[Json]) -> None:
     """A line per metric, a column per protocol and test."""
     from p3mnet.traincheck.statistics import told_spread
 
@@ -220,7 +255,7 @@ def _spreads(title: str, cells: list[dict[str, Any]]) -> None:
     result(None, table)
 
 
-def _compared(cells: list[dict[str, Any]], metric: str) -> None:
+def _compared(cells: list[Json], metric: str) -> None:
     """A line per obfuscation that was trained on, a column per one that was tested on."""
     from p3mnet.traincheck.statistics import told_spread
 

@@ -158,6 +158,12 @@ def benchmark(
         Path | None,
         typer.Option("--originals", help="photographs before anonymization: obfuscated sets are tested as such too"),
     ] = None,
+    secret_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--secret-file", help="with --originals: private/secret of the run, to find photographs by id, not by name"
+        ),
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", min=0, help="the first so many images of each set; 0 = all")] = 0,
     trials: Annotated[int, typer.Option("--trials", min=0, help="runs on one 512x512 picture; 0 = no times")] = 100,
     trial_seconds: Annotated[
@@ -196,7 +202,7 @@ def benchmark(
     requests = parse_requests(methods, checkpoint or (), onnx or ())
     plan = BenchmarkPlan(
         tuple(sets) if sets else None, limit, trials, trial_seconds, max_side, mode, device, corrected, originals,
-        workers or 0,
+        workers or 0, secret_file,
     )  # fmt: skip
 
     target = out or dataset.resolve().with_name(f"{dataset.resolve().name}-benchmark")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
 
 from p3mdata.faces.pose import coarse, head_pose
 from p3mdata.records import Face, ImageResult
+from p3mdata.typing import Json
 
 TRAITS = ("resolution", "faces", "face_size", "pose", "outcome")
 # Mesh points: tip of the nose, and where the cheeks end on the right and the left of the picture's person.
@@ -28,7 +28,7 @@ def pose_of(face: Face | None) -> str:
     return "frontal" if _PROFILE < where < 1 - _PROFILE else "profile"
 
 
-def poses_of(row: ImageResult) -> list[dict[str, Any]]:
+def poses_of(row: ImageResult) -> list[Json]:
     """How each face with landmarks is turned, in steps of 15 degrees, and where it lies, in hundredths of the picture.
 
     That is all that matched copy-and-paste wants of an obfuscated face; it says nothing about who it is.
@@ -69,11 +69,11 @@ def traits_of(row: ImageResult) -> dict[str, str]:
     }
 
 
-def balance_of(rows: Iterable[Mapping[str, Any]]) -> dict[str, dict[str, dict[str, int]]]:
-    """Images by trait, value and set, from rows of a dataset's manifest."""
+def balance_of(rows: Iterable[tuple[str, Mapping[str, str]]]) -> dict[str, dict[str, dict[str, int]]]:
+    """Images by trait, value and set, from the set and the traits of each image."""
     table: dict[str, dict[str, dict[str, int]]] = {trait: {} for trait in TRAITS}
-    for row in rows:
-        for trait, value in row["traits"].items():
+    for name, traits in rows:
+        for trait, value in traits.items():
             by_set = table[trait].setdefault(value, {})
-            by_set[row["set"]] = by_set.get(row["set"], 0) + 1
+            by_set[name] = by_set.get(name, 0) + 1
     return table

@@ -8,7 +8,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
 from p3mdata.dataset.attributes import balance_of
 from p3mdata.dataset.candidates import RUN_KINDS, Counts, Entrant, candidates_of, usable_of
-from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, described, listed_files, owned_dataset
+from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, described, owned_dataset
 from p3mdata.dataset.foregrounds import estimate, require_pymatting
 from p3mdata.dataset.layout import OBFUSCATED, Content, Layout
 from p3mdata.dataset.split import Candidate, Sets, Size, assign
@@ -182,11 +182,11 @@ def _write(
     write_json(out / BUILDING, {**begun, _BEFORE: before})
     (out / ABOUT).unlink(missing_ok=True)
     step = progress(len(usable)) if progress else (lambda: None)
-    rows: DiskList[dict[str, Any]] = DiskList()
+    rows: DiskList[_Listed] = DiskList()
     with ThreadPoolExecutor(workers) as pool:
         writer = _Writer(plan.job.out, out, settings, obfuscated)
 
-        def write(i: int) -> dict[str, Any]:
+        def write(i: int) -> _Listed:
             return writer.write(usable[i], chosen[candidates[i].id], candidates[i].group)
 
         # In batches, so that a fault or Ctrl-C does not wait for everything that is queued.
@@ -197,8 +197,8 @@ def _write(
     if settings.foregrounds:
         _add_colours(out, settings, obfuscated, rows, workers)
     _remove_others(earlier, rows)
-    write_rows(out / LISTING, (rows[i] for i in sorted(range(len(rows)), key=lambda i: candidates[i].id)))
-    counts, balance = Counter(chosen.values()), balance_of(rows)
+    write_rows(out / LISTING, (rows[i].to_json() for i in sorted(range(len(rows)), key=lambda i: candidates[i].id)))
+    counts, balance = Counter(chosen.values()), balance_of((row.set, row.traits) for row in rows)
     version = dataset_version(plan.job.out)
     if before is not None:
         version = max(version, before[0] + (before[1] != _listed_as(out)))
@@ -282,6 +282,32 @@ def _previous(dataset: Path) -> Mapping[str, str]:
 
 
 @dataclass(frozen=True)
+class _Listed:
+    """An image of a dataset, as its manifest lists it.
+
+    Attributes:
+        public: Row of the run's public manifest.
+        files: Path below the dataset and SHA-256, by kind.
+        set, group, free, traits: Where it is, which others it is of one group with, and what it is like.
+        poses: Of its faces, where they are told.
+    """
+
+    public: Mapping[str, Any]
+    files: Mapping[str, tuple[str, str]]
+    set: str
+    group: int
+    free: bool
+    traits: Mapping[str, str]
+    poses: Sequence[Mapping[str, Any]] | None
+
+    def to_json(self) -> Json:
+        files = {kind: {"path": path, "sha256": digest} for kind, (path, digest) in self.files.items()}
+        told = {} if self.poses is None else {"poses": list(self.poses)}
+        place = {"set": self.set, "group": self.group, "free": self.free}
+        return {**self.public, **files, **place, "traits": self.traits, **told}
+
+
+@dataclass(frozen=True)
 class _Writer:
     """Writes the files of one image into its set."""
 
@@ -290,14 +316,14 @@ class _Writer:
     settings: SplitSettings
     obfuscated: str
 
-    def write(self, row: Entrant, name: str, group: int) -> dict[str, Any]:
+    def write(self, row: Entrant, name: str, group: int) -> _Listed:
         """Copy an image's released files, make its trimap; returns its row of the manifest.
 
         Raises:
             RunFolderError: A released file is not the one that was proved.
         """
         layout = self.settings.layout.sets[name]
-        files: dict[str, dict[str, str]] = {}
+        files: dict[str, tuple[str, str]] = {}
         alpha = self._released(row, "alpha")
         for kind in layout.folders:
             if kind in _COLOURS:
@@ -315,10 +341,10 @@ class _Writer:
             target = self.out / path
             if not (target.is_file() and sha256(target.read_bytes()) == digest):
                 write_released(target, data)
-            files[kind] = {"path": path, "sha256": digest}
+            files[kind] = path, digest
         free = layout.content is Content.FREE
-        told = {"poses": list(row.poses)} if self.settings.poses else {}
-        return {**row.public, **files, "set": name, "group": group, "free": free, "traits": row.traits, **told}
+        poses = row.poses if self.settings.poses else None
+        return _Listed(row.public, files, name, group, free, row.traits, poses)
 
     def _released(self, row: Entrant, kind: str) -> bytes:
         name, expected = row.files[RUN_KINDS[kind]]
@@ -332,23 +358,21 @@ class _Writer:
         return data
 
 
-def _add_colours(
-    out: Path, settings: SplitSettings, obfuscated: str, rows: DiskList[dict[str, Any]], workers: int
-) -> None:
+def _add_colours(out: Path, settings: SplitSettings, obfuscated: str, rows: DiskList[_Listed], workers: int) -> None:
     """Estimate fg and bg of the sets whose layout has folders for them."""
     folders = {
         name: [settings.layout.folder(name, kind, obfuscated) for kind in _COLOURS]
         for name, layout in settings.layout.sets.items()
         if set(_COLOURS) <= set(layout.folders)
     }
-    mine = [i for i, row in enumerate(rows) if row["set"] in folders]
-    tasks = [
-        (row["image"]["path"], row["alpha"]["path"], *(f"{folder}/{row['id']}.png" for folder in folders[row["set"]]))
-        for row in map(rows.__getitem__, mine)
-    ]
+    mine = [i for i, row in enumerate(rows) if row.set in folders]
+    tasks = []
+    for row in map(rows.__getitem__, mine):
+        front, back = (f"{folder}/{row.public['id']}.png" for folder in folders[row.set])
+        tasks.append((row.files["image"][0], row.files["alpha"][0], front, back))
     for i, task, hashes in zip(mine, tasks, estimate(out, tasks, workers), strict=True):
-        colours = zip(_COLOURS, task[2:], hashes, strict=True)
-        rows[i] |= {kind: {"path": path, "sha256": digest} for kind, path, digest in colours}
+        colours = dict(zip(_COLOURS, zip(task[2:], hashes, strict=True), strict=True))
+        rows[i] = replace(rows[i], files={**rows[i].files, **colours})
 
 
 def _earlier(out: Path) -> list[Dataset]:
@@ -356,11 +380,11 @@ def _earlier(out: Path) -> list[Dataset]:
     return [described(out, name) for name in (ABOUT, BUILDING) if (out / name).is_file()]
 
 
-def _remove_others(earlier: Sequence[Dataset], rows: Sequence[Mapping[str, Any]]) -> None:
+def _remove_others(earlier: Sequence[Dataset], rows: Sequence[_Listed]) -> None:
     """Delete files of earlier builds that are in no set any more; only what has the name of an id."""
     if not earlier:
         return
-    now = DiskDict((path, None) for path, _ in listed_files(rows))
+    now = DiskDict((path, None) for row in rows for path, _ in row.files.values())
     for dataset in earlier:
         for name in dataset.layout.sets:
             for item in dataset.shelf(name).values():

@@ -15,6 +15,7 @@ from p3mdata.base.parsing import fault
 from p3mdata.dataset.layout import KINDS, OBFUSCATED, Layout, layouts, read_layout
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.imaging.listing import pictures
+from p3mdata.typing import Json
 
 ABOUT = "dataset.json"
 LISTING = "manifest.jsonl"
@@ -48,7 +49,7 @@ class Dataset:
     root: Path
     layout: Layout
     obfuscated: str
-    about: dict[str, Any]
+    about: Json
 
     def folder(self, name: str, kind: str) -> Path:
         """Folder of a kind of file of a set."""
@@ -78,7 +79,7 @@ class Dataset:
             if self.folder(name, "image").is_dir() or self.folder(name, "alpha").is_dir():
                 yield name
 
-    def rows(self) -> Iterator[dict[str, Any]]:
+    def rows(self) -> Iterator[Json]:
         """Rows of its manifest; none for datasets of others."""
         return read_rows(self.root / LISTING)
 

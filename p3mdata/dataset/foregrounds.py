@@ -23,6 +23,7 @@ from p3mdata.base.jsonl import append_row, read_rows
 from p3mdata.base.pool import CRASH_SENTENCE, Handler, Mark, work_in_pool
 from p3mdata.errors import Interrupted, SetupError
 from p3mdata.imaging import Picture, decode, encode
+from p3mdata.typing import Json
 
 # What is finished, so that an interrupted estimation goes on where it was.
 COLOURS_DONE = "foregrounds.jsonl"
@@ -101,7 +102,7 @@ def estimate(root: Path, tasks: Sequence[Task], workers: int) -> Iterator[tuple[
             yield foreground, background
 
 
-def _planned(root: Path, task: Task, done: dict[tuple[str, str], dict[str, Any]]) -> tuple[str, tuple[str, str] | None]:
+def _planned(root: Path, task: Task, done: dict[tuple[str, str], Json]) -> tuple[str, tuple[str, str] | None]:
     """Digest of a task's inputs, and its result if it is there already."""
     inputs = sha256(b"".join(sha256((root / path).read_bytes()).encode() for path in task[:2]))
     row = done.get((inputs, task[2]))

@@ -15,7 +15,7 @@ from p3mdata.base.progress import Progress
 from p3mdata.errors import RunFolderError, SettingsError, unwritable
 from p3mdata.export import card, croissant, huggingface, webdataset
 from p3mdata.export.card_text import Words, describe
-from p3mdata.export.record import record
+from p3mdata.export.record import record_of
 from p3mdata.export.record_text import files
 from p3mdata.export.release import Release
 from p3mdata.export.stated import Stated, read_stated
@@ -154,7 +154,7 @@ def export(
             configs = write(release, target, most_images, most_bytes, step)
             if form is Form.CROISSANT:
                 croissant.describe(release, target, words)
-            for file, content in files(record(release, words, said)).items():
+            for file, content in files(record_of(release, words, said)).items():
                 target.write(file, content)
             target.finish(card.card(release, words, loading, configs))
     except OSError as exc:
@@ -190,7 +190,7 @@ def write_record(
     if outer == inner or outer in inner.parents:
         raise SettingsError(f"{out}: lies inside {source}, which holds nothing but its own files. Choose another OUT.")
     release = Release.open(source, run)
-    made = record(release, *_words(release, licence, name, about, stated))
+    made = record_of(release, *_words(release, licence, name, about, stated))
     try:
         out.mkdir(parents=True, exist_ok=True)
         for file, content in files(made).items():

@@ -61,7 +61,7 @@ def card(release: Release, words: Words, loading: str, configs: Sequence[Mapping
         "Collection": [words.collection, words.raw_data],
         "Anonymization": [*words.method, _outcomes(facts, words), _decisions(facts)],
         "Proofs": words.proofs,
-        "Recall": words.recall,
+        "Recall": (*words.second_look, *words.recall),
         "Audit": [*words.audit, audit_table(facts.audit["rows"] if facts.audit else ()), *words.attackers],
         "Uses": words.uses,
         "Known limits": ["\n".join(f"- {limit}" for limit in words.limits)],

@@ -13,6 +13,7 @@ from p3mdata.export.entries import MEANING
 from p3mdata.export.figures import Facts
 from p3mdata.export.release import Release
 from p3mdata.records import Outcome
+from p3mdata.run.report_audit import recall_sentences
 
 NAME = "Anonymized portraits with alpha mattes"
 _NO_COLLECTION = (
@@ -50,6 +51,7 @@ class Words:
         held_back: What became of sources that are not in it.
         method, proofs, recall, audit, attackers: How it was anonymized, what was proved, what may have been missed,
             what a recogniser finds, and what attackers find who learn; the last is empty where none was let at it.
+        second_look: What a slower look says about missed faces; empty where there was none.
         annotation, tool: What is annotated, and by which software.
         personal, biases, spread, limits, uses, impact, maintenance: The rest of a datasheet; spread is that of traits.
     """
@@ -63,6 +65,7 @@ class Words:
     method: tuple[str, ...]
     proofs: tuple[str, ...]
     recall: tuple[str, ...]
+    second_look: tuple[str, ...]
     audit: tuple[str, ...]
     attackers: tuple[str, ...]
     annotation: str
@@ -104,6 +107,7 @@ def describe(
         method=tuple(_method(facts)),
         proofs=tuple(_proofs(facts)),
         recall=tuple(_recall(facts)),
+        second_look=tuple(recall_sentences(facts.recall)) if facts.recall else (),
         audit=tuple(_audit(facts)),
         attackers=tuple(_attackers(facts)),
         annotation=_annotation(release),
@@ -255,6 +259,8 @@ def _recall(facts: Facts) -> Iterator[str]:
     if sample is None or not sample["looked_at"]:
         yield (
             "How many faces were missed was not measured: nobody has looked at a random sample of the released images."
+            if facts.recall is None
+            else "Nobody has looked at a random sample of the released images."
         )
         return
     drawn, looked, misses = sample["images"], sample["looked_at"], sample["misses"]

@@ -15,6 +15,7 @@ from p3mdata.base.disk_backed import DiskList, LazyMap
 from p3mdata.base.files import sha256
 from p3mdata.errors import RunFolderError
 from p3mdata.records import one_ending
+from p3mdata.typing import Json
 
 KINDS = ("image", "alpha", "trimap", "facemask", "foreground", "background")
 # What each column of a release holds; the order is that of tables.
@@ -96,7 +97,7 @@ class Entry:
 
     id: str
     files: dict[str, File]
-    row: dict[str, Any]
+    row: Json
 
     def name(self, kind: str) -> str:
         """`<id>.jpg` for the image, `<id>.alpha.png` and the like for what belongs to it."""
@@ -167,7 +168,7 @@ class Gathered:
 
     def __init__(self, root: Path) -> None:
         self._root = root
-        self.rows: DiskList[tuple[dict[str, tuple[str, str]], dict[str, Any]]] = DiskList()
+        self.rows: DiskList[tuple[dict[str, tuple[str, str]], Json]] = DiskList()
         self._ids: list[str] = []
         self._kinds: set[str] = set()
 

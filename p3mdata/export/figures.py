@@ -15,6 +15,7 @@ from p3mdata.dataset.attributes import resolution_of, traits_of
 from p3mdata.export.entries import Split
 from p3mdata.records import ImageResult, Outcome
 from p3mdata.run.layout import ATTACKERS, PLAN
+from p3mdata.run.recall import recall_of
 from p3mdata.run.report import read_audit
 from p3mdata.run.sampling import looked_at
 from p3mdata.typing import Json
@@ -43,6 +44,7 @@ class Facts:
         tables: Images by trait, value and split.
         audit: What audit.json holds, if the released files were audited.
         sample: images drawn at random, looked_at by a person, misses found; if a sample was drawn.
+        recall: Figures of a second look for missed faces, if there was one.
         attackers: What attackers.json holds, if attackers were let at the released files.
         models: SHA-256 of the model files by name, if the run is at hand.
     """
@@ -60,6 +62,7 @@ class Facts:
     tables: Tables
     audit: Json | None
     sample: dict[str, int] | None
+    recall: Json | None = None
     attackers: Json | None = None
     models: dict[str, str] | None = None
 
@@ -89,6 +92,7 @@ class Behind:
     reasons: dict[str, int] | None = None
     audit: Json | None = None
     sample: dict[str, int] | None = None
+    recall: Json | None = None
     attackers: Json | None = None
     models: dict[str, str] | None = None
     traits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
@@ -105,7 +109,8 @@ def behind_of(out: Path, rows: Iterable[ImageResult]) -> Behind:
             reasons[row.reason or row.outcome.value] += 1
     models = {str(name): str(digest) for name, digest in read_json(out / PLAN).get("weights", {}).items()}
     attackers = read_audit(out, ATTACKERS)
-    return Behind(dict(outcomes), dict(reasons), read_audit(out), looked_at(out, rows), attackers, models, traits)
+    told = read_audit(out), looked_at(out, rows), recall_of(out), attackers
+    return Behind(dict(outcomes), dict(reasons), *told, models, traits)
 
 
 _PROOFS = (
@@ -161,6 +166,7 @@ def figures(
         tables=_completed(tables, splits, balance),
         audit=behind.audit,
         sample=behind.sample,
+        recall=behind.recall,
         attackers=behind.attackers,
         models=behind.models,
     )

@@ -60,7 +60,7 @@ _OPEN = {
     ),
     "second_look": (
         "faces that the run's detectors did not see",
-        "an offline look that is slower than the run's own; this version has none",
+        "p3mdata audit RUN --recall (a dataset: and --run RUN)",
     ),
     "audit": ("whether a recogniser tells who it is", "p3mdata audit RUN (a dataset: and --run RUN)"),
     "attackers": (
@@ -71,7 +71,7 @@ _OPEN = {
 }
 
 
-def record(release: Release, words: Words, stated: Stated) -> Json:
+def record_of(release: Release, words: Words, stated: Stated) -> Json:
     """The record as it is written to release-record.json; equal releases and answers give equal records.
 
     Args:
@@ -149,7 +149,7 @@ def _said(facts: Facts, words: Words, grouped: bool) -> dict[str, tuple[str, ...
         "privacy_model": (_privacy_model(facts),),
         "proofs": words.proofs,
         "recall": words.recall if looked else (),
-        "second_look": (),
+        "second_look": words.second_look,
         "audit": words.audit if facts.audit else (),
         "attackers": words.attackers,
         "decisions": (_decisions(facts),),
@@ -225,6 +225,9 @@ def _figures(facts: Facts) -> Json:
         "proofs": facts.proofs,
         "encodings": facts.encodings,
         "traits": facts.tables,
+        "second_look": facts.recall and {
+            key: facts.recall[key] for key in ("released", "pictures", "faces", "neither", "review")
+        },
         "sample": None if sample is None else {**sample, "miss_bound_95": bound or None},
         "audit": audit and {
             "recogniser": audit["recogniser"]["name"],

@@ -22,7 +22,7 @@ def files(made: Mapping[str, Any]) -> dict[str, bytes]:
 
 
 def markdown(made: Mapping[str, Any]) -> str:
-    """release-record.md of what `record.record` made."""
+    """release-record.md of what `record.record_of` made."""
     lines = [f"# Release record: {_safe(made['name'])}", _lead(made)]
     for framework, about in made["frameworks"].items():
         lines += [f"## {about['title']}", *_answers(made, framework)]

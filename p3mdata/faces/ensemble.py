@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -84,6 +84,10 @@ class Detection:
         doubts = self.doubts + tuple(doubt for doubt in other.doubts if doubt not in self.doubts)
         return Detection(tuple(sorted((*self.faces, *new), key=_reading_order)), doubts)
 
+    def with_faces(self, faces: Collection[Face]) -> Detection:
+        """The same with further faces."""
+        return Detection(tuple(sorted((*self.faces, *faces), key=_reading_order)), self.doubts)
+
     def without(self, boxes: Collection[XYXY]) -> Detection:
         """What is left when some boxes are no faces."""
         faces = tuple(face for face in self.faces if face.box not in boxes)
@@ -109,6 +113,11 @@ class FaceFinder:
         self._detectors = detectors or {name: make() for name, make in REGISTRY.items()}
         self._proposals = Proposals() if detectors is None else None
         self._landmarks = landmark_model or FaceMesh()
+
+    @property
+    def detectors(self) -> Mapping[str, Detector]:
+        """The detectors by name."""
+        return self._detectors
 
     def close(self) -> None:
         self._landmarks.close()
@@ -197,7 +206,7 @@ class FaceFinder:
     def look_closer(self, image: Pyramid, group: list[Box]) -> Face:
         """The face that a group of hits stands for, with landmarks, or with a second opinion where there are none."""
         face = group_face(group)
-        mesh, missing = self._mesh(image, face.box)
+        mesh, missing = self.mesh(image, face.box)
         face = replace(face, landmarks=None if mesh is None else _flat(mesh), no_landmarks=missing)
         if mesh is None and len(face.seen_by) == 1 and not is_weak(face):
             face = replace(face, seen_by=self._second_opinion(image, face.box, face.seen_by[0]))
@@ -217,7 +226,8 @@ class FaceFinder:
                     return tuple(sorted((known, name)))
         return (known,)
 
-    def _mesh(self, image: Pyramid, box: XYXY) -> tuple[Points | None, str | None]:
+    def mesh(self, image: Pyramid, box: XYXY) -> tuple[Points | None, str | None]:
+        """The landmarks (478x2, in pixels of the image) of the face in a box, or None and why there are none."""
         found_elsewhere = False
         for enlarge in _CROPS:
             crop, to_image = image.crop(box, enlarge)

@@ -30,7 +30,7 @@ class TurnedHit:
     quarters: int
 
 
-def _back(box: Box, quarters: int, shape: tuple[int, int]) -> Box:
+def turned_back(box: Box, quarters: int, shape: tuple[int, int]) -> Box:
     """A hit of a picture that was turned by `np.rot90(picture, quarters)`, in the picture of `shape` as it lies."""
     height, width = shape
     # Corners of the turned picture's own axes: a quarter turn to the left maps (x, y) to (y, width - x).
@@ -53,7 +53,7 @@ def look_turned(image: Pyramid, detector: Detector) -> Iterator[TurnedHit]:
         turned = np.ascontiguousarray(np.rot90(small, quarters))
         for hit in detector.detect(turned):
             if hit.score >= _LEAST:
-                placed = _back(hit, quarters, (small.shape[0], small.shape[1]))
+                placed = turned_back(hit, quarters, (small.shape[0], small.shape[1]))
                 yield TurnedHit(placed.placed(0, 0, 1 / factor), quarters)
 
 
@@ -65,7 +65,7 @@ def seen_again(image: Pyramid, hit: TurnedHit, detector: Detector) -> Box | None
     for found in detector.detect(np.ascontiguousarray(np.rot90(crop, hit.quarters))):
         if found.score < _CROP_LEAST or (best is not None and found.score <= best.score):
             continue
-        box = _back(found, hit.quarters, (_CROP_SIDE, _CROP_SIDE)).moved(float(to_image[0, 0]), offset)
+        box = turned_back(found, hit.quarters, (_CROP_SIDE, _CROP_SIDE)).moved(float(to_image[0, 0]), offset)
         if iou(np.array(hit.box.xyxy), np.array([box.xyxy]))[0] >= _SAME_IOU:
             best = box
     return best

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from p3mdata.anonymize.hand import drawn_area
 from p3mdata.base.jsonl import NOT_JSON, read_rows
 from p3mdata.base.progress import Progress
 from p3mdata.errors import BrokenInput, RunFolderError, SettingsError
+from p3mdata.faces.models import Models
 from p3mdata.imaging import SUFFIXES, decode, decode_matte, encode_mask
 from p3mdata.imaging.listing import regular_file
 from p3mdata.records import Action, Decision, Sample, boxes_of
@@ -27,9 +28,10 @@ from p3mdata.run.executors import Work, local
 from p3mdata.run.inputs import read_inputs
 from p3mdata.run.layout import DONE, LOG, QUEUE, SOURCES, shard_folder
 from p3mdata.run.locks import finished_run
-from p3mdata.run.plan import Plan, refuse_other_version
+from p3mdata.run.plan import Plan, of_this_version, refuse_other_version
 from p3mdata.run.rows import open_shards
 from p3mdata.run.samples import Samples
+from p3mdata.run.shards import run_shard
 from p3mdata.run.stages import Stage
 
 _ACTIONS = {action.value: action for action in Action if action is not Action.REMOVE}
@@ -121,15 +123,31 @@ def _carry_out(
         _log(plan, wish)
     decided = samples.with_decisions(standing(read_log(plan.job.out)))
     progress = on_start(plan.samples) if on_start else (lambda: None)
-    local.run(Work(plan, decided, Stage.ALL, open_shards(plan), progress), workers)
+    if of_this_version(plan):
+        local.run(Work(plan, decided, Stage.ALL, open_shards(plan), progress), workers)
+    else:
+        _leave_out(plan, decided, progress)
     return close_run(plan, 0.0)
+
+
+def _leave_out(plan: Plan, samples: Samples, progress: Callable[[], object]) -> None:
+    """What every version may do: images are left out, and none is made, also none that an earlier call left open."""
+
+    def begun(sample: Sample) -> bool:
+        progress()
+        return True
+
+    with contextlib.closing(Models()) as models:
+        for number in open_shards(plan):
+            members = plan.members(samples, number)
+            run_shard(plan.job, number, members, models, Stage.ALL, begun, makes=False)
 
 
 def _log(plan: Plan, wish: _Wish) -> None:
     out, decision = plan.job.out, wish.decision
     if wish.mask is not None:
         decision = replace(decision, mask=keep_mask(out, wish.sample.id, wish.mask))
-    if _same(wish.sample.decision, decision):
+    if _same(wish.sample.decision, decision) and not wish.sample.suspected:
         return
     # A shard that is not done is looked through again: a crash after this line loses nothing.
     (shard_folder(out, wish.sample.index // plan.shard_size) / DONE).unlink(missing_ok=True)

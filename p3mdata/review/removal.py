@@ -54,7 +54,7 @@ def remove_images(out: Path, names: Sequence[str]) -> Removal:
     """
     _, samples = read_plan(out)
     ids = _named(out, samples, names)
-    with reviewing(out) as session:
+    with reviewing(out, takes_down=True) as session:
         for identity in ids:
             decision = session.item(identity).decision
             # A call that was interrupted is finished by the same call.
@@ -93,6 +93,19 @@ def _bury(out: Path) -> int:
         [*rows, *({"id": identity, "version": version, "date": date} for identity in sorted(removed - buried))],
     )
     return version
+
+
+def still_in(out: Path, ids: Sequence[str]) -> list[tuple[str, int | None]]:
+    """Datasets and exports made of a run that hold some of its images, and how many; None where that cannot be told."""
+    wanted = set(ids)
+    found: list[tuple[str, int | None]] = []
+    for row in read_rows(out / DERIVED, torn_tail=True, needs=("kind", "path")) if wanted else ():
+        path = Path(row["path"])
+        if row["kind"] != "dataset" or not (path / LISTING).is_file():
+            found += [(str(path), None)] if path.exists() else []
+        elif number := sum(entry["id"] in wanted for entry in read_rows(path / LISTING, needs=("id",))):
+            found.append((str(path), number))
+    return found
 
 
 def _clean_derived(out: Path, version: int) -> tuple[list[str], list[str]]:
@@ -135,5 +148,9 @@ def _clean_dataset(path: Path, removed: set[str], version: int) -> None:
     counts = Counter(row["set"] for row in kept)
     version = max(version, int(about["version"]) + (len(kept) != len(rows)))
     write_rows(path / LISTING, kept)
-    changed = {"version": version, "sets": {name: counts[name] for name in about["sets"]}, "balance": balance_of(kept)}
+    changed = {
+        "version": version,
+        "sets": {name: counts[name] for name in about["sets"]},
+        "balance": balance_of((row["set"], row["traits"]) for row in kept),
+    }
     write_json(path / ABOUT, {**about, **changed})

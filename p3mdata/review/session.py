@@ -8,7 +8,6 @@ from collections import Counter, OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from p3mdata.base.jsonl import PRIVATE_MODE, append_row, read_rows
 from p3mdata.errors import BrokenInput, P3MError, RunFolderError, SettingsError
@@ -21,11 +20,12 @@ from p3mdata.run.decisions import append, keep_mask, now, read_log
 from p3mdata.run.inputs import read_inputs
 from p3mdata.run.layout import DONE, QUEUE, RESULTS, SAMPLE, shard_folder
 from p3mdata.run.locks import finished_run
-from p3mdata.run.plan import Plan, refuse_other_version
+from p3mdata.run.plan import Plan, of_this_version, refuse_other_version
 from p3mdata.run.rows import open_shards, read_results
 from p3mdata.run.samples import Samples
 from p3mdata.run.shards import process, run_shard
 from p3mdata.run.stages import Stage
+from p3mdata.typing import Json
 
 # Decoded photographs that are kept, so that the pictures of one item are made from one decoding.
 _KEPT_VIEWS = 3
@@ -68,10 +68,19 @@ class Session:
         plan, samples: Of the run.
         models: Gives the models on first use.
         reviewer: Recorded with every decision.
+        takes_down: Only to take images down, which no version refuses: decisions that an earlier review left to be
+            carried out, and this version must not, wait, and their images are held back.
     """
 
-    def __init__(self, plan: Plan, samples: Samples, models: Models, reviewer: str | None = None) -> None:
-        self.plan, self.reviewer = plan, reviewer
+    def __init__(
+        self,
+        plan: Plan,
+        samples: Samples,
+        models: Models,
+        reviewer: str | None = None,
+        takes_down: bool = False,
+    ) -> None:
+        self.plan, self.reviewer, self._takes_down = plan, reviewer, takes_down
         self._out = plan.job.out
         self._samples, self._models = samples, models
         self._index = {sample.id: sample.index for sample in samples}
@@ -155,7 +164,7 @@ class Session:
         mask: Mask | None = None,
         keep_transition: bool = False,
         confirmed: bool = False,
-        settings: dict[str, Any] | None = None,
+        settings: Json | None = None,
         dropped: Sequence[XYXY] = (),
         basis: str | None = None,
         version: int | None = None,
@@ -271,14 +280,15 @@ class Session:
 
     def _settle(self) -> None:
         """Finish the shards that decisions, or an interruption, left open."""
+        makes = not self._takes_down or of_this_version(self.plan)
         for number in open_shards(self.plan):
             shard = self.plan.members(self._samples, number)
-            run_shard(self.plan.job, number, shard, self._models, Stage.ALL, self._may_make)
+            run_shard(self.plan.job, number, shard, self._models, Stage.ALL, self._may_make, makes=makes)
             self._changed = True
         self._shard = None
 
     def _may_make(self, sample: Sample) -> bool:
-        if sample.decision is None or not sample.decision.action.withholds:
+        if not self._takes_down and (sample.decision is None or not sample.decision.action.withholds):
             refuse_other_version(self.plan)
         return True
 
@@ -310,14 +320,14 @@ def _in_view(item: QueueItem, view: str) -> bool:
 
 
 @contextlib.contextmanager
-def reviewing(out: Path, reviewer: str | None = None) -> Iterator[Session]:
+def reviewing(out: Path, reviewer: str | None = None, takes_down: bool = False) -> Iterator[Session]:
     """Hold a finished run for a review; when the block ends, manifest and report are written.
 
     Raises:
         RunFolderError: Not a run, not finished, or in use by another process.
     """
     with finished_run(out) as (plan, samples), contextlib.closing(Models()) as models:
-        session = Session(plan, samples, models, reviewer)
+        session = Session(plan, samples, models, reviewer, takes_down)
         try:
             yield session
         finally:

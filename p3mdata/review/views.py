@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from dataclasses import dataclass
-from typing import Any
 
 import cv2
 import numpy as np
@@ -12,7 +11,7 @@ from PIL import Image
 
 from p3mdata.anonymize.areas import Masked, mask, transition_of
 from p3mdata.anonymize.inputs import Inputs, Loaded, load
-from p3mdata.anonymize.pipeline import as_encoded, render
+from p3mdata.anonymize.pipeline import as_made, render
 from p3mdata.config import Job
 from p3mdata.faces.ensemble import Detection
 from p3mdata.imaging import Picture, decode, encode_mask
@@ -20,6 +19,7 @@ from p3mdata.imaging.draw import fit
 from p3mdata.imaging.metadata.png import PNG_SIGNATURE
 from p3mdata.records import Doubt, ImageResult, Mask
 from p3mdata.run.layout import KINDS
+from p3mdata.typing import Json
 
 # Longer sides are shown, and drawn on, reduced.
 _MOST_SIDE = 4096
@@ -50,7 +50,7 @@ class View:
             BrokenInput: They cannot be used.
         """
         loaded = load(inputs, job.settings)
-        loaded = as_encoded(loaded, row.encoding)
+        loaded = as_made(loaded, row)
         return cls(loaded, mask(loaded, Detection(row.faces, ()), job.settings), row, job)
 
     @property
@@ -64,7 +64,7 @@ class View:
         height, width = self.loaded.picture.size
         return max(1, round(height * self.factor)), max(1, round(width * self.factor))
 
-    def faces(self) -> list[dict[str, Any]]:
+    def faces(self) -> list[Json]:
         """Boxes in shown pixels, and who saw them."""
         return [
             {
@@ -76,7 +76,7 @@ class View:
             for face in self.row.faces
         ]
 
-    def doubt(self, doubt: Doubt) -> dict[str, Any]:
+    def doubt(self, doubt: Doubt) -> Json:
         """A doubt, with the numbers of the faces that it is about."""
         numbers = [number for number, face in enumerate(self.row.faces) if face.box in doubt.boxes]
         return {"code": doubt.code, "sentence": doubt.sentence, "faces": numbers}

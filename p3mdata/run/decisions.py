@@ -9,7 +9,6 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.jsonl import PRIVATE_MODE, append_row, read_rows, write_rows
@@ -17,6 +16,7 @@ from p3mdata.base.parsing import fault
 from p3mdata.errors import RunFolderError
 from p3mdata.records import Action, Decision, boxes_of
 from p3mdata.run.layout import LOG, PRIVATE
+from p3mdata.typing import Json
 
 # Below the private folder, beside the log: the log with its masks can be applied to another run.
 _MASKS = "masks"
@@ -71,7 +71,7 @@ def write_log(out: Path, log: Iterable[tuple[str, Decision]]) -> None:
     write_rows(out / LOG, (_row(identity, decision) for identity, decision in log), PRIVATE_MODE)
 
 
-def _row(identity: str, decision: Decision) -> dict[str, Any]:
+def _row(identity: str, decision: Decision) -> Json:
     name, digest = decision.mask or (None, None)
     return {
         "id": identity,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from p3mdata.base.jsonl import append_row, read_rows
 from p3mdata.errors import RunFolderError
 from p3mdata.run.layout import DERIVED, TOMBSTONES
+from p3mdata.typing import Json
 
 
 def register_derived(out: Path, kind: str, path: Path) -> None:
@@ -18,7 +18,7 @@ def register_derived(out: Path, kind: str, path: Path) -> None:
         append_row(out / DERIVED, row)
 
 
-def tombstones(out: Path) -> Iterator[dict[str, Any]]:
+def tombstones(out: Path) -> Iterator[Json]:
     for row in read_rows(out / TOMBSTONES, needs=("id", "version")):
         if not isinstance(row["version"], int):
             raise RunFolderError(f"{out / TOMBSTONES}: holds a version that is no number. Restore the file.")

@@ -30,6 +30,7 @@ from p3mdata.run.layout import (
     SAMPLE,
     SHARDS,
     SOURCES,
+    SUSPECTS,
     TOMBSTONES,
     TRACES,
     make_private_folder,
@@ -81,7 +82,7 @@ def fetch_run(address: Any, out: Path, on_start: Progress | None = None) -> Fetc
         raise RunFolderError(f"{store.root}: is not a run (it has no {PLAN}). Check the address.")
     _check_out(out, store, data)
     try:
-        with only_run(out):
+        with only_run(out, begins=True):
             plan = _bring_plan(store, out, data)
             released = _bring_shards(store, plan, on_start or silent)
             for name in CLOSING:
@@ -103,7 +104,7 @@ def _check_out(out: Path, store: Store, plan: bytes) -> None:
     if (out / PLAN).exists():
         if (out / PLAN).read_bytes() != plan:
             raise RunFolderError(f"{out}: holds another run than {store.root}. Choose a new folder.")
-        if any((out / name).exists() for name in (LOG, TOMBSTONES, *AUDITS, SAMPLE)):
+        if any((out / name).exists() for name in (LOG, SUSPECTS, TOMBSTONES, *AUDITS, SAMPLE)):
             raise RunFolderError(f"{out}: holds decisions, take-downs or an audit. Fetch into a new folder.")
     elif any(path.name != PRIVATE and not is_torn(path.name) for path in out.iterdir()):
         raise RunFolderError(f"{out}: is not empty and not a run folder. Choose an empty or new folder.")

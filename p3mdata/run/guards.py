@@ -12,7 +12,7 @@ from p3mdata.config import Job
 from p3mdata.errors import RunFolderError, SettingsError, start_anew
 from p3mdata.imaging import SUFFIXES
 from p3mdata.imaging.listing import pictures
-from p3mdata.run.layout import LOG, PLAN, PRIVATE
+from p3mdata.run.layout import LOG, PLAN, PRIVATE, SUSPECTS
 
 
 def check_folders(job: Job) -> None:
@@ -51,6 +51,11 @@ def check_folders(job: Job) -> None:
         raise RunFolderError(
             f"{job.out}: holds decisions of reviewers, which --overwrite would delete. Use another OUT, and carry them "
             f"over with 'p3mdata review NEW --apply {job.out / LOG}'; or delete the folder yourself."
+        )
+    if job.execution.overwrite and (job.out / SUSPECTS).exists():
+        raise RunFolderError(
+            f"{job.out}: holds what a second look found to be left bare, which --overwrite would forget and "
+            "release. Use another OUT and run 'p3mdata audit NEW --recall' on it; or delete the folder yourself."
         )
 
 

@@ -61,7 +61,8 @@ def read_inputs(sample: Sample, job: Job) -> Inputs:
             raise BrokenInput(
                 f"{what}_missing", f"has no {what} of its name in the folder given as --{what}s. Add it or move it out."
             )
-    return Inputs(photo, **found, decision=decided, secret=_secret_for_noise(job, decided))
+    secret = _secret_for_noise(job, decided)
+    return Inputs(photo, **found, decision=decided, secret=secret, suspects=sample.suspects)
 
 
 def _secret_for_noise(job: Job, decided: Decision | None) -> bytes | None:

@@ -86,7 +86,7 @@ def anonymize_job(job: Job, stage: Stage = Stage.ALL, on_start: Progress | None 
 
 
 def _whole_run(job: Job, stage: Stage, on_start: Progress, started: float) -> RunSummary:
-    with only_run(job.out):
+    with only_run(job.out, begins=True):
         if job.execution.overwrite:
             _remove_earlier_run(job.out)
         plan, samples = make_plan(job)

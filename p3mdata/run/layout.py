@@ -30,6 +30,8 @@ WORKERS_LOCK = "private/workers"
 # Signs of who plans a shared run, numbered, and who does which of its tasks.
 CLAIM, TASK_LOCK = "private/planning.{}", "private/task-{}-of-{}"
 LOG = "private/decisions.jsonl"
+# What second looks found that had been left bare, and what they saw on each image.
+SUSPECTS, LOOKS = "private/suspects.jsonl", "private/looks.jsonl"
 
 # What is released of an image, in the order of publishing.
 FACEMASKS, ALPHAS, IMAGES = "facemasks", "alphas", "images"
@@ -45,8 +47,8 @@ QUEUE = "review/queue.jsonl"
 SAMPLE = "review/sample.jsonl"
 REPORT = "report.html"
 AUDIT, AUDIT_PLOT = "audit.json", "audit.png"
-ATTACKERS, ADVICE, ADVICE_PLOT = "attackers.json", "advice.json", "advice.png"
-AUDITS = (AUDIT, AUDIT_PLOT, ATTACKERS, ADVICE, ADVICE_PLOT)
+ATTACKERS, ADVICE, ADVICE_PLOT, RECALL = "attackers.json", "advice.json", "advice.png", "recall.json"
+AUDITS = (AUDIT, AUDIT_PLOT, ATTACKERS, ADVICE, ADVICE_PLOT, RECALL)
 TOMBSTONES = "removed.jsonl"
 # Where datasets and exports made of this run lie.
 DERIVED = "private/derived.jsonl"
@@ -65,7 +67,7 @@ _BELONGS = re.compile(
     r"plan\.json|manifest\.jsonl|report\.html|(audit|advice)\.(json|png)|(attackers|recall)\.json|removed\.jsonl"
     r"|review/(queue|sample)\.jsonl|shards/[0-9]{5,}/(DONE|(results|errors|stored)\.jsonl|stats\.json)"
     r"|private/(lock|workers|(part|task)-[0-9]+-of-[0-9]+|(memory|alone|lent)-[0-9]+|planning\.[0-9]+|secret|proved|job\.json|ids\.csv|passed_over\.json"
-    r"|(sources|decisions|ledger|derived|errors)\.jsonl|masks/[^/]+\.png|stages/.+)"
+    r"|(sources|decisions|suspects|looks|ledger|derived|errors)\.jsonl|masks/[^/]+\.png|stages/.+)"
 )
 
 

@@ -8,17 +8,28 @@ from pathlib import Path
 
 from p3mdata.base.files import locked
 from p3mdata.base.system import LOCK_EX, LOCK_NB
-from p3mdata.errors import RunFolderError, not_finished
+from p3mdata.errors import RunFolderError, deleted_meanwhile, not_finished
 from p3mdata.run.decisions import repair_log
 from p3mdata.run.executors import local
-from p3mdata.run.layout import LEDGER, LOCK, PRIVATE, make_private_folder, sweep_run
+from p3mdata.run.layout import LEDGER, LOCK, PLAN, PRIVATE, make_private_folder, sweep_run
 from p3mdata.run.plan import Plan, read_plan
 from p3mdata.run.samples import Samples
+from p3mdata.run.suspects import repair_suspects
 
 
 @contextmanager
-def only_run(out: Path) -> Iterator[None]:
-    """Hold the run folder's lock, so that two processes never work on one run; it is swept."""
+def only_run(out: Path, begins: bool = False) -> Iterator[None]:
+    """Hold the run folder's lock, so that two processes never work on one run; it is swept.
+
+    Args:
+        out: The run folder.
+        begins: The run may be one that begins here: the folder is made where it is not there.
+
+    Raises:
+        RunFolderError: In use by another process; or it was deleted since it was looked at, and is not made again.
+    """
+    if not begins and not (out / PLAN).exists():
+        raise deleted_meanwhile(out)
     make_private_folder(out / PRIVATE)
     with ExitStack() as held:
         try:
@@ -40,6 +51,7 @@ def finished_run(out: Path) -> Iterator[tuple[Plan, Samples]]:
     read_plan(out)
     with only_run(out):
         repair_log(out)
+        repair_suspects(out)
         if not (out / LEDGER).exists():
             raise not_finished(out)
         yield read_plan(out)

@@ -51,6 +51,7 @@ from p3mdata.run.rows import Rows, open_shards
 from p3mdata.run.samples import Samples
 from p3mdata.run.secret import secret_of
 from p3mdata.run.shards import finish_shard
+from p3mdata.run.suspects import append_suspects
 
 _COMPANIONS = {"alpha": "alphas", "trimap": "trimaps", "mask": "masks"}
 
@@ -210,7 +211,7 @@ def _build(job: Job, parts: Sequence[_Part], building: Path, on_start: Progress)
     for folder in (PRIVATE, SHARDS, REVIEW):
         make_private_folder(building / folder)
     origins, secret = _Origins(parts), parts[0].secret
-    frozen = (replace(moved, decision=None) for moved in origins.moved())
+    frozen = (replace(moved, decision=None, suspects=()) for moved in origins.moved())
     plan = write_list(job.model_copy(update={"out": building}), frozen, building / SOURCES, secret is not None)
     if secret is not None:
         write_atomic(building / SECRET, f"{secret}\n".encode(), PRIVATE_MODE)
@@ -233,7 +234,11 @@ def _build(job: Job, parts: Sequence[_Part], building: Path, on_start: Progress)
         _refuse_copy_of_removed(part, old, buried)
         if old.id in decided[number]:
             ids[number][old.id] = new.id
-        shard.append(_take(part, row, replace(new, decision=_renamed(old.decision, new.id)), building))
+        suspects = tuple(replace(found, decided=_renamed(found.decided, new.id)) for found in old.suspects)
+        if suspects:
+            append_suspects(building, new.id, suspects)
+        as_decided = replace(new, decision=_renamed(old.decision, new.id), suspects=suspects)
+        shard.append(_take(part, row, as_decided, building))
         step()
         if len(shard) == plan.shard_size or new.index == plan.samples - 1:
             finish_shard(shard_folder(building, new.index // plan.shard_size), shard, Counter())

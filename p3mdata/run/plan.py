@@ -28,6 +28,7 @@ from p3mdata.run.planned import Maker, Planned, read_planned
 from p3mdata.run.samples import Samples
 from p3mdata.run.secret import planned_secret
 from p3mdata.run.sources import by_id, by_path, collect
+from p3mdata.run.suspects import read_suspects
 from p3mdata.typing import Json
 from p3mdata.version import __version__
 
@@ -132,8 +133,8 @@ def make_plan(job: Job, write: bool = True) -> tuple[Plan, Samples]:
             else:
                 (job.out / PASSED_OVER).unlink(missing_ok=True)
             write_json(job.out / PLAN, plan.public().to_json())
-        decisions = {} if job.execution.overwrite else standing(read_log(job.out))
-        samples = Samples(listing, plan.samples, decisions)
+        said = ({}, {}) if job.execution.overwrite else (standing(read_log(job.out)), read_suspects(job.out))
+        samples = Samples(listing, plan.samples, *said)
         # Of the list that is on disk now; workers need not carry it.
         plan = replace(plan, job=plan.job.model_copy(update={"chosen": ()}))
         if not write:
@@ -186,6 +187,11 @@ def _of_the_run(plan: Plan, before: Planned, listing: Path) -> Plan:
             "Use another OUT, the same settings and files, or --overwrite."
         )
     return plan
+
+
+def of_this_version(plan: Plan) -> bool:
+    """Whether this version, with its models, may make a picture of a run anew."""
+    return not differing_settings(read_planned(plan.job.out).maker, plan.maker)
 
 
 def refuse_other_version(plan: Plan) -> None:
@@ -263,7 +269,7 @@ def read_plan(out: Path) -> tuple[Plan, Samples]:
             settings=Settings(**planned.maker.settings),
             execution=Execution(limit=kept["limit"], files=kept.get("files")),
         )
-        samples = Samples(out / SOURCES, planned.samples, standing(read_log(out)))
+        samples = Samples(out / SOURCES, planned.samples, standing(read_log(out)), read_suspects(out))
         samples[:1]
         return Plan(job, planned.samples, planned.shard_size, planned.digest, planned.keyed), samples
     except (AttributeError, KeyError, TypeError, ValueError) as exc:

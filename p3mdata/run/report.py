@@ -23,11 +23,13 @@ from p3mdata.imaging import decode
 from p3mdata.imaging.draw import thumbnail
 from p3mdata.imaging.listing import PassedOver
 from p3mdata.records import Action, Face, ImageResult, Outcome
-from p3mdata.run.layout import AUDIT, FACEMASKS, IMAGES, LEDGER, MANIFEST, PASSED_OVER, QUEUE
+from p3mdata.run.layout import ATTACKERS, AUDIT, FACEMASKS, IMAGES, LEDGER, MANIFEST, PASSED_OVER, QUEUE
 from p3mdata.run.plan import Plan
+from p3mdata.run.recall import recall_of
 from p3mdata.run.released import read_released
 from p3mdata.run.report_audit import audit_section
 from p3mdata.run.sampling import looked_at
+from p3mdata.typing import Json
 from p3mdata.version import __version__
 
 MOST_THUMBNAILS = 48
@@ -351,7 +353,11 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
         strength=settings.in_words("report"),
         companions=", ".join(plan.public().companions) or "nothing",
         settings=_settings(plan),
-        audit=Rendered(audit_section(read_audit(plan.job.out), sample)),
+        audit=Rendered(
+            audit_section(
+                read_audit(plan.job.out), sample, recall_of(plan.job.out), read_audit(plan.job.out, ATTACKERS)
+            )
+        ),
         version=__version__,
     )
     write_atomic(path, page.encode("utf-8"))
@@ -366,7 +372,7 @@ def _passed_over(plan: Plan) -> list[Any]:
     return [table("Files passed over", ("Ending", "Files"), _most_first(counts))]
 
 
-def read_audit(out: Path, name: str = AUDIT) -> dict[str, Any] | None:
+def read_audit(out: Path, name: str = AUDIT) -> Json | None:
     """What audit.json of a run holds, or None when there is none, or it was made of other released files.
 
     Args:

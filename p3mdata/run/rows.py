@@ -7,8 +7,9 @@ import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, overload
+from typing import overload
 
+from p3mdata.base.disk_backed import DiskDict
 from p3mdata.base.files import atomic
 from p3mdata.base.jsonl import PRIVATE_MODE, read_json, read_rows
 from p3mdata.base.parsing import fault
@@ -17,6 +18,7 @@ from p3mdata.records import Decision, ImageResult, Sample
 from p3mdata.run.inputs import inputs_digest
 from p3mdata.run.layout import DONE, IMAGES, LEDGER, RESULTS, SHARDS, STATS, shard_folder
 from p3mdata.run.plan import Plan
+from p3mdata.typing import Json
 
 
 class Rows(Sequence[ImageResult]):
@@ -111,7 +113,8 @@ def read_results(folder: Path) -> list[ImageResult]:
 
 @contextmanager
 def names_file(path: Path) -> Iterator[Callable[[ImageResult], None]]:
-    """A table `source,id,outcome,image` that appears when the block ends; yields what adds a row."""
+    """A table `source,id,outcome,image`, by source, that appears when the block ends; yields what adds a row."""
+    by_source: DiskDict[tuple[str, ...]] = DiskDict()
     with atomic(path, PRIVATE_MODE) as sink:
         text = io.TextIOWrapper(sink, "utf-8", "surrogateescape", newline="")
         table = csv.writer(text, lineterminator="\n")
@@ -119,9 +122,10 @@ def names_file(path: Path) -> Iterator[Callable[[ImageResult], None]]:
 
         def add(row: ImageResult) -> None:
             image = f"{IMAGES}/{row.files[IMAGES][0]}" if IMAGES in row.files else ""
-            table.writerow((row.source, row.id, row.outcome.value, image))
+            by_source[row.source] = row.id, row.outcome.value, image
 
         yield add
+        table.writerows((source, *told) for source, told in by_source.items())
         text.flush()
         text.detach()
 
@@ -142,7 +146,7 @@ def image_rows(path: Path, torn_tail: bool = False) -> list[ImageResult]:
         raise RunFolderError(f"{path}: is damaged ({fault(exc)}). Run the command again that wrote it.") from exc
 
 
-def _public_decision(decision: Decision) -> dict[str, Any]:
+def _public_decision(decision: Decision) -> Json:
     """What of a person's decision may be told: not who, when, or how the mask was drawn."""
     return {
         "action": decision.action.value,
@@ -152,7 +156,7 @@ def _public_decision(decision: Decision) -> dict[str, Any]:
     }
 
 
-def public_row(result: ImageResult) -> dict[str, Any]:
+def public_row(result: ImageResult) -> Json:
     """What the public manifest says about one released image: no source path, no source hash, no landmarks."""
     proofs = result.proofs
     assert proofs is not None

@@ -11,7 +11,7 @@ from typing import Any, overload
 from p3mdata.base.jsonl import NOT_JSON, read_rows
 from p3mdata.base.parsing import fault
 from p3mdata.errors import RunFolderError, start_anew
-from p3mdata.records import Decision, Sample
+from p3mdata.records import Decision, Sample, Suspect
 from p3mdata.typing import Json
 
 
@@ -22,21 +22,32 @@ class Samples(Sequence[Sample]):
         path: JSON lines, one per sample, in order.
         count: Number of samples.
         decisions: By id.
+        suspects: What a second look found, by id.
     """
 
-    def __init__(self, path: Path, count: int, decisions: Mapping[str, Decision] | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        count: int,
+        decisions: Mapping[str, Decision] | None = None,
+        suspects: Mapping[str, tuple[Suspect, ...]] | None = None,
+    ) -> None:
         self._path, self._count = path, count
-        self._decisions = dict(decisions or {})
+        self._decisions, self._suspects = dict(decisions or {}), dict(suspects or {})
 
     def with_decisions(self, decisions: Mapping[str, Decision]) -> Samples:
         """The same samples with other decisions."""
-        return Samples(self._path, self._count, decisions)
+        return Samples(self._path, self._count, decisions, self._suspects)
 
     def decide(self, identity: str, decision: Decision | None) -> None:
         """Put a decision in the place of what was decided about an image."""
         self._decisions.pop(identity, None)
         if decision is not None:
             self._decisions[identity] = decision
+
+    def suspect(self, identity: str, found: tuple[Suspect, ...]) -> None:
+        """Note what a second look found on an image."""
+        self._suspects[identity] = found
 
     def __len__(self) -> int:
         return self._count
@@ -69,8 +80,10 @@ class Samples(Sequence[Sample]):
             sample = Sample.from_json(row)
         except (AttributeError, IndexError, KeyError, TypeError) as exc:
             raise self._damaged(fault(exc)) from exc
-        decision = self._decisions.get(sample.id)
-        return sample if decision is None else replace(sample, decision=decision)
+        decision, suspects = self._decisions.get(sample.id), self._suspects.get(sample.id, ())
+        if decision is None and not suspects:
+            return sample
+        return replace(sample, decision=decision, suspects=suspects)
 
     def _row(self, line: bytes, number: int) -> Json:
         if not line:

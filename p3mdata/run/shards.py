@@ -13,6 +13,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from p3mdata.anonymize.pipeline import Anonymized, anonymize
 from p3mdata.base.files import sha256, write_atomic, write_released
 from p3mdata.base.jsonl import PRIVATE_MODE, append_row, write_json, write_rows
 from p3mdata.config import Job
-from p3mdata.errors import BrokenInput, Interrupted, P3MError, RunFolderError
+from p3mdata.errors import BrokenInput, Interrupted, P3MError, deleted_meanwhile
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.records import Action, Decision, ImageResult, Outcome, Sample, ShardStats
 from p3mdata.run.ahead import ReadAhead
@@ -32,8 +33,11 @@ from p3mdata.run.rows import read_results
 from p3mdata.run.stages import Stage, anonymize_staged, run_stage
 
 # Faults of the place or the program, not of the picture: such rows are tried again on resume.
-TRANSIENT = frozenset({"cannot_read", "changed", "out_of_memory", "crashed_worker", "internal_error", "no_secret"})
+TRANSIENT = frozenset(
+    {"cannot_read", "changed", "out_of_memory", "crashed_worker", "internal_error", "no_secret", "other_version"}
+)
 _CRASHED = "makes the worker process die (out of memory, or a damaged file). Check or remove it."
+_OTHER_VERSION = "waits for the version that made the run: the next call with it carries the decision out."
 _EXTENSIONS = ("jpg", "png", "webp", "tif")
 
 
@@ -45,13 +49,16 @@ def process(
     tick: Callable[[str], None],
     crashing: bool = False,
     read: Callable[[Sample], Inputs] | None = None,
+    makes: bool = True,
+    may_write: Callable[[], object] = bool,
 ) -> ImageResult:
     """One image to its outcome, its files published. No fault of one image stops the run.
 
     Args:
-        sample, job, finder, stage, crashing: As for `run_shard`, of one image.
+        sample, job, finder, stage, crashing, makes: As for `run_shard`, of one image.
         tick: Called with the name of each step when it is done.
         read: Gives its inputs; None reads them.
+        may_write: Called before its files are written; raises where they must not be.
 
     Raises:
         OSError: The run folder cannot be written; nothing of the image is left in it.
@@ -59,8 +66,11 @@ def process(
     """
     if sample.decision is not None and _is_withheld(sample):
         done = _withheld(sample, sample.decision)
+    elif not makes:
+        done = _broken(sample, "other_version", _OTHER_VERSION)
     else:
         done = _worked_on(sample, job, finder, stage, tick, crashing, read or (lambda one: read_inputs(one, job)))
+    may_write()
     publish(done, sample, job.out)
     tick("write")
     return replace(done.result, inputs=inputs_digest(sample))
@@ -152,7 +162,7 @@ def refuse_lost(job: Job) -> None:
         RunFolderError: It was.
     """
     if job.store is None and not (job.out / PLAN).exists():
-        raise RunFolderError(f"{job.out}: was deleted while the run was at work. Run again to begin anew.")
+        raise deleted_meanwhile(job.out)
 
 
 def run_shard(
@@ -163,6 +173,7 @@ def run_shard(
     stage: Stage,
     go_on: Callable[[Sample], bool],
     crashing: Collection[str] = (),
+    makes: bool = True,
 ) -> None:
     """Bring every image of a shard to its outcome (or through one stage), then mark the shard as done.
 
@@ -174,6 +185,7 @@ def run_shard(
         stage: What to do.
         go_on: Told of each image before it is begun; False leaves the shard resumable.
         crashing: Ids of images that made their worker die again and again; they are held back unopened.
+        makes: Whether pictures are made; else those that are not done are held back until another call.
 
     Raises:
         Interrupted: `go_on` said no.
@@ -192,6 +204,7 @@ def run_shard(
     done = {row.id: row for row in rows if row.id in by_id and _still_valid(row, by_id[row.id], job.out)}
     if len(done) == len(samples) and (folder / DONE).exists():
         return
+    refuse_lost(job)
     (folder / DONE).unlink(missing_ok=True)
     results = folder / RESULTS
     # Rewritten without a torn last line, so that appending continues on a line of its own.
@@ -204,8 +217,13 @@ def run_shard(
                 raise Interrupted("stopped")
             refuse_lost(job)
             inputs = _reader(read, following, crashing)
-            done[sample.id] = process(sample, job, finder, stage, _stopwatch(seconds), sample.id in crashing, inputs)
+            # The folder may be deleted at any time: nothing that is written makes it again.
+            there = partial(refuse_lost, job)
+            tick = _stopwatch(seconds)
+            done[sample.id] = process(sample, job, finder, stage, tick, sample.id in crashing, inputs, makes, there)
+            there()
             append_row(results, done[sample.id].to_json())
+    refuse_lost(job)
     finish_shard(folder, [done[sample.id] for sample in samples], seconds)
 
 

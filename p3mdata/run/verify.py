@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.inputs import Loaded, load
 from p3mdata.anonymize.permission import difference, is_shown
-from p3mdata.anonymize.pipeline import as_encoded, render
+from p3mdata.anonymize.pipeline import as_made, render
 from p3mdata.anonymize.proofs import Promise, proof_doubts, prove
 from p3mdata.base.files import is_torn, sha256
 from p3mdata.base.jsonl import dumps
@@ -34,6 +33,7 @@ from p3mdata.run.layout import KINDS, LEDGER, MANIFEST, PLANNING, PRIVATE, files
 from p3mdata.run.plan import Plan
 from p3mdata.run.room import plan_memory, room_for_pixels
 from p3mdata.run.rows import public_row
+from p3mdata.typing import Json
 
 # Another version of an image library may round otherwise; a clear face differs by far more.
 _MOST_DEVIATION = 1 / 255
@@ -90,7 +90,7 @@ class _Lines:
     def __init__(self, path: Path) -> None:
         self._path, self._wanted = path, hashlib.sha256()
 
-    def expect(self, row: dict[str, Any]) -> None:
+    def expect(self, row: Json) -> None:
         self._wanted.update((dumps(row) + "\n").encode("utf-8", "surrogateescape"))
 
     def hold(self) -> bool:
@@ -150,7 +150,7 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
     if "images" not in contents or "facemasks" not in contents:
         return
     try:
-        loaded = as_encoded(load(read_inputs(sample, plan.job), plan.job.settings), row.encoding)
+        loaded = as_made(load(read_inputs(sample, plan.job), plan.job.settings), row)
     except BrokenInput as exc:
         yield FailedProof(row.id, exc.code, f"cannot be compared with its source, which {exc.sentence}")
         return

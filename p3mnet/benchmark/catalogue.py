@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
+from p3mdata.typing import Json
 from p3mnet.baselines import CATALOGUE, Family
 from p3mnet.baselines.opening import GROUPS
 
 
-def listing_rows() -> list[dict[str, Any]]:
+def listing_rows() -> list[Json]:
     """The catalogue as plain values."""
     return [
         {

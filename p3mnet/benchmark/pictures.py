@@ -112,7 +112,9 @@ def pictures_of(dataset: Dataset, sets: Sequence[str], limit: int = 0) -> list[P
     return found
 
 
-def as_photographed(dataset: Dataset, pictures: Sequence[Picture], originals: Path, workers: int) -> list[Picture]:
+def as_photographed(
+    dataset: Dataset, pictures: Sequence[Picture], originals: Path, workers: int, secret: str | None = None
+) -> list[Picture]:
     """The obfuscated pictures among these once more, as a set of its own (NAME-normal): as they were photographed.
 
     Names and contents of the photographs go nowhere but to the methods.
@@ -126,7 +128,7 @@ def as_photographed(dataset: Dataset, pictures: Sequence[Picture], originals: Pa
         raise SettingsError(
             "--originals: none of the sets tested on is obfuscated, so there is nothing to compare with."
         )
-    found = find_originals(originals, dataset, dict.fromkeys(picture.set for picture in wanted), workers)
+    found = find_originals(originals, dataset, dict.fromkeys(picture.set for picture in wanted), workers, secret=secret)
     shown = []
     for picture in wanted:
         files = {**picture.files, "image": found[picture.stem]}

@@ -12,10 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.base.files import owned_folder
+from p3mdata.base.ids import read_secret
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
 from p3mdata.dataset.folder import Dataset, open_dataset
 from p3mdata.errors import P3MError, RunFolderError, SettingsError, SetupError
+from p3mdata.typing import Json
 from p3mnet.baselines import CATALOGUE, Family, Image, Method
 from p3mnet.baselines.opening import Request, open_method
 from p3mnet.benchmark import report
@@ -61,6 +63,7 @@ class BenchmarkPlan:
         corrected: Metrics as defined, see `p3mnet.metrics`.
         originals: Folder of the photographs that the dataset was made of; obfuscated sets are then tested as they were
             photographed too (protocols B:N and N:N of the paper's tables 2 and 3). Only read.
+        secret_file: `private/secret` of the run, by which photographs of other names than the pictures are found.
         workers: Processes for the pictures of a classic method, which has one thread; fewer where memory is short. 0
             takes all cores; of a script, more than 1 needs `if __name__ == "__main__":`.
     """
@@ -75,6 +78,7 @@ class BenchmarkPlan:
     corrected: bool = False
     originals: Path | None = None
     workers: int = 1
+    secret_file: Path | None = None
 
 
 def run_benchmark(
@@ -112,7 +116,8 @@ def run_benchmark(
     if plan.originals is not None:
         if out.resolve() == plan.originals.resolve() or plan.originals.resolve() in out.resolve().parents:
             raise SettingsError(f"{out}: lies in the photographs' folder. Give a folder outside it.")
-        normal = as_photographed(dataset, pictures, plan.originals, default_workers())
+        secret = None if plan.secret_file is None else read_secret(plan.secret_file)
+        normal = as_photographed(dataset, pictures, plan.originals, default_workers(), secret)
         names = list(dict.fromkeys(picture.set for picture in normal))
         sets = [each for name in sets for each in (name, f"{name}{NORMAL_SUFFIX}") if each == name or each in names]
         pictures = sorted([*pictures, *normal], key=lambda picture: sets.index(picture.set))
@@ -254,7 +259,7 @@ class _Bench:
         return replace(_summed(base, rows), timing=timing, seconds=mean)
 
     def _alphas(
-        self, request: Request, method: Method, kept: dict[tuple[str, str], dict[str, Any]], step: Any
+        self, request: Request, method: Method, kept: dict[tuple[str, str], Json], step: Any
     ) -> tuple[list[ImageRow], list[float]]:
         """Figures of all pictures, and how long their alphas took."""
         plan, label = self.plan, request.label
@@ -285,7 +290,7 @@ class _Bench:
             return ImageRow(picture.set, picture.stem, {}, picture.problem)
         return evaluate_one(picture.task(prediction), self.plan.corrected)
 
-    def _timing(self, label: str, method: Method, kept: dict[tuple[str, str], dict[str, Any]]) -> Timing | None:
+    def _timing(self, label: str, method: Method, kept: dict[tuple[str, str], Json]) -> Timing | None:
         plan = self.plan
         if not plan.trials:
             return None

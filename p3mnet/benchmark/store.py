@@ -16,6 +16,7 @@ from typing import Any
 from p3mdata.base.files import holds_nothing, sha256, write_atomic
 from p3mdata.base.jsonl import append_row, dumps, read_json, read_rows, write_json
 from p3mdata.errors import RunFolderError, SettingsError, unwritable
+from p3mdata.typing import Json
 
 MARK, FORMAT = "benchmark-folder.json", {"format": "p3mdata-benchmark", "version": 1}
 TABLES, FIGURES, PLOT, IMAGES = "benchmark.md", "benchmark.json", "benchmark.png", "images.csv"
@@ -64,7 +65,7 @@ class Store:
         """Where an alpha is."""
         return self.out / "predictions" / label / set_name / f"{stem}.png"
 
-    def rows(self, label: str) -> dict[tuple[str, str], dict[str, Any]]:
+    def rows(self, label: str) -> dict[tuple[str, str], Json]:
         """Rows of a method by set and name; that of its time has empty ones. The last one counts."""
         path = self._cache(label)
         try:
@@ -77,7 +78,7 @@ class Store:
                 write_atomic(path, "".join(dumps(row) + "\n" for row in rows).encode("utf-8", "surrogateescape"))
         return {(row["set"], row["image"]): row for row in rows}
 
-    def add(self, label: str, row: dict[str, Any]) -> None:
+    def add(self, label: str, row: Json) -> None:
         """Append a row."""
         with self.writing():
             append_row(self._cache(label), row, 0o644)

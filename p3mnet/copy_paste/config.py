@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-RECIPES: dict[str, dict[str, Any]] = {
+from p3mdata.typing import Json
+
+RECIPES: dict[str, Json] = {
     "none": {},
     "icp": {"rotation": 30.0, "scale": (0.8, 1.2), "start_epoch": 0},
     "fcp": {"rotation": 0.0, "scale": (0.3, 0.7), "start_epoch": 50},

@@ -13,8 +13,8 @@ pictures where a dataset has no colours."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -27,16 +27,13 @@ from p3mnet.networks.context import AtrousPooling, conv_unit
 from p3mnet.networks.critic import PatchCritic, adversarial_losses
 from p3mnet.networks.terms import composite, has_colours
 from p3mnet.networks.trimap_based import (
+    AlphaOfPair,
     TrimapMatting,
-    TrimapNetwork,
     as_channel,
     keep_known,
-    pad_pair,
-    require,
     unknown_losses,
 )
 
-_STRIDE = 8
 _DILATIONS = (6, 12, 18)
 _DEEP, _MIDDLE, _FINE = 256, 64, 32
 _SHORTCUT = 48
@@ -44,12 +41,14 @@ _SHORTCUT = 48
 _ADVERSARIAL = 0.1
 
 
-class AlphaGAN(TrimapNetwork):
+class AlphaGAN(AlphaOfPair):
     """Generator and discriminator.
 
     Args:
         config: `name` is all that counts.
     """
+
+    stride: ClassVar[int] = 8
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -86,20 +85,14 @@ class AlphaGAN(TrimapNetwork):
         parts["total"] = parts["total"] + _ADVERSARIAL * players[0] + players[1]
         return parts
 
-    def forward(
-        self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None, trimap: Tensor | None = None
-    ) -> TrimapMatting:
-        """See `TrimapNetwork.forward`; pictures are padded inside to multiples of 8."""
-        height, width = image.shape[-2:]
-        known = require(trimap)
-        padded, marks = pad_pair(image, known, _STRIDE)
-        pair = torch.cat([padded, as_channel(marks, padded.dtype)], 1)
+    def alpha_of(self, image: Tensor, trimap: Tensor) -> Tensor:
+        """See `AlphaOfPair`."""
+        pair = torch.cat([image, as_channel(trimap, image.dtype)], 1)
         (at2, at4, *_, deepest), index = self.encoder(pair)
         x = F.interpolate(self.context(deepest), at4.shape[-2:], mode="bilinear", align_corners=False)
         x = self.at4(torch.cat([x, self.shortcut4(at4)], 1))
         # 64 channels meet the 64 of the pooling; where windows share a maximum, one of their values stays.
         x = unpool(x, index, 3)
         x = self.at2(torch.cat([x, self.shortcut2(at2)], 1))
-        x = F.interpolate(x, padded.shape[-2:], mode="bilinear", align_corners=False)
-        alpha = torch.sigmoid(self.at1(torch.cat([x, pair], 1)))[..., :height, :width]
-        return TrimapMatting(alpha, keep_known(alpha, known))
+        x = F.interpolate(x, image.shape[-2:], mode="bilinear", align_corners=False)
+        return torch.sigmoid(self.at1(torch.cat([x, pair], 1)))

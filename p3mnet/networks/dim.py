@@ -24,19 +24,16 @@ from p3mnet.maps import unpool
 from p3mnet.model import ModelConfig
 from p3mnet.networks.terms import absolute, inside, unknown
 from p3mnet.networks.trimap_based import (
+    AlphaOfPair,
     TrimapMatting,
-    TrimapNetwork,
     as_channel,
     keep_known,
-    pad_pair,
     require,
-    unknown_losses,
 )
 
 _CONV6 = 4096
 # Channels behind the decoder's convolutions, deepest first.
 _DECODER = (512, 256, 128, 64, 64)
-_STRIDE = 32
 
 
 def _unit(channels_in: int, channels_out: int, kernel: int) -> nn.Sequential:
@@ -50,7 +47,7 @@ _REFINED = 64
 _PARTS = (0.5, 0.75)
 
 
-class DIM(TrimapNetwork):
+class DIM(AlphaOfPair):
     """The encoder-decoder: 130,548,417 parameters.
 
     Args:
@@ -77,27 +74,13 @@ class DIM(TrimapNetwork):
                 assert module.bias is not None
                 nn.init.zeros_(module.bias)
 
-    @property
-    def terms(self) -> tuple[str, ...]:
-        """See `MattingNetwork.terms`."""
-        return ("unknown_alpha", "unknown_composition")
-
-    def own_losses(self, output: TrimapMatting, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Alpha and composite in the unknown region, in equal parts (Xu et al. 2017, equations 1 and 2)."""
-        return unknown_losses(output, batch, {"unknown_alpha": 0.5, "unknown_composition": 0.5})
-
-    def forward(
-        self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None, trimap: Tensor | None = None
-    ) -> TrimapMatting:
-        """See `TrimapNetwork.forward`; pictures are padded inside to multiples of 32."""
-        height, width = image.shape[-2:]
-        padded, known = pad_pair(image, require(trimap), _STRIDE)
-        x, indices = self.encoder(torch.cat([padded, as_channel(known, padded.dtype)], 1))
+    def alpha_of(self, image: Tensor, trimap: Tensor) -> Tensor:
+        """See `AlphaOfPair`."""
+        x, indices = self.encoder(torch.cat([image, as_channel(trimap, image.dtype)], 1))
         x = self.deconv6(F.relu(self.conv6(x), inplace=True))
         for unit, index in zip(self.decoder, reversed(indices), strict=True):
             x = unit(unpool(x, index, 2))
-        alpha = torch.sigmoid(self.head(x))[..., :height, :width]
-        return TrimapMatting(alpha, keep_known(alpha, require(trimap)))
+        return torch.sigmoid(self.head(x))
 
 
 class RefinedDIM(DIM):

@@ -10,7 +10,7 @@ unknown region as the only loss.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -20,17 +20,13 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from p3mnet.model import TRANSITION, ModelConfig
 from p3mnet.networks.trimap_based import (
+    AlphaOfPair,
     TrimapMatting,
-    TrimapNetwork,
-    keep_known,
     one_hot,
-    pad_pair,
-    require,
     unknown_losses,
 )
 
 _ENCODER, _DECODER = (3, 4, 4, 2), (2, 3, 3, 2)
-_STRIDE = 32
 _GUIDANCE = 128
 _SLOPE = 0.2
 # How far the weights of known and unknown patches may move apart.
@@ -193,7 +189,7 @@ class GuidedEncoder(nn.Module):
         return self.layer4(at16), skips, guidance
 
 
-class GCA(TrimapNetwork):
+class GCA(AlphaOfPair):
     """The network.
 
     Args:
@@ -228,18 +224,13 @@ class GCA(TrimapNetwork):
         """Absolute error of alpha in the unknown region (equation 8)."""
         return unknown_losses(output, batch, {"unknown_alpha": 1.0})
 
-    def forward(
-        self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None, trimap: Tensor | None = None
-    ) -> TrimapMatting:
-        """See `TrimapNetwork.forward`; pictures are padded inside to multiples of 32."""
-        height, width = image.shape[-2:]
-        known = require(trimap)
-        padded, marks = pad_pair(image, known, _STRIDE)
-        unknown = (marks[..., ::8, ::8] == TRANSITION).to(padded.dtype)
-        x, skips, guidance = self.encoder(torch.cat([padded, one_hot(marks, padded.dtype)], 1), unknown)
+    def alpha_of(self, image: Tensor, trimap: Tensor) -> Tensor:
+        """See `AlphaOfPair`."""
+        unknown = (trimap[..., ::8, ::8] == TRANSITION).to(image.dtype)
+        x, skips, guidance = self.encoder(torch.cat([image, one_hot(trimap, image.dtype)], 1), unknown)
         at1, at2, at4, at8, at16 = skips
         x = self.layer2(self.layer1(x) + at16) + at8
         x = self.layer3(self.attention(guidance, x, unknown)) + at4
         x = self.exit(self.layer4(x) + at2) + at1
-        alpha = ((torch.tanh(self.head(x)) + 1) / 2)[..., :height, :width]
-        return TrimapMatting(alpha, keep_known(alpha, known))
+        alpha: Tensor = (torch.tanh(self.head(x)) + 1) / 2
+        return alpha

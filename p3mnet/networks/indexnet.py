@@ -11,7 +11,6 @@ expansion of an inverted residual, so that its batch norm sees the border."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -20,13 +19,8 @@ from torch.nn import functional as F
 
 from p3mnet.model import ModelConfig
 from p3mnet.networks.trimap_based import (
-    TrimapMatting,
-    TrimapNetwork,
+    AlphaOfPair,
     as_channel,
-    keep_known,
-    pad_pair,
-    require,
-    unknown_losses,
 )
 
 # Expansion, output channels, blocks of MobileNetV2's stages 1 to 7.
@@ -38,7 +32,6 @@ _CONTEXT, _BRANCH = 160, 256
 _DILATIONS = (2, 4, 8)
 # Output channels of the decoder's levels 6 .. 0; level k sees the encoder's stage k.
 _DECODER = (96, 64, 32, 24, 16, 32, 32)
-_STRIDE = 32
 # Trimaps are files of 0, 128 and 255 that are divided by 255.
 _UNKNOWN = 128 / 255
 
@@ -148,12 +141,14 @@ class IndexedMobileNetV2(nn.Module):
         return x, skips[:-1], upward
 
 
-class IndexNet(TrimapNetwork):
+class IndexNet(AlphaOfPair):
     """The network.
 
     Args:
         config: `name` is all that counts.
     """
+
+    unbounded: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -174,27 +169,13 @@ class IndexNet(TrimapNetwork):
         with torch.no_grad():
             self.last.weight.abs_()
 
-    @property
-    def terms(self) -> tuple[str, ...]:
-        """See `MattingNetwork.terms`."""
-        return ("unknown_alpha", "unknown_composition")
-
-    def own_losses(self, output: TrimapMatting, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Alpha and composite in the unknown region, in equal parts (Xu et al. 2017, equations 1 and 2)."""
-        return unknown_losses(output, batch, {"unknown_alpha": 0.5, "unknown_composition": 0.5})
-
-    def forward(
-        self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None, trimap: Tensor | None = None
-    ) -> TrimapMatting:
-        """See `TrimapNetwork.forward`; pictures are padded inside to multiples of 32."""
-        height, width = image.shape[-2:]
-        known = require(trimap)
-        padded, marks = pad_pair(image, known, _STRIDE)
-        x, skips, upward = self.encoder(torch.cat([padded, as_channel(marks, padded.dtype, _UNKNOWN)], 1))
+    def alpha_of(self, image: Tensor, trimap: Tensor) -> Tensor:
+        """See `AlphaOfPair`."""
+        x, skips, upward = self.encoder(torch.cat([image, as_channel(trimap, image.dtype, _UNKNOWN)], 1))
         x = self.context(x)
         for unit, stage in zip(self.decoder, range(len(skips) - 1, -1, -1), strict=True):
             if stage in upward:
                 x = upward[stage] * F.interpolate(x, scale_factor=2.0, mode="nearest")
             x = unit(torch.cat([x, skips[stage]], 1))
-        alpha = self.last(self.head(x))[..., :height, :width]
-        return TrimapMatting(alpha, keep_known(alpha.clamp(0, 1), known))
+        alpha: Tensor = self.last(self.head(x))
+        return alpha

@@ -25,7 +25,7 @@ from torch.nn import functional as F
 from p3mnet.encoders.densenet import DenseNet201
 from p3mnet.model import MattingNetwork, ModelConfig, pad_to_stride
 from p3mnet.networks.context import conv_unit
-from p3mnet.networks.terms import absolute
+from p3mnet.networks.terms import absolute, staged_total
 
 # Channels of the decoders' levels at strides 16, 8, 4, 2, 1.
 _DECODER = (256, 128, 64, 64, 64)
@@ -113,9 +113,7 @@ class LF(MattingNetwork):
             "background": absolute(output.background.to(exact) - (1 - alpha)).mean(),
             "blend": (weight * absolute(output.fusion.to(exact) - alpha)).mean() / weight.mean(),
         }
-        share = _STAGES[min(int(self.progress * len(_STAGES)), len(_STAGES) - 1)]
-        parts["total"] = torch.stack([share[name] * part for name, part in parts.items()]).sum()
-        return parts
+        return parts | {"total": staged_total(parts, _STAGES, self.progress)}
 
     def forward(self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None) -> LateFusion:
         """See `MattingNetwork.forward`; pictures are padded inside to multiples of 32."""

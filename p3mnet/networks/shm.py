@@ -28,7 +28,7 @@ from p3mnet.encoders.vgg import BLOCKS, VGG16
 from p3mnet.maps import unpool
 from p3mnet.model import FOREGROUND, TRANSITION, Matting, MattingNetwork, ModelConfig, pad_to_stride
 from p3mnet.networks.context import PyramidPooling, conv_unit
-from p3mnet.networks.terms import absolute, colour_error, has_colours, inside, unknown
+from p3mnet.networks.terms import absolute, colour_error, has_colours, inside, staged_total, unknown
 
 _POOLINGS = 4
 _CONTEXT = 512
@@ -120,9 +120,7 @@ class SHM(MattingNetwork):
         }
         if has_colours(batch):
             parts["composition"] = colour_error(output.fusion.to(exact), batch).mean()
-        share = _STAGES[min(int(self.progress * len(_STAGES)), len(_STAGES) - 1)]
-        parts["total"] = torch.stack([share[name] * part for name, part in parts.items()]).sum()
-        return parts
+        return parts | {"total": staged_total(parts, _STAGES, self.progress)}
 
     def forward(self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None) -> Matting:
         """See `MattingNetwork.forward`; `local` is M-Net's alpha."""

@@ -6,7 +6,7 @@ In PyTorch's default type (float32); mattes are [N, 1, H, W] in 0..1, pictures [
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -99,3 +99,15 @@ def laplacian(differences: Tensor) -> Tensor:
         halved = F.avg_pool2d(smooth.flatten(0, 1), 2)
         x = halved.reshape(*x.shape[:2], *halved.shape[1:])
     return loss + x.abs().flatten(1).mean(1)
+
+
+def staged_total(parts: Mapping[str, Tensor], stages: Sequence[Mapping[str, float]], progress: float) -> Tensor:
+    """Sum of a loss's parts by the weights of the stage that a training is in.
+
+    Args:
+        parts: By name.
+        stages: Weights by name; each takes an equal share of the training.
+        progress: Share of the training that is done.
+    """
+    share = stages[min(int(progress * len(stages)), len(stages) - 1)]
+    return torch.stack([share[name] * part for name, part in parts.items()]).sum()

@@ -78,6 +78,39 @@ class TrimapNetwork(MattingNetwork):
         return alpha[0] if one else alpha
 
 
+class AlphaOfPair(TrimapNetwork):
+    """A network that gives alpha alone, of a picture and a trimap whose sides are multiples of `stride`.
+
+    Its losses are those of DIM, where a subclass has no others.
+    """
+
+    stride: ClassVar[int] = 32
+    # Whether alpha is clipped only where it is used: its loss sees what lies outside 0..1.
+    unbounded: ClassVar[bool] = False
+
+    @abstractmethod
+    def alpha_of(self, image: Tensor, trimap: Tensor) -> Tensor:
+        """Alpha [N, 1, H, W] of pictures [N, 3, H, W] and trimaps [N, 1, H, W]."""
+
+    @property
+    def terms(self) -> tuple[str, ...]:
+        """See `MattingNetwork.terms`."""
+        return ("unknown_alpha", "unknown_composition")
+
+    def own_losses(self, output: TrimapMatting, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Alpha and composite in the unknown region, in equal parts (Xu et al. 2017, equations 1 and 2)."""
+        return unknown_losses(output, batch, {"unknown_alpha": 0.5, "unknown_composition": 0.5})
+
+    def forward(
+        self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None, trimap: Tensor | None = None
+    ) -> TrimapMatting:
+        """See `TrimapNetwork.forward`; pictures are padded inside to multiples of the stride."""
+        height, width = image.shape[-2:]
+        known = require(trimap)
+        alpha = self.alpha_of(*pad_pair(image, known, self.stride))[..., :height, :width]
+        return TrimapMatting(alpha, keep_known(alpha.clamp(0, 1) if self.unbounded else alpha, known))
+
+
 def require(trimap: Tensor | None) -> Tensor:
     """The trimap of a call, which must be there."""
     if trimap is None:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_OK, EXIT_PROOF_FAILED, SetupError
+from p3mdata.typing import Json
 from p3mnet.traincheck.config import Scale, TrainCheckSettings, seconds_of
 from p3mnet.traincheck.layout import PAGE
 from p3mnet.traincheck.reporter import Reporter
@@ -31,7 +31,7 @@ class TrainCheck:
     """
 
     out: Path
-    report: dict[str, Any]
+    report: Json
 
     @property
     def verdict(self) -> State:

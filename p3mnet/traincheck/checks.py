@@ -142,7 +142,7 @@ def _trained(alpha: Array, mask: Array, data: DataConfig) -> int:
 
 def area_rules(
     dataset: Dataset, training: str, others: list[str], recipe: Recipe, workers: int, step: Callable[[], None]
-) -> tuple[list[Rule], dict[str, Any]]:
+) -> tuple[list[Rule], Json]:
     """Rules about facemasks (all obfuscated sets) and trimap classes (the training set), and their figures."""
     items = {name: list(dataset.items(name).values()) for name in (training, *others)}
     terms = _terms(dataset, recipe)

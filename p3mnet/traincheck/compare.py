@@ -8,13 +8,14 @@ from typing import Any
 
 from p3mdata.base.jsonl import read_json
 from p3mdata.errors import RunFolderError
+from p3mdata.typing import Json
 from p3mnet.traincheck.layout import REPORT
 from p3mnet.traincheck.statistics import told_spread
 
 _METRICS = ("SAD", "SAD_T", "MSE", "MAD")
 
 
-def comparison(checks: Sequence[Path]) -> tuple[list[dict[str, Any]], str]:
+def comparison(checks: Sequence[Path]) -> tuple[list[Json], str]:
     """Rows of table 4 of each train-check, and the table in Markdown.
 
     Args:

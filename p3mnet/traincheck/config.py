@@ -6,7 +6,7 @@ import re
 from dataclasses import asdict, dataclass, field, replace
 from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from p3mdata.config import Method
 from p3mdata.errors import SettingsError
@@ -16,7 +16,7 @@ from p3mdata.typing import Json
 PROTOCOLS = ("B:B", "B:N", "N:N", "N:B")
 # Networks by the name of --variant: arguments of `p3mnet.registry.create_model`. Those between basic and resnet34 are
 # the rows of table 7.
-VARIANTS: dict[str, dict[str, Any]] = {
+VARIANTS: dict[str, Json] = {
     "resnet34": {"name": "p3mnet_resnet34"},
     "swin_t": {"name": "p3mnet_swin_t"},
     "vitae_s": {"name": "p3mnet_vitae_s"},
@@ -153,15 +153,15 @@ class Recipe:
         words: What the page says of it.
     """
 
-    model: dict[str, Any]
-    data: dict[str, Any]
+    model: Json
+    data: Json
     batch: int
     learning_rate: float
     budget: float
     mode: Literal["hybrid", "resize"]
     max_side: int
     words: str
-    training: dict[str, Any] = field(default_factory=dict)
+    training: Json = field(default_factory=dict)
 
 
 def _title(variant: str) -> str:

@@ -23,6 +23,7 @@ from p3mdata.dataset.check import check_dataset
 from p3mdata.dataset.folder import BUILDING, Dataset, open_dataset
 from p3mdata.dataset.layout import OBFUSCATED
 from p3mdata.errors import MAKE_ROOM, P3MError, RunFolderError, SettingsError
+from p3mdata.typing import Json
 from p3mnet.devices import device_name, pick_device
 from p3mnet.image_files import BadFile, read_grey
 from p3mnet.originals import Images, find_originals, images_of
@@ -53,7 +54,7 @@ class _Bar(ConsoleWatch):
         pass
 
 
-def run(root: Path, out: Path, settings: TrainCheckSettings, reporter: Reporter) -> dict[str, Any]:
+def run(root: Path, out: Path, settings: TrainCheckSettings, reporter: Reporter) -> Json:
     """See `p3mnet.traincheck.train_check`; gives the content of report.json."""
     dataset = open_dataset(root)
     if (root / BUILDING).exists():
@@ -124,7 +125,7 @@ def _threads(scale: Scale) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _go(check: _Check, plan: CheckPlan | None) -> dict[str, Any]:
+def _go(check: _Check, plan: CheckPlan | None) -> Json:
     """Checks, plan, trainings, report."""
     try:
         rules, figures = ([], {}) if plan else _without_training(check)
@@ -144,7 +145,7 @@ def _go(check: _Check, plan: CheckPlan | None) -> dict[str, Any]:
         ) from exc
 
 
-def _run(check: _Check, shown: Mapping[str, Images | None], plan: CheckPlan) -> dict[str, Any]:
+def _run(check: _Check, shown: Mapping[str, Images | None], plan: CheckPlan) -> Json:
     """Train and test whatever is left, and report, also when it ends early."""
     schedule, reporter = plan.schedule, check.reporter
     assert schedule is not None
@@ -174,7 +175,7 @@ def _run(check: _Check, shown: Mapping[str, Images | None], plan: CheckPlan) -> 
     return _report(check, plan, notes=notes)
 
 
-def _report(check: _Check, plan: CheckPlan, stopped: str | None = None, notes: Sequence[str] = ()) -> dict[str, Any]:
+def _report(check: _Check, plan: CheckPlan, stopped: str | None = None, notes: Sequence[str] = ()) -> Json:
     """Write the report of what is there."""
     found = report_of(check.out, check.dataset, check.design, plan, stopped, notes)
     write_json(check.out / REPORT, found)
@@ -252,7 +253,7 @@ def _sets_of(check: _Check) -> list[str]:
     return list(dict.fromkeys([check.training, *(t.set for t in check.design.tests if t.rendered or t.key == "P")]))
 
 
-def _without_training(check: _Check) -> tuple[list[Rule], dict[str, Any]]:
+def _without_training(check: _Check) -> tuple[list[Rule], Json]:
     """Everything of `p3mdata check`, then facemasks and classes, unless files are broken."""
     dataset, reporter = check.dataset, check.reporter
     reporter.say("checking the dataset")
@@ -293,9 +294,7 @@ def _shown(check: _Check, originals: Mapping[str, Path]) -> dict[str, Images | N
     return shown | {test.key: images(test.set, test.domain) if test.rendered else None for test in tests}
 
 
-def _planned(
-    check: _Check, shown: Mapping[str, Images | None], rules: list[Rule], figures: dict[str, Any]
-) -> CheckPlan:
+def _planned(check: _Check, shown: Mapping[str, Images | None], rules: list[Rule], figures: Json) -> CheckPlan:
     """Measure speeds, and decide how many steps and tested pictures there are."""
     dataset, settings = check.dataset, check.settings
     pictures = len(dataset.items(check.training))

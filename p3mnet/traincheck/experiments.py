@@ -19,7 +19,6 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +30,7 @@ from p3mdata.base.progress import Counted
 from p3mdata.dataset.folder import Dataset
 from p3mdata.errors import Interrupted, SettingsError, SetupError
 from p3mdata.imaging import encode_grey
+from p3mdata.typing import Json
 from p3mnet.checkpoint import load_checkpoint
 from p3mnet.devices import pick_device
 from p3mnet.evaluate import COLUMNS, evaluate
@@ -329,7 +329,7 @@ def prediction_file(out: Path, domain: str, seed: int, test: Test, stem: str) ->
     return out / PREDICTIONS / f"{domain}-{seed}" / test.key / test.set / f"{stem}.png"
 
 
-def training_result(out: Path, domain: str, seed: int) -> dict[str, Any] | None:
+def training_result(out: Path, domain: str, seed: int) -> Json | None:
     """result.json of a finished training."""
     path = out / RUNS / f"{domain}-{seed}" / RESULT
     return read_json(path) if path.is_file() else None

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from p3mdata.base.chart import BLUE, GREEN, GREY, ORANGE, PURPLE, VERMILION, Drawing, Scale, ticks
+from p3mdata.base.chart import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, Drawing, Scale, ticks
 
 Points = Sequence[tuple[float, float]]
-_OTHERS = (PURPLE, GREEN, ORANGE, GREY)
+_OTHERS = (PURPLE, GREEN, ORANGE, SKY, GREY, INK)
 _WIDTH, _HEIGHT = 560, 260
 _LEFT, _RIGHT, _TOP, _BOTTOM = 54, 548, 14, 222
 # Points of a line; more would not be seen.

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.config import Method, Settings
 from p3mdata.dataset.folder import Dataset
+from p3mdata.typing import Json
 from p3mdata.version import __version__
 from p3mnet.evaluate import COLUMNS
 from p3mnet.traincheck.config import Scale
@@ -69,7 +71,7 @@ class Results:
                 found[number, seed] = scores.get(name, {}).get(metric, np.nan)
         return found
 
-    def means(self, domain: str, test: Test) -> dict[str, Any]:
+    def means(self, domain: str, test: Test) -> Json:
         """Mean and spread by metric; metrics without any value are left out."""
         found = {metric: spread_of(self.table(domain, test, metric)) for metric in COLUMNS}
         return {metric: spread.to_json() for metric, spread in found.items() if spread is not None}
@@ -92,7 +94,7 @@ def report_of(
     plan: CheckPlan,
     stopped: str | None = None,
     notes: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> Json:
     """Content of report.json.
 
     Args:
@@ -121,6 +123,8 @@ def report_of(
     return {
         "tool": f"p3mdata {__version__}",
         "kind": plan.scale.words,
+        "scale": plan.scale.value,
+        "domains": {domain: _obfuscation(domain, dataset) for domain in design.domains},
         "verdict": overall(rules).value,
         "verdict_rules": RULES,
         "complete": stopped is None,
@@ -145,17 +149,26 @@ def report_of(
     }
 
 
-def _trainings(out: Path, design: Design, seeds: int) -> Iterable[dict[str, Any]]:
+def _obfuscation(domain: str, dataset: Dataset) -> str | None:
+    """What a training saw of faces, as `Settings.named` says it; None where the dataset does not tell, 'none' for N."""
+    if domain == NORMAL:
+        return "none"
+    if domain == BLURRED:
+        return Settings(**dataset.about["settings"]).named() if "settings" in dataset.about else None
+    return Settings(method=Method(domain)).named()
+
+
+def _trainings(out: Path, design: Design, seeds: int) -> Iterable[Json]:
     for domain, seed in trainings(design.domains, seeds):
         done = training_result(out, domain, seed)
-        row: dict[str, Any] = {"domain": domain, "seed": seed, "done": done is not None}
+        row: Json = {"domain": domain, "seed": seed, "done": done is not None}
         if done is not None:
             row |= {key: done[key] for key in ("steps", "seconds", "images_per_second", "device", "precision")}
             row["left_out"] = len(done["skipped"])
         yield row
 
 
-def _table_8(design: Design, results: Results) -> list[dict[str, Any]]:
+def _table_8(design: Design, results: Results) -> list[Json]:
     """Every network that was trained for the comparison of methods, on everything that it was tested on."""
     if not design.methods:
         return []
@@ -167,7 +180,7 @@ def _table_8(design: Design, results: Results) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _costs(design: Design, results: Results, groups: Mapping[str, int]) -> Iterable[dict[str, Any]]:
+def _costs(design: Design, results: Results, groups: Mapping[str, int]) -> Iterable[Json]:
     """Costs of each obfuscated training against N:N, on every test of normal pictures."""
     if NORMAL not in design.domains:
         return

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from p3mdata.base.parsing import fault, read_yaml
 from p3mdata.errors import SettingsError
+from p3mdata.typing import Json
 from p3mnet.copy_paste import CopyPasteConfig
 from p3mnet.data import DataConfig
 from p3mnet.losses import PUBLISHED_WEIGHTS, LossWeights
@@ -130,7 +131,7 @@ class TrainConfig(_Strict):
         return self
 
 
-def _assigned(settings: dict[str, Any], name: str, value: Any) -> None:
+def _assigned(settings: Json, name: str, value: Any) -> None:
     """Set 'a.b' of nested mappings."""
     *sections, last = name.split(".")
     for section in sections:

@@ -6,6 +6,7 @@ import { Queue, textElement } from "./queue.js";
 import { Stage, decodePicture } from "./stage.js";
 import {
   DONE_WORDS, count, faceWords, headingOf, isHeld, labelOf, placeOf, reasonWords, sentence, sizeOf, stateOf,
+  tell,
 } from "./words.js";
 
 const byId = (id) => document.getElementById(id);
@@ -94,12 +95,12 @@ const queue = new Queue(byId("scroller"), { choose, fail: showError });
 // Words ------------------------------------------------------------------------------------------------------------
 
 function say(sentence) {
-  byId("status").textContent = sentence;
+  tell(byId("status"), sentence);
 }
 
 /** Something went wrong: it stays until the person has seen it. */
 function warn(sentence, retry = false) {
-  byId("alert-text").textContent = sentence;
+  tell(byId("alert-text"), sentence);
   byId("alert-retry").hidden = !retry;
   byId("alert").hidden = false;
 }
@@ -142,11 +143,11 @@ function showItem() {
   const [heading, advice] = item ? headingOf(item) : [state.id ? "Loading" : "", ""];
   const confirmable = Boolean(item && canConfirm(item));
   byId("reason").textContent = state.problem ? "This picture cannot be shown" : heading;
-  byId("detail").textContent = sentence(state.problem ?? (confirmable ? "" : item?.detail));
+  tell(byId("detail"), sentence(state.problem ?? (confirmable ? "" : item?.detail)));
   showDoubts();
   byId("held").hidden = !confirmable;
-  byId("held-text").textContent = confirmable ? sentence(item.detail ?? reasonWords(item.reason)[0]) : "";
-  byId("advice").textContent = advice;
+  tell(byId("held-text"), confirmable ? sentence(item.detail ?? reasonWords(item.reason)[0]) : "");
+  tell(byId("advice"), advice);
   byId("source").textContent = item?.source ?? "";
   byId("state").textContent = item ? stateOf(item) : "";
   byId("size").textContent = item ? sizeOf(item) : "";
@@ -165,7 +166,7 @@ function showDoubts() {
   byId("doubts").replaceChildren(
     ...shown.map(({ sentence: words, faces }) => {
       const which = faces.map((number) => number + 1).join(", ");
-      return textElement("li", which ? `${sentence(words)} (box ${which})` : sentence(words));
+      return tell(document.createElement("li"), which ? `${sentence(words)} (box ${which})` : sentence(words));
     }),
   );
   if (shown.length) byId("detail").textContent = "";

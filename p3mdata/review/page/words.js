@@ -5,6 +5,7 @@ const FACE_OR_NOT = "A face, and its area fits: a. A false box: click it or pres
 const REASONS = {
   no_face_found: ["No face was found", "Really none: x. A face that was missed: draw it with d."],
   detectors_disagree: ["The detectors disagree", FACE_OR_NOT],
+  suspected_face: ["A second look found a face that was left bare", FACE_OR_NOT],
   implausible_size: ["A face of odd shape was found", FACE_OR_NOT],
   mask_too_small: [
     "The mask leaves part of a face bare",
@@ -73,6 +74,24 @@ export function sentence(text) {
   if (!text) return "";
   const first = /^[a-z]+( |$)/.test(text) ? text.charAt(0).toUpperCase() + text.slice(1) : text;
   return /[.!?]$/.test(first) ? first : `${first}.`;
+}
+
+// Options as they are typed.
+const OPTION = /(?<![\w-])--?[a-z][a-z0-9-]*/g;
+
+/** Puts a sentence into an element as text; names of options in it are not broken at their hyphens. */
+export function tell(element, text) {
+  const pieces = [];
+  let end = 0;
+  for (const { 0: name, index } of text.matchAll(OPTION)) {
+    const whole = document.createElement("span");
+    whole.className = "option";
+    whole.textContent = name;
+    pieces.push(text.slice(end, index), whole);
+    end = index + name.length;
+  }
+  element.replaceChildren(...pieces, text.slice(end));
+  return element;
 }
 
 export const count = (number, noun) => `${number.toLocaleString()} ${noun}${number === 1 ? "" : "s"}`;
