@@ -330,6 +330,9 @@ def sheet(run: Path, photos: Path, mattes: Path, out: Path, which: str, first: i
             cv2.putText(strip, f"{shot.name[:36]} {x1 - x0:.0f} px", (4, 14), 0, 0.45, (255, 0, 0), 1)
             strips.append(strip)
     shown = strips[first : first + most]
+    if not shown:
+        print(f"no such faces: {len(strips)} in all")
+        return
     cells = [*shown, *[np.zeros_like(strips[0])] * (len(shown) % 2)]
     Image.fromarray(np.vstack([np.hstack(cells[i : i + 2]) for i in range(0, len(cells), 2)])).save(out)
     print(f"{len(shown)} of {len(strips)} faces: {out}")
