@@ -327,6 +327,12 @@ def test_a_sample_is_drawn_by_its_seed_and_grows(run: HeldRun) -> None:
     said = " ".join(recall_sentences({**found.figures, "review": found.review}))
     assert "1 of 2 pictures whose faces the run hides, drawn at random." in said and "seed" not in said
     assert "Of the 1 that were not looked at" in said
+    waiting = found.review["waiting"]
+    assert ("Still to be looked at by a person" in said) == (waiting > 0)
+    none = " ".join(recall_sentences({**found.figures, "review": {**found.review, "waiting": 0}}))
+    assert "Still to be looked at" not in none
+    some = " ".join(recall_sentences({**found.figures, "review": {**found.review, "waiting": 2}}))
+    assert "person: 2 places. Until then" in some
     with pytest.raises(SettingsError, match="--sample cannot be 0"):
         look(run, sample=0)
 

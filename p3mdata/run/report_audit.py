@@ -78,13 +78,18 @@ def recall_sentences(recall: Json) -> list[str]:
     drawn = ", drawn at random" if rest else ""
     said = [
         f"A second, slower look (larger sizes, turned by quarters, mirrored, in tiles) went over {looked:,} of "
-        f"{count(released, 'picture')} whose faces the run hides{drawn}. It finds a face that the run had left bare on "
-        f"{pictures['with_missed']:,} of them: {_range(pictures['rate'])} of pictures, and {faces['missed']:,} of "
-        f"{count(faces['seen'], 'face')} that it sees: {_range(faces['rate'])} of faces.",
+        f"{count(released, 'picture')} whose faces the run hides{drawn}. It sees what may be a face, left bare by the "
+        f"run, on {pictures['with_missed']:,} of them: {_range(pictures['rate'])} of pictures, and {faces['missed']:,} "
+        f"of {count(faces['seen'], 'face')} that it sees: {_range(faces['rate'])} of faces.",
         "This counts faces that the second look finds and the run had not masked, less those that a person called "
         "none. Intervals hold with 95% and take pictures, and faces, as independent of each other; they are about "
         f"pictures like these. With 95% certainty at most {_percent(pictures['at_most'])} have such a face.",
     ]
+    if waiting := recall["review"]["waiting"]:
+        said.append(
+            f"Still to be looked at by a person: {count(waiting, 'place')}. Until then what is no face, such as a "
+            "stone or an ear, counts as one, and these figures may be too high."
+        )
     if rest:
         low, likely, high = (
             rest * share for share in (pictures["rate"]["low"], pictures["rate"]["value"], pictures["rate"]["high"])
