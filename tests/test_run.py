@@ -404,12 +404,14 @@ def test_the_public_part_tells_nothing_of_the_sources(tmp_path: Path) -> None:
 
 
 def test_modes_do_not_depend_on_the_umask(tmp_path: Path) -> None:
-    folder = portraits(tmp_path / "src", "a.jpg", side=SIDE)
-    done = p3mdata("anonymize", folder, tmp_path / "out", "--workers", "1", "-q", preexec_fn=lambda: os.umask(0))
+    folder = portraits(tmp_path / "src", "a.jpg", "b.jpg", side=SIDE)
+    done = p3mdata("anonymize", folder, tmp_path / "out", "--workers", "2", "-q", preexec_fn=lambda: os.umask(0))
     assert done.returncode == 0
     for name in ("private", "shards", "review"):
         assert (tmp_path / "out" / name).stat().st_mode & 0o777 == 0o700
-    assert (tmp_path / "out" / "private" / "ledger.jsonl").stat().st_mode & 0o777 == 0o600
+    private = list((tmp_path / "out" / "private").iterdir())
+    assert {"ledger.jsonl", "secret"} < {path.name for path in private}
+    assert [path.name for path in private if path.stat().st_mode & 0o777 != 0o600] == []
 
 
 def anonymized_file(tmp_path: Path, out: str, **options: Any) -> ImageResult:

@@ -198,6 +198,20 @@ def test_an_edited_facemask(run: Run, insider: bool) -> None:
     assert run.findings() == {("a.jpg", "other_facemask")} | (set() if insider else {("a.jpg", "changed_file")})
 
 
+def test_a_size_that_is_another_everywhere(run: Run) -> None:
+    for listing in (run.out / MANIFEST, run.out / LEDGER, *run.out.glob("shards/*/results.jsonl")):
+        text = listing.read_text()
+        assert f'"height":{SIDE},' in text
+        listing.write_text(text.replace(f'"height":{SIDE},', f'"height":{SIDE + 1},'))
+    assert run.findings() == {("a.jpg", "other_size")}
+
+
+def test_a_facemask_of_another_size(run: Run) -> None:
+    array = cv2.imread(str(run.path("a.jpg", "facemasks")), cv2.IMREAD_UNCHANGED)
+    run.accept("a.jpg", "facemasks", cv2.imencode(".png", array[:-1])[1].tobytes())
+    assert run.findings() == {("a.jpg", "bad_facemask")}
+
+
 @pytest.mark.parametrize("insider", [False, True])
 def test_a_changed_alpha(run: Run, insider: bool) -> None:
     path = run.path("b.png", "alphas")

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from p3mdata.base import system
-from p3mdata.base.files import this_machine
+from p3mdata.base.files import this_machine, write_atomic
 
 _CGROUPS = Path("/sys/fs/cgroup")
 # Limit, use, and what of the use is file cache that makes room when it is asked to.
@@ -78,7 +78,7 @@ class SharedMemory:
 
     def plan(self, spare: int) -> None:
         """Say what there is beyond the workers' shares, before they begin."""
-        self._spare.write_text(f"{max(0, spare)}\n")
+        write_atomic(self._spare, f"{max(0, spare)}\n".encode(), 0o600)
 
     @contextlib.contextmanager
     def holding(self, extra: int) -> Iterator[None]:

@@ -158,10 +158,12 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
         yield FailedProof(row.id, "changed_alpha", "the alpha matte differs from the source's")
     masked = mask(loaded, Detection(row.faces, ()), plan.job.settings, doubted=False)
     facemask = facemask_of(masked.facemask, masked.recomposed)
+    if facemask.shape != (row.height, row.width):
+        yield FailedProof(row.id, "other_size", "its row tells another size than its source has")
     # The same bytes hold the same mask, and are made in a quarter of the time that reading them takes.
     if encode_facemask(facemask) != contents["facemasks"]:
         released = _read_facemask(contents["facemasks"])
-        if released is None or released.shape != (row.height, row.width):
+        if released is None or released.shape != facemask.shape:
             yield FailedProof(row.id, "bad_facemask", "the facemask is not an 8-bit mask of the image's size")
             return
         if not np.array_equal(facemask, released):
