@@ -3,12 +3,14 @@
     python -m benchmarks.methods rank --out DIR [--composites 12] [--side 320] [--images DIR --alphas DIR]
     python -m benchmarks.methods speed [--height 1080 --width 1440] [--methods closed-form,knn]
     python -m benchmarks.methods memorise [--methods dim,hatt] [--pictures 4] [--side 64] [--steps 150] [--rate 1e-3]
+        [--out DIR]
 
 `rank` builds a dataset in DIR: drawn silhouettes with strands, filled with photographs of scikit-image before others of
 them, and given pictures with given alphas as a second set. It runs `p3mdata benchmark` over both and goes on where it
 was. `speed` lays each method beside pymatting's own calls on one picture, in one run. `memorise` trains networks of
 full size from random weights, with their own losses and stages, on a handful of drawn portraits, and tells their error
 in the unknown area before and after, beside that of the best constant: what is wired wrongly does not come below it.
+With DIR it keeps each network's row and checkpoint there and goes on where it was.
 """
 
 from __future__ import annotations
@@ -160,15 +162,32 @@ def memorise(args: argparse.Namespace) -> None:
     print(f"{about}; best constant: {constant:.3f}")
     rows = []
     for name in args.methods or list_models():
-        before, after, seconds = _memorised(name, batch, args.steps, args.rate)
-        sad = after * int(unknown.sum()) / args.pictures / 1000
-        rows.append([name, f"{before:.3f}", f"{after:.4f}", f"{sad:.4f}", f"{seconds:.0f}"])
+        row = _remembered(name, batch, args)
+        sad = row["after"] * int(unknown.sum()) / args.pictures / 1000
+        rows.append([name, f"{row['before']:.3f}", f"{row['after']:.4f}", f"{sad:.4f}", f"{row['seconds']:.0f}"])
         print("  ".join(rows[-1]), flush=True)
     print(table(("network", "MAD-T before", "MAD-T after", "SAD-T (thousands)", "processor s"), rows))
 
 
-def _memorised(name: str, batch: dict[str, Any], steps: int, rate: float) -> tuple[float, float, float]:
-    """Mean absolute error in the unknown area, in eval mode, before and after; processor seconds."""
+def _remembered(name: str, batch: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
+    """The row of one network: from `--out`, where it was learnt with the same settings, or by learning now."""
+    from p3mnet.checkpoint import save_checkpoint
+
+    settings = {"pictures": args.pictures, "side": args.side, "steps": args.steps, "rate": args.rate}
+    kept = args.out and args.out / f"{name}.json"
+    if kept and kept.is_file() and (row := json.loads(kept.read_text()))["settings"] == settings:
+        return dict(row)
+    model, row = _memorised(name, batch, args.steps, args.rate)
+    row["settings"] = settings
+    if kept:
+        args.out.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(args.out / f"{name}.pt", model)
+        write_atomic(kept, json.dumps(row).encode())
+    return row
+
+
+def _memorised(name: str, batch: dict[str, Any], steps: int, rate: float) -> tuple[Any, dict[str, Any]]:
+    """The network; its mean absolute error in the unknown area, in eval mode, before and after; processor seconds."""
     import torch
 
     from p3mnet.create import create_model
@@ -193,7 +212,8 @@ def _memorised(name: str, batch: dict[str, Any], steps: int, rate: float) -> tup
         optimizer.zero_grad()
         losses_of(model, model(batch["image"], *extra), batch)["total"].backward()
         optimizer.step()
-    return before, error(), time.process_time() - begun
+    row = {"before": before, "after": error(), "seconds": time.process_time() - begun}
+    return model.eval(), row
 
 
 def _timed(call: Callable[[], Any]) -> tuple[float, float]:
@@ -225,6 +245,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     learning.add_argument("--steps", type=int, default=150)
     learning.add_argument("--rate", type=float, default=1e-3)
     learning.add_argument("--methods", type=lambda text: text.split(","))
+    learning.add_argument("--out", type=Path)
     args = parser.parse_args(argv)
     {"rank": rank, "speed": speed, "memorise": memorise}[args.verb](args)
 
