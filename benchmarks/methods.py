@@ -1,16 +1,18 @@
 """Classic methods on composites whose alpha is known, how long each takes, and whether every network can learn.
 
     python -m benchmarks.methods rank --out DIR [--composites 12] [--side 320] [--images DIR --alphas DIR]
+        [--methods closed-form,dim] [--checkpoints DIR]
     python -m benchmarks.methods speed [--height 1080 --width 1440] [--methods closed-form,knn]
     python -m benchmarks.methods memorise [--methods dim,hatt] [--pictures 4] [--side 64] [--steps 150] [--rate 1e-3]
         [--out DIR]
 
 `rank` builds a dataset in DIR: drawn silhouettes with strands, filled with photographs of scikit-image before others of
 them, and given pictures with given alphas as a second set. It runs `p3mdata benchmark` over both and goes on where it
-was. `speed` lays each method beside pymatting's own calls on one picture, in one run. `memorise` trains networks of
-full size from random weights, with their own losses and stages, on a handful of drawn portraits, and tells their error
-in the unknown area before and after, beside that of the best constant: what is wired wrongly does not come below it.
-With DIR it keeps each network's row and checkpoint there and goes on where it was.
+was; with checkpoints, such as those of `memorise`, networks take part. `speed` lays each method beside pymatting's own
+calls on one picture, in one run. `memorise` trains networks of full size from random weights, with their own losses and
+stages, on a handful of drawn portraits, and tells their error in the unknown area before and after, beside that of the
+best constant: what is wired wrongly does not come below it. With DIR it keeps each network's row and checkpoint there
+and goes on where it was.
 """
 
 from __future__ import annotations
@@ -45,6 +47,8 @@ Array = NDArray[np.uint8]
 # Photographs that scikit-image's wheel carries: what fills silhouettes, and what is behind them.
 _BEFORE = ("astronaut.png", "chelsea.png", "coffee.png", "ihc.png")
 _BEHIND = ("rocket.jpg", "coffee.png", "motorcycle_left.png", "retina.jpg", "hubble_deep_field.jpg", "astronaut.png")
+# Networks whose method has another name.
+_METHOD_OF = {"gfm_resnet34": "gfm"}
 _CLASSIC = [name for name, entry in CATALOGUE.items() if entry.family is Family.CLASSIC]
 
 
@@ -103,20 +107,25 @@ def rank(args: argparse.Namespace) -> None:
     """Run methods over the dataset and print a table by set."""
     data = dataset(args.out / "data", args.composites, args.side, args.images, args.alphas)
     plan = BenchmarkPlan(trials=0, max_side=args.side, device="cpu", workers=args.workers)
-    found = run_benchmark(data, args.out / "benchmark", parse_requests(args.methods or _CLASSIC), plan)
+    checkpoints = args.checkpoints and sorted(args.checkpoints.glob("*.pt"))
+    weights = {_METHOD_OF.get(path.stem, path.stem): path for path in checkpoints or ()}
+    methods = args.methods or [*_CLASSIC, *weights]
+    given = [f"{name}={path}" for name, path in weights.items() if name in methods]
+    found = run_benchmark(data, args.out / "benchmark", parse_requests(methods, given), plan)
     for name in found.sets:
         rows: list[list[str]] = []
         for result in found.results:
             if (figures := result.sets.get(name)) is None:
-                rows.append([result.title, result.sentence, "", "", ""])
+                rows.append([result.title, result.sentence, "", "", "", ""])
                 continue
             means = figures.means
             taken = _seconds(args.out / "benchmark", result.label, name)
             cells = [f"{means[metric].value:.4g}" for metric in ("SAD_T", "MAD_T", "GRAD")]
-            rows.append([result.title, *cells, f"{taken:.2f}"])
-        rows.sort(key=lambda row: float(row[1]) if row[-1] else np.inf)
+            size = f"{result.parameters:,}" if result.parameters else "-"
+            rows.append([result.title, size, *cells, f"{taken:.2f}"])
+        rows.sort(key=lambda row: float(row[2]) if row[-1] else np.inf)
         print(f"\n{name}: {found.sets[name]} pictures of up to {args.side} px")
-        print(table(("method", "SAD-T", "MAD-T", "GRAD", "s per picture"), rows))
+        print(table(("method", "parameters", "SAD-T", "MAD-T", "GRAD", "s per picture"), rows))
 
 
 def _seconds(out: Path, label: str, name: str) -> float:
@@ -234,6 +243,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ranking.add_argument("--alphas", type=Path)
     ranking.add_argument("--workers", type=int, default=1)
     ranking.add_argument("--methods", type=lambda text: text.split(","))
+    ranking.add_argument("--checkpoints", type=Path)
     timing = verbs.add_parser("speed")
     timing.add_argument("--height", type=int, default=1080)
     timing.add_argument("--width", type=int, default=1440)
