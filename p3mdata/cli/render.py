@@ -16,9 +16,9 @@ from p3mdata.run.layout import ADVICE, ADVICE_PLOT, ATTACKERS, AUDIT, AUDIT_PLOT
 
 if TYPE_CHECKING:
     from p3mdata.audit.advice import Advice
-    from p3mdata.audit.attackers import Attackers
     from p3mdata.audit.recall import Recall
-    from p3mdata.audit.reidentify import Audit
+    from p3mdata.run.attackers import Attackers
+    from p3mdata.run.audit import Audit
     from p3mdata.run.close import RunSummary
     from p3mdata.run.status import Status
     from p3mnet.traincheck import TrainCheck
@@ -126,7 +126,7 @@ def audit(found: Audit, run: Path, beside: Mapping[str, int]) -> None:
     if console.out.json:
         result({**found.to_json(), **beside})
         return
-    from p3mdata.run.report_audit import MEANING
+    from p3mdata.run.audit import COMPARISONS
 
     table = Table(title=f"{found.photos} photographs of {found.identities} people", title_justify="left")
     for heading in ("compared", "rank-1 %", "95 %", f"TAR % at FAR {found.threshold.far:.2g}"):
@@ -134,7 +134,7 @@ def audit(found: Audit, run: Path, beside: Mapping[str, int]) -> None:
     for row in found.rows:
         rank1, tar = row.rank1, row.tar
         interval = f"{100 * rank1.low:.0f}-{100 * rank1.high:.0f}"
-        table.add_row(MEANING[row.key][0], f"{100 * rank1.value:.1f}", interval, f"{100 * tar.value:.1f}")
+        table.add_row(COMPARISONS[row.key][0], f"{100 * rank1.value:.1f}", interval, f"{100 * tar.value:.1f}")
     result(None, table)
     left = ", ".join(f"{number} {why}" for why, number in sorted(found.left_out.items()))
     say(f"guessing: {100 * found.chance:.1f} %" + (f"; left out: {left}" if left else ""))
@@ -149,7 +149,7 @@ def attackers(found: Attackers, run: Path, beside: Mapping[str, int]) -> None:
     if console.out.json:
         result({**found.to_json(), **beside})
         return
-    from p3mdata.audit.attackers import WORDS
+    from p3mdata.run.attackers import WORDS
 
     title = f"{found.method}: {found.photos} photographs of {found.people} people, {found.folds} folds"
     table = Table(title=title, title_justify="left")
@@ -174,7 +174,7 @@ def recall(found: Recall, still_in: Sequence[tuple[str, int | None]]) -> None:
         return
     from p3mdata.run.report_audit import recall_sentences
 
-    result(None, "\n".join(recall_sentences({**found.figures, "review": found.review})))
+    result(None, "\n".join(recall_sentences(found.figures, found.review)))
     for source, why in found.left_out:
         say(f"not looked at: {source} {_joined(why)}")
     if found.waiting:
