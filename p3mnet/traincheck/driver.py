@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from p3mdata.base.files import holds_nothing, owned_folder
+from p3mdata.base.files import holds_nothing, overlap, owned_folder
 from p3mdata.base.ids import read_secret
 from p3mdata.base.jsonl import write_json
 from p3mdata.base.processes import default_workers
@@ -37,6 +36,7 @@ from p3mnet.traincheck.plan import PLAN, CheckPlan, Schedule, read_plan
 from p3mnet.traincheck.protocols import BLURRED, NORMAL, Design, design
 from p3mnet.traincheck.report import report_of
 from p3mnet.traincheck.reporter import Reporter
+from p3mnet.traincheck.results import Report
 from p3mnet.traincheck.statistics import Rule, State
 from p3mnet.training import ConsoleWatch, Watch
 from p3mnet.training.stopping import stopping
@@ -54,8 +54,8 @@ class _Bar(ConsoleWatch):
         pass
 
 
-def run(root: Path, out: Path, settings: TrainCheckSettings, reporter: Reporter) -> Json:
-    """See `p3mnet.traincheck.train_check`; gives the content of report.json."""
+def run(root: Path, out: Path, settings: TrainCheckSettings, reporter: Reporter) -> Report:
+    """See `p3mnet.traincheck.train_check`; gives what it came to."""
     dataset = open_dataset(root)
     if (root / BUILDING).exists():
         raise SettingsError(f"{root}: is not whole. Run the command that builds it again.")
@@ -125,7 +125,7 @@ def _threads(scale: Scale) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _go(check: _Check, plan: CheckPlan | None) -> Json:
+def _go(check: _Check, plan: CheckPlan | None) -> Report:
     """Checks, plan, trainings, report."""
     try:
         rules, figures = ([], {}) if plan else _without_training(check)
@@ -145,7 +145,7 @@ def _go(check: _Check, plan: CheckPlan | None) -> Json:
         ) from exc
 
 
-def _run(check: _Check, shown: Mapping[str, Images | None], plan: CheckPlan) -> Json:
+def _run(check: _Check, shown: Mapping[str, Images | None], plan: CheckPlan) -> Report:
     """Train and test whatever is left, and report, also when it ends early."""
     schedule, reporter = plan.schedule, check.reporter
     assert schedule is not None
@@ -175,10 +175,10 @@ def _run(check: _Check, shown: Mapping[str, Images | None], plan: CheckPlan) -> 
     return _report(check, plan, notes=notes)
 
 
-def _report(check: _Check, plan: CheckPlan, stopped: str | None = None, notes: Sequence[str] = ()) -> Json:
+def _report(check: _Check, plan: CheckPlan, stopped: str | None = None, notes: Sequence[str] = ()) -> Report:
     """Write the report of what is there."""
-    found = report_of(check.out, check.dataset, check.design, plan, stopped, notes)
-    write_json(check.out / REPORT, found)
+    found = report_of(check.out, check.dataset, check.design, check.settings, plan, stopped, notes)
+    write_json(check.out / REPORT, found.to_json())
     write_page(check.out, check.dataset, check.design, plan, found)
     return found
 
@@ -187,16 +187,11 @@ def _check_out(out: Path, root: Path, originals: Path | None) -> None:
     if out.exists() and not out.is_dir():
         raise RunFolderError(f"{out}: is a file. Choose a folder.")
     for what, folder in (("the dataset", root), ("the originals", originals)):
-        if folder is not None and (_inside(out, folder) or _inside(folder, out)):
+        if folder is not None and overlap(out, folder):
             raise SettingsError(f"{out}: OUT and {what} ({folder}) must not lie inside each other. Choose another OUT.")
     ours = any((out / name).is_file() for name in (PLAN, REPORT))
     if out.is_dir() and not ours and not holds_nothing(out):
         raise RunFolderError(f"{out}: is not empty and holds no train-check. Choose an empty or new folder.")
-
-
-def _inside(inner: Path, outer: Path) -> bool:
-    real_inner, real_outer = Path(os.path.realpath(inner)), Path(os.path.realpath(outer))
-    return real_inner == real_outer or real_outer in real_inner.parents
 
 
 def _method_of(dataset: Dataset) -> Method | None:

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -18,12 +18,12 @@ from p3mdata.base.files import holds_nothing, sha256, write_atomic
 from p3mdata.base.jsonl import read_json, write_json
 from p3mdata.base.parsing import read_yaml
 from p3mdata.errors import MAKE_ROOM, RunFolderError, SetupError, unwritable
-from p3mdata.typing import Json
 from p3mnet.checkpoint import checkpoint_of, load_checkpoint, write_checkpoint
 from p3mnet.model import MattingNetwork
 from p3mnet.training.config import TrainConfig, changed_keys
+from p3mnet.training.result import RESULT, TrainingRecord
 
-CONFIG, RESULT, FILES = "config.yaml", "result.json", "files.json"
+CONFIG, FILES = "config.yaml", "files.json"
 # File names in a sentence.
 _NAMED = 5
 STEPS, EPOCHS = "log.csv", "epochs.csv"
@@ -54,6 +54,14 @@ class Position:
     best_epoch: int | None = None
     losses: dict[str, float] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+
+
+class Standing(NamedTuple):
+    """A run between two calls: its network, the optimiser's state (None before the first step), and how far it is."""
+
+    model: MattingNetwork
+    optimizer: dict[str, Any] | None
+    position: Position
 
 
 @dataclass(frozen=True)
@@ -218,7 +226,7 @@ class RunFolder:
             if writing is not None:
                 writing.result()
 
-    def load(self, config: TrainConfig, identity: RunIdentity) -> tuple[MattingNetwork, dict[str, Any], Position]:
+    def load(self, config: TrainConfig, identity: RunIdentity) -> Standing:
         """Network, optimiser's state and position of last.pt.
 
         Raises:
@@ -240,12 +248,12 @@ class RunFolder:
                 f"{key.replace('_', ' ')} {earlier.get(key)} then, {about.get(key)} now" for key in changed
             )
             raise RunFolderError(f"{self.path}: the run cannot go on as it began ({told}).")
-        return checkpoint.model, optimizer, position
+        return Standing(checkpoint.model, optimizer, position)
 
-    def finish(self, row: Json) -> None:
+    def finish(self, record: TrainingRecord) -> None:
         """Write result.json."""
         with self.writing():
-            write_json(self / RESULT, row)
+            write_json(self / RESULT, record.to_json())
 
 
 def _on_cpu(content: Any) -> Any:
