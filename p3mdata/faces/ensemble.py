@@ -141,15 +141,19 @@ class FaceFinder:
                     continue
                 side = min(side, round(long_side * _MOST_ENLARGED))
             asked[look.detector] = side
-            small, factor = image.at(side)
+            factor = side / long_side
             if isinstance(detector, LibFaceDetection) and look.largest == float("inf"):
-                found, scores = detector.look(small)
+                found, scores = detector.look(image.at(side)[0])
                 hits += [hit.placed(0, 0, 1 / factor) for hit in found if hit.score >= look.least]
                 continue
             windows = None
             if self._proposals is not None and scores is not None and look.largest < float("inf"):
-                windows = self._proposals.windows(image, scores, (small.shape[0], small.shape[1]))
-            for piece in halves(small, look.largest) if windows is None else parts(small, look.largest, windows):
+                windows = self._proposals.windows(image, scores, image.size_at(side))
+            if windows is None:
+                pieces = halves(image.at(side)[0], look.largest)
+            else:
+                pieces = parts(image, side, look.largest, windows)
+            for piece in pieces:
                 hits += [
                     hit.placed(piece.across, piece.down, 1 / factor)
                     for hit in detector.detect(piece.rgb)
