@@ -5,16 +5,17 @@ Both are trained apart from each other and fail on different pictures; `ensemble
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.faces import weights, yunet
+from p3mdata.faces import integers, weights, yunet
 from p3mdata.faces.inference import Blob, session
-from p3mdata.faces.onnx_graph import with_free_image_size
 
 
 @dataclass(frozen=True)
@@ -82,26 +83,27 @@ class CenterFace:
     threshold = 0.2
     _stride = 4
     _nms_iou = 0.3
-    _image = "input.1"
-    # heat map, log box size, sub-cell offset, five points
-    _outputs = {"537": 1, "538": 2, "539": 2, "540": 10}  # noqa: RUF012
+    _multiple = 32
 
     def __init__(self) -> None:
-        self._session = session(with_free_image_size(weights.load("centerface"), self._image, self._outputs))
-        self._blob = Blob()
+        self._session = session(integers.in_integers(weights.load("centerface"), weights.load("centerface_ranges")))
 
     def detect(self, rgb: NDArray[np.uint8]) -> list[Box]:
-        heat, log_size, offset, points = self._session.run(list(self._outputs), {self._image: self._blob(rgb)})
-        rows, cols = np.nonzero(heat[0, 0] > self.threshold)
+        down, across = (-side % self._multiple for side in rgb.shape[:2])
+        filled = cv2.copyMakeBorder(rgb, 0, down, 0, across, cv2.BORDER_CONSTANT)
+        cells = self._session.run([integers.CELLS], {integers.IMAGE: filled[None]})[0][0]
+        # Logit, log box size, sub-cell offset, five points.
+        rows, cols = np.nonzero(cells[0] > math.log(self.threshold / (1 - self.threshold)))
         if not len(rows):
             return []
-        scores = heat[0, 0, rows, cols]
-        size = np.exp(log_size[0, :, rows, cols]) * self._stride
-        centre = np.stack([rows, cols], 1) + offset[0, :, rows, cols] + 0.5
+        found = cells[:, rows, cols]
+        scores = 1 / (1 + np.exp(-found[0]))
+        size = np.exp(found[1:3].T) * self._stride
+        centre = np.stack([rows, cols], 1) + found[3:5].T + 0.5
         top_left = centre * self._stride - size / 2
         boxes = np.concatenate([top_left[:, ::-1], (top_left + size)[:, ::-1]], 1).astype(np.float64)
         # Points are stored as (y, x) pairs relative to the box.
-        fives = points[0, :, rows, cols].reshape(-1, 5, 2) * size[:, None, :] + top_left[:, None, :]
+        fives = found[5:].T.reshape(-1, 5, 2) * size[:, None, :] + top_left[:, None, :]
         return [
             Box(_corners(boxes[i]), float(scores[i]), fives[i, :, ::-1], self.name)
             for i in _suppress(boxes, scores, self._nms_iou)
