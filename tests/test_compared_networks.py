@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from p3mnet.infer import infer  # noqa: E402
 from p3mnet.losses import LossWeights, losses_of, terms_of  # noqa: E402
 from p3mnet.model import (  # noqa: E402
     ModelConfig,  # noqa: E402, I001
+    count_parameters,
     folded,
     normalise,
 )
@@ -86,6 +88,21 @@ def test_networks_have_the_published_size(name: str) -> None:
     with torch.device("meta"):
         model = build(ModelConfig(name))
     assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[name]
+
+
+def test_the_page_tells_these_sizes() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "benchmark.md").read_text()
+    told = {}
+    for names, sizes in re.findall(r"^\| (`.+?) \|[^|]*\| ([\d,]+(?: and [\d,]+)?) \|", text, re.M):
+        told |= dict(zip(re.findall(r"`(\w+)`", names), re.findall(r"[\d,]+", sizes), strict=True))
+    # On the page by their names in the benchmark; their sizes are tested in tests.test_networks.
+    with torch.device("meta"):
+        others = [build(ModelConfig(name)) for name in ("gfm_resnet34", "modnet")]
+    sizes = PARAMETERS | {
+        name: count_parameters(model, as_published=True)
+        for name, model in zip(("gfm", "modnet"), others, strict=True)
+    }  # fmt: skip
+    assert {name: int(size.replace(",", "")) for name, size in told.items()} == sizes
 
 
 def test_every_network_compared_with_is_counted() -> None:

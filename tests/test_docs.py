@@ -132,7 +132,7 @@ def check_words(words: list[str]) -> None:
             assert all(f'"{word}"' in source for word in rest if word.startswith("--")), rest
         case ["python", "-m", "pytest", *rest]:
             assert all((ROOT / word.partition("::")[0]).exists() for word in rest if word.startswith("tests")), rest
-        case ["git" | "cd" | "sh" | "curl" | "python" | "python3" | "pre-commit", *_]:
+        case ["git" | "cd" | "ln" | "sh" | "curl" | "python" | "python3" | "pre-commit", *_]:
             pass
         case _:
             pytest.fail(f"what is this command? {shlex.join(words)}")
