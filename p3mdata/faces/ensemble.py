@@ -230,10 +230,16 @@ class FaceFinder:
                     return tuple(sorted((known, name)))
         return (known,)
 
-    def mesh(self, image: Pyramid, box: XYXY) -> tuple[Points | None, str | None]:
-        """The landmarks (478x2, in pixels of the image) of the face in a box, or None and why there are none."""
+    def mesh(self, image: Pyramid, box: XYXY, crops: Sequence[float] = _CROPS) -> tuple[Points | None, str | None]:
+        """The landmarks (478x2, in pixels of the image) of the face in a box, or None and why there are none.
+
+        Args:
+            image: The image.
+            box: Of the face.
+            crops: Sides of the squares in which it is looked for, relative to the box, one after another.
+        """
         found_elsewhere = False
-        for enlarge in _CROPS:
+        for enlarge in crops:
             crop, to_image = image.crop(box, enlarge)
             mesh = self._landmarks.locate(crop)
             if mesh is None:

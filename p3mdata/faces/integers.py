@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.faces.onnx_graph import (
+    BYTE,
     FLOAT,
     add_constant,
     add_node,
@@ -207,7 +208,7 @@ class _Writer:
         self.model.opset_import.add(domain=_MICROSOFT, version=1)
         self._graph = self.model.graph
         self._graph.name = "graph"
-        set_shape(self._graph.input.add(name=IMAGE), (1, "h", "w", 3), np.uint8)
+        set_shape(self._graph.input.add(name=IMAGE), (1, "h", "w", 3), BYTE)
         add_node(self._graph, "Transpose", [IMAGE], "planes", perm=(0, 3, 1, 2))
         add_node(self._graph, "Cast", ["planes"], FLOATS, to=FLOAT)
         self._steps = dict(steps)

@@ -30,9 +30,9 @@ _MESSAGES = {
     "Dim": "dim_value:1:int dim_param:2:text",
 }
 _IR_VERSION, _OPSET = 8, 13
-# Kinds of values.
-FLOAT = 1
-_KINDS = {np.dtype(name): number for name, number in (("f4", FLOAT), ("u1", 2), ("i1", 3), ("i4", 6))}
+# Numbers of types of values.
+FLOAT, BYTE = 1, 2
+_TYPES = {np.dtype(name): number for name, number in (("f4", FLOAT), ("u1", BYTE), ("i1", 3), ("i4", 6))}
 # Kinds of an attribute.
 _INT, _STRING, _INTS = 2, 3, 7
 # float, float16, double, bfloat16
@@ -79,11 +79,11 @@ def read_model(data: bytes) -> Any:
         raise ValueError(str(exc)) from exc
 
 
-def set_shape(value: Any, dims: Sequence[str | int], kind: Any = np.float32) -> None:
+def set_shape(value: Any, dims: Sequence[str | int], kind: int = FLOAT) -> None:
     """Make a ValueInfoProto one of a tensor; a string names a free dimension."""
     tensor = value.type.tensor_type
     tensor.Clear()
-    tensor.elem_type = _KINDS[np.dtype(kind)]
+    tensor.elem_type = kind
     for dim in dims:
         tensor.shape.dim.add(**({"dim_param": dim} if isinstance(dim, str) else {"dim_value": dim}))
 
@@ -91,7 +91,7 @@ def set_shape(value: Any, dims: Sequence[str | int], kind: Any = np.float32) -> 
 def add_constant(graph: Any, name: str, values: NDArray[Any]) -> str:
     """Add a TensorProto, whose name is given back."""
     raw = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
-    graph.initializer.add(dims=values.shape, data_type=_KINDS[values.dtype], name=name, raw_data=raw)
+    graph.initializer.add(dims=values.shape, data_type=_TYPES[values.dtype], name=name, raw_data=raw)
     return name
 
 
