@@ -17,7 +17,7 @@ from typing import Any
 from p3mdata.anonymize.hand import drawn_area
 from p3mdata.base.jsonl import NOT_JSON, read_rows
 from p3mdata.base.progress import Progress
-from p3mdata.errors import BrokenInput, RunFolderError, SettingsError
+from p3mdata.errors import BrokenInput, RunFolderError, SettingsError, reason_of
 from p3mdata.faces.models import Models
 from p3mdata.imaging import SUFFIXES, decode, decode_matte, encode_mask
 from p3mdata.imaging.listing import regular_file
@@ -201,7 +201,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
     try:
         lines = regular_file(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as exc:
-        raise SettingsError(f"{path}: cannot be read ({exc}). Check the path.") from exc
+        raise SettingsError(f"{path}: cannot be read ({reason_of(exc)}). Check the path.") from exc
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
