@@ -231,9 +231,7 @@ def test_another_setting_is_refused_and_overwriting_replaces(tmp_path: Path, sou
     assert contents(out) == before
     plan = (out / PLAN).read_text()
     (out / PLAN).write_text(json.dumps(json.loads(plan) | {"tool": "p3mdata 0.0.1"}))
-    with pytest.raises(
-        RunFolderError, match=r"Use another OUT, p3mdata 0\.0\.1, which made it, to go on, or --overwrite"
-    ):
+    with pytest.raises(RunFolderError, match=r"OUT, p3mdata 0\.0\.1, which made it, to go on, or --overwrite"):
         anonymize_job(a_job(source, out))
     (out / PLAN).write_text(plan)
     (out / "notes of mine.txt").write_text("foreign")
