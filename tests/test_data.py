@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from p3mnet.image_files import BadFile, RawCache, read_grey  # noqa: E402
 from p3mnet.loader import collate, make_loader, to_device  # noqa: E402
 from p3mnet.model import normalise  # noqa: E402
 from tests.factories import encoded, texture  # noqa: E402
+from tests.threads import one_thread  # noqa: E402, F401
 
 HEIGHT, WIDTH, SIZE = 120, 150, 48
 SMALL: dict[str, Any] = {"crop_sides": (48, 64, 96), "size": SIZE, "trimap_kernel": (3, 7), "max_bad": 1.0}
@@ -482,11 +483,3 @@ def test_sets_that_are_not_there(dataset: Path, changeable: Path, tmp_path: Path
 def test_settings_that_make_no_sense(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         DataConfig(**wrong)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
