@@ -306,6 +306,29 @@ def test_a_call_that_was_killed_goes_on(run: HeldRun, monkeypatch: pytest.Monkey
     assert run.rows == other.rows and run.released() == other.released()
 
 
+@pytest.mark.parametrize("goes_on", ["recall", "review"])
+def test_a_run_that_was_not_closed_is_closed_by_what_comes_next(
+    run: HeldRun, goes_on: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killing:
+        killing.setattr(recall, "close_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            look(run)
+    # Every shard is finished, and the manifest still has what was withdrawn.
+    assert [row["id"] for row in read_rows(run.out / MANIFEST)] != [run.id("also.jpg")]
+    if goes_on == "recall":
+        assert look(run).waiting == (run.id("fine.png"),)
+    else:
+        with reviewing(run.out, "anna"):
+            pass
+    assert [row["id"] for row in read_rows(run.out / MANIFEST)] == [run.id("also.jpg")]
+    assert run.rows["fine.png"]["reason"] == "suspected_face"
+    assert verify_run(run.out)[1] == []
+
+
 def test_pictures_are_looked_at_once(run: HeldRun, monkeypatch: pytest.MonkeyPatch) -> None:
     first = look(run)
 
