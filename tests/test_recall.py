@@ -29,6 +29,7 @@ from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.faces.slow import SIDES, VIEWS, Seen, look_slowly
 from p3mdata.imaging import decode
 from p3mdata.records import XYXY, Action, Decision, Suspect
+from p3mdata.review import batch
 from p3mdata.review.batch import apply_file
 from p3mdata.review.removal import still_in
 from p3mdata.review.session import reviewing
@@ -270,6 +271,15 @@ def test_a_word_said_before_settles_nothing_that_is_found_later(run: HeldRun, ac
     if action["action"] != "redo":
         decide(run, **action, confirmed=True, reviewer="berta")
         assert "fine.png" in run.released()
+
+
+def test_the_same_word_in_the_same_second_is_another_one(run: HeldRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "now", lambda: "2026-01-01T00:00:00Z")
+    for _ in range(2):
+        decide(run, "accept", confirmed=True)
+        assert "fine.png" in run.released()
+        # The second time it is one about what was found.
+        look(run)
 
 
 def test_nothing_that_goes_on_with_the_run_releases_it(run: HeldRun) -> None:
