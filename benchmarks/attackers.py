@@ -26,13 +26,14 @@ import numpy as np
 
 from benchmarks.anonymize import table as markdown
 from benchmarks.synthetic_people import make
-from p3mdata.audit.advice import rendered
+from p3mdata.audit.advise import rendered
 from p3mdata.audit.attackers import EMBEDDER_STEPS, RESTORER_STEPS, attacked, gather
 from p3mdata.audit.looks import GUESSES, Looks
 from p3mdata.audit.portraits import Portrait
-from p3mdata.audit.protocol import Score, difference, folds, guessing
+from p3mdata.audit.protocol import difference, folds, guessing
 from p3mdata.audit.recogniser import DlibRecogniser, Recogniser
 from p3mdata.config import Method, Settings
+from p3mdata.run.attackers import Score
 from p3mdata.run.identities import AUTO
 
 _HEADS = ("Setting", "Attacker", "Rank-1 %", "95 %", "more than adapted", "95 %", "TAR %", "at FAR")

@@ -17,7 +17,7 @@ import numpy as np
 
 from benchmarks.local_store import BUCKET
 from p3mdata.anonymize.one_image import anonymize_file
-from p3mdata.audit.advice import advise_run
+from p3mdata.audit.advise import advise_run
 from p3mdata.audit.attackers import attack_run
 from p3mdata.audit.recall import recall_run
 from p3mdata.audit.reidentify import audit_run

@@ -13,7 +13,7 @@ import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
@@ -91,6 +91,11 @@ class SetResult:
     means: dict[str, Mean]
     problems: dict[str, str]
 
+    def to_json(self) -> Json:
+        row = asdict(self)
+        del row["name"]
+        return row
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -105,18 +110,7 @@ class Evaluation:
         return not any(found.problems for found in self.sets)
 
     def to_json(self) -> Json:
-        return {
-            "sets": {
-                found.name: {
-                    "evaluated": found.evaluated,
-                    "without_transition": found.without_transition,
-                    "means": {name: vars(mean) for name, mean in found.means.items()},
-                    "problems": found.problems,
-                }
-                for found in self.sets
-            },
-            "unused": self.unused,
-        }
+        return {"sets": {found.name: found.to_json() for found in self.sets}, "unused": self.unused}
 
 
 def evaluate(

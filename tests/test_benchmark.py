@@ -415,7 +415,7 @@ def test_a_fault_in_another_process_is_told_as_in_this_one(
     found = bench(dataset, tmp_path / "out", "global")
     maker = _maker("global", tmp_path)
     picture = run.pictures_of(run.open_dataset(dataset), ["validation"], 1)[0]
-    task = alphas.Task(0, picture, tmp_path / "p.png", {})
+    task = alphas.Task(0, picture, tmp_path / "p.png", None)
     with alphas._working(maker, lambda name: True) as handle:
         made = handle(task, frozenset())
         crashed = handle(task, frozenset({f"{picture.set}/{picture.stem}"}))

@@ -705,6 +705,6 @@ def test_drawings() -> None:
     assert few.count("<circle") == 2 and "polyline" in few
     many = str(curves([("B", [(step, 1.0) for step in range(10_000)])], "loss", "label"))
     assert len(many) < 10_000
-    cost = Cost(0.5, None, None, 10.0, 5, 1).to_json()
+    cost = Cost(0.5, None, None, 10.0, 5, 1)
     assert str(intervals([("B:N", cost)], 0.1)).count("<circle") == 1
-    assert intervals([("B:N", cost | {"base": 0.0})], 0.1) is None
+    assert intervals([("B:N", replace(cost, base=0.0))], 0.1) is None

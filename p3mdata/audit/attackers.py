@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,128 +15,23 @@ from p3mdata.audit.learned import Mapping, Metric, coarse, joined
 from p3mdata.audit.looks import Faces, Looks
 from p3mdata.audit.measures import People, Vectors
 from p3mdata.audit.portraits import LeftOut, Portrait, read_portrait
-from p3mdata.audit.protocol import LEAST_PEOPLE, Attacker, Fold, Score, folds, guessing, people_needed, score
+from p3mdata.audit.protocol import LEAST_PEOPLE, Attacker, Fold, folds, guessing, score
 from p3mdata.audit.recogniser import CHIP, DlibRecogniser, Recogniser
 from p3mdata.audit.reidentify import audited_manifest, usable_photos, without_singles
+from p3mdata.base.intervals import people_needed
 from p3mdata.base.jsonl import write_json
 from p3mdata.base.progress import Progress
 from p3mdata.errors import SettingsError, unwritable
+from p3mdata.run.attackers import WORDS, Attackers, Score
 from p3mdata.run.identities import AUTO, identify
 from p3mdata.run.layout import ATTACKERS
 from p3mdata.run.locks import only_run
 from p3mdata.run.plan import read_plan
-from p3mdata.run.rows import SCHEMA_VERSION, finished_rows
-from p3mdata.typing import Json
-from p3mdata.version import __version__
+from p3mdata.run.rows import finished_rows
 
 EMBEDDER_STEPS, RESTORER_STEPS = 250, 150
 # What the run itself did to faces.
 _OWN = "released"
-
-# In the order of the table; floors see the same photographs under black masks.
-WORDS = {
-    "clear": "clear faces: what the recogniser can do at best",
-    "naive": "recogniser, among clear photographs",
-    "adapted": "recogniser, among photographs obfuscated alike",
-    "mapped": "recogniser and a map to clear faces, learnt from pairs of other people",
-    "metric": "recogniser and coarse colours in a metric learnt from other people",
-    "wiener_naive": "blur undone with known strength, among clear photographs",
-    "wiener_adapted": "blur undone with known strength, among others treated alike",
-    "wiener_mapped": "blur undone with known strength, then the learnt map",
-    "guessed_mapped": "blur undone with a guessed strength, then the learnt map",
-    "network": "network trained on obfuscated faces, among clear photographs",
-    "network_adapted": "network trained on obfuscated faces, among faces obfuscated alike",
-    "restored_naive": "restored by a network, among clear photographs",
-    "restored_adapted": "restored by a network, among others restored",
-    "outline": "the silhouette in the matte alone, in a learnt metric",
-    "floor_adapted": "black masks: recogniser, among others like that",
-    "floor_mapped": "black masks: recogniser and a learnt map",
-    "floor_metric": "black masks: recogniser and coarse colours in a learnt metric",
-    "floor_network": "black masks: network trained on them",
-}
-# What the mask leaves outside, or what is clear, is not the obfuscation's.
-NO_ATTACKS = frozenset({"clear", *(key for key in WORDS if key.startswith("floor"))})
-
-
-@dataclass(frozen=True)
-class Attackers:
-    """Figures of all attackers on one run; nobody's name is in it.
-
-    Attributes:
-        manifest_sha256: What was attacked.
-        method: Method and parameters.
-        photos, people, folds, seed: Of the test.
-        left_out: Photographs by reason.
-        not_run: Attackers that could not be run, and why.
-        chance: Rank-1 of guessing.
-        scores: By key of WORDS.
-        max_rank1: The claim that was asked for.
-    """
-
-    manifest_sha256: str
-    method: str
-    photos: int
-    people: int
-    folds: int
-    seed: int
-    left_out: dict[str, int]
-    not_run: dict[str, str]
-    chance: float
-    scores: dict[str, Score] = field(default_factory=dict)
-    max_rank1: float | None = None
-
-    @property
-    def worst(self) -> str:
-        """Key of the attack on the released faces with the highest rank-1 rate."""
-        return max((key for key in self.scores if key not in NO_ATTACKS), key=lambda k: self.scores[k].rank1.value)
-
-    @property
-    def floor(self) -> Score:
-        """The highest of what black masks leave."""
-        return max((s for k, s in self.scores.items() if k.startswith("floor")), key=lambda s: s.rank1.value)
-
-    @property
-    def passed(self) -> bool:
-        """Whether the worst attack stays within the claim, with what the number of people leaves open; True without."""
-        return self.max_rank1 is None or self.scores[self.worst].rank1.high <= self.max_rank1
-
-    def claim(self) -> str:
-        """What may be said of the release, and how many people it would take where too few took part."""
-        worst = self.scores[self.worst].rank1
-        said = f"the worst attacker ({WORDS[self.worst]}) finds {100 * worst.value:.1f} %, "
-        said += f"at most {100 * worst.high:.1f} % of {self.people} people; guessing finds {100 * self.chance:.1f} %, "
-        said += f"the worst under black masks {100 * self.floor.rank1.value:.1f} %"
-        if self.max_rank1 is None or self.passed:
-            return said
-        limit = f"{100 * self.max_rank1:g} %"
-        needed = people_needed(self.max_rank1, worst.value)
-        if needed is None:
-            return f"{said}. A claim of at most {limit} is refused"
-        return f"{said}. A claim of at most {limit} is refused: it takes {needed} people, {self.people} took part"
-
-    def to_json(self) -> Json:
-        """What attackers.json holds."""
-        return {
-            "schema": SCHEMA_VERSION,
-            "tool": f"p3mdata {__version__}",
-            "manifest_sha256": self.manifest_sha256,
-            "method": self.method,
-            "photos": self.photos,
-            "people": self.people,
-            "folds": self.folds,
-            "seed": self.seed,
-            "left_out": dict(sorted(self.left_out.items())),
-            "not_run": dict(sorted(self.not_run.items())),
-            "chance": self.chance,
-            "scores": {key: {"words": WORDS[key], **found.to_json()} for key, found in self.scores.items()},
-            "worst": self.worst,
-            "claim": {
-                "max_rank1": self.max_rank1,
-                "passed": self.passed,
-                "sentence": self.claim(),
-                "people_needed_if_nobody_is_found": people_needed(self.max_rank1 or 0.1),
-            },
-        }
 
 
 def attack_run(

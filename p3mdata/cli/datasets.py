@@ -314,15 +314,13 @@ def release_record(
     from p3mdata.export import write_record
 
     console.out = console.Output(json, quiet)
-    made = write_record(source, out, licence, name, about, run, stated)
-    gaps: dict[str, list[str]] = {"run": [], "publisher": []}
-    for gap in made["not_stated"]:
-        gaps[gap["by"]].append(gap["key"])
+    record = write_record(source, out, licence, name, about, run, stated)
+    gaps = {by: [gap.key for gap in record.not_stated if gap.by == by] for by in ("run", "publisher")}
     lines = [f"not known to the run: {', '.join(gaps['run'])}"] if gaps["run"] else []
     # The record has them all, in a form to be filled in.
     lines += (
         [f"not stated: {len(gaps['publisher'])} keys of --stated, listed in the record"] if gaps["publisher"] else []
     )
-    answered = sum(not question["not_stated"] for question in made["questions"])
-    lines += [f"{answered} of {len(made['questions'])} questions answered in full", str(out)]
+    answered = sum(not question.not_stated for question in record.questions)
+    lines += [f"{answered} of {len(record.questions)} questions answered in full", str(out)]
     console.result({"out": str(out), "not_stated": gaps}, "\n".join(lines))

@@ -13,16 +13,16 @@ from p3mdata.base import console
 from p3mdata.base.console import duration, plain_text, result, say
 from p3mdata.records import RELEASED, Outcome
 from p3mdata.run.layout import ADVICE, ADVICE_PLOT, ATTACKERS, AUDIT, AUDIT_PLOT, LEDGER, RECALL, REPORT, TRACES
-from p3mdata.typing import Json
 
 if TYPE_CHECKING:
     from p3mdata.audit.advice import Advice
-    from p3mdata.audit.attackers import Attackers
     from p3mdata.audit.recall import Recall
-    from p3mdata.audit.reidentify import Audit
+    from p3mdata.run.attackers import Attackers
+    from p3mdata.run.audit import Audit
     from p3mdata.run.close import RunSummary
     from p3mdata.run.status import Status
     from p3mnet.traincheck import TrainCheck
+    from p3mnet.traincheck.results import MethodFigures, ProtocolFigures
 
 _MEANING = {
     Outcome.ANONYMIZED: "faces masked, proofs hold",
@@ -126,7 +126,7 @@ def audit(found: Audit, run: Path, beside: Mapping[str, int]) -> None:
     if console.out.json:
         result({**found.to_json(), **beside})
         return
-    from p3mdata.run.report_audit import MEANING
+    from p3mdata.run.audit import COMPARISONS
 
     table = Table(title=f"{found.photos} photographs of {found.identities} people", title_justify="left")
     for heading in ("compared", "rank-1 %", "95 %", f"TAR % at FAR {found.threshold.far:.2g}"):
@@ -134,7 +134,7 @@ def audit(found: Audit, run: Path, beside: Mapping[str, int]) -> None:
     for row in found.rows:
         rank1, tar = row.rank1, row.tar
         interval = f"{100 * rank1.low:.0f}-{100 * rank1.high:.0f}"
-        table.add_row(MEANING[row.key][0], f"{100 * rank1.value:.1f}", interval, f"{100 * tar.value:.1f}")
+        table.add_row(COMPARISONS[row.key][0], f"{100 * rank1.value:.1f}", interval, f"{100 * tar.value:.1f}")
     result(None, table)
     left = ", ".join(f"{number} {why}" for why, number in sorted(found.left_out.items()))
     say(f"guessing: {100 * found.chance:.1f} %" + (f"; left out: {left}" if left else ""))
@@ -149,7 +149,7 @@ def attackers(found: Attackers, run: Path, beside: Mapping[str, int]) -> None:
     if console.out.json:
         result({**found.to_json(), **beside})
         return
-    from p3mdata.audit.attackers import WORDS
+    from p3mdata.run.attackers import WORDS
 
     title = f"{found.method}: {found.photos} photographs of {found.people} people, {found.folds} folds"
     table = Table(title=title, title_justify="left")
@@ -174,7 +174,7 @@ def recall(found: Recall, still_in: Sequence[tuple[str, int | None]]) -> None:
         return
     from p3mdata.run.report_audit import recall_sentences
 
-    result(None, "\n".join(recall_sentences({**found.figures, "review": found.review})))
+    result(None, "\n".join(recall_sentences(found.figures, found.review)))
     for source, why in found.left_out:
         say(f"not looked at: {source} {_joined(why)}")
     if found.waiting:
@@ -221,53 +221,50 @@ def train_check(found: TrainCheck) -> None:
     """Tables 4 and 8 of a train-check, its costs, rules and verdict."""
     from p3mnet.traincheck.statistics import short, told_interval
 
-    report = found.report
     if console.out.json:
-        result({**report, "page": str(found.page)})
+        result({**found.report, "page": str(found.page)})
         return
-    cells = report["table_4"]
-    if any(row["metrics"] for row in cells):
-        _spreads(f"{report['kind']}: trained on : tested on", cells)
+    report = found.found
+    if any(row.metrics for row in report.table_4):
+        _spreads(f"{report.kind}: trained on : tested on", report.table_4)
     for metric in ("SAD", "SAD_T", "SAD_FACE"):
-        _compared(report["table_8"], metric)
-    for row in report["costs"]:
-        told = [
-            f"{name} {short(cost['value'], sign='+')} ({told_interval(cost)})" for name, cost in row["metrics"].items()
-        ]
-        result(None, f"cost on {row['test']}, {row['domain']}:N - N:N: " + "; ".join(told))
-    for rule in report["rules"]:
-        result(None, f"{rule['state']}: {rule['name']}: {rule['sentence']}")
-    for problem in report["problems"]:
+        _compared(report.table_8, metric)
+    for row in report.costs:
+        told = [f"{name} {short(cost.value, sign='+')} ({told_interval(cost)})" for name, cost in row.metrics.items()]
+        result(None, f"cost on {row.test}, {row.domain}:N - N:N: " + "; ".join(told))
+    for rule in report.rules:
+        result(None, f"{rule.state.value}: {rule.name}: {rule.sentence}")
+    for problem in report.problems:
         say(problem)
-    result(None, f"{report['verdict']} ({report['kind']})\npage: {found.page}\nfigures: {found.out / 'report.json'}")
+    result(None, f"{report.verdict.value} ({report.kind})\npage: {found.page}\nfigures: {found.out / 'report.json'}")
 
 
-def _spreads(title: str, cells: list[Json]) -> None:
+def _spreads(title: str, cells: Sequence[ProtocolFigures]) -> None:
     """A line per metric, a column per protocol and test."""
     from p3mnet.traincheck.statistics import told_spread
 
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     table.add_column("", no_wrap=True)
     for row in cells:
-        table.add_column(f"{row['protocol']}\n{row['test']}", justify="right", no_wrap=True)
-    for metric in dict.fromkeys(name for row in cells for name in row["metrics"]):
-        table.add_row(metric, *(told_spread(row["metrics"].get(metric), 1).replace(" ", "") for row in cells))
+        table.add_column(f"{row.protocol}\n{row.test}", justify="right", no_wrap=True)
+    for metric in dict.fromkeys(name for row in cells for name in row.metrics):
+        table.add_row(metric, *(told_spread(row.metrics.get(metric), 1).replace(" ", "") for row in cells))
     result(None, table)
 
 
-def _compared(cells: list[Json], metric: str) -> None:
+def _compared(cells: Sequence[MethodFigures], metric: str) -> None:
     """A line per obfuscation that was trained on, a column per one that was tested on."""
     from p3mnet.traincheck.statistics import told_spread
 
-    if not any(metric in row["metrics"] for row in cells):
+    if not any(metric in row.metrics for row in cells):
         return
-    tests = list(dict.fromkeys(row["test"] for row in cells))
+    tests = list(dict.fromkeys(row.test for row in cells))
     title = f"{metric}: trained on (lines), tested on (columns)"
     table = Table(title=title, title_justify="left", box=SIMPLE_HEAD, pad_edge=False)
     for heading in ("", *tests):
         table.add_column(heading, justify="right" if heading else "left", no_wrap=True)
-    for trained in dict.fromkeys(row["trained"] for row in cells):
-        mine = {row["test"]: row["metrics"].get(metric) for row in cells if row["trained"] == trained}
+    for trained in dict.fromkeys(row.trained for row in cells):
+        mine = {row.test: row.metrics.get(metric) for row in cells if row.trained == trained}
         table.add_row(trained, *(told_spread(mine.get(test), 1).replace(" ", "") for test in tests))
     result(None, table)
 

@@ -9,16 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.base.disk_backed import DiskDict
-from p3mdata.base.jsonl import read_json
 from p3mdata.config import Settings
 from p3mdata.dataset.attributes import resolution_of, traits_of
 from p3mdata.export.entries import Split
 from p3mdata.records import ImageResult, Outcome
-from p3mdata.run.layout import ATTACKERS, PLAN
-from p3mdata.run.recall import recall_of
-from p3mdata.run.report import read_audit
-from p3mdata.run.sampling import looked_at
-from p3mdata.typing import Json
+from p3mdata.run.attackers import Attackers, read_attackers
+from p3mdata.run.audit import Audit, read_audit
+from p3mdata.run.planned import read_planned
+from p3mdata.run.recall import InReview, SecondLook, recall_of
+from p3mdata.run.sampling import LookedAt, looked_at
 
 _TABLES = ("resolution", "faces", "face_size", "pose", "outcome")
 # Trait -> value -> split -> images.
@@ -42,10 +41,10 @@ class Facts:
             (those shown by permission are not) and images whose transition area is hidden, both by a person's decision.
         encodings: Images by how they were written.
         tables: Images by trait, value and split.
-        audit: What audit.json holds, if the released files were audited.
-        sample: images drawn at random, looked_at by a person, misses found; if a sample was drawn.
-        recall: Figures of a second look for missed faces, if there was one.
-        attackers: What attackers.json holds, if attackers were let at the released files.
+        audit: What a recogniser finds, if the released files were audited.
+        sample: What a person found in a random sample, if one was drawn.
+        recall: A second look for missed faces, if there was one, see `p3mdata.run.recall.recall_of`.
+        attackers: What attackers find who learn, if they were let at the released files.
         models: SHA-256 of the model files by name, if the run is at hand.
     """
 
@@ -60,10 +59,10 @@ class Facts:
     proofs: dict[str, int]
     encodings: dict[str, int]
     tables: Tables
-    audit: Json | None
-    sample: dict[str, int] | None
-    recall: Json | None = None
-    attackers: Json | None = None
+    audit: Audit | None
+    sample: LookedAt | None
+    recall: tuple[SecondLook, InReview] | None = None
+    attackers: Attackers | None = None
     models: dict[str, str] | None = None
 
     @property
@@ -90,15 +89,16 @@ class Behind:
 
     outcomes: dict[str, int] | None = None
     reasons: dict[str, int] | None = None
-    audit: Json | None = None
-    sample: dict[str, int] | None = None
-    recall: Json | None = None
-    attackers: Json | None = None
+    audit: Audit | None = None
+    sample: LookedAt | None = None
+    recall: tuple[SecondLook, InReview] | None = None
+    attackers: Attackers | None = None
     models: dict[str, str] | None = None
     traits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def behind_of(out: Path, rows: Iterable[ImageResult]) -> Behind:
+    """What a finished run knows of a release, from its folder and its rows."""
     outcomes, reasons = Counter[str](), Counter[str]()
     traits: DiskDict[Mapping[str, str]] = DiskDict()
     for row in rows:
@@ -107,10 +107,16 @@ def behind_of(out: Path, rows: Iterable[ImageResult]) -> Behind:
             traits[row.id] = traits_of(row)
         else:
             reasons[row.reason or row.outcome.value] += 1
-    models = {str(name): str(digest) for name, digest in read_json(out / PLAN).get("weights", {}).items()}
-    attackers = read_audit(out, ATTACKERS)
-    told = read_audit(out), looked_at(out, rows), recall_of(out), attackers
-    return Behind(dict(outcomes), dict(reasons), *told, models, traits)
+    return Behind(
+        outcomes=dict(outcomes),
+        reasons=dict(reasons),
+        audit=read_audit(out),
+        sample=looked_at(out, rows),
+        recall=recall_of(out),
+        attackers=read_attackers(out),
+        models=dict(read_planned(out).maker.weights or {}),
+        traits=traits,
+    )
 
 
 _PROOFS = (

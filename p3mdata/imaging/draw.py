@@ -41,6 +41,13 @@ def fit(picture: Picture, width: int, height: int, enlarge: bool = False) -> Can
     return _in_srgb(np.asarray(small, np.uint8), picture)
 
 
+def small_grey(matte: Canvas, side: int) -> bytes:
+    """PNG file of a matte, HxW uint8, whose longer side is reduced to `side` px; a smaller one keeps its size."""
+    factor = min(1.0, side / max(matte.shape))
+    size = max(1, round(matte.shape[1] * factor)), max(1, round(matte.shape[0] * factor))
+    return bytes(cv2.imencode(".png", cv2.resize(matte, size, interpolation=cv2.INTER_AREA))[1].tobytes())
+
+
 def _at_size_of(canvas: Canvas, area: Mask) -> NDArray[np.float32]:
     """Share of each canvas pixel that a full-size mask covers, HxW in [0, 1]."""
     height, width = canvas.shape[:2]

@@ -5,11 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 import traceback
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +22,7 @@ from p3mdata.imaging import encode_grey
 from p3mnet.baselines import Alpha, Family, Image, Method
 from p3mnet.baselines.opening import Request, open_method
 from p3mnet.benchmark.pictures import Picture, load
-from p3mnet.benchmark.store import key_of
+from p3mnet.benchmark.store import KeptAlpha, key_of
 from p3mnet.evaluate import ImageRow, evaluate_one, fact_of
 
 # Of what is kept: another one makes all of it again.
@@ -46,12 +45,12 @@ class MethodFault(Exception):
 
 @dataclass(frozen=True)
 class Task:
-    """A picture, where its alpha goes, and what is kept of an earlier call."""
+    """A picture, where its alpha goes, and what is kept of an earlier call, if anything."""
 
     number: int
     picture: Picture
     target: Path
-    kept: Mapping[str, Any]
+    kept: KeptAlpha | None
 
 
 @dataclass(frozen=True)
@@ -62,14 +61,14 @@ class Made:
         number: Of the task.
         row: Figures, or why there are none.
         seconds: How long its alpha took; None where there is none.
-        keep: Row to keep, None where it is kept already or nothing came of it.
+        keep: What to keep of it, None where it is kept already or nothing came of it.
         fault: What the method did wrong, and the trace.
     """
 
     number: int
     row: ImageRow
     seconds: float | None = None
-    keep: Mapping[str, Any] | None = None
+    keep: KeptAlpha | None = None
     fault: tuple[str, str] | None = None
 
 
@@ -133,7 +132,7 @@ class Maker:
         Raises:
             RunFolderError: The alpha cannot be written.
         """
-        picture, row = task.picture, task.kept
+        picture, kept = task.picture, task.kept
         if picture.problem:
             return self._without(task, picture.problem)
         hashes = picture.hashes
@@ -141,12 +140,13 @@ class Maker:
         seen = [hashes["image"], trimap_from if method.needs_trimap else None]
         made = key_of(VERSION, dict(method.identity), seen)
         measured = key_of(made, dict(hashes), self.corrected)
-        there = row.get("made") == made and task.target.is_file()
-        there = there and sha256(task.target.read_bytes()) == row["prediction"]
-        if there and row["measured"] == measured:
-            return Made(task.number, ImageRow(picture.set, picture.stem, row["values"]), row["seconds"])
-        taken: float = row["seconds"] if there else 0.0
-        if not there:
+        if kept is not None and not (kept.made == made and _is_there(task.target, kept.prediction)):
+            kept = None
+        if kept is not None and kept.measured == measured:
+            return Made(task.number, ImageRow(picture.set, picture.stem, kept.values), kept.seconds)
+        if kept is not None:
+            taken = kept.seconds
+        else:
             try:
                 rgb, trimap = load(picture, self.kernel)
                 begun = time.perf_counter()
@@ -162,10 +162,8 @@ class Maker:
         found = evaluate_one(picture.task(task.target), self.corrected)
         if found.problem:
             return Made(task.number, found, taken)
-        keep = {
-            "set": picture.set, "image": picture.stem, "made": made, "measured": measured,
-            "prediction": sha256(task.target.read_bytes()), "seconds": taken, "values": found.values,
-        }  # fmt: skip
+        prediction = sha256(task.target.read_bytes())
+        keep = KeptAlpha(picture.set, picture.stem, made, measured, prediction, taken, found.values)
         return Made(task.number, found, taken, keep)
 
     def _without(self, task: Task, why: str) -> Made:
@@ -194,6 +192,10 @@ def _working(maker: Maker, mark: Mark) -> Iterator[Handler[Task, Made]]:
             return Made(task.number, empty, fault=(described(exc), traceback.format_exc()))
 
     yield handle
+
+
+def _is_there(file: Path, digest: str) -> bool:
+    return file.is_file() and sha256(file.read_bytes()) == digest
 
 
 def described(exc: Exception) -> str:

@@ -9,15 +9,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import cv2
-import numpy as np
-from numpy.typing import NDArray
-
 from p3mdata.base.html import Picture as Shown
 from p3mdata.base.html import picture, render
 from p3mdata.errors import BrokenInput
 from p3mdata.imaging import decode
-from p3mdata.imaging.draw import thumbnail
+from p3mdata.imaging.draw import small_grey, thumbnail
 from p3mnet.benchmark.pictures import NORMAL_SUFFIX, Picture
 from p3mnet.benchmark.results import Benchmark
 from p3mnet.image_files import BadFile, read_grey
@@ -70,17 +66,13 @@ def _strip(found: Benchmark, each: Picture, own: Mapping[tuple[str, str], Path],
         cells = []
         if image is not None:
             cells.append(picture(thumbnail(decode(image.read_bytes()), None, _SIDE)[0], "image/jpeg", each.stem))
-        cells.append(picture(_grey(truth), "image/png", "truth"))
+        cells.append(picture(small_grey(truth, _SIDE), "image/png", "truth"))
         for result, path in made:
             row = next((row for row in result.rows if (row.set, row.stem) == (each.set, each.stem)), None)
             error = f", SAD {row.values['SAD']:.2f}" if row is not None and "SAD" in row.values else ""
-            cells.append(picture(_grey(read_grey(path)), "image/png", result.title.partition(" (")[0] + error))
+            cells.append(
+                picture(small_grey(read_grey(path), _SIDE), "image/png", result.title.partition(" (")[0] + error)
+            )
     except (BadFile, BrokenInput, OSError):
         return
     yield _Strip(each.stem, cells)
-
-
-def _grey(matte: NDArray[np.uint8]) -> bytes:
-    factor = min(1.0, _SIDE / max(matte.shape))
-    size = max(1, round(matte.shape[1] * factor)), max(1, round(matte.shape[0] * factor))
-    return bytes(cv2.imencode(".png", cv2.resize(matte, size, interpolation=cv2.INTER_AREA))[1].tobytes())

@@ -96,8 +96,8 @@ def _cost_table(found: Benchmark) -> Iterator[str]:
         beside = f"; load average of the machine {min(loads):.1f}-{max(loads):.1f}" if loads else ""
         yield f"Seconds: median of the trials after a warm-up, on {'; '.join(devices)}{beside}."
     yield (
-        f"Classic methods and ONNX files of open size see pictures with no side above {found.settings['max_side']} px; "
-        f"networks look in mode {found.settings['mode']}. Intervals: bootstrap over images."
+        f"Classic methods and ONNX files of open size see pictures with no side above {found.settings.max_side} px; "
+        f"networks look in mode {found.settings.mode}. Intervals: bootstrap over images."
     )
     yield ""
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from enum import Enum
 from pathlib import Path
-from typing import Any
 
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_OK
 from p3mdata.typing import Json
@@ -65,17 +64,19 @@ class MethodResult:
             "parameters": self.parameters,
             "timing": self.timing.to_json() if self.timing else None,
             "seconds_per_picture": self.seconds,
-            "sets": {
-                name: {
-                    "evaluated": found.evaluated,
-                    "without_transition": found.without_transition,
-                    "means": {metric: vars(mean) for metric, mean in found.means.items()},
-                    "problems": found.problems,
-                }
-                for name, found in self.sets.items()
-            },
+            "sets": {name: found.to_json() for name, found in self.sets.items()},
             "trace": str(self.trace) if self.trace else None,
         }
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What figures depend on besides dataset and methods; see `p3mnet.benchmark.run.BenchmarkPlan`."""
+
+    limit: int
+    max_side: int
+    mode: str
+    corrected: bool
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ class Benchmark:
         sets: Images by set.
         notes: What a reader should know.
         results: Methods in the order in which they were asked for.
-        settings: What the figures depend on besides dataset and methods.
+        settings: How it was done.
     """
 
     dataset: Path
@@ -98,7 +99,7 @@ class Benchmark:
     sets: Mapping[str, int]
     notes: tuple[str, ...]
     results: tuple[MethodResult, ...]
-    settings: Mapping[str, Any]
+    settings: Looked
 
     @property
     def exit_code(self) -> int:
@@ -113,6 +114,6 @@ class Benchmark:
             "out": str(self.out),
             "sets": dict(self.sets),
             "notes": list(self.notes),
-            "settings": dict(self.settings),
+            "settings": asdict(self.settings),
             "methods": [result.to_json() for result in self.results],
         }

@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from p3mdata.base.files import owned_folder
 from p3mdata.base.ids import read_secret
@@ -17,7 +16,6 @@ from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
 from p3mdata.dataset.folder import Dataset, open_dataset
 from p3mdata.errors import P3MError, RunFolderError, SettingsError, SetupError
-from p3mdata.typing import Json
 from p3mnet.baselines import CATALOGUE, Family, Image, Method
 from p3mnet.baselines.opening import Request, open_method
 from p3mnet.benchmark import report
@@ -33,8 +31,8 @@ from p3mnet.benchmark.pictures import (
     pictures_of,
     timing_picture,
 )
-from p3mnet.benchmark.results import Benchmark, MethodResult, State
-from p3mnet.benchmark.store import PAGE, Store, key_of
+from p3mnet.benchmark.results import Benchmark, Looked, MethodResult, State
+from p3mnet.benchmark.store import PAGE, Kept, KeptTime, Store, key_of
 from p3mnet.benchmark.timing import SIDE, Timing, device_of, measure
 from p3mnet.evaluate import ImageRow, evaluate_one, predictions_of, summary_of
 
@@ -185,13 +183,13 @@ class _Bench:
             self.dataset.root, None if version is None else str(version), self.store.out,
             {name: counts[name] for name in sets}, (*rule, *notes_on(self.dataset, counts), *self.notes),
             tuple(self.results),
-            {"limit": plan.limit, "max_side": plan.max_side, "mode": plan.mode, "corrected": plan.corrected},
+            Looked(plan.limit, plan.max_side, plan.mode, plan.corrected),
         )  # fmt: skip
         report.write(self.found, self.store)
         if text := page(self.found, self.pictures, self.alphas):
             self.store.write(self.store.out / PAGE, text.encode("utf-8", "surrogateescape"))
 
-    def one(self, request: Request, step: Any) -> MethodResult:
+    def one(self, request: Request, step: Callable[[], None]) -> MethodResult:
         """A method from opening to figures; whatever it does wrong is in the result."""
         base = MethodResult(request.label, request.title, request.entry.family, State.DONE)
         left = len(self.pictures)
@@ -219,7 +217,7 @@ class _Bench:
             for _ in range(left):
                 step()
 
-    def _folder(self, request: Request, base: MethodResult, step: Any) -> MethodResult:
+    def _folder(self, request: Request, base: MethodResult, step: Callable[[], None]) -> MethodResult:
         """Alphas that are there already."""
         assert request.path is not None
         if not request.path.is_dir():
@@ -243,13 +241,13 @@ class _Bench:
             step()
         return _summed(base, rows)
 
-    def _run(self, request: Request, base: MethodResult, step: Any) -> MethodResult:
+    def _run(self, request: Request, base: MethodResult, step: Callable[[], None]) -> MethodResult:
         plan = self.plan
         method = open_method(request, plan.max_side, plan.mode, plan.device)
         base = replace(base, parameters=method.parameters)
         if request.kind == "onnx" and request.entry.name == request.entry.title:
             base = replace(base, family=Family.DEEP if method.needs_trimap else Family.FREE)
-        kept = self.store.rows(request.label)
+        kept = self.store.kept(request.label)
         if not method.trained:
             timing = self._timing(request.label, method, kept)
             return replace(base, state=State.UNTRAINED, sentence="untrained: no checkpoint", timing=timing)
@@ -259,7 +257,7 @@ class _Bench:
         return replace(_summed(base, rows), timing=timing, seconds=mean)
 
     def _alphas(
-        self, request: Request, method: Method, kept: dict[tuple[str, str], Json], step: Any
+        self, request: Request, method: Method, kept: Kept, step: Callable[[], None]
     ) -> tuple[list[ImageRow], list[float]]:
         """Figures of all pictures, and how long their alphas took."""
         plan, label = self.plan, request.label
@@ -267,7 +265,7 @@ class _Bench:
         tasks = []
         for number, picture in enumerate(self.pictures):
             target = self.store.prediction(label, picture.set, picture.stem)
-            tasks.append(Task(number, picture, target, kept.get((picture.set, picture.stem), {})))
+            tasks.append(Task(number, picture, target, kept.alphas.get((picture.set, picture.stem))))
             if not picture.problem:
                 self.alphas[label, picture.set, picture.stem] = target
         workers = maker.processes([task for task in tasks if not task.kept and not task.picture.problem], plan.workers)
@@ -280,7 +278,7 @@ class _Bench:
         for made in maker.all(method, tasks, workers):
             found[made.number] = made
             if made.keep is not None:
-                self.store.add(label, dict(made.keep))
+                self.store.add(label, made.keep)
             step()
         ordered = [found[task.number] for task in tasks]
         return [made.row for made in ordered], [made.seconds for made in ordered if made.seconds is not None]
@@ -290,7 +288,7 @@ class _Bench:
             return ImageRow(picture.set, picture.stem, {}, picture.problem)
         return evaluate_one(picture.task(prediction), self.plan.corrected)
 
-    def _timing(self, label: str, method: Method, kept: dict[tuple[str, str], Json]) -> Timing | None:
+    def _timing(self, label: str, method: Method, kept: Kept) -> Timing | None:
         plan = self.plan
         if not plan.trials:
             return None
@@ -298,11 +296,10 @@ class _Bench:
             self.card = timing_picture(self.pictures, SIDE)
         image, trimap, name = self.card
         key = key_of(VERSION, dict(method.identity), device_of(method), name, plan.trials, plan.trial_seconds)
-        row = kept.get(("", ""), {})
-        if row.get("key") == key:
-            return Timing(**row["timing"])
+        if kept.time is not None and kept.time.key == key:
+            return kept.time.timing
         timing = measure(method, image, trimap, plan.trials, plan.trial_seconds)
-        self.store.add(label, {"set": "", "image": "", "key": key, "timing": timing.to_json()})
+        self.store.add(label, KeptTime(key, timing))
         return timing
 
 

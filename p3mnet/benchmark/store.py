@@ -8,15 +8,19 @@ benchmark.md .json .png .html images.csv  what the last call came to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from p3mdata.base.files import holds_nothing, sha256, write_atomic
 from p3mdata.base.jsonl import append_row, dumps, read_json, read_rows, write_json
 from p3mdata.errors import RunFolderError, SettingsError, unwritable
 from p3mdata.typing import Json
+from p3mnet.benchmark.timing import Timing
 
 MARK, FORMAT = "benchmark-folder.json", {"format": "p3mdata-benchmark", "version": 1}
 TABLES, FIGURES, PLOT, IMAGES = "benchmark.md", "benchmark.json", "benchmark.png", "images.csv"
@@ -26,6 +30,52 @@ PAGE = "benchmark.html"
 def key_of(*inputs: Any) -> str:
     """Digest of plain values."""
     return sha256(dumps(inputs).encode("utf-8", "surrogateescape"))
+
+
+@dataclass(frozen=True)
+class KeptAlpha:
+    """An alpha that was made.
+
+    Attributes:
+        set, image: Of which picture.
+        made: Key of what it depends on; `measured` also of what its figures do.
+        prediction: SHA-256 of its file.
+        seconds: How long it took.
+        values: Its figures by column.
+    """
+
+    set: str
+    image: str
+    made: str
+    measured: str
+    prediction: str
+    seconds: float
+    values: dict[str, float]
+
+    def to_json(self) -> Json:
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class KeptTime:
+    """A method's time, and the key of what it depends on."""
+
+    key: str
+    timing: Timing
+
+    def to_json(self) -> Json:
+        return {"set": "", "image": ""} | asdict(self)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """What earlier calls left of a method: alphas by set and name, and its time."""
+
+    alphas: Mapping[tuple[str, str], KeptAlpha]
+    time: KeptTime | None
+
+
+_ALPHA, _TIME = TypeAdapter(KeptAlpha), TypeAdapter(KeptTime)
 
 
 class Store:
@@ -65,23 +115,36 @@ class Store:
         """Where an alpha is."""
         return self.out / "predictions" / label / set_name / f"{stem}.png"
 
-    def rows(self, label: str) -> dict[tuple[str, str], Json]:
-        """Rows of a method by set and name; that of its time has empty ones. The last one counts."""
+    def kept(self, label: str) -> Kept:
+        """What is kept of a method; the last row of each picture counts, and one that says something else does not."""
+        alphas: dict[tuple[str, str], KeptAlpha] = {}
+        time: KeptTime | None = None
+        for row in self._rows(label):
+            # It is only kept for speed.
+            with suppress(ValidationError):
+                if "timing" in row:
+                    time = _TIME.validate_python(row)
+                else:
+                    alpha = _ALPHA.validate_python(row)
+                    alphas[alpha.set, alpha.image] = alpha
+        return Kept(alphas, time)
+
+    def _rows(self, label: str) -> list[Json]:
+        """Lines of a method's cache, which is whole afterwards."""
         path = self._cache(label)
         try:
             rows, whole = list(read_rows(path, torn_tail=True)), True
         except RunFolderError:
-            # It is only kept for speed.
             rows, whole = [], False
         with self.writing():
             if path.exists() and not (whole and path.read_bytes()[-1:] == b"\n"):
                 write_atomic(path, "".join(dumps(row) + "\n" for row in rows).encode("utf-8", "surrogateescape"))
-        return {(row["set"], row["image"]): row for row in rows}
+        return rows
 
-    def add(self, label: str, row: Json) -> None:
+    def add(self, label: str, row: KeptAlpha | KeptTime) -> None:
         """Append a row."""
         with self.writing():
-            append_row(self._cache(label), row, 0o644)
+            append_row(self._cache(label), row.to_json(), 0o644)
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a file, whole or not at all."""

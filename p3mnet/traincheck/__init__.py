@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_OK, EXIT_PROOF_FAILED, SetupError
 from p3mdata.typing import Json
@@ -15,6 +16,9 @@ from p3mnet.traincheck.config import Scale, TrainCheckSettings, seconds_of
 from p3mnet.traincheck.layout import PAGE
 from p3mnet.traincheck.reporter import Reporter
 from p3mnet.traincheck.statistics import State
+
+if TYPE_CHECKING:
+    from p3mnet.traincheck.results import Report
 
 __all__ = ["Reporter", "Scale", "TrainCheck", "TrainCheckSettings", "seconds_of", "train_check"]
 
@@ -27,15 +31,20 @@ class TrainCheck:
 
     Attributes:
         out: Its folder.
-        report: Content of report.json.
+        found: What it came to.
     """
 
     out: Path
-    report: Json
+    found: Report
+
+    @property
+    def report(self) -> Json:
+        """Content of report.json."""
+        return self.found.to_json()
 
     @property
     def verdict(self) -> State:
-        return State(self.report["verdict"])
+        return self.found.verdict
 
     @property
     def exit_code(self) -> int:

@@ -37,6 +37,7 @@ from p3mnet.traincheck.plan import PLAN, CheckPlan, Schedule, read_plan
 from p3mnet.traincheck.protocols import BLURRED, NORMAL, Design, design
 from p3mnet.traincheck.report import report_of
 from p3mnet.traincheck.reporter import Reporter
+from p3mnet.traincheck.results import Report
 from p3mnet.traincheck.statistics import Rule, State
 from p3mnet.training import ConsoleWatch, Watch
 from p3mnet.training.stopping import stopping
@@ -54,8 +55,8 @@ class _Bar(ConsoleWatch):
         pass
 
 
-def run(root: Path, out: Path, settings: TrainCheckSettings, reporter: Reporter) -> Json:
-    """See `p3mnet.traincheck.train_check`; gives the content of report.json."""
+def run(root: Path, out: Path, settings: TrainCheckSettings, reporter: Reporter) -> Report:
+    """See `p3mnet.traincheck.train_check`; gives what it came to."""
     dataset = open_dataset(root)
     if (root / BUILDING).exists():
         raise SettingsError(f"{root}: is not whole. Run the command that builds it again.")
@@ -125,7 +126,7 @@ def _threads(scale: Scale) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _go(check: _Check, plan: CheckPlan | None) -> Json:
+def _go(check: _Check, plan: CheckPlan | None) -> Report:
     """Checks, plan, trainings, report."""
     try:
         rules, figures = ([], {}) if plan else _without_training(check)
@@ -145,7 +146,7 @@ def _go(check: _Check, plan: CheckPlan | None) -> Json:
         ) from exc
 
 
-def _run(check: _Check, shown: Mapping[str, Images | None], plan: CheckPlan) -> Json:
+def _run(check: _Check, shown: Mapping[str, Images | None], plan: CheckPlan) -> Report:
     """Train and test whatever is left, and report, also when it ends early."""
     schedule, reporter = plan.schedule, check.reporter
     assert schedule is not None
@@ -175,10 +176,10 @@ def _run(check: _Check, shown: Mapping[str, Images | None], plan: CheckPlan) -> 
     return _report(check, plan, notes=notes)
 
 
-def _report(check: _Check, plan: CheckPlan, stopped: str | None = None, notes: Sequence[str] = ()) -> Json:
+def _report(check: _Check, plan: CheckPlan, stopped: str | None = None, notes: Sequence[str] = ()) -> Report:
     """Write the report of what is there."""
-    found = report_of(check.out, check.dataset, check.design, plan, stopped, notes)
-    write_json(check.out / REPORT, found)
+    found = report_of(check.out, check.dataset, check.design, check.settings, plan, stopped, notes)
+    write_json(check.out / REPORT, found.to_json())
     write_page(check.out, check.dataset, check.design, plan, found)
     return found
 

@@ -25,12 +25,10 @@ import torch
 from numpy.typing import NDArray
 
 from p3mdata.base.files import write_atomic
-from p3mdata.base.jsonl import read_json
 from p3mdata.base.progress import Counted
 from p3mdata.dataset.folder import Dataset
 from p3mdata.errors import Interrupted, SettingsError, SetupError
 from p3mdata.imaging import encode_grey
-from p3mdata.typing import Json
 from p3mnet.checkpoint import load_checkpoint
 from p3mnet.devices import pick_device
 from p3mnet.evaluate import COLUMNS, evaluate
@@ -45,7 +43,8 @@ from p3mnet.traincheck.checks import helpers_of_tests
 from p3mnet.traincheck.config import Recipe, TrainCheckSettings
 from p3mnet.traincheck.protocols import NORMAL, Design, Test, trainings
 from p3mnet.training import TrainConfig, Watch, make_config, train
-from p3mnet.training.state import EPOCHS, LAST, RESULT, STEPS
+from p3mnet.training.result import RESULT, FinishedTraining, read_result
+from p3mnet.training.state import EPOCHS, LAST, STEPS
 from p3mnet.training.stopping import Stop
 
 RUNS, PREDICTIONS, SCORES = "runs", "predictions", "scores"
@@ -179,7 +178,7 @@ def run_all(work: Work, stop: Stop, budget: float | None, planned: Mapping[str, 
         name = f"{domain}-{seed}"
         if budget is not None and seed >= _LEAST_SEEDS and domain == todo[0][0]:
             done = [training_result(work.out, *one) for one in todo[: number - 1]]
-            seconds = [one["seconds"] for one in done if one is not None]
+            seconds = [one.seconds for one in done if one is not None]
             share = planned["training"] * len(seconds) / len(todo)
             if used_up(budget, planned["training"] + planned["testing"], seconds, share):
                 return seed
@@ -329,7 +328,6 @@ def prediction_file(out: Path, domain: str, seed: int, test: Test, stem: str) ->
     return out / PREDICTIONS / f"{domain}-{seed}" / test.key / test.set / f"{stem}.png"
 
 
-def training_result(out: Path, domain: str, seed: int) -> Json | None:
-    """result.json of a finished training."""
-    path = out / RUNS / f"{domain}-{seed}" / RESULT
-    return read_json(path) if path.is_file() else None
+def training_result(out: Path, domain: str, seed: int) -> FinishedTraining | None:
+    """What a training came to; None before it is done."""
+    return read_result(out / RUNS / f"{domain}-{seed}")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
 
 from p3mdata.base.jsonl import read_json, write_json
 from p3mdata.base.parsing import fault
@@ -16,6 +18,14 @@ from p3mnet.traincheck.config import Scale
 from p3mnet.traincheck.statistics import Rule, State
 
 PLAN = "plan.json"
+
+
+@dataclass(frozen=True)
+class TestedSet:
+    """How many pictures of a set are tested, and of how many."""
+
+    pictures: int
+    of: int
 
 
 @dataclass(frozen=True)
@@ -49,15 +59,14 @@ class Schedule:
     def seconds(self) -> dict[str, float]:
         return {"training": self.training_seconds, "testing": self.testing_seconds}
 
-    def to_json(self) -> Json:
-        row = {name: value for name, value in vars(self).items() if not name.endswith("_seconds")}
-        return row | {"seconds": self.seconds}
+    def sets(self) -> dict[str, TestedSet]:
+        """What is tested, by set."""
+        return {name: TestedSet(len(names), self.of[name]) for name, names in self.tested.items()}
 
-    @classmethod
-    def from_json(cls, row: Mapping[str, Any]) -> Schedule:
-        """Raises KeyError when something is missing."""
-        own = {name: row[name] for name in cls.__dataclass_fields__ if not name.endswith("_seconds")}
-        return cls(**own, training_seconds=row["seconds"]["training"], testing_seconds=row["seconds"]["testing"])
+    def to_json(self) -> Json:
+        row = asdict(self)
+        del row["training_seconds"], row["testing_seconds"]
+        return row | {"seconds": self.seconds}
 
 
 @dataclass(frozen=True)
@@ -93,11 +102,12 @@ class CheckPlan:
 
     def write(self, out: Path) -> None:
         """Write plan.json, with the schedule's values beside the others."""
-        row = vars(self) | {
-            "tool": f"p3mdata {__version__}", "scale": self.scale.value, "rules": [one.to_json() for one in self.rules],
-        }  # fmt: skip
+        row = asdict(self) | {"tool": f"p3mdata {__version__}"}
         del row["schedule"]
         write_json(out / PLAN, row | ({} if self.schedule is None else self.schedule.to_json()))
+
+
+_PLAN = TypeAdapter(CheckPlan)
 
 
 def read_plan(out: Path) -> CheckPlan | None:
@@ -110,15 +120,7 @@ def read_plan(out: Path) -> CheckPlan | None:
         return None
     row = read_json(out / PLAN)
     try:
-        return CheckPlan(
-            settings=row["settings"],
-            fingerprint=row["fingerprint"],
-            scale=Scale(row["scale"]),
-            recipe=row["recipe"],
-            device=row["device"],
-            rules=tuple(Rule(one["name"], State(one["state"]), one["sentence"]) for one in row["rules"]),
-            figures=row["figures"],
-            schedule=Schedule.from_json(row),
-        )
-    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        seconds = {f"{part}_seconds": value for part, value in row["seconds"].items()}
+        return _PLAN.validate_python(row | {"schedule": row | seconds})
+    except (AttributeError, KeyError, ValidationError) as exc:
         raise RunFolderError(f"{out / PLAN}: is damaged ({fault(exc)}). Give --overwrite to begin anew.") from exc

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 
 from p3mdata.base.chart import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, VERMILION, Drawing, Scale, ticks
+from p3mnet.traincheck.statistics import Cost
 
 Points = Sequence[tuple[float, float]]
 _OTHERS = (PURPLE, GREEN, ORANGE, SKY, GREY, INK)
@@ -80,18 +80,18 @@ def curves(lines: Sequence[tuple[str, Points]], unit: str, label: str, marks: bo
     return chart
 
 
-def intervals(rows: Sequence[tuple[str, Mapping[str, Any]]], tolerance: float) -> Drawing | None:
+def intervals(rows: Sequence[tuple[str, Cost]], tolerance: float) -> Drawing | None:
     """Costs as shares of N:N with their intervals, and the tolerance as a dashed line; None when there is no share.
 
     Args:
-        rows: Words and `Cost` as JSON of each.
+        rows: Words and cost of each.
         tolerance: A share.
     """
     scaled: list[tuple[str, float, tuple[float, float] | None]] = []
     for words, cost in rows:
-        if cost["base"] > 0:
-            value, low_end, high_end = (100 * (cost[key] or 0.0) / cost["base"] for key in ("value", "low", "high"))
-            scaled.append((words, value, None if cost["low"] is None else (low_end, high_end)))
+        if cost.base > 0:
+            value, low_end, high_end = (100 * (edge or 0.0) / cost.base for edge in (cost.value, cost.low, cost.high))
+            scaled.append((words, value, None if cost.low is None else (low_end, high_end)))
     if not scaled:
         return None
     values = [0.0, 100 * tolerance, *(edge for _, value, ends in scaled for edge in (value, *(ends or ())))]

@@ -1,28 +1,24 @@
-"""report.json: tables 4 and 8, costs, rules and the verdict, from the scores that are there. No original is named."""
+"""The report: tables 4 and 8, costs, rules and the verdict, from the scores that are there. No original is named."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.config import Method, Settings
 from p3mdata.dataset.folder import Dataset
-from p3mdata.typing import Json
-from p3mdata.version import __version__
 from p3mnet.evaluate import COLUMNS
-from p3mnet.traincheck.config import Scale
+from p3mnet.traincheck.config import Scale, TrainCheckSettings
 from p3mnet.traincheck.experiments import read_scores, training_result
 from p3mnet.traincheck.plan import CheckPlan, Schedule
 from p3mnet.traincheck.protocols import BLURRED, NORMAL, Design, Test, trainings
+from p3mnet.traincheck.results import CostFigures, MethodFigures, ProtocolFigures, Report, Training
 from p3mnet.traincheck.statistics import (
-    HOW,
-    LEARNED,
-    Cost,
     Rule,
+    Spread,
     State,
     cost_of,
     judge_cost,
@@ -35,11 +31,6 @@ from p3mnet.traincheck.statistics import (
 Table = NDArray[np.float64]
 # Metrics whose cost is told; the verdict is about the first.
 COSTS = ("SAD", "MSE", "SAD_T", "SAD_FACE")
-RULES = (
-    "pass: every rule passes. fail: a check of the dataset fails, or the whole interval of the cost lies above the "
-    "tolerance. inconclusive: all else, such as an interval that holds the tolerance, fewer than two seeds, networks "
-    f"that have not learned (mean SAD above {LEARNED:.0%} of that of a constant matte), no originals, or a smoke check."
-)
 
 
 class Results:
@@ -48,12 +39,12 @@ class Results:
     Args:
         out: The train-check's folder.
         design: What is trained and tested.
-        plan: What was decided.
+        names: Of the tested pictures by set.
+        seeds: Trainings of each kind.
     """
 
-    def __init__(self, out: Path, design: Design, plan: CheckPlan) -> None:
-        self.names = plan.tested
-        self.seeds = int(plan.settings["seeds"])
+    def __init__(self, out: Path, design: Design, names: Mapping[str, Sequence[str]], seeds: int) -> None:
+        self.names, self.seeds = names, seeds
         self._pairs = design.pairs
         self._scores = {
             (domain, test.key, seed): read_scores(out, domain, seed, test)
@@ -71,10 +62,10 @@ class Results:
                 found[number, seed] = scores.get(name, {}).get(metric, np.nan)
         return found
 
-    def means(self, domain: str, test: Test) -> Json:
+    def means(self, domain: str, test: Test) -> dict[str, Spread]:
         """Mean and spread by metric; metrics without any value are left out."""
         found = {metric: spread_of(self.table(domain, test, metric)) for metric in COLUMNS}
-        return {metric: spread.to_json() for metric, spread in found.items() if spread is not None}
+        return {metric: spread for metric, spread in found.items() if spread is not None}
 
     def problems(self) -> list[str]:
         """Pictures that a test has no score for."""
@@ -91,62 +82,59 @@ def report_of(
     out: Path,
     dataset: Dataset,
     design: Design,
+    settings: TrainCheckSettings,
     plan: CheckPlan,
     stopped: str | None = None,
     notes: Sequence[str] = (),
-) -> Json:
-    """Content of report.json.
+) -> Report:
+    """What a train-check came to so far.
 
     Args:
         out: The train-check's folder.
         dataset: The dataset.
         design: What is trained and tested.
+        settings: What was asked for.
         plan: What was decided; of a dataset whose checks failed it has no schedule.
         stopped: Why it ended early, if it did.
         notes: Sentences to add.
     """
-    results = Results(out, design, plan)
-    groups = {str(row["id"]): int(row["group"]) for row in dataset.rows() if "group" in row}
-    table_4 = [
-        {"protocol": row.protocol, "test": row.test.key, "set": row.test.set, "shown": row.test.title,
-         "pictures": len(results.names.get(row.test.set, [])), "metrics": results.means(row.trained, row.test)}
+    results = Results(out, design, plan.tested, settings.seeds)
+    table_4 = tuple(
+        ProtocolFigures(
+            row.protocol, row.test.key, row.test.set, row.test.title, len(results.names.get(row.test.set, ())),
+            results.means(row.trained, row.test),
+        )
         for row in design.rows
-    ]  # fmt: skip
+    )  # fmt: skip
+    groups = {str(row["id"]): int(row["group"]) for row in dataset.rows() if "group" in row}
+    costs = tuple(_costs(design, results, groups))
     rules = [*plan.rules]
-    schedule = plan.schedule
-    costs = list(_costs(design, results, groups))
-    if schedule is not None:
-        rules += _later_rules(design, plan, schedule, table_4, costs)
-    if stopped is not None and schedule is not None:
-        rules.append(Rule("complete", State.INCONCLUSIVE, stopped))
-    told = {} if schedule is None else schedule.to_json()
-    return {
-        "tool": f"p3mdata {__version__}",
-        "kind": plan.scale.words,
-        "scale": plan.scale.value,
-        "domains": {domain: _obfuscation(domain, dataset) for domain in design.domains},
-        "verdict": overall(rules).value,
-        "verdict_rules": RULES,
-        "complete": stopped is None,
-        "stopped": stopped,
-        "rules": [rule.to_json() for rule in rules],
-        "table_4": table_4,
-        "table_8": _table_8(design, results),
-        "costs": costs,
-        "interval": HOW,
-        "tolerance": plan.settings["tolerance"],
-        "notes": [*design.notes, *notes],
-        "problems": results.problems(),
-        "settings": plan.settings,
-        "recipe": plan.recipe,
-        "device": plan.device,
-        "layout": dataset.layout.name,
-        "training_pictures": told.get("pictures"),
-        "tested": {name: {"pictures": len(names), "of": told["of"][name]} for name, names in results.names.items()},
-        "budget": {key: told.get(key) for key in ("steps", "batch", "epochs", "seconds")},
-        "trainings": list(_trainings(out, design, results.seeds)),
-        "figures": plan.figures,
-    }
+    if plan.schedule is not None:
+        rules += _later_rules(design, settings, plan.scale, plan.schedule, table_4, costs)
+        if stopped is not None:
+            rules.append(Rule("complete", State.INCONCLUSIVE, stopped))
+    return Report(
+        scale=plan.scale,
+        recipe=plan.recipe,
+        device=plan.device,
+        domains={domain: _obfuscation(domain, dataset) for domain in design.domains},
+        verdict=overall(rules),
+        stopped=stopped,
+        rules=tuple(rules),
+        table_4=table_4,
+        table_8=tuple(_table_8(design, results)),
+        costs=costs,
+        notes=(*design.notes, *notes),
+        problems=tuple(results.problems()),
+        settings=settings,
+        layout=dataset.layout.name,
+        schedule=plan.schedule,
+        trainings=tuple(
+            Training(domain, seed, training_result(out, domain, seed))
+            for domain, seed in trainings(design.domains, settings.seeds)
+        ),
+        figures=plan.figures,
+    )
 
 
 def _obfuscation(domain: str, dataset: Dataset) -> str | None:
@@ -158,29 +146,16 @@ def _obfuscation(domain: str, dataset: Dataset) -> str | None:
     return Settings(method=Method(domain)).named()
 
 
-def _trainings(out: Path, design: Design, seeds: int) -> Iterable[Json]:
-    for domain, seed in trainings(design.domains, seeds):
-        done = training_result(out, domain, seed)
-        row: Json = {"domain": domain, "seed": seed, "done": done is not None}
-        if done is not None:
-            row |= {key: done[key] for key in ("steps", "seconds", "images_per_second", "device", "precision")}
-            row["left_out"] = len(done["skipped"])
-        yield row
-
-
-def _table_8(design: Design, results: Results) -> list[Json]:
+def _table_8(design: Design, results: Results) -> Iterator[MethodFigures]:
     """Every network that was trained for the comparison of methods, on everything that it was tested on."""
     if not design.methods:
-        return []
+        return
     words = {domain: method for method, domain in design.methods.items()} | {NORMAL: "none"}
-    return [
-        {"trained": words.get(domain, domain), "domain": domain, "test": test.key, "shown": test.title,
-         "metrics": results.means(domain, test)}
-        for domain, test in sorted(design.pairs, key=lambda pair: (design.domains.index(pair[0]), pair[1].key))
-    ]  # fmt: skip
+    for domain, test in sorted(design.pairs, key=lambda pair: (design.domains.index(pair[0]), pair[1].key)):
+        yield MethodFigures(words.get(domain, domain), domain, test.key, test.title, results.means(domain, test))
 
 
-def _costs(design: Design, results: Results, groups: Mapping[str, int]) -> Iterable[Json]:
+def _costs(design: Design, results: Results, groups: Mapping[str, int]) -> Iterator[CostFigures]:
     """Costs of each obfuscated training against N:N, on every test of normal pictures."""
     if NORMAL not in design.domains:
         return
@@ -194,41 +169,38 @@ def _costs(design: Design, results: Results, groups: Mapping[str, int]) -> Itera
             metric: cost_of(results.table(domain, test, metric), results.table(NORMAL, test, metric), mine)
             for metric in COSTS
         }
-        told = {metric: cost.to_json() for metric, cost in found.items() if cost is not None}
-        yield {"domain": domain, "test": test.key, "shown": test.title, "metrics": told}
+        told = {metric: cost for metric, cost in found.items() if cost is not None}
+        yield CostFigures(domain, test.key, test.title, told)
 
 
 def _later_rules(
     design: Design,
-    plan: CheckPlan,
+    settings: TrainCheckSettings,
+    scale: Scale,
     schedule: Schedule,
-    table_4: Sequence[Mapping[str, Any]],
-    costs: Sequence[Mapping[str, Any]],
+    table_4: Sequence[ProtocolFigures],
+    costs: Sequence[CostFigures],
 ) -> list[Rule]:
     """Rules about what came of the trainings."""
     learning = [
-        (f"{row['protocol']} on {row['test']}", row["metrics"]["SAD"]["value"], schedule.constant[row["set"]])
+        (f"{row.protocol} on {row.test}", row.metrics["SAD"].value, schedule.constant[row.set])
         for row in table_4
         # What N:B costs is the other kind of picture, not too little learning.
-        if "SAD" in row["metrics"] and row["protocol"] != "N:B"
+        if "SAD" in row.metrics and row.protocol != "N:B"
     ]
     if not learning:
         return [Rule("learning", State.INCONCLUSIVE, "no network is tested yet")]
-    more = longer(
-        schedule.steps, schedule.training_seconds, schedule.testing_seconds, plan.settings["epochs"] is not None
-    )
+    more = longer(schedule.steps, schedule.training_seconds, schedule.testing_seconds, settings.epochs is not None)
     rules = [judge_learning(learning, more)]
-    wanted = plan.settings["protocols"]
-    if wanted is not None and not {"B:N", "N:N"} <= set(wanted):
+    if settings.protocols is not None and not {"B:N", "N:N"} <= set(settings.protocols):
         # Whoever chose other protocols did not ask for the cost.
         return rules
     judged = design.judged
     why = "not measured yet"
     if judged is None:
         why = "it takes B:N and N:N, and for both the photographs before anonymization (--originals DIR)"
-    found = [row["metrics"] for row in costs if judged and row["test"] == judged.key and row["domain"] == BLURRED]
-    cost = Cost(**found[0]["SAD"]) if found and "SAD" in found[0] else None
-    smoke = plan.scale is Scale.SMOKE
+    found = [row.metrics for row in costs if judged and row.test == judged.key and row.domain == BLURRED]
+    cost = found[0].get("SAD") if found else None
     learned = rules[0].state is State.PASS
-    seconds = plan.schedule.training_seconds + plan.schedule.testing_seconds if plan.schedule else None
-    return [*rules, judge_cost(cost, plan.settings["tolerance"], smoke, learned, why, seconds)]
+    seconds = schedule.training_seconds + schedule.testing_seconds
+    return [*rules, judge_cost(cost, settings.tolerance, scale is Scale.SMOKE, learned, why, seconds)]

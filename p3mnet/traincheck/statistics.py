@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-
-from p3mdata.typing import Json
 
 _RESAMPLED = 4000
 # So many times the steps are worth a try where too few did not teach.
@@ -56,9 +53,6 @@ class Spread:
     sd: float | None
     seeds: int
 
-    def to_json(self) -> Json:
-        return {"value": self.value, "sd": self.sd, "seeds": self.seeds}
-
 
 @dataclass(frozen=True)
 class Cost:
@@ -78,25 +72,24 @@ class Cost:
     pictures: int
     seeds: int
 
-    def to_json(self) -> Json:
-        return dict(vars(self))
-
 
 def short(value: float, digits: int = 3, sign: str = "") -> str:
     """A figure in as many digits as tell something, without an exponent where it is large."""
     return f"{value:{sign}.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:{sign}.{digits}g}"
 
 
-def told_spread(spread: Mapping[str, Any] | None, digits: int = 2) -> str:
-    """`Spread.to_json` as 'mean ± deviation over seeds', the latter in so many digits; '-' for none."""
+def told_spread(spread: Spread | None, digits: int = 2) -> str:
+    """'mean ± deviation over seeds', the latter in so many digits; '-' for none."""
     if spread is None:
         return "-"
-    return short(spread["value"]) + ("" if spread["sd"] is None else f" ± {short(spread['sd'], digits)}")
+    return short(spread.value) + ("" if spread.sd is None else f" ± {short(spread.sd, digits)}")
 
 
-def told_interval(cost: Mapping[str, Any]) -> str:
-    """Both ends of the interval of `Cost.to_json`; '-' for none."""
-    return "-" if cost["low"] is None else f"{short(cost['low'], sign='+')} to {short(cost['high'], sign='+')}"
+def told_interval(cost: Cost) -> str:
+    """Both ends of a cost's interval; '-' for none."""
+    if cost.low is None or cost.high is None:
+        return "-"
+    return f"{short(cost.low, sign='+')} to {short(cost.high, sign='+')}"
 
 
 def spread_of(table: NDArray[np.float64]) -> Spread | None:
@@ -162,7 +155,7 @@ def judge_cost(
     if cost.low is None or cost.high is None:
         few = "one seed tells" if cost.seeds < 2 else "one picture (or group of near-duplicates) tells"
         return Rule(name, State.INCONCLUSIVE, f"{told}; {few} nothing about the spread, so there is no interval")
-    told += f", interval {told_interval(cost.to_json())}; allowed are {short(limit)} ({tolerance:.0%} of N:N)"
+    told += f", interval {told_interval(cost)}; allowed are {short(limit)} ({tolerance:.0%} of N:N)"
     if smoke:
         return Rule(name, State.INCONCLUSIVE, f"{told}; a smoke check does not settle it")
     if not learned:

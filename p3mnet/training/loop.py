@@ -28,6 +28,7 @@ from p3mnet.training.feeding import Clock, ahead, loader_processes
 from p3mnet.training.journal import Journal
 from p3mnet.training.logs import Watch
 from p3mnet.training.processes import Processes, processes
+from p3mnet.training.result import BestEpoch, TrainingRecord
 from p3mnet.training.selection import fingerprints_of_files, measure, open_pictures
 from p3mnet.training.state import BEST, Position, RunFolder, RunIdentity, digest_of
 from p3mnet.training.step import Step, Stepper
@@ -395,31 +396,31 @@ class _Run:
         )  # fmt: skip
         if group.first:
             self.folder.finish(
-                {
-                    "model": config.model.name,
-                    "seed": config.seed,
-                    "epochs": config.epochs,
-                    "steps": position.step,
-                    "crops_per_step": config.batch * config.accumulation * group.world,
-                    "best": {"checkpoint": BEST, "epoch": result.epoch, config.validation.metric: result.value},
-                    "validation_pictures": self.validation.names,
-                    "losses": result.losses,
-                    "terms": self.terms,
-                    "left_out": self.idle,
-                    "colours": self.training.colours,
-                    "skipped": result.skipped,
-                    "seconds": round(position.seconds, 3),
-                    "images_per_second": round(result.images_per_second, 3),
-                    "processes": group.world,
-                    "device": device_name(group.device),
-                    "precision": self.stepper.precision,
-                    "deterministic": config.deterministic,
-                    "compiled": self.stepper.program is not None,
-                    "workers": self.number,
-                    "waited": self.clock.shares(),
-                    "bottleneck": result.bottleneck,
-                    "torch": torch.__version__,
-                }
+                TrainingRecord(
+                    model=config.model.name,
+                    seed=config.seed,
+                    epochs=config.epochs,
+                    steps=position.step,
+                    crops_per_step=config.batch * config.accumulation * group.world,
+                    best=BestEpoch(BEST, result.epoch, config.validation.metric, result.value),
+                    validation_pictures=tuple(self.validation.names),
+                    losses=result.losses,
+                    terms=tuple(self.terms),
+                    left_out=self.idle,
+                    colours=self.training.colours,
+                    skipped=tuple(result.skipped),
+                    seconds=round(position.seconds, 3),
+                    images_per_second=round(result.images_per_second, 3),
+                    processes=group.world,
+                    device=device_name(group.device),
+                    precision=self.stepper.precision,
+                    deterministic=config.deterministic,
+                    compiled=self.stepper.program is not None,
+                    workers=self.number,
+                    waited=self.clock.shares(),
+                    bottleneck=result.bottleneck,
+                    torch=torch.__version__,
+                )
             )
         return result
 

@@ -18,12 +18,12 @@ from p3mdata.base.files import holds_nothing, sha256, write_atomic
 from p3mdata.base.jsonl import read_json, write_json
 from p3mdata.base.parsing import read_yaml
 from p3mdata.errors import MAKE_ROOM, RunFolderError, SetupError, unwritable
-from p3mdata.typing import Json
 from p3mnet.checkpoint import checkpoint_of, load_checkpoint, write_checkpoint
 from p3mnet.model import MattingNetwork
 from p3mnet.training.config import TrainConfig, changed_keys
+from p3mnet.training.result import RESULT, TrainingRecord
 
-CONFIG, RESULT, FILES = "config.yaml", "result.json", "files.json"
+CONFIG, FILES = "config.yaml", "files.json"
 # File names in a sentence.
 _NAMED = 5
 STEPS, EPOCHS = "log.csv", "epochs.csv"
@@ -242,10 +242,10 @@ class RunFolder:
             raise RunFolderError(f"{self.path}: the run cannot go on as it began ({told}).")
         return checkpoint.model, optimizer, position
 
-    def finish(self, row: Json) -> None:
+    def finish(self, record: TrainingRecord) -> None:
         """Write result.json."""
         with self.writing():
-            write_json(self / RESULT, row)
+            write_json(self / RESULT, record.to_json())
 
 
 def _on_cpu(content: Any) -> Any:
