@@ -27,7 +27,8 @@ import numpy as np
 from benchmarks.anonymize import table as markdown
 from benchmarks.synthetic_people import make
 from p3mdata.audit.advise import rendered
-from p3mdata.audit.attackers import EMBEDDER_STEPS, RESTORER_STEPS, attacked, gather
+from p3mdata.audit.attackers import gather
+from p3mdata.audit.field import EMBEDDER_STEPS, RESTORER_STEPS, attacked
 from p3mdata.audit.looks import GUESSES, Looks
 from p3mdata.audit.portraits import Portrait
 from p3mdata.audit.protocol import difference, folds, guessing

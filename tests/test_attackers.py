@@ -20,8 +20,9 @@ from p3mdata.audit import networks
 from p3mdata.audit.advice import Advice, Tried
 from p3mdata.audit.advice_plot import draw
 from p3mdata.audit.advise import advise_run
-from p3mdata.audit.attackers import attack_run, attacked
+from p3mdata.audit.attackers import attack_run
 from p3mdata.audit.costs import Measured, read_costs
+from p3mdata.audit.field import attacked
 from p3mdata.audit.learned import Mapping, Metric
 from p3mdata.audit.looks import Faces, Looks
 from p3mdata.audit.portraits import Portrait
