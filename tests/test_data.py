@@ -467,7 +467,7 @@ def test_sets_that_are_not_there(dataset: Path, changeable: Path, tmp_path: Path
     "wrong", [{"flip": 1.5}, {"crop_sides": ()}, {"crop_sides": (0,)}, {"trimap_kernel": (9, 3)}, {"crops": 3}]
 )
 def test_settings_that_make_no_sense(wrong: dict[str, Any]) -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
         DataConfig(**wrong)
 
 

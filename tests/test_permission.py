@@ -397,7 +397,7 @@ def test_a_record_without_a_ground_is_no_permission(own: Path) -> None:
     rows = [{**row, "basis": None} for row in read_rows(log)]
     write_rows(log, rows)
     # The rows no longer follow from the decisions: nothing goes on before the run is done again.
-    with pytest.raises(RunFolderError):
+    with pytest.raises(RunFolderError, match="the run is not finished"):
         verify_run(own / "run")
     job = Job(
         source=own / "src", out=own / "run", alphas=own / "alphas", settings=Settings(trust_no_face=True),

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.base.disk_backed import DiskDict, DiskList
-from p3mdata.base.files import holds_nothing, sha256, write_released
+from p3mdata.base.files import holds_nothing, overlap, sha256, write_released
 from p3mdata.base.ids import IDS, KEYED
 from p3mdata.base.jsonl import read_json, read_rows, write_json, write_rows
 from p3mdata.base.parsing import fault
@@ -259,8 +259,7 @@ def _only_free(layout: Layout) -> str:
 
 
 def _check_out(run: Path, out: Path) -> None:
-    inner, outer = out.resolve(), run.resolve()
-    if inner == outer or outer in inner.parents or inner in outer.parents:
+    if overlap(out, run):
         raise SettingsError(f"{out}: the dataset and the run must not lie inside each other. Choose another OUT.")
     if out.is_dir():
         ours = any((out / name).is_file() for name in (ABOUT, BUILDING))

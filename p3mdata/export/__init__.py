@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from p3mdata.base.files import write_atomic
+from p3mdata.base.files import lies_in, write_atomic
 from p3mdata.base.progress import Progress
 from p3mdata.errors import RunFolderError, SettingsError, unwritable
 from p3mdata.export import card, croissant, huggingface, webdataset
@@ -183,8 +183,7 @@ def write_record(
     Raises:
         SettingsError, RunFolderError: As for `export`.
     """
-    inner, outer = out.resolve(), source.resolve()
-    if outer == inner or outer in inner.parents:
+    if lies_in(out, source):
         raise SettingsError(f"{out}: lies inside {source}, which holds nothing but its own files. Choose another OUT.")
     release = Release.open(source, run)
     record = record_of(release, *_words(release, licence, name, about, stated))

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.base.disk_backed import DiskDict
-from p3mdata.base.files import RELEASED_AT, atomic, is_torn, owned_folder, sha256, write_released
+from p3mdata.base.files import RELEASED_AT, atomic, is_torn, overlap, owned_folder, sha256, write_released
 from p3mdata.base.jsonl import write_json
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.version import __version__
@@ -84,8 +84,7 @@ class Target:
             RunFolderError: It is a file, holds something else, or is in use.
             OSError: It cannot be written.
         """
-        inner, outer = root.resolve(), source.resolve()
-        if inner == outer or outer in inner.parents or inner in outer.parents:
+        if overlap(root, source):
             raise SettingsError(f"{root}: OUT and the source must not lie inside each other. Choose another OUT.")
         if root.is_dir():
             held = _held(root)
