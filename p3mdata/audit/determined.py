@@ -66,7 +66,7 @@ class Determined:
 
         taken: list[int] = []
         reached = -1.0
-        while len(taken) < self._most:
+        while len(taken) < min(self._most, len(likeness[0])):
             values = {number: worth([*taken, number]) for number in range(len(likeness[0])) if number not in taken}
             best = max(values, key=lambda number: (values[number], -number))
             if values[best] < reached + _GAIN:
