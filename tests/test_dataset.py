@@ -238,7 +238,7 @@ def test_a_full_disk_is_told_and_the_same_call_goes_on(
         write_atomic(*args, **kwargs)
 
     with monkeypatch.context() as patched:
-        patched.setattr("p3mdata.dataset.build.write_released", full)
+        patched.setattr("p3mdata.dataset.files.write_released", full)
         with pytest.raises(RunFolderError, match="No space left.*run the same command again"):
             build_split(run, tmp_path / "d", settings, workers=1)
     build_split(run, tmp_path / "d", settings, workers=1)

@@ -27,6 +27,7 @@ from p3mdata.base.files import sha256
 from p3mdata.base.ids import sample_id
 from p3mdata.cli import main
 from p3mdata.config import Method
+from p3mdata.dataset.about import About
 from p3mdata.dataset.folder import open_dataset
 from p3mdata.errors import EXIT_PROOF_FAILED, EXIT_USAGE, Interrupted, RunFolderError, SettingsError
 from p3mnet.traincheck.budget import Spending, drawn, spend, used_up
@@ -352,7 +353,7 @@ def test_originals_are_found_by_name_path_or_content(copy: Path) -> None:
     assert find_originals(originals, open_dataset(copy / "data"), ["train"], 1)[identity] == originals / "person0.png"
     # Where a secret made the ids only who has it can tell.
     keyed = open_dataset(copy / "data")
-    keyed = dataclasses.replace(keyed, about={**keyed.about, "ids": "secret"})
+    keyed = dataclasses.replace(keyed, about=About(keyed.layout, "", "", 1, {}, keyed=True))
     with pytest.raises(SettingsError, match="--secret-file RUN/private/secret"):
         find_originals(originals, keyed, ["train"], 1)
     secret = 32 * "5e"

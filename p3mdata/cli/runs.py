@@ -291,7 +291,7 @@ def verify(
 
     On a dataset it is the same as `check`.
     """
-    from p3mdata.dataset.folder import ABOUT
+    from p3mdata.dataset.about import ABOUT
     from p3mdata.run.job import has_staged_images, verify_run
     from p3mdata.run.stages import Stage
 

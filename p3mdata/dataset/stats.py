@@ -49,7 +49,7 @@ def stats_of(path: Path) -> Stats:
         return _of_run(path)
     dataset = open_dataset(path)
     if dataset.about:
-        return Stats(dataset.layout.name, dict(dataset.about["sets"]), dict(dataset.about["balance"]))
+        return Stats(dataset.layout.name, dataset.about.sets, dataset.about.balance)
     return _of_foreign(dataset)
 
 

@@ -9,8 +9,7 @@ from p3mdata.base.intervals import Rate, people_needed
 from p3mdata.base.parsing import fault
 from p3mdata.errors import RunFolderError
 from p3mdata.run.audit import about_release
-from p3mdata.run.layout import ATTACKERS
-from p3mdata.run.rows import SCHEMA_VERSION
+from p3mdata.run.layout import ATTACKERS, SCHEMA_VERSION
 from p3mdata.typing import Json
 from p3mdata.version import __version__
 

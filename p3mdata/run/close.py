@@ -30,7 +30,8 @@ from p3mdata.run.layout import (
 )
 from p3mdata.run.locks import finished_run
 from p3mdata.run.plan import Plan
-from p3mdata.run.rows import Rows, finished_rows, names_file, open_shards, public_row
+from p3mdata.run.public import public_row
+from p3mdata.run.rows import Rows, finished_rows, names_file, open_shards
 from p3mdata.typing import Json
 
 

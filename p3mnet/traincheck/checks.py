@@ -16,7 +16,7 @@ import torch
 
 from p3mdata.base.files import sha256
 from p3mdata.base.processes import default_workers
-from p3mdata.config import TOLERANCE, Settings
+from p3mdata.config import TOLERANCE
 from p3mdata.dataset.check import Check
 from p3mdata.dataset.folder import Dataset, DatasetItem
 from p3mdata.imaging.facemask import replaced
@@ -98,8 +98,8 @@ class _Terms:
 
 
 def _terms(dataset: Dataset, recipe: Recipe) -> _Terms:
-    settings = dataset.about.get("settings")
-    tolerance = TOLERANCE if settings is None else Settings(**settings).alpha_tolerance
+    settings = dataset.run_settings()
+    tolerance = TOLERANCE if settings is None else settings.alpha_tolerance
     decided = frozenset(row["id"] for row in dataset.rows() if (row.get("decision") or {}).get("keep_transition"))
     return _Terms(DataConfig(**recipe.data), tolerance, decided)
 
