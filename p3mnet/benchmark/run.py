@@ -176,7 +176,7 @@ class _Bench:
 
     def _report(self, sets: Sequence[str]) -> None:
         counts = Counter(picture.set for picture in self.pictures)
-        plan, version = self.plan, self.dataset.about.get("version")
+        plan, version = self.plan, None if self.dataset.about is None else self.dataset.about.version
         networks = [each.label for each in self.results if _is_network(each.label)]
         rule = (RULES[plan.mode],) if networks else ()
         self.found = Benchmark(

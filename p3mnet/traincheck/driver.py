@@ -17,9 +17,10 @@ from p3mdata.base.files import holds_nothing, overlap, owned_folder
 from p3mdata.base.ids import read_secret
 from p3mdata.base.jsonl import write_json
 from p3mdata.base.processes import default_workers
-from p3mdata.config import Method, Settings
+from p3mdata.config import Method
+from p3mdata.dataset.about import BUILDING
 from p3mdata.dataset.check import check_dataset
-from p3mdata.dataset.folder import BUILDING, Dataset, open_dataset
+from p3mdata.dataset.folder import Dataset, open_dataset
 from p3mdata.dataset.layout import OBFUSCATED
 from p3mdata.errors import MAKE_ROOM, P3MError, RunFolderError, SettingsError
 from p3mdata.typing import Json
@@ -196,8 +197,8 @@ def _check_out(out: Path, root: Path, originals: Path | None) -> None:
 
 def _method_of(dataset: Dataset) -> Method | None:
     """How the dataset was obfuscated, as its settings or the names of its folders say."""
-    if "settings" in dataset.about:
-        return Settings(**dataset.about["settings"]).obfuscation()[0]
+    if (settings := dataset.run_settings()) is not None:
+        return settings.obfuscation()[0]
     if dataset.folder(dataset.layout.training, "image").name.startswith(dataset.obfuscated):
         return next((method for method, word in OBFUSCATED.items() if word == dataset.obfuscated), None)
     return None
