@@ -143,8 +143,10 @@ def test_composites_count_where_there_are_colours(name: str) -> None:
     with torch.device("meta"):
         model = build(ModelConfig(name))
     terms, idle = terms_of(model, LossWeights(), "none")
-    assert all(not term.endswith("composition") for term in terms)
-    assert name == "gca" or all(key.endswith("composition") for key in idle)
+    assert terms and not [term for term in terms if term.endswith("composition")]
+    with_colours, _ = terms_of(model, LossWeights(), "files")
+    assert idle.keys() == set(with_colours) - set(terms) and bool(idle) == (name != "gca")
+    assert all(key.endswith("composition") for key in idle)
 
 
 @pytest.mark.slow
@@ -323,11 +325,14 @@ def test_the_trainer_trains_them_with_all_their_terms(name: str, tmp_path: Path)
 
 def test_features_are_pasted_only_where_a_network_takes_them(tmp_path: Path) -> None:
     write_set(tmp_path / "data", "train", 5)
+    rgb, _, facemask = synthetic_portrait(96, 50)
+    write_png(tmp_path / "faces/image/a.png", rgb)
+    write_png(tmp_path / "faces/facemask/a.png", facemask)
     chosen = config(
         tmp_path / "data", epochs=1, model={"name": "indexnet", "encoder_weights": RANDOM},
         copy_paste={"mode": "fcp"}, sources=str(tmp_path / "faces"),
     )  # fmt: skip
-    with pytest.raises(SettingsError):
+    with pytest.raises(SettingsError, match="indexnet takes no pasted features; choose icp or none"):
         train(chosen, tmp_path / "out")
 
 

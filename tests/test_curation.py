@@ -130,6 +130,7 @@ def test_copies_of_several_pictures_stay_apart(tmp_path: Path) -> None:
     assert names_of(tmp_path) == [set(files) for files in groups]
 
 
+@pytest.mark.slow
 def test_real_photographs_all_copies_found_and_no_two_photographs_joined() -> None:
     folder = factories.shared()
     photos = [
@@ -460,7 +461,7 @@ def test_faces_of_a_run_tell_the_person(tmp_path: Path) -> None:
 
 def test_rules_refuse_what_they_do_not_know() -> None:
     for wrong in ({"min_sides": 3}, {"distance": 0.5}, {"min_person": 2}):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
             Rules(**wrong)
 
 

@@ -264,8 +264,8 @@ def test_croissant_is_valid_and_loads(exports: dict[str, Path], dataset: Path, r
         assert [record[f"{split.name}/id"].decode() for record in records] == [entry.id for entry in split.entries]
         for record, entry in zip(records, split.entries, strict=True):
             assert all(same(record[f"{split.name}/{kind}"], file.path) for kind, file in entry.files.items())
-            assert record[f"{split.name}/width"] == entry.row["width"]
-            assert record[f"{split.name}/masked_share"] == pytest.approx(entry.row["masked_share"])
+            assert record[f"{split.name}/width"] == entry.row.width
+            assert record[f"{split.name}/masked_share"] == pytest.approx(entry.row.masked_share)
 
 
 def test_the_responsible_ai_fields_hold_the_figures_of_the_run(exports: dict[str, Path], run: Path) -> None:

@@ -8,7 +8,7 @@ from p3mdata.audit.costs import Measured
 from p3mdata.base.intervals import Rate, people_needed
 from p3mdata.config import Method, Settings
 from p3mdata.run.attackers import WORDS
-from p3mdata.run.rows import SCHEMA_VERSION
+from p3mdata.run.layout import SCHEMA_VERSION
 from p3mdata.typing import Json
 from p3mdata.version import __version__
 

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from p3mdata.base.files import write_atomic
+from p3mdata.base.files import lies_in, write_atomic
 from p3mdata.base.progress import Progress
-from p3mdata.errors import RunFolderError, SettingsError, unwritable
+from p3mdata.errors import RunFolderError, SettingsError, reason_of, unwritable
 from p3mdata.export import card, croissant, huggingface, webdataset
 from p3mdata.export.card_text import Words, describe
 from p3mdata.export.record import Record, record_of
@@ -183,8 +183,7 @@ def write_record(
     Raises:
         SettingsError, RunFolderError: As for `export`.
     """
-    inner, outer = out.resolve(), source.resolve()
-    if outer == inner or outer in inner.parents:
+    if lies_in(out, source):
         raise SettingsError(f"{out}: lies inside {source}, which holds nothing but its own files. Choose another OUT.")
     release = Release.open(source, run)
     record = record_of(release, *_words(release, licence, name, about, stated))
@@ -242,4 +241,4 @@ def _read(about: Path | None) -> str | None:
     try:
         return None if about is None else about.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise SettingsError(f"{about}: cannot be read ({exc}). Give a text file in UTF-8.") from exc
+        raise SettingsError(f"{about}: cannot be read ({reason_of(exc)}). Give a text file in UTF-8.") from exc

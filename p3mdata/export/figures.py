@@ -6,16 +6,16 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from p3mdata.base.disk_backed import DiskDict
 from p3mdata.config import Settings
-from p3mdata.dataset.attributes import resolution_of, traits_of
+from p3mdata.dataset.attributes import faces_of, resolution_of, traits_of
 from p3mdata.export.entries import Split
 from p3mdata.records import ImageResult, Outcome
 from p3mdata.run.attackers import Attackers, read_attackers
 from p3mdata.run.audit import Audit, read_audit
 from p3mdata.run.planned import read_planned
+from p3mdata.run.public import PublicRow
 from p3mdata.run.recall import InReview, SecondLook, recall_of
 from p3mdata.run.sampling import LookedAt, looked_at
 
@@ -139,22 +139,22 @@ def figures(
     tables: Tables = {trait: {} for trait in _TABLES}
     for split in splits:
         for entry in split.entries:
-            row, proof = entry.row, entry.row["proofs"]
-            faces[split.name] += row["faces"]
-            encodings[str(row["encoding"])] += 1
-            if row["decision"]:
-                decisions[row["decision"]["action"]] += 1
-                proofs["transition_hidden"] += bool(row["decision"]["keep_transition"])
-            proofs["exact" if proof["exact"] else "reencoded"] += 1
-            if not proof["exact"]:
-                proofs["largest_deviation"] = max(proofs["largest_deviation"], proof["largest_deviation"])
-            if row["outcome"] == Outcome.SHOWN_BY_PERMISSION.value:
+            row, proof = entry.row, entry.row.proofs
+            faces[split.name] += row.faces
+            encodings[row.encoding] += 1
+            if row.decision:
+                decisions[row.decision.action.value] += 1
+                proofs["transition_hidden"] += row.decision.keep_transition
+            proofs["exact" if proof.exact else "reencoded"] += 1
+            if not proof.exact:
+                proofs["largest_deviation"] = max(proofs["largest_deviation"], proof.largest_deviation)
+            if row.outcome is Outcome.SHOWN_BY_PERMISSION:
                 images, seen = shown.get(split.name, (0, 0))
-                shown[split.name] = images + 1, seen + row["faces"]
+                shown[split.name] = images + 1, seen + row.faces
             else:
-                proofs["missed"] += proof["missed"]
-            proofs["recomposed"] += row.get("recomposed", 0)
-            proofs["largest_beside"] = max(proofs["largest_beside"], proof.get("largest_beside", 0))
+                proofs["missed"] += proof.missed
+            proofs["recomposed"] += row.recomposed
+            proofs["largest_beside"] = max(proofs["largest_beside"], proof.largest_beside)
             _count(tables, split.name, {**behind.traits.get(entry.id, {}), **_plain_traits(row)})
     return Facts(
         tool=tool,
@@ -178,12 +178,12 @@ def figures(
     )
 
 
-def _plain_traits(row: Mapping[str, Any]) -> dict[str, str]:
+def _plain_traits(row: PublicRow) -> dict[str, str]:
     """Traits that the public row of an image tells."""
     return {
-        "resolution": resolution_of(row["width"], row["height"]),
-        "faces": str(row["faces"]) if row["faces"] < 3 else "3+",
-        "outcome": row["outcome"],
+        "resolution": resolution_of(row.width, row.height),
+        "faces": faces_of(row.faces),
+        "outcome": row.outcome.value,
     }
 
 

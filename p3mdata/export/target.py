@@ -14,21 +14,20 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.base.disk_backed import DiskDict
-from p3mdata.base.files import RELEASED_AT, atomic, is_torn, owned_folder, sha256, write_released
+from p3mdata.base.files import RELEASED_AT, atomic, is_torn, overlap, owned_folder, sha256, write_released
+from p3mdata.base.ids import ID
 from p3mdata.base.jsonl import write_json
+from p3mdata.dataset.places import CARD, STAMP, stamps
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.version import __version__
 
 # While this file is there the export is not whole.
 EXPORTING = "exporting.json"
-CARD = "README.md"
-_STAMP = "<!-- p3mdata export: {} -->"
-_STAMPED = re.compile(r"<!-- p3mdata export: ([a-z0-9-]+) -->")
 # Written last, and gone first when an export is made again: they say that everything they name is there.
 _CLOSING = (CARD, "index.json", "croissant.json", "release-record.md", "release-record.json")
 # Paths of files that exports write; everything else in the folder is its owner's.
 _OURS = re.compile(
-    r"(.+/)?[0-9a-f]{20}(-[0-9]+)?\.(jpg|png|webp|tif)|[a-z0-9_]+-[0-9]{5}\.tar"
+    rf"(.+/)?{ID.pattern}\.(jpg|png|webp|tif)|[a-z0-9_]+-[0-9]{{5}}\.tar"
     r"|data/[a-z0-9_]+-[0-9]{5}-of-[0-9]{5}\.parquet|data/[a-z0-9_]+/metadata(_all)?\.jsonl"
 )
 
@@ -84,8 +83,7 @@ class Target:
             RunFolderError: It is a file, holds something else, or is in use.
             OSError: It cannot be written.
         """
-        inner, outer = root.resolve(), source.resolve()
-        if inner == outer or outer in inner.parents or inner in outer.parents:
+        if overlap(root, source):
             raise SettingsError(f"{root}: OUT and the source must not lie inside each other. Choose another OUT.")
         if root.is_dir():
             held = _held(root)
@@ -127,7 +125,7 @@ class Target:
 
     def finish(self, card: str) -> None:
         """Delete what earlier exports left here, write the card, and take the mark away."""
-        stamped = f"{card.rstrip()}\n\n{_STAMP.format(self.to)}\n"
+        stamped = f"{card.rstrip()}\n\n{STAMP.format(self.to)}\n"
         folders = set()
         for at, below, names in os.walk(self.root):
             # Folders that begin with a dot, such as that of a version control system, are the owner's.
@@ -157,8 +155,8 @@ def _held(root: Path) -> str | None:
         if EXPORTING in names:
             marker = json.loads((root / EXPORTING).read_text(encoding="utf-8"))
             return str(marker["to"]) if str(marker["tool"]).startswith("p3mdata ") else ""
-        if CARD in names and (found := _STAMPED.findall((root / CARD).read_text(encoding="utf-8"))):
-            return str(found[-1])
+        if CARD in names and (found := stamps(root / CARD)):
+            return found[-1]
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return ""

@@ -9,8 +9,7 @@ from p3mdata.base.intervals import Rate, people_needed
 from p3mdata.base.parsing import fault
 from p3mdata.errors import RunFolderError
 from p3mdata.run.audit import about_release
-from p3mdata.run.layout import ATTACKERS
-from p3mdata.run.rows import SCHEMA_VERSION
+from p3mdata.run.layout import ATTACKERS, SCHEMA_VERSION
 from p3mdata.typing import Json
 from p3mdata.version import __version__
 
@@ -20,19 +19,22 @@ WORDS = {
     "naive": "recogniser, among clear photographs",
     "adapted": "recogniser, among photographs obfuscated alike",
     "mapped": "recogniser and a map to clear faces, learnt from pairs of other people",
-    "metric": "recogniser and coarse colours in a metric learnt from other people",
+    "metric": "recogniser or coarse colours in a metric learnt from other people",
     "wiener_naive": "blur undone with known strength, among clear photographs",
     "wiener_adapted": "blur undone with known strength, among others treated alike",
     "wiener_mapped": "blur undone with known strength, then the learnt map",
+    "wiener_metric": "blur undone with known strength, in a metric learnt from other people",
     "guessed_mapped": "blur undone with a guessed strength, then the learnt map",
     "network": "network trained on obfuscated faces, among clear photographs",
     "network_adapted": "network trained on obfuscated faces, among faces obfuscated alike",
     "restored_naive": "restored by a network, among clear photographs",
     "restored_adapted": "restored by a network, among others restored",
     "outline": "the silhouette in the matte alone, in a learnt metric",
+    "determined": "determined: what finds most on people of their own, several together",
     "floor_adapted": "black masks: recogniser, among others like that",
     "floor_mapped": "black masks: recogniser and a learnt map",
-    "floor_metric": "black masks: recogniser and coarse colours in a learnt metric",
+    "floor_metric": "black masks: recogniser or coarse colours in a learnt metric",
+    "floor_determined": "black masks: determined",
     "floor_network": "black masks: network trained on them",
 }
 # What the mask leaves outside, or what is clear, is not the obfuscation's.

@@ -11,8 +11,7 @@ from p3mdata.base.jsonl import read_json
 from p3mdata.base.parsing import fault
 from p3mdata.config import Method
 from p3mdata.errors import RunFolderError
-from p3mdata.run.layout import AUDIT, MANIFEST
-from p3mdata.run.rows import SCHEMA_VERSION
+from p3mdata.run.layout import AUDIT, MANIFEST, SCHEMA_VERSION
 from p3mdata.typing import Json
 from p3mdata.version import __version__
 

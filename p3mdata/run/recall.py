@@ -18,8 +18,7 @@ from p3mdata.base.parsing import fault
 from p3mdata.errors import RunFolderError
 from p3mdata.records import XYXY, boxes_of
 from p3mdata.run.decisions import read_log, standing
-from p3mdata.run.layout import LOOKS, PLAN, RECALL
-from p3mdata.run.rows import SCHEMA_VERSION
+from p3mdata.run.layout import LOOKS, PLAN, RECALL, SCHEMA_VERSION
 from p3mdata.run.suspects import read_suspects
 from p3mdata.typing import Json
 from p3mdata.version import __version__
