@@ -219,7 +219,7 @@ def _memorised(name: str, batch: dict[str, Any], steps: int, rate: float) -> tup
         return float((found - batch["alpha"]).abs()[batch["trimap"] == 1].mean())
 
     before, begun = error(), time.process_time()
-    optimizer = torch.optim.Adam(model.parameters(), rate)
+    optimizer = torch.optim.Adam(model.parameters(), rate, fused=True)
     for step in range(steps):
         model.progress = step / steps
         # The last tenth in small steps, so that statistics of batches catch up with the weights.
