@@ -26,6 +26,7 @@ __all__ = [
     "DP_EPSILON",
     "DP_PIXELS",
     "ENVIRONMENT_PREFIX",
+    "MAX_PIXELS",
     "OBFUSCATIONS",
     "OF_A_PICTURE",
     "OLD_NAMES",
@@ -49,6 +50,8 @@ __all__ = [
 
 # Levels of 255 that a matte may lack to 0 or to its maximum and still be pure: networks leave that much in large parts.
 TOLERANCE = 5
+# Larger pictures are refused unless settings allow them: a small file can hold a picture that fills the memory.
+MAX_PIXELS = 200_000_000
 ENVIRONMENT_PREFIX = "P3MDATA_"
 
 
@@ -174,7 +177,7 @@ class Settings(_Strict):
     jpeg: JpegMode = Field(JpegMode.EXACT, description="exact (only masked blocks change) or reencode (faster)")
     min_side: int = Field(0, ge=0, description="exclude images with a shorter side below this many pixels")
     max_pixels: int = Field(
-        200_000_000,
+        MAX_PIXELS,
         gt=0,
         description="refuse larger images (decompression bombs); one of this size takes 4.8 to 8 GB of memory",
     )

@@ -20,7 +20,7 @@ from p3mdata.audit.recogniser import CHIP, DlibRecogniser, Recogniser
 from p3mdata.audit.reidentify import audited_manifest, usable_photos, without_singles
 from p3mdata.base.intervals import people_needed
 from p3mdata.base.jsonl import write_json
-from p3mdata.base.progress import Progress
+from p3mdata.base.progress import Progress, silent
 from p3mdata.errors import SettingsError, unwritable
 from p3mdata.run.attackers import WORDS, Attackers, Score
 from p3mdata.run.identities import AUTO, identify
@@ -129,7 +129,7 @@ def gather(
     known = identify(sources, identities)
     group_of = None if groups is None else identify(sources, groups)
     chosen = without_singles(usable_photos(samples, rows, known, left_out), left_out)
-    step = progress(len(chosen)) if progress else (lambda: None)
+    step = (progress or silent)(len(chosen))
     read: list[tuple[int, str, str]] = []
     for sample, row, identity in chosen:
         try:

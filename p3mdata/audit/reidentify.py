@@ -28,7 +28,7 @@ from p3mdata.audit.sweep import (
 )
 from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.jsonl import write_json
-from p3mdata.base.progress import Progress
+from p3mdata.base.progress import Progress, silent
 from p3mdata.config import Method
 from p3mdata.errors import SettingsError, not_finished, unwritable
 from p3mdata.records import ImageResult, Outcome, Sample
@@ -93,7 +93,7 @@ def audit_run(
     left_out: Counter[str] = Counter()
     chosen = without_singles(usable_photos(samples, rows, known, left_out), left_out)
     used, tried = plan.job.settings.obfuscation(), settings_to_try(blur, mosaic, others)
-    step = progress(len(chosen)) if progress else (lambda: None)
+    step = (progress or silent)(len(chosen))
     collected: dict[View, list[np.ndarray]] = defaultdict(list)
     seen: list[tuple[int, str]] = []
     for sample, row, identity in chosen:

@@ -142,7 +142,7 @@ class Label:
     colour: str
 
 
-def label_points(figure: Any, axes: Any, labels: Sequence[Label], size: float = 8) -> None:
+def label_points(figure: Any, axes: Any, labels: Sequence[Label]) -> None:
     """Write words beside points so that no two lie on each other and none on a mark; far ones get a line.
 
     To be called when everything else is drawn and the limits of the axes are set.
@@ -155,7 +155,7 @@ def label_points(figure: Any, axes: Any, labels: Sequence[Label], size: float = 
     taken: list[tuple[float, float, float, float]] = []
     for label, (x, y) in zip(labels, marks, strict=True):
         text = axes.annotate(
-            label.words, label.at, (0, 0), textcoords="offset points", fontsize=size, color=label.colour,
+            label.words, label.at, (0, 0), textcoords="offset points", fontsize=8, color=label.colour,
             va="center", ha="center",
         )  # fmt: skip
         box = text.get_window_extent(renderer)

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -241,7 +240,7 @@ def _build(job: Job, parts: Sequence[_Part], building: Path, on_start: Progress)
         shard.append(_take(part, row, as_decided, building))
         step()
         if len(shard) == plan.shard_size or new.index == plan.samples - 1:
-            finish_shard(shard_folder(building, new.index // plan.shard_size), shard, Counter())
+            finish_shard(shard_folder(building, new.index // plan.shard_size), shard, {})
             shard = []
     _carry_over(parts, logs, ids, building)
     return close_run(plan, 0.0)
