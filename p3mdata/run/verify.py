@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -20,19 +18,18 @@ from p3mdata.anonymize.pipeline import as_made, render
 from p3mdata.anonymize.proofs import Promise, proof_doubts, prove
 from p3mdata.base.files import is_torn, sha256
 from p3mdata.base.jsonl import dumps
-from p3mdata.base.pool import CRASH_SENTENCE, CRASHED, Handler, Mark, work_in_pool
-from p3mdata.errors import BrokenInput, Interrupted
+from p3mdata.base.pool import CRASH_SENTENCE, CRASHED
+from p3mdata.errors import BrokenInput
 from p3mdata.faces.ensemble import Detection, FaceFinder
-from p3mdata.faces.models import Models
 from p3mdata.imaging import Picture, decode
 from p3mdata.imaging.encode import encode_facemask
 from p3mdata.imaging.facemask import RECOMPOSED, changed, facemask_of, is_facemask, replaced
 from p3mdata.records import ImageResult, Mask, Outcome, Sample
 from p3mdata.run.inputs import read_inputs
 from p3mdata.run.layout import KINDS, LEDGER, MANIFEST, PLANNING, PRIVATE, files_below, strays
+from p3mdata.run.look import Looking, look_over
 from p3mdata.run.plan import Plan
 from p3mdata.run.public import public_row
-from p3mdata.run.room import plan_memory, room_for_pixels
 from p3mdata.typing import Json
 
 # Another version of an image library may round otherwise; a clear face differs by far more.
@@ -107,35 +104,15 @@ def check_images(
     plan: Plan, released: Iterable[tuple[Sample, ImageResult]], number: int, workers: int = 1
 ) -> Iterator[list[FailedProof]]:
     """What is wrong with each of the released images, `number` of them, in their order."""
-    # A worker must be worth the second that loading its models takes.
-    size = min(workers, -(-number // _WORTH_A_WORKER))
-    if size <= 1:
-        with contextlib.closing(Models()) as finder:
-            for sample, row in released:
-                yield list(check_image(plan, sample, row, finder()))
-        return
-    plan_memory(plan.job.out, size)
-    with contextlib.closing(work_in_pool(partial(_working, plan), released, size)) as found:
-        yield from found
+    return look_over(plan, released, number, workers, Looking(_checked, _unproved, _WORTH_A_WORKER))
 
 
-@contextlib.contextmanager
-def _working(plan: Plan, mark: Mark) -> Iterator[Handler[tuple[Sample, ImageResult], list[FailedProof]]]:
-    """The life of a worker of `check_images`."""
-    cv2.setNumThreads(1)
-    with FaceFinder() as finder:
+def _checked(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder) -> list[FailedProof]:
+    return list(check_image(plan, sample, row, finder))
 
-        def handle(released: tuple[Sample, ImageResult], crashing: frozenset[str]) -> list[FailedProof]:
-            identity = released[1].id
-            if identity in crashing:
-                return [FailedProof(identity, CRASHED, f"cannot be proved: it {CRASH_SENTENCE}")]
-            if not mark(identity):
-                raise Interrupted("stopped")
-            sample, row = released
-            with room_for_pixels((row.width or 0) * (row.height or 0), plan.job):
-                return list(check_image(plan, sample, row, finder))
 
-        yield handle
+def _unproved(sample: Sample, row: ImageResult) -> list[FailedProof]:
+    return [FailedProof(row.id, CRASHED, f"cannot be proved: it {CRASH_SENTENCE}")]
 
 
 def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder) -> Iterator[FailedProof]:
