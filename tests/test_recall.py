@@ -29,6 +29,7 @@ from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.faces.slow import SIDES, VIEWS, Seen, look_slowly
 from p3mdata.imaging import decode
 from p3mdata.records import XYXY, Action, Decision, Suspect
+from p3mdata.review import batch
 from p3mdata.review.batch import apply_file
 from p3mdata.review.removal import still_in
 from p3mdata.review.session import reviewing
@@ -273,6 +274,15 @@ def test_a_word_said_before_settles_nothing_that_is_found_later(run: HeldRun, ac
         assert "fine.png" in run.released()
 
 
+def test_the_same_word_in_the_same_second_is_another_one(run: HeldRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "now", lambda: "2026-01-01T00:00:00Z")
+    for _ in range(2):
+        decide(run, "accept", confirmed=True)
+        assert "fine.png" in run.released()
+        # The second time it is one about what was found.
+        look(run)
+
+
 def test_nothing_that_goes_on_with_the_run_releases_it(run: HeldRun) -> None:
     look(run)
     held = contents(run.out)
@@ -305,6 +315,29 @@ def test_a_call_that_was_killed_goes_on(run: HeldRun, monkeypatch: pytest.Monkey
     other = HeldRun(whole)
     assert (run.out / RECALL).read_bytes() == (other.out / RECALL).read_bytes()
     assert run.rows == other.rows and run.released() == other.released()
+
+
+@pytest.mark.parametrize("goes_on", ["recall", "review"])
+def test_a_run_that_was_not_closed_is_closed_by_what_comes_next(
+    run: HeldRun, goes_on: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killing:
+        killing.setattr(recall, "close_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            look(run)
+    # Every shard is finished, and the manifest still has what was withdrawn.
+    assert [row["id"] for row in read_rows(run.out / MANIFEST)] != [run.id("also.jpg")]
+    if goes_on == "recall":
+        assert look(run).waiting == (run.id("fine.png"),)
+    else:
+        with reviewing(run.out, "anna"):
+            pass
+    assert [row["id"] for row in read_rows(run.out / MANIFEST)] == [run.id("also.jpg")]
+    assert run.rows["fine.png"]["reason"] == "suspected_face"
+    assert verify_run(run.out)[1] == []
 
 
 def test_pictures_are_looked_at_once(run: HeldRun, monkeypatch: pytest.MonkeyPatch) -> None:

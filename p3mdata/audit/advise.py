@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 
 from p3mdata.audit.advice import Advice, Tried
 from p3mdata.audit.advice_plot import draw
-from p3mdata.audit.attackers import attacked, gather
+from p3mdata.audit.attackers import gather
 from p3mdata.audit.costs import read_costs
+from p3mdata.audit.field import attacked
 from p3mdata.audit.looks import Looks
 from p3mdata.audit.portraits import Portrait
 from p3mdata.audit.protocol import folds, guessing

@@ -3,33 +3,29 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 
-from p3mdata.audit import networks
-from p3mdata.audit.learned import Mapping, Metric, coarse, joined
-from p3mdata.audit.looks import Faces, Looks
-from p3mdata.audit.measures import People, Vectors
+from p3mdata.audit.field import EMBEDDER_STEPS, RESTORER_STEPS, attacked
+from p3mdata.audit.looks import Looks
+from p3mdata.audit.measures import People
 from p3mdata.audit.portraits import LeftOut, Portrait, read_portrait
-from p3mdata.audit.protocol import LEAST_PEOPLE, Attacker, Fold, folds, guessing, score
-from p3mdata.audit.recogniser import CHIP, DlibRecogniser, Recogniser
+from p3mdata.audit.protocol import LEAST_PEOPLE, folds, guessing
+from p3mdata.audit.recogniser import DlibRecogniser, Recogniser
 from p3mdata.audit.reidentify import audited_manifest, usable_photos, without_singles
 from p3mdata.base.intervals import people_needed
 from p3mdata.base.jsonl import write_json
 from p3mdata.base.progress import Progress, silent
 from p3mdata.errors import SettingsError, unwritable
-from p3mdata.run.attackers import WORDS, Attackers, Score
+from p3mdata.run.attackers import Attackers
 from p3mdata.run.identities import AUTO, identify
 from p3mdata.run.layout import ATTACKERS
 from p3mdata.run.locks import only_run
 from p3mdata.run.plan import read_plan
 from p3mdata.run.rows import finished_rows
 
-EMBEDDER_STEPS, RESTORER_STEPS = 250, 150
 # What the run itself did to faces.
 _OWN = "released"
 
@@ -150,118 +146,3 @@ def gather(
     people = np.array([names.index(identity) for *_, identity in kept])
     grouped = None if group_of is None else tuple(group_of.get(source) for _, source, _ in kept)
     return [index for index, *_ in kept], people, grouped
-
-
-def attacked(
-    faces: Faces,
-    parts: Sequence[Fold],
-    seed: int,
-    recogniser: Recogniser | None,
-    steps: tuple[int, int] | None,
-    not_run: dict[str, str],
-) -> dict[str, Score]:
-    """Scores by key; networks only where `steps` are given and torch is there."""
-    tests = dict(_closed(faces))
-    if steps is not None:
-        if networks.is_possible():
-            tests |= _trained(faces, seed, recogniser, steps)
-        else:
-            why = "torch is missing: pip install 'p3mdata[train]'"
-            not_run |= dict.fromkeys(("network", "network_adapted", "restored_naive", "restored_adapted"), why)
-    if "wiener" not in faces.vectors:
-        not_run["wiener"] = "undoes blurs alone"
-    if faces.outline is None:
-        not_run["outline"] = "no run of recomposed faces alone"
-    return {key: score(tests[key], parts, faces.people, faces.groups) for key in WORDS if key in tests}
-
-
-def _closed(faces: Faces) -> Iterator[tuple[str, Attacker]]:
-    """Attackers without networks."""
-    clear = faces.vectors["clear"]
-
-    def plain(probes: str, gallery: str) -> Attacker:
-        return lambda fold: (faces.vectors[probes][fold.test], faces.vectors[gallery][fold.test])
-
-    def features(view: str) -> Vectors:
-        parts = [faces.vectors[view]] + ([coarse(faces.small[view])] if view in faces.small else [])
-        return joined(*parts)
-
-    def mapped(view: str) -> Attacker:
-        known = features(view)
-
-        def attack(fold: Fold) -> tuple[Vectors, Vectors]:
-            learnt = Mapping(known[fold.train], clear[fold.train], faces.people[fold.train])
-            return learnt(known[fold.test]), learnt.centred(clear[fold.test])
-
-        return attack
-
-    guesses = [view for view in faces.vectors if view.startswith("guess ")]
-
-    def guessed(fold: Fold) -> tuple[Vectors, Vectors]:
-        # Of the guesses, the one whose faces come closest to the clear ones of people that the attacker has.
-        gaps = {guess: float(((faces.vectors[guess] - clear)[fold.train] ** 2).sum()) for guess in guesses}
-        return mapped(min(gaps, key=lambda guess: gaps[guess]))(fold)
-
-    def metric(known: Vectors) -> Attacker:
-        def attack(fold: Fold) -> tuple[Vectors, Vectors]:
-            there = Metric(known[fold.train], faces.people[fold.train])(known[fold.test])
-            return there, there
-
-        return attack
-
-    yield "clear", plain("clear", "clear")
-    yield "naive", plain("hidden", "clear")
-    yield "adapted", plain("hidden", "hidden")
-    yield "mapped", mapped("hidden")
-    yield "metric", metric(features("hidden"))
-    if "wiener" in faces.vectors:
-        yield "wiener_naive", plain("wiener", "clear")
-        yield "wiener_adapted", plain("wiener", "wiener")
-        yield "wiener_mapped", mapped("wiener")
-    if guesses:
-        yield "guessed_mapped", guessed
-    if faces.outline is not None:
-        yield "outline", metric(faces.outline)
-    yield "floor_adapted", plain("floor", "floor")
-    yield "floor_mapped", mapped("floor")
-    yield "floor_metric", metric(features("floor"))
-
-
-def _trained(
-    faces: Faces, seed: int, recogniser: Recogniser | None, steps: tuple[int, int]
-) -> Iterator[tuple[str, Attacker]]:
-    """Attackers that are networks; each is trained once per fold."""
-    clear = faces.vectors["clear"]
-    known: dict[tuple[str, int], Any] = {}
-
-    def kept(kind: str, fold: Fold, make: Callable[[], Any]) -> Any:
-        key = (kind, int(fold.test[0]))
-        if key not in known:
-            known[key] = make()
-        return known[key]
-
-    def predicted(view: str, fold: Fold) -> tuple[Vectors, Vectors]:
-        def make() -> tuple[Vectors, Vectors]:
-            people = faces.people[fold.train]
-            net = networks.Embedder(faces.small[view][fold.train], clear[fold.train], people, steps[0], seed)
-            return net(faces.small[view][fold.test]), net.centred(clear[fold.test])
-
-        found: tuple[Vectors, Vectors] = kept(f"embedder {view}", fold, make)
-        return found
-
-    def restored(fold: Fold) -> Vectors:
-        def make() -> Vectors:
-            hidden, before = faces.small["hidden"], faces.small["clear"]
-            net = networks.Restorer(hidden[fold.train], before[fold.train], steps[1], seed)
-            embed = (recogniser or DlibRecogniser()).embed
-            made = net(hidden[fold.test])
-            return np.stack([embed(cv2.resize(face, (CHIP, CHIP), interpolation=cv2.INTER_CUBIC)) for face in made])
-
-        found: Vectors = kept("restorer", fold, make)
-        return found
-
-    yield "network", lambda fold: predicted("hidden", fold)
-    yield "network_adapted", lambda fold: (predicted("hidden", fold)[0],) * 2
-    yield "restored_naive", lambda fold: (restored(fold), clear[fold.test])
-    yield "restored_adapted", lambda fold: (restored(fold),) * 2
-    yield "floor_network", lambda fold: predicted("floor", fold)

@@ -31,7 +31,7 @@ class Faces:
         people: (n,) numbers.
         groups: (n,) names, or None.
         vectors: By view (clear, hidden, floor, wiener, guess 0.1, ...): n x d of the recogniser.
-        small: By view (clear, hidden, floor): n x SIDE x SIDE x 3, 8-bit.
+        small: By view (clear, hidden, floor, wiener): n x SIDE x SIDE x 3, 8-bit.
         outline: n x d, or None.
     """
 
@@ -77,7 +77,7 @@ class Looks:
     def _see(self, portrait: Portrait, name: str | None, view: str, window: Pixels) -> None:
         chip = portrait.aligned(window)
         self._vectors.setdefault((name, view), []).append(self._recogniser.embed(chip))
-        if view in ("clear", "hidden", "floor"):
+        if view in ("clear", "hidden", "floor", "wiener"):
             side = (networks.SIDE, networks.SIDE)
             small = np.asarray(cv2.resize(chip, side, interpolation=cv2.INTER_AREA), np.uint8)
             self._small.setdefault((name, view), []).append(small)

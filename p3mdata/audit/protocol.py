@@ -56,7 +56,7 @@ def score(
     for fold in parts:
         probes, gallery = attacker(fold)
         here = people[fold.test]
-        distance = _cosine(probes, gallery)
+        distance = cosine(probes, gallery)
         same, itself = here[:, None] == here[None, :], np.eye(len(here), dtype=bool)
         away = np.where(itself, np.inf, distance)
         nearest = away == away.min(axis=1, keepdims=True)
@@ -100,7 +100,8 @@ def guessing(parts: Sequence[Fold], people: People) -> float:
     return round(float(np.mean(rates)), 4)
 
 
-def _cosine(probes: Vectors, gallery: Vectors) -> NDArray[np.float64]:
+def cosine(probes: Vectors, gallery: Vectors) -> NDArray[np.float64]:
+    """Cosine distances in [0, 2], probes x gallery, without the last bits, in which equal faces can differ."""
     a, b = (
         v.astype(np.float64) / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12) for v in (probes, gallery)
     )

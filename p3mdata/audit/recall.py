@@ -31,7 +31,7 @@ from p3mdata.faces.ensemble import Detection, FaceFinder, is_agreed, same_face
 from p3mdata.faces.models import Models
 from p3mdata.faces.slow import Seen, look_slowly
 from p3mdata.records import XYXY, Action, Face, ImageResult, Outcome, Sample, Suspect
-from p3mdata.run.close import close_run
+from p3mdata.run.close import close_run, is_closed
 from p3mdata.run.inputs import read_inputs
 from p3mdata.run.layout import DONE, IMAGES, LOOKS, PLAN, RECALL, RESULTS, shard_folder
 from p3mdata.run.locks import finished_run
@@ -140,7 +140,8 @@ class _Holding:
 
     def __init__(self, plan: Plan, samples: Samples, models: Models) -> None:
         self._plan, self._samples, self._models = plan, samples, models
-        self._changed = False
+        # Whoever was killed before a run was closed left it open.
+        self._changed = not is_closed(plan)
 
     def __enter__(self) -> _Holding:
         self._settle()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from p3mdata.base.files import atomic, write_atomic
-from p3mdata.errors import RunFolderError
+from p3mdata.errors import RunFolderError, reason_of
 from p3mdata.typing import Json
 
 T = TypeVar("T")
@@ -114,7 +114,7 @@ def read_json(path: Path, way_out: str = RESTORE) -> Json:
     try:
         row = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except (OSError, *NOT_JSON) as exc:
-        raise RunFolderError(f"{path}: cannot be read ({exc}). {way_out}") from exc
+        raise RunFolderError(f"{path}: cannot be read ({reason_of(exc)}). {way_out}") from exc
     if not isinstance(row, dict):
         raise RunFolderError(f"{path}: is not a JSON object. {way_out}")
     return row

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from p3mdata.base.files import lies_in, write_atomic
 from p3mdata.base.progress import Progress, silent
-from p3mdata.errors import RunFolderError, SettingsError, unwritable
+from p3mdata.errors import RunFolderError, SettingsError, reason_of, unwritable
 from p3mdata.export import card, croissant, huggingface, webdataset
 from p3mdata.export.card_text import Words, describe
 from p3mdata.export.record import Record, record_of
@@ -241,4 +241,4 @@ def _read(about: Path | None) -> str | None:
     try:
         return None if about is None else about.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise SettingsError(f"{about}: cannot be read ({exc}). Give a text file in UTF-8.") from exc
+        raise SettingsError(f"{about}: cannot be read ({reason_of(exc)}). Give a text file in UTF-8.") from exc

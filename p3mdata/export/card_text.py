@@ -331,7 +331,10 @@ def _spread(facts: Facts) -> Iterator[str]:
 def _limits(facts: Facts) -> Iterator[str]:
     settings = facts.settings
     method, _ = settings.obfuscation()
-    yield "A facemask hides a face. Hair, clothes, body and place can still identify a person."
+    yield (
+        "A facemask hides a face. Hair, clothes, body and place can still identify a person, and a photograph that is "
+        "public elsewhere is found by the pixels that stay."
+    )
     if traced := OBFUSCATIONS[method].traced:
         yield (
             f"{traced} faces keep traces of who they were: somebody who "
