@@ -233,9 +233,9 @@ def alone(path: Path, mode: int = 0o644) -> Iterator[BinaryIO]:
         yield sink
 
 
-def write_alone(path: Path, data: bytes) -> None:
+def write_alone(path: Path, data: bytes, mode: int = 0o644) -> None:
     """`alone` for content that is there as a whole."""
-    with alone(path) as sink:
+    with alone(path, mode) as sink:
         sink.write(data)
 
 
