@@ -73,6 +73,7 @@ class FacemaskRun:
 
     @property
     def facemasks(self) -> int:
+        """How many were made."""
         return sum(self.rules.values())
 
     @property

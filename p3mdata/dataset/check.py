@@ -43,6 +43,7 @@ class Check:
 
     @property
     def errors(self) -> int:
+        """How many findings are errors; the others are warnings."""
         return sum(finding.error for finding in self.findings)
 
     def to_json(self) -> Json:

@@ -159,8 +159,8 @@ def _composition(release: Release, facts: Facts, words: Words) -> Iterator[str]:
     yield table(
         ("Split", "Set", "Images", "Faces", "Shows", "Files"),
         (
-            (name, title, images, faces, shows(name, images, free), ", ".join(kinds.get(name, ())))
-            for name, (title, images, faces, free) in facts.splits.items()
+            (name, s.title, s.images, s.faces, shows(name, s.images, s.free), ", ".join(kinds.get(name, ())))
+            for name, s in facts.splits.items()
         ),
     )
     columns = (*release.kinds, *release.columns)

@@ -142,6 +142,7 @@ class Suspect:
         return self.face.box in decision.dropped or (self.settled_by(decision) and decision.action is Action.NO_FACE)
 
     def doubt(self) -> Doubt:
+        """Why the picture is held back."""
         left, top, right, bottom = self.face.box
         where = f"at x={left:.0f} y={top:.0f}, {right - left:.0f}x{bottom - top:.0f} px"
         return Doubt("suspected_face", f"a second look sees a face {where}, which was left bare", (self.face.box,))
