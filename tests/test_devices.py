@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import re
 from collections.abc import Iterator
@@ -25,9 +24,7 @@ torch = pytest.importorskip("torch")
 from p3mnet import maps  # noqa: E402
 from p3mnet.baselines.network import Network  # noqa: E402
 from p3mnet.devices import arithmetic, device_name, pick_device  # noqa: E402
-from p3mnet.graphs import Replay  # noqa: E402
 from p3mnet.infer import infer  # noqa: E402
-from p3mnet.model import Matting  # noqa: E402
 from p3mnet.traincheck import experiments  # noqa: E402
 from p3mnet.training import Watch, train  # noqa: E402
 from p3mnet.training import compiled as compiled_module  # noqa: E402
@@ -41,6 +38,9 @@ from p3mnet.training.fitting import largest_that_fits  # noqa: E402
 from p3mnet.training.processes import processes  # noqa: E402
 from tests.simulated_gpu import NAME, simulated_gpus  # noqa: E402
 from tests.test_train import config, narrow_networks, rows, write_set  # noqa: E402
+
+# Where it matters that steps are taken, and not what they learn.
+SMALL_DATA = {"crop_sides": [32, 64], "size": 32, "trimap_kernel": [5, 9], "colours": "estimate"}
 
 
 class Listening(Watch):
@@ -124,8 +124,14 @@ def test_torchrun_gives_each_process_a_gpu_of_its_own(monkeypatch: pytest.Monkey
         pass
 
 
-def test_a_run_goes_on_on_a_gpu(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen, out = config(dataset, device="cuda", epochs=1), tmp_path / "out"
+@pytest.mark.parametrize(
+    ("before", "after", "optimizer"), [("cuda", "cuda:1", "adam"), ("cpu", "cuda", "adam"), ("cpu", "cuda", "sgd")]
+)
+def test_a_run_goes_on_on_a_gpu(
+    before: str, after: str, optimizer: str, dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    given = {"epochs": 1, "optimizer": {"name": optimizer}, "data": SMALL_DATA}
     step = loop_module._Run._step
 
     def asked(run: Any, *args: Any) -> None:
@@ -135,8 +141,8 @@ def test_a_run_goes_on_on_a_gpu(dataset: Path, tmp_path: Path, monkeypatch: pyte
     with simulated_gpus():
         with monkeypatch.context() as patch, pytest.raises(Interrupted):
             patch.setattr(loop_module._Run, "_step", asked)
-            train(chosen, out)
-        train(chosen, out)
+            train(config(dataset, device=before, **given), out)
+        train(config(dataset, device=after, **given), out)
     assert [row["step"] for row in rows(out)] == [0, 1]
 
 
@@ -260,7 +266,7 @@ def test_batches_cross_to_a_gpu_one_ahead() -> None:
 
     def moved(batch: dict[str, Any]) -> dict[str, Any]:
         crossed.append(batch["number"])
-        return {"image": torch.zeros(1)}
+        return {"image": torch.zeros(1, device="cuda:0")}
 
     batches = ({"number": number} for number in range(4))
     with simulated_gpus():
@@ -326,78 +332,6 @@ def test_without_a_compiler_training_goes_on(dataset: Path, tmp_path: Path, monk
     train(config(dataset, epochs=1, compile="on"), tmp_path / "out", watch=watch)
     assert [line for line in watch.said if "does not work here" in line and "goes on without it" in line], watch.said
     assert (tmp_path / "plain/log.csv").read_bytes() == (tmp_path / "out/log.csv").read_bytes()
-
-
-class Recorder:
-    """CUDA graphs as far as a CPU can play them: what was called while recording is called again with its inputs."""
-
-    def __init__(self) -> None:
-        self.calls: list[Any] = []
-        self.recording: Any = None
-        self.replays = 0
-
-    def forward(self, image: Any, edit: Any = None) -> Any:
-        self.calls.append(tuple(image.shape))
-        found = Matting(*(image * number for number in (1.0, 2.0, 3.0)), None, None, None)
-        if self.recording is not None:
-            self.recording.made.append((image, found))
-        return found
-
-    def graph(self, graph: Any, pool: Any = None) -> Any:
-        @contextlib.contextmanager
-        def recording() -> Iterator[None]:
-            self.recording, graph.made, graph.recorder = graph, [], self
-            yield
-            self.recording = None
-
-        return recording()
-
-
-class FakeGraph:
-    made: list[Any]
-    recorder: Recorder
-
-    def replay(self) -> None:
-        self.recorder.replays += 1
-        for image, found in self.made:
-            for number, plane in enumerate(found[:3], 1):
-                plane.copy_(image * number)
-
-
-def test_passes_are_recorded_and_replayed(monkeypatch: pytest.MonkeyPatch) -> None:
-    recorder = Recorder()
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
-    monkeypatch.setattr(torch.cuda, "graph", recorder.graph)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
-    replay = Replay(recorder.forward)
-    images = [torch.full((1, 3, 4, 4), float(number)) for number in range(4)]
-    with torch.inference_mode():
-        found = [replay(image) for image in images]
-        # The first is an ordinary pass, the second is recorded, the others start nothing.
-        assert (len(recorder.calls), recorder.replays) == (2, 3)
-        for image, out in zip(images, found, strict=True):
-            assert torch.equal(out.fusion, 3 * image) and out.side0 is None
-        for side in (8, 8, 12, 12, 16, 16, 20, 20):
-            replay(torch.zeros(1, 3, side, side))
-        assert len(replay._recorded) == 4
-    replay(images[0])
-    assert recorder.calls[-1] == (1, 3, 4, 4) and recorder.replays == 7
-
-
-def test_what_cannot_be_recorded_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
-    def refused(*given: Any, **more: Any) -> Any:
-        raise RuntimeError("operation not permitted when stream is capturing")
-
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", FakeGraph)
-    monkeypatch.setattr(torch.cuda, "graph", refused)
-    monkeypatch.setattr(torch.cuda, "graph_pool_handle", lambda: (0, 1))
-    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
-    recorder = Recorder()
-    replay = Replay(recorder.forward)
-    with torch.inference_mode():
-        for _ in range(3):
-            assert torch.equal(replay(torch.ones(1, 3, 4, 4)).local, torch.full((1, 3, 4, 4), 2.0))
-    assert replay.off and len(recorder.calls) == 3
 
 
 @pytest.mark.slow

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from p3mnet.maps import average
 from p3mnet.model import BACKGROUND, FOREGROUND, ModelConfig
 from p3mnet.networks.terms import absolute, has_colours, in_rgb, inside, laplacian, unknown
 from p3mnet.networks.trimap_based import TrimapMatting, TrimapNetwork, keep_known, pad_pair, require, unknown_losses
@@ -183,8 +184,7 @@ class FBA(TrimapNetwork):
         two = torch.cat([marks == BACKGROUND, marks == FOREGROUND], 1).to(padded.dtype)
         at2, at4, at8 = self.encoder(torch.cat([padded, distance_maps(marks).to(padded), two], 1))
         context = [
-            _resize(unit(F.adaptive_avg_pool2d(at8, cells)), at8)
-            for unit, cells in zip(self.pooling, _CELLS, strict=True)
+            _resize(unit(average(at8, cells, cells)), at8) for unit, cells in zip(self.pooling, _CELLS, strict=True)
         ]
         x = self.up1(torch.cat([at8, *context], 1))
         x = self.up2(torch.cat([_resize(x, at4), at4], 1))

@@ -18,7 +18,7 @@ from p3mnet.checkpoint import load_initial
 from p3mnet.copy_paste import ICP, Sources
 from p3mnet.create import create_model
 from p3mnet.data import Images
-from p3mnet.devices import arithmetic, device_name
+from p3mnet.devices import arithmetic, device_name, gpu_guarded
 from p3mnet.loader import Batch, Loader, Workers, make_loader, to_device
 from p3mnet.losses import terms_of
 from p3mnet.model import MattingNetwork, folded
@@ -109,7 +109,8 @@ def train(
             stack.enter_context(owned_folder(out))
         run = _Run(config, folder, group, stop, (watch or Watch()) if group.first else Watch(), going_on, images)
         try:
-            return run.go()
+            with gpu_guarded("When it is back, run the same command again to go on from the last checkpoint."):
+                return run.go()
         except RuntimeError as error:
             if "deterministic implementation" not in str(error):
                 raise
@@ -175,7 +176,7 @@ class _Run:
             config, group, self.model, self.position, self.terms, self.sources, self._steps(), stop, self.watch.say
         )
         if optimizer is not None:
-            self.stepper.optimizer.load_state_dict(optimizer)
+            self.stepper.resume(optimizer)
         self.stopped = False
         self.clock = Clock()
         # On a GPU the step before this one, which is logged while this one runs.
