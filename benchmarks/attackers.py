@@ -4,11 +4,11 @@
     p3mdata anonymize dir FOLDER RUN
     python -m benchmarks.attackers table RUN --settings blur:0.1,mosaic:0.2,zero
 
-`make` morphs people from the faces of PHOTOS (`benchmarks.synthetic_people` says what they can show). `table` takes any
-finished run with identities, renders its faces with each setting in memory (the run's own method does not matter), and
-lets every attacker of `p3mdata audit --attackers` at them. Beside each stands by how much it finds more people than the
-adapted recogniser in the same folds, paired by person, with a 95 % interval that is not corrected for the number of
-attackers.
+`make` morphs people from the faces of PHOTOS (`benchmarks.synthetic_people` says what they can show). `table` takes
+any finished run with identities, renders its faces with each setting in memory (the run's own method does not
+matter), and lets every attacker of `p3mdata audit --attackers` at them; the setting `released` stands for the run's
+own files. Beside each stands by how much it finds more people than the adapted recogniser in the same folds, paired
+by person, with a 95 % interval that is not corrected for the number of attackers.
 """
 
 from __future__ import annotations
@@ -26,14 +26,17 @@ import numpy as np
 
 from benchmarks.anonymize import table as markdown
 from benchmarks.synthetic_people import make
-from p3mdata.audit.advice import rendered
-from p3mdata.audit.attackers import EMBEDDER_STEPS, RESTORER_STEPS, attacked, gather
-from p3mdata.audit.looks import GUESSES, Looks
+from p3mdata.audit.advise import rendered
+from p3mdata.audit.attackers import gather
+from p3mdata.audit.field import EMBEDDER_STEPS, RESTORER_STEPS, attacked
+from p3mdata.audit.looks import GUESSES, Faces, Looks
 from p3mdata.audit.portraits import Portrait
-from p3mdata.audit.protocol import Score, difference, folds, guessing
+from p3mdata.audit.protocol import difference, folds, guessing
 from p3mdata.audit.recogniser import DlibRecogniser, Recogniser
 from p3mdata.config import Method, Settings
+from p3mdata.run.attackers import Score
 from p3mdata.run.identities import AUTO
+from p3mdata.run.plan import read_plan
 
 _HEADS = ("Setting", "Attacker", "Rank-1 %", "95 %", "more than adapted", "95 %", "TAR %", "at FAR")
 
@@ -46,42 +49,82 @@ def setting(text: str) -> Settings:
 
 def measure(
     run: Path,
-    settings: Sequence[Settings],
+    settings: Sequence[Settings | None],
     steps: tuple[int, int] | None,
     guesses: Sequence[float],
     seed: int = 0,
     identities: str = AUTO,
     recogniser: Recogniser | None = None,
+    keep: Path | None = None,
 ) -> dict[str, Any]:
     """Attack a run's faces under each setting.
 
     Args:
         run: A finished run whose sources tell who is on them.
-        settings: What to render.
+        settings: What to render; None stands for what the run itself released, with what encoding did to it.
         steps: Of the two networks, or None for attackers without.
         guesses: Strengths for the attacker who does not know a blur's.
         seed: Deals people out.
         identities, recogniser: As for `audit_run`.
+        keep: File for what was seen of faces; settings that are in it are not rendered again.
 
     Returns:
         photos, people, chance, and by setting the attackers' scores with the difference to `adapted`.
     """
-    looks = Looks(recogniser or DlibRecogniser(), guesses)
+    own = read_plan(run)[0].job.settings
+    wanted = {f"released, {own.named()}" if each is None else each.named(): each for each in settings}
+    seen = _kept(keep) if keep is not None and keep.exists() else {}
+    new = {name: each for name, each in wanted.items() if name not in seen}
+    if new:
+        looks = Looks(recogniser or DlibRecogniser(), guesses)
 
-    def look(portrait: Portrait) -> None:
-        looks.add(portrait, {each.named(): (each.obfuscation(), rendered(portrait, each)) for each in settings})
+        def treated(portrait: Portrait, each: Settings | None) -> tuple[tuple[Method, float], Any]:
+            if each is None:
+                return own.obfuscation(), portrait.released
+            return each.obfuscation(), rendered(portrait, each)
 
-    kept, people, _ = gather(run, identities, None, Counter(), None, look)
+        def look(portrait: Portrait) -> None:
+            looks.add(portrait, {name: treated(portrait, each) for name, each in new.items()})
+
+        kept, people, _ = gather(run, identities, None, Counter(), None, look)
+        seen |= {name: looks.faces(name, kept, people) for name in new}
+        if keep is not None:
+            _keep(keep, seen)
+    people = seen[next(iter(wanted))].people
     parts = folds(people, seed)
     found: dict[str, Any] = {}
-    for each in settings:
-        scores = attacked(looks.faces(each.named(), kept, people), parts, seed, recogniser, steps, {})
-        found[each.named()] = {key: _told(one, scores["adapted"]) for key, one in scores.items()}
+    for name in wanted:
+        scores = attacked(seen[name], parts, seed, recogniser, steps, {})
+        found[name] = {key: _told(one, scores["adapted"]) for key, one in scores.items()}
     return {
         "photos": len(people),
         "people": len(np.unique(people)),
         "chance": guessing(parts, people),
         "settings": found,
+    }
+
+
+def _keep(path: Path, seen: dict[str, Faces]) -> None:
+    arrays = {}
+    for name, faces in seen.items():
+        arrays[f"{name}/people/"] = faces.people
+        for kind, views in (("vectors", faces.vectors), ("small", faces.small)):
+            arrays |= {f"{name}/{kind}/{view}": array for view, array in views.items()}
+        if faces.outline is not None:
+            arrays[f"{name}/outline/"] = faces.outline
+    with path.open("wb") as file:
+        np.savez(file, **arrays)
+
+
+def _kept(path: Path) -> dict[str, Faces]:
+    seen: dict[str, Any] = {}
+    with np.load(path) as arrays:
+        for key in arrays.files:
+            name, kind, view = key.split("/")
+            seen.setdefault(name, {}).setdefault(kind, {})[view] = arrays[key]
+    return {
+        name: Faces(found["people"][""], None, found["vectors"], found["small"], found.get("outline", {}).get(""))
+        for name, found in seen.items()
     }
 
 
@@ -125,6 +168,7 @@ def main() -> None:
     tabled.add_argument("--identities", default=AUTO, help="as for p3mdata audit; files not in a CSV take no part")
     tabled.add_argument("--no-guesses", action="store_true", help="without the attacker who does not know the strength")
     tabled.add_argument("--no-networks", action="store_true")
+    tabled.add_argument("--keep", type=Path, help="file for what was seen, so that a setting is rendered once")
     tabled.add_argument("--json", type=Path, help="write the figures")
     for verb in (maker, tabled):
         verb.add_argument("--seed", type=int, default=0)
@@ -135,9 +179,9 @@ def main() -> None:
         return
     begun = time.process_time()
     found = measure(
-        given.run, [setting(text) for text in given.settings.split(",")],
+        given.run, [None if text == "released" else setting(text) for text in given.settings.split(",")],
         None if given.no_networks else (EMBEDDER_STEPS, RESTORER_STEPS), () if given.no_guesses else GUESSES,
-        given.seed, given.identities,
+        given.seed, given.identities, keep=given.keep,
     )  # fmt: skip
     found["processor_seconds"] = round(time.process_time() - begun)
     print(lines(found))

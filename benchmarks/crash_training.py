@@ -13,8 +13,10 @@ import torch
 from benchmarks.celebamask import write_annotations
 from benchmarks.crash_cases import Case
 from p3mdata.api import train_check
+from p3mdata.base.files import write_alone
 from p3mdata.celebamask import make_facemasks
 from p3mdata.celebamask.annotations import Annotations
+from p3mdata.celebamask.traits import write_traits
 from p3mnet.baselines.opening import parse_requests
 from p3mnet.benchmark import alphas
 from p3mnet.benchmark.run import BenchmarkPlan, run_benchmark
@@ -23,6 +25,7 @@ from p3mnet.create import create_model
 from p3mnet.evaluate import evaluate
 from p3mnet.infer import infer
 from p3mnet.traincheck import checks
+from p3mnet.traincheck.compare import comparison
 from p3mnet.training import feeding, loop, make_config, train
 from tests.factories import encoded, obfuscated_dataset, synthetic_portrait
 from tests.test_train import narrow_networks
@@ -70,6 +73,19 @@ def facemasks(at: Path) -> object:
     return make_facemasks(at / "celeba", at / "out", workers=1).facemasks
 
 
+def with_facemasks(at: Path) -> None:
+    annotations(at)
+    for number in range(4):
+        path = at / f"celeba/CelebA-HQ-img/{number}.jpg"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"no picture" if number == 3 else encoded(synthetic_portrait(64, number)[0], "JPEG"))
+    facemasks(at)
+
+
+def traits(at: Path) -> object:
+    return write_traits(at / "out")["pairs"]
+
+
 def dataset(at: Path) -> None:
     obfuscated_dataset(at, train=6, private=2, free=1)
 
@@ -83,6 +99,18 @@ def training(at: Path) -> object:
 def checking(at: Path) -> object:
     chosen = {"epochs": 1, "seeds": 1, "device": "cpu", "workers": 1, "protocols": ("B:B",)}
     return train_check(at / "data", at / "out", originals=at / "orig", **chosen).report["complete"]
+
+
+def checked(at: Path) -> None:
+    dataset(at)
+    checking(at)
+
+
+def comparing(at: Path) -> object:
+    """What the command does."""
+    rows, text = comparison([at / "out"])
+    write_alone(at / "table.md", text.encode())
+    return len(rows)
 
 
 def pictures(at: Path) -> None:
@@ -122,8 +150,10 @@ def measuring(at: Path) -> object:
 
 TRAINING_CASES = (
     Case("celeba-facemask", annotations, facemasks),
+    Case("face-traits", with_facemasks, traits),
     Case("train", dataset, training),
     Case("train-check", dataset, checking),
+    Case("compare-checks", checked, comparing),
     Case("infer", pictures, inferring),
     Case("benchmark", contest, benchmark),
     Case("evaluate", predicted, measuring),

@@ -47,8 +47,8 @@ from benchmarks.local_store import BUCKET, serve_store
 from p3mdata.base.files import is_torn
 from p3mdata.base.jsonl import dumps
 from p3mdata.base.object_store import Store
+from p3mdata.dataset.about import ABOUT, BUILDING
 from p3mdata.dataset.check import check_dataset
-from p3mdata.dataset.folder import ABOUT, BUILDING
 from p3mdata.run.layout import PLAN, strays
 
 CASES = (*RUN_CASES, *TRAINING_CASES)

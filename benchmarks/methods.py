@@ -1,14 +1,18 @@
 """Classic methods on composites whose alpha is known, how long each takes, and whether every network can learn.
 
     python -m benchmarks.methods rank --out DIR [--composites 12] [--side 320] [--images DIR --alphas DIR]
+        [--methods closed-form,dim] [--checkpoints DIR]
     python -m benchmarks.methods speed [--height 1080 --width 1440] [--methods closed-form,knn]
     python -m benchmarks.methods memorise [--methods dim,hatt] [--pictures 4] [--side 64] [--steps 150] [--rate 1e-3]
+        [--out DIR]
 
 `rank` builds a dataset in DIR: drawn silhouettes with strands, filled with photographs of scikit-image before others of
 them, and given pictures with given alphas as a second set. It runs `p3mdata benchmark` over both and goes on where it
-was. `speed` lays each method beside pymatting's own calls on one picture, in one run. `memorise` trains networks of
-full size from random weights, with their own losses and stages, on a handful of drawn portraits, and tells their error
-in the unknown area before and after, beside that of the best constant: what is wired wrongly does not come below it.
+was; with checkpoints, such as those of `memorise`, networks take part. `speed` lays each method beside pymatting's own
+calls on one picture, in one run. `memorise` trains networks of full size from random weights, with their own losses and
+stages, on a handful of drawn portraits, and tells their error in the unknown area before and after, beside that of the
+best constant: what is wired wrongly does not come below it. With DIR it keeps each network's row and checkpoint there
+and goes on where it was.
 """
 
 from __future__ import annotations
@@ -43,6 +47,8 @@ Array = NDArray[np.uint8]
 # Photographs that scikit-image's wheel carries: what fills silhouettes, and what is behind them.
 _BEFORE = ("astronaut.png", "chelsea.png", "coffee.png", "ihc.png")
 _BEHIND = ("rocket.jpg", "coffee.png", "motorcycle_left.png", "retina.jpg", "hubble_deep_field.jpg", "astronaut.png")
+# Networks whose method has another name.
+_METHOD_OF = {"gfm_resnet34": "gfm"}
 _CLASSIC = [name for name, entry in CATALOGUE.items() if entry.family is Family.CLASSIC]
 
 
@@ -101,20 +107,25 @@ def rank(args: argparse.Namespace) -> None:
     """Run methods over the dataset and print a table by set."""
     data = dataset(args.out / "data", args.composites, args.side, args.images, args.alphas)
     plan = BenchmarkPlan(trials=0, max_side=args.side, device="cpu", workers=args.workers)
-    found = run_benchmark(data, args.out / "benchmark", parse_requests(args.methods or _CLASSIC), plan)
+    checkpoints = args.checkpoints and sorted(args.checkpoints.glob("*.pt"))
+    weights = {_METHOD_OF.get(path.stem, path.stem): path for path in checkpoints or ()}
+    methods = args.methods or [*_CLASSIC, *weights]
+    given = [f"{name}={path}" for name, path in weights.items() if name in methods]
+    found = run_benchmark(data, args.out / "benchmark", parse_requests(methods, given), plan)
     for name in found.sets:
         rows: list[list[str]] = []
         for result in found.results:
             if (figures := result.sets.get(name)) is None:
-                rows.append([result.title, result.sentence, "", "", ""])
+                rows.append([result.title, result.sentence, "", "", "", ""])
                 continue
             means = figures.means
             taken = _seconds(args.out / "benchmark", result.label, name)
             cells = [f"{means[metric].value:.4g}" for metric in ("SAD_T", "MAD_T", "GRAD")]
-            rows.append([result.title, *cells, f"{taken:.2f}"])
-        rows.sort(key=lambda row: float(row[1]) if row[-1] else np.inf)
+            size = f"{result.parameters:,}" if result.parameters else "-"
+            rows.append([result.title, size, *cells, f"{taken:.2f}"])
+        rows.sort(key=lambda row: float(row[2]) if row[-1] else np.inf)
         print(f"\n{name}: {found.sets[name]} pictures of up to {args.side} px")
-        print(table(("method", "SAD-T", "MAD-T", "GRAD", "s per picture"), rows))
+        print(table(("method", "parameters", "SAD-T", "MAD-T", "GRAD", "s per picture"), rows))
 
 
 def _seconds(out: Path, label: str, name: str) -> float:
@@ -160,15 +171,32 @@ def memorise(args: argparse.Namespace) -> None:
     print(f"{about}; best constant: {constant:.3f}")
     rows = []
     for name in args.methods or list_models():
-        before, after, seconds = _memorised(name, batch, args.steps, args.rate)
-        sad = after * int(unknown.sum()) / args.pictures / 1000
-        rows.append([name, f"{before:.3f}", f"{after:.4f}", f"{sad:.4f}", f"{seconds:.0f}"])
+        row = _remembered(name, batch, args)
+        sad = row["after"] * int(unknown.sum()) / args.pictures / 1000
+        rows.append([name, f"{row['before']:.3f}", f"{row['after']:.4f}", f"{sad:.4f}", f"{row['seconds']:.0f}"])
         print("  ".join(rows[-1]), flush=True)
     print(table(("network", "MAD-T before", "MAD-T after", "SAD-T (thousands)", "processor s"), rows))
 
 
-def _memorised(name: str, batch: dict[str, Any], steps: int, rate: float) -> tuple[float, float, float]:
-    """Mean absolute error in the unknown area, in eval mode, before and after; processor seconds."""
+def _remembered(name: str, batch: dict[str, Any], args: argparse.Namespace) -> dict[str, Any]:
+    """The row of one network: from `--out`, where it was learnt with the same settings, or by learning now."""
+    from p3mnet.checkpoint import save_checkpoint
+
+    settings = {"pictures": args.pictures, "side": args.side, "steps": args.steps, "rate": args.rate}
+    kept = args.out and args.out / f"{name}.json"
+    if kept and kept.is_file() and (row := json.loads(kept.read_text()))["settings"] == settings:
+        return dict(row)
+    model, row = _memorised(name, batch, args.steps, args.rate)
+    row["settings"] = settings
+    if kept:
+        args.out.mkdir(parents=True, exist_ok=True)
+        save_checkpoint(args.out / f"{name}.pt", model)
+        write_atomic(kept, json.dumps(row).encode())
+    return row
+
+
+def _memorised(name: str, batch: dict[str, Any], steps: int, rate: float) -> tuple[Any, dict[str, Any]]:
+    """The network; its mean absolute error in the unknown area, in eval mode, before and after; processor seconds."""
     import torch
 
     from p3mnet.create import create_model
@@ -193,7 +221,8 @@ def _memorised(name: str, batch: dict[str, Any], steps: int, rate: float) -> tup
         optimizer.zero_grad()
         losses_of(model, model(batch["image"], *extra), batch)["total"].backward()
         optimizer.step()
-    return before, error(), time.process_time() - begun
+    row = {"before": before, "after": error(), "seconds": time.process_time() - begun}
+    return model.eval(), row
 
 
 def _timed(call: Callable[[], Any]) -> tuple[float, float]:
@@ -214,6 +243,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     ranking.add_argument("--alphas", type=Path)
     ranking.add_argument("--workers", type=int, default=1)
     ranking.add_argument("--methods", type=lambda text: text.split(","))
+    ranking.add_argument("--checkpoints", type=Path)
     timing = verbs.add_parser("speed")
     timing.add_argument("--height", type=int, default=1080)
     timing.add_argument("--width", type=int, default=1440)
@@ -225,6 +255,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     learning.add_argument("--steps", type=int, default=150)
     learning.add_argument("--rate", type=float, default=1e-3)
     learning.add_argument("--methods", type=lambda text: text.split(","))
+    learning.add_argument("--out", type=Path)
     args = parser.parse_args(argv)
     {"rank": rank, "speed": speed, "memorise": memorise}[args.verb](args)
 

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from p3mdata.audit.advice import Advice
-    from p3mdata.audit.attackers import Attackers
     from p3mdata.audit.recall import Recall
-    from p3mdata.audit.reidentify import Audit
     from p3mdata.dataset.build import Built
     from p3mdata.dataset.check import Check
     from p3mdata.export import Exported
     from p3mdata.records import ImageResult
     from p3mdata.review.removal import Removal
+    from p3mdata.run.attackers import Attackers
+    from p3mdata.run.audit import Audit
     from p3mdata.run.close import RunSummary
     from p3mdata.run.fetch import Fetched
     from p3mdata.run.status import Status
@@ -291,7 +291,7 @@ def advise_run(run: PathLike, max_rank1: float = 0.1, identities: str = "auto", 
     Raises:
         p3mdata.errors.P3MError: Too few persons are known, or a library is missing.
     """
-    from p3mdata.audit.advice import advise_run as advise
+    from p3mdata.audit.advise import advise_run as advise
 
     return advise(Path(run), max_rank1, identities, seed)
 
@@ -369,14 +369,14 @@ def release_record(
         **options: `licence`, `name`, `about`, `run`, as for `export_release`.
 
     Returns:
-        The record; `not_stated` lists what is open and what fills it.
+        What release-record.json holds; `not_stated` lists what is open and what fills it.
 
     Raises:
         p3mdata.errors.P3MError: The source is not finished or was changed, or the YAML has an unknown key.
     """
     from p3mdata.export import write_record
 
-    return write_record(Path(source), Path(out), stated=_path(stated), **_with_paths(options, "about", "run"))
+    return write_record(Path(source), Path(out), stated=_path(stated), **_with_paths(options, "about", "run")).to_json()
 
 
 def benchmark(

@@ -78,6 +78,7 @@ def pastes(
 ) -> None:
     """Show what copy-and-paste (P3M-CP) would do: how much of the faces it covers, and a picture of pairs."""
     from p3mdata.base.files import write_alone
+    from p3mdata.base.jsonl import PRIVATE_MODE
     from p3mdata.imaging import Picture, encode
     from p3mnet.copy_paste import Sources
     from p3mnet.copy_paste.look import look, sheet_of
@@ -94,7 +95,7 @@ def pastes(
     know_people(pictures, settings)
     sources = Sources(settings.sources, settings.source_images, settings.copy_paste.source_groups)
     found = look(pictures, sources, settings.copy_paste, pairs, shown)
-    write_alone(out, encode(Picture(sheet_of(found.rows), None, "PNG", None, 1), "PNG")[0])
+    write_alone(out, encode(Picture(sheet_of(found.rows), None, "PNG", None, 1), "PNG")[0], PRIVATE_MODE)
     row = found.to_json()
     for name, unit in (("angle_error", " degrees"), ("tone_distance", "")):
         if name in row:

@@ -19,7 +19,8 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch.utils.data import Dataset
 
-from p3mdata.dataset.folder import BUILDING, open_dataset
+from p3mdata.dataset.about import BUILDING
+from p3mdata.dataset.folder import open_dataset
 from p3mdata.errors import SettingsError, SetupError
 from p3mdata.imaging.trimap import trimap_of
 from p3mdata.typing import Json

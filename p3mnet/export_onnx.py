@@ -13,11 +13,14 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from p3mdata.base.files import alone
 from p3mdata.errors import OTHER_PLACE, SettingsError, SetupError, unwritable
+from p3mnet.distances import PLANES
 from p3mnet.model import MattingNetwork, folded
 
 INPUT = "image"
 # Of networks that need one: int64 of 0, 1, 2.
 TRIMAP = "trimap"
+# Of FBA: float32 of `p3mnet.distances`, which no graph computes.
+DISTANCES = "distances"
 # Networks without a separate segmentation have the first alone.
 OUTPUTS = ("alpha", "global_logits", "local")
 
@@ -30,8 +33,9 @@ class _Inference(nn.Module):
         self.model = model
         self.dtype = next(model.parameters()).dtype
 
-    def forward(self, image: Tensor, trimap: Tensor | None = None) -> tuple[Tensor, ...]:
-        out = self.model(image.to(self.dtype), None, *(() if trimap is None else (trimap,)))
+    def forward(self, image: Tensor, *more: Tensor) -> tuple[Tensor, ...]:
+        """`more`: trimap and distances, of networks that need them."""
+        out = self.model(image.to(self.dtype), None, *more)
         found = (out.fusion,) if self.model.one_alpha else (out.fusion, out.global_logits, out.local)
         return tuple(plane.float() for plane in found)
 
@@ -46,7 +50,8 @@ def export_onnx(
     The graph has the input `image` [N, 3, H, W], float32, ImageNet-normalised, and the outputs `alpha` [N, 1, H, W],
     `global_logits` [N, 3, H, W] and `local` [N, 1, H, W] of `p3mnet.model.Matting`, where the network has them. Max
     unpooling becomes comparisons (`p3mnet.maps.unpool_by_plane`), since ONNX leaves open which of two values stays at
-    one place. Networks that need a trimap have it as second input `trimap`, int64 [N, 1, H, W] of 0, 1, 2.
+    one place. Networks that need a trimap have it as second input `trimap`, int64 [N, 1, H, W] of 0, 1, 2;
+    FBA has a third one, `distances`, float32 [N, 6, H, W] of `p3mnet.distances.nearness`.
 
     Args:
         model: Any variant, in eval mode.
@@ -59,7 +64,7 @@ def export_onnx(
         Names of the outputs.
 
     Raises:
-        SettingsError: The network is in training mode or has no ONNX form, or the size is not positive.
+        SettingsError: The network is in training mode or the size is not positive.
         SetupError: The packages that write ONNX files are not installed, or the file cannot be written.
     """
     if model.training:
@@ -71,8 +76,6 @@ def export_onnx(
         raise SetupError(
             f"Writing ONNX files needs more packages: pip install {' '.join(missing)}, or the extra 'onnx'."
         )
-    if not model.exportable:
-        raise SettingsError(f"{model.config.name} computes distances outside of its graph and has no ONNX form.")
     outputs = OUTPUTS[:1] if model.one_alpha else OUTPUTS
     # Maps on a GPU are computed by functions of our own, which graphs are not made of.
     network = folded(model).cpu()
@@ -82,6 +85,8 @@ def export_onnx(
     inputs = [example]
     if model.needs_trimap:
         inputs.append(torch.ones(batch, 1, height, width, dtype=torch.int64))
+    if model.needs_distances:
+        inputs.append(torch.zeros(batch, PLANES, height, width))
     # The exporter tells of packages that it does without, and of its own deprecated calls.
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
@@ -96,7 +101,7 @@ def export_onnx(
                 dynamo=True,
                 verbose=False,
                 optimize=True,
-                input_names=[INPUT, TRIMAP][: len(inputs)],
+                input_names=[INPUT, TRIMAP, DISTANCES][: len(inputs)],
                 output_names=outputs,
             )
     finally:

@@ -115,9 +115,9 @@ class MattingNetwork(nn.Module, ABC):
         one_alpha: Whether it gives one alpha for the whole picture, where others tell a trimap and an alpha apart.
         short_side: They see a picture with its shorter side at this, as their publication tests them; None = its own.
         pastes_features: Whether `forward` takes `edit_e0`, for P3M-CP at feature level.
-        exportable: Whether `p3mnet export-onnx` can write it.
         staged: Whether its losses change in the course of training, by `progress`.
         needs_trimap: Whether `forward` and `predict` take a trimap, see `p3mnet.networks.trimap_based`.
+        needs_distances: Whether its ONNX form has the distances of `p3mnet.distances` as an input.
     """
 
     config: ModelConfig
@@ -125,7 +125,7 @@ class MattingNetwork(nn.Module, ABC):
     one_alpha: ClassVar[bool] = False
     short_side: ClassVar[int | None] = None
     needs_trimap: ClassVar[bool] = False
-    exportable: ClassVar[bool] = True
+    needs_distances: ClassVar[bool] = False
     pastes_features: ClassVar[bool] = True
     staged: ClassVar[bool] = False
     # Share of the training that is done, set by the trainer: networks that are trained in stages look at it.

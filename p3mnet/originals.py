@@ -20,7 +20,7 @@ from p3mdata.anonymize.masks import hand_regions
 from p3mdata.anonymize.noise import Noise
 from p3mdata.anonymize.obfuscate import obfuscate
 from p3mdata.base.files import sha256
-from p3mdata.base.ids import IDS, sample_id
+from p3mdata.base.ids import sample_id
 from p3mdata.config import Method, Settings
 from p3mdata.dataset.folder import Dataset
 from p3mdata.errors import SettingsError
@@ -126,8 +126,9 @@ def find_originals(
         raise SettingsError(f"--originals {folder}: is no folder. Give the folder of the photographs.")
     items = {stem: item for name in sets for stem, item in dataset.items(name).items()}
     # The ids of runs that are older than secrets can be made by anybody.
-    known = secret is not None or dataset.about.get(IDS) is None
-    identify = functools.partial(sample_id, seed=int(dataset.about.get("settings", {}).get("seed", 0)), secret=secret)
+    known = secret is not None or dataset.about is None or not dataset.about.keyed
+    settings = (None if dataset.about is None else dataset.about.settings) or {}
+    identify = functools.partial(sample_id, seed=int(settings.get("seed", 0)), secret=secret)
     found = _matched(folder, list(items), identify if known else None)
     if missing := sorted(items.keys() - found.keys()):
         raise SettingsError(

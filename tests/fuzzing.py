@@ -29,7 +29,8 @@ from p3mdata.base.parsing import read_yaml
 from p3mdata.base.resources import manifests_dir, pipelines_dir
 from p3mdata.cli.recipes import read_recipe
 from p3mdata.config import Job, Settings, resolve
-from p3mdata.dataset.folder import ABOUT, LISTING, open_dataset
+from p3mdata.dataset.about import ABOUT
+from p3mdata.dataset.folder import LISTING, open_dataset
 from p3mdata.dataset.layout import layouts, read_layout
 from p3mdata.errors import BrokenInput, P3MError
 from p3mdata.imaging import decode, decode_matte

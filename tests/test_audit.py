@@ -38,12 +38,13 @@ from p3mdata.config import Execution, Job, Method, Settings
 from p3mdata.errors import RunFolderError, SettingsError, SetupError
 from p3mdata.faces import weights
 from p3mdata.records import ImageResult, Outcome
+from p3mdata.run.audit import Audit, read_audit
 from p3mdata.run.identities import identify
 from p3mdata.run.job import anonymize_job
 from p3mdata.run.layout import LEDGER, SAMPLE
-from p3mdata.run.report import read_audit
 from p3mdata.run.report_audit import audit_section
-from p3mdata.run.sampling import draw_sample, sample_run, stratum
+from p3mdata.run.sampling import LookedAt, draw_sample, sample_run, stratum
+from tests.audits import some_attackers
 from tests.factories import astronaut, astronaut_face, encoded, face_at, shared
 from tests.runs import portraits
 
@@ -401,7 +402,8 @@ def test_the_audit_of_a_run(fresh: Path) -> None:
     assert [(point.method, point.strength) for point in audit.sweep] == [
         (Method.BLUR, 0.1), (Method.MOSAIC, 0.2), (Method.ZERO, 1.0),
     ]  # fmt: skip
-    assert audit.to_json() == read_audit(fresh)
+    assert audit == read_audit(fresh)
+    assert json.loads((fresh / "audit.json").read_text()) == json.loads(json.dumps(audit.to_json()))
 
 
 def test_each_row_compares_what_it_says() -> None:
@@ -437,7 +439,7 @@ def test_an_audit_gives_the_same_bytes_again_and_nobodys_name(fresh: Path) -> No
     assert [(fresh / name).read_bytes() for name in ("audit.json", "audit.png")] == written
     rows = list(read_rows(fresh / LEDGER))
     private = {"anna", "ben", "carla", "nobody", str(fresh), str(fresh.parent), *(row["id"] for row in rows)}
-    text = written[0].decode() + audit_section(json.loads(written[0]))
+    text = written[0].decode() + audit_section(Audit.from_json(json.loads(written[0])))
     assert not [word for word in private if word in text]
     chunks, at = [], 8
     while at < len(written[1]):
@@ -445,6 +447,17 @@ def test_an_audit_gives_the_same_bytes_again_and_nobodys_name(fresh: Path) -> No
         chunks.append(written[1][at + 4 : at + 8])
         at += size + 12
     assert set(chunks) == {b"IHDR", b"pHYs", b"IDAT", b"IEND"}
+
+
+def test_a_damaged_audit_is_named_with_the_way_out(fresh: Path) -> None:
+    _audit(fresh)
+    path = fresh / "audit.json"
+    row = json.loads(path.read_text())
+    for change in ({"chance": ...}, {"rows": [{**row["rows"][0], "key": "other"}]}, {"threshold": 3}):
+        damaged = {key: value for key, value in (row | change).items() if value is not ...}
+        path.write_text(json.dumps(damaged))
+        with pytest.raises(RunFolderError, match=r"audit\.json: is damaged .*Run 'p3mdata audit .*' again"):
+            read_audit(fresh)
 
 
 def test_an_audit_of_other_files_does_not_count(fresh: Path) -> None:
@@ -456,7 +469,9 @@ def test_an_audit_of_other_files_does_not_count(fresh: Path) -> None:
 
 def test_the_gate_is_for_the_worst_attack(fresh: Path) -> None:
     assert not _audit(fresh, max_rank1=0.9).passed
-    assert read_audit(fresh)["gate"] == {"max_rank1": 0.9, "passed": False, "worst_rank1": 1.0}
+    assert json.loads((fresh / "audit.json").read_text())["gate"] == {
+        "max_rank1": 0.9, "passed": False, "worst_rank1": 1.0
+    }  # fmt: skip
     assert _audit(fresh, max_rank1=1.0).passed and _audit(fresh).passed
     with pytest.raises(SettingsError, match="--max-rank1 cannot be 2"):
         _audit(fresh, max_rank1=2)
@@ -554,11 +569,12 @@ def _read(section: str) -> _Tags:
     return tags
 
 
-def _figures(change: Callable[[dict[str, Any]], Any] = lambda row: None) -> dict[str, Any]:
+def _figures(change: Callable[[dict[str, Any]], Any] = lambda row: None) -> Audit:
     rate = {"value": 0.5, "low": 0.25, "high": 0.75, "n": 19}
     rows = [{"key": key, "rank1": rate, "tar": rate, "false_accepts": 0.1} for key in ("clear", "naive", "adapted")]
     points = [("blur", 0.1), ("blur", 0.2), ("mosaic", 0.2), ("zero", 1.0)]
     row = {
+        "manifest_sha256": "0",
         "recogniser": {"name": "<script>alert(1)</script>", "sha256": "0"},
         "settings": {"method": "blur", "strength": 0.25, "area": "p3m"},
         "sources": 21, "photos": 19, "identities": 3, "left_out": {"not released": 2}, "chance": 0.345,
@@ -570,7 +586,7 @@ def _figures(change: Callable[[dict[str, Any]], Any] = lambda row: None) -> dict
         "gate": {"max_rank1": 0.3, "worst_rank1": 0.5, "passed": False},
     }  # fmt: skip
     change(row)
-    return row
+    return Audit.from_json(row)
 
 
 def test_the_section_says_what_was_found() -> None:
@@ -594,23 +610,17 @@ def test_the_section_says_what_was_found() -> None:
     ],
 )
 def test_the_section_states_the_bound_on_misses(sample: tuple[int, int, int], words: str) -> None:
-    row = dict(zip(("images", "looked_at", "misses"), sample, strict=True))
-    section = _read(audit_section(None, row))
+    section = _read(audit_section(sample=LookedAt(*sample)))
     assert re.search(words, section.text), section.text
-    assert audit_section(None) == ""
+    assert audit_section() == ""
 
 
 def test_the_section_tells_of_attackers() -> None:
-    rate = {"value": 0.25, "low": 0.1, "high": 0.4, "n": 20}
-    row = {
-        "photos": 40, "people": 20, "folds": 3, "method": "mosaic 0.2", "claim": {"sentence": "the worst finds <b>"},
-        "scores": {"naive": {"words": "recogniser & co", "rank1": rate, "worst_person": 0.5}},
-    }  # fmt: skip
-    section = _read(audit_section(None, None, None, row))
+    section = _read(audit_section(attackers=some_attackers("0")))
     for words in (
         "40 photographs of 20 people",
-        "The worst finds <b>.",
-        "recogniser & co",
+        "The worst attacker (network trained on obfuscated faces, among clear photographs) finds 25.0 %",
+        "hidden by dp-pix 0.2 epsilon 1 m 16, in 3 folds",
         "25.0% (10 to 40)",
         "50.0%",
     ):
@@ -625,10 +635,10 @@ def test_every_method_can_be_drawn(method: str, others: tuple[tuple[Method, floa
         row["sweep"] = row["sweep"][-1:] if method == "zero" and not others else row["sweep"]
         row["sweep"] += [row["sweep"][0] | {"method": one.value, "strength": s} for one, s in others]
 
-    row = _figures(change)
-    image = cv2.imdecode(np.frombuffer(draw(row), np.uint8), cv2.IMREAD_COLOR)
+    audit = _figures(change)
+    image = cv2.imdecode(np.frombuffer(draw(audit), np.uint8), cv2.IMREAD_COLOR)
     assert image.shape[1] > 800 and image.std() > 10
-    drawing = audit_section(row)
+    drawing = audit_section(audit)
     numbers = [float(part) for name in ("cx", "x1", "x2") for part in _values(drawing, name)]
     assert all(0 <= number <= 940 for number in numbers)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from p3mnet.infer import infer  # noqa: E402
 from p3mnet.losses import LossWeights, losses_of, terms_of  # noqa: E402
 from p3mnet.model import (  # noqa: E402
     ModelConfig,  # noqa: E402, I001
+    count_parameters,
     folded,
     normalise,
 )
@@ -88,6 +90,21 @@ def test_networks_have_the_published_size(name: str) -> None:
     assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[name]
 
 
+def test_the_page_tells_these_sizes() -> None:
+    text = (Path(__file__).parents[1] / "docs" / "benchmark.md").read_text()
+    told = {}
+    for names, sizes in re.findall(r"^\| (`.+?) \|[^|]*\| ([\d,]+(?: and [\d,]+)?) \|", text, re.M):
+        told |= dict(zip(re.findall(r"`(\w+)`", names), re.findall(r"[\d,]+", sizes), strict=True))
+    # On the page by their names in the benchmark; their sizes are tested in tests.test_networks.
+    with torch.device("meta"):
+        others = [build(ModelConfig(name)) for name in ("gfm_resnet34", "modnet")]
+    sizes = PARAMETERS | {
+        name: count_parameters(model, as_published=True)
+        for name, model in zip(("gfm", "modnet"), others, strict=True)
+    }  # fmt: skip
+    assert {name: int(size.replace(",", "")) for name, size in told.items()} == sizes
+
+
 def test_every_network_compared_with_is_counted() -> None:
     assert {*PARAMETERS, "gfm_resnet34", "modnet"} == set(BASELINES)
 
@@ -126,8 +143,10 @@ def test_composites_count_where_there_are_colours(name: str) -> None:
     with torch.device("meta"):
         model = build(ModelConfig(name))
     terms, idle = terms_of(model, LossWeights(), "none")
-    assert all(not term.endswith("composition") for term in terms)
-    assert name == "gca" or all(key.endswith("composition") for key in idle)
+    assert terms and not [term for term in terms if term.endswith("composition")]
+    with_colours, _ = terms_of(model, LossWeights(), "files")
+    assert idle.keys() == set(with_colours) - set(terms) and bool(idle) == (name != "gca")
+    assert all(key.endswith("composition") for key in idle)
 
 
 @pytest.mark.slow
@@ -296,11 +315,14 @@ def test_the_trainer_trains_them_with_all_their_terms(name: str, tmp_path: Path)
 
 def test_features_are_pasted_only_where_a_network_takes_them(tmp_path: Path) -> None:
     write_set(tmp_path / "data", "train", 5)
+    rgb, _, facemask = synthetic_portrait(96, 50)
+    write_png(tmp_path / "faces/image/a.png", rgb)
+    write_png(tmp_path / "faces/facemask/a.png", facemask)
     chosen = config(
         tmp_path / "data", epochs=1, model={"name": "indexnet", "encoder_weights": RANDOM},
         copy_paste={"mode": "fcp"}, sources=str(tmp_path / "faces"),
     )  # fmt: skip
-    with pytest.raises(SettingsError):
+    with pytest.raises(SettingsError, match="indexnet takes no pasted features; choose icp or none"):
         train(chosen, tmp_path / "out")
 
 

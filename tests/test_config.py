@@ -113,7 +113,7 @@ def test_method_and_strength_win_over_the_preset(given: dict[str, Any], expected
 
 
 def test_settings_cannot_be_changed_later() -> None:
-    with pytest.raises(ValidationError):
+    with pytest.raises(ValidationError, match="frozen"):
         Settings().quality = 3  # type: ignore[misc]
 
 

@@ -494,5 +494,5 @@ def test_settings_follow_the_mode() -> None:
     assert CopyPasteConfig(**own.model_dump()) == own
     assert not CopyPasteConfig().active(100) and not CopyPasteConfig(mode="icp", probability=0).active(1)
     for wrong in ({"mode": "both"}, {"scale": (0.5, 0.3)}, {"scale": (0, 1)}, {"probability": 2}, {"angle": 3}):
-        with pytest.raises(ValidationError):
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
             CopyPasteConfig(**wrong)

@@ -460,7 +460,7 @@ def test_faces_of_a_run_tell_the_person(tmp_path: Path) -> None:
 
 def test_rules_refuse_what_they_do_not_know() -> None:
     for wrong in ({"min_sides": 3}, {"distance": 0.5}, {"min_person": 2}):
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
             Rules(**wrong)
 
 

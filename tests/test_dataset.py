@@ -23,7 +23,7 @@ from p3mdata.dataset.build import SplitSettings, build_split
 from p3mdata.dataset.check import check_dataset
 from p3mdata.dataset.folder import LISTING, open_dataset
 from p3mdata.dataset.layout import Layout, read_layout
-from p3mdata.dataset.stats import draw, stats_of
+from p3mdata.dataset.stats import Stats, draw, stats_of
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.imaging import decode
@@ -238,7 +238,7 @@ def test_a_full_disk_is_told_and_the_same_call_goes_on(
         write_atomic(*args, **kwargs)
 
     with monkeypatch.context() as patched:
-        patched.setattr("p3mdata.dataset.build.write_released", full)
+        patched.setattr("p3mdata.dataset.files.write_released", full)
         with pytest.raises(RunFolderError, match="No space left.*run the same command again"):
             build_split(run, tmp_path / "d", settings, workers=1)
     build_split(run, tmp_path / "d", settings, workers=1)
@@ -480,6 +480,9 @@ def test_statistics_add_up(run: Path, built: Path, tmp_path: Path) -> None:
         for trait in ("resolution", "faces", "face_size", "pose"):
             assert sum(sum(by_set.values()) for by_set in stats.tables[trait].values()) == total
     assert of_run.tables["pose"]["back"] == {"released": 12}
+    mixed = {"train": 1}
+    sizes = Stats("p3m10k", {"train": 4}, {"face_size": dict.fromkeys(("10 %+", "20 %+", "5 %+", "under 5 %"), mixed)})
+    assert list(sizes.to_json()["tables"]["face_size"]) == ["under 5 %", "5 %+", "10 %+", "20 %+"]
     assert draw(of_dataset)[:4] == b"\x89PNG" and draw(of_dataset) == draw(of_dataset)
     done = p3mdata_here("stats", built, "--plot", tmp_path / "s.png")
     assert done.returncode == 0 and decode((tmp_path / "s.png").read_bytes()).size[0] > 200

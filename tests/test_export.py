@@ -42,6 +42,8 @@ from p3mdata.review.removal import remove_images
 from p3mdata.review.session import reviewing
 from p3mdata.run.job import anonymize_job
 from p3mdata.run.layout import AUDIT, LEDGER, MANIFEST, SAMPLE
+from p3mdata.run.sampling import LookedAt
+from tests.audits import some_audit
 from tests.factories import astronaut, encoded, matte, texture
 
 SIDE = 160
@@ -262,8 +264,8 @@ def test_croissant_is_valid_and_loads(exports: dict[str, Path], dataset: Path, r
         assert [record[f"{split.name}/id"].decode() for record in records] == [entry.id for entry in split.entries]
         for record, entry in zip(records, split.entries, strict=True):
             assert all(same(record[f"{split.name}/{kind}"], file.path) for kind, file in entry.files.items())
-            assert record[f"{split.name}/width"] == entry.row["width"]
-            assert record[f"{split.name}/masked_share"] == pytest.approx(entry.row["masked_share"])
+            assert record[f"{split.name}/width"] == entry.row.width
+            assert record[f"{split.name}/masked_share"] == pytest.approx(entry.row.masked_share)
 
 
 def test_the_responsible_ai_fields_hold_the_figures_of_the_run(exports: dict[str, Path], run: Path) -> None:
@@ -523,16 +525,7 @@ def test_the_words_of_the_publisher(run: Path, tmp_path: Path) -> None:
 
 
 def test_figures_of_audit_and_sample(own_run: Path) -> None:
-    rate = {"value": 0.25, "low": 0.1, "high": 0.4, "n": 40}
-    audit = {
-        "manifest_sha256": sha256((own_run / MANIFEST).read_bytes()),
-        "recogniser": {"name": "some recogniser"},
-        "photos": 40,
-        "identities": 20,
-        "chance": 0.05,
-        "rows": [{"key": key, "rank1": rate, "tar": rate} for key in ("clear", "naive", "adapted")],
-    }
-    write_json(own_run / AUDIT, audit)
+    write_json(own_run / AUDIT, some_audit(sha256((own_run / MANIFEST).read_bytes())).to_json())
     ids = [row["id"] for row in read_rows(own_run / MANIFEST)]
     write_rows(own_run / SAMPLE, ({"id": name} for name in ids))
     release = Release.open(own_run)
@@ -545,7 +538,7 @@ def test_figures_of_audit_and_sample(own_run: Path) -> None:
         for name in ids[:2]:
             session.decide(name, Action.ACCEPT if faces[name] else Action.NO_FACE)
     release = Release.open(own_run)
-    assert release.facts().sample == {"images": 8, "looked_at": 2, "misses": 0}
+    assert release.facts().sample == LookedAt(images=8, looked_at=2, misses=0)
     text = card(release, describe(release, None, None, None), "", ())
     assert "looked at 2 of 8 released images" in text and "at most 77.6%" in text
     # The audit was of other files.

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from p3mdata.base.jsonl import read_rows
 from p3mdata.base.parsing import read_yaml
 from p3mdata.config import Execution, Job, Settings, resolve
-from p3mdata.dataset.folder import ABOUT, open_dataset
+from p3mdata.dataset.about import ABOUT
+from p3mdata.dataset.folder import open_dataset
 from p3mdata.errors import BrokenInput, P3MError, RunFolderError, SettingsError
 from p3mdata.imaging import decode
 from p3mdata.review import removal

@@ -25,9 +25,9 @@ from p3mnet.memory import out_of_memory  # noqa: E402
 from p3mnet.model import Matting, MattingNetwork, folded  # noqa: E402
 from p3mnet.predict import predict_alpha, predict_trimap  # noqa: E402
 from p3mnet.registry import list_models  # noqa: E402
-from p3mnet.training import Watch, train  # noqa: E402
 from p3mnet.training import fitting as fitting_module  # noqa: E402
 from p3mnet.training import step as step_module  # noqa: E402
+from p3mnet.training import train  # noqa: E402
 from p3mnet.training.feeding import ahead  # noqa: E402
 from p3mnet.training.processes import Processes  # noqa: E402
 from p3mnet.training.state import Position  # noqa: E402
@@ -201,21 +201,6 @@ def test_batches_cross_in_a_stream_of_their_own() -> None:
             totals.append(one["moved"]["alpha"].sum())
         assert len({total.item() for total in totals}) == 1
         assert machine().current[1] is machine().defaults[1]
-
-
-def test_the_host_does_not_wait_in_a_step(tmp_path: Path) -> None:
-    write_set(tmp_path / "data", "train", 6)
-    waits: list[list[str]] = []
-
-    class Looking(Watch):
-        def step(self, epoch: int, images: int, parts: Any) -> None:
-            waits.append(list(machine().waits))
-            machine().waits.clear()
-
-    with simulated_gpus():
-        train(config(tmp_path / "data", device="cuda", epochs=1), tmp_path / "out", watch=Looking())
-    # The first holds what was tried on. A batch crosses by itself, from pinned memory; losses are read by an event.
-    assert len(waits) > 1 and not waits[1], waits[1]
 
 
 def stepper(root: Path, device: str) -> tuple[Stepper, dict[str, Any]]:

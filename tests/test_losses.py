@@ -142,7 +142,7 @@ def test_weights_can_be_set() -> None:
     found = matting_losses(output, batch, LossWeights(**(nothing | {"laplacian": 2.0})))
     torch.testing.assert_close(found["total"], 2 * found["laplacian"])
     for wrong in ({"alpha": -1}, {"alfa": 1}):
-        with pytest.raises(ValidationError):
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
             LossWeights(**wrong)
 
 

@@ -397,7 +397,7 @@ def test_a_record_without_a_ground_is_no_permission(own: Path) -> None:
     rows = [{**row, "basis": None} for row in read_rows(log)]
     write_rows(log, rows)
     # The rows no longer follow from the decisions: nothing goes on before the run is done again.
-    with pytest.raises(RunFolderError):
+    with pytest.raises(RunFolderError, match="the run is not finished"):
         verify_run(own / "run")
     job = Job(
         source=own / "src", out=own / "run", alphas=own / "alphas", settings=Settings(trust_no_face=True),
@@ -493,7 +493,7 @@ def test_the_card_counts_what_is_shown_and_keeps_it_apart(
     release = Release.open(source)
     shown = len(SHOWN) if of == "run" else _sets(dataset)["P3M-500-NP"].count("shown_by_permission")
     for split in release.splits:
-        outcomes = {entry.row["outcome"] for entry in split.entries}
+        outcomes = {entry.row.outcome.value for entry in split.entries}
         assert not split.training or "shown_by_permission" not in outcomes
     export(source, tmp_path / "release", "huggingface", None)
     text = (tmp_path / "release" / "README.md").read_text()

@@ -263,7 +263,7 @@ def test_encoders_take_ordinary_imagenet_files(kind: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["indexnet", "gca"])
+@pytest.mark.parametrize("name", ["indexnet", "gca", "fba"])
 def test_an_exported_trimap_network_gives_the_same_in_the_benchmark(name: str, tmp_path: Path) -> None:
     for library in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(library)
@@ -275,4 +275,6 @@ def test_an_exported_trimap_network_gives_the_same_in_the_benchmark(name: str, t
     image, marks = rgb[0].permute(1, 2, 0).numpy(), np.array([0, 128, 255], np.uint8)[trimap[0, 0].numpy()]
     assert method.needs_trimap
     wanted = model.predict(rgb[0], trimap[0])[0].numpy()
-    assert np.abs(method.predict(np.ascontiguousarray(image), marks) - wanted).max() < 1e-4
+    # FBA's last step divides by what such weights leave small: in single precision both are 1e-4 from the exact result.
+    most = 1e-3 if name == "fba" else 1e-4
+    assert np.abs(method.predict(np.ascontiguousarray(image), marks) - wanted).max() < most

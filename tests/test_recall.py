@@ -29,6 +29,7 @@ from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.faces.slow import SIDES, VIEWS, Seen, look_slowly
 from p3mdata.imaging import decode
 from p3mdata.records import XYXY, Action, Decision, Suspect
+from p3mdata.review import batch
 from p3mdata.review.batch import apply_file
 from p3mdata.review.removal import still_in
 from p3mdata.review.session import reviewing
@@ -38,7 +39,7 @@ from p3mdata.run.job import anonymize_job, verify_run
 from p3mdata.run.layout import LOOKS, MANIFEST, RECALL, SUSPECTS
 from p3mdata.run.merge import merge_runs
 from p3mdata.run.plan import read_plan
-from p3mdata.run.recall import Looked, counted, neither, recall_of
+from p3mdata.run.recall import Counted, InReview, Looked, counted, neither, recall_of
 from p3mdata.run.report_audit import recall_sentences
 from p3mdata.run.rows import Rows
 from tests.factories import face_at
@@ -126,23 +127,24 @@ def test_a_turned_face_is_found_by_both_detectors(models: FaceFinder) -> None:
 def test_figures_have_the_known_answers() -> None:
     looks = [Looked("a", "", 3), Looked("b", "", 4, (BARE,), lists={"both": 5}), Looked("c", "", 1, unseen=2)]
     found = counted(looks, {})
-    assert found["pictures"]["rate"] == wilson(1, 3).to_json()
-    assert found["pictures"]["at_most"] == pytest.approx(miss_bound(3, 1), abs=1e-6)
-    assert found["faces"] == {
+    assert found.pictures.rate == wilson(1, 3)
+    assert found.pictures.at_most == pytest.approx(miss_bound(3, 1), abs=1e-6)
+    assert found.faces.to_json() == {
         "seen": 9, "missed": 1, "rate": wilson(1, 9).to_json(), "not_seen_by_second_look": 2
     }  # fmt: skip
+    assert Counted.from_json(json.loads(json.dumps(found.to_json()))) == found
     # What a person called no face is none.
-    assert counted(looks, {"b": {BARE}})["faces"]["seen"] == 8
-    assert counted(looks, {"b": {BARE}})["pictures"]["with_missed"] == 0
+    assert counted(looks, {"b": {BARE}}).faces.seen == 8
+    assert counted(looks, {"b": {BARE}}).pictures.with_missed == 0
 
 
 def test_what_neither_saw_is_petersens_number() -> None:
     # One sees 90 of 100, the other 80, apart from each other: 72 both, 18 and 8 alone, 2 neither.
     found = neither(Counter({"both": 72, "centerface": 18, "libfacedetection": 8}))
-    assert found["estimate"] == 2.0 and found["low"] < 2 < found["high"]
+    assert found.estimate == 2.0 and found.low < 2 < found.high
     # None seen by one alone does not mean that there is none.
-    assert neither(Counter({"both": 20}))["high"] > 0
-    assert neither(Counter())["estimate"] == 0
+    assert neither(Counter({"both": 20})).high > 0
+    assert neither(Counter()).estimate == 0
 
 
 # A run
@@ -221,8 +223,8 @@ def test_a_person_accepts_and_the_face_is_hidden(run: HeldRun) -> None:
     assert verify_run(run.out)[1] == []
     # It stays one that the run missed, and is not asked about again.
     again = look(run)
-    assert again.held == () and again.complete and again.figures["faces"]["missed"] == 1
-    assert recall_of(run.out)["review"] == {"waiting": 0, "faces": 1, "no_faces": 0, "pictures": 0}
+    assert again.held == () and again.complete and again.figures.counted.faces.missed == 1
+    assert recall_of(run.out)[1] == InReview(waiting=0, faces=1, no_faces=0, pictures=0)
 
 
 def test_a_person_draws_a_mask_over_it(run: HeldRun) -> None:
@@ -251,11 +253,11 @@ def test_a_false_one_is_released_as_it_was(run: HeldRun, how: str) -> None:
         assert run.path("fine.png").read_bytes() == before
     again = look(run)
     if how == "dropped":
-        assert again.complete and again.figures["faces"]["missed"] == again.figures["pictures"]["with_missed"] == 0
+        assert again.complete and again.figures.counted.faces.missed == again.figures.counted.pictures.with_missed == 0
     else:
         # Of the main face, which is bare now, nobody has been asked after a second look.
-        assert again.review["waiting"] == again.figures["faces"]["missed"] == 1
-    assert again.review["no_faces"] == 1
+        assert again.review.waiting == again.figures.counted.faces.missed == 1
+    assert again.review.no_faces == 1
 
 
 @pytest.mark.parametrize(
@@ -270,6 +272,15 @@ def test_a_word_said_before_settles_nothing_that_is_found_later(run: HeldRun, ac
     if action["action"] != "redo":
         decide(run, **action, confirmed=True, reviewer="berta")
         assert "fine.png" in run.released()
+
+
+def test_the_same_word_in_the_same_second_is_another_one(run: HeldRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "now", lambda: "2026-01-01T00:00:00Z")
+    for _ in range(2):
+        decide(run, "accept", confirmed=True)
+        assert "fine.png" in run.released()
+        # The second time it is one about what was found.
+        look(run)
 
 
 def test_nothing_that_goes_on_with_the_run_releases_it(run: HeldRun) -> None:
@@ -306,6 +317,29 @@ def test_a_call_that_was_killed_goes_on(run: HeldRun, monkeypatch: pytest.Monkey
     assert run.rows == other.rows and run.released() == other.released()
 
 
+@pytest.mark.parametrize("goes_on", ["recall", "review"])
+def test_a_run_that_was_not_closed_is_closed_by_what_comes_next(
+    run: HeldRun, goes_on: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def killed(*args: Any) -> Any:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as killing:
+        killing.setattr(recall, "close_run", killed)
+        with pytest.raises(KeyboardInterrupt):
+            look(run)
+    # Every shard is finished, and the manifest still has what was withdrawn.
+    assert [row["id"] for row in read_rows(run.out / MANIFEST)] != [run.id("also.jpg")]
+    if goes_on == "recall":
+        assert look(run).waiting == (run.id("fine.png"),)
+    else:
+        with reviewing(run.out, "anna"):
+            pass
+    assert [row["id"] for row in read_rows(run.out / MANIFEST)] == [run.id("also.jpg")]
+    assert run.rows["fine.png"]["reason"] == "suspected_face"
+    assert verify_run(run.out)[1] == []
+
+
 def test_pictures_are_looked_at_once(run: HeldRun, monkeypatch: pytest.MonkeyPatch) -> None:
     first = look(run)
 
@@ -323,15 +357,15 @@ def test_a_sample_is_drawn_by_its_seed_and_grows(run: HeldRun) -> None:
     assert len({tuple(draw) for draw in draws.values()}) == 2
     assert all(set(draw) <= set(recall._draw(samples, Rows(plan), 2, seed)[1]) for seed, draw in draws.items())
     found = look(run, sample=1, seed=3)
-    assert found.figures["pictures"]["looked_at"] == 1 and not found.figures["all_looked_at"]
-    said = " ".join(recall_sentences({**found.figures, "review": found.review}))
+    assert found.figures.counted.pictures.looked_at == 1 and not found.figures.all_looked_at
+    said = " ".join(recall_sentences(found.figures, found.review))
     assert "1 of 2 pictures whose faces the run hides, drawn at random." in said and "seed" not in said
     assert "Of the 1 that were not looked at" in said
-    waiting = found.review["waiting"]
+    waiting = found.review.waiting
     assert ("Still to be looked at by a person" in said) == (waiting > 0)
-    none = " ".join(recall_sentences({**found.figures, "review": {**found.review, "waiting": 0}}))
+    none = " ".join(recall_sentences(found.figures, replace(found.review, waiting=0)))
     assert "Still to be looked at" not in none
-    some = " ".join(recall_sentences({**found.figures, "review": {**found.review, "waiting": 2}}))
+    some = " ".join(recall_sentences(found.figures, replace(found.review, waiting=2)))
     assert "person: 2 places. Until then" in some
     with pytest.raises(SettingsError, match="--sample cannot be 0"):
         look(run, sample=0)
@@ -341,7 +375,7 @@ def test_sources_that_are_gone_or_others_are_told(run: HeldRun) -> None:
     (run.source / "also.jpg").write_bytes((run.source / "fine.png").read_bytes())
     found = look(run)
     assert found.left_out[0][0] == "also.jpg" and "has changed" in found.left_out[0][1] and not found.complete
-    assert found.figures["pictures"]["looked_at"] == 1 and not found.figures["all_looked_at"]
+    assert found.figures.counted.pictures.looked_at == 1 and not found.figures.all_looked_at
     shutil.rmtree(run.source)
     with pytest.raises(SettingsError, match="not there any more"):
         look(run)
@@ -386,8 +420,8 @@ def test_the_command_tells_what_waits_and_where_it_lies(run: HeldRun, tmp_path: 
     assert f"p3mdata remove {run.out} {identity}" in done.stdout
     assert "slower look" in (run.out / "report.html").read_text()
     plan, _ = read_plan(run.out)
-    assert behind_of(run.out, Rows(plan)).recall["faces"]["missed"] == 1
-    made = write_record(run.out, tmp_path / "record")
+    assert behind_of(run.out, Rows(plan)).recall[0].counted.faces.missed == 1
+    made = write_record(run.out, tmp_path / "record").to_json()
     jsonschema.validate(made, json.loads((manifests_dir() / "release-record.schema.json").read_text()))
     assert made["figures"]["second_look"]["faces"]["missed"] == 1 and "slower look" in made["run"]["second_look"][0]
     decide(run, "accept")

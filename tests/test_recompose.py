@@ -245,8 +245,8 @@ def test_a_part_that_lies_beside_the_matte_stays_a_doubt() -> None:
 def test_a_decision_may_change_settings_of_its_picture_and_no_others() -> None:
     decided = Decision(Action.ACCEPT, settings={"boundary": "recomposite"})
     assert Settings().decided(decided).boundary.value == "recomposite"
-    for wrong in ({"seed": 3}, {"boundary": "none"}):
-        with pytest.raises(SettingsError):
+    for wrong, words in (({"seed": 3}, "'seed' cannot be set"), ({"boundary": "none"}, "'boundary' cannot be 'none'")):
+        with pytest.raises(SettingsError, match=words):
             Settings().decided(Decision(Action.ACCEPT, settings=wrong))
 
 

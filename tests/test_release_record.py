@@ -25,6 +25,7 @@ from p3mdata.records import Action
 from p3mdata.review.session import reviewing
 from p3mdata.run.job import anonymize_job
 from p3mdata.run.layout import ATTACKERS, AUDIT, MANIFEST, SAMPLE
+from tests.audits import some_attackers, some_audit
 from tests.factories import astronaut, encoded, texture
 from tests.runs import p3mdata_here
 
@@ -91,7 +92,7 @@ def test_every_key_and_figure_is_asked_for_and_none_has_two_meanings() -> None:
 
 
 def test_without_answers_everything_open_is_named(run: Path, tmp_path: Path) -> None:
-    made = write_record(run, tmp_path / "out")
+    made = write_record(run, tmp_path / "out").to_json()
     jsonschema.validate(made, schema())
     assert gaps(made, "publisher") == set(Stated.model_fields)
     assert gaps(made, "run") == {"recall", "second_look", "audit", "attackers", "licence"}
@@ -107,13 +108,11 @@ def test_without_answers_everything_open_is_named(run: Path, tmp_path: Path) -> 
     block = re.search(r"```yaml\n(.*?)```", text, re.DOTALL)
     assert block is not None
     (tmp_path / "copied.yaml").write_text(block[1].replace("purpose:", "purpose: Matting."))
-    assert write_record(run, tmp_path / "again", stated=tmp_path / "copied.yaml")["publisher"] == {
-        "purpose": "Matting."
-    }
+    assert write_record(run, tmp_path / "again", stated=tmp_path / "copied.yaml").publisher == {"purpose": "Matting."}
 
 
 def test_answers_are_quoted_and_their_gaps_are_gone(run: Path, stated: Path, tmp_path: Path) -> None:
-    made = write_record(run, tmp_path / "out", licence="cc-by-4.0", stated=stated)
+    made = write_record(run, tmp_path / "out", licence="cc-by-4.0", stated=stated).to_json()
     jsonschema.validate(made, schema())
     assert made["publisher"]["people"] == "actors; students" and made["publisher"]["children"] == "no"
     assert gaps(made, "publisher") == set(Stated.model_fields) - set(ANSWERS)
@@ -132,7 +131,7 @@ def test_answers_are_quoted_and_their_gaps_are_gone(run: Path, stated: Path, tmp
 
 
 def test_exports_hold_the_same_record(run: Path, stated: Path, tmp_path: Path) -> None:
-    alone = write_record(run, tmp_path / "alone", name="Studio", stated=stated)
+    alone = write_record(run, tmp_path / "alone", name="Studio", stated=stated).to_json()
     out = export(run, tmp_path / "out", "webdataset", name="Studio", stated=stated).out
     for name in ("release-record.md", "release-record.json"):
         assert (out / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
@@ -166,29 +165,20 @@ def test_collection_stands_in_the_card_and_about_goes_before_it(run: Path, tmp_p
     (tmp_path / "about.md").write_text("In the open.\n")
     out = export(run, tmp_path / "out", "webdataset", stated=tmp_path / "s.yaml").out
     assert "## Collection\n\nIn our studio." in (out / "README.md").read_text()
-    made = write_record(run, tmp_path / "rec", about=tmp_path / "about.md", stated=tmp_path / "s.yaml")
+    made = write_record(run, tmp_path / "rec", about=tmp_path / "about.md", stated=tmp_path / "s.yaml").to_json()
     assert made["publisher"]["collection"] == "In the open."
 
 
 def test_audits_samples_and_decisions_are_taken_in_as_counts(own_run: Path, tmp_path: Path) -> None:
-    rate = {"value": 0.25, "low": 0.1, "high": 0.4, "n": 40}
     rows = list(read_rows(own_run / MANIFEST))
     write_rows(own_run / SAMPLE, ({"id": row["id"]} for row in rows))
     with reviewing(own_run, "zoe-the-reviewer") as session:
         for row in rows:
             session.decide(row["id"], Action.ACCEPT if row["faces"] else Action.NO_FACE)
     digest = sha256((own_run / MANIFEST).read_bytes())
-    score = {"words": "network", "rank1": rate, "worst_person": 0.5, "groups": {}}
-    write_json(own_run / AUDIT, {
-        "manifest_sha256": digest, "recogniser": {"name": "some recogniser"}, "photos": 40, "identities": 20,
-        "chance": 0.05, "rows": [{"key": key, "rank1": rate, "tar": rate} for key in ("clear", "naive", "adapted")],
-    })  # fmt: skip
-    write_json(own_run / ATTACKERS, {
-        "manifest_sha256": digest, "method": "dp-pix", "photos": 40, "people": 20, "chance": 0.05, "seed": 77123,
-        "worst": "network", "not_run": {}, "scores": {"network": score},
-        "claim": {"sentence": "the worst attacker finds 25.0 %", "passed": True},
-    })  # fmt: skip
-    made = write_record(own_run, tmp_path / "out")
+    write_json(own_run / AUDIT, some_audit(digest).to_json())
+    write_json(own_run / ATTACKERS, some_attackers(digest).to_json())
+    made = write_record(own_run, tmp_path / "out").to_json()
     jsonschema.validate(made, schema())
     assert gaps(made, "run") == {"second_look", "licence"}
     bound = pytest.approx(0.7764, abs=1e-4)
@@ -196,13 +186,14 @@ def test_audits_samples_and_decisions_are_taken_in_as_counts(own_run: Path, tmp_
     assert made["figures"]["decisions"] == {"accept": 1, "no_face": 1}
     assert made["run"]["decisions"] == ["People decided about 2 of the released images: accept 1, no_face 1."]
     text = (tmp_path / "out" / "release-record.md").read_text()
-    assert "the worst attacker finds 25.0 %" in text and "| network | 25.0% (10 to 40) | 50.0% |" in text
+    assert "the worst attacker (network trained on obfuscated faces, among clear photographs) finds 25.0 %" in text
+    assert "| network trained on obfuscated faces, among clear photographs | 25.0% (10 to 40) | 50.0% |" in text
     assert "some recogniser" in text and "at most 77.6%" in text
     for secret in ("zoe-the-reviewer", "77123"):
         assert secret not in text + json.dumps(made)
     # Of other files: neither is told any more.
     (own_run / MANIFEST).write_bytes((own_run / MANIFEST).read_bytes() + b"\n")
-    assert {"audit", "attackers"} <= gaps(write_record(own_run, tmp_path / "out"), "run")
+    assert {"audit", "attackers"} <= gaps(write_record(own_run, tmp_path / "out").to_json(), "run")
 
 
 def test_nothing_private_is_in_it(run: Path, stated: Path, tmp_path: Path) -> None:

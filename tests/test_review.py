@@ -443,9 +443,9 @@ def test_the_report_counts_decisions(run: HeldRun) -> None:
 
 def test_held_pictures_are_done_again_with_other_settings(run: HeldRun) -> None:
     """Recorded with each picture; what is still in doubt stays held, and a wrong setting does nothing."""
-    for wrong in ({"seed": "3"}, {"boundary": "none"}):
-        with pytest.raises(SettingsError):
-            redo_held(run.out, wrong, workers=1)
+    for name, value, words in (("seed", "3", "'seed' cannot be set"), ("boundary", "none", "cannot be 'none'")):
+        with pytest.raises(SettingsError, match=words):
+            redo_held(run.out, {name: value}, workers=1)
     assert read_log(run.out) == []
     before = {name: row["outcome"] for name, row in run.rows.items()}
     redo_held(run.out, {"transition_width": "0.01"}, "anna", workers=1)
@@ -463,14 +463,14 @@ def test_a_dropped_box_counts_no_more_and_no_other_doubt_is_settled(run: HeldRun
         row = session.decide(identity, Action.ACCEPT, dropped=[box])
         # The detectors were right: nothing of the picture is published by one word.
         assert row.outcome.value == "needs_review" and row.faces == ()
-        with pytest.raises(Refused):
+        with pytest.raises(Refused, match="'seed' cannot be set"):
             session.decide(identity, Action.REDO, settings={"seed": 1})
     assert "held.png" not in run.released()
 
 
 def test_a_run_that_is_deleted_under_a_review_is_not_made_again(run: HeldRun) -> None:
     identity = run.id("none.png")
-    with pytest.raises(RunFolderError), reviewing(run.out) as session:
+    with pytest.raises(RunFolderError, match="sources.jsonl: is damaged"), reviewing(run.out) as session:
         shutil.rmtree(run.out)
         with pytest.raises(FileNotFoundError):
             session.decide(identity, Action.EXCLUDE)

@@ -1,10 +1,13 @@
-"""The picture of an advice: privacy against cost, from the figures of advice.json."""
+"""The picture of an advice: privacy against cost."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
+from p3mdata.audit.advice import Advice, Tried
+from p3mdata.audit.costs import Measured
 from p3mdata.base.chart import (
     BLUE,
     GREEN,
@@ -20,7 +23,6 @@ from p3mdata.base.chart import (
     png,
 )
 from p3mdata.config import Method
-from p3mdata.typing import Json
 
 _TICKS = (1, 2, 3, 5, 10, 15, 20, 30, 40, 50, 70, 100, 150, 200)
 _MARKS = {
@@ -29,15 +31,16 @@ _MARKS = {
 }  # fmt: skip
 
 
-def draw(advice: Json) -> bytes:
+def draw(advice: Advice) -> bytes:
     """PNG: the worst attacker's rank-1 against the cost's proxy, a mark per setting; equal figures give equal bytes.
 
     What train-checks measured stands in a second panel, where it can be compared with nothing but its like.
     """
-    measured = [tried for tried in advice["tried"] if tried["train_check"]]
+    everything = [_Place(tried, tried.distortion) for tried in advice.tried]
+    measured = [_Place.by_train_check(tried, tried.cost) for tried in advice.tried if tried.cost]
     figure, (first, *more) = panels(1, 2 if measured else 1, (11.4 if measured else 8.2, 5.2), sharey=True)
-    _points(first, advice, advice["tried"], [(t["distortion"], 0.0, 0.0) for t in advice["tried"]])
-    if min(t["distortion"] for t in advice["tried"]) > 0:
+    _marks(first, advice, everything)
+    if min(place.cost for place in everything) > 0:
         from matplotlib.ticker import FixedLocator
 
         # Black changes several times as much as the others, which lie close.
@@ -48,57 +51,65 @@ def draw(advice: Json) -> bytes:
     first.set_xlabel("change of hidden pixels, levels of 255 (proxy: no network was trained)", fontsize=9)
     first.set_ylabel("rank-1 rate of the worst attacker, %", fontsize=9)
     for axes in more:
-        _points(axes, advice, measured, [_cost(t["train_check"]) for t in measured])
-        smoke = not all(t["train_check"]["benchmark"] for t in measured)
+        _marks(axes, advice, measured)
+        smoke = not all(tried.cost.benchmark for tried in advice.tried if tried.cost)
         axes.set_xlabel(
             "cost by train-check, SAD of B:N - N:N" + (" (smoke check: no evidence)" if smoke else ""), fontsize=9
         )
-    title = f"Privacy against cost: {advice['photos']} photographs of {advice['people']} people"
+    title = f"Privacy against cost: {advice.photos} photographs of {advice.people} people"
     figure.suptitle(title, fontsize=11)
     legend_below(figure, [first], 5, 8.5)
-    label_points(figure, first, _labels(advice["tried"], [t["distortion"] for t in advice["tried"]]))
+    label_points(figure, first, [place.label() for place in everything])
     for axes in more:
-        label_points(figure, axes, _labels(measured, [t["train_check"]["value"] for t in measured]))
+        label_points(figure, axes, [place.label() for place in measured])
     return png(figure)
 
 
-def _cost(measured: Json) -> tuple[float, float, float]:
-    """A cost, and how far its interval reaches below and above; 0 where it has none."""
-    value = measured["value"]
-    ends = [value if measured[end] is None else measured[end] for end in ("low", "high")]
-    return value, value - ends[0], ends[1] - value
+@dataclass(frozen=True)
+class _Place:
+    """Where a setting stands: its cost, and how far the interval of the cost reaches below and above it."""
+
+    tried: Tried
+    cost: float
+    below: float = 0.0
+    above: float = 0.0
+
+    @classmethod
+    def by_train_check(cls, tried: Tried, cost: Measured) -> _Place:
+        """By what a train-check measured; its interval may be unknown."""
+        low, high = (cost.value if end is None else end for end in (cost.low, cost.high))
+        return cls(tried, cost.value, cost.value - low, high - cost.value)
+
+    @property
+    def method(self) -> Method:
+        return self.tried.settings.obfuscation()[0]
+
+    def label(self) -> Label:
+        """The strength beside the mark, or epsilon; nothing where there is none to choose."""
+        rank1 = self.tried.rank1
+        _, strength, *noise = self.tried.settings.named().split()
+        words = f"ε {noise[1]}" if noise else strength
+        words = "" if self.method in (Method.ZERO, Method.FLAT) else words
+        span = (100 * rank1.low, 100 * rank1.high)
+        return Label((self.cost, 100 * rank1.value), span, words, _MARKS[self.method][1])
 
 
-def _points(axes: Any, advice: Json, tried: Sequence[Json], costs: Sequence[tuple[float, float, float]]) -> None:
+def _marks(axes: Any, advice: Advice, places: Sequence[_Place]) -> None:
     """A mark with its intervals for each setting, and the levels to compare with."""
     bare(axes, "both")
     named = set()
-    for one, (cost, below, above) in zip(tried, costs, strict=True):
-        method = Method(one["method"].split()[0])
-        (marker, colour), rank1 = _MARKS[method], one["rank1"]
-        value = 100 * rank1["value"]
+    for place in places:
+        (marker, colour), rank1 = _MARKS[place.method], place.tried.rank1
+        value = 100 * rank1.value
         axes.errorbar(
-            [cost], [value], [[value - 100 * rank1["low"]], [100 * rank1["high"] - value]],
-            [[below], [above]] if below or above else None, color=colour, marker=marker, markersize=7, capsize=3,
-            linestyle="none", label=None if method in named else method.value,
+            [place.cost], [value], [[value - 100 * rank1.low], [100 * rank1.high - value]],
+            [[place.below], [place.above]] if place.below or place.above else None, color=colour, marker=marker,
+            markersize=7, capsize=3, linestyle="none", label=None if place.method in named else place.method.value,
         )  # fmt: skip
-        named.add(method)
-    levels = {"wanted": ("-", advice["max_rank1"]), "guessing": ("--", advice["chance"])}
-    levels["worst under black masks"] = (":", advice["floor"]["value"])
+        named.add(place.method)
+    levels = {"wanted": ("-", advice.max_rank1), "guessing": ("--", advice.chance)}
+    levels["worst under black masks"] = (":", advice.floor.value)
     for words, (style, level) in levels.items():
         axes.axhline(100 * level, color=GREY, linewidth=1.2, linestyle=style, label=words)
-    most = max(*(t["rank1"]["high"] for t in advice["tried"]), *(level for _, level in levels.values()), 0.2)
+    most = max(*(place.tried.rank1.high for place in places), *(level for _, level in levels.values()), 0.2)
     axes.set_ylim(-3, 108 * min(most, 1.0))
-
-
-def _labels(tried: Sequence[Json], costs: Sequence[float]) -> list[Label]:
-    """The strength beside each mark, or epsilon; nothing where there is none to choose."""
-    found = []
-    for one, cost in zip(tried, costs, strict=True):
-        name, strength, *noise = one["method"].split()
-        method, rank1 = Method(name), one["rank1"]
-        words = f"ε {noise[1]}" if noise else strength
-        words = "" if method in (Method.ZERO, Method.FLAT) else words
-        span = (100 * rank1["low"], 100 * rank1["high"])
-        found.append(Label((cost, 100 * rank1["value"]), span, words, _MARKS[method][1]))
-    return found

@@ -3,141 +3,31 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 
-from p3mdata.audit import networks
-from p3mdata.audit.learned import Mapping, Metric, coarse, joined
-from p3mdata.audit.looks import Faces, Looks
-from p3mdata.audit.measures import People, Vectors
+from p3mdata.audit.field import EMBEDDER_STEPS, RESTORER_STEPS, attacked
+from p3mdata.audit.looks import Looks
+from p3mdata.audit.measures import People
 from p3mdata.audit.portraits import LeftOut, Portrait, read_portrait
-from p3mdata.audit.protocol import LEAST_PEOPLE, Attacker, Fold, Score, folds, guessing, people_needed, score
-from p3mdata.audit.recogniser import CHIP, DlibRecogniser, Recogniser
+from p3mdata.audit.protocol import LEAST_PEOPLE, folds, guessing
+from p3mdata.audit.recogniser import DlibRecogniser, Recogniser
 from p3mdata.audit.reidentify import audited_manifest, usable_photos, without_singles
+from p3mdata.base.intervals import people_needed
 from p3mdata.base.jsonl import write_json
 from p3mdata.base.progress import Progress
 from p3mdata.errors import SettingsError, unwritable
+from p3mdata.run.attackers import Attackers
 from p3mdata.run.identities import AUTO, identify
 from p3mdata.run.layout import ATTACKERS
 from p3mdata.run.locks import only_run
 from p3mdata.run.plan import read_plan
-from p3mdata.run.rows import SCHEMA_VERSION, finished_rows
-from p3mdata.typing import Json
-from p3mdata.version import __version__
+from p3mdata.run.rows import finished_rows
 
-EMBEDDER_STEPS, RESTORER_STEPS = 250, 150
 # What the run itself did to faces.
 _OWN = "released"
-
-# In the order of the table; floors see the same photographs under black masks.
-WORDS = {
-    "clear": "clear faces: what the recogniser can do at best",
-    "naive": "recogniser, among clear photographs",
-    "adapted": "recogniser, among photographs obfuscated alike",
-    "mapped": "recogniser and a map to clear faces, learnt from pairs of other people",
-    "metric": "recogniser and coarse colours in a metric learnt from other people",
-    "wiener_naive": "blur undone with known strength, among clear photographs",
-    "wiener_adapted": "blur undone with known strength, among others treated alike",
-    "wiener_mapped": "blur undone with known strength, then the learnt map",
-    "guessed_mapped": "blur undone with a guessed strength, then the learnt map",
-    "network": "network trained on obfuscated faces, among clear photographs",
-    "network_adapted": "network trained on obfuscated faces, among faces obfuscated alike",
-    "restored_naive": "restored by a network, among clear photographs",
-    "restored_adapted": "restored by a network, among others restored",
-    "outline": "the silhouette in the matte alone, in a learnt metric",
-    "floor_adapted": "black masks: recogniser, among others like that",
-    "floor_mapped": "black masks: recogniser and a learnt map",
-    "floor_metric": "black masks: recogniser and coarse colours in a learnt metric",
-    "floor_network": "black masks: network trained on them",
-}
-# What the mask leaves outside, or what is clear, is not the obfuscation's.
-NO_ATTACKS = frozenset({"clear", *(key for key in WORDS if key.startswith("floor"))})
-
-
-@dataclass(frozen=True)
-class Attackers:
-    """Figures of all attackers on one run; nobody's name is in it.
-
-    Attributes:
-        manifest_sha256: What was attacked.
-        method: Method and parameters.
-        photos, people, folds, seed: Of the test.
-        left_out: Photographs by reason.
-        not_run: Attackers that could not be run, and why.
-        chance: Rank-1 of guessing.
-        scores: By key of WORDS.
-        max_rank1: The claim that was asked for.
-    """
-
-    manifest_sha256: str
-    method: str
-    photos: int
-    people: int
-    folds: int
-    seed: int
-    left_out: dict[str, int]
-    not_run: dict[str, str]
-    chance: float
-    scores: dict[str, Score] = field(default_factory=dict)
-    max_rank1: float | None = None
-
-    @property
-    def worst(self) -> str:
-        """Key of the attack on the released faces with the highest rank-1 rate."""
-        return max((key for key in self.scores if key not in NO_ATTACKS), key=lambda k: self.scores[k].rank1.value)
-
-    @property
-    def floor(self) -> Score:
-        """The highest of what black masks leave."""
-        return max((s for k, s in self.scores.items() if k.startswith("floor")), key=lambda s: s.rank1.value)
-
-    @property
-    def passed(self) -> bool:
-        """Whether the worst attack stays within the claim, with what the number of people leaves open; True without."""
-        return self.max_rank1 is None or self.scores[self.worst].rank1.high <= self.max_rank1
-
-    def claim(self) -> str:
-        """What may be said of the release, and how many people it would take where too few took part."""
-        worst = self.scores[self.worst].rank1
-        said = f"the worst attacker ({WORDS[self.worst]}) finds {100 * worst.value:.1f} %, "
-        said += f"at most {100 * worst.high:.1f} % of {self.people} people; guessing finds {100 * self.chance:.1f} %, "
-        said += f"the worst under black masks {100 * self.floor.rank1.value:.1f} %"
-        if self.max_rank1 is None or self.passed:
-            return said
-        limit = f"{100 * self.max_rank1:g} %"
-        needed = people_needed(self.max_rank1, worst.value)
-        if needed is None:
-            return f"{said}. A claim of at most {limit} is refused"
-        return f"{said}. A claim of at most {limit} is refused: it takes {needed} people, {self.people} took part"
-
-    def to_json(self) -> Json:
-        """What attackers.json holds."""
-        return {
-            "schema": SCHEMA_VERSION,
-            "tool": f"p3mdata {__version__}",
-            "manifest_sha256": self.manifest_sha256,
-            "method": self.method,
-            "photos": self.photos,
-            "people": self.people,
-            "folds": self.folds,
-            "seed": self.seed,
-            "left_out": dict(sorted(self.left_out.items())),
-            "not_run": dict(sorted(self.not_run.items())),
-            "chance": self.chance,
-            "scores": {key: {"words": WORDS[key], **found.to_json()} for key, found in self.scores.items()},
-            "worst": self.worst,
-            "claim": {
-                "max_rank1": self.max_rank1,
-                "passed": self.passed,
-                "sentence": self.claim(),
-                "people_needed_if_nobody_is_found": people_needed(self.max_rank1 or 0.1),
-            },
-        }
 
 
 def attack_run(
@@ -256,118 +146,3 @@ def gather(
     people = np.array([names.index(identity) for *_, identity in kept])
     grouped = None if group_of is None else tuple(group_of.get(source) for _, source, _ in kept)
     return [index for index, *_ in kept], people, grouped
-
-
-def attacked(
-    faces: Faces,
-    parts: Sequence[Fold],
-    seed: int,
-    recogniser: Recogniser | None,
-    steps: tuple[int, int] | None,
-    not_run: dict[str, str],
-) -> dict[str, Score]:
-    """Scores by key; networks only where `steps` are given and torch is there."""
-    tests = dict(_closed(faces))
-    if steps is not None:
-        if networks.is_possible():
-            tests |= _trained(faces, seed, recogniser, steps)
-        else:
-            why = "torch is missing: pip install 'p3mdata[train]'"
-            not_run |= dict.fromkeys(("network", "network_adapted", "restored_naive", "restored_adapted"), why)
-    if "wiener" not in faces.vectors:
-        not_run["wiener"] = "undoes blurs alone"
-    if faces.outline is None:
-        not_run["outline"] = "no run of recomposed faces alone"
-    return {key: score(tests[key], parts, faces.people, faces.groups) for key in WORDS if key in tests}
-
-
-def _closed(faces: Faces) -> Iterator[tuple[str, Attacker]]:
-    """Attackers without networks."""
-    clear = faces.vectors["clear"]
-
-    def plain(probes: str, gallery: str) -> Attacker:
-        return lambda fold: (faces.vectors[probes][fold.test], faces.vectors[gallery][fold.test])
-
-    def features(view: str) -> Vectors:
-        parts = [faces.vectors[view]] + ([coarse(faces.small[view])] if view in faces.small else [])
-        return joined(*parts)
-
-    def mapped(view: str) -> Attacker:
-        known = features(view)
-
-        def attack(fold: Fold) -> tuple[Vectors, Vectors]:
-            learnt = Mapping(known[fold.train], clear[fold.train], faces.people[fold.train])
-            return learnt(known[fold.test]), learnt.centred(clear[fold.test])
-
-        return attack
-
-    guesses = [view for view in faces.vectors if view.startswith("guess ")]
-
-    def guessed(fold: Fold) -> tuple[Vectors, Vectors]:
-        # Of the guesses, the one whose faces come closest to the clear ones of people that the attacker has.
-        gaps = {guess: float(((faces.vectors[guess] - clear)[fold.train] ** 2).sum()) for guess in guesses}
-        return mapped(min(gaps, key=lambda guess: gaps[guess]))(fold)
-
-    def metric(known: Vectors) -> Attacker:
-        def attack(fold: Fold) -> tuple[Vectors, Vectors]:
-            there = Metric(known[fold.train], faces.people[fold.train])(known[fold.test])
-            return there, there
-
-        return attack
-
-    yield "clear", plain("clear", "clear")
-    yield "naive", plain("hidden", "clear")
-    yield "adapted", plain("hidden", "hidden")
-    yield "mapped", mapped("hidden")
-    yield "metric", metric(features("hidden"))
-    if "wiener" in faces.vectors:
-        yield "wiener_naive", plain("wiener", "clear")
-        yield "wiener_adapted", plain("wiener", "wiener")
-        yield "wiener_mapped", mapped("wiener")
-    if guesses:
-        yield "guessed_mapped", guessed
-    if faces.outline is not None:
-        yield "outline", metric(faces.outline)
-    yield "floor_adapted", plain("floor", "floor")
-    yield "floor_mapped", mapped("floor")
-    yield "floor_metric", metric(features("floor"))
-
-
-def _trained(
-    faces: Faces, seed: int, recogniser: Recogniser | None, steps: tuple[int, int]
-) -> Iterator[tuple[str, Attacker]]:
-    """Attackers that are networks; each is trained once per fold."""
-    clear = faces.vectors["clear"]
-    known: dict[tuple[str, int], Any] = {}
-
-    def kept(kind: str, fold: Fold, make: Callable[[], Any]) -> Any:
-        key = (kind, int(fold.test[0]))
-        if key not in known:
-            known[key] = make()
-        return known[key]
-
-    def predicted(view: str, fold: Fold) -> tuple[Vectors, Vectors]:
-        def make() -> tuple[Vectors, Vectors]:
-            people = faces.people[fold.train]
-            net = networks.Embedder(faces.small[view][fold.train], clear[fold.train], people, steps[0], seed)
-            return net(faces.small[view][fold.test]), net.centred(clear[fold.test])
-
-        found: tuple[Vectors, Vectors] = kept(f"embedder {view}", fold, make)
-        return found
-
-    def restored(fold: Fold) -> Vectors:
-        def make() -> Vectors:
-            hidden, before = faces.small["hidden"], faces.small["clear"]
-            net = networks.Restorer(hidden[fold.train], before[fold.train], steps[1], seed)
-            embed = (recogniser or DlibRecogniser()).embed
-            made = net(hidden[fold.test])
-            return np.stack([embed(cv2.resize(face, (CHIP, CHIP), interpolation=cv2.INTER_CUBIC)) for face in made])
-
-        found: Vectors = kept("restorer", fold, make)
-        return found
-
-    yield "network", lambda fold: predicted("hidden", fold)
-    yield "network_adapted", lambda fold: (predicted("hidden", fold)[0],) * 2
-    yield "restored_naive", lambda fold: (restored(fold), clear[fold.test])
-    yield "restored_adapted", lambda fold: (restored(fold),) * 2
-    yield "floor_network", lambda fold: predicted("floor", fold)

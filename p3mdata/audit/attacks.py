@@ -45,7 +45,7 @@ def deconvolve(pixels: Pixels, region: Patch, covered: Mask, sigma: float) -> Pi
     """
     out = pixels.copy()
     block = out[region.window]
-    cell = max(1, int(sigma / _CELLS_PER_SIGMA))
+    cell = max(1, round(sigma / _CELLS_PER_SIGMA))
     share = _cell_means(block, region.mask, cell)[1]
     seen, trust = _cell_means(block, region.mask & _shrunk(covered)[region.window], cell)
     if not trust.any():

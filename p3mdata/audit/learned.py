@@ -9,14 +9,23 @@ from numpy.typing import NDArray
 from p3mdata.audit.measures import People, Vectors
 
 _PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
-_GRID = 12
+GRIDS = (6, 8, 12)
+SHRINKAGES = (0.1, 1e-2, 1e-3, 1e-4, 1e-5)
+_LEAST_DIRECTION = 1e-6
 
 
-def coarse(faces: NDArray[np.uint8]) -> Vectors:
-    """What a mosaic or blur leaves is coarse: n x 432 mean colours of aligned faces (n x side x side x 3), centred."""
-    small = [
-        cv2.resize(face, (_GRID, _GRID), interpolation=cv2.INTER_AREA).astype(np.float32).ravel() for face in faces
-    ]
+def coarse(faces: NDArray[np.uint8], grid: int = GRIDS[-1]) -> Vectors:
+    """What a mosaic or blur leaves is coarse: mean colours of aligned faces, centred.
+
+    Args:
+        faces: n x side x side x 3.
+        grid: Cells along a side.
+
+    Returns:
+        n x 3 grid².
+    """
+    size = (grid, grid)
+    small = [cv2.resize(face, size, interpolation=cv2.INTER_AREA).astype(np.float32).ravel() for face in faces]
     cells = np.stack(small) / 255
     return np.asarray(cells - cells.mean(axis=1, keepdims=True), np.float32)
 
@@ -66,6 +75,10 @@ def _ridge(x: NDArray[np.floating], y: NDArray[np.floating], penalty: float) -> 
 class Metric:
     """Distances in which a person's own photographs differ little: whitened by the variation within persons.
 
+    What a blur or a mosaic leaves of a face lies in directions that vary little. How far these count is the shrinkage:
+    the variation that every direction is taken to have, as a share of the mean one. A large one sees coarse light and
+    tone alone.
+
     Args:
         faces: n x d features of obfuscated faces of people who are not in the test.
         people: (n,).
@@ -74,16 +87,15 @@ class Metric:
     def __init__(self, faces: Vectors, people: People) -> None:
         wide = faces.astype(np.float64)
         self._mean = wide.mean(axis=0)
-        centred = wide - self._mean
         # As many directions as the photographs span.
-        _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
-        axes = axes[: max(1, int((sizes > 1e-3 * sizes[0]).sum()))]
-        low = centred @ axes.T
-        within = low - np.stack([low[people == p].mean(axis=0) for p in people])
-        scatter = within.T @ within / len(within)
-        scatter += 0.1 * max(float(np.trace(scatter)) / len(scatter), 1e-12) * np.eye(len(scatter))
-        values, vectors = np.linalg.eigh(scatter)
-        self._axes = axes.T @ vectors / np.sqrt(values)
+        _, sizes, axes = np.linalg.svd(wide - self._mean, full_matrices=False)
+        axes = axes[: max(1, int((sizes > _LEAST_DIRECTION * sizes[0]).sum()))]
+        low = (wide - self._mean) @ axes.T
+        names, number = np.unique(people, return_inverse=True)
+        within = low - np.stack([low[number == i].mean(axis=0) for i in range(len(names))])[number]
+        self._values, vectors = np.linalg.eigh(within.T @ within / max(1, len(within) - len(names)))
+        self._axes = axes.T @ vectors
 
-    def __call__(self, faces: Vectors) -> Vectors:
-        return np.asarray((faces - self._mean) @ self._axes, np.float32)
+    def __call__(self, faces: Vectors, shrinkage: float = 0.1) -> Vectors:
+        spread = np.maximum(self._values, 0) + shrinkage * max(float(self._values.mean()), 1e-12)
+        return np.asarray((faces - self._mean) @ (self._axes / np.sqrt(spread)), np.float32)

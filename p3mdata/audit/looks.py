@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TypeVar
 
 import cv2
 import numpy as np
@@ -15,9 +15,9 @@ from p3mdata.audit.measures import People, Vectors
 from p3mdata.audit.portraits import Portrait
 from p3mdata.audit.recogniser import Recogniser
 from p3mdata.config import Method
-from p3mdata.typing import Json
 
 Pixels = NDArray[np.uint8]
+_Value = TypeVar("_Value", np.float32, np.uint8)
 # What an attacker guesses who knows that it is a blur, and not how strong.
 GUESSES = (0.1, 0.2, 0.4)
 _OUTLINE_SIDE = 24
@@ -31,7 +31,7 @@ class Faces:
         people: (n,) numbers.
         groups: (n,) names, or None.
         vectors: By view (clear, hidden, floor, wiener, guess 0.1, ...): n x d of the recogniser.
-        small: By view (clear, hidden, floor): n x SIDE x SIDE x 3, 8-bit.
+        small: By view (clear, hidden, floor, wiener): n x SIDE x SIDE x 3, 8-bit.
         outline: n x d, or None.
     """
 
@@ -77,7 +77,7 @@ class Looks:
     def _see(self, portrait: Portrait, name: str | None, view: str, window: Pixels) -> None:
         chip = portrait.aligned(window)
         self._vectors.setdefault((name, view), []).append(self._recogniser.embed(chip))
-        if view in ("clear", "hidden", "floor"):
+        if view in ("clear", "hidden", "floor", "wiener"):
             side = (networks.SIDE, networks.SIDE)
             small = np.asarray(cv2.resize(chip, side, interpolation=cv2.INTER_AREA), np.uint8)
             self._small.setdefault((name, view), []).append(small)
@@ -87,7 +87,7 @@ class Looks:
     ) -> Faces:
         """What was seen of faces treated in one way; `kept` are the portraits that take part, those of `people`."""
 
-        def of(found: dict[tuple[str | None, str], list[Any]]) -> Json:
+        def of(found: dict[tuple[str | None, str], list[NDArray[_Value]]]) -> dict[str, NDArray[_Value]]:
             return {
                 view: np.stack([seen[i] for i in kept]) for (own, view), seen in found.items() if own in (None, name)
             }

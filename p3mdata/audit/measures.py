@@ -3,40 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.base.intervals import DIGITS, Rate, rate_of, wilson
+from p3mdata.run.audit import Threshold
 
 Vectors = NDArray[np.float32]
 People = NDArray[np.int64]
 _RESAMPLED = 2000
 # Probes compared with the gallery at a time.
 _ROWS = 512
-
-
-@dataclass(frozen=True)
-class Threshold:
-    """The distance up to which two faces count as one person.
-
-    Attributes:
-        distance: Largest accepted Euclidean distance.
-        far: Share of impostor pairs accepted with it; above the wanted one where there are too few pairs.
-        pairs: Number of impostor pairs.
-        wanted: The false accept rate that was asked for.
-    """
-
-    distance: float
-    far: float
-    pairs: int
-    wanted: float
-
-    @property
-    def enough_pairs(self) -> bool:
-        """Whether the wanted rate can be told at all."""
-        return self.pairs * self.wanted >= 1
 
 
 def _distances(probes: Vectors, gallery: Vectors) -> Iterator[tuple[slice, NDArray[np.float64]]]:
@@ -53,7 +31,7 @@ def _distances(probes: Vectors, gallery: Vectors) -> Iterator[tuple[slice, NDArr
 def rank1(probes: Vectors, gallery: Vectors, people: People) -> Rate:
     """How often the nearest photograph of the gallery shows the probe's person; leave-one-out.
 
-    AuditRow i of probes and gallery belongs to photograph i, which is never compared with itself. Photographs at the
+    Row i of probes and gallery belongs to photograph i, which is never compared with itself. Photographs at the
     same distance share the hit.
 
     Args:

@@ -1,25 +1,25 @@
-"""The plot of rank-1 rate against strength as a PNG file, drawn from the figures of audit.json."""
+"""The plot of rank-1 rate against strength as a PNG file."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from p3mdata.base.chart import GREY, PURPLE, VERMILION, bare, legend_below, panels, png
+from p3mdata.run.audit import Audit
 from p3mdata.run.audit_chart import ADAPTED, NAIVE, Charted, Panel
-from p3mdata.typing import Json
 
 
-def draw(row: Json) -> bytes:
+def draw(audit: Audit) -> bytes:
     """PNG file: one panel per method, a line per attack with its 95 % interval, chance, and the run's own figures.
 
     Equal figures give equal bytes; nothing but pixels is in the file.
     """
-    audit = Charted.from_json(row)
-    shown = audit.panels()
+    charted = Charted.of(audit)
+    shown = charted.panels()
     widths = [panel.width for panel in shown]
     figure, grid = panels(1, len(shown), (4.2 + 0.6 * sum(widths), 4.6), sharey=True, width_ratios=widths)
     for axes, panel in zip(grid, shown, strict=True):
-        _panel(axes, audit, panel)
+        _panel(axes, charted, panel)
         axes.set_title(panel.title, fontsize=10, fontweight="bold")
         axes.set_xlabel(panel.unit, fontsize=9)
     grid[0].set_ylabel("rank-1 rate, %", fontsize=9)
@@ -31,18 +31,18 @@ def draw(row: Json) -> bytes:
     return png(figure)
 
 
-def _panel(axes: Any, audit: Charted, panel: Panel) -> None:
+def _panel(axes: Any, charted: Charted, panel: Panel) -> None:
     axes.set_ylim(-3, 103)
     bare(axes, "y")
-    axes.axhline(audit.chance, color=GREY, linewidth=1.2, linestyle=(0, (5, 3)), label="guessing")
-    level = audit.floor()
+    axes.axhline(charted.chance, color=GREY, linewidth=1.2, linestyle=(0, (5, 3)), label="guessing")
+    level = charted.floor()
     if not panel.fixed and level is not None:
         axes.axhline(
             level, color=VERMILION, linewidth=1.2, linestyle=":", label="what a zero mask leaves, for comparison"
         )
-    mine = audit.method == panel.method
+    mine = charted.method == panel.method
     for offset, (attack, words, colour, marker) in zip((-0.12, 0.12), (NAIVE, ADAPTED), strict=True):
-        line = audit.series(panel, attack)
+        line = charted.series(panel, attack)
         if line and panel.fixed:
             rate = line[0][1]
             apart = [[rate.value - rate.low], [rate.high - rate.value]]
@@ -63,21 +63,21 @@ def _panel(axes: Any, audit: Charted, panel: Panel) -> None:
         axes.set_xlim(-0.5, 0.5)
         axes.set_xticks([])
     if mine:
-        _mark_own(axes, audit, 100 * audit.strength if not panel.fixed else 0.0)
+        _mark_own(axes, charted, 100 * charted.strength if not panel.fixed else 0.0)
 
 
-def _mark_own(axes: Any, audit: Charted, x: float) -> None:
+def _mark_own(axes: Any, charted: Charted, x: float) -> None:
     """The released files themselves: rings at the run's strength, and what undoing the blur comes to."""
     axes.axvline(x, color="black", linewidth=0.9, linestyle=":", zorder=1)
     attacks = [(*NAIVE[::3], NAIVE[2]), (*ADAPTED[::3], ADAPTED[2])]
     for attack, marker, colour in attacks:
-        rate = audit.rates.get(attack)
+        rate = charted.rates.get(attack)
         if rate:
             axes.plot(
                 [x], [rate.value], marker, markersize=10, markerfacecolor="none", markeredgecolor=colour,
                 markeredgewidth=1.8, linestyle="none", zorder=5,
             )  # fmt: skip
-    if worst := audit.undone():
+    if worst := charted.undone():
         axes.plot(
             [x], [max(worst)], "D", color=PURPLE, markersize=7, linestyle="none", zorder=6,
             label="the released files after undoing the blur (worse of the two)",

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.audit.measures import People, Vectors
 from p3mdata.base.intervals import Rate, rate_of, wilson
-from p3mdata.typing import Json
+from p3mdata.run.attackers import Score
 
-# Two-sided 95 %, squared.
-_Z2 = 3.841458820694124
 # False accept rates for TAR, strictest first; one that so few pairs cannot show is not claimed.
 _FARS = (1e-3, 1e-2, 1e-1)
 # A rate needs as many impostor pairs as put ten beyond the threshold.
@@ -28,51 +25,6 @@ class Fold:
 
     train: NDArray[np.int64]
     test: NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Score:
-    """What one attacker gets.
-
-    Attributes:
-        rank1: How often the nearest photograph of the test fold shows the right person, mean over people; the interval
-            takes a person's photographs as one observation.
-        tar, far: Share of pairs of one person accepted, and of different persons; None where there are too few pairs.
-        worst_person: The rank-1 rate of the person who is found most often.
-        often: Share of people who are found more often than not.
-        groups: Rank-1 by group.
-        by_person: Rank-1 of each person, in the order of their numbers, to compare attackers person by person; it is
-            not told in JSON.
-    """
-
-    rank1: Rate
-    tar: Rate | None
-    far: float | None
-    worst_person: float
-    often: float
-    groups: dict[str, Rate] = field(default_factory=dict)
-    by_person: tuple[float, ...] = ()
-
-    def to_json(self) -> Json:
-        return {
-            "rank1": self.rank1.to_json(),
-            "tar": self.tar.to_json() if self.tar else None,
-            "far": self.far,
-            "worst_person": self.worst_person,
-            "found_more_often_than_not": self.often,
-            "groups": {name: rate.to_json() for name, rate in sorted(self.groups.items())},
-        }
-
-
-def people_needed(rate: float, seen: float = 0.0) -> int | None:
-    """How many people it takes to claim that at most a share `rate` is found, where `seen` of them are.
-
-    The upper end of Wilson's interval must not lie above the claim; None where no number is enough.
-    """
-    if not 0 < rate < 1 or seen >= rate:
-        return None
-    # Wilson's end reaches the claim where (rate - seen)^2 = z^2 rate (1 - rate) / n.
-    return math.ceil(_Z2 * rate * (1 - rate) / (rate - seen) ** 2 - 1e-9)
 
 
 def folds(people: People, seed: int) -> list[Fold]:
@@ -104,7 +56,7 @@ def score(
     for fold in parts:
         probes, gallery = attacker(fold)
         here = people[fold.test]
-        distance = _cosine(probes, gallery)
+        distance = cosine(probes, gallery)
         same, itself = here[:, None] == here[None, :], np.eye(len(here), dtype=bool)
         away = np.where(itself, np.inf, distance)
         nearest = away == away.min(axis=1, keepdims=True)
@@ -148,7 +100,8 @@ def guessing(parts: Sequence[Fold], people: People) -> float:
     return round(float(np.mean(rates)), 4)
 
 
-def _cosine(probes: Vectors, gallery: Vectors) -> NDArray[np.float64]:
+def cosine(probes: Vectors, gallery: Vectors) -> NDArray[np.float64]:
+    """Cosine distances in [0, 2], probes x gallery, without the last bits, in which equal faces can differ."""
     a, b = (
         v.astype(np.float64) / np.maximum(np.linalg.norm(v, axis=1, keepdims=True), 1e-12) for v in (probes, gallery)
     )

@@ -34,20 +34,19 @@ from p3mdata.faces.ensemble import Detection, FaceFinder, is_agreed, same_face
 from p3mdata.faces.models import Models
 from p3mdata.faces.slow import Seen, look_slowly
 from p3mdata.records import XYXY, Action, Face, ImageResult, Outcome, Sample, Suspect
-from p3mdata.run.close import close_run
+from p3mdata.run.close import close_run, is_closed
 from p3mdata.run.inputs import read_inputs
 from p3mdata.run.layout import DONE, IMAGES, LOOKS, PLAN, RECALL, RESULTS, shard_folder
 from p3mdata.run.locks import finished_run
 from p3mdata.run.plan import Plan, refuse_other_version
-from p3mdata.run.recall import Looked, called_none, counted, in_review, read_looks
+from p3mdata.run.recall import InReview, Looked, SecondLook, called_none, counted, in_review, read_looks
 from p3mdata.run.room import plan_memory, room_for_pixels
-from p3mdata.run.rows import SCHEMA_VERSION, Rows, finished_rows, open_shards
+from p3mdata.run.rows import Rows, finished_rows, open_shards
 from p3mdata.run.samples import Samples
 from p3mdata.run.shards import process, run_shard
 from p3mdata.run.stages import Stage
 from p3mdata.run.suspects import append_suspects
 from p3mdata.typing import Json
-from p3mdata.version import __version__
 
 _WORTH_A_WORKER = 2
 # Of two places of the second look, the smaller one lies so far in the other: they are one face.
@@ -58,22 +57,22 @@ _Task = tuple[Sample, ImageResult]
 
 @dataclass(frozen=True)
 class Recall:
-    """What a second look came to; figures as in recall.json.
+    """What a second look came to.
 
     Attributes:
         out: The run.
         figures: What recall.json holds.
         held: Ids of the pictures that this call holds back again.
         waiting: Ids of all pictures that a second look holds back now.
-        review: What became of all that second looks found, see `p3mdata.run.recall.in_review`.
+        review: What became of all that second looks found, and how much of it waits.
         left_out: Pictures that could not be looked at: source, and why.
     """
 
     out: Path
-    figures: Json
+    figures: SecondLook
     held: tuple[str, ...]
     waiting: tuple[str, ...]
-    review: dict[str, int]
+    review: InReview
     left_out: tuple[tuple[str, str], ...]
 
     @property
@@ -83,10 +82,10 @@ class Recall:
 
     def to_json(self) -> Json:
         return {
-            **self.figures,
+            **self.figures.to_json(),
             "held_back": list(self.held),
             "waiting": list(self.waiting),
-            "review": self.review,
+            "review": self.review.to_json(),
             "not_looked_at": [{"source": source, "reason": why} for source, why in self.left_out],
         }
 
@@ -144,7 +143,8 @@ class _Holding:
 
     def __init__(self, plan: Plan, samples: Samples, models: Models) -> None:
         self._plan, self._samples, self._models = plan, samples, models
-        self._changed = False
+        # Whoever was killed before a run was closed left it open.
+        self._changed = not is_closed(plan)
 
     def __enter__(self) -> _Holding:
         self._settle()
@@ -216,18 +216,17 @@ def _look(
     if len(left_out) == len(chosen):
         raise SettingsError(f"{out}: no picture could be looked at: {left_out[0][0]} {left_out[0][1]}")
     write_rows(out / LOOKS, (look.to_json() for look in known.values()), PRIVATE_MODE)
-    figures = {
-        "schema": SCHEMA_VERSION,
-        "tool": f"p3mdata {__version__}",
-        "plan_sha256": sha256((out / PLAN).read_bytes()),
-        "look": {"version": slow.VERSION, "sides": {name: list(sides) for name, sides in slow.SIDES.items()}},
-        "seed": seed,
-        "released": population,
-        "all_looked_at": len(chosen) - len(left_out) == population,
-        "left_out": dict(Counter(why.split(" (")[0] for _, why in left_out)),
-        **counted((look for look in known.values() if look.drawn), called_none(out)),
-    }
-    write_json(out / RECALL, figures)
+    figures = SecondLook(
+        plan_sha256=sha256((out / PLAN).read_bytes()),
+        version=slow.VERSION,
+        sides={name: list(sides) for name, sides in slow.SIDES.items()},
+        seed=seed,
+        released=population,
+        all_looked_at=len(chosen) - len(left_out) == population,
+        left_out=dict(Counter(why.split(" (")[0] for _, why in left_out)),
+        counted=counted((look for look in known.values() if look.drawn), called_none(out)),
+    )
+    write_json(out / RECALL, figures.to_json())
     waiting = tuple(sample.id for sample in samples if sample.suspected and not _taken_down(sample))
     return Recall(out, figures, tuple(held), waiting, in_review(out), tuple(left_out))
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from p3mdata.audit.measures import People, Threshold, Vectors, calibrate, chance, false_accepts, rank1, true_accepts
+from p3mdata.audit.measures import People, Vectors, calibrate, chance, false_accepts, rank1, true_accepts
 from p3mdata.audit.portraits import LeftOut, read_portrait
 from p3mdata.audit.recogniser import DlibRecogniser, Recogniser
 from p3mdata.audit.sweep import (
@@ -21,30 +21,25 @@ from p3mdata.audit.sweep import (
     OTHERS,
     RELEASED,
     ZERO,
-    Point,
     View,
     points,
     settings_to_try,
     views,
 )
 from p3mdata.base.files import sha256, write_atomic
-from p3mdata.base.intervals import Rate
 from p3mdata.base.jsonl import write_json
 from p3mdata.base.progress import Progress
 from p3mdata.config import Method
 from p3mdata.errors import SettingsError, not_finished, unwritable
 from p3mdata.records import ImageResult, Outcome, Sample
+from p3mdata.run.audit import Audit, AuditRow, Threshold
 from p3mdata.run.identities import AUTO, identify
 from p3mdata.run.layout import AUDIT, AUDIT_PLOT, MANIFEST
 from p3mdata.run.locks import only_run
 from p3mdata.run.plan import read_plan
-from p3mdata.run.rows import SCHEMA_VERSION, finished_rows
-from p3mdata.typing import Json
-from p3mdata.version import __version__
+from p3mdata.run.rows import finished_rows
 
 FAR = 1e-3
-# Rows that the gate looks at: every attack on the released files. What leaks outside the mask is not theirs.
-ATTACKS = ("naive", "adapted", "deconvolved_naive", "deconvolved_adapted")
 _COMPARED: tuple[tuple[str, View, View], ...] = (
     ("clear", CLEAR, CLEAR),
     ("naive", RELEASED, CLEAR),
@@ -57,101 +52,6 @@ _COMPARED: tuple[tuple[str, View, View], ...] = (
 # A tuple that ends with the person on the photograph.
 _Photo = TypeVar("_Photo", bound=tuple[Any, ...])
 _RELEASED_WITH_FACES = (Outcome.ANONYMIZED, Outcome.MASKED_BY_HAND)
-
-
-@dataclass(frozen=True)
-class AuditRow:
-    """One comparison of probes with a gallery.
-
-    Attributes:
-        key: Which.
-        rank1: How often the nearest photograph shows the right person.
-        tar: Pairs of one person accepted by the threshold of the clear faces.
-        false_accepts: Share of pairs of different persons that the same threshold accepts.
-        own_tar: As `tar`, for faces altered alike, with a threshold that was calibrated on them; else None.
-    """
-
-    key: str
-    rank1: Rate
-    tar: Rate
-    false_accepts: float
-    own_tar: Rate | None = None
-
-    def to_json(self) -> Json:
-        rates = {"rank1": self.rank1.to_json(), "tar": self.tar.to_json()}
-        return {"key": self.key, **rates, "false_accepts": self.false_accepts} | (
-            {"own_tar": self.own_tar.to_json()} if self.own_tar else {}
-        )
-
-
-@dataclass(frozen=True)
-class Audit:
-    """Figures of one audit. No name, source or id is in it, so that it may be published.
-
-    Attributes:
-        manifest_sha256: Of the run's public manifest: what was audited.
-        recogniser: Name and SHA-256 of the model.
-        method, strength, area: The run's settings.
-        sources: Source files of the run: `photos` and `left_out` add up to it.
-        photos, identities: What took part.
-        left_out: Number of source files by reason.
-        chance: Rank-1 rate of guessing.
-        threshold: For TAR, calibrated on clear faces.
-        rows: The table, in the order clear, naive, adapted, deconvolved, zero mask.
-        sweep: Rank-1 rates by strength.
-        max_rank1: The gate, if one was given.
-    """
-
-    manifest_sha256: str
-    recogniser: tuple[str, str]
-    method: Method
-    strength: float
-    area: str
-    sources: int
-    photos: int
-    identities: int
-    left_out: dict[str, int]
-    chance: float
-    threshold: Threshold
-    rows: tuple[AuditRow, ...]
-    sweep: tuple[Point, ...]
-    max_rank1: float | None = None
-
-    @property
-    def worst_rank1(self) -> float:
-        """Highest rank-1 rate of an attack on the released files."""
-        return max(row.rank1.value for row in self.rows if row.key in ATTACKS)
-
-    @property
-    def passed(self) -> bool:
-        """Whether the worst attack stays within the gate; True without one."""
-        return self.max_rank1 is None or self.worst_rank1 <= self.max_rank1
-
-    def to_json(self) -> Json:
-        """What audit.json holds."""
-        threshold = {
-            "distance": round(self.threshold.distance, 4),
-            "far": self.threshold.far,
-            "far_wanted": self.threshold.wanted,
-            "impostor_pairs": self.threshold.pairs,
-            "enough_pairs": self.threshold.enough_pairs,
-        }
-        return {
-            "schema": SCHEMA_VERSION,
-            "tool": f"p3mdata {__version__}",
-            "manifest_sha256": self.manifest_sha256,
-            "recogniser": dict(zip(("name", "sha256"), self.recogniser, strict=True)),
-            "settings": {"method": self.method.value, "strength": self.strength, "area": self.area},
-            "sources": self.sources,
-            "photos": self.photos,
-            "identities": self.identities,
-            "left_out": dict(sorted(self.left_out.items())),
-            "chance": self.chance,
-            "threshold": threshold,
-            "rows": [row.to_json() for row in self.rows],
-            "sweep": [point.to_json() for point in self.sweep],
-            "gate": {"max_rank1": self.max_rank1, "worst_rank1": self.worst_rank1, "passed": self.passed},
-        }
 
 
 def audit_run(
@@ -227,7 +127,7 @@ def audit_run(
         identities=len(names),
         left_out=dict(left_out),
         chance=chance(people),
-        threshold=threshold,
+        threshold=replace(threshold, distance=round(threshold.distance, 4)),
         rows=tuple(_table(vectors, people, threshold)),
         sweep=points(vectors, people, tried),
         max_rank1=max_rank1,
@@ -292,7 +192,7 @@ def _write(out: Path, audit: Audit) -> None:
 
     try:
         with only_run(out):
-            write_atomic(out / AUDIT_PLOT, draw(audit.to_json()))
+            write_atomic(out / AUDIT_PLOT, draw(audit))
             write_json(out / AUDIT, audit.to_json())
     except OSError as exc:
         raise unwritable(out, exc) from exc

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.audit.measures import People, Vectors, rank1
 from p3mdata.audit.portraits import Portrait
-from p3mdata.base.intervals import Rate
 from p3mdata.config import Method
-from p3mdata.typing import Json
+from p3mdata.run.audit import SweepPoint
 
 Pixels = NDArray[np.uint8]
 View = str | tuple[Method, float]
@@ -28,20 +26,6 @@ OTHERS = (
     *((Method.DP_PIX, strength) for strength in (0.1, 0.2)),
     (Method.FLAT, 1.0),
 )
-
-
-@dataclass(frozen=True)
-class Point:
-    """Rank-1 rates at one strength, rendered by the tool's own masks and methods without encoding."""
-
-    method: Method
-    strength: float
-    naive: Rate
-    adapted: Rate
-
-    def to_json(self) -> Json:
-        rates = {"naive": self.naive.to_json(), "adapted": self.adapted.to_json()}
-        return {"method": self.method.value, "strength": round(self.strength, 4), **rates}
 
 
 def settings_to_try(
@@ -70,11 +54,16 @@ def views(
         yield setting, portrait.aligned(portrait.obfuscated(*setting))
 
 
-def points(vectors: Mapping[View, Vectors], people: People, tried: Sequence[tuple[Method, float]]) -> tuple[Point, ...]:
+def points(
+    vectors: Mapping[View, Vectors], people: People, tried: Sequence[tuple[Method, float]]
+) -> tuple[SweepPoint, ...]:
     """Rank-1 rates of every setting: against clear photographs, and against ones anonymized alike."""
     return tuple(
-        Point(
-            *setting, rank1(vectors[setting], vectors[CLEAR], people), rank1(vectors[setting], vectors[setting], people)
+        SweepPoint(
+            setting[0],
+            round(setting[1], 4),
+            rank1(vectors[setting], vectors[CLEAR], people),
+            rank1(vectors[setting], vectors[setting], people),
         )
         for setting in tried
     )

@@ -169,6 +169,18 @@ def holds_nothing(folder: Path) -> bool:
     return all(is_torn(path.name) for path in folder.iterdir())
 
 
+def lies_in(inner: Path, outer: Path) -> bool:
+    """Whether a path is another one, or below it, wherever links lead; neither has to be there."""
+    # A circle of links is an error to `resolve`.
+    real_inner, real_outer = Path(os.path.realpath(inner)), Path(os.path.realpath(outer))
+    return real_inner == real_outer or real_outer in real_inner.parents
+
+
+def overlap(one: Path, other: Path) -> bool:
+    """Whether one of two folders holds the other, or both are one."""
+    return lies_in(one, other) or lies_in(other, one)
+
+
 def temporary_name(path: Path) -> Path:
     """Where this process writes what will be `path`."""
     return path.with_name(f".{path.name}.{this_machine()}{os.getpid():07d}.tmp")

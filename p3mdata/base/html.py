@@ -74,8 +74,9 @@ def picture(data: bytes, mime: str, words: str = "", width: int = 0, height: int
     return Picture(f"data:{mime};base64,{base64.b64encode(data).decode()}", words, width, height, kind)
 
 
-def count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+def count(number: int, noun: str, nouns: str = "") -> str:
+    """A number with what is counted; `nouns` where more of it are not the noun with an s."""
+    return f"{number:,} {noun if number == 1 else nouns or f'{noun}s'}"
 
 
 def _printable(value: Any) -> Any:

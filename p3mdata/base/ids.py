@@ -13,6 +13,8 @@ IDS, KEYED = "ids", "secret"
 
 _SEED_DOMAIN, _SECRET_DOMAIN = b"p3mdata.id.v1", b"p3mdata.id.v2/"
 _ID_HEX = 20
+# Copies of one file get -2, -3 and on.
+ID = re.compile(rf"[0-9a-f]{{{_ID_HEX}}}(-[0-9]+)?")
 _SECRET = re.compile("[0-9a-f]{64}")
 # More than a secret and the end of its line.
 _MOST_CHARACTERS = 80

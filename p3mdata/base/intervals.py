@@ -1,8 +1,9 @@
-"""Intervals of rates: Wilson score, and the bound that no miss in n images gives."""
+"""Intervals of rates: Wilson score, how many trials a claim takes, and the bound that no miss in n images gives."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 # Two-sided, in standard deviations of a normal distribution.
@@ -22,8 +23,13 @@ class Rate:
     def to_json(self) -> dict[str, float | int]:
         return {"value": self.value, "low": self.low, "high": self.high, "n": self.n}
 
+    @classmethod
+    def from_json(cls, row: Mapping[str, float]) -> Rate:
+        return cls(row["value"], row["low"], row["high"], int(row["n"]))
+
 
 def rate_of(value: float, low: float, high: float, n: int) -> Rate:
+    """A rate and its interval, rounded to `DIGITS` digits."""
     value, low, high = (round(float(part), DIGITS) for part in (value, low, high))
     return Rate(value, low, high, n)
 
@@ -36,6 +42,17 @@ def wilson(hits: float, n: int) -> Rate:
     centre = (share + z2 / 2) / (1 + z2)
     reach = _Z95 * math.sqrt(share * (1 - share) / n + z2 / (4 * n)) / (1 + z2)
     return rate_of(share, max(0.0, centre - reach), min(1.0, centre + reach), n)
+
+
+def people_needed(rate: float, seen: float = 0.0) -> int | None:
+    """How many people it takes to claim that at most a share `rate` is found, where a share `seen` of them is.
+
+    The upper end of Wilson's interval must not lie above the claim; None where no number is enough.
+    """
+    if not 0 < rate < 1 or seen >= rate:
+        return None
+    # Wilson's end reaches the claim where (rate - seen)^2 = z^2 rate (1 - rate) / n.
+    return math.ceil(_Z95**2 * rate * (1 - rate) / (rate - seen) ** 2 - 1e-9)
 
 
 def miss_bound(n: int, misses: int) -> float:

@@ -7,11 +7,13 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from p3mdata.base.files import atomic, write_atomic
-from p3mdata.errors import RunFolderError
+from p3mdata.errors import RunFolderError, reason_of
 from p3mdata.typing import Json
+
+T = TypeVar("T")
 
 PRIVATE_MODE = 0o600
 RESTORE = "Restore it from a copy, or make it again with the command that wrote it."
@@ -22,6 +24,12 @@ NOT_JSON = (ValueError, RecursionError)
 def dumps(row: Any) -> str:
     """Canonical JSON: sorted keys, no spaces, UTF-8 kept readable; equal rows give equal bytes."""
     return json.dumps(row, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def in_canonical_order(value: T) -> T:
+    """A JSON value whose objects have their keys in the order that files have them."""
+    ordered: T = json.loads(dumps(value))
+    return ordered
 
 
 def write_json(path: Path, row: Any, mode: int = 0o644) -> None:
@@ -96,7 +104,7 @@ def read_json(path: Path, way_out: str = RESTORE) -> Json:
     try:
         row = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except (OSError, *NOT_JSON) as exc:
-        raise RunFolderError(f"{path}: cannot be read ({exc}). {way_out}") from exc
+        raise RunFolderError(f"{path}: cannot be read ({reason_of(exc)}). {way_out}") from exc
     if not isinstance(row, dict):
         raise RunFolderError(f"{path}: is not a JSON object. {way_out}")
     return row

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from p3mdata.base.files import is_torn, sha256, sweep, write_atomic
+from p3mdata.base.files import is_torn, overlap, sha256, sweep, write_atomic
 from p3mdata.base.jsonl import PRIVATE_MODE, read_json, write_json, write_rows
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
@@ -150,10 +150,9 @@ def count_done(out: Path) -> int:
 
 
 def _check_folders(source: Path, out: Path) -> None:
-    real_source, real_out = source.resolve(), out.resolve()
     if not source.is_dir():
         raise SettingsError(f"{source}: is not a folder. Check the path.")
-    if real_source == real_out or real_source in real_out.parents or real_out in real_source.parents:
+    if overlap(source, out):
         raise SettingsError(f"{out}: OUT and SRC must not lie inside each other. Choose another OUT.")
     if out.is_dir():
         # A call that was killed before it wrote its settings leaves these.

@@ -11,6 +11,7 @@ from p3mdata import options as opt
 from p3mdata.base import console
 from p3mdata.base.commands import App
 from p3mdata.base.files import write_alone
+from p3mdata.base.html import count
 from p3mdata.cli import render
 from p3mdata.cli.common import RunArgument
 from p3mdata.dataset.layout import read_layout
@@ -123,7 +124,9 @@ def check(
     lines = [line for kind in kinds.values() for line in render.first_of(kind, None, all_)]
     sets = ", ".join(f"{name} {count}" for name, count in done.sets.items())
     verdict = (
-        f"{done.errors} errors, {len(done.findings) - done.errors} warnings" if done.findings else "nothing is wrong"
+        f"{count(done.errors, 'error')}, {count(len(done.findings) - done.errors, 'warning')}"
+        if done.findings
+        else "nothing is wrong"
     )
     console.result(done.to_json(), "\n".join([f"{done.layout}: {sets}", *lines, verdict]))
     if done.errors:
@@ -220,7 +223,8 @@ def duplicates(
     lines += [f"unreadable: {path} {sentence}" for path, sentence in found.unreadable]
     copies = sum(len(members) - 1 for members in found.clusters)
     console.result(
-        {**found.to_json(), "page": str(out)}, "\n".join([*lines, f"{found.files} pictures, {copies} copies: {out}"])
+        {**found.to_json(), "page": str(out)},
+        "\n".join([*lines, f"{count(found.files, 'picture')}, {count(copies, 'copy', 'copies')}: {out}"]),
     )
     if found.unreadable:
         raise typer.Exit(EXIT_HELD_BACK)
@@ -293,7 +297,9 @@ def export(
     with console.counted() as start:
         done = write(source, out, to.value, licence, name, about, run, stated, progress=start)
     splits = ", ".join(f"{split} {count}" for split, count in done.splits.items())
-    console.result(done.to_json(), f"{to.value}: {splits}; {done.files} files, {done.bytes / 1e6:.1f} MB\n{out}")
+    console.result(
+        done.to_json(), f"{to.value}: {splits}; {count(done.files, 'file')}, {done.bytes / 1e6:.1f} MB\n{out}"
+    )
     if not done.licensed:
         console.say("The card has no licence: give --license, or fill it in before you publish.")
 
@@ -314,15 +320,13 @@ def release_record(
     from p3mdata.export import write_record
 
     console.out = console.Output(json, quiet)
-    made = write_record(source, out, licence, name, about, run, stated)
-    gaps: dict[str, list[str]] = {"run": [], "publisher": []}
-    for gap in made["not_stated"]:
-        gaps[gap["by"]].append(gap["key"])
+    record = write_record(source, out, licence, name, about, run, stated)
+    gaps = {by: [gap.key for gap in record.not_stated if gap.by == by] for by in ("run", "publisher")}
     lines = [f"not known to the run: {', '.join(gaps['run'])}"] if gaps["run"] else []
     # The record has them all, in a form to be filled in.
     lines += (
         [f"not stated: {len(gaps['publisher'])} keys of --stated, listed in the record"] if gaps["publisher"] else []
     )
-    answered = sum(not question["not_stated"] for question in made["questions"])
-    lines += [f"{answered} of {len(made['questions'])} questions answered in full", str(out)]
+    answered = sum(not question.not_stated for question in record.questions)
+    lines += [f"{answered} of {len(record.questions)} questions answered in full", str(out)]
     console.result({"out": str(out), "not_stated": gaps}, "\n".join(lines))

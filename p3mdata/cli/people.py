@@ -187,7 +187,7 @@ def advise(
 
     Writes advice.json and advice.png.
     """
-    from p3mdata.audit.advice import advise_run
+    from p3mdata.audit.advise import advise_run
 
     console.out = console.Output(json, quiet, progress)
     with console.counted() as start:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 
 from p3mdata.faces.pose import coarse, head_pose
 from p3mdata.records import Face, ImageResult
@@ -28,8 +29,26 @@ def pose_of(face: Face | None) -> str:
     return "frontal" if _PROFILE < where < 1 - _PROFILE else "profile"
 
 
-def poses_of(row: ImageResult) -> list[Json]:
-    """How each face with landmarks is turned, in steps of 15 degrees, and where it lies, in hundredths of the picture.
+@dataclass(frozen=True)
+class Pose:
+    """How a face is turned and where it lies.
+
+    Attributes:
+        at: Its middle from left and top, in hundredths of the picture.
+        yaw, pitch, roll: In steps of 15 degrees, see `faces.pose.head_pose`.
+    """
+
+    at: tuple[float, float]
+    yaw: int
+    pitch: int
+    roll: int
+
+    def to_json(self) -> Json:
+        return {**vars(self), "at": list(self.at)}
+
+
+def poses_of(row: ImageResult) -> list[Pose]:
+    """The pose of each face with landmarks.
 
     That is all that matched copy-and-paste wants of an obfuscated face; it says nothing about who it is.
     """
@@ -41,8 +60,8 @@ def poses_of(row: ImageResult) -> list[Json]:
             continue
         yaw, pitch, roll = map(coarse, head_pose(mesh))
         left, top, right, bottom = face.box
-        at = [round((left + right) / 2 / width, 2), round((top + bottom) / 2 / height, 2)]
-        told.append({"at": at, "yaw": yaw, "pitch": pitch, "roll": roll})
+        at = round((left + right) / 2 / width, 2), round((top + bottom) / 2 / height, 2)
+        told.append(Pose(at, yaw, pitch, roll))
     return told
 
 
@@ -55,6 +74,11 @@ def resolution_of(width: int, height: int) -> str:
     return _bucket(min(width, height), (720, 1080, 2160), ("under 720", "720+", "1080+", "2160+"))
 
 
+def faces_of(number: int) -> str:
+    """Bucket of the number of faces."""
+    return _bucket(number, (1, 2, 3), ("0", "1", "2", "3+"))
+
+
 def traits_of(row: ImageResult) -> dict[str, str]:
     """The traits of a released image, by name of the trait; face size is that of the largest face's width."""
     main = max(row.faces, key=lambda face: (face.width, face.box), default=None)
@@ -62,7 +86,7 @@ def traits_of(row: ImageResult) -> dict[str, str]:
     share = main.width / max(width, height) if main else 0.0
     return {
         "resolution": resolution_of(width, height),
-        "faces": _bucket(len(row.faces), (1, 2, 3), ("0", "1", "2", "3+")),
+        "faces": faces_of(len(row.faces)),
         "face_size": _bucket(share, (0.05, 0.1, 0.2, 0.4), ("under 5 %", "5 %+", "10 %+", "20 %+", "40 %+")),
         "pose": pose_of(main),
         "outcome": row.outcome.value,

@@ -2,46 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
-import itertools
-import re
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from p3mdata.base.disk_backed import DiskDict, DiskList
-from p3mdata.base.files import holds_nothing, sha256, write_released
-from p3mdata.base.ids import IDS, KEYED
-from p3mdata.base.jsonl import read_json, read_rows, write_json, write_rows
+from p3mdata.base.files import holds_nothing, overlap, sha256
+from p3mdata.base.jsonl import read_rows, write_json, write_rows
 from p3mdata.base.parsing import fault
 from p3mdata.base.processes import default_workers
-from p3mdata.base.progress import Progress
+from p3mdata.base.progress import Progress, silent
+from p3mdata.dataset.about import ABOUT, BUILDING, About, Begun, read_about, read_begun
 from p3mdata.dataset.attributes import balance_of
-from p3mdata.dataset.candidates import RUN_KINDS, Counts, Entrant, candidates_of, usable_of
-from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, described, owned_dataset
-from p3mdata.dataset.foregrounds import estimate, require_pymatting
-from p3mdata.dataset.layout import OBFUSCATED, Content, Layout
+from p3mdata.dataset.candidates import Counts, Entrant, candidates_of, usable_of
+from p3mdata.dataset.files import ImageWriter, ListedImage, add_colours, remove_others
+from p3mdata.dataset.folder import LISTING, Dataset, begun_dataset, open_dataset, owned_dataset
+from p3mdata.dataset.foregrounds import require_pymatting
+from p3mdata.dataset.layout import OBFUSCATED, Layout
 from p3mdata.dataset.split import Candidate, Sets, Size, assign
 from p3mdata.errors import RunFolderError, SettingsError, unwritable
-from p3mdata.imaging import encode_grey
-from p3mdata.imaging.trimap import KERNEL, stored_plane, trimap_of
-from p3mdata.records import one_ending
+from p3mdata.imaging.trimap import KERNEL
 from p3mdata.run.derived import dataset_version, register_derived
 from p3mdata.run.locks import only_run
 from p3mdata.run.plan import Plan, read_plan
 from p3mdata.typing import Json
 from p3mdata.version import __version__
 
-# In the description of a dataset that is being renewed: what it was.
-_BEFORE = "before"
 _BATCH = 256
 # A share that comes out further from what was asked for is told.
 _OFF, _OFF_SHARE = 0.02, 0.25
-_ID = re.compile("[0-9a-f]{20}(-[0-9]+)?")
-_COLOURS = ("foreground", "background")
 
 
 @dataclass(frozen=True)
@@ -145,19 +136,13 @@ def build_split(
         register_derived(run, "dataset", out)
     try:
         with owned_dataset(out):
-            counts, balance, version = _write(
-                plan, out, settings, obfuscated, everything, usable, candidates, chosen, workers, progress
+            about = _write(
+                plan, out, settings, obfuscated, everything, usable, candidates, chosen, workers, progress or silent
             )
     except OSError as exc:
         raise unwritable(out, exc) from exc
-    return Built(
-        out,
-        {name: counts[name] for name in settings.layout.sets},
-        tuple(refused),
-        tuple(_notes(settings, counts)),
-        balance,
-        version,
-    )
+    sizes = {name: about.sets.get(name, 0) for name in settings.layout.sets}
+    return Built(out, sizes, tuple(refused), tuple(_notes(settings, sizes)), about.balance, about.version)
 
 
 def _write(
@@ -170,23 +155,19 @@ def _write(
     candidates: Sequence[Candidate],
     chosen: Mapping[str, str],
     workers: int,
-    progress: Progress | None,
-) -> tuple[Counter[str], dict[str, dict[str, dict[str, int]]], int]:
-    """Write all files of a dataset, its manifest, and dataset.json last; gives images per set, balance and version."""
+    progress: Progress,
+) -> About:
+    """Write all files of a dataset, its manifest, and dataset.json last, whose content it gives."""
     earlier, before = _earlier(out), _before(out)
-    begun = {
-        "layout": settings.layout.model_dump(mode="json"),
-        "training": settings.layout.training,
-        "obfuscated": obfuscated,
-    }
-    write_json(out / BUILDING, {**begun, _BEFORE: before})
+    layout = settings.layout
+    write_json(out / BUILDING, Begun(layout, obfuscated, before).to_json())
     (out / ABOUT).unlink(missing_ok=True)
-    step = progress(len(usable)) if progress else (lambda: None)
-    rows: DiskList[_Listed] = DiskList()
+    step = progress(len(usable))
+    rows: DiskList[ListedImage] = DiskList()
     with ThreadPoolExecutor(workers) as pool:
-        writer = _Writer(plan.job.out, out, settings, obfuscated)
+        writer = ImageWriter(plan.job.out, out, layout, obfuscated, settings.kernel, settings.poses)
 
-        def write(i: int) -> _Listed:
+        def write(i: int) -> ListedImage:
             return writer.write(usable[i], chosen[candidates[i].id], candidates[i].group)
 
         # In batches, so that a fault or Ctrl-C does not wait for everything that is queued.
@@ -195,51 +176,45 @@ def _write(
                 rows.append(row)
                 step()
     if settings.foregrounds:
-        _add_colours(out, settings, obfuscated, rows, workers)
-    _remove_others(earlier, rows)
+        add_colours(out, layout, obfuscated, rows, workers)
+    remove_others(earlier, rows)
     write_rows(out / LISTING, (rows[i].to_json() for i in sorted(range(len(rows)), key=lambda i: candidates[i].id)))
     counts, balance = Counter(chosen.values()), balance_of((row.set, row.traits) for row in rows)
     version = dataset_version(plan.job.out)
     if before is not None:
         version = max(version, before[0] + (before[1] != _listed_as(out)))
-    write_json(
-        out / ABOUT,
-        {
-            "tool": f"p3mdata {__version__}",
-            "version": version,
-            **begun,
-            "outcomes": dict(everything.outcomes),
-            "reasons": dict(everything.reasons),
-            "sets": {name: counts[name] for name in settings.layout.sets if counts[name]},
-            "seed": settings.seed,
-            "trimap_kernel": settings.kernel,
-            "settings": plan.job.settings.model_dump(mode="json"),
-            **({IDS: KEYED} if plan.keyed else {}),
-            "balance": balance,
-        },
+    about = About(
+        layout=layout,
+        obfuscated=obfuscated,
+        tool=f"p3mdata {__version__}",
+        version=version,
+        sets={name: counts[name] for name in layout.sets if counts[name]},
+        outcomes=dict(everything.outcomes),
+        reasons=dict(everything.reasons),
+        balance=balance,
+        settings=plan.job.settings.model_dump(mode="json"),
+        seed=settings.seed,
+        trimap_kernel=settings.kernel,
+        keyed=plan.keyed,
     )
+    write_json(out / ABOUT, about.to_json())
     (out / BUILDING).unlink()
-    return counts, balance, version
+    return about
 
 
 def _before(out: Path) -> tuple[int, str] | None:
     """Version and listing of the dataset that is renewed, also where an earlier renewal did not come to its end."""
-    try:
-        if (out / ABOUT).is_file():
-            return int(read_json(out / ABOUT)["version"]), _listed_as(out)
-        if (out / BUILDING).is_file() and (kept := read_json(out / BUILDING).get(_BEFORE)):
-            return int(kept[0]), str(kept[1])
-    except (KeyError, TypeError, ValueError) as exc:
-        raise RunFolderError(f"{out}: is damaged ({fault(exc)}). Delete the dataset and build it again.") from exc
-    return None
+    if (out / ABOUT).is_file():
+        return read_about(out).version, _listed_as(out)
+    return read_begun(out).before if (out / BUILDING).is_file() else None
 
 
 def _listed_as(out: Path) -> str:
     return sha256((out / LISTING).read_bytes()) if (out / LISTING).is_file() else ""
 
 
-def _notes(settings: SplitSettings, counts: Counter[str]) -> Iterator[str]:
-    total = counts.total()
+def _notes(settings: SplitSettings, counts: Mapping[str, int]) -> Iterator[str]:
+    total = sum(counts.values())
     for name, wanted in ((settings.layout.validation, settings.validation), (settings.layout.free, settings.free)):
         if name and isinstance(wanted, float) and abs(counts[name] / total - wanted) > max(_OFF, wanted * _OFF_SHARE):
             yield (
@@ -259,8 +234,7 @@ def _only_free(layout: Layout) -> str:
 
 
 def _check_out(run: Path, out: Path) -> None:
-    inner, outer = out.resolve(), run.resolve()
-    if inner == outer or outer in inner.parents or inner in outer.parents:
+    if overlap(out, run):
         raise SettingsError(f"{out}: the dataset and the run must not lie inside each other. Choose another OUT.")
     if out.is_dir():
         ours = any((out / name).is_file() for name in (ABOUT, BUILDING))
@@ -281,123 +255,7 @@ def _previous(dataset: Path) -> Mapping[str, str]:
         ) from exc
 
 
-@dataclass(frozen=True)
-class _Listed:
-    """An image of a dataset, as its manifest lists it.
-
-    Attributes:
-        public: Row of the run's public manifest.
-        files: Path below the dataset and SHA-256, by kind.
-        set, group, free, traits: Where it is, which others it is of one group with, and what it is like.
-        poses: Of its faces, where they are told.
-    """
-
-    public: Mapping[str, Any]
-    files: Mapping[str, tuple[str, str]]
-    set: str
-    group: int
-    free: bool
-    traits: Mapping[str, str]
-    poses: Sequence[Mapping[str, Any]] | None
-
-    def to_json(self) -> Json:
-        files = {kind: {"path": path, "sha256": digest} for kind, (path, digest) in self.files.items()}
-        told = {} if self.poses is None else {"poses": list(self.poses)}
-        place = {"set": self.set, "group": self.group, "free": self.free}
-        return {**self.public, **files, **place, "traits": self.traits, **told}
-
-
-@dataclass(frozen=True)
-class _Writer:
-    """Writes the files of one image into its set."""
-
-    run: Path
-    out: Path
-    settings: SplitSettings
-    obfuscated: str
-
-    def write(self, row: Entrant, name: str, group: int) -> _Listed:
-        """Copy an image's released files, make its trimap; returns its row of the manifest.
-
-        Raises:
-            RunFolderError: A released file is not the one that was proved.
-        """
-        layout = self.settings.layout.sets[name]
-        files: dict[str, tuple[str, str]] = {}
-        alpha = self._released(row, "alpha")
-        for kind in layout.folders:
-            if kind in _COLOURS:
-                continue
-            if kind == "trimap":
-                matte = stored_plane(alpha)
-                assert matte is not None
-                facemask = stored_plane(self._released(row, "facemask"))
-                data, file = encode_grey(trimap_of(matte, self.settings.kernel, facemask)), f"{row.id}.png"
-            else:
-                data = alpha if kind == "alpha" else self._released(row, kind)
-                file = f"{row.id}{one_ending(Path(row.files[RUN_KINDS[kind]][0]).suffix)}"
-            path = f"{self.settings.layout.folder(name, kind, self.obfuscated)}/{file}"
-            digest = sha256(data)
-            target = self.out / path
-            if not (target.is_file() and sha256(target.read_bytes()) == digest):
-                write_released(target, data)
-            files[kind] = path, digest
-        free = layout.content is Content.FREE
-        poses = row.poses if self.settings.poses else None
-        return _Listed(row.public, files, name, group, free, row.traits, poses)
-
-    def _released(self, row: Entrant, kind: str) -> bytes:
-        name, expected = row.files[RUN_KINDS[kind]]
-        path = self.run / RUN_KINDS[kind] / name
-        try:
-            data = path.read_bytes()
-        except OSError as exc:
-            raise RunFolderError(f"{path}: cannot be read ({exc.strerror}). Run 'p3mdata verify'.") from exc
-        if sha256(data) != expected:
-            raise RunFolderError(f"{path}: is not the file that was released. Run 'p3mdata verify'.")
-        return data
-
-
-def _add_colours(out: Path, settings: SplitSettings, obfuscated: str, rows: DiskList[_Listed], workers: int) -> None:
-    """Estimate fg and bg of the sets whose layout has folders for them."""
-    folders = {
-        name: [settings.layout.folder(name, kind, obfuscated) for kind in _COLOURS]
-        for name, layout in settings.layout.sets.items()
-        if set(_COLOURS) <= set(layout.folders)
-    }
-    mine = [i for i, row in enumerate(rows) if row.set in folders]
-    tasks = []
-    for row in map(rows.__getitem__, mine):
-        front, back = (f"{folder}/{row.public['id']}.png" for folder in folders[row.set])
-        tasks.append((row.files["image"][0], row.files["alpha"][0], front, back))
-    for i, task, hashes in zip(mine, tasks, estimate(out, tasks, workers), strict=True):
-        colours = dict(zip(_COLOURS, zip(task[2:], hashes, strict=True), strict=True))
-        rows[i] = replace(rows[i], files={**rows[i].files, **colours})
-
-
 def _earlier(out: Path) -> list[Dataset]:
     """What was built, or begun, in a folder before."""
-    return [described(out, name) for name in (ABOUT, BUILDING) if (out / name).is_file()]
-
-
-def _remove_others(earlier: Sequence[Dataset], rows: Sequence[_Listed]) -> None:
-    """Delete files of earlier builds that are in no set any more; only what has the name of an id."""
-    if not earlier:
-        return
-    now = DiskDict((path, None) for row in rows for path, _ in row.files.values())
-    for dataset in earlier:
-        for name in dataset.layout.sets:
-            for item in dataset.shelf(name).values():
-                for path in itertools.chain.from_iterable(item.files.values()):
-                    if path not in now and _ID.fullmatch(item.stem):
-                        (dataset.root / path).unlink(missing_ok=True)
-                        _remove_empty((dataset.root / path).parent, dataset.root)
-
-
-def _remove_empty(folder: Path, root: Path) -> None:
-    """Remove a folder that lost its last file, and those above it that hold nothing else."""
-    # One that holds something stays.
-    with contextlib.suppress(OSError):
-        while folder != root:
-            folder.rmdir()
-            folder = folder.parent
+    built = [open_dataset(out)] if (out / ABOUT).is_file() else []
+    return built + ([begun_dataset(out)] if (out / BUILDING).is_file() else [])

@@ -6,20 +6,20 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from p3mdata.base.disk_backed import DiskList, LazyMap
 from p3mdata.base.jsonl import read_rows
 from p3mdata.curation import group_ids
-from p3mdata.dataset.attributes import poses_of, traits_of
+from p3mdata.dataset.attributes import Pose, poses_of, traits_of
 from p3mdata.dataset.split import Candidate, join_groups
-from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.errors import RunFolderError, SettingsError, reason_of
 from p3mdata.records import ImageResult, Outcome, Sample
 from p3mdata.run.identities import from_prefix, identify
 from p3mdata.run.job import verify_run
 from p3mdata.run.layout import IMAGES, SOURCES
 from p3mdata.run.plan import Plan
-from p3mdata.run.rows import finished_rows, public_row
+from p3mdata.run.public import PublicRow
+from p3mdata.run.rows import finished_rows
 
 # Folders of a run by the kind of their files.
 RUN_KINDS = {"image": "images", "alpha": "alphas", "facemask": "facemasks"}
@@ -41,14 +41,13 @@ class Entrant:
     source: str
     outcome: Outcome
     files: Mapping[str, tuple[str, str]]
-    public: Mapping[str, Any]
+    public: PublicRow
     traits: Mapping[str, str]
-    poses: Sequence[Mapping[str, Any]] = ()
+    poses: Sequence[Pose] = ()
 
     @classmethod
     def of(cls, row: ImageResult) -> Entrant:
-        public = {key: value for key, value in public_row(row).items() if key not in RUN_KINDS}
-        return cls(row.id, row.source, row.outcome, row.files, public, traits_of(row), poses_of(row))
+        return cls(row.id, row.source, row.outcome, row.files, PublicRow.of(row), traits_of(row), poses_of(row))
 
 
 def usable_of(
@@ -143,7 +142,7 @@ def _free_ids(path: Path | None, rows: Sequence[Entrant]) -> set[str]:
     try:
         wanted = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as exc:
-        raise SettingsError(f"{path}: cannot be read ({exc}). Give one id or source path per line.") from exc
+        raise SettingsError(f"{path}: cannot be read ({reason_of(exc)}). Give one id or source path per line.") from exc
     by_name = {row.source: row.id for row in rows} | {row.id: row.id for row in rows}
     if unknown := [name for name in wanted if name not in by_name]:
         raise SettingsError(f"{path}: '{unknown[0]}' is no released image with a matte of this run. Remove the line.")

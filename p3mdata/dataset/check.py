@@ -18,8 +18,9 @@ from p3mdata.base.files import torn_files
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
 from p3mdata.curation import group_ids
+from p3mdata.dataset.about import ABOUT, BUILDING
 from p3mdata.dataset.check_item import Finding, about_item
-from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, Dataset, DatasetItem, listed_files, open_dataset
+from p3mdata.dataset.folder import LISTING, Dataset, DatasetItem, listed_files, open_dataset
 from p3mdata.dataset.foregrounds import COLOURS_DONE
 from p3mdata.dataset.layout import Content
 from p3mdata.errors import RunFolderError
@@ -97,7 +98,7 @@ def check_dataset(
 def _about_sets(dataset: Dataset, sets: _Sets) -> Iterator[Finding]:
     for name in dataset.layout.sets:
         folder = dataset.folder(name, "image").relative_to(dataset.root).as_posix()
-        if name not in sets and dataset.about and not dataset.about.get("sets", {}).get(name):
+        if name not in sets and dataset.about and not dataset.about.sets.get(name):
             # Built without it.
             continue
         if name not in sets:

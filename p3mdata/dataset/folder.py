@@ -10,17 +10,15 @@ from typing import Any
 
 from p3mdata.base.disk_backed import DiskDict
 from p3mdata.base.files import owned_folder
-from p3mdata.base.jsonl import read_json, read_rows
-from p3mdata.base.parsing import fault
+from p3mdata.base.jsonl import read_rows
+from p3mdata.config import Settings
+from p3mdata.dataset.about import ABOUT, About, read_about, read_begun
 from p3mdata.dataset.layout import KINDS, OBFUSCATED, Layout, layouts, read_layout
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.imaging.listing import pictures
 from p3mdata.typing import Json
 
-ABOUT = "dataset.json"
 LISTING = "manifest.jsonl"
-# While this file is there the dataset is not whole.
-BUILDING = "building.json"
 
 
 @dataclass
@@ -43,13 +41,22 @@ class Dataset:
         root: Its folder.
         layout: Which sets and folders it has.
         obfuscated: What stands for {obfuscated} in names of folders.
-        about: Content of dataset.json; empty for datasets of others.
+        about: What dataset.json says; None for datasets of others.
     """
 
     root: Path
     layout: Layout
     obfuscated: str
-    about: Json
+    about: About | None = None
+
+    def run_settings(self) -> Settings | None:
+        """Settings of the run that it was built from; None where they are not told.
+
+        Raises:
+            ValidationError: They are those of another version.
+        """
+        settings = None if self.about is None else self.about.settings
+        return None if settings is None else Settings(**settings)
 
     def folder(self, name: str, kind: str) -> Path:
         """Folder of a kind of file of a set."""
@@ -113,32 +120,24 @@ def open_dataset(root: Path, layout: str | None = None) -> Dataset:
     if not root.is_dir():
         raise SettingsError(f"{root}: is no folder. Give a dataset.")
     if (root / ABOUT).is_file() and layout is None:
-        return described(root, ABOUT)
+        about = read_about(root)
+        return Dataset(root, about.layout, about.obfuscated, about)
     candidates = list(layouts()) if layout is None else [read_layout(layout)]
-    best = max((Dataset(root, chosen, name, {}) for chosen in candidates for name in OBFUSCATED.values()), key=_fitting)
+    best = max((Dataset(root, chosen, name) for chosen in candidates for name in OBFUSCATED.values()), key=_fitting)
     if not _fitting(best):
         names = ", ".join(chosen.name for chosen in candidates)
         raise SettingsError(f"{root}: is no dataset of layout {names}. Give --layout with its folders' names.")
     return best
 
 
-def described(root: Path, name: str) -> Dataset:
-    """The dataset that a JSON file in its folder describes.
+def begun_dataset(root: Path) -> Dataset:
+    """The dataset that is being built, or was when a process ended.
 
     Raises:
-        RunFolderError: The file is damaged.
+        RunFolderError: Its building.json is damaged.
     """
-    about = read_json(root / name)
-    try:
-        layout = Layout(**about["layout"])
-        # JSON keeps no order, and the first obfuscated set is the one to train on.
-        names = sorted(layout.sets, key=lambda set_name: set_name != about["training"])
-        ordered = layout.model_copy(update={"sets": {set_name: layout.sets[set_name] for set_name in names}})
-        return Dataset(root, ordered, about["obfuscated"], about)
-    except (KeyError, TypeError, ValueError) as exc:
-        raise RunFolderError(
-            f"{root / name}: is damaged ({fault(exc)}). Delete the dataset and build it again."
-        ) from exc
+    begun = read_begun(root)
+    return Dataset(root, begun.layout, begun.obfuscated)
 
 
 def _fitting(dataset: Dataset) -> int:

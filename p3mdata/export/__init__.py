@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
-from p3mdata.base.files import write_atomic
+from p3mdata.base.files import lies_in, write_atomic
 from p3mdata.base.progress import Progress
-from p3mdata.errors import RunFolderError, SettingsError, unwritable
+from p3mdata.errors import RunFolderError, SettingsError, reason_of, unwritable
 from p3mdata.export import card, croissant, huggingface, webdataset
 from p3mdata.export.card_text import Words, describe
-from p3mdata.export.record import record_of
+from p3mdata.export.record import Record, record_of
 from p3mdata.export.record_text import files
 from p3mdata.export.release import Release
 from p3mdata.export.stated import Stated, read_stated
@@ -173,31 +173,27 @@ def write_record(
     about: Path | None = None,
     run: Path | None = None,
     stated: Path | None = None,
-) -> Json:
+) -> Record:
     """Write the release record of a finished run or a dataset alone: release-record.md and .json in a folder.
 
     Args:
         source, licence, name, about, run, stated: As for `export`; files of pictures are not read.
         out: The folder; one that is there keeps what else is in it.
 
-    Returns:
-        The record, as it is in the JSON file.
-
     Raises:
         SettingsError, RunFolderError: As for `export`.
     """
-    inner, outer = out.resolve(), source.resolve()
-    if outer == inner or outer in inner.parents:
+    if lies_in(out, source):
         raise SettingsError(f"{out}: lies inside {source}, which holds nothing but its own files. Choose another OUT.")
     release = Release.open(source, run)
-    made = record_of(release, *_words(release, licence, name, about, stated))
+    record = record_of(release, *_words(release, licence, name, about, stated))
     try:
         out.mkdir(parents=True, exist_ok=True)
-        for file, content in files(made).items():
+        for file, content in files(record).items():
             write_atomic(out / file, content)
     except OSError as exc:
         raise unwritable(out, exc) from exc
-    return made
+    return record
 
 
 def _words(
@@ -245,4 +241,4 @@ def _read(about: Path | None) -> str | None:
     try:
         return None if about is None else about.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as exc:
-        raise SettingsError(f"{about}: cannot be read ({exc}). Give a text file in UTF-8.") from exc
+        raise SettingsError(f"{about}: cannot be read ({reason_of(exc)}). Give a text file in UTF-8.") from exc

@@ -13,6 +13,7 @@ from p3mdata.export.entries import MEANING
 from p3mdata.export.figures import Facts
 from p3mdata.export.release import Release
 from p3mdata.records import Outcome
+from p3mdata.run.audit import Audit
 
 NO_LICENCE = (
     "> **The licence of this dataset is not set.** Until its publisher states one (`p3mdata export --license`), nobody "
@@ -62,7 +63,7 @@ def card(release: Release, words: Words, loading: str, configs: Sequence[Mapping
         "Anonymization": [*words.method, _outcomes(facts, words), _decisions(facts)],
         "Proofs": words.proofs,
         "Recall": (*words.second_look, *words.recall),
-        "Audit": [*words.audit, audit_table(facts.audit["rows"] if facts.audit else ()), *words.attackers],
+        "Audit": [*words.audit, audit_table(facts.audit), *words.attackers],
         "Uses": words.uses,
         "Known limits": ["\n".join(f"- {limit}" for limit in words.limits)],
         "Biases": [*words.biases, *_trait_tables(facts)],
@@ -133,11 +134,11 @@ def table(heads: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (list(heads), rule, *lines))
 
 
-def audit_table(rows: Iterable[Mapping[str, Any]]) -> str:
+def audit_table(audit: Audit | None) -> str:
     """The comparisons of an audit; '' without any."""
     return table(
         ("Compared", "Rank-1 (95% interval)", "TAR (95% interval)"),
-        ((COMPARED.get(row["key"], row["key"]), rate(row["rank1"]), rate(row["tar"])) for row in rows),
+        ((COMPARED[row.key], rate(row.rank1), rate(row.tar)) for row in (audit.rows if audit else ())),
     )
 
 

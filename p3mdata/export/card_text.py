@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from p3mdata.base.html import count
-from p3mdata.base.intervals import miss_bound
+from p3mdata.base.intervals import Rate
 from p3mdata.config import OBFUSCATIONS, Area, JpegMode
 from p3mdata.errors import SettingsError
 from p3mdata.export.entries import MEANING
 from p3mdata.export.figures import Facts
 from p3mdata.export.release import Release
 from p3mdata.records import Outcome
+from p3mdata.run.audit import COMPARISONS
 from p3mdata.run.report_audit import recall_sentences
 
 NAME = "Anonymized portraits with alpha mattes"
@@ -28,15 +29,8 @@ _AREA = {
     Area.HEAD: "the whole head",
 }
 _HELD = {Outcome.NEEDS_REVIEW: "for a person to look at", Outcome.BROKEN: "broken", Outcome.EXCLUDED: "excluded"}
-COMPARED = {
-    "clear": "clear faces, among clear photographs (the most it can do)",
-    "naive": "released faces, among clear photographs",
-    "adapted": "released faces, among released ones",
-    "deconvolved_naive": "released faces with the blur undone, among clear photographs",
-    "deconvolved_adapted": "released faces with the blur undone, among others treated alike",
-    "zero_naive": "faces under black masks, among clear photographs",
-    "zero_adapted": "faces under black masks, among others like that",
-}
+COMPARED = {key: what for key, (what, _) in COMPARISONS.items()}
+COMPARED["clear"] += " (the most it can do)"
 
 
 @dataclass(frozen=True)
@@ -107,7 +101,7 @@ def describe(
         method=tuple(_method(facts)),
         proofs=tuple(_proofs(facts)),
         recall=tuple(_recall(facts)),
-        second_look=tuple(recall_sentences(facts.recall)) if facts.recall else (),
+        second_look=tuple(recall_sentences(*facts.recall)) if facts.recall else (),
         audit=tuple(_audit(facts)),
         attackers=tuple(_attackers(facts)),
         annotation=_annotation(release),
@@ -256,19 +250,19 @@ def _proofs(facts: Facts) -> Iterator[str]:
 
 def _recall(facts: Facts) -> Iterator[str]:
     sample = facts.sample
-    if sample is None or not sample["looked_at"]:
+    if sample is None or sample.bound is None:
         yield (
             "How many faces were missed was not measured: nobody has looked at a random sample of the released images."
             if facts.recall is None
             else "Nobody has looked at a random sample of the released images."
         )
         return
-    drawn, looked, misses = sample["images"], sample["looked_at"], sample["misses"]
+    drawn, looked = sample.images, sample.looked_at
     rest = "" if looked == drawn else f" The other {drawn - looked:,} wait; until then this is no random sample."
     yield (
         f"A person looked at {looked:,} of {count(drawn, 'released image')}, drawn at random within classes of face "
-        f"number and size, and found {misses:,} with a missed face. With 95% certainty at most "
-        f"{percent(miss_bound(looked, misses))} of the released images had one.{rest}"
+        f"number and size, and found {sample.misses:,} with a missed face. With 95% certainty at most "
+        f"{percent(sample.bound)} of the released images had one.{rest}"
     )
 
 
@@ -278,15 +272,15 @@ def _audit(facts: Facts) -> Iterator[str]:
         yield "Whether software can tell who is on these images was not measured for this version."
         return
     yield (
-        f"A face recogniser ({audit['recogniser']['name']}) was given {count(audit['photos'], 'released photograph')} "
-        f"of {audit['identities']:,} people, aligned by the landmarks of the clear faces. Rank-1 is how often the most "
-        f"similar other photograph shows the same person (guessing: {percent(audit['chance'])}); TAR is the share of "
+        f"A face recogniser ({audit.recogniser[0]}) was given {count(audit.photos, 'released photograph')} "
+        f"of {audit.identities:,} people, aligned by the landmarks of the clear faces. Rank-1 is how often the most "
+        f"similar other photograph shows the same person (guessing: {percent(audit.chance)}); TAR is the share of "
         "pairs of one person that pass as one."
     )
     yield from (
-        f"{COMPARED.get(row['key'], row['key'])}: rank-1 {rate(row['rank1'])}, TAR {rate(row['tar'])}.".capitalize()
-        for row in audit["rows"]
-        if row["key"] in ("clear", "naive", "adapted")
+        f"{COMPARED[row.key]}: rank-1 {rate(row.rank1)}, TAR {rate(row.tar)}.".capitalize()
+        for row in audit.rows
+        if row.key in ("clear", "naive", "adapted")
     )
     yield (
         "A ready-made recogniser flatters the result: one that is trained on faces obfuscated like these finds more."
@@ -298,17 +292,17 @@ def _attackers(facts: Facts) -> Iterator[str]:
     if found is None:
         return
     yield (
-        f"{count(len(found['scores']), 'comparison')} with attackers that learned from other people's faces, "
-        f"obfuscated alike, on {count(found['photos'], 'photograph')} of {found['people']:,} people: "
-        f"{found['claim']['sentence']}."
+        f"{count(len(found.scores), 'comparison')} with attackers that learned from other people's faces, "
+        f"obfuscated alike, on {count(found.photos, 'photograph')} of {found.people:,} people: "
+        f"{found.claim()}."
     )
-    if found["not_run"]:
-        yield f"Not run: {'; '.join(f'{key} ({why})' for key, why in found['not_run'].items())}."
+    if found.not_run:
+        yield f"Not run: {'; '.join(f'{key} ({why})' for key, why in found.not_run.items())}."
 
 
-def rate(found: Mapping[str, float]) -> str:
+def rate(found: Rate) -> str:
     """A share with its interval."""
-    return f"{percent(found['value'])} ({100 * found['low']:.0f} to {100 * found['high']:.0f})"
+    return f"{percent(found.value)} ({100 * found.low:.0f} to {100 * found.high:.0f})"
 
 
 def _personal(facts: Facts) -> Iterator[str]:
@@ -337,7 +331,10 @@ def _spread(facts: Facts) -> Iterator[str]:
 def _limits(facts: Facts) -> Iterator[str]:
     settings = facts.settings
     method, _ = settings.obfuscation()
-    yield "A facemask hides a face. Hair, clothes, body and place can still identify a person."
+    yield (
+        "A facemask hides a face. Hair, clothes, body and place can still identify a person, and a photograph that is "
+        "public elsewhere is found by the pixels that stay."
+    )
     if traced := OBFUSCATIONS[method].traced:
         yield (
             f"{traced} faces keep traces of who they were: somebody who "

@@ -1,8 +1,9 @@
 """Croissant 1.1: croissant.json beside Parquet files, with the responsible-AI fields filled from the run's figures.
 
 The pictures are in Parquet files, as they are in the Hugging Face export: mlcroissant joins at most two sets of files
-into a record and turns every image file into RGB, so that image, alpha and facemask of one record, in their own bit
-depths, can only come from one table. A licence, a citation and a date of publication are the publisher's to state;
+into a record, takes the pictures of both from one of them (findings/mlcroissant-gives-photo-for-matte.sh) and turns
+every image file into RGB, so that image, alpha and facemask of one record, in their own bit depths, can only come from
+one table. A licence, a citation and a date of publication are the publisher's to state;
 without them mlcroissant warns that they are recommended.
 """
 

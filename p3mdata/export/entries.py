@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import itertools
 import os
-import re
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from p3mdata.base.disk_backed import DiskList, LazyMap
 from p3mdata.base.files import sha256
+from p3mdata.base.ids import ID
 from p3mdata.errors import RunFolderError
 from p3mdata.records import one_ending
+from p3mdata.run.public import PublicRow
 from p3mdata.typing import Json
 
 KINDS = ("image", "alpha", "trimap", "facemask", "foreground", "background")
@@ -43,7 +43,6 @@ MEANING = {
     "group": "images of one number are near-duplicates, or of one person or series; none crosses splits",
     "free": "whether the image is published as it was: nothing in it is private, or it is shown by permission",
 }
-_ID = re.compile("[0-9a-f]{20}(-[0-9]+)?")
 
 Scalar = str | int | float | bool
 
@@ -93,11 +92,21 @@ def _unreadable(path: Path, exc: OSError) -> RunFolderError:
 
 @dataclass(frozen=True)
 class Entry:
-    """One image: its files by kind, and what may be told about it (a row of the public manifest without files)."""
+    """One image of a release.
 
-    id: str
+    Attributes:
+        files: By kind.
+        row: What may be told about it.
+        told: The same and what a dataset adds, as the manifest has it but for the files.
+    """
+
     files: dict[str, File]
-    row: Json
+    row: PublicRow
+    told: Json
+
+    @property
+    def id(self) -> str:
+        return self.row.id
 
     def name(self, kind: str) -> str:
         """`<id>.jpg` for the image, `<id>.alpha.png` and the like for what belongs to it."""
@@ -110,23 +119,23 @@ class Entry:
 
     def scalars(self) -> dict[str, Scalar]:
         """The row as columns of a table; keys are of `MEANING`."""
-        row, proofs = self.row, self.row["proofs"]
+        row, proofs = self.row, self.row.proofs
         columns: dict[str, Scalar] = {
             "id": self.id,
-            "width": int(row["width"]),
-            "height": int(row["height"]),
-            "outcome": str(row["outcome"]),
-            "decision": str(row["decision"]["action"]) if row["decision"] else "none",
-            "method": str(row["method"]),
-            "encoding": str(row["encoding"]),
-            "faces": int(row["faces"]),
-            "masked_share": float(row["masked_share"]),
-            "recomposed": int(row.get("recomposed", 0)),
-            "exact": bool(proofs["exact"]),
-            "largest_deviation": int(proofs["largest_deviation"]),
-            "missed": int(proofs["missed"]),
+            "width": row.width,
+            "height": row.height,
+            "outcome": row.outcome.value,
+            "decision": row.decision.action.value if row.decision else "none",
+            "method": row.method,
+            "encoding": row.encoding,
+            "faces": row.faces,
+            "masked_share": row.masked_share,
+            "recomposed": row.recomposed,
+            "exact": proofs.exact,
+            "largest_deviation": proofs.largest_deviation,
+            "missed": proofs.missed,
         }
-        return columns | {key: row[key] for key in ("group", "free") if key in row}
+        return columns | {key: self.told[key] for key in ("group", "free") if key in self.told}
 
 
 @dataclass(frozen=True)
@@ -172,7 +181,7 @@ class Gathered:
         self._ids: list[str] = []
         self._kinds: set[str] = set()
 
-    def add(self, row: Mapping[str, Any]) -> None:
+    def add(self, row: Json) -> None:
         """Add an image by its row of a public manifest.
 
         Raises:
@@ -185,15 +194,18 @@ class Gathered:
                 if path.is_absolute() or ".." in path.parts:
                     raise ValueError(f"path {path}")
                 files[kind] = str(path), row[kind]["sha256"]
-        if not _ID.fullmatch(row["id"]) or "image" not in files:
-            raise ValueError(f"row {row['id']}")
-        self.rows.append((files, {key: value for key, value in row.items() if key not in (*KINDS, "schema")}))
-        self._ids.append(row["id"])
+        told = {key: value for key, value in row.items() if key not in (*KINDS, "schema")}
+        identity = PublicRow.from_json(told).id
+        if not ID.fullmatch(identity) or "image" not in files:
+            raise ValueError(f"row {identity}")
+        self.rows.append((files, told))
+        self._ids.append(identity)
         self._kinds |= files.keys()
 
     def _entry(self, number: int) -> Entry:
-        files, row = self.rows[number]
-        return Entry(row["id"], {kind: File(self._root, *file) for kind, file in files.items()}, row)
+        files, told = self.rows[number]
+        placed = {kind: File(self._root, *file) for kind, file in files.items()}
+        return Entry(placed, PublicRow.from_json(told), told)
 
     def split(self, name: str, title: str, training: bool, free: bool) -> Split:
         """The set, once all its images are here."""

@@ -6,19 +6,18 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from p3mdata.base.disk_backed import DiskDict
-from p3mdata.base.jsonl import read_json
 from p3mdata.config import Settings
-from p3mdata.dataset.attributes import resolution_of, traits_of
+from p3mdata.dataset.attributes import faces_of, resolution_of, traits_of
 from p3mdata.export.entries import Split
 from p3mdata.records import ImageResult, Outcome
-from p3mdata.run.layout import ATTACKERS, PLAN
-from p3mdata.run.recall import recall_of
-from p3mdata.run.report import read_audit
-from p3mdata.run.sampling import looked_at
-from p3mdata.typing import Json
+from p3mdata.run.attackers import Attackers, read_attackers
+from p3mdata.run.audit import Audit, read_audit
+from p3mdata.run.planned import read_planned
+from p3mdata.run.public import PublicRow
+from p3mdata.run.recall import InReview, SecondLook, recall_of
+from p3mdata.run.sampling import LookedAt, looked_at
 
 _TABLES = ("resolution", "faces", "face_size", "pose", "outcome")
 # Trait -> value -> split -> images.
@@ -42,10 +41,10 @@ class Facts:
             (those shown by permission are not) and images whose transition area is hidden, both by a person's decision.
         encodings: Images by how they were written.
         tables: Images by trait, value and split.
-        audit: What audit.json holds, if the released files were audited.
-        sample: images drawn at random, looked_at by a person, misses found; if a sample was drawn.
-        recall: Figures of a second look for missed faces, if there was one.
-        attackers: What attackers.json holds, if attackers were let at the released files.
+        audit: What a recogniser finds, if the released files were audited.
+        sample: What a person found in a random sample, if one was drawn.
+        recall: A second look for missed faces, if there was one, see `p3mdata.run.recall.recall_of`.
+        attackers: What attackers find who learn, if they were let at the released files.
         models: SHA-256 of the model files by name, if the run is at hand.
     """
 
@@ -60,10 +59,10 @@ class Facts:
     proofs: dict[str, int]
     encodings: dict[str, int]
     tables: Tables
-    audit: Json | None
-    sample: dict[str, int] | None
-    recall: Json | None = None
-    attackers: Json | None = None
+    audit: Audit | None
+    sample: LookedAt | None
+    recall: tuple[SecondLook, InReview] | None = None
+    attackers: Attackers | None = None
     models: dict[str, str] | None = None
 
     @property
@@ -90,15 +89,16 @@ class Behind:
 
     outcomes: dict[str, int] | None = None
     reasons: dict[str, int] | None = None
-    audit: Json | None = None
-    sample: dict[str, int] | None = None
-    recall: Json | None = None
-    attackers: Json | None = None
+    audit: Audit | None = None
+    sample: LookedAt | None = None
+    recall: tuple[SecondLook, InReview] | None = None
+    attackers: Attackers | None = None
     models: dict[str, str] | None = None
     traits: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def behind_of(out: Path, rows: Iterable[ImageResult]) -> Behind:
+    """What a finished run knows of a release, from its folder and its rows."""
     outcomes, reasons = Counter[str](), Counter[str]()
     traits: DiskDict[Mapping[str, str]] = DiskDict()
     for row in rows:
@@ -107,10 +107,16 @@ def behind_of(out: Path, rows: Iterable[ImageResult]) -> Behind:
             traits[row.id] = traits_of(row)
         else:
             reasons[row.reason or row.outcome.value] += 1
-    models = {str(name): str(digest) for name, digest in read_json(out / PLAN).get("weights", {}).items()}
-    attackers = read_audit(out, ATTACKERS)
-    told = read_audit(out), looked_at(out, rows), recall_of(out), attackers
-    return Behind(dict(outcomes), dict(reasons), *told, models, traits)
+    return Behind(
+        outcomes=dict(outcomes),
+        reasons=dict(reasons),
+        audit=read_audit(out),
+        sample=looked_at(out, rows),
+        recall=recall_of(out),
+        attackers=read_attackers(out),
+        models=dict(read_planned(out).maker.weights or {}),
+        traits=traits,
+    )
 
 
 _PROOFS = (
@@ -133,22 +139,22 @@ def figures(
     tables: Tables = {trait: {} for trait in _TABLES}
     for split in splits:
         for entry in split.entries:
-            row, proof = entry.row, entry.row["proofs"]
-            faces[split.name] += row["faces"]
-            encodings[str(row["encoding"])] += 1
-            if row["decision"]:
-                decisions[row["decision"]["action"]] += 1
-                proofs["transition_hidden"] += bool(row["decision"]["keep_transition"])
-            proofs["exact" if proof["exact"] else "reencoded"] += 1
-            if not proof["exact"]:
-                proofs["largest_deviation"] = max(proofs["largest_deviation"], proof["largest_deviation"])
-            if row["outcome"] == Outcome.SHOWN_BY_PERMISSION.value:
+            row, proof = entry.row, entry.row.proofs
+            faces[split.name] += row.faces
+            encodings[row.encoding] += 1
+            if row.decision:
+                decisions[row.decision.action.value] += 1
+                proofs["transition_hidden"] += row.decision.keep_transition
+            proofs["exact" if proof.exact else "reencoded"] += 1
+            if not proof.exact:
+                proofs["largest_deviation"] = max(proofs["largest_deviation"], proof.largest_deviation)
+            if row.outcome is Outcome.SHOWN_BY_PERMISSION:
                 images, seen = shown.get(split.name, (0, 0))
-                shown[split.name] = images + 1, seen + row["faces"]
+                shown[split.name] = images + 1, seen + row.faces
             else:
-                proofs["missed"] += proof["missed"]
-            proofs["recomposed"] += row.get("recomposed", 0)
-            proofs["largest_beside"] = max(proofs["largest_beside"], proof.get("largest_beside", 0))
+                proofs["missed"] += proof.missed
+            proofs["recomposed"] += row.recomposed
+            proofs["largest_beside"] = max(proofs["largest_beside"], proof.largest_beside)
             _count(tables, split.name, {**behind.traits.get(entry.id, {}), **_plain_traits(row)})
     return Facts(
         tool=tool,
@@ -172,12 +178,12 @@ def figures(
     )
 
 
-def _plain_traits(row: Mapping[str, Any]) -> dict[str, str]:
+def _plain_traits(row: PublicRow) -> dict[str, str]:
     """Traits that the public row of an image tells."""
     return {
-        "resolution": resolution_of(row["width"], row["height"]),
-        "faces": str(row["faces"]) if row["faces"] < 3 else "3+",
-        "outcome": row["outcome"],
+        "resolution": resolution_of(row.width, row.height),
+        "faces": faces_of(row.faces),
+        "outcome": row.outcome.value,
     }
 
 

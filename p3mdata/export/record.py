@@ -6,16 +6,20 @@ is listed as not stated, with what fills it. No source, person, path or seed ent
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
 from p3mdata.base.html import count
-from p3mdata.base.intervals import miss_bound
+from p3mdata.base.jsonl import in_canonical_order
 from p3mdata.export.card_text import Words
 from p3mdata.export.entries import MEANING
 from p3mdata.export.figures import Facts
 from p3mdata.export.questions import FRAMEWORKS, QUESTIONS, Question
 from p3mdata.export.release import Release
 from p3mdata.export.stated import Stated
+from p3mdata.run.attackers import Attackers
+from p3mdata.run.audit import Audit
+from p3mdata.run.recall import InReview, SecondLook
 from p3mdata.typing import Json
 from p3mdata.version import __version__
 
@@ -71,8 +75,88 @@ _OPEN = {
 }
 
 
-def record_of(release: Release, words: Words, stated: Stated) -> Json:
-    """The record as it is written to release-record.json; equal releases and answers give equal records.
+@dataclass(frozen=True)
+class Answered:
+    """A question, and who says something to it.
+
+    Attributes:
+        question: What is asked.
+        publisher: Keys of `stated.Stated` that answer it.
+        run: Names of TITLES that do.
+        not_stated: Keys and names that would.
+    """
+
+    question: Question
+    publisher: tuple[str, ...]
+    run: tuple[str, ...]
+    not_stated: tuple[str, ...]
+
+    def to_json(self) -> Json:
+        asked = {name: getattr(self.question, name) for name in ("framework", "part", "ref", "asks")}
+        answers = {"publisher": self.publisher, "run": self.run, "not_stated": self.not_stated}
+        return asked | {name: list(keys) for name, keys in answers.items()}
+
+
+@dataclass(frozen=True)
+class Gap:
+    """What neither the run nor the publisher says.
+
+    Attributes:
+        key: Of `stated.Stated`, or name of TITLES.
+        by: Whose it is to say: run or publisher.
+        asks: What it is.
+        fill: What fills it.
+        asked_by: Clauses, items and numbers.
+    """
+
+    key: str
+    by: str
+    asks: str
+    fill: str
+    asked_by: tuple[str, ...]
+
+    def to_json(self) -> Json:
+        return {**vars(self), "asked_by": list(self.asked_by)}
+
+
+@dataclass(frozen=True)
+class Record:
+    """A release record.
+
+    Attributes:
+        name: Of the dataset.
+        facts: Figures of the release.
+        run: Sentences by name of TITLES; names of which the run does not know are left out.
+        publisher: Answers by key of `stated.Stated`.
+        questions: All that is asked.
+        not_stated: What is open, that of the run first.
+    """
+
+    name: str
+    facts: Facts
+    run: dict[str, tuple[str, ...]]
+    publisher: dict[str, str]
+    questions: tuple[Answered, ...]
+    not_stated: tuple[Gap, ...]
+
+    def to_json(self) -> Json:
+        """What release-record.json holds."""
+        return {
+            "schema": SCHEMA,
+            "tool": f"p3mdata {__version__}",
+            "name": self.name,
+            "version": self.facts.version,
+            "frameworks": {key: {"title": title, "source": source} for key, (title, source) in FRAMEWORKS.items()},
+            "figures": _figures(self.facts),
+            "run": {name: list(sentences) for name, sentences in self.run.items()},
+            "publisher": self.publisher,
+            "questions": [question.to_json() for question in self.questions],
+            "not_stated": [gap.to_json() for gap in self.not_stated],
+        }
+
+
+def record_of(release: Release, words: Words, stated: Stated) -> Record:
+    """The record of a release; equal releases and answers give equal records.
 
     Args:
         release: What is released.
@@ -80,45 +164,42 @@ def record_of(release: Release, words: Words, stated: Stated) -> Json:
         stated: What the publisher says.
     """
     facts, publisher = release.facts(), stated.said()
-    said = {name: list(sentences) for name, sentences in _said(facts, words, "group" in release.columns).items()}
-    return {
-        "schema": SCHEMA,
-        "tool": f"p3mdata {__version__}",
-        "name": words.name,
-        "version": facts.version,
-        "frameworks": {key: {"title": title, "source": source} for key, (title, source) in FRAMEWORKS.items()},
-        "figures": _figures(facts),
-        "run": {name: said[name] for name in TITLES if said[name]},
-        "publisher": publisher,
-        "questions": [
-            {
-                "framework": q.framework,
-                "part": q.part,
-                "ref": q.ref,
-                "asks": q.asks,
-                "publisher": [key for key in q.keys if key in publisher],
-                "run": [name for name in q.run if said[name]],
-                "not_stated": [key for key in q.keys if key not in publisher] + [n for n in q.run if not said[n]],
-            }
-            for q in QUESTIONS
-        ],
-        "not_stated": list(_gaps(said, publisher)),
-    }
+    said = _said(facts, words, "group" in release.columns)
+    return Record(
+        name=words.name,
+        facts=facts,
+        run={name: said[name] for name in TITLES if said[name]},
+        publisher=publisher,
+        questions=tuple(_answered(question, said, publisher) for question in QUESTIONS),
+        not_stated=tuple(_gaps(said, publisher)),
+    )
 
 
-def _gaps(said: Mapping[str, list[str]], publisher: Mapping[str, str]) -> Iterator[Json]:
+def _answered(question: Question, said: Mapping[str, Sequence[str]], publisher: Mapping[str, str]) -> Answered:
+    return Answered(
+        question,
+        publisher=tuple(key for key in question.keys if key in publisher),
+        run=tuple(name for name in question.run if said[name]),
+        not_stated=(
+            *(key for key in question.keys if key not in publisher),
+            *(name for name in question.run if not said[name]),
+        ),
+    )
+
+
+def _gaps(said: Mapping[str, Sequence[str]], publisher: Mapping[str, str]) -> Iterator[Gap]:
     """What neither the run nor the publisher says: those of the run first."""
     asked: dict[str, list[str]] = {}
-    for q in QUESTIONS:
-        for name in (*q.keys, *q.run):
-            asked.setdefault(name, []).append(_cited(q))
+    for question in QUESTIONS:
+        for name in (*question.keys, *question.run):
+            asked.setdefault(name, []).append(_cited(question))
     for name, (about, fill) in _OPEN.items():
         if not said[name]:
-            yield {"key": name, "by": "run", "asks": about, "fill": fill, "asked_by": asked[name]}
+            yield Gap(name, "run", about, fill, tuple(asked[name]))
     for key, field in Stated.model_fields.items():
         if key not in publisher:
-            yield {"key": key, "by": "publisher", "asks": field.description, "fill": f"{key}: ... in the file of "
-                   "--stated", "asked_by": asked[key]}  # fmt: skip
+            fill = f"{key}: ... in the file of --stated"
+            yield Gap(key, "publisher", field.description or "", fill, tuple(asked[key]))
 
 
 def _cited(question: Question) -> str:
@@ -129,7 +210,7 @@ def _cited(question: Question) -> str:
 
 def _said(facts: Facts, words: Words, grouped: bool) -> dict[str, tuple[str, ...]]:
     """Sentences by name of TITLES; empty where the run does not know."""
-    looked = facts.sample is not None and facts.sample["looked_at"] > 0
+    looked = facts.sample is not None and facts.sample.looked_at > 0
     return {
         "counts": (words.summary,),
         "splits": tuple(
@@ -203,8 +284,7 @@ def _figures(facts: Facts) -> Json:
     """The figures that the sentences are made of."""
     method, strength = facts.settings.obfuscation()
     epsilon, pixels = facts.settings.privacy() or (None, None)
-    sample, audit, attackers = facts.sample, facts.audit, facts.attackers
-    bound = sample and sample["looked_at"] and miss_bound(sample["looked_at"], sample["misses"])
+    sample = facts.sample
     return {
         "made_with": facts.tool,
         "images": facts.images,
@@ -225,16 +305,29 @@ def _figures(facts: Facts) -> Json:
         "proofs": facts.proofs,
         "encodings": facts.encodings,
         "traits": facts.tables,
-        "second_look": facts.recall and {
-            key: facts.recall[key] for key in ("released", "pictures", "faces", "neither", "review")
-        },
-        "sample": None if sample is None else {**sample, "miss_bound_95": bound or None},
-        "audit": audit and {
-            "recogniser": audit["recogniser"]["name"],
-            **{key: audit[key] for key in ("photos", "identities", "chance", "rows")},
-        },
-        "attackers": attackers and {
-            key: attackers[key] for key in ("method", "photos", "people", "chance", "scores", "worst", "claim")
-        },
+        "second_look": facts.recall and _second_look(*facts.recall),
+        "sample": sample and {**vars(sample), "miss_bound_95": sample.bound},
+        "audit": facts.audit and _audit(facts.audit),
+        "attackers": facts.attackers and _attackers(facts.attackers),
         "models": facts.models,
     }  # fmt: skip
+
+
+def _second_look(look: SecondLook, review: InReview) -> Json:
+    return {"released": look.released, **look.counted.to_json(), "review": review.to_json()}
+
+
+def _audit(audit: Audit) -> Json:
+    told = audit.to_json()
+    rows = in_canonical_order(told["rows"])
+    return {
+        "recogniser": audit.recogniser[0],
+        **{key: told[key] for key in ("photos", "identities", "chance")},
+        "rows": rows,
+    }
+
+
+def _attackers(found: Attackers) -> Json:
+    told = found.to_json()
+    kept = {key: told[key] for key in ("method", "photos", "people", "chance", "scores", "worst", "claim")}
+    return {key: in_canonical_order(value) for key, value in kept.items()}

@@ -4,102 +4,104 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterator, Mapping
-from typing import Any
+from collections.abc import Iterator
 
 from p3mdata.export.card import audit_table, table
 from p3mdata.export.card_text import percent, rate
-from p3mdata.export.record import RECORD, RECORD_JSON, TITLES
+from p3mdata.export.figures import Facts
+from p3mdata.export.questions import FRAMEWORKS
+from p3mdata.export.record import RECORD, RECORD_JSON, TITLES, Record
+from p3mdata.run.attackers import WORDS
 
 # Characters of an answer that stands where it is asked for; longer ones stand once, below.
 _SHORT = 240
 
 
-def files(made: Mapping[str, Any]) -> dict[str, bytes]:
+def files(record: Record) -> dict[str, bytes]:
     """Content of release-record.json and release-record.md, by name; equal records give equal bytes."""
-    told = json.dumps(made, indent=1, ensure_ascii=False) + "\n"
-    return {RECORD_JSON: told.encode(), RECORD: markdown(made).encode()}
+    told = json.dumps(record.to_json(), indent=1, ensure_ascii=False) + "\n"
+    return {RECORD_JSON: told.encode(), RECORD: markdown(record).encode()}
 
 
-def markdown(made: Mapping[str, Any]) -> str:
-    """release-record.md of what `record.record_of` made."""
-    lines = [f"# Release record: {_safe(made['name'])}", _lead(made)]
-    for framework, about in made["frameworks"].items():
-        lines += [f"## {about['title']}", *_answers(made, framework)]
+def markdown(record: Record) -> str:
+    """release-record.md."""
+    lines = [f"# Release record: {_safe(record.name)}", _lead(record)]
+    for framework, (title, _) in FRAMEWORKS.items():
+        lines += [f"## {title}", *_answers(record, framework)]
     lines += ["## What the run says", "Sentences and figures of the run; the questions above point here."]
-    for name, sentences in made["run"].items():
+    for name, sentences in record.run.items():
         lines += [f"### {TITLES[name]}", *map(_safe, sentences)]
-        lines += [tabled] if (tabled := _table_of(name, made["figures"])) else []
-    lines += ["## Not stated", *_open(made), "## Where the questions are from"]
-    lines += ["\n".join(f"- {about['title']}: <{about['source']}>" for about in made["frameworks"].values())]
+        lines += [tabled] if (tabled := _table_of(name, record.facts)) else []
+    lines += ["## Not stated", *_open(record), "## Where the questions are from"]
+    lines += ["\n".join(f"- {title}: <{source}>" for title, source in FRAMEWORKS.values())]
     return "\n\n".join(lines) + "\n"
 
 
-def _lead(made: Mapping[str, Any]) -> str:
-    questions = made["questions"]
-    whole = sum(not q["not_stated"] for q in questions)
-    blank = sum(not q["publisher"] and not q["run"] for q in questions)
+def _lead(record: Record) -> str:
+    asked = record.questions
+    whole = sum(not question.not_stated for question in asked)
+    blank = sum(not question.publisher and not question.run for question in asked)
     return (
-        f"Version {made['version']} of the dataset, made with {_safe(made['figures']['made_with'])}. Of "
-        f"{len(questions)} questions {whole} are answered, {len(questions) - whole - blank} in part, {blank} not: see "
+        f"Version {record.facts.version} of the dataset, made with {_safe(record.facts.tool)}. Of "
+        f"{len(asked)} questions {whole} are answered, {len(asked) - whole - blank} in part, {blank} not: see "
         "[Not stated](#not-stated). Quoted text is the publisher's; everything else was counted or measured by the "
         "tool. The record helps who has to judge a release; it is no certificate, and no statement that the release is "
         "lawful."
     )
 
 
-def _open(made: Mapping[str, Any]) -> Iterator[str]:
-    gaps = made["not_stated"]
-    if not gaps:
+def _open(record: Record) -> Iterator[str]:
+    if not record.not_stated:
         yield "Nothing: every question has an answer."
         return
-    rows = [(f"`{g['key']}`", g["asks"], f"`{g['fill']}`", ", ".join(g["asked_by"])) for g in gaps if g["by"] == "run"]
+    rows = [
+        (f"`{gap.key}`", gap.asks, f"`{gap.fill}`", ", ".join(gap.asked_by))
+        for gap in record.not_stated
+        if gap.by == "run"
+    ]
     if rows:
         yield "What the run does not know yet:"
         yield table(("Figure", "What", "What fills it", "Asked by"), rows)
-    keys = [g for g in gaps if g["by"] == "publisher"]
+    keys = [gap for gap in record.not_stated if gap.by == "publisher"]
     if keys:
         yield "What the publisher has not said. Copied into a YAML file and filled in, it is given as `--stated`:"
-        lines = [f"# {g['asks']} ({', '.join(g['asked_by'])})\n{g['key']}:" for g in keys]
+        lines = [f"# {gap.asks} ({', '.join(gap.asked_by)})\n{gap.key}:" for gap in keys]
         yield "```yaml\n" + "\n".join(lines) + "\n```"
 
 
-def _answers(made: Mapping[str, Any], framework: str) -> Iterator[str]:
+def _answers(record: Record, framework: str) -> Iterator[str]:
     part, quoted = "", set()
-    for question in (q for q in made["questions"] if q["framework"] == framework):
-        if question["part"] != part:
-            yield f"### {(part := question['part'])}"
-        yield f"**{question['ref']} {_safe(question['asks'])}**"
-        for key in question["publisher"]:
-            yield _quoted(key, made["publisher"][key], key in quoted)
+    for answered in (one for one in record.questions if one.question.framework == framework):
+        question = answered.question
+        if question.part != part:
+            yield f"### {(part := question.part)}"
+        yield f"**{question.ref} {_safe(question.asks)}**"
+        for key in answered.publisher:
+            yield _quoted(key, record.publisher[key], key in quoted)
             quoted.add(key)
         links = []
-        for name in question["run"]:
-            sentences = made["run"][name]
+        for name in answered.run:
+            sentences = record.run[name]
             if len(sentences) == 1 and len(sentences[0]) <= _SHORT:
                 yield f"The run: {_safe(sentences[0])}"
             else:
                 links.append(f"[{TITLES[name]}](#{TITLES[name].lower().replace(' ', '-')})")
         if links:
             yield f"The run, below: {', '.join(links)}."
-        if question["not_stated"]:
-            yield f"*Not stated: {', '.join(f'`{key}`' for key in question['not_stated'])}.*"
+        if answered.not_stated:
+            yield f"*Not stated: {', '.join(f'`{key}`' for key in answered.not_stated)}.*"
 
 
-def _table_of(name: str, figures: Mapping[str, Any]) -> str:
-    if name == "held_back":
-        return table(("Outcome", "Files"), figures["outcomes"].items())
-    if name == "attackers":
+def _table_of(name: str, facts: Facts) -> str:
+    if name == "held_back" and facts.outcomes is not None:
+        return table(("Outcome", "Files"), facts.outcomes.items())
+    if name == "attackers" and facts.attackers is not None:
+        scores = sorted(facts.attackers.scores.items(), key=lambda pair: (-pair[1].rank1.value, pair[0]))
         return table(
             ("Attacker", "Rank-1 (95% interval)", "Person found most often"),
-            (
-                (one["words"], rate(one["rank1"]), percent(one["worst_person"]))
-                for one in sorted(figures["attackers"]["scores"].values(), key=lambda one: -one["rank1"]["value"])
-            ),
+            ((WORDS[key], rate(score.rank1), percent(score.worst_person)) for key, score in scores),
         )
-    if name == "audit":
-        return audit_table(figures["audit"]["rows"])
-    return ""
+    return audit_table(facts.audit) if name == "audit" else ""
 
 
 def _safe(text: str) -> str:

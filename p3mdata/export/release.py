@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -15,7 +15,8 @@ from p3mdata.base.disk_backed import DiskDict
 from p3mdata.base.jsonl import read_json
 from p3mdata.base.parsing import fault
 from p3mdata.config import Settings
-from p3mdata.dataset.folder import ABOUT, BUILDING, Dataset, open_dataset
+from p3mdata.dataset.about import ABOUT, BUILDING, read_about
+from p3mdata.dataset.folder import Dataset, open_dataset
 from p3mdata.dataset.layout import Content
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.export.entries import KINDS, Entry, Gathered, Split
@@ -24,7 +25,8 @@ from p3mdata.records import Outcome
 from p3mdata.run.derived import dataset_version
 from p3mdata.run.layout import PLAN
 from p3mdata.run.plan import read_plan
-from p3mdata.run.rows import finished_rows, public_row
+from p3mdata.run.public import public_row
+from p3mdata.run.rows import finished_rows
 
 # Names that `datasets` or our croissant.json keep for themselves.
 _TAKEN = ("", "all", "splits")
@@ -94,10 +96,11 @@ class Release:
 
     @classmethod
     def _of_dataset(cls, root: Path, run: Path | None) -> Release:
-        dataset = open_dataset(root)
+        dataset, about = open_dataset(root), read_about(root)
         try:
-            settings = Settings(**dataset.about["settings"])
-            tool, version = str(dataset.about["tool"]), int(dataset.about["version"])
+            settings = dataset.run_settings()
+            if settings is None:
+                raise KeyError("settings")
             by_set = {name: Gathered(root) for name in dataset.layout.sets}
             for row in dataset.rows():
                 if row["outcome"] == _SHOWN and dataset.layout.sets[row["set"]].content is not Content.FREE:
@@ -106,24 +109,22 @@ class Release:
                         "obfuscated. Build the dataset again."
                     )
                 by_set[row["set"]].add(row)
-            training = _training(dataset, {name: len(gathered.rows) for name, gathered in by_set.items()})
             splits, empty = [], []
             for (title, layout), name in zip(
                 dataset.layout.sets.items(), split_names(list(dataset.layout.sets)), strict=True
             ):
                 free = layout.content is Content.FREE
-                split = by_set[title].split(name, title, title == training, free)
+                split = by_set[title].split(name, title, title == dataset.layout.training, free)
                 if split.entries:
                     splits.append(split)
-                elif title in dataset.about["sets"]:
+                elif title in about.sets:
                     empty.append(split)
             splits.sort(key=lambda split: (not split.training, split.free))
             if run is not None:
                 behind = _checked_run(run, root, splits, settings)
             else:
-                behind = Behind(dataset.about.get("outcomes"), dataset.about.get("reasons"))
-            balance = dict(dataset.about.get("balance", {}))
-            facts = figures(splits, empty, tool, version, settings, behind, balance)
+                behind = Behind(about.outcomes, about.reasons)
+            facts = figures(splits, empty, about.tool, about.version, settings, behind, about.balance)
         except (KeyError, TypeError, ValueError, ValidationError) as exc:
             raise RunFolderError(f"{root}: its {ABOUT} or manifest is damaged ({fault(exc)}). Build it again.") from exc
         if not splits:
@@ -166,13 +167,6 @@ def split_names(titles: Sequence[str]) -> list[str]:
             name = f"{base}_{number}" if name == base else f"{name}_"
         names.append(name)
     return names
-
-
-def _training(dataset: Dataset, sizes: Mapping[str, int]) -> str:
-    """Title of the set to train on; where dataset.json does not name it, the largest obfuscated one."""
-    named = dataset.about.get("training")
-    obfuscated = [name for name, layout in dataset.layout.sets.items() if layout.content is not Content.FREE]
-    return str(named) if named in sizes else max(obfuscated, key=lambda name: sizes[name], default="")
 
 
 def _checked_run(run: Path, root: Path, splits: Sequence[Split], settings: Settings) -> Behind:

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.base.disk_backed import DiskDict
-from p3mdata.base.files import RELEASED_AT, atomic, is_torn, owned_folder, sha256, write_released
+from p3mdata.base.files import RELEASED_AT, atomic, is_torn, overlap, owned_folder, sha256, write_released
+from p3mdata.base.ids import ID
 from p3mdata.base.jsonl import write_json
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.version import __version__
@@ -28,7 +29,7 @@ _STAMPED = re.compile(r"<!-- p3mdata export: ([a-z0-9-]+) -->")
 _CLOSING = (CARD, "index.json", "croissant.json", "release-record.md", "release-record.json")
 # Paths of files that exports write; everything else in the folder is its owner's.
 _OURS = re.compile(
-    r"(.+/)?[0-9a-f]{20}(-[0-9]+)?\.(jpg|png|webp|tif)|[a-z0-9_]+-[0-9]{5}\.tar"
+    rf"(.+/)?{ID.pattern}\.(jpg|png|webp|tif)|[a-z0-9_]+-[0-9]{{5}}\.tar"
     r"|data/[a-z0-9_]+-[0-9]{5}-of-[0-9]{5}\.parquet|data/[a-z0-9_]+/metadata(_all)?\.jsonl"
 )
 
@@ -84,8 +85,7 @@ class Target:
             RunFolderError: It is a file, holds something else, or is in use.
             OSError: It cannot be written.
         """
-        inner, outer = root.resolve(), source.resolve()
-        if inner == outer or outer in inner.parents or inner in outer.parents:
+        if overlap(root, source):
             raise SettingsError(f"{root}: OUT and the source must not lie inside each other. Choose another OUT.")
         if root.is_dir():
             held = _held(root)

@@ -87,7 +87,7 @@ def _write_shard(
                 if kind in entry.files:
                     name = entry.name(kind).removesuffix(entry.files[kind].suffix) + endings[kind]
                     _add(tar, name, entry.files[kind].read())
-            _add(tar, f"{entry.id}.json", (dumps(entry.row) + "\n").encode())
+            _add(tar, f"{entry.id}.json", (dumps(entry.told) + "\n").encode())
             step()
 
 

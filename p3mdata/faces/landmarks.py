@@ -121,6 +121,7 @@ class MediaPipeLandmarks:
 
     def locate(self, crop: NDArray[np.uint8]) -> Points | None:
         height, width = crop.shape[:2]
+        # mp.Image takes the memory behind an array without heeding its strides.
         faces = self._model.detect(self._image(np.ascontiguousarray(crop))).face_landmarks
         if not faces:
             return None

@@ -17,13 +17,13 @@ from typing import Any
 from p3mdata.anonymize.hand import drawn_area
 from p3mdata.base.jsonl import NOT_JSON, read_rows
 from p3mdata.base.progress import Progress
-from p3mdata.errors import BrokenInput, RunFolderError, SettingsError
+from p3mdata.errors import BrokenInput, RunFolderError, SettingsError, reason_of
 from p3mdata.faces.models import Models
 from p3mdata.imaging import SUFFIXES, decode, decode_matte, encode_mask
 from p3mdata.imaging.listing import regular_file
 from p3mdata.records import Action, Decision, Sample, boxes_of
 from p3mdata.run.close import RunSummary, close_run
-from p3mdata.run.decisions import append, keep_mask, now, read_log, standing
+from p3mdata.run.decisions import append, keep_mask, now, read_log, standing, told_apart
 from p3mdata.run.executors import Work, local
 from p3mdata.run.inputs import read_inputs
 from p3mdata.run.layout import DONE, LOG, QUEUE, SOURCES, shard_folder
@@ -151,7 +151,7 @@ def _log(plan: Plan, wish: _Wish) -> None:
         return
     # A shard that is not done is looked through again: a crash after this line loses nothing.
     (shard_folder(out, wish.sample.index // plan.shard_size) / DONE).unlink(missing_ok=True)
-    append(out, wish.sample.id, decision)
+    append(out, wish.sample.id, told_apart(decision, wish.sample.suspects))
 
 
 def _same(old: Decision | None, new: Decision) -> bool:
@@ -201,7 +201,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
     try:
         lines = regular_file(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as exc:
-        raise SettingsError(f"{path}: cannot be read ({exc}). Check the path.") from exc
+        raise SettingsError(f"{path}: cannot be read ({reason_of(exc)}). Check the path.") from exc
     for number, line in enumerate(lines, 1):
         if not line.strip():
             continue

@@ -6,12 +6,13 @@ import datetime
 import itertools
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from p3mdata.base.jsonl import read_json, read_rows, write_json, write_rows
+from p3mdata.base.jsonl import read_rows, write_json, write_rows
+from p3mdata.dataset.about import ABOUT, BUILDING, read_about
 from p3mdata.dataset.attributes import balance_of
-from p3mdata.dataset.folder import ABOUT, BUILDING, LISTING, described, listed_files, owned_dataset
+from p3mdata.dataset.folder import LISTING, begun_dataset, listed_files, owned_dataset
 from p3mdata.errors import SettingsError
 from p3mdata.records import Action, Sample
 from p3mdata.review.session import reviewing
@@ -129,7 +130,7 @@ def _clean_derived(out: Path, version: int) -> tuple[list[str], list[str]]:
 
 def _clean_begun(path: Path, removed: set[str]) -> None:
     """Take images out of a dataset that was not finished, whose files no list names yet."""
-    dataset = described(path, BUILDING)
+    dataset = begun_dataset(path)
     for name in dataset.layout.sets:
         for item in dataset.shelf(name).values():
             if item.stem in removed:
@@ -144,13 +145,14 @@ def _clean_dataset(path: Path, removed: set[str], version: int) -> None:
             for file, _ in listed_files([row]):
                 (path / file).unlink(missing_ok=True)
     kept = [row for row in rows if row["id"] not in removed]
-    about = read_json(path / ABOUT)
+    about = read_about(path)
     counts = Counter(row["set"] for row in kept)
-    version = max(version, int(about["version"]) + (len(kept) != len(rows)))
+    version = max(version, about.version + (len(kept) != len(rows)))
     write_rows(path / LISTING, kept)
-    changed = {
-        "version": version,
-        "sets": {name: counts[name] for name in about["sets"]},
-        "balance": balance_of((row["set"], row["traits"]) for row in kept),
-    }
-    write_json(path / ABOUT, {**about, **changed})
+    about = replace(
+        about,
+        version=version,
+        sets={name: counts[name] for name in about.sets},
+        balance=balance_of((row["set"], row["traits"]) for row in kept),
+    )
+    write_json(path / ABOUT, about.to_json())

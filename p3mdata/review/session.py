@@ -15,8 +15,8 @@ from p3mdata.faces.models import Models
 from p3mdata.imaging import encode_mask
 from p3mdata.records import XYXY, Action, Decision, ImageResult, Mask, Outcome, Sample
 from p3mdata.review.views import View
-from p3mdata.run.close import RunSummary, close_run
-from p3mdata.run.decisions import append, keep_mask, now, read_log
+from p3mdata.run.close import RunSummary, close_run, is_closed
+from p3mdata.run.decisions import append, keep_mask, now, read_log, told_apart
 from p3mdata.run.inputs import read_inputs
 from p3mdata.run.layout import DONE, QUEUE, RESULTS, SAMPLE, shard_folder
 from p3mdata.run.locks import finished_run
@@ -88,7 +88,7 @@ class Session:
         self._views: OrderedDict[tuple[str, int], View] = OrderedDict()
         self._shard: tuple[int, dict[str, ImageResult]] | None = None
         self._versions = Counter(identity for identity, _ in read_log(self._out))
-        self._changed = False
+        self._changed = not is_closed(plan)
         self.summary: RunSummary | None = None
         self._settle()
         self._sampled = frozenset(row["id"] for row in read_rows(self._out / SAMPLE, needs=("id",)))
@@ -266,6 +266,7 @@ class Session:
         # The order makes a crash harmless: a shard that is not done is looked through again, and the log says what for.
         (shard_folder(self._out, number) / DONE).unlink(missing_ok=True)
         self._changed = True
+        decision = told_apart(decision, self._samples[index].suspects)
         append(self._out, identity, decision)
         self._versions[identity] += 1
         standing = None if decision.action is Action.REOPEN else decision

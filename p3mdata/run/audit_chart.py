@@ -1,12 +1,13 @@
-"""The chart of an audit: rank-1 rate by strength, from the figures of audit.json; its lines are those of audit.png."""
+"""The chart of an audit: rank-1 rate by strength; its lines are those of audit.png."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from p3mdata.base.chart import BLUE, GREY, PURPLE, VERMILION, Drawing, Place, Scale
+from p3mdata.base.intervals import Rate
 from p3mdata.config import DP_EPSILON
-from p3mdata.typing import Json
+from p3mdata.run.audit import Audit, SweepPoint
 
 _WIDTH, _HEIGHT, _TOP, _BOTTOM, _LEFT, _RIGHT, _GAP = 940, 330, 34, 276, 46, 926, 36
 _Y = Scale((0, 100), (_BOTTOM, _TOP))
@@ -49,28 +50,17 @@ class Interval:
     high: float
 
     @classmethod
-    def from_json(cls, row: Json) -> Interval:
-        """Of shares."""
-        return cls(100 * row["value"], 100 * row["low"], 100 * row["high"])
-
-
-@dataclass(frozen=True)
-class Point:
-    """Rank-1 rates at one strength of a method, which is a share of the face's width."""
-
-    method: str
-    strength: float
-    rates: dict[str, Interval]
+    def of(cls, rate: Rate) -> Interval:
+        return cls(100 * rate.value, 100 * rate.low, 100 * rate.high)
 
 
 @dataclass(frozen=True)
 class Charted:
-    """What a chart shows of audit.json.
+    """What a chart shows of an audit; all rates in percent.
 
     Attributes:
         method, strength: Of the run; a share of the face's width.
-        chance: Rank-1 rate of guessing, in percent.
-        photos, identities: What took part.
+        chance: Rank-1 rate of guessing.
         rates: Rank-1 rate of each comparison, by its key.
         points: Of all methods that were tried.
     """
@@ -78,36 +68,26 @@ class Charted:
     method: str
     strength: float
     chance: float
-    photos: int
-    identities: int
     rates: dict[str, Interval]
-    points: tuple[Point, ...]
+    points: tuple[SweepPoint, ...]
 
     @classmethod
-    def from_json(cls, row: Json) -> Charted:
-        """Of what audit.json holds."""
-        attacks = NAIVE[0], ADAPTED[0]
-        return cls(
-            row["settings"]["method"],
-            row["settings"]["strength"],
-            100 * row["chance"],
-            row["photos"],
-            row["identities"],
-            {one["key"]: Interval.from_json(one["rank1"]) for one in row["rows"]},
-            tuple(
-                Point(one["method"], one["strength"], {attack: Interval.from_json(one[attack]) for attack in attacks})
-                for one in row["sweep"]
-            ),
-        )
+    def of(cls, audit: Audit) -> Charted:
+        rates = {row.key: Interval.of(row.rank1) for row in audit.rows}
+        return cls(audit.method.value, audit.strength, 100 * audit.chance, rates, audit.sweep)
 
     def panels(self) -> list[Panel]:
         """The methods that were tried, and the run's own."""
-        tried = {*_ALWAYS, self.method, *(point.method for point in self.points)}
+        tried = {*_ALWAYS, self.method, *(point.method.value for point in self.points)}
         return [panel for panel in _PANELS if panel.method in tried]
 
     def series(self, panel: Panel, attack: str) -> list[tuple[float, Interval]]:
         """Points of one line: strength in percent and rank-1 rate; begins with the clear photographs."""
-        found = [(point.strength, point.rates[attack]) for point in self.points if point.method == panel.method]
+        found = [
+            (point.strength, Interval.of(point.naive if attack == NAIVE[0] else point.adapted))
+            for point in self.points
+            if point.method == panel.method
+        ]
         start = [(0.0, self.rates["clear"])] if panel.from_clear and found else []
         return [(100 * strength, rate) for strength, rate in start + sorted(found, key=lambda pair: pair[0])]
 

@@ -14,6 +14,7 @@ from p3mdata.base.jsonl import PRIVATE_MODE, rows_file
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, RunFolderError
 from p3mdata.records import ImageResult, Outcome
 from p3mdata.run.layout import (
+    DONE,
     KINDS,
     LEDGER,
     MANIFEST,
@@ -24,11 +25,13 @@ from p3mdata.run.layout import (
     REVIEW,
     drop_empty_folders,
     make_private_folder,
+    shard_folder,
     stages_folder,
 )
 from p3mdata.run.locks import finished_run
 from p3mdata.run.plan import Plan
-from p3mdata.run.rows import Rows, finished_rows, names_file, open_shards, public_row
+from p3mdata.run.public import public_row
+from p3mdata.run.rows import Rows, finished_rows, names_file, open_shards
 from p3mdata.typing import Json
 
 
@@ -124,6 +127,21 @@ def close_run(plan: Plan, seconds: float) -> RunSummary:
     write_report(plan, rows, out / REPORT)
     shutil.rmtree(stages_folder(out), ignore_errors=True)
     return summary
+
+
+def is_closed(plan: Plan) -> bool:
+    """Whether a finished run was closed since its last shard was finished; a process killed between leaves it open.
+
+    By the files' times: where those do not tell, it counts as open, and closing it again changes nothing.
+    """
+    out = plan.job.out
+    # The report is written last, and by itself after audits.
+    ends = (out / LEDGER, out / REPORT)
+    done = [shard_folder(out, number) / DONE for number in range(plan.shards)]
+    if not all(path.exists() for path in (*ends, *done)):
+        return False
+    closed = min(path.stat().st_mtime_ns for path in ends)
+    return all(path.stat().st_mtime_ns < closed for path in done)
 
 
 def renew_report(out: Path) -> None:

@@ -7,25 +7,40 @@ by which a run knows what is done: whatever was decided but not yet carried out 
 from __future__ import annotations
 
 import datetime
+import time
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.jsonl import PRIVATE_MODE, append_row, read_rows, write_rows
 from p3mdata.base.parsing import fault
 from p3mdata.errors import RunFolderError
-from p3mdata.records import Action, Decision, boxes_of
+from p3mdata.records import Action, Decision, Suspect, boxes_of
 from p3mdata.run.layout import LOG, PRIVATE
 from p3mdata.typing import Json
 
 # Below the private folder, beside the log: the log with its masks can be applied to another run.
 _MASKS = "masks"
 _WAY_OUT = "Restore it from a copy, or delete that line: its image then waits for a decision again."
+# Together somewhat more than the second to which times are told.
+_WAIT, _MOST_WAITS = 0.05, 30
 
 
 def now() -> str:
     """Time of a decision, UTC to the second."""
     return datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def told_apart(decision: Decision, suspects: Iterable[Suspect]) -> Decision:
+    """The decision, of the next second where it equals one that a second look came after and that settles nothing."""
+    before = [suspect.decided for suspect in suspects]
+    for _ in range(_MOST_WAITS):
+        if decision not in before:
+            break
+        time.sleep(_WAIT)
+        decision = replace(decision, time=now())
+    return decision
 
 
 def read_log(out: Path) -> list[tuple[str, Decision]]:

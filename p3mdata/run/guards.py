@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from p3mdata.base.addresses import as_os_error, is_remote
-from p3mdata.base.files import is_torn
+from p3mdata.base.files import is_torn, lies_in
 from p3mdata.base.jsonl import read_json
 from p3mdata.config import Job
 from p3mdata.errors import RunFolderError, SettingsError, start_anew
@@ -62,8 +62,7 @@ def check_folders(job: Job) -> None:
 def _inside(inner: Path, outer: Path) -> bool:
     if is_remote(inner) or is_remote(outer):
         return is_remote(inner) and is_remote(outer) and f"{inner}/".startswith(f"{outer}/")
-    real_inner, real_outer = Path(os.path.realpath(inner)), Path(os.path.realpath(outer))
-    return real_inner == real_outer or real_outer in real_inner.parents
+    return lies_in(inner, outer)
 
 
 def _check_out(out: Path) -> None:

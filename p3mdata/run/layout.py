@@ -12,9 +12,12 @@ from pathlib import Path
 from p3mdata.base.files import is_torn, sweep
 from p3mdata.errors import OTHER_PLACE, unwritable
 
-# Frozen by the first start: settings, number of files, their hash. The names of sources are private.
+# Of files that are published: manifest, audits.
+SCHEMA_VERSION = 1
+
 # Folders that only their owner can open.
 PRIVATE, SHARDS, REVIEW = "private", "shards", "review"
+# Frozen by the first start: settings, number of files, their hash. The names of sources are private.
 PLAN = "plan.json"
 SOURCES = "private/sources.jsonl"
 JOB = "private/job.json"

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from p3mdata.base.disk_backed import DiskDict
 from p3mdata.base.files import sha256
-from p3mdata.base.intervals import miss_bound, wilson
+from p3mdata.base.intervals import Rate, miss_bound, wilson
 from p3mdata.base.jsonl import read_json, read_rows
 from p3mdata.base.parsing import fault
 from p3mdata.errors import RunFolderError
 from p3mdata.records import XYXY, boxes_of
 from p3mdata.run.decisions import read_log, standing
-from p3mdata.run.layout import LOOKS, PLAN, RECALL
+from p3mdata.run.layout import LOOKS, PLAN, RECALL, SCHEMA_VERSION
 from p3mdata.run.suspects import read_suspects
 from p3mdata.typing import Json
+from p3mdata.version import __version__
 
 
 @dataclass(frozen=True)
@@ -67,7 +68,92 @@ def read_looks(out: Path) -> Iterator[Looked]:
             raise RunFolderError(f"{out / LOOKS}: holds a row that is no look ({fault(exc)}). {way_out}") from exc
 
 
-def counted(looks: Iterable[Looked], none: dict[str, set[XYXY]]) -> Json:
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures that a second look went over.
+
+    Attributes:
+        looked_at: How many.
+        with_missed: Of those, how many have a face that the run left bare.
+        rate: The share of those.
+        at_most: The largest share that fits, one-sided with 95 % certainty.
+    """
+
+    looked_at: int
+    with_missed: int
+    rate: Rate
+    at_most: float
+
+    def to_json(self) -> Json:
+        return {**vars(self), "rate": self.rate.to_json()}
+
+    @classmethod
+    def from_json(cls, row: Json) -> Pictures:
+        return cls(**{**row, "rate": Rate.from_json(row["rate"])})
+
+
+@dataclass(frozen=True)
+class Faces:
+    """Faces that a second look sees, those of them that the run left bare, and their share.
+
+    Attributes:
+        not_seen_by_second_look: Faces that the run hides and the second look does not see.
+    """
+
+    seen: int
+    missed: int
+    rate: Rate
+    not_seen_by_second_look: int
+
+    def to_json(self) -> Json:
+        return {**vars(self), "rate": self.rate.to_json()}
+
+    @classmethod
+    def from_json(cls, row: Json) -> Faces:
+        return cls(**{**row, "rate": Rate.from_json(row["rate"])})
+
+
+@dataclass(frozen=True)
+class Neither:
+    """How many faces no detector of the second look saw: an estimate, and its interval.
+
+    Attributes:
+        seen_by: Faces by the detector that alone saw them unasked, and those of two detectors as `both`.
+    """
+
+    seen_by: dict[str, int]
+    estimate: float
+    low: float
+    high: float
+
+    def to_json(self) -> Json:
+        return dict(vars(self))
+
+    @classmethod
+    def from_json(cls, row: Json) -> Neither:
+        return cls(**row)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Figures of pictures that were looked at."""
+
+    pictures: Pictures
+    faces: Faces
+    neither: Neither
+
+    def to_json(self) -> Json:
+        return {name: part.to_json() for name, part in vars(self).items()}
+
+    @classmethod
+    def from_json(cls, row: Json) -> Counted:
+        """Of a row that may hold more."""
+        return cls(
+            Pictures.from_json(row["pictures"]), Faces.from_json(row["faces"]), Neither.from_json(row["neither"])
+        )
+
+
+def counted(looks: Iterable[Looked], none: dict[str, set[XYXY]]) -> Counted:
     """Figures of pictures that were looked at.
 
     Args:
@@ -84,24 +170,15 @@ def counted(looks: Iterable[Looked], none: dict[str, set[XYXY]]) -> Json:
         missed += len(bare)
         unseen += look.unseen
         lists.update(look.lists)
-    return {
-        "pictures": {
-            "looked_at": pictures,
-            "with_missed": with_missed,
-            "rate": wilson(with_missed, pictures).to_json(),
-            "at_most": round(miss_bound(pictures, with_missed), 6) if pictures else 1.0,
-        },
-        "faces": {
-            "seen": hidden + missed,
-            "missed": missed,
-            "rate": wilson(missed, hidden + missed).to_json(),
-            "not_seen_by_second_look": unseen,
-        },
-        "neither": neither(lists),
-    }
+    at_most = round(miss_bound(pictures, with_missed), 6) if pictures else 1.0
+    return Counted(
+        Pictures(pictures, with_missed, wilson(with_missed, pictures), at_most),
+        Faces(hidden + missed, missed, wilson(missed, hidden + missed), unseen),
+        neither(lists),
+    )
 
 
-def neither(lists: Counter[str]) -> Json:
+def neither(lists: Counter[str]) -> Neither:
     """Faces that no detector of the second look saw, from how many of one's faces the other misses (Petersen's way).
 
     It takes the two to miss faces independently of each other, every face to be as hard as any other, and every place
@@ -121,12 +198,12 @@ def neither(lists: Counter[str]) -> Json:
         share = min(one * other, 1 - 1e-9)
         return round(seen * share / (1 - share), 2)
 
-    return {
-        "seen_by": {name: lists[name] for name in sorted(lists)},
-        "estimate": unseen(*(rate.value for rate in misses)),
-        "low": unseen(*(rate.low for rate in misses)),
-        "high": unseen(*(rate.high for rate in misses)),
-    }
+    return Neither(
+        seen_by={name: lists[name] for name in sorted(lists)},
+        estimate=unseen(*(rate.value for rate in misses)),
+        low=unseen(*(rate.low for rate in misses)),
+        high=unseen(*(rate.high for rate in misses)),
+    )
 
 
 def called_none(out: Path) -> dict[str, set[XYXY]]:
@@ -138,35 +215,118 @@ def called_none(out: Path) -> dict[str, set[XYXY]]:
     }
 
 
-def in_review(out: Path) -> dict[str, int]:
-    """What became of all places that second looks found: `waiting`, `faces`, `no_faces`; and `pictures` that wait."""
+@dataclass(frozen=True)
+class InReview:
+    """What became of all places that second looks found.
+
+    Attributes:
+        waiting: For a person.
+        faces, no_faces: What people called them.
+        pictures: How many pictures wait.
+    """
+
+    waiting: int
+    faces: int
+    no_faces: int
+    pictures: int
+
+    @property
+    def found(self) -> int:
+        """All places."""
+        return self.waiting + self.faces + self.no_faces
+
+    def to_json(self) -> Json:
+        return dict(vars(self))
+
+
+def in_review(out: Path) -> InReview:
+    """What became of all places that second looks found in a run."""
     said = standing(read_log(out))
-    found = {"waiting": 0, "faces": 0, "no_faces": 0, "pictures": 0}
+    found: Counter[str] = Counter()
     for identity, suspects in read_suspects(out).items():
         decision = said.get(identity)
-        open_ = 0
+        waiting = 0
         for suspect in suspects:
             none, settled = suspect.is_none(decision), suspect.settled_by(decision)
             found["no_faces" if none else "faces" if settled else "waiting"] += 1
-            open_ += not none and not settled
-        found["pictures"] += bool(open_)
-    return found
+            waiting += not none and not settled
+        found["pictures"] += bool(waiting)
+    return InReview(found["waiting"], found["faces"], found["no_faces"], found["pictures"])
 
 
-def recall_of(out: Path) -> Json | None:
+@dataclass(frozen=True)
+class SecondLook:
+    """Figures of a second look: what recall.json holds.
+
+    Attributes:
+        plan_sha256: Of the run's plan.json.
+        version: Of the way of looking.
+        sides: Longest sides in pixels at which each detector looks.
+        seed: Of the draw.
+        released: Pictures whose faces the run hides.
+        all_looked_at: Whether all of these were looked at.
+        left_out: Pictures that could not be looked at, by why.
+        counted: What was seen.
+    """
+
+    plan_sha256: str
+    version: int
+    sides: dict[str, list[int]]
+    seed: int
+    released: int
+    all_looked_at: bool
+    left_out: dict[str, int]
+    counted: Counted
+
+    def to_json(self) -> Json:
+        return {
+            "schema": SCHEMA_VERSION,
+            "tool": f"p3mdata {__version__}",
+            "plan_sha256": self.plan_sha256,
+            "look": {"version": self.version, "sides": self.sides},
+            "seed": self.seed,
+            "released": self.released,
+            "all_looked_at": self.all_looked_at,
+            "left_out": self.left_out,
+            **self.counted.to_json(),
+        }
+
+    @classmethod
+    def from_json(cls, row: Json) -> SecondLook:
+        return cls(
+            plan_sha256=row["plan_sha256"],
+            version=row["look"]["version"],
+            sides=row["look"]["sides"],
+            seed=row["seed"],
+            released=row["released"],
+            all_looked_at=row["all_looked_at"],
+            left_out=row["left_out"],
+            counted=Counted.from_json(row),
+        )
+
+
+def recall_of(out: Path) -> tuple[SecondLook, InReview] | None:
     """The figures of a run's last second look as people's decisions leave them; None when there was none.
 
     Returns:
-        What recall.json holds, its counts without what people called no face since, and `review`, see `in_review`.
+        The figures, without what people called no face since, and what became of the places that were found.
+
+    Raises:
+        RunFolderError: recall.json is damaged.
     """
     if not (out / RECALL).is_file():
         return None
     row = read_json(out / RECALL)
     if row.get("plan_sha256") != sha256((out / PLAN).read_bytes()):
         return None
+    try:
+        look = SecondLook.from_json(row)
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        again = f"Run 'p3mdata audit {out} --recall' again."
+        raise RunFolderError(f"{out / RECALL}: is damaged ({fault(exc)}). {again}") from exc
     looks = DiskDict((look.id, look) for look in read_looks(out))
     now = counted((look for look in looks.values() if look.drawn), called_none(out))
     # While another second look is under way, or was stopped, its figures are not there yet.
-    if now["pictures"]["looked_at"] == row["pictures"]["looked_at"]:
-        row |= now
-    return {**row, "review": in_review(out)}
+    if now.pictures.looked_at == look.counted.pictures.looked_at:
+        look = replace(look, counted=now)
+    return look, in_review(out)

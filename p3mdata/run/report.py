@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.html import Code, Figure, Picture, Rendered, Table, count, picture, render, table
@@ -23,13 +22,14 @@ from p3mdata.imaging import decode
 from p3mdata.imaging.draw import thumbnail
 from p3mdata.imaging.listing import PassedOver
 from p3mdata.records import Action, Face, ImageResult, Outcome
-from p3mdata.run.layout import ATTACKERS, AUDIT, FACEMASKS, IMAGES, LEDGER, MANIFEST, PASSED_OVER, QUEUE
+from p3mdata.run.attackers import read_attackers
+from p3mdata.run.audit import read_audit
+from p3mdata.run.layout import FACEMASKS, IMAGES, LEDGER, PASSED_OVER, QUEUE
 from p3mdata.run.plan import Plan
 from p3mdata.run.recall import recall_of
 from p3mdata.run.released import read_released
 from p3mdata.run.report_audit import audit_section
 from p3mdata.run.sampling import looked_at
-from p3mdata.typing import Json
 from p3mdata.version import __version__
 
 MOST_THUMBNAILS = 48
@@ -354,32 +354,17 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
         companions=", ".join(plan.public().companions) or "nothing",
         settings=_settings(plan),
         audit=Rendered(
-            audit_section(
-                read_audit(plan.job.out), sample, recall_of(plan.job.out), read_audit(plan.job.out, ATTACKERS)
-            )
+            audit_section(read_audit(plan.job.out), sample, recall_of(plan.job.out), read_attackers(plan.job.out))
         ),
         version=__version__,
     )
     write_atomic(path, page.encode("utf-8"))
 
 
-def _passed_over(plan: Plan) -> list[Any]:
+def _passed_over(plan: Plan) -> list[Table]:
     """A table of the files that were no pictures by their ending, without their names."""
     path = plan.job.out / PASSED_OVER
     if not path.is_file():
         return []
     counts = PassedOver.from_json(read_json(path)).public()
     return [table("Files passed over", ("Ending", "Files"), _most_first(counts))]
-
-
-def read_audit(out: Path, name: str = AUDIT) -> Json | None:
-    """What audit.json of a run holds, or None when there is none, or it was made of other released files.
-
-    Args:
-        out: The run folder.
-        name: Another file of an audit, such as attackers.json.
-    """
-    if not (out / name).is_file() or not (out / MANIFEST).is_file():
-        return None
-    row = read_json(out / name)
-    return row if row.get("manifest_sha256") == sha256((out / MANIFEST).read_bytes()) else None

@@ -14,11 +14,10 @@ from p3mdata.base.files import atomic
 from p3mdata.base.jsonl import PRIVATE_MODE, read_json, read_rows
 from p3mdata.base.parsing import fault
 from p3mdata.errors import RunFolderError, not_finished
-from p3mdata.records import Decision, ImageResult, Sample
+from p3mdata.records import ImageResult, Sample
 from p3mdata.run.inputs import inputs_digest
 from p3mdata.run.layout import DONE, IMAGES, LEDGER, RESULTS, SHARDS, STATS, shard_folder
 from p3mdata.run.plan import Plan
-from p3mdata.typing import Json
 
 
 class Rows(Sequence[ImageResult]):
@@ -130,9 +129,6 @@ def names_file(path: Path) -> Iterator[Callable[[ImageResult], None]]:
         text.detach()
 
 
-SCHEMA_VERSION = 1
-
-
 def image_rows(path: Path, torn_tail: bool = False) -> list[ImageResult]:
     """Rows of images, one each: the last one counts.
 
@@ -144,45 +140,3 @@ def image_rows(path: Path, torn_tail: bool = False) -> list[ImageResult]:
         return [ImageResult.from_json(row) for row in rows.values()]
     except (KeyError, TypeError, ValueError) as exc:
         raise RunFolderError(f"{path}: is damaged ({fault(exc)}). Run the command again that wrote it.") from exc
-
-
-def _public_decision(decision: Decision) -> Json:
-    """What of a person's decision may be told: not who, when, or how the mask was drawn."""
-    return {
-        "action": decision.action.value,
-        "keep_transition": decision.keep_transition,
-        "confirmed": decision.confirmed,
-        **({"settings": decision.settings} if decision.settings else {}),
-    }
-
-
-def public_row(result: ImageResult) -> Json:
-    """What the public manifest says about one released image: no source path, no source hash, no landmarks."""
-    proofs = result.proofs
-    assert proofs is not None
-    files = {kind[:-1]: {"path": f"{kind}/{name}", "sha256": sha} for kind, (name, sha) in sorted(result.files.items())}
-    return {
-        "schema": SCHEMA_VERSION,
-        "id": result.id,
-        **files,
-        "width": result.width,
-        "height": result.height,
-        "outcome": result.outcome.value,
-        "decision": None if result.decision is None else _public_decision(result.decision),
-        "method": result.method,
-        "encoding": result.encoding,
-        "notes": list(result.notes),
-        "faces": len(result.faces),
-        "masked_share": result.masked_share,
-        "recomposed": result.recomposed or 0,
-        "proofs": {
-            "exact": proofs.exact,
-            "changed_outside": proofs.changed_outside if proofs.exact else None,
-            "changed_in_transition": proofs.changed_in_transition if proofs.exact else None,
-            "largest_deviation": proofs.largest_deviation,
-            "metadata": list(proofs.metadata),
-            "missed": proofs.missed,
-            "beside": proofs.beside,
-            "largest_beside": proofs.largest_beside,
-        },
-    }

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from p3mdata.base.intervals import miss_bound
 from p3mdata.base.jsonl import PRIVATE_MODE, read_rows, write_rows
 from p3mdata.errors import SettingsError
 from p3mdata.records import Action, ImageResult, Outcome
@@ -68,17 +70,33 @@ def _allocate(sizes: Sequence[int], n: int) -> list[int]:
     return given
 
 
-def looked_at(out: Path, rows: Iterable[ImageResult]) -> dict[str, int] | None:
-    """What a person found in a run's random sample; None without one.
+@dataclass(frozen=True)
+class LookedAt:
+    """What a person found in a random sample.
 
-    Returns:
-        `images` drawn, how many were `looked_at`, and `misses`: any word but 'fine as it is' counts as one.
+    Attributes:
+        images: How many were drawn.
+        looked_at: Of those, how many a person decided about.
+        misses: Of those, how many had a face that was missed: any word but 'fine as it is' counts as one.
     """
+
+    images: int
+    looked_at: int
+    misses: int
+
+    @property
+    def bound(self) -> float | None:
+        """Largest share of released images with a missed face that fits this, with 95 % certainty; None if unseen."""
+        return miss_bound(self.looked_at, self.misses) if self.looked_at else None
+
+
+def looked_at(out: Path, rows: Iterable[ImageResult]) -> LookedAt | None:
+    """What a person found in a run's random sample; None without one."""
     drawn = {row["id"] for row in read_rows(out / SAMPLE, needs=("id",))}
     said = [row.decision.action for row in rows if row.id in drawn and row.decision is not None]
     said = [action for action in said if action is not Action.SHOW]
     misses = sum(action not in (Action.ACCEPT, Action.NO_FACE) for action in said)
-    return {"images": len(drawn), "looked_at": len(said), "misses": misses} if drawn else None
+    return LookedAt(len(drawn), len(said), misses) if drawn else None
 
 
 def sample_run(out: Path, n: int, seed: int | None = None) -> list[str]:

@@ -31,8 +31,8 @@ from p3mdata.records import ImageResult, Mask, Outcome, Sample
 from p3mdata.run.inputs import read_inputs
 from p3mdata.run.layout import KINDS, LEDGER, MANIFEST, PLANNING, PRIVATE, files_below, strays
 from p3mdata.run.plan import Plan
+from p3mdata.run.public import public_row
 from p3mdata.run.room import plan_memory, room_for_pixels
-from p3mdata.run.rows import public_row
 from p3mdata.typing import Json
 
 # Another version of an image library may round otherwise; a clear face differs by far more.

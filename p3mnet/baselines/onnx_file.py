@@ -6,6 +6,7 @@
 | one with 4 | picture and trimap |
 | one with 6 | picture and trimap as three planes: background, unknown, foreground |
 | two, with 3 and with 1 or 3 | the picture; the trimap in one or three planes |
+| a third, with 6 | how near known places are (FBA's, see `p3mnet.distances`) |
 
 Inputs are [N, C, H, W] in float32 or float16, a trimap apart also in int64 of 0, 1, 2, as `p3mnet export-onnx` has it.
 Where H and W are open, the picture is padded at the bottom and at the right to multiples of `multiple`; where they are
@@ -31,6 +32,7 @@ from p3mdata.faces.onnx_graph import weights_of
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from p3mnet.baselines import Alpha, Image, Method
 from p3mnet.baselines.classic import solve_small
+from p3mnet.distances import PLANES, nearness
 
 _TYPES = {"tensor(float)": np.float32, "tensor(float16)": np.float16}
 # Of a trimap apart: numbers of its classes.
@@ -38,6 +40,8 @@ _CLASSES = "tensor(int64)"
 # ImageNet's, as in `p3mnet.model`, which needs torch.
 _MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PICTURE, _LABELS = 3, (BACKGROUND, UNKNOWN, FOREGROUND)
+# Inputs of a file that wants distances.
+_WITH_DISTANCES = 3
 _CHANNELS_OF_TRIMAP = {3: 0, 4: 1, 6: 3}
 
 
@@ -71,6 +75,7 @@ class _Inputs(NamedTuple):
 
     image: str
     trimap: str | None
+    distances: str | None
     planes: int
     dtype: Any
     trimap_dtype: Any
@@ -166,17 +171,20 @@ class OnnxFile(Method):
         if trimap is not None:
             values = "classes" if inputs.trimap_dtype is np.int64 else self.options.trimap
             planes.append(_trimap_planes(trimap, inputs.planes, values))
+            if inputs.distances is not None:
+                planes.append(nearness([trimap == BACKGROUND, trimap == FOREGROUND]))
         down, right = (
             0 if fixed else -side % self.options.multiple
             for side, fixed in zip(image.shape[:2], (inputs.height, inputs.width), strict=True)
         )
         padded = [
             np.pad(plane, ((0, 0), (0, down), (0, right)), mode="edge")[None].astype(dtype)
-            for plane, dtype in zip(planes, (inputs.dtype, inputs.trimap_dtype), strict=False)
+            for plane, dtype in zip(planes, (inputs.dtype, inputs.trimap_dtype, inputs.dtype), strict=False)
         ]
         if inputs.trimap is None:
             return {inputs.image: np.concatenate(padded, 1)}
-        return dict(zip((inputs.image, inputs.trimap), padded, strict=True))
+        names = [name for name in (inputs.image, inputs.trimap, inputs.distances) if name is not None]
+        return dict(zip(names, padded, strict=True))
 
 
 def _first_line(error: Exception) -> str:
@@ -189,7 +197,11 @@ def _understood(found: list[Any], options: OnnxOptions, path: Path) -> _Inputs:
     channels = [each.shape[1] if len(each.shape) == 4 and isinstance(each.shape[1], int) else None for each in found]
     if options.channels and len(found) == 1:
         channels[0] = channels[0] or options.channels
-    trimap, planes = None, 0
+    trimap, distances, planes = None, None, 0
+    if len(found) == _WITH_DISTANCES and channels.count(PLANES) == 1:
+        distances = found[channels.index(PLANES)]
+        found = [each for each in found if each is not distances]
+        channels.remove(PLANES)
     if len(found) == 1 and channels[0] in _CHANNELS_OF_TRIMAP:
         image, planes = found[0], _CHANNELS_OF_TRIMAP[channels[0]]
     elif len(found) == 2 and _PICTURE in channels and set(channels) <= {1, _PICTURE}:
@@ -199,15 +211,16 @@ def _understood(found: list[Any], options: OnnxOptions, path: Path) -> _Inputs:
     else:
         raise SetupError(
             f"{path}: its inputs ({told}) are none that can be fed: one of 3, 4 or 6 channels, or picture and trimap "
-            "apart. Run it elsewhere and give its alphas with pngs:NAME=FOLDER."
+            "apart, with FBA's distances or without. Run it elsewhere and give its alphas with pngs:NAME=FOLDER."
         )
     apart = trimap is not None and trimap.type == _CLASSES and planes == 1
-    types = {each.type for each in found if not (apart and each is trimap)}
+    types = {each.type for each in (*found, *filter(None, [distances])) if not (apart and each is trimap)}
     if types - set(_TYPES) or len(types) > 1:
         raise SetupError(f"{path}: its inputs ({told}) must be float32 or float16.")
     height, width = (side if isinstance(side, int) and side > 0 else None for side in image.shape[2:])
     trimap_dtype = np.int64 if apart else _TYPES[image.type]
-    return _Inputs(image.name, trimap.name if trimap else None, planes, _TYPES[image.type], trimap_dtype, height, width)
+    beside, third = (None if each is None else str(each.name) for each in (trimap, distances))
+    return _Inputs(image.name, beside, third, planes, _TYPES[image.type], trimap_dtype, height, width)
 
 
 def _alpha_of(names: list[str], options: OnnxOptions, path: Path) -> str:

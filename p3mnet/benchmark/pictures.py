@@ -87,7 +87,7 @@ def notes_on(dataset: Dataset, counts: Mapping[str, int]) -> list[str]:
 
 def kernel_of(dataset: Dataset) -> int:
     """Side of the kernel that a dataset's trimaps are made with, where it has none of its own."""
-    return int(dataset.about.get("trimap_kernel", KERNEL))
+    return KERNEL if dataset.about is None else dataset.about.trimap_kernel or KERNEL
 
 
 def pictures_of(dataset: Dataset, sets: Sequence[str], limit: int = 0) -> list[Picture]:

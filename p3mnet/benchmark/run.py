@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from p3mdata.base.files import owned_folder
+from p3mdata.base.files import lies_in, owned_folder
 from p3mdata.base.ids import read_secret
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress
@@ -112,7 +112,7 @@ def run_benchmark(
     store = Store(out, root)
     pictures = pictures_of(dataset, sets, plan.limit)
     if plan.originals is not None:
-        if out.resolve() == plan.originals.resolve() or plan.originals.resolve() in out.resolve().parents:
+        if lies_in(out, plan.originals):
             raise SettingsError(f"{out}: lies in the photographs' folder. Give a folder outside it.")
         secret = None if plan.secret_file is None else read_secret(plan.secret_file)
         normal = as_photographed(dataset, pictures, plan.originals, default_workers(), secret)
@@ -176,7 +176,7 @@ class _Bench:
 
     def _report(self, sets: Sequence[str]) -> None:
         counts = Counter(picture.set for picture in self.pictures)
-        plan, version = self.plan, self.dataset.about.get("version")
+        plan, version = self.plan, None if self.dataset.about is None else self.dataset.about.version
         networks = [each.label for each in self.results if _is_network(each.label)]
         rule = (RULES[plan.mode],) if networks else ()
         self.found = Benchmark(

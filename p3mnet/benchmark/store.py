@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from p3mdata.base.files import holds_nothing, sha256, write_atomic
+from p3mdata.base.files import holds_nothing, lies_in, sha256, write_atomic
 from p3mdata.base.jsonl import append_row, dumps, read_json, read_rows, write_json
 from p3mdata.errors import RunFolderError, SettingsError, unwritable
 from p3mdata.typing import Json
@@ -92,7 +92,7 @@ class Store:
 
     def __init__(self, out: Path, dataset: Path) -> None:
         self.out = out
-        if out.resolve() == dataset.resolve() or dataset.resolve() in out.resolve().parents:
+        if lies_in(out, dataset):
             raise SettingsError(f"{out}: lies in the dataset. Give a folder outside it.")
         with self.writing():
             if (out / MARK).is_file():

@@ -14,12 +14,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
 
-import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from p3mnet.distances import PLANES, nearness
 from p3mnet.maps import average
 from p3mnet.model import BACKGROUND, FOREGROUND, ModelConfig
 from p3mnet.networks.terms import absolute, has_colours, in_rgb, inside, laplacian, unknown
@@ -32,8 +32,6 @@ _NORM_GROUPS = 32
 _SLOPE = 0.01
 _CELLS = (1, 2, 3, 6)
 _CONTEXT = 256
-# Of the Gaussians of the distance, as shares of a side of 320 px, the size of the published training.
-_SPREADS = tuple(share * 320 for share in (0.02, 0.08, 0.16))
 # Keeps alpha's equation solvable where foreground and background have one colour.
 _DAMPING = 0.1
 # Weight of the colours' loss beside alpha's.
@@ -122,13 +120,12 @@ class FBA(TrimapNetwork):
         config: `name` is all that counts.
     """
 
-    # The distances of its input are OpenCV's.
-    exportable: ClassVar[bool] = False
+    needs_distances: ClassVar[bool] = True
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.encoder: Any = DilatedResNet50(11)
+        self.encoder: Any = DilatedResNet50(3 + 2 + PLANES)
         self.pooling = nn.ModuleList([_unit(2048, _CONTEXT, 1) for _ in _CELLS])
         self.up1 = nn.Sequential(_unit(2048 + len(_CELLS) * _CONTEXT, 256), _unit(256, 256))
         self.up2 = _unit(256 + 256, 256)
@@ -175,14 +172,25 @@ class FBA(TrimapNetwork):
         return parts
 
     def forward(
-        self, image: Tensor, edit_e0: Callable[[Tensor], Tensor] | None = None, trimap: Tensor | None = None
+        self,
+        image: Tensor,
+        edit_e0: Callable[[Tensor], Tensor] | None = None,
+        trimap: Tensor | None = None,
+        distances: Tensor | None = None,
     ) -> TrimapMatting:
-        """See `TrimapNetwork.forward`; pictures are padded inside to multiples of 8."""
+        """See `TrimapNetwork.forward`; pictures are padded inside to multiples of 8.
+
+        Args:
+            image, edit_e0, trimap: As there.
+            distances: [N, 6, H, W] of `distance_maps`, which a graph cannot compute; None computes them here.
+        """
         height, width = image.shape[-2:]
         known = require(trimap)
+        maps = (distance_maps(known) if distances is None else distances).to(image)
         padded, marks = pad_pair(image, known, _STRIDE)
+        maps, _ = pad_pair(maps, known, _STRIDE)
         two = torch.cat([marks == BACKGROUND, marks == FOREGROUND], 1).to(padded.dtype)
-        at2, at4, at8 = self.encoder(torch.cat([padded, distance_maps(marks).to(padded), two], 1))
+        at2, at4, at8 = self.encoder(torch.cat([padded, maps, two], 1))
         context = [
             _resize(unit(average(at8, cells, cells)), at8) for unit, cells in zip(self.pooling, _CELLS, strict=True)
         ]
@@ -199,23 +207,16 @@ class FBA(TrimapNetwork):
 
 
 def distance_maps(trimap: Tensor) -> Tensor:
-    """How near each pixel is to known background and to known foreground: exp(-d^2 / 2 s^2) for three spreads s.
+    """How near each pixel is to known background and to known foreground, see `p3mnet.distances`.
 
     Args:
         trimap: int64 [N, 1, H, W] of 0, 1, 2, on any device.
 
     Returns:
-        float32 [N, 6, H, W] in 0..1, on the CPU: background's three, foreground's three; 0 where there is none.
+        float32 [N, 6, H, W] in 0..1, on the CPU.
     """
-    found = np.zeros((trimap.shape[0], 6, *trimap.shape[-2:]), np.float32)
-    for maps, marks in zip(found, trimap[:, 0].cpu().numpy(), strict=True):
-        for first, kind in ((0, BACKGROUND), (3, FOREGROUND)):
-            if not (marks == kind).any():
-                continue
-            distance = cv2.distanceTransform((marks != kind).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-            for number, spread in enumerate(_SPREADS):
-                maps[first + number] = np.exp(-(distance**2) / (2 * spread**2))
-    return torch.from_numpy(found)
+    marks = trimap[:, 0].cpu().numpy()
+    return torch.from_numpy(np.stack([nearness([each == kind for kind in (BACKGROUND, FOREGROUND)]) for each in marks]))
 
 
 def fuse_colours(alpha: Tensor, image: Tensor, front: Tensor, back: Tensor) -> tuple[Tensor, Tensor, Tensor]:

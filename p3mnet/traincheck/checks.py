@@ -15,8 +15,9 @@ import numpy as np
 import torch
 
 from p3mdata.base.files import sha256
+from p3mdata.base.html import count
 from p3mdata.base.processes import default_workers
-from p3mdata.config import TOLERANCE, Settings
+from p3mdata.config import TOLERANCE
 from p3mdata.dataset.check import Check
 from p3mdata.dataset.folder import Dataset, DatasetItem
 from p3mdata.imaging.facemask import replaced
@@ -61,7 +62,7 @@ def dataset_rule(found: Check) -> Rule:
     """`p3mdata check` without errors."""
     errors = [finding for finding in found.findings if finding.error]
     if not errors:
-        return Rule("dataset", State.PASS, f"no errors, {len(found.findings)} warnings")
+        return Rule("dataset", State.PASS, f"no errors, {count(len(found.findings), 'warning')}")
     named = "; ".join(f"{finding.file} {finding.sentence}" for finding in errors[:_NAMED])
     more = f"; and {len(errors) - _NAMED} more" if len(errors) > _NAMED else ""
     return Rule("dataset", State.FAIL, f"{len(errors)} errors: {named}{more}")
@@ -98,8 +99,8 @@ class _Terms:
 
 
 def _terms(dataset: Dataset, recipe: Recipe) -> _Terms:
-    settings = dataset.about.get("settings")
-    tolerance = TOLERANCE if settings is None else Settings(**settings).alpha_tolerance
+    settings = dataset.run_settings()
+    tolerance = TOLERANCE if settings is None else settings.alpha_tolerance
     decided = frozenset(row["id"] for row in dataset.rows() if (row.get("decision") or {}).get("keep_transition"))
     return _Terms(DataConfig(**recipe.data), tolerance, decided)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,13 +13,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from p3mdata.base.files import holds_nothing, owned_folder
+from p3mdata.base.files import holds_nothing, overlap, owned_folder
 from p3mdata.base.ids import read_secret
 from p3mdata.base.jsonl import write_json
 from p3mdata.base.processes import default_workers
-from p3mdata.config import Method, Settings
+from p3mdata.config import Method
+from p3mdata.dataset.about import BUILDING
 from p3mdata.dataset.check import check_dataset
-from p3mdata.dataset.folder import BUILDING, Dataset, open_dataset
+from p3mdata.dataset.folder import Dataset, open_dataset
 from p3mdata.dataset.layout import OBFUSCATED
 from p3mdata.errors import MAKE_ROOM, P3MError, RunFolderError, SettingsError
 from p3mdata.typing import Json
@@ -188,22 +188,17 @@ def _check_out(out: Path, root: Path, originals: Path | None) -> None:
     if out.exists() and not out.is_dir():
         raise RunFolderError(f"{out}: is a file. Choose a folder.")
     for what, folder in (("the dataset", root), ("the originals", originals)):
-        if folder is not None and (_inside(out, folder) or _inside(folder, out)):
+        if folder is not None and overlap(out, folder):
             raise SettingsError(f"{out}: OUT and {what} ({folder}) must not lie inside each other. Choose another OUT.")
     ours = any((out / name).is_file() for name in (PLAN, REPORT))
     if out.is_dir() and not ours and not holds_nothing(out):
         raise RunFolderError(f"{out}: is not empty and holds no train-check. Choose an empty or new folder.")
 
 
-def _inside(inner: Path, outer: Path) -> bool:
-    real_inner, real_outer = Path(os.path.realpath(inner)), Path(os.path.realpath(outer))
-    return real_inner == real_outer or real_outer in real_inner.parents
-
-
 def _method_of(dataset: Dataset) -> Method | None:
     """How the dataset was obfuscated, as its settings or the names of its folders say."""
-    if "settings" in dataset.about:
-        return Settings(**dataset.about["settings"]).obfuscation()[0]
+    if (settings := dataset.run_settings()) is not None:
+        return settings.obfuscation()[0]
     if dataset.folder(dataset.layout.training, "image").name.startswith(dataset.obfuscated):
         return next((method for method, word in OBFUSCATED.items() if word == dataset.obfuscated), None)
     return None

@@ -14,10 +14,11 @@ import csv
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -245,6 +246,21 @@ def _predict_all(
             if (alpha := look(stem, read(stem))) is not None:
                 write(stem, alpha)
         return
+    _beside_each_other(names, read, look, write, helpers)
+
+
+Found = TypeVar("Found")
+Made = TypeVar("Made")
+
+
+def _beside_each_other(
+    names: Iterable[str],
+    read: Callable[[str], Found],
+    look: Callable[[str, Found], Made | None],
+    write: Callable[[str, Made], None],
+    helpers: int,
+) -> None:
+    """Read each name, look at it in this thread in their order, and write what is not None; helpers do the rest."""
     with ThreadPoolExecutor(helpers) as pool:
         left = iter(names)
         reading = deque((stem, pool.submit(read, stem)) for stem in itertools.islice(left, 2 * helpers))
@@ -252,8 +268,8 @@ def _predict_all(
         while reading:
             stem, coming = reading.popleft()
             reading.extend((following, pool.submit(read, following)) for following in itertools.islice(left, 1))
-            if (alpha := look(stem, coming.result())) is not None:
-                writing.append(pool.submit(write, stem, alpha))
+            if (made := look(stem, coming.result())) is not None:
+                writing.append(pool.submit(write, stem, made))
             while len(writing) > 2 * helpers:
                 writing.popleft().result()
         for written in writing:

@@ -142,7 +142,8 @@ def _obfuscation(domain: str, dataset: Dataset) -> str | None:
     if domain == NORMAL:
         return "none"
     if domain == BLURRED:
-        return Settings(**dataset.about["settings"]).named() if "settings" in dataset.about else None
+        settings = dataset.run_settings()
+        return None if settings is None else settings.named()
     return Settings(method=Method(domain)).named()
 
 

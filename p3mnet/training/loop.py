@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,31 +13,23 @@ import torch
 
 from p3mdata.base.files import owned_folder
 from p3mdata.errors import Interrupted, SettingsError
-from p3mnet.checkpoint import load_initial
-from p3mnet.copy_paste import ICP, Sources
-from p3mnet.create import create_model
+from p3mnet.copy_paste import ICP
 from p3mnet.data import Images
 from p3mnet.devices import arithmetic, device_name, gpu_guarded
 from p3mnet.loader import Batch, Loader, Workers, make_loader, to_device
 from p3mnet.losses import terms_of
-from p3mnet.model import MattingNetwork, folded
-from p3mnet.registry import RANDOM
+from p3mnet.model import folded
 from p3mnet.training.config import TrainConfig
 from p3mnet.training.feeding import Clock, ahead, loader_processes
 from p3mnet.training.journal import Journal
 from p3mnet.training.logs import Watch
+from p3mnet.training.outset import open_sources, refuse_idle_pasting, stand, told_at_first
 from p3mnet.training.processes import Processes, processes
 from p3mnet.training.result import BestEpoch, TrainingRecord
 from p3mnet.training.selection import fingerprints_of_files, measure, open_pictures
-from p3mnet.training.state import BEST, Position, RunFolder, RunIdentity, digest_of
+from p3mnet.training.state import BEST, RunFolder, RunIdentity, digest_of
 from p3mnet.training.step import Step, Stepper
 from p3mnet.training.stopping import Stop, shielded, stopping
-
-_COLOURS = {
-    "files": "the dataset's files",
-    "estimate": "estimated on each crop",
-    "whole": "estimated once on whole pictures, kept in data.cache",
-}
 
 
 @dataclass(frozen=True)
@@ -135,18 +126,13 @@ class _Run:
     ) -> None:
         self.config, self.folder, self.group, self.stop, self.watch = config, folder, group, stop, watch
         self.training, self.validation = open_pictures(config, images)
-        pasting = config.copy_paste
-        groups = pasting.source_groups if pasting.mode != "none" else None
-        self.sources = None if config.sources is None else Sources(config.sources, config.source_images, groups)
-        if self.sources is not None and pasting.mode != "none" and pasting.match != "none":
-            # What is missing is told before the first epoch that pastes.
-            self.sources.matcher()
+        self.sources = open_sources(config)
         self.cuda = group.device.type == "cuda"
         self.number = loader_processes(config.workers, group.device)
         self.edit = ICP(self.sources, config.copy_paste) if config.copy_paste.mode == "icp" and self.sources else None
         self.workers = Workers(self.training, self.number, config.seed, self.edit, pinned=self.cuda)
         self.batches = len(self._loader(0, 0))
-        self._refuse_idle_pasting()
+        refuse_idle_pasting(config, self.batches)
         self.identity = RunIdentity(
             seed=config.seed,
             processes=group.world,
@@ -155,19 +141,10 @@ class _Run:
             images=None if images is None else str(images),
             colours=self.training.colours,
         )
-        self.position = Position()
-        optimizer = None
         files = fingerprints_of_files(config.dataset, self.training, self.validation, group)
-        if going_on:
-            self.model, optimizer, self.position = folder.load(config, self.identity)
-            folder.compare(files)
-        else:
-            torch.manual_seed(config.seed)
-            self.model = self._fresh()
-            if group.first:
-                folder.begin(config, files)
-        if config.copy_paste.mode == "fcp" and not self.model.pastes_features:
-            raise SettingsError(f"copy_paste.mode: {config.model.name} takes no pasted features; choose icp or none.")
+        self.model, optimizer, self.position = stand(
+            config, folder, self.identity, files, going_on, group.first, watch.say
+        )
         self.terms, self.idle = terms_of(self.model, config.losses, self.training.colours)
         self.model.train().to(group.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if config.sync_batch_norm:
@@ -185,15 +162,6 @@ class _Run:
         self.spent = 0.0
         self.journal: Journal | None = None
 
-    def _fresh(self) -> MattingNetwork:
-        """The network as training begins."""
-        given = self.config.model.model_dump()
-        if self.config.initial_weights is None:
-            return create_model(**given)
-        model = create_model(**given | {"encoder_weights": RANDOM})
-        self.watch.say(f"initial weights: {load_initial(model, self.config.initial_weights)}")
-        return model
-
     def go(self) -> TrainResult:
         """All epochs that are left."""
         config, position = self.config, self.position
@@ -201,7 +169,7 @@ class _Run:
         per_epoch = self.batches * crops
         if self.group.first:
             self.journal = Journal(self.folder, position, self.watch)
-        for sentence in self._about_losses():
+        for sentence in told_at_first(config, self.terms, self.idle, self.training.colours, self.sources):
             self.watch.say(sentence)
         self.watch.begin(self._crops(), position.epoch * per_epoch + position.batch * crops)
         try:
@@ -220,37 +188,6 @@ class _Run:
             if self.journal is not None:
                 self.journal.close()
         return self._finish()
-
-    def _refuse_idle_pasting(self) -> None:
-        """A run that ends before it pastes for the first time is not what was asked for.
-
-        Raises:
-            SettingsError: It is such a run.
-        """
-        config, pasting = self.config, self.config.copy_paste
-        if pasting.mode == "none" or config.steps is None:
-            return
-        epochs = math.ceil(config.steps / math.ceil(self.batches / config.accumulation))
-        if pasting.start_epoch >= epochs:
-            raise SettingsError(
-                f"copy_paste.start_epoch: {config.steps} steps are {epochs} epochs, and {pasting.mode} begins after "
-                f"{pasting.start_epoch}: nothing would be pasted. Make it smaller, or take more steps."
-            )
-
-    def _about_losses(self) -> Iterator[str]:
-        """What counts in the loss, and what does not; what is pasted."""
-        yield f"terms of the loss: {', '.join(self.terms)}"
-        if "composition" in self.terms:
-            yield f"colours of the composition: {_COLOURS[self.training.colours]}"
-        for name, why in self.idle.items():
-            yield f"left out of the loss: {name} ({why})"
-        pasting = self.config.copy_paste
-        if pasting.mode != "none" and self.sources is not None:
-            match = "" if pasting.match == "none" else f", matched by {pasting.match}"
-            yield (
-                f"pasted faces: {pasting.mode} from epoch {pasting.start_epoch} on, with a probability of "
-                f"{pasting.probability:g}, of {len(self.sources)} sources{match}"
-            )
 
     def _enough(self) -> bool:
         """Whether all steps that were asked for are done."""

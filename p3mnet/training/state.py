@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import yaml
@@ -54,6 +54,14 @@ class Position:
     best_epoch: int | None = None
     losses: dict[str, float] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
+
+
+class Standing(NamedTuple):
+    """A run between two calls: its network, the optimiser's state (None before the first step), and how far it is."""
+
+    model: MattingNetwork
+    optimizer: dict[str, Any] | None
+    position: Position
 
 
 @dataclass(frozen=True)
@@ -218,7 +226,7 @@ class RunFolder:
             if writing is not None:
                 writing.result()
 
-    def load(self, config: TrainConfig, identity: RunIdentity) -> tuple[MattingNetwork, dict[str, Any], Position]:
+    def load(self, config: TrainConfig, identity: RunIdentity) -> Standing:
         """Network, optimiser's state and position of last.pt.
 
         Raises:
@@ -240,7 +248,7 @@ class RunFolder:
                 f"{key.replace('_', ' ')} {earlier.get(key)} then, {about.get(key)} now" for key in changed
             )
             raise RunFolderError(f"{self.path}: the run cannot go on as it began ({told}).")
-        return checkpoint.model, optimizer, position
+        return Standing(checkpoint.model, optimizer, position)
 
     def finish(self, record: TrainingRecord) -> None:
         """Write result.json."""
