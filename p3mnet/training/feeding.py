@@ -17,6 +17,8 @@ from p3mnet.loader import Batch
 _MOST_ON_A_GPU, _MOST_ON_A_CPU = 16, 4
 # Less than this share of the time is not worth a change.
 _WORTH = 0.15
+# Steps in which loaders start and libraries choose their kernels.
+_WARM_UP = 10
 Part = Literal["data", "host", "device"]
 
 
@@ -83,6 +85,26 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds: dict[Part, float] = {"data": 0.0, "host": 0.0, "device": 0.0}
+        # All of the steps, those of the first ones, and how many they are.
+        self.spent = self.warm_up = 0.0
+        self.steps = 0
+
+    @contextmanager
+    def counting(self, step: bool) -> Iterator[None]:
+        """Time inside is the steps'; whether it is one."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.spent += time.monotonic() - begun
+            self.steps += step
+            if self.steps == _WARM_UP and step:
+                self.warm_up = self.spent
+
+    def steady(self, crops: int) -> float | None:
+        """Crops a second of `crops` each, once loaders and libraries are warm; None for runs that hardly are."""
+        after = self.steps - _WARM_UP
+        return None if after < _WARM_UP else after * crops / max(1e-9, self.spent - self.warm_up)
 
     @contextmanager
     def waiting(self, part: Part) -> Iterator[None]:
@@ -93,9 +115,9 @@ class Clock:
         finally:
             self.seconds[part] += time.monotonic() - begun
 
-    def rest(self, seconds: float) -> None:
-        """The steps took so long in all."""
-        self.seconds["host"] = max(0.0, seconds - self.seconds["data"] - self.seconds["device"])
+    def rest(self) -> None:
+        """What else the steps took is the host's."""
+        self.seconds["host"] = max(0.0, self.spent - self.seconds["data"] - self.seconds["device"])
 
     def shares(self) -> dict[str, float]:
         """Of the whole time."""

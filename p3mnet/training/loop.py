@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -158,8 +158,6 @@ class _Run:
         self.clock = Clock()
         # On a GPU the step before this one, which is logged while this one runs.
         self.pending: Step | None = None
-        # Seconds of this call's steps.
-        self.spent = 0.0
         self.journal: Journal | None = None
 
     def go(self) -> TrainResult:
@@ -205,13 +203,11 @@ class _Run:
         loader = self._loader(position.epoch, position.batch)
         batches = ahead(shielded(loader), self.group.device, self._moved)
         while position.batch < self.batches and not self._enough():
-            begun = time.monotonic()
             number = min(config.accumulation, self.batches - position.batch)
-            with self.clock.waiting("data"):
-                taken = [next(batches) for _ in range(number)]
-            self._step(taken)
-            position.seconds += time.monotonic() - begun
-            self.spent += time.monotonic() - begun
+            with self._counted(step=True):
+                with self.clock.waiting("data"):
+                    taken = [next(batches) for _ in range(number)]
+                self._step(taken)
             position.skipped = sorted({*position.skipped, *loader.bad})
             if self.stopped:
                 self._settle()
@@ -219,13 +215,25 @@ class _Run:
             if position.step % config.checkpoint_every == 0:
                 self._save()
         del batches
-        self._settle()
+        # On a GPU the last step is still to be waited for.
+        with self._counted(step=False):
+            self._settle()
         last = position.epoch + 1 == config.epochs or self._enough()
         if last or (position.epoch + 1) % config.validation.every == 0:
             self._validate()
         position.epoch, position.batch = position.epoch + 1, 0
         if last or position.epoch % config.validation.every == 0:
             self._save()
+
+    @contextmanager
+    def _counted(self, step: bool) -> Iterator[None]:
+        """Time inside is this run's, and this call's."""
+        before = self.clock.spent
+        try:
+            with self.clock.counting(step):
+                yield
+        finally:
+            self.position.seconds += self.clock.spent - before
 
     def _loader(self, epoch: int, start: int) -> Loader:
         config, group = self.config, self.group
@@ -349,6 +357,7 @@ class _Run:
                     skipped=tuple(result.skipped),
                     seconds=round(position.seconds, 3),
                     images_per_second=round(result.images_per_second, 3),
+                    steady_images_per_second=self.clock.steady(config.batch * config.accumulation * group.world),
                     processes=group.world,
                     device=device_name(group.device),
                     precision=self.stepper.precision,
@@ -363,6 +372,6 @@ class _Run:
         return result
 
     def _bottleneck(self) -> str:
-        self.clock.rest(self.spent)
+        self.clock.rest()
         cached, compiled = self.config.data.cache is not None, self.stepper.program is not None
         return self.clock.sentence(self.cuda, self.number, cached, self.training.colours, compiled)
