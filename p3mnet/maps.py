@@ -46,6 +46,12 @@ def pool(x: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
     return _native_pool(x, kernel)
 
 
+def pool_overlapping(x: Tensor) -> Tensor:
+    """Max pooling by 2 with windows of 3x3, [N, C, H, W] of even sides -> [N, C, H / 2, W / 2]."""
+    # PyTorch's own lets the gradients of a place that several windows chose race on a GPU, and says nothing of it.
+    return pool(x, 3)[0] if by_place(x) else F.max_pool2d(x, 3, 2, padding=1)
+
+
 def pool_apart(x: Tensor, stride: int) -> Tensor:
     """Max pooling with windows of 2x2, one out of each `stride` x `stride`: [N, C, H, W] -> [N, C, H / r, W / r]."""
     if not by_place(x) or torch.compiler.is_exporting():

@@ -110,7 +110,7 @@ def test_parts_end_with_the_time_of_all(tmp_path: Path, monkeypatch: pytest.Monk
     given = ["--part", "correctness", "--part", "steps", "--part", "memory", "--total", "100"]
     with pytest.raises(SystemExit) as ended:
         gpu.main(["--out", str(tmp_path), "--small", "--device", "cpu", *given])
-    assert ended.value.code == 1 and limits == [40, 40]
+    assert ended.value.code == 1 and limits == [100, 40]
     parts = json.loads((tmp_path / "gpu.json").read_text())["parts"]
     assert [part["failed"] for part in parts] == [None, None, "100 s were over"]
 

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from p3mnet.distances import PLANES, nearness
-from p3mnet.maps import average
+from p3mnet.maps import average, pool_overlapping
 from p3mnet.model import BACKGROUND, FOREGROUND, ModelConfig
 from p3mnet.networks.terms import absolute, has_colours, in_rgb, inside, laplacian, unknown
 from p3mnet.networks.trimap_based import TrimapMatting, TrimapNetwork, keep_known, pad_pair, require, unknown_losses
@@ -100,7 +100,7 @@ class DilatedResNet50(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[N, channels_in, H, W] -> maps of 64, 256 and 2048 channels at strides 2, 4 and 8."""
         at2 = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        at4 = self.layer1(F.max_pool2d(at2, 3, 2, padding=1))
+        at4 = self.layer1(pool_overlapping(at2))
         return at2, at4, self.layer4(self.layer3(self.layer2(at4)))
 
 
