@@ -6,6 +6,7 @@ import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -33,7 +34,7 @@ from p3mnet.training import loop as loop_module  # noqa: E402
 from p3mnet.training import step as step_module  # noqa: E402
 from p3mnet.training.compiled import pays  # noqa: E402
 from p3mnet.training.config import changed_keys  # noqa: E402
-from p3mnet.training.feeding import Clock, ahead, loader_processes  # noqa: E402
+from p3mnet.training.feeding import Clock, ahead, loader_processes, loaders_that_fit  # noqa: E402
 from p3mnet.training.fitting import largest_that_fits  # noqa: E402
 from p3mnet.training.processes import processes  # noqa: E402
 from tests.simulated_gpu import NAME, machine, simulated_gpus  # noqa: E402
@@ -285,7 +286,7 @@ def test_batches_cross_to_a_gpu_one_ahead() -> None:
 
     batches = ({"number": number} for number in range(4))
     with simulated_gpus():
-        seen = [(batch["number"], crossed[-1]) for batch in ahead(batches, torch.device("cuda", 0), moved)]
+        seen = [(batch["number"], crossed[-1]) for batch in ahead(batches, torch.cuda.Stream(0), moved)]
     assert seen == [(0, 1), (1, 2), (2, 3), (3, 3)]
 
 
@@ -315,6 +316,24 @@ def test_loaders_come_from_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     assert loader_processes(None, gpu) == 3
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {0})
     assert loader_processes(None, gpu) == 1
+
+
+def test_loaders_fit_into_the_memory_that_processes_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    def free(mebibytes: int) -> None:
+        monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=mebibytes << 20))
+
+    batch = 100 << 20
+    free(4000)
+    assert loaders_that_fit(15, batch) == (15, None)
+    # As Docker gives it.
+    free(64)
+    assert loaders_that_fit(15, batch)[0] == 0
+    free(800)
+    fitting, told = loaders_that_fit(15, batch)
+    assert fitting == 3 and told is not None and told.startswith("workers: 3 in place of 15, since /dev/shm has 800")
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    assert loaders_that_fit(15, batch)[0] == 1
+    assert loaders_that_fit(0, batch) == (0, None)
 
 
 def test_when_a_step_is_compiled() -> None:

@@ -196,7 +196,8 @@ def test_batches_cross_in_a_stream_of_their_own() -> None:
     with simulated_gpus():
         torch.cuda.set_device(device)
         totals = []
-        for one in ahead(iter([batch(), batch(), batch()]), device, lambda given: to_device(given, device)):
+        stream = torch.cuda.Stream(device)
+        for one in ahead(iter([batch(), batch(), batch()]), stream, lambda given: to_device(given, device)):
             assert one["moved"]["image"].device == device
             totals.append(one["moved"]["alpha"].sum())
         assert len({total.item() for total in totals}) == 1

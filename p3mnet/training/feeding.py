@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -15,6 +17,8 @@ from p3mnet.loader import Batch
 
 # About twelve loaders feed an H100 with ResNet-34.
 _MOST_ON_A_GPU, _MOST_ON_A_CPU = 16, 4
+# Where processes share memory, and how many batches each loader has ready in it.
+_SHARED, _READY = Path("/dev/shm"), 2
 # Less than this share of the time is not worth a change.
 _WORTH = 0.15
 # Steps in which loaders start and libraries choose their kernels.
@@ -38,21 +42,46 @@ def loader_processes(wanted: int | None, device: torch.device) -> int:
     return max(1, min(_MOST_ON_A_GPU if device.type == "cuda" else _MOST_ON_A_CPU, own - 1))
 
 
-def ahead(batches: Iterator[Batch], device: torch.device, moved: Callable[[Batch], Batch]) -> Iterator[Batch]:
+def loaders_that_fit(number: int, batch: int) -> tuple[int, str | None]:
+    """Loaders whose batches fit into the memory that processes share, and a sentence where these are fewer.
+
+    Containers have little of it unless they are told; a loader that finds none is killed.
+
+    Args:
+        number: Loaders of each training process.
+        batch: Bytes of a batch.
+    """
+    try:
+        free = shutil.disk_usage(_SHARED).free / max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    except OSError:
+        return number, None
+    # One more is on its way.
+    fitting = max(0, min(number, int(free / batch - 1) // _READY))
+    if fitting == number:
+        return number, None
+    return fitting, (
+        f"workers: {fitting} in place of {number}, since {_SHARED} has {free / 2**20:.0f} MiB for them and a batch "
+        f"takes {batch / 2**20:.0f}; give the container more (docker run --shm-size)."
+    )
+
+
+def ahead(
+    batches: Iterator[Batch], stream: torch.cuda.Stream | None, moved: Callable[[Batch], Batch]
+) -> Iterator[Batch]:
     """Batches as the loader gives them, with what the network takes of them as "moved".
 
     On a GPU the next batch crosses to it, in a stream of its own, while this one is computed with.
 
     Args:
         batches: Of the loader, in pinned memory.
-        device: Where they are needed.
+        stream: Of the GPU where they are needed, the same for all epochs, since each keeps memory of its own; None on
+            a CPU.
         moved: Gives a batch as it is needed there.
     """
-    if device.type != "cuda":
+    if stream is None:
         for batch in batches:
             yield {**batch, "moved": moved(batch)}
         return
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def crossing(batch: Batch) -> tuple[Batch, torch.cuda.Event]:
         with torch.cuda.stream(stream):
@@ -62,7 +91,7 @@ def ahead(batches: Iterator[Batch], device: torch.device, moved: Callable[[Batch
         return {**batch, "moved": found}, there
 
     def arrived(batch: Batch, there: torch.cuda.Event) -> Batch:
-        now = torch.cuda.current_stream(device)
+        now = torch.cuda.current_stream(stream.device)
         now.wait_event(there)
         for value in batch["moved"].values():
             if isinstance(value, Tensor):

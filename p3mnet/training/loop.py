@@ -20,7 +20,7 @@ from p3mnet.loader import Batch, Loader, Workers, make_loader, to_device
 from p3mnet.losses import terms_of
 from p3mnet.model import folded
 from p3mnet.training.config import TrainConfig
-from p3mnet.training.feeding import Clock, ahead, loader_processes
+from p3mnet.training.feeding import Clock, ahead, loader_processes, loaders_that_fit
 from p3mnet.training.journal import Journal
 from p3mnet.training.logs import Watch
 from p3mnet.training.outset import open_sources, refuse_idle_pasting, stand, told_at_first
@@ -128,7 +128,12 @@ class _Run:
         self.training, self.validation = open_pictures(config, images)
         self.sources = open_sources(config)
         self.cuda = group.device.type == "cuda"
-        self.number = loader_processes(config.workers, group.device)
+        planes = 6 if self.training.colours == "none" else 12
+        wanted = loader_processes(config.workers, group.device)
+        self.number, fewer = loaders_that_fit(wanted, planes * config.batch * config.data.size**2)
+        if fewer is not None:
+            watch.say(fewer)
+        self.crossing = torch.cuda.Stream(group.device) if self.cuda else None  # type: ignore[no-untyped-call]
         self.edit = ICP(self.sources, config.copy_paste) if config.copy_paste.mode == "icp" and self.sources else None
         self.workers = Workers(self.training, self.number, config.seed, self.edit, pinned=self.cuda)
         self.batches = len(self._loader(0, 0))
@@ -201,7 +206,7 @@ class _Run:
         """The rest of an epoch, and its validation."""
         config, position = self.config, self.position
         loader = self._loader(position.epoch, position.batch)
-        batches = ahead(shielded(loader), self.group.device, self._moved)
+        batches = ahead(shielded(loader), self.crossing, self._moved)
         while position.batch < self.batches and not self._enough():
             number = min(config.accumulation, self.batches - position.batch)
             with self._counted(step=True):
