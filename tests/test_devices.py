@@ -356,6 +356,7 @@ def test_a_compiled_run_is_the_same_run(dataset: Path, tmp_path: Path, monkeypat
     assert len(plain) == len(program) and plain[0] == pytest.approx(program[0], rel=1e-3)
 
 
+@pytest.mark.slow
 def test_without_a_compiler_training_goes_on(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*given: Any) -> Any:
         raise RuntimeError("no compiler found\nand more")

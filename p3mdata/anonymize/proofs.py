@@ -28,6 +28,8 @@ CHANGED_IN_CHANNEL = 0.2
 _FLAT = 2 / 255
 # As MISS_BELOW, without landmarks, where the box may have shifted on the featureless skin.
 MISS_BELOW_UNCONFIRMED = 0.7
+# Side of a further square in which landmarks of a bare face are looked for, relative to its box.
+_NEARER = (1.25,)
 # Levels by which compressing a JPEG block again may move a pixel that is not to change.
 MOST_BESIDE = 48
 _STRIP = 32
@@ -231,8 +233,10 @@ def redetect(source: Picture, released: Picture, facemask: Mask, finder: FaceFin
         covered = core_coverage(face, facemask)
         if covered >= MISS_BELOW:
             continue
-        # Landmarks decide about a weak hit too: without them it has one detector, and counts for nothing below.
-        if finder.look_closer(image, group).landmarks is not None:
+        # Landmarks decide about a weak hit too: without them it has one detector, and counts for nothing below. Half of
+        # a face is seen best from near.
+        landmarks = finder.look_closer(image, group).landmarks
+        if landmarks is not None or finder.mesh(image, face.box, _NEARER)[0] is not None:
             missed += 1
         elif len(face.seen_by) > 1 and covered < MISS_BELOW_UNCONFIRMED:
             suspects.append(face)
