@@ -266,7 +266,8 @@ def _areas(
             grown = spread([p for i, p in enumerate(patches) if i not in shares], target, _BLOCK_REACH)
             patches = [patches[i] if i in shares else grown.pop(0) for i in range(len(patches))]
         else:
-            rim = target & ~covered
+            # Set in the first and not in the second, in one pass.
+            rim = np.asarray(target > covered)
             patches = [p if i in shares else _within(p, reach.luma) for i, p in enumerate(patches)]
         if shares:
             covered, replaced = covered | hidden, replaced | (mixed & ~keeps)

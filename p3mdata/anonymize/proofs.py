@@ -123,7 +123,7 @@ def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) 
     gap = _difference(before, after)
     outside = _where(gap, ~inner)
     scale = 257 if before.dtype == np.uint16 else 1
-    hidden = facemask if promise.rim is None else facemask & ~promise.rim
+    hidden = facemask if promise.rim is None else np.asarray(facemask > promise.rim)
     replaced = hidden[window]
     found: dict[str, int] = {}
     if promise.recomposed is not None and promise.share is not None:
