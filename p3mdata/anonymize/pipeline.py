@@ -12,6 +12,7 @@ import numpy as np
 
 from p3mdata.anonymize.areas import Masked, mask
 from p3mdata.anonymize.inputs import Inputs, Loaded, load
+from p3mdata.anonymize.masks import hull
 from p3mdata.anonymize.noise import Noise
 from p3mdata.anonymize.opacity import hide as hide_opacity
 from p3mdata.anonymize.opacity import is_picture
@@ -104,13 +105,7 @@ def _with_blocks(
 ) -> tuple[bytes, str, str]:
     """`render` of a JPEG file whose regions are replaced: only what is around them is copied and changed."""
     picture, (jpeg, reach) = loaded.picture, blocks
-    places = [region.patch.window for region in masked.regions] or [(slice(0, 1), slice(0, 1))]
-    rows, cols = jpeg.whole_blocks(
-        (
-            slice(min(rows.start for rows, _ in places), max(rows.stop for rows, _ in places)),
-            slice(min(cols.start for _, cols in places), max(cols.stop for _, cols in places)),
-        )
-    )
+    rows, cols = jpeg.whole_blocks(hull([region.patch for region in masked.regions]))
     regions = [
         replace(
             region, patch=replace(region.patch, top=region.patch.top - rows.start, left=region.patch.left - cols.start)
