@@ -86,7 +86,7 @@ def anonymize_image(
 
     Args:
         source: A photograph.
-        out: File to write; its ending does not change the format (`format="png"` does).
+        out: File to write, not in a run, a dataset or an export; its ending chooses the format.
         alpha, trimap: What must stay exact, of the photograph's size: 0..255 or 0..65535; a trimap's unknown band is
             what lies between.
         mask: Hand-drawn, white = obfuscate; takes the place of detection.
@@ -102,7 +102,11 @@ def anonymize_image(
     """
     from p3mdata.anonymize.one_image import anonymize_file
     from p3mdata.config import resolve
+    from p3mdata.dataset.places import refuse_in_release
 
+    for path in (out, facemask):
+        if path is not None:
+            refuse_in_release(Path(path))
     chosen, _ = resolve(settings)
     companions = {"alpha": _path(alpha), "trimap": _path(trimap), "mask": _path(mask), "facemask": _path(facemask)}
     return anonymize_file(Path(source), Path(out), chosen, **companions, overwrite=overwrite)
@@ -428,7 +432,7 @@ def explain_photo(
 
     Args:
         photo: A photograph.
-        out: Drawing to write, PNG.
+        out: Drawing to write, PNG; not in a run, a dataset or an export, with which it would be published.
         alpha, trimap, mask, **settings: As for `anonymize_image`.
 
     Raises:
@@ -436,6 +440,9 @@ def explain_photo(
     """
     from p3mdata.anonymize.explain import explain as draw
     from p3mdata.config import resolve
+    from p3mdata.dataset.places import refuse_in_release
+
+    refuse_in_release(Path(out))
 
     chosen, _ = resolve(settings)
     draw(Path(photo), Path(out), chosen, alpha=_path(alpha), trimap=_path(trimap), mask=_path(mask))

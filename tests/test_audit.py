@@ -650,6 +650,7 @@ def _values(text: str, name: str) -> list[str]:
 # Real photographs
 
 
+@pytest.mark.slow
 def test_real_faces_are_known_when_clear_and_less_so_when_blurred(tmp_path: Path, kept_models: Any) -> None:
     pytest.importorskip("dlib")
     pytest.importorskip("face_recognition_models")

@@ -130,6 +130,7 @@ def test_copies_of_several_pictures_stay_apart(tmp_path: Path) -> None:
     assert names_of(tmp_path) == [set(files) for files in groups]
 
 
+@pytest.mark.slow
 def test_real_photographs_all_copies_found_and_no_two_photographs_joined() -> None:
     folder = factories.shared()
     photos = [

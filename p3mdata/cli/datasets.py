@@ -15,6 +15,7 @@ from p3mdata.base.html import count
 from p3mdata.cli import render
 from p3mdata.cli.common import RunArgument
 from p3mdata.dataset.layout import read_layout
+from p3mdata.dataset.places import refuse_in_release
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError
 from p3mdata.export import Form
 from p3mdata.imaging.trimap import KERNEL
@@ -148,6 +149,7 @@ def stats(
     if plot is not None:
         if plot.suffix.lower() != ".png":
             raise SettingsError(f"{plot}: the plot is a PNG file. Let its name end in .png.")
+        refuse_in_release(plot)
         write_alone(plot, draw(found))
     render.counts(found.sets, found.tables, found.to_json())
 
@@ -213,6 +215,7 @@ def duplicates(
     console.out = console.Output(json, quiet, progress)
     if out.suffix.lower() not in (".html", ".htm"):
         raise SettingsError(f"{out}: the page is an HTML file. Let its name end in .html.")
+    refuse_in_release(out)
     with console.counted() as start:
         found = find_duplicates(folder, workers or 0, start)
     write_page(found, out)
@@ -254,6 +257,7 @@ def curate(
     from p3mdata.curation.folder import REJECTED, WARNINGS
     from p3mdata.imaging.listing import passed_over
 
+    refuse_in_release(out)
     console.out = console.Output(json, quiet, progress)
     with console.counted() as start:
         rules = Rules(min_side=min_side, near_duplicates=near_duplicates)

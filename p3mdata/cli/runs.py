@@ -203,8 +203,11 @@ def anonymize_image(
 ) -> None:
     """Anonymize one picture; OUT is written only when all proofs hold."""
     from p3mdata.anonymize.one_image import anonymize_file
+    from p3mdata.dataset.places import refuse_in_release
 
     flags = pick(locals())
+    for path in filter(None, (out, facemask)):
+        refuse_in_release(path)
     console.out = console.Output(json, quiet)
     settings, execution = read_settings(config, flags)
     result = anonymize_file(source, out, settings, alpha, trimap, mask, facemask, execution.overwrite)
