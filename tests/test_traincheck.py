@@ -36,6 +36,7 @@ from tests.runs import p3mdata as command
 
 torch = pytest.importorskip("torch")
 
+from p3mnet.devices import GpuLost, gpu_guarded  # noqa: E402
 from p3mnet.image_files import BadFile  # noqa: E402
 from p3mnet.metrics import NAMES  # noqa: E402
 from p3mnet.originals import Images, find_originals, rendered  # noqa: E402
@@ -311,7 +312,7 @@ def test_a_gpu_that_disappears(world: Path, tmp_path: Path, monkeypatch: pytest.
     small = SETTINGS | {"epochs": 1, "protocols": ("B:B",)}
     with monkeypatch.context() as patch:
         patch.setattr(running, "train", failing)
-        with pytest.raises(running.GpuLost, match="The GPU failed .*illegal memory access.*same command again"):
+        with pytest.raises(GpuLost, match="The GPU failed .*illegal memory access.*same command again"):
             p3mdata.train_check(world / "data", tmp_path / "out", **small)
     assert [row["done"] for row in report(tmp_path / "out")["trainings"]] == [True, False]
     assert rules(tmp_path / "out")["complete"][0] == "inconclusive"
@@ -351,7 +352,7 @@ def test_memory_that_is_short_takes_steps_in_parts(
 
 
 def test_a_bug_is_not_taken_for_a_lost_gpu() -> None:
-    with pytest.raises(RuntimeError, match="shapes"), running.gpu_guarded():
+    with pytest.raises(RuntimeError, match="shapes"), gpu_guarded("."):
         raise RuntimeError("shapes do not fit")
 
 
