@@ -10,7 +10,7 @@ import numpy as np
 
 from p3mdata.base.disk_backed import LazyMap
 from p3mdata.base.files import owned_folder, write_atomic
-from p3mdata.base.jsonl import write_rows
+from p3mdata.base.jsonl import PRIVATE_MODE, write_rows
 from p3mdata.base.progress import Progress
 from p3mdata.curation.clusters import cluster
 from p3mdata.curation.fingerprints import NEAR, distances
@@ -196,9 +196,9 @@ def write_curation(curation: Curation, out_dir: Path) -> Path:
     names = "".join(f"{name}\n" for name in curation.kept)
     try:
         with owned_folder(out_dir, deep=False):
-            write_atomic(out_dir / KEPT, names.encode("utf-8", "surrogateescape"))
-            write_rows(out_dir / REJECTED, rejected)
-            write_rows(out_dir / WARNINGS, warned)
+            write_atomic(out_dir / KEPT, names.encode("utf-8", "surrogateescape"), PRIVATE_MODE)
+            write_rows(out_dir / REJECTED, rejected, PRIVATE_MODE)
+            write_rows(out_dir / WARNINGS, warned, PRIVATE_MODE)
             write_page(curation.duplicates, out_dir / PAGE, curation.entries)
     except OSError as exc:
         raise unwritable(out_dir, exc, OTHER_PLACE, SettingsError) from exc

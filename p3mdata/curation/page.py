@@ -21,7 +21,7 @@ from PIL import Image
 
 from p3mdata.base.files import sha256, write_alone
 from p3mdata.base.html import Code, Picture, count, picture, render
-from p3mdata.base.jsonl import read_rows
+from p3mdata.base.jsonl import PRIVATE_MODE, read_rows
 from p3mdata.config import MAX_PIXELS
 from p3mdata.curation.rules import Entry, Remark
 from p3mdata.errors import BrokenInput
@@ -199,4 +199,5 @@ def write_page(found: Duplicates, path: Path, entries: Sequence[Entry] | None = 
         kinds=_KINDS,
         version=__version__,
     )
-    write_alone(path, page.encode("utf-8"))
+    # Names of photographs are on it, but for those of a run.
+    write_alone(path, page.encode("utf-8"), 0o644 if found.run else PRIVATE_MODE)
