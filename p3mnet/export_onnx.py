@@ -41,13 +41,12 @@ class _Inference(nn.Module):
 
 
 def inputs_of(model: MattingNetwork, height: int, width: int, batch: int = 1) -> dict[str, Tensor]:
-    """Example inputs of a network's file, by name, on its device: a picture, and what else it needs."""
-    device = next(model.parameters()).device
-    inputs = {INPUT: torch.zeros(batch, 3, height, width, device=device)}
+    """Example inputs of a network's file, by name: a picture, and what else it needs."""
+    inputs = {INPUT: torch.zeros(batch, 3, height, width)}
     if model.needs_trimap:
-        inputs[TRIMAP] = torch.ones(batch, 1, height, width, dtype=torch.int64, device=device)
+        inputs[TRIMAP] = torch.ones(batch, 1, height, width, dtype=torch.int64)
     if model.needs_distances:
-        inputs[DISTANCES] = torch.zeros(batch, PLANES, height, width, device=device)
+        inputs[DISTANCES] = torch.zeros(batch, PLANES, height, width)
     return inputs
 
 
@@ -88,7 +87,8 @@ def export_onnx(
             f"Writing ONNX files needs more packages: pip install {' '.join(missing)}, or the extra 'onnx'."
         )
     outputs = OUTPUTS[:1] if model.one_alpha else OUTPUTS
-    network = folded(model)
+    # Maps on a GPU are computed by functions of our own, which graphs are not made of.
+    network = folded(model).cpu()
     if half:
         network = network.half()
     inputs = inputs_of(model, height, width, batch)

@@ -30,7 +30,7 @@ from p3mdata.errors import (
 )
 from p3mdata.imaging import SUFFIXES, Picture, decode, encode, encode_grey
 from p3mdata.imaging.listing import list_files
-from p3mnet.devices import arithmetic, pick_device
+from p3mnet.devices import arithmetic, gpu_guarded, pick_device
 from p3mnet.graphs import replaying
 from p3mnet.memory import MEMORY_ERRORS, out_of_memory
 from p3mnet.model import MattingNetwork, folded
@@ -193,7 +193,8 @@ def infer(
     model = folded(open_network(checkpoint, published)).to(place)
     finder = trimap_finder(model, images, trimaps, trimap_network, max_side)
     done = Inferred(out, len(names))
-    with arithmetic(place, tf32=precision != "float32"):
+    lost = "What is written is whole: when it is back, run the same command again."
+    with arithmetic(place, tf32=precision != "float32"), gpu_guarded(lost):
         # Trimaps of known areas differ from picture to picture in more than their values.
         seen = model if model.needs_trimap else replaying(model)
         record = _Record(digest, mode, max_side, cutouts)

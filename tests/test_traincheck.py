@@ -36,6 +36,7 @@ from tests.runs import p3mdata as command
 
 torch = pytest.importorskip("torch")
 
+from p3mnet.devices import GpuLost, gpu_guarded  # noqa: E402
 from p3mnet.image_files import BadFile  # noqa: E402
 from p3mnet.metrics import NAMES  # noqa: E402
 from p3mnet.originals import Images, find_originals, rendered  # noqa: E402
@@ -240,6 +241,29 @@ def test_other_settings_or_another_dataset_are_refused(whole: Path, world: Path,
         p3mdata.train_check(copy / "data", copy / "whole", originals=copy / "orig", **SETTINGS)
 
 
+def test_damaged_files_of_a_train_check_are_named(whole: Path, world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "whole"
+    shutil.copytree(whole, out)
+    for name, old, new, said in (
+        (
+            "plan.json",
+            '"steps": ',
+            '"steps": "many", "x": ',
+            r"plan\.json: is damaged \('schedule.steps' cannot be 'many'",
+        ),
+        ("plan.json", '"seconds"', '"second"', r"plan\.json: is damaged \(KeyError: 'seconds'\)"),
+        ("runs/N-0/result.json", '"device"', '"device_"', r"N-0/result\.json: is damaged \('device' cannot be"),
+    ):
+        text = (out / name).read_text()
+        assert old in text
+        (out / name).write_text(text.replace(old, new, 1))
+        with pytest.raises(RunFolderError, match=said):
+            p3mdata.train_check(world / "data", out, originals=world / ORIGINALS, **SETTINGS)
+        (out / name).write_text(text)
+    found = p3mdata.train_check(world / "data", out, originals=world / ORIGINALS, **SETTINGS)
+    assert found.report == report(whole)
+
+
 class Stopper(Watch):
     """Presses Ctrl-C in the second training's second step."""
 
@@ -288,7 +312,7 @@ def test_a_gpu_that_disappears(world: Path, tmp_path: Path, monkeypatch: pytest.
     small = SETTINGS | {"epochs": 1, "protocols": ("B:B",)}
     with monkeypatch.context() as patch:
         patch.setattr(running, "train", failing)
-        with pytest.raises(running.GpuLost, match="The GPU failed .*illegal memory access.*same command again"):
+        with pytest.raises(GpuLost, match="The GPU failed .*illegal memory access.*same command again"):
             p3mdata.train_check(world / "data", tmp_path / "out", **small)
     assert [row["done"] for row in report(tmp_path / "out")["trainings"]] == [True, False]
     assert rules(tmp_path / "out")["complete"][0] == "inconclusive"
@@ -328,7 +352,7 @@ def test_memory_that_is_short_takes_steps_in_parts(
 
 
 def test_a_bug_is_not_taken_for_a_lost_gpu() -> None:
-    with pytest.raises(RuntimeError, match="shapes"), running.gpu_guarded():
+    with pytest.raises(RuntimeError, match="shapes"), gpu_guarded("."):
         raise RuntimeError("shapes do not fit")
 
 
