@@ -5,18 +5,23 @@
     python -m benchmarks.gpu --out DIR --part inference    # one part; again for more
     python -m benchmarks.gpu --out DIR --small             # on a CPU with small networks: does the script itself work?
 
+It needs what `pip install '.[dev]'` brings, of which the tests' golden outputs want pytest.
+
 Parts: correctness (against the golden outputs of `tests`, in float32, tf32 and bfloat16), steps (bare ones, batch 8 and
 32, compiled), end (`p3mnet train` with its loader), determinism (two runs, the price), inference (512x512, 1080p, 4K,
 recorded or not; whole folders with `p3mnet infer`), memory (how soon a batch that is too large is told), traincheck (a
-real one). Each is a process of its own with a limit of its own: what fails or takes too long is told, what it had
-measured by then stays, and the others go on. It makes its own data.
-Results: DIR/PART.json as they come, then DIR/gpu.json and DIR/gpu.md. Exit code 1 if a part failed.
+real one). Each is a process of its own with a limit of its own: what fails, dies or takes too long is told, what it had
+measured by then stays, and the others go on; all together end with `--total` seconds. It makes its own data.
+Results: DIR/PART.json as they come and DIR/PART.log, then DIR/gpu.json and DIR/gpu.md, in the form of the section of
+RESULTS, with what was expected beside what was found. Exit code 1 if a part, or a row of one, failed.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
+import importlib.util
 import json
 import os
 import shutil
@@ -42,15 +47,36 @@ from p3mnet.devices import arithmetic, device_name, pick_device
 from p3mnet.graphs import Replay
 from p3mnet.infer import infer
 from p3mnet.loader import to_device
-from p3mnet.losses import matting_losses
+from p3mnet.losses import losses_of
 from p3mnet.model import folded
 from p3mnet.predict import predict_alpha
 
 Row = dict[str, Any]
-# Seconds; together 8 minutes.
+# Seconds; together 8 minutes, data and all.
+TOTAL = 480
 LIMITS = {
-    "correctness": 40, "steps": 110, "end": 140, "determinism": 45, "inference": 60, "memory": 30, "traincheck": 55,
+    "correctness": 40, "steps": 105, "end": 125, "determinism": 45, "inference": 55, "memory": 30, "traincheck": 55,
 }  # fmt: skip
+# A CPU, which only tells whether the script works, may be shared with anything.
+_PATIENCE = 6
+# Less is not worth the start of a part.
+_LEAST = 5.0
+# What an H100 should give, by what tells a row; arithmetic on the profile of version 0.3, see RESULTS.
+EXPECTED: dict[tuple[Any, ...], str] = {
+    ("p3mnet_resnet34", 8, False): "150-175",
+    ("p3mnet_resnet34", 32, False): "205-240",
+    ("p3mnet_resnet34", 32, True): "250-290",
+    ("p3mnet_swin_t", 32, False): "80-95",
+    ("p3mnet_vitae_s", 32, False): "80-95",
+    ("batch 32",): "180-225",
+    ("batch 8",): "110-150",
+    ("swin_t, batch 32",): "75-90",
+    ("vitae_s, batch 32",): "75-90",
+    ("p3mnet_resnet34", "512x512", True): "3.3-3.8",
+    ("p3mnet_swin_t", "512x512", True): "6-7",
+    ("p3mnet_vitae_s", "512x512", True): "9-10",
+    ("gfm_resnet34", "512x512", True): "2.5-3",
+}
 SMALL, _RECIPE = "smoke_resnet34", "p3m10k_resnet34"
 _SMALL_RUN = {"model.name": SMALL, "data.size": 64, "data.crop_sides": [64, 128], "batch": 2, "epochs": 2}
 
@@ -58,6 +84,23 @@ _SMALL_RUN = {"model.name": SMALL, "data.size": 64, "data.crop_sides": [64, 128]
 def _sync(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
+
+
+def _tried(about: Row, measured: Callable[[], Row]) -> Row:
+    """A row, or why there is none; a GPU that is lost ends the part, for all others would fail too.
+
+    Args:
+        about: What tells it from others.
+        measured: Its figures.
+    """
+    expected = EXPECTED.get(tuple(about.values()))
+    try:
+        found = {**about, **measured()}
+    except Exception as error:
+        if isinstance(error, torch.AcceleratorError):
+            raise
+        return {**about, "failed": (str(error).strip().splitlines() or [type(error).__name__])[0][:200]}
+    return found if expected is None else {**found, "expected": expected}
 
 
 def correctness(device: torch.device, small: bool, folder: Path, old: Path | None) -> Iterator[Row]:
@@ -69,15 +112,22 @@ def correctness(device: torch.device, small: bool, folder: Path, old: Path | Non
         step = 256 // golden["global"].shape[-2]
         model, image = network(variant).to(device), picture(256, 320).to(device)
         for precision in ("float32", "tf32", "bfloat16"):
-            half = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
-            with arithmetic(device, tf32=precision != "float32"), torch.inference_mode(), half:
-                first, second = model(image), model(image)
-            found = {
-                name: float(np.abs(plane.float().cpu().numpy()[..., ::step, ::step] - golden[name]).max())
-                for name, plane in zip(("global", "local"), first[:2], strict=True)
-            }
-            same = all(torch.equal(a, b) for a, b in zip(first, second, strict=True) if a is not None)
-            yield {"network": variant, "precision": precision, **found, "repeatable": same}
+            differences = functools.partial(_differences, model, image, precision, golden, step)
+            yield _tried({"network": variant, "precision": precision}, differences)
+
+
+def _differences(model: torch.nn.Module, image: torch.Tensor, precision: str, golden: Any, step: int) -> Row:
+    """Of two passes: to the golden outputs, and to each other."""
+    device = image.device
+    half = torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16")
+    with arithmetic(device, tf32=precision != "float32"), torch.inference_mode(), half:
+        first, second = model(image), model(image)
+    found = {
+        name: float(np.abs(plane.float().cpu().numpy()[..., ::step, ::step] - golden[name]).max())
+        for name, plane in zip(("global", "local"), first[:2], strict=True)
+    }
+    same = all(torch.equal(a, b) for a, b in zip(first, second, strict=True) if a is not None)
+    return {**found, "repeatable": same}
 
 
 def steps(device: torch.device, small: bool, folder: Path, old: Path | None) -> Iterator[Row]:
@@ -86,13 +136,16 @@ def steps(device: torch.device, small: bool, folder: Path, old: Path | None) -> 
     plans = [(variant, batch, False) for variant in variants for batch in batches]
     plans += [] if small else [(VARIANTS[0], 32, True)]
     for variant, batch, compiled in plans:
-        begun = time.monotonic()
-        row = measure(variant, batch, device, 2 if small else 12, 1 if small else 4, compiled)
-        yield {
-            "network": variant, "batch": batch, "compiled": compiled, "images/s": round(row.images_per_second, 1),
-            "GiB": row.peak_gib, "ready after s": round(time.monotonic() - begun, 1),
-        }  # fmt: skip
+        bare = functools.partial(_bare, variant, batch, device, small, compiled)
+        yield _tried({"network": variant, "batch": batch, "compiled": compiled}, bare)
         torch.cuda.empty_cache()
+
+
+def _bare(variant: str, batch: int, device: torch.device, small: bool, compiled: bool) -> Row:
+    begun = time.monotonic()
+    row = measure(variant, batch, device, 2 if small else 12, 1 if small else 4, compiled)
+    seconds = round(time.monotonic() - begun, 1)
+    return {"images/s": round(row.images_per_second, 1), "GiB": row.peak_gib, "ready after s": seconds}
 
 
 def write_data(folder: Path, small: bool) -> Path:
@@ -135,8 +188,12 @@ def _trained(folder: Path, name: str, checkout: Path | None, settings: Mapping[s
     if done.returncode:
         return {"run": name, "failed": done.stderr.strip().splitlines()[-1]}
     found = json.loads((out / "result.json").read_text())
-    kept = ("images_per_second", "seconds", "steps", "precision", "compiled", "workers", "waited", "bottleneck")
-    return {"run": name, **{key: found[key] for key in kept if key in found}}
+    kept = (
+        "images_per_second", "steady_images_per_second", "seconds", "steps", "precision", "compiled", "workers",
+        "waited", "bottleneck",
+    )  # fmt: skip
+    row = {"run": name, **{key: found[key] for key in kept if key in found}}
+    return row | ({"expected": EXPECTED[name,]} if (name,) in EXPECTED else {})
 
 
 def _settings(folder: Path, device: torch.device, small: bool, **changes: Any) -> dict[str, Any]:
@@ -176,29 +233,39 @@ def determinism(device: torch.device, small: bool, folder: Path, old: Path | Non
     batch = random_batch(2 if small else 8, 64 if small else 512)
     for variant in (SMALL,) if small else VARIANTS:
         for wanted in (False, True):
-            states, seconds = [], []
-            for _ in range(2):
-                torch.manual_seed(0)
-                model = create_model(variant, encoder_weights="random").train().to(device)
-                model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-                optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=device.type == "cuda")
-                with arithmetic(device, tf32=True, deterministic=wanted):
-                    for number in range(4):
-                        if number == 1:
-                            _sync(device)
-                            begun = time.monotonic()
-                        torch.manual_seed(number)
-                        optimizer.zero_grad()
-                        moved = to_device(batch, device)
-                        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
-                            output = model(moved["image"])
-                        matting_losses(output, moved)["total"].backward()  # type: ignore[no-untyped-call]
-                        optimizer.step()
+            twice = functools.partial(_twice, variant, batch, device, wanted)
+            yield _tried({"network": variant, "deterministic": wanted}, twice)
+    for name in () if small else ("gfm_resnet34", "modnet"):
+        twice = functools.partial(_twice, name, batch, device, True)
+        yield _tried({"network": name, "deterministic": True}, twice)
+
+
+def _twice(variant: str, batch: Any, device: torch.device, deterministic: bool) -> Row:
+    """Whether the same steps give the same weights, and how long one takes."""
+    states, seconds = [], []
+    for _ in range(2):
+        torch.manual_seed(0)
+        model = create_model(variant, encoder_weights="random").train().to(device)
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        optimizer = torch.optim.Adam(model.parameters(), 1e-4, fused=device.type == "cuda")
+        with arithmetic(device, tf32=True, deterministic=deterministic):
+            for number in range(4):
+                if number == 1:
                     _sync(device)
-                seconds.append((time.monotonic() - begun) / 3)
-                states.append([values.cpu() for values in model.state_dict().values()])
-            same = all(torch.equal(one, other) for one, other in zip(*states, strict=True))
-            yield {"network": variant, "deterministic": wanted, "same bits": same, "s per step": min(seconds)}
+                    begun = time.monotonic()
+                torch.manual_seed(number)
+                optimizer.zero_grad()
+                moved = to_device(batch, device)
+                with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+                    output = model(moved["image"])
+                losses_of(model, output, moved)["total"].backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+            _sync(device)
+        seconds.append((time.monotonic() - begun) / 3)
+        states.append([values.cpu() for values in model.state_dict().values()])
+    same = all(torch.equal(one, other) for one, other in zip(*states, strict=True))
+    found = {"same bits": same, "s per step": min(seconds)}
+    return found if same or not deterministic else {**found, "failed": "the bits differ"}
 
 
 def inference(device: torch.device, small: bool, folder: Path, old: Path | None) -> Iterator[Row]:
@@ -213,19 +280,30 @@ def inference(device: torch.device, small: bool, folder: Path, old: Path | None)
             replay = Replay(plain)
             if recorded:
                 model.forward = replay  # type: ignore[method-assign]
-            with arithmetic(device, tf32=True), torch.inference_mode():
-                times = [_timed(functools.partial(model, image), device) for _ in range(trials + 3)][3:]
-            done = recorded and not replay.off
-            yield {"network": name, "size": f"{side}x{side}", "recorded": done, "ms": statistics.fmean(times)}
-    model = folded(create_model(names[0], encoder_weights="random")).to(device)
+            passes = functools.partial(_passes, model, image, trials, replay if recorded else None)
+            yield _tried({"network": name, "size": f"{side}x{side}", "recorded": recorded}, passes)
+    yield from _sizes_and_folders(device, small, folder, names[0])
+
+
+def _passes(model: torch.nn.Module, image: torch.Tensor, trials: int, replay: Replay | None) -> Row:
+    """Milliseconds of a pass; one that should have been recorded and could not be is no figure."""
+    with arithmetic(image.device, tf32=True), torch.inference_mode():
+        times = [_timed(functools.partial(model, image), image.device) for _ in range(trials + 3)][3:]
+    if replay is not None and replay.off:
+        raise RuntimeError("it could not be recorded")
+    return {"ms": statistics.fmean(times)}
+
+
+def _sizes_and_folders(device: torch.device, small: bool, folder: Path, name: str) -> Iterator[Row]:
+    model = folded(create_model(name, encoder_weights="random")).to(device)
     if device.type == "cuda":
         model.forward = Replay(model.forward)  # type: ignore[method-assign]
     for height, width in ((96, 64),) if small else ((1920, 1080), (3840, 2160)):
         rgb = np.zeros((height, width, 3), np.uint8)
         times = [_timed(functools.partial(predict_alpha, model, rgb), device) for _ in range(4 if small else 12)][2:]
-        yield {"network": names[0], "size": f"{width}x{height}", "hybrid": True, "ms": statistics.median(times)}
+        yield {"network": name, "size": f"{width}x{height}", "hybrid": True, "ms": statistics.median(times)}
     weights = folder / "inference.pt"
-    save_checkpoint(weights, create_model(names[0], encoder_weights="random"))
+    save_checkpoint(weights, create_model(name, encoder_weights="random"))
     for long, number in ((96, 3),) if small else ((1920, 64), (3840, 24)):
         yield _folder_seen(folder, device, small, weights, long, number)
 
@@ -270,7 +348,7 @@ def traincheck(device: torch.device, small: bool, folder: Path, old: Path | None
     out = folder / "check"
     command = [
         sys.executable, "-m", "p3mdata", "train-check", str(write_data(folder, small)), "--out", str(out), "--device",
-        str(device), "--seeds", "2", "--encoder-weights", "random", "--quiet", "--budget", "8s" if small else "40s",
+        str(device), "--seeds", "2", "--encoder-weights", "random", "--quiet", "--budget", "8s" if small else "25s",
         "--scale", "smoke" if small else "full",
     ]  # fmt: skip
     begun = time.monotonic()
@@ -293,23 +371,35 @@ PARTS: dict[str, Callable[[torch.device, bool, Path, Path | None], Iterator[Row]
 
 def run_apart(part: str, out: Path, limit: float, arguments: Sequence[str]) -> Row:
     """A part in a process of its own: its rows, and why they are not all."""
-    begun, path = time.monotonic(), out / f"{part}.json"
+    begun, path, log = time.monotonic(), out / f"{part}.json", out / f"{part}.log"
     path.unlink(missing_ok=True)
     command = [sys.executable, "-m", "benchmarks.gpu", "--out", str(out), "--alone", part, *arguments]
-    process = subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
-    )
+    # To a file: a pipe would stay open as long as anything that the part started.
+    with log.open("wb") as sink:
+        process = subprocess.Popen(command, stdout=sink, stderr=sink, start_new_session=True)
+    failed = None
     try:
-        said = process.communicate(timeout=limit)[1]
-        failed = said.strip().splitlines()[-1] if process.returncode and said.strip() else None
-        failed = failed or (f"ended with {process.returncode}" if process.returncode else None)
+        if code := process.wait(timeout=limit):
+            failed = _reason(code, log.read_text(errors="replace"))
     except subprocess.TimeoutExpired:
-        # Its own processes with it: it leads their group.
-        os.killpg(process.pid, signal.SIGKILL)
-        process.communicate()
         failed = f"took longer than its limit of {limit:g} s"
+    finally:
+        # Its own processes with it: it leads their group.
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
     rows = json.loads(path.read_text()) if path.is_file() else []
+    if failed is None and (broken := [row["failed"] for row in rows if "failed" in row]):
+        failed = f"{len(broken)} of {len(rows)} rows, the first: {broken[0]}"
     return {"part": part, "seconds": round(time.monotonic() - begun, 1), "failed": failed, "rows": rows}
+
+
+def _reason(code: int, said: str) -> str:
+    """Why a process ended."""
+    if code < 0:
+        return f"ended by {signal.Signals(-code).name}"
+    lines = said.strip().splitlines()
+    return lines[-1] if lines else f"ended with {code}"
 
 
 def _shown(value: Any) -> str:
@@ -319,10 +409,16 @@ def _shown(value: Any) -> str:
 
 
 def markdown(head: Mapping[str, Any], parts: Sequence[Row]) -> str:
-    """Tables of all parts."""
-    lines = ["# GPU: " + ", ".join(f"{key} {value}" for key, value in head.items()), ""]
+    """The section of RESULTS."""
+    told = ", ".join(f"{key} {value}" for key, value in head.items())
+    return "\n".join(["## On a GPU", "", f"`python -m benchmarks.gpu --out DIR`: {told}.", "", *tables(parts)])
+
+
+def tables(parts: Sequence[Row]) -> Iterator[str]:
+    """Lines of a table for each part."""
     for part in parts:
-        lines += [f"## {part['part']} ({part['seconds']:g} s)", ""]
+        lines: list[str] = []
+        lines += [f"### {part['part']} ({part['seconds']:g} s)", ""]
         if part["failed"]:
             lines += [f"Failed: {part['failed']}", ""]
         columns = list(dict.fromkeys(key for row in part["rows"] for key in row))
@@ -330,7 +426,7 @@ def markdown(head: Mapping[str, Any], parts: Sequence[Row]) -> str:
             lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
             lines += ["| " + " | ".join(_shown(row.get(key, "")) for key in columns) + " |" for row in part["rows"]]
             lines.append("")
-    return "\n".join(lines)
+        yield from lines
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -342,8 +438,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--old", type=Path, help="checkout of an earlier state, whose training loop is measured too")
     parser.add_argument("--small", action="store_true", help="small networks and pictures, also without a GPU")
     parser.add_argument("--limit", type=float, help="seconds of each part, in place of its own limit")
+    parser.add_argument(
+        "--total", type=float, help="seconds of all parts and the data together; default: 480, more on a CPU"
+    )
     parser.add_argument("--alone", choices=list(PARTS), help=argparse.SUPPRESS)
     args = parser.parse_args(arguments)
+    begun = time.monotonic()
+    if importlib.util.find_spec("pytest") is None:
+        sys.stderr.write("The tests' golden outputs are read with pytest: run 'pip install pytest' first.\n")
+        sys.exit(EXIT_USAGE)
     if not args.small and not torch.cuda.is_available():
         sys.stderr.write(
             "There is no GPU that PyTorch can use here: run this on a machine with one, or with --small.\n"
@@ -353,6 +456,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     args.out = args.out.resolve()
     args.out.mkdir(parents=True, exist_ok=True)
     device = pick_device(args.device)
+    patience = 1 if device.type == "cuda" else _PATIENCE
+    total = args.total or patience * TOTAL
     if args.alone:
         rows: list[Row] = []
         for row in PARTS[args.alone](device, args.small, args.out, args.old):
@@ -362,13 +467,18 @@ def main(arguments: Sequence[str] | None = None) -> None:
         return
     shared = ["--device", args.device, *(["--small"] if args.small else [])]
     shared += ["--old", str(args.old.resolve())] if args.old else []
-    # Beside the limits, for they are of the measurements.
+    # Once, before any part is measured.
     write_data(args.out, args.small)
     head = {"device": device_name(device), "torch": torch.__version__, "cores": os.cpu_count()}
     parts = []
     for part in args.part or PARTS:
-        parts.append(run_apart(part, args.out, args.limit or LIMITS[part], shared))
-        print(markdown({}, parts[-1:]).partition("\n\n")[2], flush=True)
+        left = total - (time.monotonic() - begun)
+        limit = min(args.limit or patience * LIMITS[part], left)
+        if left < _LEAST:
+            parts.append({"part": part, "seconds": 0.0, "failed": f"{total:g} s were over", "rows": []})
+        else:
+            parts.append(run_apart(part, args.out, round(limit, 1), shared))
+        print("\n".join(tables(parts[-1:])), flush=True)
         (args.out / "gpu.json").write_text(json.dumps({**head, "parts": parts}, indent=2) + "\n")
         (args.out / "gpu.md").write_text(markdown(head, parts) + "\n")
     sys.exit(1 if any(part["failed"] for part in parts) else 0)

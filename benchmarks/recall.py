@@ -1,5 +1,7 @@
 """What the detectors find, and at what price: looks at photographs with faces checked by eye, and at bystanders.
 
+Then what the second look says about outputs that are wrong on purpose.
+
 Needs the test photographs (`$P3MDATA_SHARED/testdata`, default `../shared`): `faces.json` holds their faces' boxes.
 """
 
@@ -10,6 +12,7 @@ import json
 import os
 import time
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -17,11 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.anonymize import table
+from p3mdata.anonymize.masks import Patch, private_area
+from p3mdata.anonymize.obfuscate import obfuscate
+from p3mdata.anonymize.proofs import redetect
+from p3mdata.config import Method, Settings
 from p3mdata.faces.detectors import iou
 from p3mdata.faces.ensemble import LOOKS, LOOKS_AGAIN, FaceFinder, Look
 from p3mdata.faces.pyramid import Pyramid
-from p3mdata.imaging import decode
-from p3mdata.records import XYXY
+from p3mdata.imaging import Picture, decode
+from p3mdata.records import XYXY, Face
 
 Image = NDArray[np.uint8]
 EARLIER = (Look("centerface", 640), Look("centerface", 1280), Look("libfacedetection", 640))
@@ -36,6 +43,10 @@ WIDTHS = (16, 20, 24, 30, 40, 56)
 # A scene of bystanders: its size, how many stand in it, and how far apart.
 SCENE, COLUMNS, ROWS, APART = (1280, 1920), 6, 4, 310
 FOUND_IOU = 0.3
+# What may be wrong with an output: the blur as a share of the face's width, where the mask lies aside, and what is left
+# of it. A face that is blurred too little counts as caught when it is seen at all.
+SHIFT = 0.6
+FAULTS = ("none", "missing mask", "shifted", "half", *(f"blur of {percent} %" for percent in (3, 5, 8, 12, 17)))
 
 
 def photographs(shared: Path) -> Iterator[tuple[Image, list[XYXY], list[XYXY], str]]:
@@ -121,13 +132,56 @@ def bystanders(finder: FaceFinder, shared: Path) -> str:
     return table(head, list(rows.values()))
 
 
+def faulty(picture: Picture, faces: Sequence[Face], fault: str) -> tuple[Picture, NDArray[np.bool_]]:
+    """An output whose first face is hidden with a fault, and its facemask (HxW) without a face that is blurred too
+    little; all other faces are hidden."""
+    out, hidden = picture.pixels.copy(), np.zeros(picture.size, bool)
+    method, strength = Settings().obfuscation()
+    for other in faces[1:]:
+        patch = private_area(other, picture.size)
+        obfuscate(out, patch, method, strength, other.width)
+        patch.paint(hidden)
+    face = faces[0]
+    patch = private_area(face, picture.size)
+    if fault == "shifted":
+        left = min(patch.left + round(SHIFT * face.width), picture.size[1])
+        patch = Patch(patch.top, left, patch.mask[:, : picture.size[1] - left])
+    if fault == "half":
+        patch.mask[:, : patch.mask.shape[1] // 2] = False
+    percent = fault.removeprefix("blur of ").removesuffix(" %")
+    if fault != "missing mask":
+        obfuscate(out, patch, Method.BLUR, int(percent) / 100 if percent.isdigit() else strength, face.width)
+        if not percent.isdigit():
+            patch.paint(hidden)
+    return replace(picture, pixels=out), hidden
+
+
+def on_outputs(finder: FaceFinder, shared: Path) -> str:
+    """How many faulty outputs of photographs of one person the second look catches."""
+    counts = {fault: [0, 0] for fault in FAULTS}
+    for name, entry in json.loads((shared / "faces.json").read_text()).items():
+        if entry["kind"] != "single":
+            continue
+        source = decode((shared / name).read_bytes())
+        faces = sorted(finder.find(source.seen8()).faces, key=lambda face: (face.landmarks is None, -face.width))
+        if not faces or faces[0].landmarks is None:
+            continue
+        for fault in FAULTS:
+            output, hidden = faulty(source, faces, fault)
+            counts[fault][0] += redetect(source, output, hidden, finder)[1] > 0
+            counts[fault][1] += 1
+    rows = [[fault, f"{caught} of {all_}"] for fault, (caught, all_) in counts.items()]
+    return table(["fault of an output", "caught"], rows)
+
+
 def main() -> None:
     """Measure and print."""
     argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0]).parse_args()
     shared = Path(os.environ.get("P3MDATA_SHARED", "../shared")) / "testdata"
     with FaceFinder() as finder:
         print(on_photographs(finder, shared), end="\n\n")
-        print(bystanders(finder, shared))
+        print(bystanders(finder, shared), end="\n\n")
+        print(on_outputs(finder, shared))
 
 
 if __name__ == "__main__":

@@ -71,6 +71,13 @@ def unwritable(
     return kind(f"{place}: cannot be written ({reason}). {way_out}")
 
 
+def reason_of(error: Exception) -> str:
+    """Why a file cannot be read, for a sentence that names it: without the system's number and without the path."""
+    if isinstance(error, UnicodeDecodeError):
+        return "it is no text in UTF-8"
+    return getattr(error, "strerror", None) or str(error)
+
+
 def not_finished(run: object) -> RunFolderError:
     """The error of a run that misses outcomes or its closing files."""
     return RunFolderError(f"{run}: the run is not finished. Run 'p3mdata anonymize dir' again to finish it.")

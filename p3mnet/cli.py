@@ -78,6 +78,8 @@ def pastes(
 ) -> None:
     """Show what copy-and-paste (P3M-CP) would do: how much of the faces it covers, and a picture of pairs."""
     from p3mdata.base.files import write_alone
+    from p3mdata.base.jsonl import PRIVATE_MODE
+    from p3mdata.dataset.places import refuse_in_release
     from p3mdata.imaging import Picture, encode
     from p3mnet.copy_paste import Sources
     from p3mnet.copy_paste.look import look, sheet_of
@@ -86,6 +88,7 @@ def pastes(
     from p3mnet.training.selection import know_people
 
     console.out = console.Output(json, quiet)
+    refuse_in_release(out)
     settings = read_config(config, set_ or (), dataset=None if dataset is None else str(dataset))
     if settings.sources is None or settings.copy_paste.mode == "none":
         raise SettingsError("There is nothing to look at: set copy_paste.mode to icp or fcp, and sources.")
@@ -94,7 +97,7 @@ def pastes(
     know_people(pictures, settings)
     sources = Sources(settings.sources, settings.source_images, settings.copy_paste.source_groups)
     found = look(pictures, sources, settings.copy_paste, pairs, shown)
-    write_alone(out, encode(Picture(sheet_of(found.rows), None, "PNG", None, 1), "PNG")[0])
+    write_alone(out, encode(Picture(sheet_of(found.rows), None, "PNG", None, 1), "PNG")[0], PRIVATE_MODE)
     row = found.to_json()
     for name, unit in (("angle_error", " degrees"), ("tone_distance", "")):
         if name in row:

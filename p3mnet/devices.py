@@ -9,9 +9,11 @@ from typing import Any, Literal
 
 import torch
 
-from p3mdata.errors import SettingsError
+from p3mdata.errors import SettingsError, SetupError
 
 CPU = torch.device("cpu")
+# How much memory cuBLAS may use; with these values its results are the same each time.
+_WORKSPACE, _REPEATABLE = "CUBLAS_WORKSPACE_CONFIG", (":4096:8", ":16:8")
 
 
 def pick_device(wanted: str) -> torch.device:
@@ -48,6 +50,26 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"
 
 
+class GpuLost(SetupError):
+    """A GPU failed in the middle of the work."""
+
+
+@contextmanager
+def gpu_guarded(advice: str) -> Iterator[None]:
+    """Turns the loss of a GPU into a sentence, which ends in an advice; nothing in this process can use it any more.
+
+    Raises:
+        GpuLost: It is lost.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        lost = isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error) or "cuDNN error" in str(error)
+        if not lost:
+            raise
+        raise GpuLost(f"The GPU failed ({str(error).splitlines()[0]}). {advice}") from error
+
+
 # auto is the fastest that the task at hand puts up with.
 Precision = Literal["auto", "float32", "tf32", "bfloat16"]
 
@@ -64,21 +86,58 @@ def arithmetic(device: torch.device, tf32: bool, deterministic: bool = False) ->
     if device.type != "cuda":
         yield
         return
-    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark
+    cudnn = torch.backends.cudnn
+    before = cudnn.deterministic, cudnn.benchmark
     memory: Any = torch.utils.deterministic
     asked, filled = torch.are_deterministic_algorithms_enabled(), memory.fill_uninitialized_memory
-    matmul.allow_tf32 = cudnn.allow_tf32 = tf32
+    warned = torch.is_deterministic_algorithms_warn_only_enabled()
+    workspace = os.environ.get(_WORKSPACE)
+    if deterministic and workspace not in _REPEATABLE:
+        # PyTorch asks for it at each product, cuBLAS before the first.
+        os.environ[_WORKSPACE] = _REPEATABLE[0]
     if deterministic:
-        # What cuBLAS wants to hear before it begins.
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
         cudnn.deterministic, cudnn.benchmark = True, False
         torch.use_deterministic_algorithms(True)
         # Memory that is written before it is read need not be filled.
         memory.fill_uninitialized_memory = False
     try:
+        with _products(tf32):
+            yield
+    finally:
+        cudnn.deterministic, cudnn.benchmark = before
+        torch.use_deterministic_algorithms(asked, warn_only=warned)
+        memory.fill_uninitialized_memory = filled
+        if workspace is None:
+            os.environ.pop(_WORKSPACE, None)
+        else:
+            os.environ[_WORKSPACE] = workspace
+
+
+@contextmanager
+def _products(tf32: bool) -> Iterator[None]:
+    """Whether products on a GPU are taken with 10 bits of mantissa.
+
+    PyTorch has two sets of settings for it, and reading the older one, as its compiler does, is an error once somebody
+    has set the newer one: so the newer one is emptied in here.
+    """
+    backends: Any = torch.backends
+    newer = (backends, backends.cudnn, backends.cuda.matmul, backends.cudnn.conv, backends.cudnn.rnn)
+    older = (backends.cuda.matmul, backends.cudnn)
+    shares = [place.fp32_precision for place in newer]
+    allowed: list[bool | None] = []
+    for place in older:
+        try:
+            allowed.append(place.allow_tf32)
+        except RuntimeError:
+            allowed.append(None)
+    backends.fp32_precision = backends.cudnn.fp32_precision = "none"
+    for place in older:
+        place.allow_tf32 = tf32
+    try:
         yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32, cudnn.deterministic, cudnn.benchmark = before
-        torch.use_deterministic_algorithms(asked)
-        memory.fill_uninitialized_memory = filled
+        for place, before in zip(older, allowed, strict=True):
+            if before is not None:
+                place.allow_tf32 = before
+        for place, share in zip(newer, shares, strict=True):
+            place.fp32_precision = share

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from p3mdata.base.files import alone
 from p3mdata.base.pool import CRASH_SENTENCE, Handler, Mark, work_in_pool
 from p3mdata.base.processes import default_workers
-from p3mdata.base.progress import Progress
+from p3mdata.base.progress import Progress, silent
 from p3mdata.dataset.folder import Dataset, DatasetItem, open_dataset
 from p3mdata.errors import OTHER_PLACE, BrokenInput, Interrupted, SettingsError, unwritable
 from p3mdata.imaging import SUFFIXES, decode, decode_matte
@@ -144,7 +144,7 @@ def evaluate(
     opened = open_dataset(dataset)
     chosen, unused = _choose(pred_dir, opened, sets)
     tasks = [task for name, predictions in chosen.items() for task in _tasks(opened, name, predictions)]
-    step = progress(len(tasks)) if progress else (lambda: None)
+    step = (progress or silent)(len(tasks))
     rows: dict[str, list[ImageRow]] = {name: [] for name in chosen}
     try:
         with alone(out) if out else nullcontext() as sink:
@@ -165,9 +165,7 @@ def _choose(
     pred_dir: Path, dataset: Dataset, wanted: Sequence[str] | None
 ) -> tuple[dict[str, dict[str, list[Path]]], int]:
     """Predictions by set and name, and how many belong to none of these sets."""
-    there = list(dataset.sets())
-    if unknown := sorted(set(wanted or ()) - set(there)):
-        raise SettingsError(f"{dataset.root}: has no set '{unknown[0]}'. Sets: {', '.join(there)}.")
+    there = sets_among(dataset, wanted)
     shared = predictions_of(pred_dir)
     chosen: dict[str, dict[str, list[Path]]] = {}
     used: set[Path] = set()
@@ -186,6 +184,23 @@ def _choose(
     return chosen, len(every - used)
 
 
+def sets_among(dataset: Dataset, wanted: Sequence[str] | None) -> list[str]:
+    """Names of a dataset's sets.
+
+    Raises:
+        SettingsError: A wanted one is not among them.
+    """
+    there = list(dataset.sets())
+    if unknown := sorted(set(wanted or ()) - set(there)):
+        raise SettingsError(f"{dataset.root}: has no set '{unknown[0]}'. Sets: {', '.join(there)}.")
+    return there
+
+
+def has_trimaps(dataset: Dataset, name: str) -> bool:
+    """Whether a set has trimaps of its own, so that a picture without one is incomplete."""
+    return "trimap" in dataset.layout.sets[name].folders and dataset.folder(name, "trimap").is_dir()
+
+
 def predictions_of(folder: Path) -> dict[str, list[Path]]:
     """Pictures below a folder by their names without ending."""
     found: dict[str, list[Path]] = {}
@@ -197,8 +212,7 @@ def predictions_of(folder: Path) -> dict[str, list[Path]]:
 
 def _tasks(dataset: Dataset, name: str, predictions: dict[str, list[Path]]) -> Iterator[Task | ImageRow]:
     """What is to be done for each image of a set, in order; a row where nothing can be done."""
-    folders = dataset.layout.sets[name].folders
-    trimaps = "trimap" in folders and dataset.folder(name, "trimap").is_dir()
+    trimaps = has_trimaps(dataset, name)
     for stem, item in dataset.items(name).items():
         found = predictions.get(stem, [])
         alpha, trimap, facemask = (_file(dataset, item, kind) for kind in ("alpha", "trimap", "facemask"))

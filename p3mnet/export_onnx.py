@@ -77,15 +77,16 @@ def export_onnx(
             f"Writing ONNX files needs more packages: pip install {' '.join(missing)}, or the extra 'onnx'."
         )
     outputs = OUTPUTS[:1] if model.one_alpha else OUTPUTS
-    network = folded(model)
+    # Maps on a GPU are computed by functions of our own, which graphs are not made of.
+    network = folded(model).cpu()
     if half:
         network = network.half()
-    example = torch.zeros(batch, 3, height, width, device=next(model.parameters()).device)
+    example = torch.zeros(batch, 3, height, width)
     inputs = [example]
     if model.needs_trimap:
-        inputs.append(torch.ones(batch, 1, height, width, dtype=torch.int64, device=example.device))
+        inputs.append(torch.ones(batch, 1, height, width, dtype=torch.int64))
     if model.needs_distances:
-        inputs.append(torch.zeros(batch, PLANES, height, width, device=example.device))
+        inputs.append(torch.zeros(batch, PLANES, height, width))
     # The exporter tells of packages that it does without, and of its own deprecated calls.
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level

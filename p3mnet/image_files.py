@@ -116,7 +116,7 @@ class RawCache:
         if (known := _map_raw(copy, key)) is not None:
             return known
         pixels = read_plane(kind, path)
-        self._write(copy, key, pixels)
+        self._write(copy, key, pixels, stat.st_mode)
         return pixels
 
     def colours(self, image_file: Path, alpha_file: Path, image: Array, alpha: Array) -> dict[str, Array]:
@@ -143,16 +143,16 @@ class RawCache:
         require_pymatting("data.colours whole")
         made = dict(zip(copies, multi_level_colours(image, alpha), strict=True))
         for kind, copy in copies.items():
-            self._write(copy, key, made[kind])
+            self._write(copy, key, made[kind], stats[0].st_mode)
         return made
 
     def _copy(self, what: str) -> Path:
         return self.folder / f"{hashlib.sha256(what.encode(errors='surrogateescape')).hexdigest()}.raw"
 
-    def _write(self, copy: Path, key: tuple[bytes, int, int], pixels: Array) -> None:
-        """Raises SetupError when it cannot be written."""
+    def _write(self, copy: Path, key: tuple[bytes, int, int], pixels: Array, mode: int) -> None:
+        """A copy, for nobody who may not read the file of that mode; raises SetupError when it cannot be written."""
         try:
-            with atomic(copy) as sink:
+            with atomic(copy, 0o600 | mode & 0o066) as sink:
                 sink.write(_RAW_HEADER.pack(*key, *pixels.shape[:2], pixels.size // math.prod(pixels.shape[:2])))
                 sink.write(np.ascontiguousarray(pixels).data)
         except OSError as exc:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,12 +30,12 @@ from p3mdata.errors import (
 )
 from p3mdata.imaging import SUFFIXES, Picture, decode, encode, encode_grey
 from p3mdata.imaging.listing import list_files
-from p3mnet.devices import arithmetic, pick_device
+from p3mnet.devices import arithmetic, gpu_guarded, pick_device
 from p3mnet.graphs import replaying
 from p3mnet.memory import MEMORY_ERRORS, out_of_memory
 from p3mnet.model import MattingNetwork, folded
-from p3mnet.predict import MAX_SIDE, MODES, Mode, open_network, predict_alpha, predict_trimap, to_8_bit
-from p3mnet.trimap_files import trimap_of_picture
+from p3mnet.predict import MAX_SIDE, MODES, Mode, open_network, predict_alpha, to_8_bit
+from p3mnet.trimap_finder import TrimapFinder, trimap_finder
 
 ALPHAS, CUTOUTS = "alpha", "cutout"
 INFERENCE_PRECISIONS = ("auto", "float32", "tf32")
@@ -92,14 +92,24 @@ def _pictures(folder: Path) -> dict[str, str]:
     }
 
 
+@dataclass(frozen=True)
+class _Record:
+    """What a folder is made with, content of infer.json: the checkpoint's SHA-256 and the settings."""
+
+    checkpoint: str
+    mode: Mode
+    max_side: int
+    cutouts: bool
+
+
 @contextlib.contextmanager
-def _claimed(out: Path, record: dict[str, object]) -> Iterator[None]:
+def _claimed(out: Path, made_with: _Record) -> Iterator[None]:
     """Hold a folder: begin in an empty one, or go on in one of an equal call.
 
     Raises:
         RunFolderError: The folder is of another call, of something else, or in use.
     """
-    path = out / RECORD
+    path, record = out / RECORD, asdict(made_with)
     if path.is_file():
         earlier = read_json(path)
         if changed := sorted(key for key in record.keys() | earlier.keys() if record.get(key) != earlier.get(key)):
@@ -181,100 +191,105 @@ def infer(
         raise SettingsError(f"precision must be {' or '.join(INFERENCE_PRECISIONS)}, not '{precision}'.")
     place = pick_device(device)
     model = folded(open_network(checkpoint, published)).to(place)
-    finder = _trimap_finder(model, images, trimaps, trimap_network, max_side)
+    finder = trimap_finder(model, images, trimaps, trimap_network, max_side)
     done = Inferred(out, len(names))
-    with arithmetic(place, tf32=precision != "float32"):
+    lost = "What is written is whole: when it is back, run the same command again."
+    with arithmetic(place, tf32=precision != "float32"), gpu_guarded(lost):
         # Trimaps of known areas differ from picture to picture in more than their values.
         seen = model if model.needs_trimap else replaying(model)
-        _all(images, out, names, seen, mode, max_side, cutouts, digest, done, progress, finder)
+        record = _Record(digest, mode, max_side, cutouts)
+        _Call(images, out, record, seen, finder, done).all(names, progress)
     return done
 
 
-# Gives the trimap of a picture, by its name below the folder and its colours; None for networks that need none.
-TrimapFinder = Callable[[str, NDArray[np.uint8]], NDArray[np.uint8] | None]
+@dataclass(frozen=True)
+class _Call:
+    """One call of `infer`.
 
-
-def _trimap_finder(
-    model: MattingNetwork, images: Path, trimaps: Path | None, network: Path | None, max_side: int
-) -> TrimapFinder:
-    """Where the trimaps of a network come from.
-
-    Raises:
-        SettingsError: It needs trimaps and there are none, or there are and it needs none.
+    Attributes:
+        images: Folder of the pictures.
+        out: Where results go.
+        record: How they are made.
+        model: On its device.
+        trimap: Gives the trimap of a picture.
+        done: Counts what is done.
     """
-    given = [option for option, value in (("--trimaps", trimaps), ("--trimap-network", network)) if value is not None]
-    name = model.config.name
-    if not model.needs_trimap:
-        if given:
-            raise SettingsError(f"{name} needs no trimap: leave {given[0]} out.")
-        return lambda path, rgb: None
-    if len(given) != 1:
-        raise SettingsError(f"{name} needs a trimap of each picture: give --trimaps FOLDER, or --trimap-network FILE.")
-    if network is not None:
-        finder = folded(open_network(network)).to(next(model.parameters()).device)
-        if finder.one_alpha:
-            raise SettingsError(f"--trimap-network: {finder.config.name} tells no trimap; P3M-Net and GFM do.")
-        return lambda path, rgb: predict_trimap(finder, rgb, max_side)
-    assert trimaps is not None
-    if not trimaps.is_dir():
-        raise SettingsError(f"{trimaps}: is no folder. Give a folder of trimaps.")
-    return lambda path, rgb: trimap_of_picture(trimaps, path, rgb.shape[:2])
 
+    images: Path
+    out: Path
+    record: _Record
+    model: MattingNetwork
+    trimap: TrimapFinder
+    done: Inferred
 
-def _all(
-    images: Path,
-    out: Path,
-    names: dict[str, str],
-    model: MattingNetwork,
-    mode: Mode,
-    max_side: int,
-    cutouts: bool,
-    digest: str,
-    done: Inferred,
-    progress: Progress | None,
-    trimap: TrimapFinder,
-) -> None:
-    """Every picture: others decode the next ones and encode the last ones while the network sees this one."""
-    hands = _helpers(next(model.parameters()).device)
-    try:
+    def all(self, names: Mapping[str, str], progress: Progress | None) -> None:
+        """Every picture: others decode the next ones and encode the last ones while the network sees this one."""
+        hands = _helpers(next(self.model.parameters()).device)
         show = progress(len(names)) if progress else lambda: None
-        kinds = (ALPHAS, CUTOUTS) if cutouts else (ALPHAS,)
-        record: dict[str, object] = {"checkpoint": digest, "mode": mode, "max_side": max_side, "cutouts": cutouts}
-        with (
-            _claimed(out, record),
-            ThreadPoolExecutor(hands, "decode") as readers,
-            ThreadPoolExecutor(hands, "encode") as writers,
-        ):
-            begun: deque[tuple[str, dict[str, Path], Future[Picture] | None]] = deque()
-            ended: deque[tuple[str, Future[None]]] = deque()
-            left = iter(names.items())
-            try:
-                while True:
-                    for name, stem in itertools.islice(left, 2 * hands - len(begun)):
-                        targets = {kind: out / kind / f"{stem}.png" for kind in kinds}
-                        there = all(path.is_file() for path in targets.values())
-                        begun.append((name, targets, None if there else readers.submit(_read, images / name)))
-                    if not begun:
-                        break
-                    name, targets, reading = begun.popleft()
-                    if reading is None:
-                        done.kept += 1
+        try:
+            with (
+                _claimed(self.out, self.record),
+                ThreadPoolExecutor(hands, "decode") as readers,
+                ThreadPoolExecutor(hands, "encode") as writers,
+            ):
+                begun: deque[tuple[str, dict[str, Path], Future[Picture] | None]] = deque()
+                ended: deque[Future[None]] = deque()
+                left = iter(names.items())
+                try:
+                    while True:
+                        for name, stem in itertools.islice(left, 2 * hands - len(begun)):
+                            targets = self._targets(stem)
+                            there = all(path.is_file() for path in targets.values())
+                            begun.append((name, targets, None if there else readers.submit(_read, self.images / name)))
+                        if not begun:
+                            break
+                        name, targets, reading = begun.popleft()
+                        if reading is None:
+                            self.done.kept += 1
+                        elif (found := self._seen(name, reading)) is not None:
+                            ended.append(writers.submit(_write, *found, targets))
+                        while len(ended) > 2 * hands or (ended and ended[0].done()):
+                            self._finished(ended.popleft())
                         show()
-                        continue
-                    _one(model, name, reading, targets, mode, max_side, done, writers, ended, trimap)
-                    while len(ended) > 2 * hands or (ended and ended[0][1].done()):
-                        _finished(ended.popleft(), done)
-                    show()
-                while ended:
-                    _finished(ended.popleft(), done)
-            finally:
-                # What was not begun is not; what was predicted is written.
-                for _, _, reading in begun:
-                    if reading is not None:
-                        reading.cancel()
-    except OSError as error:
-        so_far = f"{done.made + done.kept} of {len(names)} pictures are done."
-        raise unwritable(out, error, f"{so_far} {MAKE_ROOM}") from error
+                    while ended:
+                        self._finished(ended.popleft())
+                finally:
+                    # What was not begun is not; what was predicted is written.
+                    for _, _, reading in begun:
+                        if reading is not None:
+                            reading.cancel()
+        except OSError as error:
+            so_far = f"{self.done.made + self.done.kept} of {len(names)} pictures are done."
+            raise unwritable(self.out, error, f"{so_far} {MAKE_ROOM}") from error
+
+    def _targets(self, stem: str) -> dict[str, Path]:
+        """Files of a picture by kind."""
+        kinds = (ALPHAS, CUTOUTS) if self.record.cutouts else (ALPHAS,)
+        return {kind: self.out / kind / f"{stem}.png" for kind in kinds}
+
+    def _seen(self, name: str, reading: Future[Picture]) -> tuple[Picture, NDArray[np.float32]] | None:
+        """A picture and its alpha; None, and the reason noted, where it cannot be used."""
+        try:
+            picture = reading.result()
+            self.done.with_opacity += picture.opacity is not None
+            rgb = picture.rgb8()
+            trimap = self.trimap(name, rgb)
+            return picture, predict_alpha(self.model, rgb, self.record.mode, self.record.max_side, trimap)
+        except BrokenInput as error:
+            self.done.broken.append((name, error.sentence))
+            return None
+        except MEMORY_ERRORS as error:
+            if not out_of_memory(error):
+                raise
+            raise SettingsError(
+                f"{name}: needs more memory than there is with a max_side of {self.record.max_side}. Give a smaller "
+                "one."
+            ) from error
+
+    def _finished(self, written: Future[None]) -> None:
+        """Count a picture whose files are there; raises what their writer did."""
+        written.result()
+        self.done.made += 1
 
 
 def _helpers(device: torch.device) -> int:
@@ -299,42 +314,6 @@ def _write(picture: Picture, alpha: NDArray[np.float32], targets: dict[str, Path
     # All are encoded before the first is written.
     for target, content in list(_results(picture, alpha, targets)):
         write_atomic(target, content)
-
-
-def _finished(written: tuple[str, Future[None]], done: Inferred) -> None:
-    """Count a picture whose files are there; raises what their writer did."""
-    written[1].result()
-    done.made += 1
-
-
-def _one(
-    model: MattingNetwork,
-    name: str,
-    reading: Future[Picture],
-    targets: dict[str, Path],
-    mode: Mode,
-    max_side: int,
-    done: Inferred,
-    writers: ThreadPoolExecutor,
-    ended: deque[tuple[str, Future[None]]],
-    trimap: TrimapFinder,
-) -> None:
-    """Predict a picture's alpha and have its files written, or say why not."""
-    try:
-        picture = reading.result()
-        done.with_opacity += picture.opacity is not None
-        rgb = picture.rgb8()
-        alpha = predict_alpha(model, rgb, mode, max_side, trimap(name, rgb))
-    except BrokenInput as error:
-        done.broken.append((name, error.sentence))
-        return
-    except MEMORY_ERRORS as error:
-        if not out_of_memory(error):
-            raise
-        raise SettingsError(
-            f"{name}: needs more memory than there is with a max_side of {max_side}. Give a smaller one."
-        ) from error
-    ended.append((name, writers.submit(_write, picture, alpha, targets)))
 
 
 def summary_row(done: Inferred) -> dict[str, object]:

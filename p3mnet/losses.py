@@ -20,7 +20,7 @@ from torch import Tensor
 from p3mnet.model import SEGMENTATION_TERMS, TRANSITION, Matting, MattingNetwork
 from p3mnet.networks.gfm import Glance
 from p3mnet.networks.modnet import Objectives, objective_losses
-from p3mnet.networks.terms import absolute, composite, has_colours, laplacian
+from p3mnet.networks.terms import absolute, composite, cross_entropy, has_colours, laplacian
 
 
 class LossWeights(BaseModel):
@@ -118,10 +118,9 @@ def matting_losses(
         scores = dict(
             zip(SEGMENTATION_TERMS, (output.global_logits, output.side2, output.side1, output.side0), strict=True)
         )
-        classes = trimap == torch.arange(3, device=trimap.device)[:, None, None]
         parts = {
             # GFM is published with the cross-entropy of its sigmoid.
-            name: _cross_entropy(logits.to(exact).sigmoid() if squashed else logits.to(exact), classes)
+            name: cross_entropy(logits.to(exact).sigmoid() if squashed else logits.to(exact), trimap)
             for name, logits in scores.items()
             if logits is not None
         }
@@ -151,11 +150,3 @@ def _composition(fusion: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     The colours are ImageNet-normalised, as in the recipe, which makes it 13.28 times the mean over plain RGB in 0..1.
     """
     return absolute(composite(fusion, batch) - batch["image"].to(fusion.dtype)).sum(1).mean()
-
-
-def _cross_entropy(logits: Tensor, classes: Tensor) -> Tensor:
-    """Mean over pixels; scores [N, 3, H, W], classes of the same shape, bool, true where the pixel is of that class.
-
-    PyTorch's own for images sums on a GPU in an order that is not the same each time.
-    """
-    return -torch.where(classes, logits.log_softmax(1), 0).sum(1).mean()

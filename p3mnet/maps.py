@@ -8,6 +8,7 @@ scattered, maps stay in channels_last order, and `torch.compile` makes one kerne
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -18,6 +19,15 @@ from torch.nn import functional as F
 def by_place(x: Tensor) -> bool:
     """Whether maps are computed place by place."""
     return x.is_cuda
+
+
+def vector(values: Sequence[float], like: Tensor) -> Tensor:
+    """[len(values)] of the type of another tensor, made where that is.
+
+    `Tensor.new_tensor` copies from the host's memory: the host waits until a GPU has come so far, and no graph can be
+    recorded of it.
+    """
+    return torch.cat([like.new_full((1,), value) for value in values])
 
 
 def pool(x: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
@@ -34,6 +44,12 @@ def pool(x: Tensor, kernel: int) -> tuple[Tensor, Tensor]:
         values, index = _Pool.apply(x, kernel)  # type: ignore[no-untyped-call]
         return values, index
     return _native_pool(x, kernel)
+
+
+def pool_overlapping(x: Tensor) -> Tensor:
+    """Max pooling by 2 with windows of 3x3, [N, C, H, W] of even sides -> [N, C, H / 2, W / 2]."""
+    # PyTorch's own lets the gradients of a place that several windows chose race on a GPU, and says nothing of it.
+    return pool(x, 3)[0] if by_place(x) else F.max_pool2d(x, 3, 2, padding=1)
 
 
 def pool_apart(x: Tensor, stride: int) -> Tensor:
@@ -95,6 +111,31 @@ def _stretched(x: Tensor, ratio: int, axis: int) -> Tensor:
         torch.lerp(own, after.unsqueeze(towards), share.flip(0)),
     ]
     return torch.cat(places, towards).flatten(axis, towards)
+
+
+def average(x: Tensor, rows: int, columns: int) -> Tensor:
+    """Means of rows x columns parts of a map [N, C, H, W], which may overlap by a place: [N, C, rows, columns]."""
+    if not _repeated(x):
+        return F.adaptive_avg_pool2d(x, (rows, columns))
+    for axis, cells in ((2, rows), (3, columns)):
+        length = x.shape[axis]
+        places = [(cell * length // cells, -(-(cell + 1) * length // cells)) for cell in range(cells)]
+        x = torch.stack([x.narrow(axis, first, last - first).mean(axis) for first, last in places], axis)
+    return x
+
+
+def mirrored(x: Tensor) -> Tensor:
+    """[N, C, H, W] -> [N, C, H + 2, W + 2], mirrored at the outermost places."""
+    if not _repeated(x):
+        return F.pad(x, (1, 1, 1, 1), mode="reflect")
+    for axis in (2, 3):
+        x = torch.cat([x.narrow(axis, 1, 1), x, x.narrow(axis, x.shape[axis] - 2, 1)], axis)
+    return x
+
+
+def _repeated(x: Tensor) -> bool:
+    """Whether PyTorch's operator would be an error, since its gradient on a GPU is not the same each time."""
+    return by_place(x) and torch.are_deterministic_algorithms_enabled()
 
 
 def _native_pool(x: Tensor, kernel: int) -> tuple[Tensor, Tensor]:

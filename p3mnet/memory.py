@@ -17,5 +17,7 @@ def out_of_memory(error: BaseException) -> bool:
     if isinstance(error, cv2.error):
         return "Insufficient memory" in text or "OutOfMemory" in text
     return isinstance(error, RuntimeError) and any(
-        words in text for words in ("allocate memory", "enough memory", "out of memory")
+        words in text
+        # Libraries of a GPU: no room for their own working memory.
+        for words in ("allocate memory", "enough memory", "out of memory", "ALLOC_FAILED", "unable to find an engine")
     )

@@ -21,6 +21,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from p3mdata.errors import SettingsError
 from p3mnet.decoders import MattingDecoder, Narrowing, SegmentationDecoder
 from p3mnet.encoders.contract import LARGEST_STRIDE, Encoder
+from p3mnet.maps import vector
 
 # Of RGB in 0..1; what the encoders' ImageNet weights expect.
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -75,13 +76,13 @@ def normalise(image: Tensor) -> Tensor:
     """RGB [..., 3, H, W], uint8 or floating point in 0..1 -> ImageNet-normalised, the networks' input."""
     if image.dtype == torch.uint8:
         image = image.to(torch.get_default_dtype()) / 255
-    mean, std = (image.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (vector(values, image)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (image - mean) / std
 
 
 def in_unit_range(image: Tensor) -> Tensor:
     """ImageNet-normalised [..., 3, H, W] -> (x - 0.5) / 0.5 of RGB x in 0..1, so that black is -1 and white 1."""
-    mean, std = (image.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, std = (vector(values, image)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     return (image * std + mean - 0.5) / 0.5
 
 

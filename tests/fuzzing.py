@@ -58,10 +58,10 @@ _INTEGERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x100, 0x7FFF, 0x8000, 0xFFFF, 0x10000, 
 
 @dataclass(frozen=True)
 class Target:
-    """A reader under test; `text` says which ways of breaking suit its files."""
+    """A reader under test; `text` says which ways of breaking suit its files. `check` may give why it refused one."""
 
     seeds: Callable[[], list[bytes]]
-    check: Callable[[bytes], None]
+    check: Callable[[bytes], str | None]
     text: bool = False
 
 
@@ -318,7 +318,7 @@ def run_files() -> dict[str, bytes]:
     rows = [
         ImageResult(samples[0].id, samples[0].source, Outcome.BROKEN, "cannot_decode", "cannot be decoded."),
         ImageResult(
-            samples[1].id, samples[1].source, Outcome.ANONYMIZED, "redetected", "a face", 32, 24, "gaussian", "png", 1,
+            samples[1].id, samples[1].source, Outcome.ANONYMIZED, "redetected", "a face", 32, 24, "blur 0.2", "png", 1,
             0.25, 0, (face,), proofs, {"images": ("a.png", "0" * 64)}, "1" * 64, Decision(Action.NO_FACE, None),
         ),
     ]  # fmt: skip
@@ -331,32 +331,34 @@ def run_files() -> dict[str, bytes]:
 def _file_target(name: str, read: Callable[[Path], object], also: Callable[[], dict[str, bytes]] = dict) -> Target:
     """A file of a run folder that is read by `read(folder)`, beside the other files, which are whole."""
 
-    def check(data: bytes) -> None:
+    def check(data: bytes) -> str | None:
         folder = _folder() / "read"
         for other, content in {**also(), name: data}.items():
             path = folder / other
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(content)
-        _reads(lambda: read(folder))
+        return _reads(lambda: read(folder))
 
     return Target(lambda: [also()[name]], check, text=True)
 
 
-def _reads(read: Callable[[], object]) -> None:
-    """The reader comes to an end, or says in one sentence why not."""
+def _reads(read: Callable[[], object]) -> str | None:
+    """The reader comes to an end, or says in one sentence why not: that is what it gives."""
     try:
         found = read()
         if isinstance(found, Iterator):
             list(found)
     except P3MError as error:
         _one_sentence(str(error))
+        return str(error)
+    return None
 
 
 def _text_target(seeds: Callable[[], list[bytes]], suffix: str, read: Callable[[Path], object]) -> Target:
-    def check(data: bytes) -> None:
+    def check(data: bytes) -> str | None:
         path = _folder() / f"file{suffix}"
         path.write_bytes(data)
-        _reads(lambda: read(path))
+        return _reads(lambda: read(path))
 
     return Target(seeds, check, text=True)
 
@@ -381,7 +383,7 @@ def _config_seeds() -> list[bytes]:
     )
     return [
         laughs,
-        b"method: gaussian\nstrength: 0.3\nformat: png\nseed: 7\nmax_pixels: 1000\n",
+        b"method: blur\nstrength: 0.3\nformat: png\nseed: 7\nmax_pixels: 1000\n",
         b"preset: p3m\nlimit: 3\n",
     ]
 
@@ -393,6 +395,7 @@ def _identity_seeds() -> list[bytes]:
 def _dataset_files() -> dict[str, bytes]:
     layout = next(iter(layouts())).model_dump(mode="json")
     about = {"layout": layout, "training": next(iter(layout["sets"])), "obfuscated": "blurred_image"}
+    about |= {"tool": "p3mdata", "version": 1, "sets": {}}
     rows = "".join(dumps({"id": f"p_{n}", "set": about["training"], "files": {}}) + "\n" for n in range(2))
     return {ABOUT: json.dumps(about).encode(), LISTING: rows.encode()}
 
@@ -418,6 +421,10 @@ def _apply(path: Path) -> object:
     """Checks the lines, as `p3mdata review --apply` does before it does anything."""
     run = path.parent / "reviewed"
     if not run.exists():
+        drawn = np.zeros((24, 32), np.uint8)
+        drawn[4:12, 4:12] = 255
+        run.mkdir()
+        (run / "1.png").write_bytes(_saved(drawn, "PNG"))
         for name, content in run_files().items():
             (run / name).parent.mkdir(parents=True, exist_ok=True)
             (run / name).write_bytes(content)
@@ -442,28 +449,30 @@ def _checkpoint_seeds() -> list[bytes]:
 
 @functools.cache
 def _checkpoints() -> tuple[bytes, ...]:
-    """A checkpoint of one weight, and the same weight as safetensors: what is wrong shows before all are compared."""
+    """A checkpoint of one weight, and the same weight as safetensors: both lack weights, which shows at the end."""
     import torch
 
     sink = io.BytesIO()
     weight = torch.zeros(4, 3)
-    config = {"name": "p3mnet_resnet34", "pool_kernel": 3}
+    config = {"name": "smoke_resnet34", "pool_kernel": 3}
     torch.save(
-        {"format": "p3mnet-checkpoint", "version": 2, "config": config, "state_dict": {"a": weight}, "extra": {}}, sink
+        {"format": "p3mnet-checkpoint", "version": 1, "config": config, "state_dict": {"a": weight}, "extra": {}}, sink
     )
     header = json.dumps({"a": {"dtype": "F32", "shape": [4, 3], "data_offsets": [0, 48]}}).encode()
     return sink.getvalue(), len(header).to_bytes(8, "little") + header + weight.numpy().tobytes()
 
 
-def check_checkpoint(data: bytes) -> None:
+def check_checkpoint(data: bytes) -> str | None:
     """Weights, or SetupError; nothing in the file is run."""
     from p3mnet.checkpoint import load_checkpoint
     from p3mnet.weights_files import state_dict_of
 
+    said = []
     for suffix, read in ((".pt", load_checkpoint), (".safetensors", state_dict_of)):
         path = _folder() / f"weights{suffix}"
         path.write_bytes(data)
-        _reads(lambda read=read, path=path: read(path))  # type: ignore[misc]
+        said.append(_reads(lambda read=read, path=path: read(path)))  # type: ignore[misc]
+    return said[0]
 
 
 def profile_seeds() -> list[bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,17 +32,10 @@ from p3mnet.predict import predict_alpha  # noqa: E402
 from p3mnet.training import make_config, train  # noqa: E402
 from tests import onnx_models  # noqa: E402
 from tests.factories import encoded, synthetic_portrait, texture  # noqa: E402
+from tests.threads import one_thread  # noqa: E402, F401
 
 SIDE = 96
 KNOWN = labels.FOREGROUND
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module", params=["gfm_resnet34", "modnet"])

@@ -6,15 +6,32 @@ import json
 import os
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from p3mdata import cli
-from p3mdata.base.jsonl import read_rows
-from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_INTERRUPTED, EXIT_OK, EXIT_PROOF_FAILED, EXIT_USAGE
+from p3mdata.base.jsonl import read_json, read_rows
+from p3mdata.base.parsing import read_yaml
+from p3mdata.cli import render
+from p3mdata.errors import (
+    EXIT_BUG,
+    EXIT_HELD_BACK,
+    EXIT_INTERRUPTED,
+    EXIT_OK,
+    EXIT_PROOF_FAILED,
+    EXIT_USAGE,
+    P3MError,
+)
+from p3mdata.export import _read
 from p3mdata.faces.ensemble import FaceFinder
+from p3mdata.records import Outcome
+from p3mdata.review.batch import _rows
 from p3mdata.run import shards
+from p3mdata.run.close import RunSummary
+from p3mnet.copy_paste.groups import read_groups
 from tests.factories import encoded, texture
 from tests.reviews import HeldRun
 from tests.runs import contents, p3mdata, p3mdata_here, portraits
@@ -209,8 +226,52 @@ def test_one_picture(tmp_path: Path, source: Path) -> None:
     (tmp_path / "sky.jpg").write_bytes(encoded(texture(SIDE, SIDE)))
     done = p3mdata("anonymize", "image", tmp_path / "sky.jpg", tmp_path / "sky.png")
     assert (done.returncode, done.stdout) == (EXIT_HELD_BACK, "")
-    assert "Nothing was written (needs_review)" in done.stderr
+    assert (
+        done.stderr == f"Error: {tmp_path / 'sky.jpg'}: no detector finds a face. Nothing was written (needs_review).\n"
+    )
     assert not (tmp_path / "sky.png").exists()
+
+
+@pytest.mark.parametrize("reader", [read_yaml, read_json, read_groups, _rows, _read])
+def test_why_a_file_cannot_be_read_is_told_in_words(reader: Callable[[Path], Any], tmp_path: Path) -> None:
+    """Not as Python prints its errors, with the system's number and the path once more."""
+    text = tmp_path / "text"
+    text.write_bytes(b"\xff\xfe\x00")
+    cases = {tmp_path: "a (directory|regular file)", tmp_path / "none": "No such file or directory"}
+    for path, words in cases.items() if reader is read_json else {**cases, text: "no text in UTF-8"}.items():
+        with pytest.raises(P3MError) as caught:
+            list(reader(path))
+        assert re.search(words, str(caught.value))
+        assert "Errno" not in str(caught.value) and str(caught.value).count(str(path)) == 1
+
+
+def test_a_folder_in_the_place_of_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert in_process("anonymize", "image", tmp_path, tmp_path / "out.jpg") == EXIT_USAGE
+    assert f"is a folder. Anonymize it with 'p3mdata anonymize dir {tmp_path}'" in capsys.readouterr().err
+
+
+def test_what_is_held_back_is_told_by_outcome_and_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whatever the ids, and so the order of the rows, are."""
+    held = [("b.jpg", "needs_review", "doubt"), ("a.jpg", "broken", "is empty"), ("z.jpg", "excluded", "small")]
+    held += [(f"{letter}.jpg", "needs_review", "doubt") for letter in "hgfedca"]
+    outcomes = {outcome.value: sum(state == outcome.value for _, state, _ in held) for outcome in Outcome}
+    for rows in (held, held[::-1]):
+        render.summary(RunSummary(tmp_path, len(held), outcomes, {}, 0, 0.0, rows), tmp_path / "report.html")
+        told = [line.split()[:2] for line in capsys.readouterr().err.splitlines()]
+        assert told == [
+            *(["needs_review:", f"{letter}.jpg"] for letter in "abcdefgh"), ["broken:", "a.jpg"], ["excluded:", "z.jpg"]
+        ]  # fmt: skip
+
+
+def test_one_is_not_many(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number, words in (
+        (1, ("1 source file\n", "1 face masked")),
+        (1200, ("1,200 source files\n", "1,200 faces masked")),
+    ):
+        outcomes = {outcome.value: number if outcome is Outcome.ANONYMIZED else 0 for outcome in Outcome}
+        render.summary(RunSummary(tmp_path, number, outcomes, {}, number, 0.0), tmp_path / "report.html")
+        told = capsys.readouterr().out
+        assert all(word in told for word in words), told
 
 
 def test_a_fault_of_the_program_is_exit_code_1_and_the_run_goes_on(
@@ -271,7 +332,7 @@ def test_names_that_are_no_text_are_printed_anyway(tmp_path: Path, cheap: Path, 
 def test_no_colour_where_it_is_not_wanted(cheap: Path) -> None:
     env = {**os.environ, "NO_COLOR": "1", "FORCE_COLOR": "1"}
     done = p3mdata("anonymize", cheap / "nowhere", env=env)
-    assert not re.search(r"\x1b\[[0-9;]*3[0-7]m", done.stderr)
+    assert "does not exist" in done.stderr and not re.search(r"\x1b\[[0-9;]*3[0-7]m", done.stderr)
 
 
 def test_plain_progress_lines_are_not_results(tmp_path: Path, cheap: Path) -> None:

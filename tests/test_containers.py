@@ -287,7 +287,47 @@ def test_other_pictures_in_a_file_are_noted() -> None:
     assert "a second picture or gain map left out" in picture.notes
     blocks, note = _jpeg_blocks(load(Inputs(sink.getvalue()), Settings()), Settings())
     assert blocks is not None and note is None
-    assert "data behind the picture left out" in decode(encoded(RGB, "JPEG") + b"maker's bytes").notes
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_what_hangs_on_behind_a_picture_is_noted(form: str) -> None:
+    """Films, maker's data, and whole pictures with an end of their own."""
+    note, data = "data behind the picture left out", encoded(RGB, form)
+    assert note not in decode(data).notes
+    for more in (b"maker's bytes", encoded(RGB[::2, ::2], form)):
+        picture = decode(data + more)
+        assert note in picture.notes
+        assert more not in encode(picture, form)[0]
+    if form == "JPEG":
+        # The thumbnail in EXIF has an end as well.
+        thumbnail = b"Exif\0\0" + encoded(RGB[::8, ::8], form)
+        within = data[:2] + b"\xff\xe1" + struct.pack(">H", len(thumbnail) + 2) + thumbnail + data[2:]
+        assert note not in decode(within).notes
+
+
+def test_pictures_deeper_in_a_tiff() -> None:
+    """Noted where the page is the picture; a page that is their thumbnail is not taken for it, as RAW files have it."""
+    for subfile, used in ((0, True), (1, False)):
+        sink = io.BytesIO()
+        with tifffile.TiffWriter(sink) as writer:
+            writer.write(RGB, photometric="rgb", subifds=1, subfiletype=subfile, metadata=None)
+            writer.write(RGB[::2], photometric="rgb", metadata=None)
+        if used:
+            assert "pictures inside the page left out" in decode(sink.getvalue()).notes
+        else:
+            assert "shows a small copy" in refused(sink.getvalue())
+
+
+@pytest.mark.parametrize("colours", [True, False])
+@pytest.mark.parametrize("top", [255, 256, 1023, 65535])
+def test_portable_maps_keep_their_depth(top: int, colours: bool) -> None:
+    values = np.random.default_rng(top).integers(0, top + 1, (20, 30, 3) if colours else (20, 30))
+    values.flat[:2] = 0, top
+    header = b"P%d\n# 9 9 9\n30 20\n%d\n" % (6 if colours else 5, top)
+    picture = decode(header + values.astype(np.uint8 if top < 256 else ">u2").tobytes())
+    white = 255 if top < 256 else 65535
+    assert np.array_equal(picture.pixels, (values * white + top // 2) // top)
+    assert (f"values up to {top} scaled to 16 bits" in picture.notes) == (255 < top < 65535)
 
 
 def test_what_is_passed_over_is_counted_with_examples(tmp_path: Path) -> None:

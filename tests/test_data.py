@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import multiprocessing
 import shutil
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +26,11 @@ from p3mnet import crops, data  # noqa: E402
 from p3mnet import image_files as planes  # noqa: E402
 from p3mnet.crops import transition_pixel, trimap_of_window  # noqa: E402
 from p3mnet.data import DataConfig, TrainingSet, ValidationSet, seeded  # noqa: E402
-from p3mnet.image_files import BadFile, read_grey  # noqa: E402
+from p3mnet.image_files import BadFile, RawCache, read_grey  # noqa: E402
 from p3mnet.loader import collate, make_loader, to_device  # noqa: E402
 from p3mnet.model import normalise  # noqa: E402
 from tests.factories import encoded, texture  # noqa: E402
+from tests.threads import one_thread  # noqa: E402, F401
 
 HEIGHT, WIDTH, SIZE = 120, 150, 48
 SMALL: dict[str, Any] = {"crop_sides": (48, 64, 96), "size": SIZE, "trimap_kernel": (3, 7), "max_bad": 1.0}
@@ -353,8 +355,20 @@ def test_a_cache_gives_the_same_samples(dataset: Path, tmp_path: Path, monkeypat
     assert same(plain, list(make_loader(cached, 3, 2, 0, 0)))
     copies = sorted((tmp_path / "cache").iterdir())
     assert len(copies) == 9 * len(FOLDERS)
+    assert {stat.S_IMODE(copy.stat().st_mode) for copy in copies} == {0o644}
     monkeypatch.setattr(planes, "read_plane", lambda *args: pytest.fail("decoded again"))
     assert same(plain, list(make_loader(cached, 3, 0, 0, 0)))
+
+
+def test_raw_copies_are_as_private_as_their_files(dataset: Path, tmp_path: Path) -> None:
+    path = next((dataset / "train" / "blurred_image").iterdir())
+    path.chmod(0o400)
+    try:
+        RawCache(tmp_path / "cache").read("image", path)
+    finally:
+        path.chmod(0o644)
+    (copy,) = (tmp_path / "cache").iterdir()
+    assert stat.S_IMODE(copy.stat().st_mode) == 0o600
 
 
 def test_reduced_pictures_are_read_once(dataset: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -469,11 +483,3 @@ def test_sets_that_are_not_there(dataset: Path, changeable: Path, tmp_path: Path
 def test_settings_that_make_no_sense(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         DataConfig(**wrong)
-
-
-@pytest.fixture(autouse=True)
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)

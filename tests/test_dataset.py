@@ -23,8 +23,9 @@ from p3mdata.dataset.build import SplitSettings, build_split
 from p3mdata.dataset.check import check_dataset
 from p3mdata.dataset.folder import LISTING, open_dataset
 from p3mdata.dataset.layout import Layout, read_layout
-from p3mdata.dataset.stats import draw, stats_of
-from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.dataset.places import refuse_in_release
+from p3mdata.dataset.stats import Stats, draw, stats_of
+from p3mdata.errors import EXIT_USAGE, RunFolderError, SettingsError
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.imaging import decode
 from p3mdata.imaging.trimap import trimap_of
@@ -480,9 +481,40 @@ def test_statistics_add_up(run: Path, built: Path, tmp_path: Path) -> None:
         for trait in ("resolution", "faces", "face_size", "pose"):
             assert sum(sum(by_set.values()) for by_set in stats.tables[trait].values()) == total
     assert of_run.tables["pose"]["back"] == {"released": 12}
+    mixed = {"train": 1}
+    sizes = Stats("p3m10k", {"train": 4}, {"face_size": dict.fromkeys(("10 %+", "20 %+", "5 %+", "under 5 %"), mixed)})
+    assert list(sizes.to_json()["tables"]["face_size"]) == ["under 5 %", "5 %+", "10 %+", "20 %+"]
     assert draw(of_dataset)[:4] == b"\x89PNG" and draw(of_dataset) == draw(of_dataset)
     done = p3mdata_here("stats", built, "--plot", tmp_path / "s.png")
     assert done.returncode == 0 and decode((tmp_path / "s.png").read_bytes()).size[0] > 200
+
+
+def test_lone_files_are_not_written_into_what_is_released(run: Path, built: Path, tmp_path: Path) -> None:
+    """A drawing of a clear face, say, by who works in the folder that is to be published."""
+    exported = tmp_path / "release"
+    p3mdata_api.export_release(built, exported, "webdataset")
+    (tmp_path / "link").symlink_to(exported)
+    kinds = {run / "images": "run", built: "dataset", built / "train": "dataset", exported: "export"}
+    for folder, kind in {**kinds, tmp_path / "link" / "new": "export"}.items():
+        with pytest.raises(SettingsError, match=f"lies in the {kind} "):
+            refuse_in_release(folder / "steps.png")
+    refuse_in_release(tmp_path / "steps.png")
+    refuse_in_release(exported.with_name("release-notes") / "steps.png")
+    before = sorted(built.rglob("*"))
+    photo = tmp_path / "a.jpg"
+    photo.write_bytes(b"never read")
+    out = str(built / "x.png")
+    for words in (
+        ("explain", photo, "-o", out), ("anonymize", "image", photo, out), ("stats", run, "--plot", out),
+        ("anonymize", "image", photo, tmp_path / "b.png", "--facemask", out), ("curate", tmp_path, built / "c"),
+        ("duplicates", tmp_path, "-o", built / "x.html"),
+    ):  # fmt: skip
+        done = p3mdata_here(*words)
+        assert done.returncode == EXIT_USAGE and "lies in the dataset" in done.stderr, words
+    for draw_it in (p3mdata_api.explain_photo, p3mdata_api.anonymize_image):
+        with pytest.raises(SettingsError, match="lies in the dataset"):
+            draw_it(photo, out)
+    assert sorted(built.rglob("*")) == before
 
 
 def test_layouts_are_what_they_say() -> None:

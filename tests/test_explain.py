@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
@@ -59,6 +60,8 @@ def _share(panel: np.ndarray, channel: int) -> float:
 def test_six_steps_without_a_matte(portrait: Path, tmp_path: Path) -> None:
     out = tmp_path / "steps.png"
     explain(portrait, out, Settings())
+    # It shows the clear face: for its owner alone.
+    assert stat.S_IMODE(out.stat().st_mode) == 0o600
     with Image.open(out) as image:
         assert image.format == "PNG" and not image.info.get("exif")
         assert image.width == 3 * (_PANEL + _GAP) + _GAP

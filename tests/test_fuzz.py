@@ -49,6 +49,22 @@ def test_no_decoder_crashes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in TARGETS if TARGETS[name].text])
+def test_what_is_broken_was_whole(name: str) -> None:
+    """Else its readers would end before they come to what was broken."""
+    if name in NEED_TORCH:
+        pytest.importorskip("torch")
+    refused = [said for said in map(TARGETS[name].check, TARGETS[name].seeds()) if said is not None]
+    # One of settings is too much by itself.
+    assert len(refused) == (name == "config") and all("aliases" in said for said in refused), refused
+
+
+def test_checkpoints_are_broken_where_all_but_their_weights_fits() -> None:
+    pytest.importorskip("torch")
+    said = TARGETS["checkpoint"].check(TARGETS["checkpoint"].seeds()[0])
+    assert said is not None and "does not fit smoke_resnet34" in said
+
+
+@pytest.mark.parametrize("name", [name for name in TARGETS if TARGETS[name].text])
 @settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.randoms(use_true_random=False))
 def test_readers_end_in_a_sentence(name: str, draw: random.Random) -> None:

@@ -63,7 +63,14 @@ def test_a_share_smaller_than_every_group_holds_out_the_smallest() -> None:
 def test_groups_come_from_the_manifest(tmp_path: Path) -> None:
     write_set(tmp_path, "train", 4)
     layout = {"name": "plain", "sets": {"train": {"path": "train", "folders": {"image": "images", "alpha": "alphas"}}}}
-    about = {"layout": layout, "training": "train", "obfuscated": "blurred"}
+    about = {
+        "layout": layout,
+        "training": "train",
+        "obfuscated": "blurred",
+        "tool": "p3mdata",
+        "version": 1,
+        "sets": {},
+    }
     (tmp_path / "dataset.json").write_text(json.dumps(about))
     rows = [{"id": f"p{number}", "group": number // 2} for number in range(4)]
     (tmp_path / "manifest.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -50,7 +50,15 @@ def dataset_with_poses(root: Path, number: int = 6) -> Path:
     write_set(root, "train", number)
     layout = {"name": "plain", "sets": {"train": {"path": "train", "folders": {
         "image": "images", "alpha": "alphas", "facemask": "facemasks"}}}}  # fmt: skip
-    (root / "dataset.json").write_text(json.dumps({"layout": layout, "training": "train", "obfuscated": "blurred"}))
+    about = {
+        "layout": layout,
+        "training": "train",
+        "obfuscated": "blurred",
+        "tool": "p3mdata",
+        "version": 1,
+        "sets": {},
+    }
+    (root / "dataset.json").write_text(json.dumps(about))
     manifest = []
     for i in range(number):
         y, x = np.nonzero(synthetic_portrait(128, i)[2])

@@ -73,11 +73,24 @@ def test_a_window_holds_the_largest_small_face_at_a_proposed_place(place: tuple[
         least, most = at * 16 - LOOKS[-1].largest / 2, at * 16 + 16 + LOOKS[-1].largest / 2
         assert part.start <= max(0, least) and part.stop >= min(length, most)
     # Any face centred in the proposed cell belongs to the window.
-    (piece,) = parts(np.zeros((*SHAPE, 3), np.uint8), LOOKS[-1].largest, [(rows, cols)])
+    (piece,) = parts(Pyramid(np.zeros((*SHAPE, 3), np.uint8)), max(SHAPE), LOOKS[-1].largest, [(rows, cols)])
+    assert (piece.down, piece.across) == (rows.start, cols.start)
     for y in (place[0] * 16, place[0] * 16 + 15):
         for x in (place[1] * 16, place[1] * 16 + 15):
             here = x - cols.start, y - rows.start
             assert piece.owns(Box((here[0] - 8, here[1] - 8, here[0] + 8, here[1] + 8), 0.9, None, "x"))
+
+
+@pytest.mark.parametrize("long_side", [1536, 1200])
+def test_a_window_is_the_part_of_the_picture_that_it_stands_for(long_side: int) -> None:
+    image = Pyramid(cv2.GaussianBlur(texture(1280, 1920), (0, 0), 3))
+    whole, _ = image.at(long_side)
+    rows, cols = slice(96, 416), slice(640, 1120)
+    pixels, (down, across) = image.part(long_side, (rows, cols))
+    assert 0 <= rows.start - down < 1 and 0 <= cols.start - across < 1
+    # Where a window begins between two pixels its own lie between those of the whole picture.
+    near = whole[rows, cols].astype(int), pixels[: 416 - 96, : 1120 - 640].astype(int)
+    assert np.abs(near[0] - near[1]).max() <= (0 if long_side == 1536 else 12)
 
 
 def test_places_near_each_other_share_a_window_and_far_ones_do_not() -> None:

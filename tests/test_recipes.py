@@ -17,7 +17,8 @@ from p3mdata.errors import EXIT_HELD_BACK, EXIT_OK, SettingsError
 from p3mdata.run.stages import Stage
 from tests.factories import encoded, matte, obfuscated_dataset, texture
 from tests.runs import p3mdata, portraits
-from tests.test_celebamask import annotated, write_face
+from tests.test_celebamask import annotated
+from tests.test_celebamask_folder import write_face
 
 Read = Callable[..., list[Step]]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 from collections import Counter
 from pathlib import Path
@@ -19,7 +20,7 @@ from p3mdata.config import Execution, Job, Settings
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFolderError, SettingsError
 from p3mdata.records import ImageResult, Outcome
 from p3mdata.run.job import anonymize_job, run_staged, verify_run
-from p3mdata.run.layout import LEDGER, MANIFEST
+from p3mdata.run.layout import LEDGER, MANIFEST, PLAN
 from p3mdata.run.rows import count_done
 from p3mdata.run.stages import Stage
 from tests.factories import astronaut, encoded, matte, texture
@@ -228,6 +229,11 @@ def test_another_setting_is_refused_and_overwriting_replaces(tmp_path: Path, sou
     with pytest.raises(RunFolderError, match=r"method \(not given -> mosaic\)"):
         anonymize_job(a_job(source, out, method="mosaic"))
     assert contents(out) == before
+    plan = (out / PLAN).read_text()
+    (out / PLAN).write_text(json.dumps(json.loads(plan) | {"tool": "p3mdata 0.0.1"}))
+    with pytest.raises(RunFolderError, match=r"OUT, p3mdata 0\.0\.1, which made it, to go on, or --overwrite"):
+        anonymize_job(a_job(source, out))
+    (out / PLAN).write_text(plan)
     (out / "notes of mine.txt").write_text("foreign")
     (source / "two.png").unlink()
     anonymize_job(a_job(source, out, method="mosaic", overwrite=True))

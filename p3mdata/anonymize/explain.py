@@ -18,7 +18,9 @@ from p3mdata.anonymize.areas import Masked, mask, transition_of
 from p3mdata.anonymize.inputs import Inputs, Loaded, load
 from p3mdata.anonymize.pipeline import anonymize, detect, render
 from p3mdata.base.files import write_alone
+from p3mdata.base.html import count
 from p3mdata.base.ids import new_secret
+from p3mdata.base.jsonl import PRIVATE_MODE
 from p3mdata.config import Settings
 from p3mdata.errors import OTHER_PLACE, BrokenInput, SettingsError, unwritable
 from p3mdata.faces.ensemble import Detection, FaceFinder
@@ -107,7 +109,7 @@ def _faces_note(faces: tuple[Face, ...]) -> str:
     bare = sum(face.landmarks is None for face in faces)
     if not faces:
         return "no face found"
-    counted = "1 face" if len(faces) == 1 else f"{len(faces)} faces"
+    counted = count(len(faces), "face")
     return f"{counted}; without landmarks (orange): {bare}" if bare else f"{counted} with landmarks"
 
 
@@ -245,7 +247,7 @@ def explain(
     sink = io.BytesIO()
     drawn.save(sink, "PNG", optimize=True)
     try:
-        write_alone(out, sink.getvalue())
+        write_alone(out, sink.getvalue(), PRIVATE_MODE)
     except OSError as exc:
         raise unwritable(out, exc, OTHER_PLACE, SettingsError) from exc
 

@@ -52,6 +52,9 @@ def anonymize_file(
         if os.path.lexists(path) and not overwrite:
             raise SettingsError(f"{path}: exists. Choose another name or give --overwrite.")
 
+    if source.is_dir():
+        raise SettingsError(f"{source}: is a folder. Anonymize it with 'p3mdata anonymize dir {source}'.")
+
     def read(path: Path | None) -> bytes | None:
         try:
             return None if path is None else path.read_bytes()

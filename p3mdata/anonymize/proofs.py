@@ -28,6 +28,8 @@ CHANGED_IN_CHANNEL = 0.2
 _FLAT = 2 / 255
 # As MISS_BELOW, without landmarks, where the box may have shifted on the featureless skin.
 MISS_BELOW_UNCONFIRMED = 0.7
+# Side of a further square in which landmarks of a bare face are looked for, relative to its box.
+_NEARER = (1.25,)
 # Levels by which compressing a JPEG block again may move a pixel that is not to change.
 MOST_BESIDE = 48
 _STRIP = 32
@@ -46,11 +48,23 @@ def _difference(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     return largest
 
 
+def _around(mask: Mask) -> tuple[slice, slice]:
+    """The rectangle around a mask; the first pixel of an empty one."""
+    x, y, across, down = cv2.boundingRect(mask.view(np.uint8))
+    return slice(y, max(y + down, 1)), slice(x, max(x + across, 1))
+
+
+def _without(facemask: Mask, rim: Mask) -> Mask:
+    """The facemask without its rim."""
+    hidden, place = np.zeros(facemask.shape, bool), _around(facemask)
+    np.greater(facemask[place], rim[place], out=hidden[place])
+    return hidden
+
+
 def _beside_which_equal(before: NDArray[Any], after: NDArray[Any], facemask: Mask) -> tuple[slice, slice]:
     """The rectangle around a facemask, or the whole picture where pixels beside that rectangle differ."""
     height, width = facemask.shape
-    x, y, across, down = cv2.boundingRect(facemask.view(np.uint8))
-    rows, columns = slice(y, max(y + down, 1)), slice(x, max(x + across, 1))
+    rows, columns = _around(facemask)
     beside = (
         (slice(0, rows.start), slice(0, width)),
         (slice(rows.stop, height), slice(0, width)),
@@ -121,7 +135,7 @@ def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) 
     gap = _difference(before, after)
     outside = _where(gap, ~inner)
     scale = 257 if before.dtype == np.uint16 else 1
-    hidden = facemask if promise.rim is None else facemask & ~promise.rim
+    hidden = facemask if promise.rim is None else _without(facemask, promise.rim)
     replaced = hidden[window]
     found: dict[str, int] = {}
     if promise.recomposed is not None and promise.share is not None:
@@ -231,8 +245,10 @@ def redetect(source: Picture, released: Picture, facemask: Mask, finder: FaceFin
         covered = core_coverage(face, facemask)
         if covered >= MISS_BELOW:
             continue
-        # Landmarks decide about a weak hit too: without them it has one detector, and counts for nothing below.
-        if finder.look_closer(image, group).landmarks is not None:
+        # Landmarks decide about a weak hit too: without them it has one detector, and counts for nothing below. Half of
+        # a face is seen best from near.
+        landmarks = finder.look_closer(image, group).landmarks
+        if landmarks is not None or finder.mesh(image, face.box, _NEARER)[0] is not None:
             missed += 1
         elif len(face.seen_by) > 1 and covered < MISS_BELOW_UNCONFIRMED:
             suspects.append(face)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from p3mdata.base.files import atomic, write_atomic
-from p3mdata.errors import RunFolderError
+from p3mdata.errors import RunFolderError, reason_of
 from p3mdata.typing import Json
 
 T = TypeVar("T")
@@ -95,6 +95,16 @@ def read_rows(path: Path, torn_tail: bool = False, needs: Iterable[str] = (), wa
             yield row
 
 
+def cut_torn_tail(path: Path, way_out: str = RESTORE) -> None:
+    """Cut off a last line that a crash left unfinished, so that the next row begins a line of its own.
+
+    Raises:
+        RunFolderError: Another line is damaged.
+    """
+    if path.exists() and not path.read_bytes().endswith(b"\n"):
+        write_rows(path, list(read_rows(path, torn_tail=True, way_out=way_out)), PRIVATE_MODE)
+
+
 def read_json(path: Path, way_out: str = RESTORE) -> Json:
     """One JSON document.
 
@@ -104,7 +114,7 @@ def read_json(path: Path, way_out: str = RESTORE) -> Json:
     try:
         row = json.loads(path.read_text(encoding="utf-8", errors="surrogateescape"))
     except (OSError, *NOT_JSON) as exc:
-        raise RunFolderError(f"{path}: cannot be read ({exc}). {way_out}") from exc
+        raise RunFolderError(f"{path}: cannot be read ({reason_of(exc)}). {way_out}") from exc
     if not isinstance(row, dict):
         raise RunFolderError(f"{path}: is not a JSON object. {way_out}")
     return row

@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from p3mdata.errors import SettingsError
+from p3mdata.errors import SettingsError, reason_of
 from p3mdata.typing import Json
 
 # Characters.
@@ -40,7 +40,7 @@ def read_yaml(path: Path) -> Json:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as exc:
-        raise SettingsError(f"{path}: cannot be read ({exc}). Check the path.") from exc
+        raise SettingsError(f"{path}: cannot be read ({reason_of(exc)}). Check the path.") from exc
     except (yaml.YAMLError, ValueError, RecursionError) as exc:
         # Impossible dates are a ValueError to the library, deep nesting a RecursionError.
         raise SettingsError(f"{path}: is not valid YAML ({str(exc).splitlines()[0]}). Correct it.") from exc

@@ -11,9 +11,11 @@ from p3mdata import options as opt
 from p3mdata.base import console
 from p3mdata.base.commands import App
 from p3mdata.base.files import write_alone
+from p3mdata.base.html import count
 from p3mdata.cli import render
 from p3mdata.cli.common import RunArgument
 from p3mdata.dataset.layout import read_layout
+from p3mdata.dataset.places import refuse_in_release
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError
 from p3mdata.export import Form
 from p3mdata.imaging.trimap import KERNEL
@@ -123,7 +125,9 @@ def check(
     lines = [line for kind in kinds.values() for line in render.first_of(kind, None, all_)]
     sets = ", ".join(f"{name} {count}" for name, count in done.sets.items())
     verdict = (
-        f"{done.errors} errors, {len(done.findings) - done.errors} warnings" if done.findings else "nothing is wrong"
+        f"{count(done.errors, 'error')}, {count(len(done.findings) - done.errors, 'warning')}"
+        if done.findings
+        else "nothing is wrong"
     )
     console.result(done.to_json(), "\n".join([f"{done.layout}: {sets}", *lines, verdict]))
     if done.errors:
@@ -145,6 +149,7 @@ def stats(
     if plot is not None:
         if plot.suffix.lower() != ".png":
             raise SettingsError(f"{plot}: the plot is a PNG file. Let its name end in .png.")
+        refuse_in_release(plot)
         write_alone(plot, draw(found))
     render.counts(found.sets, found.tables, found.to_json())
 
@@ -210,6 +215,7 @@ def duplicates(
     console.out = console.Output(json, quiet, progress)
     if out.suffix.lower() not in (".html", ".htm"):
         raise SettingsError(f"{out}: the page is an HTML file. Let its name end in .html.")
+    refuse_in_release(out)
     with console.counted() as start:
         found = find_duplicates(folder, workers or 0, start)
     write_page(found, out)
@@ -220,7 +226,8 @@ def duplicates(
     lines += [f"unreadable: {path} {sentence}" for path, sentence in found.unreadable]
     copies = sum(len(members) - 1 for members in found.clusters)
     console.result(
-        {**found.to_json(), "page": str(out)}, "\n".join([*lines, f"{found.files} pictures, {copies} copies: {out}"])
+        {**found.to_json(), "page": str(out)},
+        "\n".join([*lines, f"{count(found.files, 'picture')}, {count(copies, 'copy', 'copies')}: {out}"]),
     )
     if found.unreadable:
         raise typer.Exit(EXIT_HELD_BACK)
@@ -250,6 +257,7 @@ def curate(
     from p3mdata.curation.folder import REJECTED, WARNINGS
     from p3mdata.imaging.listing import passed_over
 
+    refuse_in_release(out)
     console.out = console.Output(json, quiet, progress)
     with console.counted() as start:
         rules = Rules(min_side=min_side, near_duplicates=near_duplicates)
@@ -293,7 +301,9 @@ def export(
     with console.counted() as start:
         done = write(source, out, to.value, licence, name, about, run, stated, progress=start)
     splits = ", ".join(f"{split} {count}" for split, count in done.splits.items())
-    console.result(done.to_json(), f"{to.value}: {splits}; {done.files} files, {done.bytes / 1e6:.1f} MB\n{out}")
+    console.result(
+        done.to_json(), f"{to.value}: {splits}; {count(done.files, 'file')}, {done.bytes / 1e6:.1f} MB\n{out}"
+    )
     if not done.licensed:
         console.say("The card has no licence: give --license, or fill it in before you publish.")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ from rich.table import Table
 
 from p3mdata.base import console
 from p3mdata.base.console import duration, plain_text, result, say
+from p3mdata.base.html import count
 from p3mdata.records import RELEASED, Outcome
 from p3mdata.run.layout import ADVICE, ADVICE_PLOT, ATTACKERS, AUDIT, AUDIT_PLOT, LEDGER, RECALL, REPORT, TRACES
 
@@ -34,6 +36,7 @@ _MEANING = {
     Outcome.BROKEN: "held back: the file cannot be used",
 }
 _SHOWN, _NAMED = 10, 5
+_HELD_BACK = [outcome.value for outcome in (Outcome.NEEDS_REVIEW, Outcome.BROKEN, Outcome.EXCLUDED)]
 
 
 def summary(run: RunSummary, report: Path) -> None:
@@ -42,18 +45,18 @@ def summary(run: RunSummary, report: Path) -> None:
         result({**run.to_json(), "report": str(report)})
         return
     of_task = f", task {run.task}" if run.task else ""
-    table = Table(title=f"{run.samples} source files{of_task}", title_justify="left")
+    table = Table(title=f"{count(run.samples, 'source file')}{of_task}", title_justify="left")
     for heading in ("outcome", "files", "released", "meaning"):
         table.add_column(heading, justify="right" if heading == "files" else "left")
     for outcome in Outcome:
-        count = run.outcomes[outcome.value]
-        if outcome is Outcome.SHOWN_BY_PERMISSION and not count:
+        number = run.outcomes[outcome.value]
+        if outcome is Outcome.SHOWN_BY_PERMISSION and not number:
             continue
-        table.add_row(outcome.value, str(count), "yes" if outcome in RELEASED else "no", _MEANING[outcome])
+        table.add_row(outcome.value, f"{number:,}", "yes" if outcome in RELEASED else "no", _MEANING[outcome])
     table.add_section()
-    table.add_row("total", str(sum(run.outcomes.values())), str(run.released), f"{run.faces} faces masked")
+    table.add_row("total", f"{sum(run.outcomes.values()):,}", f"{run.released:,}", f"{count(run.faces, 'face')} masked")
     result(None, table)
-    for source, state, reason in run.held_back[:_SHOWN]:
+    for source, state, reason in heapq.nsmallest(_SHOWN, run.held_back, key=_in_order):
         name = source.replace("\n", "\\n")
         say(f"{state}: {name} {_joined(reason)}")
     if len(run.held_back) > _SHOWN:
@@ -61,9 +64,17 @@ def summary(run: RunSummary, report: Path) -> None:
     if run.seconds:
         say(f"{run.seconds:.1f} s, {run.samples / run.seconds:.2f} images/s")
     if run.shards_left:
-        result(None, f"{run.shards_left} shards of other tasks are not done: p3mdata status {run.out}")
+        are = "is" if run.shards_left == 1 else "are"
+        of_others = f"{count(run.shards_left, 'shard')} of other tasks"
+        result(None, f"{of_others} {are} not done: p3mdata status {run.out}")
         return
     result(None, f"report: {report}\nimages: {run.out / 'images'}")
+
+
+def _in_order(held: tuple[str, str, str]) -> tuple[int, str]:
+    """What waits for a person, then what is broken, each by name: rows are in the order of ids, which says nothing."""
+    source, state, _ = held
+    return _HELD_BACK.index(state), source
 
 
 def first_of(lines: list[str], where: Path | None, everything: bool) -> list[str]:

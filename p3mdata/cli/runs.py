@@ -16,6 +16,7 @@ from p3mdata import options as opt
 from p3mdata.base import console
 from p3mdata.base.addresses import as_os_error, is_remote, location
 from p3mdata.base.commands import App
+from p3mdata.base.html import count
 from p3mdata.cli.common import RunArgument, finish, later_stage, pick, read_settings, run_job
 from p3mdata.config import Job
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError, SetupError
@@ -168,7 +169,7 @@ def _dry_run(job: Job) -> None:
     )  # fmt: skip
     others = PassedOver({}) if job.chosen else passed_over(job.source, job.settings.recursive)
     console.say(others.sentence())
-    head = f"{plan.samples} pictures, {plan.shards} shards, {job.settings.named()} -> {job.place}\n"
+    head = f"{count(plan.samples, 'picture')}, {count(plan.shards, 'shard')}, {job.settings.named()} -> {job.place}\n"
     console.result({**plan.public().to_json(), "files": rows, "passed_over": others.to_json()}, head + text)
 
 
@@ -193,24 +194,31 @@ def anonymize_image(
     jpeg: opt.JpegOption = None,
     max_pixels: opt.MaxPixelsOption = None,
     trust_no_face: opt.TrustOption = None,
-    overwrite: opt.OverwriteOption = None,
+    overwrite: Annotated[
+        bool | None, typer.Option("--overwrite", help="replace OUT, and what --facemask names, where they exist")
+    ] = None,
     config: opt.ConfigOption = None,
     json: opt.JsonOption = False,
     quiet: opt.QuietOption = False,
 ) -> None:
     """Anonymize one picture; OUT is written only when all proofs hold."""
     from p3mdata.anonymize.one_image import anonymize_file
+    from p3mdata.dataset.places import refuse_in_release
 
     flags = pick(locals())
+    for path in filter(None, (out, facemask)):
+        refuse_in_release(path)
     console.out = console.Output(json, quiet)
     settings, execution = read_settings(config, flags)
     result = anonymize_file(source, out, settings, alpha, trimap, mask, facemask, execution.overwrite)
     if result.outcome.released:
-        faces = "1 face" if len(result.faces) == 1 else f"{len(result.faces)} faces"
-        console.result(result.to_json(), f"{result.outcome.value}: {out} ({faces}, {result.encoding})")
+        console.result(
+            result.to_json(), f"{result.outcome.value}: {out} ({count(len(result.faces), 'face')}, {result.encoding})"
+        )
         return
     console.result(result.to_json())
-    console.error(f"{source} {result.detail} Nothing was written ({result.outcome.value}).")
+    reason = (result.detail or result.reason or "").rstrip(".")
+    console.error(f"{source}: {reason}. Nothing was written ({result.outcome.value}).")
     raise typer.Exit(EXIT_HELD_BACK)
 
 
@@ -309,7 +317,9 @@ def verify(
     rows = [{"id": f.id, "code": f.code, "sentence": f.sentence} for f in findings]
     lines = "\n".join(f"{f.id or run}: {f.sentence} [{f.code}]" for f in findings)
     ids = len({f.id for f in findings})
-    text = f"{released} released images: " + (f"{ids} fail a proof\n{lines}" if findings else "all proofs hold")
+    text = f"{count(released, 'released image')}: " + (
+        f"{ids} {'fails' if ids == 1 else 'fail'} a proof\n{lines}" if findings else "all proofs hold"
+    )
     console.result({"released": released, "findings": rows}, text)
     if findings:
         raise typer.Exit(EXIT_PROOF_FAILED)
@@ -339,7 +349,7 @@ def fetch(
     console.out = console.Output(json, quiet, progress)
     with console.counted() as start:
         found = fetch_run(address, out, start)
-    text = f"{found.released} released images of {found.samples} source files: {found.out}"
+    text = f"{count(found.released, 'released image')} of {count(found.samples, 'source file')}: {found.out}"
     console.result(found.to_json(), text)
 
 

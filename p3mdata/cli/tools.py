@@ -103,7 +103,9 @@ def explain(
 ) -> None:
     """Draw the six steps for one picture. The drawing shows the clear face: keep it private."""
     from p3mdata.anonymize.explain import explain as draw
+    from p3mdata.dataset.places import refuse_in_release
 
+    refuse_in_release(out)
     settings, _ = read_settings(config, pick(locals()))
     draw(photo, out, settings, alpha, trimap, mask)
     console.say("The drawing shows the clear face: keep it private.")

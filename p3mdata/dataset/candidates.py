@@ -12,7 +12,7 @@ from p3mdata.base.jsonl import read_rows
 from p3mdata.curation import group_ids
 from p3mdata.dataset.attributes import Pose, poses_of, traits_of
 from p3mdata.dataset.split import Candidate, join_groups
-from p3mdata.errors import RunFolderError, SettingsError
+from p3mdata.errors import RunFolderError, SettingsError, reason_of
 from p3mdata.records import ImageResult, Outcome, Sample
 from p3mdata.run.identities import from_prefix, identify
 from p3mdata.run.job import verify_run
@@ -142,7 +142,7 @@ def _free_ids(path: Path | None, rows: Sequence[Entrant]) -> set[str]:
     try:
         wanted = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as exc:
-        raise SettingsError(f"{path}: cannot be read ({exc}). Give one id or source path per line.") from exc
+        raise SettingsError(f"{path}: cannot be read ({reason_of(exc)}). Give one id or source path per line.") from exc
     by_name = {row.source: row.id for row in rows} | {row.id: row.id for row in rows}
     if unknown := [name for name in wanted if name not in by_name]:
         raise SettingsError(f"{path}: '{unknown[0]}' is no released image with a matte of this run. Remove the line.")

@@ -19,18 +19,41 @@ from p3mdata.run.plan import read_plan
 from p3mdata.run.rows import Rows
 from p3mdata.typing import Json
 
+# Values in the order in which they are read; others come after them as they are.
+_ORDER = (
+    *("under 720", "720+", "1080+", "2160+"),
+    *("under 5 %", "5 %+", "10 %+", "20 %+", "40 %+"),
+    *("frontal", "turned", "profile", "back"),
+    *(outcome.value for outcome in Outcome),
+)
 _COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, VERMILION)
 _DPI = 130
 _SOURCES = "sources"
 
 
+def _place(value: str) -> tuple[int, str]:
+    return _ORDER.index(value) if value in _ORDER else len(_ORDER), value
+
+
 @dataclass(frozen=True)
 class Stats:
-    """Images by trait, value and set; a run has one set of the name `released`, and outcomes of all its sources."""
+    """Images by trait, value and set; a run has one set of the name `released`, and outcomes of all its sources.
+
+    Attributes:
+        name: Layout of the dataset, or "run".
+        sets: Images of each set.
+        tables: By trait and value, values in the order in which people read them, the images of each set.
+    """
 
     name: str
     sets: dict[str, int]
     tables: dict[str, dict[str, dict[str, int]]]
+
+    def __post_init__(self) -> None:
+        tables = {
+            trait: {value: table[value] for value in sorted(table, key=_place)} for trait, table in self.tables.items()
+        }
+        object.__setattr__(self, "tables", tables)
 
     def to_json(self) -> Json:
         return {"name": self.name, "sets": self.sets, "tables": self.tables}
@@ -67,8 +90,8 @@ def _of_run(out: Path) -> Stats:
     if outcomes.total() != plan.samples:
         raise not_finished(out)
     tables = {**counts, "method": methods}
-    of_sets = {trait: {value: {"released": n} for value, n in sorted(c.items())} for trait, c in tables.items()}
-    of_sets["outcome"] = {value: {_SOURCES: number} for value, number in sorted(outcomes.items())}
+    of_sets = {trait: {value: {"released": n} for value, n in c.items()} for trait, c in tables.items()}
+    of_sets["outcome"] = {value: {_SOURCES: number} for value, number in outcomes.items()}
     return Stats("run", {"released": methods.total(), _SOURCES: plan.samples}, of_sets)
 
 
@@ -100,20 +123,13 @@ def draw(stats: Stats) -> bytes:
     return png(figure, _DPI)
 
 
-# Values in the order in which they are read; others come after them as they are.
-_ORDER = (
-    *("under 720", "720+", "1080+", "2160+"),
-    *("under 5 %", "5 %+", "10 %+", "20 %+", "40 %+"),
-    *("frontal", "turned", "profile", "back"),
-    *(outcome.value for outcome in Outcome),
-)
 # Panels of few values have bars as wide as others.
 _LEAST_ROWS = 3
 
 
 def _panel(axes: Any, trait: str, table: dict[str, dict[str, int]]) -> None:
     names = sorted({name for row in table.values() for name in row})
-    values = sorted(table, key=lambda value: (_ORDER.index(value) if value in _ORDER else len(_ORDER), value))
+    values = list(table)
     height = 0.8 / len(names)
     for number, name in enumerate(names):
         total = sum(row.get(name, 0) for row in table.values()) or 1

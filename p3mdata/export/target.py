@@ -17,14 +17,12 @@ from p3mdata.base.disk_backed import DiskDict
 from p3mdata.base.files import RELEASED_AT, atomic, is_torn, overlap, owned_folder, sha256, write_released
 from p3mdata.base.ids import ID
 from p3mdata.base.jsonl import write_json
+from p3mdata.dataset.places import CARD, STAMP, stamps
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.version import __version__
 
 # While this file is there the export is not whole.
 EXPORTING = "exporting.json"
-CARD = "README.md"
-_STAMP = "<!-- p3mdata export: {} -->"
-_STAMPED = re.compile(r"<!-- p3mdata export: ([a-z0-9-]+) -->")
 # Written last, and gone first when an export is made again: they say that everything they name is there.
 _CLOSING = (CARD, "index.json", "croissant.json", "release-record.md", "release-record.json")
 # Paths of files that exports write; everything else in the folder is its owner's.
@@ -127,7 +125,7 @@ class Target:
 
     def finish(self, card: str) -> None:
         """Delete what earlier exports left here, write the card, and take the mark away."""
-        stamped = f"{card.rstrip()}\n\n{_STAMP.format(self.to)}\n"
+        stamped = f"{card.rstrip()}\n\n{STAMP.format(self.to)}\n"
         folders = set()
         for at, below, names in os.walk(self.root):
             # Folders that begin with a dot, such as that of a version control system, are the owner's.
@@ -157,8 +155,8 @@ def _held(root: Path) -> str | None:
         if EXPORTING in names:
             marker = json.loads((root / EXPORTING).read_text(encoding="utf-8"))
             return str(marker["to"]) if str(marker["tool"]).startswith("p3mdata ") else ""
-        if CARD in names and (found := _STAMPED.findall((root / CARD).read_text(encoding="utf-8"))):
-            return str(found[-1])
+        if CARD in names and (found := stamps(root / CARD)):
+            return found[-1]
     except (OSError, ValueError, KeyError, TypeError):
         pass
     return ""

@@ -5,16 +5,17 @@ Both are trained apart from each other and fail on different pictures; `ensemble
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.faces import weights, yunet
+from p3mdata.faces import integers, weights, yunet
 from p3mdata.faces.inference import Blob, session
-from p3mdata.faces.onnx_graph import with_free_image_size
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class Box:
         left, top, right, bottom = self.xyxy
         return max(right - left, bottom - top)
 
-    def placed(self, across: int, down: int, factor: float) -> Box:
+    def placed(self, across: float, down: float, factor: float) -> Box:
         """The same hit in an image of which a piece at (across, down) was asked about, `factor` times as large."""
         left, top, right, bottom = ((v + at) * factor for v, at in zip(self.xyxy, (across, down) * 2, strict=True))
         points = self.points
@@ -82,26 +83,28 @@ class CenterFace:
     threshold = 0.2
     _stride = 4
     _nms_iou = 0.3
-    _image = "input.1"
-    # heat map, log box size, sub-cell offset, five points
-    _outputs = {"537": 1, "538": 2, "539": 2, "540": 10}  # noqa: RUF012
+    _multiple = 32
 
     def __init__(self) -> None:
-        self._session = session(with_free_image_size(weights.load("centerface"), self._image, self._outputs))
-        self._blob = Blob()
+        self._session = session(integers.in_integers(weights.load("centerface"), weights.load("centerface_ranges")))
 
     def detect(self, rgb: NDArray[np.uint8]) -> list[Box]:
-        heat, log_size, offset, points = self._session.run(list(self._outputs), {self._image: self._blob(rgb)})
-        rows, cols = np.nonzero(heat[0, 0] > self.threshold)
+        """As the protocol says: boxes on an HxWx3 picture."""
+        down, across = (-side % self._multiple for side in rgb.shape[:2])
+        filled = cv2.copyMakeBorder(rgb, 0, down, 0, across, cv2.BORDER_CONSTANT)
+        cells = self._session.run([integers.CELLS], {integers.IMAGE: filled[None]})[0][0]
+        # Logit, log box size, sub-cell offset, five points.
+        rows, cols = np.nonzero(cells[0] > math.log(self.threshold / (1 - self.threshold)))
         if not len(rows):
             return []
-        scores = heat[0, 0, rows, cols]
-        size = np.exp(log_size[0, :, rows, cols]) * self._stride
-        centre = np.stack([rows, cols], 1) + offset[0, :, rows, cols] + 0.5
+        found = cells[:, rows, cols]
+        scores = 1 / (1 + np.exp(-found[0]))
+        size = np.exp(found[1:3].T) * self._stride
+        centre = np.stack([rows, cols], 1) + found[3:5].T + 0.5
         top_left = centre * self._stride - size / 2
         boxes = np.concatenate([top_left[:, ::-1], (top_left + size)[:, ::-1]], 1).astype(np.float64)
         # Points are stored as (y, x) pairs relative to the box.
-        fives = points[0, :, rows, cols].reshape(-1, 5, 2) * size[:, None, :] + top_left[:, None, :]
+        fives = found[5:].T.reshape(-1, 5, 2) * size[:, None, :] + top_left[:, None, :]
         return [
             Box(_corners(boxes[i]), float(scores[i]), fives[i, :, ::-1], self.name)
             for i in _suppress(boxes, scores, self._nms_iou)
@@ -113,13 +116,16 @@ class LibFaceDetection:
 
     name = "libfacedetection"
     threshold = 0.3
+    # Below this logit of class or object the other cannot make up for it.
+    _least_logit = -2.32
     _nms_iou = 0.45
 
     def __init__(self) -> None:
         self._session = session(yunet.graph_of(weights.load("libfacedetection")))
-        self._blob = Blob()
+        self._blob = Blob(reverse=True)
 
     def detect(self, rgb: NDArray[np.uint8]) -> list[Box]:
+        """As the protocol says: boxes on an HxWx3 picture."""
         return self._boxes(self._levels(rgb))
 
     def look(self, rgb: NDArray[np.uint8]) -> tuple[list[Box], NDArray[np.float32]]:
@@ -131,11 +137,13 @@ class LibFaceDetection:
 
     def _levels(self, rgb: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
         names = [name for name, _ in yunet.LEVELS]
-        levels: list[NDArray[np.float32]] = self._session.run(names, {yunet.IMAGE: self._blob(rgb[:, :, ::-1])})
+        levels: list[NDArray[np.float32]] = self._session.run(names, {yunet.IMAGE: self._blob(rgb)})
         return levels
 
     def _boxes(self, levels: list[NDArray[np.float32]]) -> list[Box]:
         hits = [self._hits(cells[0], stride) for cells, (_, stride) in zip(levels, yunet.LEVELS, strict=True)]
+        if not (hits := [found for found in hits if found is not None]):
+            return []
         scores, boxes, fives = (np.concatenate(parts) for parts in zip(*hits, strict=True))
         return [
             Box(_corners(boxes[i]), float(scores[i]), fives[i], self.name)
@@ -144,21 +152,27 @@ class LibFaceDetection:
 
     def _hits(
         self, cells: NDArray[np.float32], stride: int
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
-        """Scores (n,), boxes (n, 4) and points (n, 5, 2) of the cells (16, h, w) of one level."""
-        # sqrt(sigmoid(class) * sigmoid(object)) >= threshold, without a root and a division for every cell.
-        odds = _odds(cells)
-        rows, cols = np.nonzero(odds <= 1 / self.threshold**2)
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]] | None:
+        """Scores (n,), boxes (n, 4) and points (n, 5, 2) of the cells (16, h, w) of one level; None without any."""
+        rows, cols = np.nonzero(np.minimum(cells[0], cells[1]) > self._least_logit)
+        if not len(rows):
+            return None
+        # sqrt(sigmoid(class) * sigmoid(object)) >= threshold
+        odds = _odds(cells[:2, rows, cols])
+        kept = odds <= 1 / self.threshold**2
+        if not kept.any():
+            return None
+        rows, cols, odds = rows[kept], cols[kept], odds[kept]
         found = cells[2:, rows, cols].T.astype(np.float64)
         corner = np.stack([cols, rows], 1)
         centre, half = found[:, :2] + corner, np.exp(found[:, 2:4]) / 2
         boxes = np.concatenate([centre - half, centre + half], 1) * stride
         fives = (found[:, 4:].reshape(-1, 5, 2) + corner[:, None]) * stride
-        return (1 / np.sqrt(odds[rows, cols])).astype(np.float32), boxes, fives.astype(np.float32)
+        return (1 / np.sqrt(odds)).astype(np.float32), boxes, fives.astype(np.float32)
 
 
 def _odds(cells: NDArray[np.float32]) -> NDArray[np.float32]:
-    """1 / score^2 of the cells (16, h, w) of a level."""
+    """1 / score^2 of cells (channels, ...), by the first two channels."""
     odds: NDArray[np.float32] = (1 + np.exp(-cells[0])) * (1 + np.exp(-cells[1]))
     return odds
 

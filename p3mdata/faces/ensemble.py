@@ -120,6 +120,7 @@ class FaceFinder:
         return self._detectors
 
     def close(self) -> None:
+        """Free the models."""
         self._landmarks.close()
 
     def __enter__(self) -> FaceFinder:
@@ -141,15 +142,19 @@ class FaceFinder:
                     continue
                 side = min(side, round(long_side * _MOST_ENLARGED))
             asked[look.detector] = side
-            small, factor = image.at(side)
+            factor = side / long_side
             if isinstance(detector, LibFaceDetection) and look.largest == float("inf"):
-                found, scores = detector.look(small)
+                found, scores = detector.look(image.at(side)[0])
                 hits += [hit.placed(0, 0, 1 / factor) for hit in found if hit.score >= look.least]
                 continue
             windows = None
             if self._proposals is not None and scores is not None and look.largest < float("inf"):
-                windows = self._proposals.windows(image, scores, (small.shape[0], small.shape[1]))
-            for piece in halves(small, look.largest) if windows is None else parts(small, look.largest, windows):
+                windows = self._proposals.windows(image, scores, image.size_at(side))
+            if windows is None:
+                pieces = halves(image.at(side)[0], look.largest)
+            else:
+                pieces = parts(image, side, look.largest, windows)
+            for piece in pieces:
                 hits += [
                     hit.placed(piece.across, piece.down, 1 / factor)
                     for hit in detector.detect(piece.rgb)
@@ -226,10 +231,16 @@ class FaceFinder:
                     return tuple(sorted((known, name)))
         return (known,)
 
-    def mesh(self, image: Pyramid, box: XYXY) -> tuple[Points | None, str | None]:
-        """The landmarks (478x2, in pixels of the image) of the face in a box, or None and why there are none."""
+    def mesh(self, image: Pyramid, box: XYXY, crops: Sequence[float] = _CROPS) -> tuple[Points | None, str | None]:
+        """The landmarks (478x2, in pixels of the image) of the face in a box, or None and why there are none.
+
+        Args:
+            image: The image.
+            box: Of the face.
+            crops: Sides of the squares in which it is looked for, relative to the box, one after another.
+        """
         found_elsewhere = False
-        for enlarge in _CROPS:
+        for enlarge in crops:
             crop, to_image = image.crop(box, enlarge)
             mesh = self._landmarks.locate(crop)
             if mesh is None:

@@ -6,6 +6,7 @@ import functools
 import math
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -43,10 +44,15 @@ def session(model: bytes) -> Any:
 
 
 class Blob:
-    """Images as input of a network, in memory that is kept: fresh pages would cost more than the conversion."""
+    """Images as input of a network, in memory that is kept: fresh pages would cost more than the conversion.
 
-    def __init__(self) -> None:
-        self._memory = np.empty(0, np.float32)
+    Args:
+        reverse: Whether the network takes blue first.
+    """
+
+    def __init__(self, *, reverse: bool = False) -> None:
+        self._reverse = reverse
+        self._memory, self._planes = np.empty(0, np.float32), np.empty(0, np.uint8)
 
     def __call__(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         """The image as (1, 3, h, w) float32 in 0..255, filled up with zeros to multiples of 32; until the next call."""
@@ -54,9 +60,13 @@ class Blob:
         shape = 1, 3, height + -height % 32, width + -width % 32
         size = math.prod(shape)
         if self._memory.size < size:
-            self._memory = np.empty(size, np.float32)
+            self._memory, self._planes = np.empty(size, np.float32), np.empty(size, np.uint8)
         blob = self._memory[:size].reshape(shape)
-        blob[0, :, :height, :width] = rgb.transpose(2, 0, 1)
+        # Channels apart, then whole planes converted: a third of the time of both at once.
+        planes = list(self._planes[: 3 * height * width].reshape(3, height, width))
+        cv2.split(rgb, planes[::-1] if self._reverse else planes)
+        for channel, plane in enumerate(planes):
+            blob[0, channel, :height, :width] = plane
         blob[0, :, height:] = 0
         blob[0, :, :, width:] = 0
         return blob

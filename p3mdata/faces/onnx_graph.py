@@ -1,7 +1,5 @@
-"""ONNX files by protobuf, which onnxruntime brings, without the package `onnx` (33 MB): one repaired, one written.
+"""ONNX files by protobuf, which onnxruntime brings, without the package `onnx` (33 MB): read, and written.
 
-The CenterFace file lists its 194 weights as graph inputs, which keeps onnxruntime from folding constants (half of the
-run time), and fixes the image to one size. Both are undone: only the image stays as input, with free sides.
 `Graph` writes the few kinds of layers that YuNet is made of.
 """
 
@@ -21,9 +19,9 @@ _MESSAGES = {
     "Model": "ir_version:1:int graph:7:Graph opset_import:8:*Opset",
     "Opset": "domain:1:text version:2:int",
     "Graph": "node:1:*Node name:2:text initializer:5:*Tensor input:11:*Value output:12:*Value",
-    "Node": "input:1:*text output:2:*text op_type:4:text attribute:5:*Attribute",
+    "Node": "input:1:*text output:2:*text op_type:4:text attribute:5:*Attribute domain:7:text",
     "Attribute": "name:1:text i:3:int s:4:bytes ints:8:*int type:20:int",
-    "Tensor": "dims:1:*int data_type:2:int name:8:text raw_data:9:bytes external_data:13:*Entry",
+    "Tensor": "dims:1:*int data_type:2:int float_data:4:*float name:8:text raw_data:9:bytes external_data:13:*Entry",
     "Entry": "key:1:text value:2:text",
     "Value": "name:1:text type:2:Type",
     "Type": "tensor_type:1:TensorType",
@@ -32,7 +30,9 @@ _MESSAGES = {
     "Dim": "dim_value:1:int dim_param:2:text",
 }
 _IR_VERSION, _OPSET = 8, 13
-_FLOAT = 1
+# Numbers of types of values.
+FLOAT, BYTE = 1, 2
+_TYPES = {np.dtype(name): number for name, number in (("f4", FLOAT), ("u1", BYTE), ("i1", 3), ("i4", 6))}
 # Kinds of an attribute.
 _INT, _STRING, _INTS = 2, 3, 7
 # float, float16, double, bfloat16
@@ -44,7 +44,7 @@ def _model_class() -> Any:
     from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 
     kinds = descriptor_pb2.FieldDescriptorProto
-    scalars = {"int": kinds.TYPE_INT64, "text": kinds.TYPE_STRING, "bytes": kinds.TYPE_BYTES}
+    scalars = {"int": kinds.TYPE_INT64, "float": kinds.TYPE_FLOAT, "text": kinds.TYPE_STRING, "bytes": kinds.TYPE_BYTES}
     file = descriptor_pb2.FileDescriptorProto(name="onnx_part.proto", package="part", syntax="proto2")
     for message, fields in _MESSAGES.items():
         described = file.message_type.add(name=message)
@@ -79,7 +79,7 @@ def read_model(data: bytes) -> Any:
         raise ValueError(str(exc)) from exc
 
 
-def set_shape(value: Any, dims: Sequence[str | int], kind: int = _FLOAT) -> None:
+def set_shape(value: Any, dims: Sequence[str | int], kind: int = FLOAT) -> None:
     """Make a ValueInfoProto one of a tensor; a string names a free dimension."""
     tensor = value.type.tensor_type
     tensor.Clear()
@@ -88,10 +88,16 @@ def set_shape(value: Any, dims: Sequence[str | int], kind: int = _FLOAT) -> None
         tensor.shape.dim.add(**({"dim_param": dim} if isinstance(dim, str) else {"dim_value": dim}))
 
 
+def add_constant(graph: Any, name: str, values: NDArray[Any]) -> str:
+    """Add a TensorProto, whose name is given back."""
+    raw = np.ascontiguousarray(values, values.dtype.newbyteorder("<")).tobytes()
+    graph.initializer.add(dims=values.shape, data_type=_TYPES[values.dtype], name=name, raw_data=raw)
+    return name
+
+
 def add_weights(graph: Any, name: str, values: NDArray[np.float32]) -> None:
     """Add a TensorProto of floats."""
-    raw = np.ascontiguousarray(values, "<f4").tobytes()
-    graph.initializer.add(dims=values.shape, data_type=_FLOAT, name=name, raw_data=raw)
+    add_constant(graph, name, np.asarray(values, np.float32))
 
 
 def add_node(graph: Any, op: str, inputs: Sequence[str], name: str, **attributes: int | str | Sequence[int]) -> str:
@@ -175,23 +181,14 @@ class Graph:
         return bytes(self._model.SerializeToString(deterministic=True))
 
 
-def with_free_image_size(data: bytes, image: str, outputs: dict[str, int]) -> bytes:
-    """Drop all graph inputs but `image` and free the spatial sizes.
-
-    Args:
-        data: Serialized ONNX ModelProto.
-        image: Name of the image input, shape [n, 3, h, w].
-        outputs: Channels by name of each output, shape [n, channels, oh, ow].
-
-    Returns:
-        The serialized model; its weights are untouched.
-    """
-    model = read_model(data)
-    del model.graph.input[:]
-    set_shape(model.graph.input.add(name=image), ("n", 3, "h", "w"))
-    for output in model.graph.output:
-        set_shape(output, ("n", outputs[output.name], "oh", "ow"))
-    return bytes(model.SerializeToString(deterministic=True))
+def floats_of(graph: Any) -> dict[str, NDArray[np.float32]]:
+    """The real values that a GraphProto holds, by name."""
+    found = {}
+    for tensor in graph.initializer:
+        if tensor.data_type == FLOAT:
+            values = np.frombuffer(tensor.raw_data, "<f4") if tensor.raw_data else np.array(tensor.float_data, "f4")
+            found[tensor.name] = values.reshape(tuple(tensor.dims))
+    return found
 
 
 def weights_of(data: bytes) -> tuple[int, set[str]]:

@@ -9,9 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.faces.detectors import Box
-
-# Rows and columns of an image.
-Window = tuple[slice, slice]
+from p3mdata.faces.pyramid import Pyramid, Window
 
 # Halves, relative to the largest face that is looked for in them: how much they overlap, so that a face is seen with
 # what is around it, and how near to a cut a hit is the other half's; a little less than half of the overlap, since both
@@ -23,18 +21,18 @@ _CUT_OF_WINDOW = 0.5
 
 @dataclass(frozen=True)
 class Piece:
-    """A part of an image that begins at (across, down).
+    """A part of an image that begins at (across, down), which need not be whole pixels.
 
     Attributes:
         rgb: Its pixels, HxWx3.
-        across: Its first column.
-        down: Its first row.
+        across: Where its first column lies.
+        down: Where its first row lies.
         cut: How near to its left, upper, right and lower end, in pixels, it owns no hits.
     """
 
     rgb: NDArray[np.uint8]
-    across: int = 0
-    down: int = 0
+    across: float = 0
+    down: float = 0
     cut: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
 
     def owns(self, hit: Box) -> bool:
@@ -63,21 +61,17 @@ def halves(image: NDArray[np.uint8], largest: float) -> list[Piece]:
     return [left, Piece(image[:, width - size :], across=width - size, cut=(cut, 0, 0, 0))]
 
 
-def parts(image: NDArray[np.uint8], largest: float, windows: Sequence[Window]) -> list[Piece]:
-    """Windows of an image, which do not overlap where a face up to `largest` pixels is expected."""
-    height, width = image.shape[:2]
+def parts(image: Pyramid, side: int, largest: float, windows: Sequence[Window]) -> list[Piece]:
+    """Windows of an image at `side` pixels of its longer side.
+
+    They do not overlap where a face up to `largest` pixels is expected.
+    """
+    height, width = image.size_at(side)
     cut = _CUT_OF_WINDOW * largest
-    return [
-        Piece(
-            image[rows, cols],
-            cols.start,
-            rows.start,
-            (
-                cut * (cols.start > 0),
-                cut * (rows.start > 0),
-                cut * (cols.stop < width),
-                cut * (rows.stop < height),
-            ),
-        )
-        for rows, cols in windows
-    ]
+    pieces = []
+    for rows, cols in windows:
+        pixels, (down, across) = image.part(side, (rows, cols))
+        ends = cols.start > 0, rows.start > 0, cols.stop < width, rows.stop < height
+        left, top, right, bottom = (cut * inside for inside in ends)
+        pieces.append(Piece(pixels, across, down, (left, top, right, bottom)))
+    return pieces

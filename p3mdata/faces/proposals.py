@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 
 from p3mdata.faces import weights
 from p3mdata.faces.inference import Blob, session
-from p3mdata.faces.pieces import Window
-from p3mdata.faces.pyramid import Pyramid
+from p3mdata.faces.pyramid import Pyramid, Window
 from p3mdata.records import Mask
 
 # Names of the network's input, and of its output: logits of cells of CELL pixels.

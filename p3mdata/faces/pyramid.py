@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+# Rows and columns of an image.
+Window = tuple[slice, slice]
 
 
 class Pyramid:
@@ -26,10 +31,38 @@ class Pyramid:
 
     def at(self, long_side: int) -> tuple[NDArray[np.uint8], float]:
         """The image at `long_side` pixels of its longer side, and the factor that was applied."""
-        factor = long_side / max(self.size)
-        height, width = (max(1, round(side * factor)) for side in self.size)
+        height, width = self.size_at(long_side)
         level, _ = self._level(height, width)
-        return np.asarray(cv2.resize(level, (width, height), interpolation=cv2.INTER_LINEAR), np.uint8), factor
+        small = cv2.resize(level, (width, height), interpolation=cv2.INTER_LINEAR)
+        return np.asarray(small, np.uint8), long_side / max(self.size)
+
+    def size_at(self, long_side: int) -> tuple[int, int]:
+        """Height and width of the image at `long_side` pixels of its longer side."""
+        factor = long_side / max(self.size)
+        return max(1, round(self.size[0] * factor)), max(1, round(self.size[1] * factor))
+
+    def part(self, long_side: int, window: Window) -> tuple[NDArray[np.uint8], tuple[float, float]]:
+        """A window of the image at `long_side` pixels, interpolated alone, and where it begins there.
+
+        It begins at a pixel of the half that it is made from, which is at or up to a pixel before the window's own.
+
+        Args:
+            long_side: Pixels of the image's longer side.
+            window: Rows and columns of the image at that size.
+
+        Returns:
+            Its pixels, and its first row and column in the image at that size.
+        """
+        level, _ = self._level(*self.size_at(long_side))
+        scales = [long / side for long, side in zip(level.shape[:2], self.size_at(long_side), strict=True)]
+        begin = [int(part.start * scale) for part, scale in zip(window, scales, strict=True)]
+        end = [
+            min(side, math.ceil(part.stop * scale))
+            for part, scale, side in zip(window, scales, level.shape[:2], strict=True)
+        ]
+        source = level[begin[0] : end[0], begin[1] : end[1]]
+        pixels = cv2.resize(source, None, fx=1 / scales[1], fy=1 / scales[0], interpolation=cv2.INTER_LINEAR)
+        return np.asarray(pixels, np.uint8), (begin[0] / scales[0], begin[1] / scales[1])
 
     def crop(
         self, box: tuple[float, float, float, float], enlarge: float, side: int = 256

@@ -11,14 +11,17 @@ from typing import Any
 
 from PIL import Image, TiffImagePlugin
 
-from p3mdata.imaging.jpeg.segments import EOI, SOS, UnsupportedJpeg, split
+from p3mdata.imaging.jpeg.segments import EOI, SOS, UnsupportedJpeg, end_of, split
 from p3mdata.imaging.jpeg.structure import inspect
 
-_SUBFILE_TAG, _REDUCED = 254, 1
+_SUBFILE_TAG, _REDUCED, _SUB_IFDS_TAG = 254, 1, 330
+_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _BITS_TAG, _SAMPLES_TAG, _EXTRA_TAG, _KIND_TAG = 258, 277, 338, 339
 _FLOAT, _SIGNED = 3, 2
 _FRAME = re.compile(rb"\xff([\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf])..(.)", re.DOTALL)
 _MOST_CHANNELS = 4
+# Grey or colours as bytes or as text; width, height and the largest value, with comments between them.
+_MAP_HEADER = re.compile(rb"P[2356]" + rb"(?:\s|#[^\n]*\n)+\d+" * 2 + rb"(?:\s|#[^\n]*\n)+(\d{1,5})")
 
 
 def with_end(data: bytes) -> tuple[bytes, bool]:
@@ -57,14 +60,39 @@ def left_out(image: Image.Image, data: bytes) -> Iterator[str]:
     if image.format == "MPO" and frames > 1:
         further = "a second picture or gain map" if frames == 2 else f"{frames - 1} further pictures or gain maps"
         yield f"{further} left out"
-    elif image.format == "JPEG" and len(data) - data.rfind(bytes((0xFF, EOI))) > 2:
+    elif _goes_on(image.format, data):
         yield "data behind the picture left out"
-    elif image.format == "TIFF" and frames > 1:
-        yield "a thumbnail page left out" if frames == 2 else f"{frames - 1} thumbnail pages left out"
+    elif image.format == "TIFF":
+        if frames > 1:
+            yield "a thumbnail page left out" if frames == 2 else f"{frames - 1} thumbnail pages left out"
+        if _SUB_IFDS_TAG in image.tag_v2:  # type: ignore[attr-defined]
+            yield "pictures inside the page left out"
     elif image.format == "HEIF":
         more = len(image.info.get("depth_images") or ()) + sum(map(len, (image.info.get("aux") or {}).values()))
         if more:
             yield "a depth map, gain map or other second picture left out"
+
+
+def _goes_on(form: str | None, data: bytes) -> bool:
+    """Whether a file has bytes behind its picture, such as a film, another picture or what a phone keeps of it."""
+    if form == "PNG":
+        return 0 <= data.find(_PNG_END) < len(data) - len(_PNG_END)
+    if form == "WEBP":
+        size = int.from_bytes(data[4:8], "little")
+        return 8 + size + size % 2 < len(data)
+    end = bytes((0xFF, EOI))
+    if form != "JPEG" or data.count(end) < 2:
+        return form == "JPEG" and not data.endswith(end)
+    # A thumbnail in EXIF has an end of its own, and so has a whole picture behind the picture.
+    with contextlib.suppress(UnsupportedJpeg):
+        return end_of(data) < len(data)
+    return not data.endswith(end)
+
+
+def is_small_copy(image: Image.Image) -> bool:
+    """Whether the first page of a TIFF is a thumbnail of a picture that lies deeper in the file, as in RAW files."""
+    tags: Any = image.tag_v2  # type: ignore[attr-defined]
+    return bool(int(tags.get(_SUBFILE_TAG, 0)) & _REDUCED and _SUB_IFDS_TAG in tags)
 
 
 def tiff_channels(image: Image.Image) -> tuple[int, tuple[int, ...]]:
@@ -78,6 +106,12 @@ def jp2_bits(data: bytes) -> int:
     """Bits per sample of a JPEG 2000 file, from the SIZ marker of its code stream; 8 when there is none."""
     at = data.find(b"\xff\x4f\xff\x51")
     return (data[at + 42] & 0x7F) + 1 if at >= 0 and len(data) > at + 42 else 8
+
+
+def map_top(data: bytes) -> int:
+    """The value that stands for white in a PGM or PPM file, from its header; 255 when there is none."""
+    header = _MAP_HEADER.match(data)
+    return int(header[1]) if header else 255
 
 
 def why_not(data: bytes) -> str | None:

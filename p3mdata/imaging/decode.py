@@ -11,13 +11,16 @@ import cv2
 import numpy as np
 from PIL import Image, ImageChops, ImageCms, JpegImagePlugin
 
+from p3mdata.config import MAX_PIXELS
 from p3mdata.errors import BrokenInput
 from p3mdata.imaging.colours import declared_profile, hides_profile, media_bits
 from p3mdata.imaging.containers import (
     dropped_pages,
+    is_small_copy,
     jp2_bits,
     lacks_scans,
     left_out,
+    map_top,
     tiff_channels,
     unusual_tiff,
     why_not,
@@ -104,6 +107,12 @@ def open_picture(data: bytes, max_pixels: int) -> Image.Image:
         several = frames > 1 and image.format != "MPO"
         if several and image.format == "TIFF":
             several = dropped_pages(image) is None
+        small = image.format == "TIFF" and is_small_copy(image)
+    if small:
+        raise BrokenInput(
+            "several_pictures",
+            "shows a small copy, as RAW files do: its picture lies deeper in the file. Save that as TIFF, PNG or JPEG.",
+        )
     if several:
         raise BrokenInput("several_pictures", f"holds {frames} pictures or pages. Save each as a file of its own.")
     return image
@@ -193,22 +202,23 @@ def _decode_16_bit(image: Image.Image, data: bytes) -> tuple[Pixels, Pixels | No
     return rgb, np.ascontiguousarray(array[:, :, 3]) if array.shape[2] == 4 else None
 
 
-def _decode_deep_jp2(data: bytes, bits: int) -> tuple[Pixels, Pixels | None]:
-    """JPEG 2000 of 9 to 16 bits, by OpenCV at full depth: Pillow 13 cuts off the high bits."""
+def _decode_deep(data: bytes, top: int, what: str) -> tuple[Pixels, Pixels | None]:
+    """JPEG 2000 and portable maps of 9 to 16 bits, by OpenCV at full depth, from 0..top to 0..65535.
+
+    Pillow 13 cuts off the high bits of the first, and the low ones of the others where they have colours.
+    """
     array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED | cv2.IMREAD_IGNORE_ORIENTATION)
-    if array is None or array.dtype != np.uint16 or bits > 16:
-        raise BrokenInput("unsupported_colours", f"is a JPEG 2000 of {bits} bits. Save it as a 16-bit PNG.")
-    top = (1 << bits) - 1
+    if array is None or array.dtype != np.uint16 or top > 65535:
+        raise BrokenInput("unsupported_colours", f"is {what}. Save it as a 16-bit PNG.")
     if int(array.max(initial=0)) > top:
         raise BrokenInput(
-            "unsupported_colours", f"is a JPEG 2000 of {bits} bits, some of them signed. Save it as a PNG."
+            "unsupported_colours", f"is {what}, some of its values signed or too large. Save it as a PNG."
         )
     array = ((array.astype(np.uint32) * 65535 + top // 2) // top).astype(np.uint16)
     if array.ndim == 2:
         return array, None
-    return np.ascontiguousarray(array[:, :, 2::-1]), np.ascontiguousarray(array[:, :, 3]) if array.shape[
-        2
-    ] == 4 else None
+    rgb = np.ascontiguousarray(array[:, :, 2::-1])
+    return rgb, np.ascontiguousarray(array[:, :, 3]) if array.shape[2] == 4 else None
 
 
 def _to_srgb(image: Image.Image, icc: bytes | None) -> Image.Image:
@@ -271,7 +281,33 @@ def _decode_8_bit(
     raise BrokenInput("unsupported_colours", f"has pixels of kind '{mode}'. Save it as 8- or 16-bit grey, RGB or RGBA.")
 
 
-def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
+def _planes(
+    image: Image.Image, data: bytes, icc: bytes | None
+) -> tuple[Pixels, Pixels | None, str | None, bytes | None]:
+    """Pixels of any depth, opacity, a note about a conversion, and the profile that still applies."""
+    depth = bit_depth(image, data)
+    if image.format == "JPEG2000" and depth > 8:
+        note = f"{depth} bits scaled to 16" if depth < 16 else None
+        return *_decode_deep(data, (1 << depth) - 1, f"a JPEG 2000 of {depth} bits"), note, icc
+    if image.format == "PPM" and (top := map_top(data)) > 255:
+        note = f"values up to {top} scaled to 16 bits" if top < 65535 else None
+        return *_decode_deep(data, top, f"a portable map of values up to {top}"), note, icc
+    if depth == 16:
+        return *_decode_16_bit(image, data), None, icc
+    if image.mode in _SIXTEEN_BIT_MODES:
+        raise BrokenInput("unsupported_colours", f"has pixels of kind '{image.mode}'. Save it as an 8- or 16-bit PNG.")
+    return _decode_8_bit(image, icc, depth)
+
+
+def _not_written(form: str, icc: bytes | None, pixels: Pixels) -> str | None:
+    """What a file is that cannot be written as it came, else None."""
+    if form not in EXTENSIONS:
+        return form
+    deep = form == "TIFF" and icc and pixels.dtype == np.uint16
+    return "16-bit TIFF with a colour profile" if deep else None
+
+
+def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     """Decode one image file.
 
     Args:
@@ -287,7 +323,6 @@ def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
     data, mended = with_end(data)
     image = open_picture(data, max_pixels)
     icc = image.info.get("icc_profile")
-    notes: list[str] = []
     jpeg = image.format in ("JPEG", "MPO")
     if jpeg:
         _check_scans(data)
@@ -303,21 +338,8 @@ def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
             # Load first: PNG keeps its EXIF after the pixels, and damage shows here.
             image.load()
         orientation = orientation if turned else exif_orientation(image)
-        depth = bit_depth(image, data)
-        if intact is not None:
-            pixels, opacity = intact, None
-        elif image.format == "JPEG2000" and depth > 8:
-            pixels, opacity = _decode_deep_jp2(data, depth)
-            notes += [f"{depth} bits scaled to 16"] if depth < 16 else []
-        elif depth == 16:
-            pixels, opacity = _decode_16_bit(image, data)
-        elif image.mode in _SIXTEEN_BIT_MODES:
-            raise BrokenInput(
-                "unsupported_colours", f"has pixels of kind '{image.mode}'. Save it as an 8- or 16-bit PNG."
-            )
-        else:
-            pixels, opacity, note, icc = _decode_8_bit(image, icc, depth)
-            notes += [note] if note else []
+        pixels, opacity, note, icc = (intact, None, None, icc) if intact is not None else _planes(image, data, icc)
+    notes = [note] if note else []
     if extra == (_UNSPECIFIED,):
         opacity = None
         notes.append("a channel of no stated meaning left out")
@@ -335,16 +357,12 @@ def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
         notes += [*left_out(image, data), *(["missing end marker added"] if mended else [])]
     if bits > 8:
         notes.append(f"{bits} bits reduced to 8")
-    if form not in EXTENSIONS:
-        notes.append(f"{form} written as PNG")
-        form = "PNG"
-    elif form == "TIFF" and icc and pixels.dtype == np.uint16:
-        notes.append("16-bit TIFF with a colour profile written as PNG")
-        form = "PNG"
+    if other := _not_written(form, icc, pixels):
+        notes.append(f"{other} written as PNG")
     return Picture(
         pixels=pixels,
         opacity=opacity,
-        format=form,
+        format="PNG" if other else form,
         icc=icc,
         orientation=orientation,
         tables=tables,

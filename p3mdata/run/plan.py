@@ -59,6 +59,7 @@ class Plan:
 
     @property
     def shards(self) -> int:
+        """How many there are; the last one may be smaller."""
         return -(-self.samples // self.shard_size)
 
     def members(self, samples: Sequence[Sample], shard: int) -> Sequence[Sample]:
@@ -182,9 +183,13 @@ def _of_the_run(plan: Plan, before: Planned, listing: Path) -> Plan:
                 plan, (readable_now(sample, new[sample.source]) for sample in _read_samples(out / SOURCES)), listing
             )
     if different:
+        same = "the same settings and files"
+        if before.maker.tool != plan.maker.tool:
+            # Nothing that they could give would do.
+            same = f"{before.maker.tool}, which made it, to go on"
         raise RunFolderError(
             f"{out}: holds a run made with other settings or files: {'; '.join(different)}. "
-            "Use another OUT, the same settings and files, or --overwrite."
+            f"Use another OUT, {same}, or --overwrite."
         )
     return plan
 

@@ -17,7 +17,7 @@ from p3mdata.imaging import decode, decode_matte
 from p3mdata.imaging.listing import regular_file
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, KERNEL, UNKNOWN, trimap_of
 from p3mnet.baselines import Image
-from p3mnet.evaluate import Task
+from p3mnet.evaluate import Task, has_trimaps, sets_among
 from p3mnet.originals import find_originals
 
 _KINDS = ("image", "alpha", "trimap", "facemask")
@@ -58,9 +58,7 @@ def choose_sets(dataset: Dataset, wanted: Sequence[str] | None) -> list[str]:
     Raises:
         SettingsError: There is no such set, or none to validate on.
     """
-    there = list(dataset.sets())
-    if unknown := sorted(set(wanted or ()) - set(there)):
-        raise SettingsError(f"{dataset.root}: has no set '{unknown[0]}'. Sets: {', '.join(there)}.")
+    there = sets_among(dataset, wanted)
     layout = dataset.layout
     chosen = list(wanted or ()) or [name for name in (layout.validation, layout.free) if name in there]
     if not chosen:
@@ -106,8 +104,7 @@ def pictures_of(dataset: Dataset, sets: Sequence[str], limit: int = 0) -> list[P
         items = list(dataset.items(name).values())
         if not items:
             raise SettingsError(f"{dataset.root}: the set {name} holds no pictures.")
-        folders = dataset.layout.sets[name].folders
-        trimaps = "trimap" in folders and dataset.folder(name, "trimap").is_dir()
+        trimaps = has_trimaps(dataset, name)
         found += [_picture(dataset, name, item, trimaps) for item in (items[:limit] if limit else items)]
     return found
 

@@ -15,7 +15,7 @@ import csv
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
-from p3mdata.errors import SettingsError
+from p3mdata.errors import SettingsError, reason_of
 
 # More values of one column are no coarse groups: ages in years would tell people apart.
 MOST_VALUES = 12
@@ -33,7 +33,9 @@ def read_groups(path: Path) -> dict[str, Group]:
         with path.open(encoding="utf-8-sig", newline="") as lines:
             rows = [(number, row) for number, row in enumerate(csv.reader(lines, strict=True), 1) if any(row)]
     except (OSError, UnicodeDecodeError, csv.Error) as exc:
-        raise SettingsError(f"{path}: cannot be read ({exc}). Give rows 'picture,age,gender' with a header.") from exc
+        raise SettingsError(
+            f"{path}: cannot be read ({reason_of(exc)}). Give rows 'picture,age,gender' with a header."
+        ) from exc
     head = [cell.strip() for cell in rows[0][1]] if rows else []
     if len(head) < 2 or head[0] != "picture" or not all(head) or len(set(head)) < len(head):
         raise SettingsError(f"{path}: its first line must be 'picture' and names of groups, such as 'picture,age'.")

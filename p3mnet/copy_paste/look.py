@@ -20,6 +20,8 @@ from p3mnet.image_files import Array, BadFile
 
 # The same numbers as a run of seed 0 has, but for the coin, which is not tossed.
 _SEED = 0
+# Pixels.
+_SHEET = 960
 
 
 @dataclass
@@ -124,11 +126,11 @@ def _compare(found: Pastes, matcher: Matcher, target: Traits, number: int) -> No
             found.tones.append((float(away[number]), float(np.nanmean(away))))
 
 
-def sheet_of(rows: list[Array], width: int = 960) -> Array:
-    """Rows of `draw_icp` below each other, each `width` wide, RGB."""
-    heights = [max(1, round(row.shape[0] * width / row.shape[1])) for row in rows]
+def sheet_of(rows: list[Array]) -> Array:
+    """Rows of `draw_icp` below each other, each 960 px wide, RGB: Hx960x3."""
+    heights = [max(1, round(row.shape[0] * _SHEET / row.shape[1])) for row in rows]
     fitted = [
-        np.asarray(cv2.resize(row, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
+        np.asarray(cv2.resize(row, (_SHEET, height), interpolation=cv2.INTER_AREA), np.uint8)
         for row, height in zip(rows, heights, strict=True)
     ]
-    return np.concatenate(fitted, 0) if fitted else np.zeros((1, width, 3), np.uint8)
+    return np.concatenate(fitted, 0) if fitted else np.zeros((1, _SHEET, 3), np.uint8)

@@ -12,6 +12,8 @@ from typing import ClassVar, NamedTuple
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from p3mnet.maps import pool
+
 _EXPANSION = 4
 _STEM = 64
 
@@ -92,7 +94,7 @@ class BottleneckNet(nn.Module):
         The windows of the pooling are 3x3 and overlap; its indices are positions in the plane of stride 2.
         """
         maps = [F.relu(self.bn1(self.conv1(x)), inplace=True)]
-        pooled, index = F.max_pool2d(maps[0], 3, 2, padding=1, return_indices=True)
+        pooled, index = pool(maps[0], 3)
         for layer in (self.layer1, self.layer2, self.layer3, self.layer4):
             pooled = layer(pooled)
             maps.append(pooled)

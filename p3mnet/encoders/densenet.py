@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from p3mnet.maps import pool_overlapping
+
 _BLOCKS = (6, 12, 48, 32)
 _GROWTH, _BOTTLENECK, _STEM = 32, 4, 64
 
@@ -72,7 +74,7 @@ class DenseNet201(nn.Module):
     def forward(self, x: Tensor) -> list[Tensor]:
         """[N, 3, H, W] -> maps at the strides 2, 4, 8, 16, 32."""
         maps = [F.relu(self.norm0(self.conv0(x)), inplace=True)]
-        inner = F.max_pool2d(maps[0], 3, 2, padding=1)
+        inner = pool_overlapping(maps[0])
         for number, block in enumerate(self.blocks):
             inner = block(inner)
             maps.append(inner if number < len(self.transitions) else F.relu(self.norm5(inner)))

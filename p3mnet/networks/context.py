@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from p3mnet import maps
+
 
 def conv_unit(before: int, after: int, kernel: int = 3, dilation: int = 1, *, bias: bool = False) -> nn.Sequential:
     """Convolution, batch norm, ReLU; the size stays."""
@@ -44,7 +46,7 @@ class PyramidPooling(nn.Module):
 
 def average(x: Tensor, cells: int) -> Tensor:
     """Means of cells x cells parts of a map, at least a pixel each."""
-    return F.adaptive_avg_pool2d(x, (min(cells, x.shape[-2]), min(cells, x.shape[-1])))
+    return maps.average(x, min(cells, x.shape[-2]), min(cells, x.shape[-1]))
 
 
 class AtrousPooling(nn.Module):

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from p3mnet.distances import PLANES, nearness
+from p3mnet.maps import average, pool_overlapping
 from p3mnet.model import BACKGROUND, FOREGROUND, ModelConfig
 from p3mnet.networks.terms import absolute, has_colours, in_rgb, inside, laplacian, unknown
 from p3mnet.networks.trimap_based import TrimapMatting, TrimapNetwork, keep_known, pad_pair, require, unknown_losses
@@ -99,7 +100,7 @@ class DilatedResNet50(nn.Module):
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """[N, channels_in, H, W] -> maps of 64, 256 and 2048 channels at strides 2, 4 and 8."""
         at2 = F.relu(self.bn1(self.conv1(x)), inplace=True)
-        at4 = self.layer1(F.max_pool2d(at2, 3, 2, padding=1))
+        at4 = self.layer1(pool_overlapping(at2))
         return at2, at4, self.layer4(self.layer3(self.layer2(at4)))
 
 
@@ -191,8 +192,7 @@ class FBA(TrimapNetwork):
         two = torch.cat([marks == BACKGROUND, marks == FOREGROUND], 1).to(padded.dtype)
         at2, at4, at8 = self.encoder(torch.cat([padded, maps, two], 1))
         context = [
-            _resize(unit(F.adaptive_avg_pool2d(at8, cells)), at8)
-            for unit, cells in zip(self.pooling, _CELLS, strict=True)
+            _resize(unit(average(at8, cells, cells)), at8) for unit, cells in zip(self.pooling, _CELLS, strict=True)
         ]
         x = self.up1(torch.cat([at8, *context], 1))
         x = self.up2(torch.cat([_resize(x, at4), at4], 1))

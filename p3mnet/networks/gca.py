@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 
+from p3mnet.maps import mirrored
 from p3mnet.model import TRANSITION, ModelConfig
 from p3mnet.networks.trimap_based import (
     AlphaOfPair,
@@ -95,10 +96,18 @@ def _up(before: int, after: int, blocks: int) -> nn.Sequential:
     return nn.Sequential(UpBlock(before, after, True), *(UpBlock(after, after, False) for _ in range(blocks - 1)))
 
 
-def _activated(before: int, after: int, stride: int = 1, mirrored: bool = False) -> list[nn.Module]:
+class Mirror(nn.Module):
+    """Mirrors a map at its border, by a place."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C, H + 2, W + 2]."""
+        return mirrored(x)
+
+
+def _activated(before: int, after: int, stride: int = 1, mirroring: bool = False) -> list[nn.Module]:
     """Convolution, ReLU, then batch norm: in this order as published."""
-    edge = [nn.ReflectionPad2d(1)] if mirrored else []
-    conv = _conv(before, after, 3, stride, padding=0 if mirrored else 1)
+    edge = [Mirror()] if mirroring else []
+    conv = _conv(before, after, 3, stride, padding=0 if mirroring else 1)
     return [*edge, conv, nn.ReLU(inplace=True), nn.BatchNorm2d(after)]
 
 
@@ -130,11 +139,11 @@ class GuidedAttention(nn.Module):
         size = features.shape[-2:]
         # 3x3 patches of the guidance at half the size, one for each 2x2 block of the features.
         small = self.guidance(guidance)[..., ::2, ::2]
-        patches = F.unfold(F.pad(small, (1, 1, 1, 1), mode="reflect"), 3)
+        patches = F.unfold(mirrored(small), 3)
         keys = patches / patches.norm(dim=1, keepdim=True).clamp(min=_TINY)
         likeness = keys.transpose(1, 2) @ patches
         marks = unknown[..., ::2, ::2]
-        around = F.unfold(F.pad(marks, (1, 1, 1, 1), mode="reflect"), 3).mean(1)
+        around = F.unfold(mirrored(marks), 3).mean(1)
         doubtful = (around > 0).to(likeness.dtype)[:, :, None]
         share = marks.mean((1, 2, 3))[:, None, None]
         ratio = torch.sqrt(share / (1 - share).clamp(min=_TINY))
@@ -144,7 +153,7 @@ class GuidedAttention(nn.Module):
         # An unknown patch must not vouch for itself.
         itself = torch.eye(likeness.shape[-1], device=likeness.device, dtype=likeness.dtype)
         attention = (likeness + _NEVER * itself * doubtful).softmax(1)
-        values = F.unfold(F.pad(features, (1, 1, 1, 1), mode="reflect"), 4, stride=2)
+        values = F.unfold(mirrored(features), 4, stride=2)
         # Each pixel lies in four of the 4x4 patches.
         mixed = F.fold(values @ attention, size, 4, stride=2, padding=1) / 4
         out: Tensor = self.norm(self.out(mixed)) + features

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from p3mnet.blocks import TRIMAP_CLASSES, ConvUnit, project
 from p3mnet.encoders.resnet import DEPTHS, BasicBlock, ResNet34
-from p3mnet.maps import upsample
+from p3mnet.maps import average, pool_overlapping, upsample
 from p3mnet.model import MATTING_TERMS, Matting, MattingNetwork, ModelConfig, fuse, pad_to_stride
 
 # Channels of E_0 .. E_4, at strides 2, 4, 8, 16, 32.
@@ -57,7 +57,7 @@ class StridedResNet34(nn.Module):
 
     def pyramid(self, e0: Tensor) -> list[Tensor]:
         """E_0 -> E_0 .. E_4."""
-        features = [e0, self.layer1(F.max_pool2d(e0, 3, 2, padding=1))]
+        features = [e0, self.layer1(pool_overlapping(e0))]
         for layer in (self.layer2, self.layer3, self.layer4):
             features.append(layer(features[-1]))
         return features
@@ -78,7 +78,7 @@ class PyramidPooling(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """[N, channels, h, w] -> the same shape, not negative."""
         context = [
-            F.interpolate(layer(F.adaptive_avg_pool2d(x, cells)), x.shape[-2:], mode="bilinear", align_corners=True)
+            F.interpolate(layer(average(x, cells, cells)), x.shape[-2:], mode="bilinear", align_corners=True)
             for layer, cells in zip(self.project, _CELLS, strict=True)
         ]
         return F.relu(self.merge(torch.cat([*context, x], 1)))

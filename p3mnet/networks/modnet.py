@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from p3mnet.encoders.mobilenet import MobileNetV2
-from p3mnet.maps import upsample
+from p3mnet.maps import upsample, vector
 from p3mnet.model import TRANSITION, MattingNetwork, ModelConfig, in_unit_range, pad_to_stride
 
 # Channels of the branches at high resolution.
@@ -220,7 +220,7 @@ def objective_losses(output: Objectives, batch: Mapping[str, Tensor]) -> dict[st
 def _coarse(alpha: Tensor) -> Tensor:
     """[N, 1, H, W] -> smoothed, at a 16th of the padded size."""
     small = F.interpolate(pad_to_stride(alpha), scale_factor=1 / _SEMANTIC_STRIDE, mode="bilinear")
-    axis = torch.tensor(_window(), dtype=small.dtype, device=small.device)
+    axis = vector(_window(), small)
     # A map of one row or column cannot be mirrored; those of training have several.
     mirrored = "reflect" if min(small.shape[-2:]) > 1 else "replicate"
     return F.conv2d(F.pad(small, (1, 1, 1, 1), mode=mirrored), (axis[:, None] * axis)[None, None])

@@ -28,7 +28,7 @@ from p3mnet.encoders.vgg import BLOCKS, VGG16
 from p3mnet.maps import unpool
 from p3mnet.model import FOREGROUND, TRANSITION, Matting, MattingNetwork, ModelConfig, pad_to_stride
 from p3mnet.networks.context import PyramidPooling, conv_unit
-from p3mnet.networks.terms import absolute, colour_error, has_colours, inside, staged_total, unknown
+from p3mnet.networks.terms import absolute, colour_error, cross_entropy, has_colours, inside, staged_total, unknown
 
 _POOLINGS = 4
 _CONTEXT = 512
@@ -114,7 +114,7 @@ class SHM(MattingNetwork):
         exact = torch.get_default_dtype()
         alpha = batch["alpha"].to(exact)
         parts = {
-            "ce_global": F.cross_entropy(output.global_logits.to(exact), batch["trimap"][:, 0]),
+            "ce_global": cross_entropy(output.global_logits.to(exact), batch["trimap"]),
             "detail": inside(absolute(output.local.to(exact) - alpha), unknown(batch)),
             "alpha": absolute(output.fusion.to(exact) - alpha).mean(),
         }
@@ -129,6 +129,7 @@ class SHM(MattingNetwork):
         logits = self.trimap(padded)
         probability = logits.softmax(1)
         local = self.matting(torch.cat([padded, probability], 1))
-        fusion = probability[:, [FOREGROUND]] + probability[:, [TRANSITION]] * local
+        # Slices: a list of one index would be copied to a GPU, for which the host waits.
+        fusion = probability[:, FOREGROUND:] + probability[:, TRANSITION:FOREGROUND] * local
         logits, local, fusion = (x[..., :height, :width] for x in (logits, local, fusion))
         return Matting(logits, local, fusion, None, None, None)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from p3mnet.maps import vector
 from p3mnet.model import IMAGENET_MEAN, IMAGENET_STD, TRANSITION
 
 # Levels of the Laplacian pyramid; what is left after them counts as one more.
@@ -37,7 +38,7 @@ def unknown(batch: Mapping[str, Tensor]) -> Tensor:
 
 def in_rgb(image: Tensor) -> Tensor:
     """ImageNet-normalised [N, 3, H, W] -> RGB in 0..1."""
-    mean, deviation = (image.new_tensor(values)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
+    mean, deviation = (vector(values, image)[:, None, None] for values in (IMAGENET_MEAN, IMAGENET_STD))
     return image * deviation + mean
 
 
@@ -55,7 +56,16 @@ def composite(alpha: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
 def colour_error(alpha: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
     """|composite - picture| in RGB of 0..1, [N, 3, H, W]."""
     difference = composite(alpha, batch) - batch["image"].to(alpha.dtype)
-    return absolute(difference * difference.new_tensor(IMAGENET_STD)[:, None, None])
+    return absolute(difference * vector(IMAGENET_STD, difference)[:, None, None])
+
+
+def cross_entropy(logits: Tensor, trimap: Tensor) -> Tensor:
+    """Mean over pixels; scores [N, 3, H, W], trimap int64 [N, 1, H, W] of 0, 1, 2.
+
+    PyTorch's own for images sums on a GPU in an order that is not the same each time.
+    """
+    classes = trimap == torch.arange(3, device=trimap.device)[:, None, None]
+    return -torch.where(classes, logits.log_softmax(1), 0).sum(1).mean()
 
 
 # A Gaussian of variance 1/2, at 0, 1 and 2 pixels from the centre.

@@ -14,24 +14,22 @@ import csv
 import itertools
 import math
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from p3mdata.base.files import write_atomic
 from p3mdata.base.progress import Counted
 from p3mdata.dataset.folder import Dataset
-from p3mdata.errors import Interrupted, SettingsError, SetupError
+from p3mdata.errors import Interrupted, SettingsError
 from p3mdata.imaging import encode_grey
 from p3mnet.checkpoint import load_checkpoint
-from p3mnet.devices import pick_device
+from p3mnet.devices import gpu_guarded, pick_device
 from p3mnet.evaluate import COLUMNS, evaluate
 from p3mnet.graphs import replaying
 from p3mnet.image_files import BadFile, read_colours
@@ -55,13 +53,14 @@ _LOOKS = 8
 _CHECKPOINTS = 10
 # Fewer predictions than this are not worth the start of other processes.
 _WORTH_WORKERS, _WORTH_ON_A_GPU = 64, 8
+# What to do when the GPU has failed.
+_LOST = (
+    "What is finished is kept and in the report: when the GPU is back, run the same command again to go on from the "
+    "last checkpoint, or with --device cpu."
+)
 # Fewer give no interval.
 _LEAST_SEEDS = 2
 Scores = dict[str, dict[str, float]]
-
-
-class GpuLost(SetupError):
-    """The GPU failed in the middle of the work."""
 
 
 def held_out(pictures: int) -> float:
@@ -183,7 +182,7 @@ def run_all(work: Work, stop: Stop, budget: float | None, planned: Mapping[str, 
             share = planned["training"] * len(seconds) / len(todo)
             if used_up(budget, planned["training"] + planned["testing"], seconds, share):
                 return seed
-        with gpu_guarded():
+        with gpu_guarded(_LOST):
             if not (work.out / RUNS / name / RESULT).is_file():
                 work.say(f"training {number} of {len(todo)}: {domain}, seed {seed}, {work.steps} steps")
                 train(
@@ -191,26 +190,6 @@ def run_all(work: Work, stop: Stop, budget: float | None, planned: Mapping[str, 
                 )  # fmt: skip
             _test(work, name, [test for trained, test in work.design.pairs if trained == domain], stop)
     return work.settings.seeds
-
-
-@contextmanager
-def gpu_guarded() -> Iterator[None]:
-    """Turns the loss of a GPU into a sentence.
-
-    Raises:
-        GpuLost: It is lost.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        lost = isinstance(error, torch.AcceleratorError) or "CUDA error" in str(error) or "cuDNN error" in str(error)
-        if not lost:
-            raise
-        reason = str(error).splitlines()[0]
-        raise GpuLost(
-            f"The GPU failed ({reason}). What is finished is kept and in the report: when the GPU is back, run the "
-            "same command again to go on from the last checkpoint, or with --device cpu."
-        ) from error
 
 
 def _test(work: Work, name: str, tests: list[Test], stop: Stop) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Literal
 
 import torch
@@ -15,8 +17,12 @@ from p3mnet.loader import Batch
 
 # About twelve loaders feed an H100 with ResNet-34.
 _MOST_ON_A_GPU, _MOST_ON_A_CPU = 16, 4
+# Where processes share memory, and how many batches each loader has ready in it.
+_SHARED, _READY = Path("/dev/shm"), 2
 # Less than this share of the time is not worth a change.
 _WORTH = 0.15
+# Steps in which loaders start and libraries choose their kernels.
+_WARM_UP = 10
 Part = Literal["data", "host", "device"]
 
 
@@ -36,21 +42,46 @@ def loader_processes(wanted: int | None, device: torch.device) -> int:
     return max(1, min(_MOST_ON_A_GPU if device.type == "cuda" else _MOST_ON_A_CPU, own - 1))
 
 
-def ahead(batches: Iterator[Batch], device: torch.device, moved: Callable[[Batch], Batch]) -> Iterator[Batch]:
+def loaders_that_fit(number: int, batch: int) -> tuple[int, str | None]:
+    """Loaders whose batches fit into the memory that processes share, and a sentence where these are fewer.
+
+    Containers have little of it unless they are told; a loader that finds none is killed.
+
+    Args:
+        number: Loaders of each training process.
+        batch: Bytes of a batch.
+    """
+    try:
+        free = shutil.disk_usage(_SHARED).free / max(1, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    except OSError:
+        return number, None
+    # One more is on its way.
+    fitting = max(0, min(number, int(free / batch - 1) // _READY))
+    if fitting == number:
+        return number, None
+    return fitting, (
+        f"workers: {fitting} in place of {number}, since {_SHARED} has {free / 2**20:.0f} MiB for them and a batch "
+        f"takes {batch / 2**20:.0f}; give the container more (docker run --shm-size)."
+    )
+
+
+def ahead(
+    batches: Iterator[Batch], stream: torch.cuda.Stream | None, moved: Callable[[Batch], Batch]
+) -> Iterator[Batch]:
     """Batches as the loader gives them, with what the network takes of them as "moved".
 
     On a GPU the next batch crosses to it, in a stream of its own, while this one is computed with.
 
     Args:
         batches: Of the loader, in pinned memory.
-        device: Where they are needed.
+        stream: Of the GPU where they are needed, the same for all epochs, since each keeps memory of its own; None on
+            a CPU.
         moved: Gives a batch as it is needed there.
     """
-    if device.type != "cuda":
+    if stream is None:
         for batch in batches:
             yield {**batch, "moved": moved(batch)}
         return
-    stream = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
     def crossing(batch: Batch) -> tuple[Batch, torch.cuda.Event]:
         with torch.cuda.stream(stream):
@@ -60,7 +91,7 @@ def ahead(batches: Iterator[Batch], device: torch.device, moved: Callable[[Batch
         return {**batch, "moved": found}, there
 
     def arrived(batch: Batch, there: torch.cuda.Event) -> Batch:
-        now = torch.cuda.current_stream(device)
+        now = torch.cuda.current_stream(stream.device)
         now.wait_event(there)
         for value in batch["moved"].values():
             if isinstance(value, Tensor):
@@ -83,6 +114,26 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds: dict[Part, float] = {"data": 0.0, "host": 0.0, "device": 0.0}
+        # All of the steps, those of the first ones, and how many they are.
+        self.spent = self.warm_up = 0.0
+        self.steps = 0
+
+    @contextmanager
+    def counting(self, step: bool) -> Iterator[None]:
+        """Time inside is the steps'; whether it is one."""
+        begun = time.monotonic()
+        try:
+            yield
+        finally:
+            self.spent += time.monotonic() - begun
+            self.steps += step
+            if self.steps == _WARM_UP and step:
+                self.warm_up = self.spent
+
+    def steady(self, crops: int) -> float | None:
+        """Crops a second of `crops` each, once loaders and libraries are warm; None for runs that hardly are."""
+        after = self.steps - _WARM_UP
+        return None if after < _WARM_UP else after * crops / max(1e-9, self.spent - self.warm_up)
 
     @contextmanager
     def waiting(self, part: Part) -> Iterator[None]:
@@ -93,9 +144,9 @@ class Clock:
         finally:
             self.seconds[part] += time.monotonic() - begun
 
-    def rest(self, seconds: float) -> None:
-        """The steps took so long in all."""
-        self.seconds["host"] = max(0.0, seconds - self.seconds["data"] - self.seconds["device"])
+    def rest(self) -> None:
+        """What else the steps took is the host's."""
+        self.seconds["host"] = max(0.0, self.spent - self.seconds["data"] - self.seconds["device"])
 
     def shares(self) -> dict[str, float]:
         """Of the whole time."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,12 +15,12 @@ from p3mdata.base.files import owned_folder
 from p3mdata.errors import Interrupted, SettingsError
 from p3mnet.copy_paste import ICP
 from p3mnet.data import Images
-from p3mnet.devices import arithmetic, device_name
+from p3mnet.devices import arithmetic, device_name, gpu_guarded
 from p3mnet.loader import Batch, Loader, Workers, make_loader, to_device
 from p3mnet.losses import terms_of
 from p3mnet.model import folded
 from p3mnet.training.config import TrainConfig
-from p3mnet.training.feeding import Clock, ahead, loader_processes
+from p3mnet.training.feeding import Clock, ahead, loader_processes, loaders_that_fit
 from p3mnet.training.journal import Journal
 from p3mnet.training.logs import Watch
 from p3mnet.training.outset import open_sources, refuse_idle_pasting, stand, told_at_first
@@ -100,7 +100,8 @@ def train(
             stack.enter_context(owned_folder(out))
         run = _Run(config, folder, group, stop, (watch or Watch()) if group.first else Watch(), going_on, images)
         try:
-            return run.go()
+            with gpu_guarded("When it is back, run the same command again to go on from the last checkpoint."):
+                return run.go()
         except RuntimeError as error:
             if "deterministic implementation" not in str(error):
                 raise
@@ -127,7 +128,12 @@ class _Run:
         self.training, self.validation = open_pictures(config, images)
         self.sources = open_sources(config)
         self.cuda = group.device.type == "cuda"
-        self.number = loader_processes(config.workers, group.device)
+        planes = 6 if self.training.colours == "none" else 12
+        wanted = loader_processes(config.workers, group.device)
+        self.number, fewer = loaders_that_fit(wanted, planes * config.batch * config.data.size**2)
+        if fewer is not None:
+            watch.say(fewer)
+        self.crossing = torch.cuda.Stream(group.device) if self.cuda else None  # type: ignore[no-untyped-call]
         self.edit = ICP(self.sources, config.copy_paste) if config.copy_paste.mode == "icp" and self.sources else None
         self.workers = Workers(self.training, self.number, config.seed, self.edit, pinned=self.cuda)
         self.batches = len(self._loader(0, 0))
@@ -152,13 +158,11 @@ class _Run:
             config, group, self.model, self.position, self.terms, self.sources, self._steps(), stop, self.watch.say
         )
         if optimizer is not None:
-            self.stepper.optimizer.load_state_dict(optimizer)
+            self.stepper.resume(optimizer)
         self.stopped = False
         self.clock = Clock()
         # On a GPU the step before this one, which is logged while this one runs.
         self.pending: Step | None = None
-        # Seconds of this call's steps.
-        self.spent = 0.0
         self.journal: Journal | None = None
 
     def go(self) -> TrainResult:
@@ -202,15 +206,13 @@ class _Run:
         """The rest of an epoch, and its validation."""
         config, position = self.config, self.position
         loader = self._loader(position.epoch, position.batch)
-        batches = ahead(shielded(loader), self.group.device, self._moved)
+        batches = ahead(shielded(loader), self.crossing, self._moved)
         while position.batch < self.batches and not self._enough():
-            begun = time.monotonic()
             number = min(config.accumulation, self.batches - position.batch)
-            with self.clock.waiting("data"):
-                taken = [next(batches) for _ in range(number)]
-            self._step(taken)
-            position.seconds += time.monotonic() - begun
-            self.spent += time.monotonic() - begun
+            with self._counted(step=True):
+                with self.clock.waiting("data"):
+                    taken = [next(batches) for _ in range(number)]
+                self._step(taken)
             position.skipped = sorted({*position.skipped, *loader.bad})
             if self.stopped:
                 self._settle()
@@ -218,13 +220,25 @@ class _Run:
             if position.step % config.checkpoint_every == 0:
                 self._save()
         del batches
-        self._settle()
+        # On a GPU the last step is still to be waited for.
+        with self._counted(step=False):
+            self._settle()
         last = position.epoch + 1 == config.epochs or self._enough()
         if last or (position.epoch + 1) % config.validation.every == 0:
             self._validate()
         position.epoch, position.batch = position.epoch + 1, 0
         if last or position.epoch % config.validation.every == 0:
             self._save()
+
+    @contextmanager
+    def _counted(self, step: bool) -> Iterator[None]:
+        """Time inside is this run's, and this call's."""
+        before = self.clock.spent
+        try:
+            with self.clock.counting(step):
+                yield
+        finally:
+            self.position.seconds += self.clock.spent - before
 
     def _loader(self, epoch: int, start: int) -> Loader:
         config, group = self.config, self.group
@@ -348,6 +362,7 @@ class _Run:
                     skipped=tuple(result.skipped),
                     seconds=round(position.seconds, 3),
                     images_per_second=round(result.images_per_second, 3),
+                    steady_images_per_second=self.clock.steady(config.batch * config.accumulation * group.world),
                     processes=group.world,
                     device=device_name(group.device),
                     precision=self.stepper.precision,
@@ -362,6 +377,6 @@ class _Run:
         return result
 
     def _bottleneck(self) -> str:
-        self.clock.rest(self.spent)
+        self.clock.rest()
         cached, compiled = self.config.data.cache is not None, self.stepper.program is not None
         return self.clock.sentence(self.cuda, self.number, cached, self.training.colours, compiled)

@@ -136,7 +136,11 @@ def processes(device: str) -> Iterator[Processes]:
     # Ours to end only where it is ours.
     begun = not dist.is_initialized()
     if begun:
-        dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo", rank=rank, world_size=world)
+        cuda = chosen.type == "cuda"
+        # Without the device, collective calls would guess it from the rank.
+        dist.init_process_group(
+            "nccl" if cuda else "gloo", rank=rank, world_size=world, device_id=chosen if cuda else None
+        )
     try:
         group = Processes(rank, world, chosen)
         yield group

@@ -61,6 +61,7 @@ class TrainingRecord(FinishedTraining):
         losses: Parts of the loss of the last step.
         terms: Parts that counted; `left_out` says why others did not.
         colours: Where the foreground's colours came from, see `p3mnet.data.TrainingSet`.
+        steady_images_per_second: Of this call's steps after the first ten; None where these are not as many again.
         processes: That trained together.
         deterministic, compiled, workers: How it ran.
         waited: Shares of the steps' time by what they waited for.
@@ -78,6 +79,7 @@ class TrainingRecord(FinishedTraining):
     terms: tuple[str, ...]
     left_out: Mapping[str, str]
     colours: str
+    steady_images_per_second: float | None
     processes: int
     deterministic: bool
     compiled: bool

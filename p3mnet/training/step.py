@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -108,11 +109,16 @@ class Stepper:
         self.optimizer = make_optimizer(config.optimizer, model.parameters(), config.learning_rate, self.cuda)
         wanted = config.precision
         self.bfloat16 = wanted == "bfloat16" or (wanted == "auto" and self.cuda)
-        self.fitting = Fitting(
-            config, group.device, model, self.optimizer, lambda batch: self._losses(batch, model, 0)["total"]
-        )
+        self.fitting = Fitting(config, group.device, model, self.optimizer, self._tried_loss)
         self.program: Forward | None = None
         self.tried = False
+
+    def resume(self, state: dict[str, Any]) -> None:
+        """Go on with an optimiser's state, also one that was written where steps are computed otherwise."""
+        # Whether it is fused is part of the state: only a fused one can be told on a GPU to leave a step, and where its
+        # counters lie depends on it.
+        groups = [{**group, "fused": self.cuda} for group in state["param_groups"]]
+        self.optimizer.load_state_dict({**state, "param_groups": groups})
 
     @property
     def precision(self) -> str:
@@ -133,6 +139,7 @@ class Stepper:
         """
         config, position, share = self.config, self.position, 1 / len(batches)
         rows: list[Tensor] = []
+        parts: dict[str, Tensor] = {}
         failed: Batch | None = None
         # A single batch is all that its pixels are shared among.
         transition = None
@@ -162,7 +169,8 @@ class Stepper:
                 raise
             failed = batches[len(rows) if len(rows) < len(batches) else 0]
         if failed is not None:
-            # Only here does nothing hold the failed batch's tensors any more.
+            # Only here does nothing hold the failed batch's tensors any more, once its losses are given up.
+            parts.clear()
             raise self.fitting.too_large(failed)
         own = torch.stack(rows)
         # Who asks to stop is told with the losses: all processes hear of it in one step.
@@ -211,6 +219,14 @@ class Stepper:
         for parameters in self.optimizer.param_groups:
             parameters["lr"] = rate
         return rate
+
+    def _tried_loss(self, batch: Batch) -> Tensor:
+        """Of a batch of any size, as an ordinary step: a program would be compiled for each."""
+        program, self.program = self.program, None
+        try:
+            return self._losses(batch, self.model, 0)["total"]
+        finally:
+            self.program = program
 
     def _losses(self, batch: Batch, network: torch.nn.Module, seed: int) -> dict[str, Tensor]:
         """Parts of the loss of a batch; all that is drawn for it depends on the seed."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from typing import NamedTuple
 
 DHT, SOI, EOI, SOS, DQT, DRI, APP0, APP14 = 0xC4, 0xD8, 0xD9, 0xDA, 0xDB, 0xDD, 0xE0, 0xEE
@@ -27,8 +27,8 @@ class Segment(NamedTuple):
     scan: bytes = b""
 
 
-def split(data: bytes) -> Iterator[Segment]:
-    """Walk through a file from SOI to EOI."""
+def split(data: bytes) -> Generator[Segment, None, int]:
+    """Walk through a file from SOI to EOI; what it returns is where the file goes on behind that."""
     if data[:2] != bytes((0xFF, SOI)):
         raise UnsupportedJpeg("not a JPEG file")
     at = 2
@@ -38,7 +38,7 @@ def split(data: bytes) -> Iterator[Segment]:
             raise UnsupportedJpeg("truncated file" if at + 1 >= len(data) else "damaged file: no marker")
         marker, at = found[1][0], found.end()
         if marker == EOI:
-            return
+            return at
         if marker in BARE:
             continue
         size = int.from_bytes(data[at : at + 2], "big")
@@ -52,6 +52,20 @@ def split(data: bytes) -> Iterator[Segment]:
                 raise UnsupportedJpeg("truncated file")
             scan, at = data[at : end.start()], end.start()
         yield Segment(marker, payload, scan)
+
+
+def end_of(data: bytes) -> int:
+    """Where a file's picture ends, and what other programs hang on begins.
+
+    Raises:
+        UnsupportedJpeg: It is damaged.
+    """
+    walk = split(data)
+    while True:
+        try:
+            next(walk)
+        except StopIteration as end:
+            return int(end.value)
 
 
 def join(segments: Iterable[Segment]) -> bytes:
