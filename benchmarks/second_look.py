@@ -119,6 +119,7 @@ def choose(rows: Sequence[Row]) -> tuple[int, float]:
 def report(rows: Sequence[Row]) -> str:
     """Tables in Markdown."""
     photos = [row for row in rows if is_photograph(row)]
+    widths = [width for width in WIDTHS if any(row["picture"].startswith(f"{width} px") for row in rows)]
     halves = [[row for number, row in enumerate(rows) if number % 2 == odd] for odd in (0, 1)]
     lines: list[Sequence[str]] = []
     for one, (mine, other) in enumerate((halves, halves[::-1]), 1):
@@ -130,10 +131,10 @@ def report(rows: Sequence[Row]) -> str:
     lines = []
     for both in ((LEAST_VIEWS, LEAST_SCORE), *product((3, 4, 6), (0.2, 0.3, 0.5))):
         own = counted(photos, *both)
-        small = (counted([row for row in rows if row["picture"].startswith(f"{w} px")], *both) for w in WIDTHS)
+        small = (counted([row for row in rows if row["picture"].startswith(f"{w} px")], *both) for w in widths)
         wrong = f"{own['none']} on {own['pictures']} of {len(photos)}"
         lines.append((_words(both), f"{own['found']} of {own['faces']}", *(f"{got['found']}" for got in small), wrong))
-    kinds = (_PHOTOGRAPH, *(f"{width} px" for width in WIDTHS))
+    kinds = (_PHOTOGRAPH, *(f"{width} px" for width in widths))
     fast = ([seen for row in rows if row["picture"].startswith(kind) for seen in row["fast"]] for kind in kinds)
     lines.append(("a run's own look", *(f"{sum(seen)} of {len(seen)}" for seen in fast), ""))
     head = ["thresholds", "labelled faces", *kinds[1:], "places on none, photographs"]
