@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -61,6 +62,13 @@ def network(name: str) -> Any:
     return create_model(name, encoder_weights=RANDOM)
 
 
+@functools.cache
+def outline(name: str) -> Any:
+    """A network without values; tests leave it as it is."""
+    with torch.device("meta"):
+        return build(ModelConfig(name))
+
+
 def batch_of(side: int = 64, count: int = 2, colours: bool = True) -> dict[str, Any]:
     """What the trainer hands to the losses."""
     pictures = [synthetic_portrait(side, seed) for seed in range(count)]
@@ -85,8 +93,7 @@ def said(model: Any, batch: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_networks_have_the_published_size(name: str) -> None:
-    with torch.device("meta"):
-        model = build(ModelConfig(name))
+    model = outline(name)
     assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[name]
 
 
@@ -140,8 +147,7 @@ def test_the_loss_reaches_every_weight_and_a_step_lowers_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", TRIMAP_BASED)
 def test_composites_count_where_there_are_colours(name: str) -> None:
-    with torch.device("meta"):
-        model = build(ModelConfig(name))
+    model = outline(name)
     terms, idle = terms_of(model, LossWeights(), "none")
     assert terms and not [term for term in terms if term.endswith("composition")]
     with_colours, _ = terms_of(model, LossWeights(), "files")
