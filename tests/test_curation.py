@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import re
+import stat
 import tempfile
 import tracemalloc
 from pathlib import Path
@@ -432,6 +433,8 @@ def test_curation_of_a_folder(tmp_path: Path) -> None:
     out = tmp_path / "out"
     write_curation(curations[0], out)
     assert (out / "kept.txt").read_text() == "best.jpg\ndark.png\n"
+    # They name photographs.
+    assert {stat.S_IMODE(path.stat().st_mode) for path in out.iterdir()} == {0o600} and len(list(out.iterdir())) == 4
     rejected = {row["source"]: row["reason"] for row in read_rows(out / "rejected.jsonl")}
     assert rejected == {
         "copy.jpg": "exact_duplicate",

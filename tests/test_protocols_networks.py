@@ -106,6 +106,10 @@ def test_train_checks_beside_each_other(tmp_path: Path) -> None:
     assert "| basic | 9 ± 0.5 | 10 ± 0.5 |" in text and "| resnet34 | 8 ± 0.5 | 9 ± 0.5 |" in text
     with pytest.raises(RunFolderError, match="holds no train-check"):
         comparison([tmp_path / "nothing"])
+    path = tmp_path / "basic" / "report.json"
+    path.write_text(path.read_text().replace('"seeds": 3', '"seeds": "three"'))
+    with pytest.raises(RunFolderError, match=r"report\.json: is damaged, or of another version \('table_4.0.metrics"):
+        comparison([tmp_path / "basic"])
 
 
 def test_recipes_of_tables_name_their_stages(tmp_path: Path) -> None:

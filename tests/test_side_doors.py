@@ -14,7 +14,7 @@ from PIL import Image
 from p3mdata.anonymize.hand import drawn_area
 from p3mdata.anonymize.inputs import Inputs
 from p3mdata.anonymize.masks import bare_parts, patch_of
-from p3mdata.anonymize.opacity import is_picture, shows_picture
+from p3mdata.anonymize.opacity import is_picture, shows_face, shows_picture
 from p3mdata.anonymize.pipeline import Anonymized, anonymize
 from p3mdata.anonymize.proofs import redetect
 from p3mdata.config import Settings
@@ -83,6 +83,13 @@ def test_a_mosaic_of_the_fourth_channel_has_the_cells_of_the_colours(models: Fac
     done = run(models, FOUR_CHANNELS["png"], method="mosaic")
     after, facemask = (decode(done.files[kind][1]) for kind in ("images", "facemasks"))
     assert after.opacity is not None and len(np.unique(after.opacity[facemask.pixels > 0])) < 60
+
+
+def test_brightness_is_told_alike_in_both_ways() -> None:
+    for seed, top in enumerate((3, 17, 200, 256)):
+        pixels = np.random.default_rng(seed).integers(0, top, (300, 400, 3), np.uint8)
+        tall = Picture(pixels.astype(np.uint16), None, "PNG", None, 1)
+        assert Picture(pixels, None, "PNG", None, 1)._bright == pytest.approx(tall._bright * 65535 / 255)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -157,6 +164,40 @@ def test_a_matte_that_is_a_picture_is_not_published(models: FaceFinder) -> None:
     for settings in ({}, {"trust_no_face": True}):
         done = run(models, encoded(RGB, "JPEG"), alpha=GREY, hand=hand if not settings else None, **settings)
         assert (done.result.outcome, done.result.reason, done.files) == (Outcome.NEEDS_REVIEW, "matte_is_picture", {})
+
+
+def _with_a_face(levels: int, deep: bool = False) -> NDArray[Any]:
+    """The portrait's matte; around the face its inside has that many levels from full downwards, by brightness."""
+    top = 65535 if deep else 255
+    plane = MATTE.astype(np.int64) * (top // 255)
+    near = np.zeros(MATTE.shape, bool)
+    near[50:210, 170:300] = True
+    shown = top - (levels - 1) + GREY.astype(np.int64) * levels // 256
+    return np.where(near & (MATTE == 255), shown, plane).astype(np.uint16 if deep else np.uint8)
+
+
+@pytest.mark.parametrize(("levels", "deep"), [(2, False), (4, False), (16, False), (100, False), (16, True)])
+def test_a_matte_that_shows_the_face_in_faint_levels_is_not_published(
+    levels: int, deep: bool, models: FaceFinder
+) -> None:
+    """Nobody sees 254 beside 255, until it is stretched; elsewhere such a matte is an outline like any other."""
+    alpha = _with_a_face(levels, deep)
+    assert not is_picture(alpha) and shows_face(alpha, astronaut_face().box)
+    assert not shows_face(MATTE, astronaut_face().box)
+    hand = np.zeros_like(MATTE)
+    hand[60:200, 170:300] = 255
+    for mask in (None, hand):
+        done = run(models, encoded(RGB, "JPEG"), alpha=alpha, hand=mask)
+        assert (done.result.outcome, done.result.reason, done.files) == (Outcome.NEEDS_REVIEW, "matte_is_picture", {})
+
+
+def test_a_matte_of_other_levels_shows_no_face() -> None:
+    """Opaque at 254 everywhere, a soft edge through the face, nothing at all, and a box beyond the border."""
+    box = astronaut_face().box
+    soft = np.tile(np.clip((np.arange(512) - 220) * 16, 0, 255), (512, 1)).astype(np.uint8)
+    for alpha in (np.minimum(MATTE, 254), soft, np.zeros_like(MATTE)):
+        assert not shows_face(alpha, box)
+    assert not shows_face(MATTE, (600.0, 600.0, 700.0, 700.0))
 
 
 def test_a_palette_leaves_no_unused_colours(models: FaceFinder) -> None:

@@ -241,6 +241,29 @@ def test_other_settings_or_another_dataset_are_refused(whole: Path, world: Path,
         p3mdata.train_check(copy / "data", copy / "whole", originals=copy / "orig", **SETTINGS)
 
 
+def test_damaged_files_of_a_train_check_are_named(whole: Path, world: Path, tmp_path: Path) -> None:
+    out = tmp_path / "whole"
+    shutil.copytree(whole, out)
+    for name, old, new, said in (
+        (
+            "plan.json",
+            '"steps": ',
+            '"steps": "many", "x": ',
+            r"plan\.json: is damaged \('schedule.steps' cannot be 'many'",
+        ),
+        ("plan.json", '"seconds"', '"second"', r"plan\.json: is damaged \(KeyError: 'seconds'\)"),
+        ("runs/N-0/result.json", '"device"', '"device_"', r"N-0/result\.json: is damaged \('device' cannot be"),
+    ):
+        text = (out / name).read_text()
+        assert old in text
+        (out / name).write_text(text.replace(old, new, 1))
+        with pytest.raises(RunFolderError, match=said):
+            p3mdata.train_check(world / "data", out, originals=world / ORIGINALS, **SETTINGS)
+        (out / name).write_text(text)
+    found = p3mdata.train_check(world / "data", out, originals=world / ORIGINALS, **SETTINGS)
+    assert found.report == report(whole)
+
+
 class Stopper(Watch):
     """Presses Ctrl-C in the second training's second step."""
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 from p3mdata.anonymize.hand import hand_doubts
 from p3mdata.anonymize.inputs import Loaded
-from p3mdata.anonymize.masks import bare_parts, inside_matte
-from p3mdata.anonymize.opacity import is_picture
+from p3mdata.anonymize.masks import bare_parts, inside_matte, patch_of
+from p3mdata.anonymize.opacity import is_picture, shows_face
 from p3mdata.anonymize.proofs import uncovered_by_hand
 from p3mdata.faces.ensemble import Detection, doubt_about_all, is_agreed
-from p3mdata.records import Doubt, Face, Mask
+from p3mdata.records import XYXY, Doubt, Face, Mask
 
 
 def mask_doubts(
@@ -38,6 +38,15 @@ def mask_doubts(
         return [
             Doubt("matte_is_picture", "its alpha matte shows a picture, not an outline. Check the folder of mattes")
         ]
+    if loaded.alpha is not None and (box := _in_matte(loaded.alpha, detection.faces, loaded.hand)):
+        return [
+            Doubt(
+                "matte_is_picture",
+                f"its alpha matte shows the face at x={box[0]:.0f} y={box[1]:.0f} in its levels, as a picture does. "
+                "Round levels that are nearly full or nearly 0, or export the matte again",
+                (box,),
+            )
+        ]
     if loaded.hand is not None:
         if not covered.any():
             return [Doubt("hand_mask_empty", "nothing of the hand-drawn mask is left to obfuscate")]
@@ -51,6 +60,16 @@ def mask_doubts(
     if loaded.alpha is not None:
         doubts += matte_doubts(detection.faces, loaded.alpha)
     return doubts + coverage_doubts(detection.faces, covered, beside, remedy)
+
+
+def _in_matte(alpha: NDArray[Any], faces: Sequence[Face], hand: Mask | None) -> XYXY | None:
+    """Box of a face, or of what a person drew, which the matte shows; it is published as it is."""
+    boxes = [face.box for face in faces]
+    if hand is not None and hand.any():
+        drawn = patch_of(hand)
+        rows, cols = drawn.window
+        boxes.append((cols.start, rows.start, cols.stop, rows.stop))
+    return next((box for box in boxes if shows_face(alpha, box)), None)
 
 
 def coverage_doubts(

@@ -10,7 +10,7 @@ import numpy as np
 
 from p3mdata.base.disk_backed import LazyMap
 from p3mdata.base.files import owned_folder, write_atomic
-from p3mdata.base.jsonl import write_rows
+from p3mdata.base.jsonl import PRIVATE_MODE, write_rows
 from p3mdata.base.progress import Progress
 from p3mdata.curation.clusters import cluster
 from p3mdata.curation.fingerprints import NEAR, distances
@@ -74,16 +74,13 @@ def _duplicates(
     return Duplicates(folder, run, len(names), found, unreadable)
 
 
-def find_duplicates(
-    folder: Path, workers: int = 0, progress: Progress | None = None, distance: float = NEAR
-) -> Duplicates:
+def find_duplicates(folder: Path, workers: int = 0, progress: Progress | None = None) -> Duplicates:
     """Find the copies among all pictures below a folder, or among the released images of a run.
 
     Args:
         folder: A folder, or a run folder.
         workers: Processes; 0 chooses.
         progress: Told the number of files, gives what is called after each of them.
-        distance: Up to which two pictures are near copies.
 
     Raises:
         SettingsError: The folder cannot be used.
@@ -92,12 +89,10 @@ def find_duplicates(
     pictures, run = _resolve(folder)
     names = _pictures(pictures)
     looks = look_at_all(LazyMap(lambda name: Task(pictures / name), names), workers, progress)
-    return _duplicates(pictures, run, names, looks, _clusters(looks, distance))
+    return _duplicates(pictures, run, names, looks, _clusters(looks, NEAR))
 
 
-def group_ids(
-    paths: Sequence[Path], workers: int = 0, progress: Progress | None = None, distance: float = NEAR
-) -> list[int]:
+def group_ids(paths: Sequence[Path], workers: int = 0) -> list[int]:
     """A number per file that copies of one photograph have in common, from 0 in the order of first appearance.
 
     A file that cannot be read has a number of its own.
@@ -106,7 +101,7 @@ def group_ids(
         Interrupted: Stopped by Ctrl-C.
     """
     first = np.arange(len(paths))
-    for members in _clusters(look_at_all(LazyMap(Task, paths), workers, progress), distance):
+    for members in _clusters(look_at_all(LazyMap(Task, paths), workers), NEAR):
         first[members] = members[0]
     return list(np.unique(first, return_inverse=True)[1].tolist())
 
@@ -201,9 +196,9 @@ def write_curation(curation: Curation, out_dir: Path) -> Path:
     names = "".join(f"{name}\n" for name in curation.kept)
     try:
         with owned_folder(out_dir, deep=False):
-            write_atomic(out_dir / KEPT, names.encode("utf-8", "surrogateescape"))
-            write_rows(out_dir / REJECTED, rejected)
-            write_rows(out_dir / WARNINGS, warned)
+            write_atomic(out_dir / KEPT, names.encode("utf-8", "surrogateescape"), PRIVATE_MODE)
+            write_rows(out_dir / REJECTED, rejected, PRIVATE_MODE)
+            write_rows(out_dir / WARNINGS, warned, PRIVATE_MODE)
             write_page(curation.duplicates, out_dir / PAGE, curation.entries)
     except OSError as exc:
         raise unwritable(out_dir, exc, OTHER_PLACE, SettingsError) from exc
