@@ -261,7 +261,7 @@ def looked_again(at: Path) -> object:
     found = recall_run(at / "run", workers=1)
     # Where the picture was held before the kill, the call finds it so.
     assert len(found.waiting) == 1, found.waiting
-    return found.figures["pictures"]
+    return found.figures.counted.pictures.to_json()
 
 
 def audited(at: Path) -> object:

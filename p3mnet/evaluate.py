@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from p3mdata.base.files import alone
 from p3mdata.base.pool import CRASH_SENTENCE, Handler, Mark, work_in_pool
 from p3mdata.base.processes import default_workers
-from p3mdata.base.progress import Progress
+from p3mdata.base.progress import Progress, silent
 from p3mdata.dataset.folder import Dataset, DatasetItem, open_dataset
 from p3mdata.errors import OTHER_PLACE, BrokenInput, Interrupted, SettingsError, unwritable
 from p3mdata.imaging import SUFFIXES, decode, decode_matte
@@ -144,7 +144,7 @@ def evaluate(
     opened = open_dataset(dataset)
     chosen, unused = _choose(pred_dir, opened, sets)
     tasks = [task for name, predictions in chosen.items() for task in _tasks(opened, name, predictions)]
-    step = progress(len(tasks)) if progress else (lambda: None)
+    step = (progress or silent)(len(tasks))
     rows: dict[str, list[ImageRow]] = {name: [] for name in chosen}
     try:
         with alone(out) if out else nullcontext() as sink:

@@ -502,7 +502,7 @@ def test_the_sample_is_for_its_owner_only(fresh: Path) -> None:
     path = fresh / SAMPLE
     assert list(read_rows(path)) == [{"id": name} for name in drawn] and len(drawn) == 3
     assert stat.S_IMODE(path.stat().st_mode) == 0o600 and stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert sample_run(fresh, 3) == drawn and sample_run(fresh, 100, seed=1) == sample_run(fresh, 100)
+    assert sample_run(fresh, 3) == drawn and set(drawn) < set(sample_run(fresh, 100))
     with pytest.raises(SettingsError, match="--sample cannot be 0"):
         sample_run(fresh, 0)
     (fresh / LEDGER).unlink()

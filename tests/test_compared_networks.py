@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ torch = pytest.importorskip("torch")
 
 from p3mnet.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from p3mnet.create import create_model  # noqa: E402
-from p3mnet.export_onnx import export_onnx  # noqa: E402
+from p3mnet.export_onnx import export_onnx, inputs_of  # noqa: E402
 from p3mnet.infer import infer  # noqa: E402
 from p3mnet.losses import LossWeights, losses_of, terms_of  # noqa: E402
 from p3mnet.model import (  # noqa: E402
@@ -61,6 +62,13 @@ def network(name: str) -> Any:
     return create_model(name, encoder_weights=RANDOM)
 
 
+@functools.cache
+def outline(name: str) -> Any:
+    """A network without values; tests leave it as it is."""
+    with torch.device("meta"):
+        return build(ModelConfig(name))
+
+
 def batch_of(side: int = 64, count: int = 2, colours: bool = True) -> dict[str, Any]:
     """What the trainer hands to the losses."""
     pictures = [synthetic_portrait(side, seed) for seed in range(count)]
@@ -85,8 +93,7 @@ def said(model: Any, batch: dict[str, Any]) -> Any:
 
 @pytest.mark.parametrize("name", PARAMETERS)
 def test_networks_have_the_published_size(name: str) -> None:
-    with torch.device("meta"):
-        model = build(ModelConfig(name))
+    model = outline(name)
     assert sum(parameter.numel() for parameter in model.parameters()) == PARAMETERS[name]
 
 
@@ -140,8 +147,7 @@ def test_the_loss_reaches_every_weight_and_a_step_lowers_it(name: str) -> None:
 
 @pytest.mark.parametrize("name", TRIMAP_BASED)
 def test_composites_count_where_there_are_colours(name: str) -> None:
-    with torch.device("meta"):
-        model = build(ModelConfig(name))
+    model = outline(name)
     terms, idle = terms_of(model, LossWeights(), "none")
     assert terms and not [term for term in terms if term.endswith("composition")]
     with_colours, _ = terms_of(model, LossWeights(), "files")
@@ -234,6 +240,16 @@ def test_a_network_learns_pictures_by_heart(name: str, steps: int) -> None:
         losses_of(model, output, batch)["total"].backward()
         optimizer.step()
     assert min(wrong[-5:]) < 0.5 * wrong[0], (wrong[0], wrong[-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"), [("fba", {"trimap": 1, "distances": 6}), ("dim", {"trimap": 1}), ("lf", {})]
+)
+def test_an_onnx_form_has_the_inputs_that_the_network_needs(name: str, beside: dict[str, int]) -> None:
+    with torch.device("meta"):
+        model = build(ModelConfig(name))
+    found = {key: tuple(value.shape) for key, value in inputs_of(model, 32, 64, 2).items()}
+    assert found == {key: (2, channels, 32, 64) for key, channels in {"image": 3, **beside}.items()}
 
 
 @pytest.mark.slow

@@ -368,6 +368,24 @@ def test_damage_never_ends_the_process(progressive: int, capfd: pytest.CaptureFi
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_pixels_of_a_window_give_the_bytes_that_those_of_the_picture_give(kind: str) -> None:
+    data = encode(picture(157, 203, 5), kind)
+    blocks = JpegBlocks.read(data)
+    wanted = np.zeros((157, 203), bool)
+    wanted[70:157, 41:90] = True
+    reach = blocks.reach(wanted)
+    pixels = picture(157, 203, 6)
+    pixels = pixels[..., 0].copy() if kind == "grey" else pixels
+    rows, cols = blocks.whole_blocks((slice(70, 157), slice(41, 90)))
+    assert 38 <= rows.start <= 70 and rows.stop == 157 and 9 <= cols.start <= 41 and 90 <= cols.stop <= 122
+    assert blocks.rewrite(pixels[rows, cols], reach, (rows, cols)) == blocks.rewrite(pixels, reach)
+    with pytest.raises(ValueError, match="beside the window"):
+        blocks.rewrite(pixels[rows.start + 32 :, cols], reach, (slice(rows.start + 32, 157), cols))
+    with pytest.raises(ValueError, match="whole blocks"):
+        blocks.rewrite(pixels[71:, 41:90], reach, (slice(71, 157), slice(41, 90)))
+
+
 def test_wrong_arguments_are_refused() -> None:
     blocks = JpegBlocks.read(COLOUR)
     mask = np.zeros((40, 40), bool)

@@ -502,7 +502,7 @@ def test_the_card_counts_what_is_shown_and_keeps_it_apart(
     assert BASIS not in text and WHO not in text
     assert "Detectors found no bare face on any released image but those that are shown by permission" in text
     facts = release.facts()
-    assert facts.shown_images == shown and facts.shown_faces == shown and facts.proofs["missed"] == 0
+    assert facts.shown_images == shown and facts.shown_faces == shown and facts.proofs.missed == 0
     assert f"{facts.faces} face" in text
 
 

@@ -345,6 +345,15 @@ BAD_ROWS = {
     "mask of another size": ({"source": "held.png", "action": "mask", "mask": "small.png"}, r"mask.*(size|32x32)"),
     "mask in colour": ({"source": "held.png", "action": "mask", "mask": "colour.png"}, "mask"),
     "mask that is text": ({"source": "held.png", "action": "mask", "mask": "text.png"}, "mask"),
+    "mask beside the folder": (
+        {"source": "held.png", "action": "mask", "mask": "../private/m.png"},
+        "must be the name of a file in",
+    ),
+    "mask by a whole path": (
+        {"source": "held.png", "action": "mask", "mask": "/m.png"},
+        "must be the name of a file in",
+    ),
+    "mask of no name": ({"source": "held.png", "action": "mask", "mask": 3}, "must be the name of a file in"),
     "empty mask": ({"source": "held.png", "action": "mask", "mask": "empty.png"}, "is empty"),
 }
 

@@ -85,6 +85,13 @@ def test_a_mosaic_of_the_fourth_channel_has_the_cells_of_the_colours(models: Fac
     assert after.opacity is not None and len(np.unique(after.opacity[facemask.pixels > 0])) < 60
 
 
+def test_brightness_is_told_alike_in_both_ways() -> None:
+    for seed, top in enumerate((3, 17, 200, 256)):
+        pixels = np.random.default_rng(seed).integers(0, top, (300, 400, 3), np.uint8)
+        tall = Picture(pixels.astype(np.uint16), None, "PNG", None, 1)
+        assert Picture(pixels, None, "PNG", None, 1)._bright == pytest.approx(tall._bright * 65535 / 255)
+
+
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_the_outline_of_a_cut_out_stays(dtype: Any, models: FaceFinder) -> None:
     cut = np.dstack([RGB, MATTE])

@@ -189,7 +189,7 @@ def test_what_is_not_the_known_file_is_not_kept(without_carrier: Path, library: 
 
 @pytest.fixture
 def without_jpeglib(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("p3mdata.config.exact_jpeg_is_possible", lambda: False)
+    monkeypatch.setattr("p3mdata.config.sources.exact_jpeg_is_possible", lambda: False)
 
 
 def test_without_jpeglib_pictures_are_encoded_as_a_whole_and_it_is_told(

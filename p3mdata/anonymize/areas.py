@@ -21,6 +21,7 @@ from p3mdata.anonymize.masks import (
     bare_parts,
     disjoint,
     hand_regions,
+    hull,
     inside_matte,
     private_area,
     spread,
@@ -39,6 +40,8 @@ from p3mdata.records import Doubt, Face, Mask
 
 # A JPEG block of 4:2:0 chroma spans 16 pixels, and decoders interpolate one more.
 _BLOCK_REACH = 17
+# No block of any component reaches further beyond a pixel in it, decoders' interpolation included.
+_MOST_OF_A_BLOCK = 40
 # Less than this of a face's private area leaves glasses, brows and cheeks to be seen (0.72 and 0.79 of two small faces
 # did, 0.85 and more of all others); of a drawn area, it is not what its author meant.
 _LEAST_OF_A_FACE, _LEAST_OF_A_DRAWING = 0.8, 0.5
@@ -260,13 +263,19 @@ def _areas(
         jpeg, reach = blocks
         # Of the plain pixels, those in blocks that must not change stay as they are. A block at the edge keeps what
         # lies beside the face: it is compressed again with the face hidden.
-        covered, replaced = reach.luma if loaded.whole_blocks else plain & reach.luma, reach.changed
+        # Nothing is beyond the blocks around the faces, and fresh memory would cost more than what is computed.
+        around = hull(wanted, _MOST_OF_A_BLOCK)
+        covered, replaced = reach.luma, reach.changed
+        if not loaded.whole_blocks:
+            covered = np.zeros(size, bool)
+            np.logical_and(plain[around], reach.luma[around], out=covered[around])
         target = reach.changed & ~mixed if shares else reach.changed
         if loaded.whole_blocks:
             grown = spread([p for i, p in enumerate(patches) if i not in shares], target, _BLOCK_REACH)
             patches = [patches[i] if i in shares else grown.pop(0) for i in range(len(patches))]
         else:
-            rim = target & ~covered
+            rim = np.zeros(size, bool)
+            np.greater(target[around], covered[around], out=rim[around])
             patches = [p if i in shares else _within(p, reach.luma) for i, p in enumerate(patches)]
         if shares:
             covered, replaced = covered | hidden, replaced | (mixed & ~keeps)

@@ -6,7 +6,7 @@ A mask of one face is a `Patch`: its bounding rectangle and the pixels in it, so
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -84,6 +84,13 @@ def patch_of(mask: Mask) -> Patch:
         return Patch(0, 0, np.zeros((0, 0), bool))
     top, left = int(rows[0]), int(cols[0])
     return Patch(top, left, mask[top : rows[-1] + 1, left : cols[-1] + 1].copy())
+
+
+def hull(patches: Sequence[Patch], by: int = 0) -> tuple[slice, slice]:
+    """The smallest rectangle around patches, grown by some pixels, which may reach over the end of the image."""
+    rows, cols = zip(*(patch.window for patch in patches), strict=True) if patches else ((slice(0, 0),),) * 2
+    tall, wide = (slice(min(p.start for p in part), max(p.stop for p in part)) for part in (rows, cols))
+    return grown(tall, by), grown(wide, by)
 
 
 def _window(points: NDArray[np.float64], shape: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -207,10 +214,11 @@ def disjoint(patches: Sequence[Patch], keep: Mask) -> list[Patch]:
     Returns:
         One patch per input, same order and windows.
     """
-    free = keep.copy()
     out = list(patches)
+    rows, cols = hull(patches)
+    free = keep[rows, cols].copy()
     for i in sorted(range(len(patches)), key=lambda i: (int(patches[i].mask.sum()), i)):
-        window = patches[i].window
+        window = replace(patches[i], top=patches[i].top - rows.start, left=patches[i].left - cols.start).window
         own = patches[i].mask & free[window]
         free[window] &= ~own
         out[i] = Patch(patches[i].top, patches[i].left, own)

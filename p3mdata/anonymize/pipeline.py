@@ -12,6 +12,7 @@ import numpy as np
 
 from p3mdata.anonymize.areas import Masked, mask
 from p3mdata.anonymize.inputs import Inputs, Loaded, load
+from p3mdata.anonymize.masks import hull
 from p3mdata.anonymize.noise import Noise
 from p3mdata.anonymize.opacity import hide as hide_opacity
 from p3mdata.anonymize.opacity import is_picture
@@ -26,6 +27,7 @@ from p3mdata.faces.ensemble import Detection, FaceFinder
 from p3mdata.imaging import encode, encode_grey, extension
 from p3mdata.imaging.encode import encode_facemask
 from p3mdata.imaging.facemask import facemask_of
+from p3mdata.imaging.jpeg import JpegBlocks, Reach
 from p3mdata.imaging.metadata import with_icc
 from p3mdata.records import Action, Doubt, Face, ImageResult, Outcome, Sample
 
@@ -77,6 +79,8 @@ def render(loaded: Loaded, masked: Masked, settings: Settings) -> tuple[bytes, s
         return untouched(loaded, settings)
     picture, name = loaded.picture, masked.format
     noise = _noise(loaded, settings)
+    if masked.blocks is not None and all(region.share is None for region in masked.regions):
+        return _with_blocks(loaded, masked, masked.blocks, settings, noise)
     pixels = hide(picture.pixels, masked.regions, *settings.obfuscation(), noise)
     opacity, hidden = picture.opacity, False
     if opacity is not None:
@@ -84,12 +88,33 @@ def render(loaded: Loaded, masked: Masked, settings: Settings) -> tuple[bytes, s
         hidden = hide_opacity(opacity, masked.regions, *settings.obfuscation(), noise)
     if masked.blocks is not None:
         jpeg, reach = masked.blocks
-        how = JPEG_EXACT if picture.orientation == 1 else JPEG_TURNED
-        how += "" if loaded.whole_blocks else FINE_EDGES
-        return with_icc(jpeg.rewrite(pixels, reach), picture.icc), name, how
+        return with_icc(jpeg.rewrite(pixels, reach), picture.icc), name, _exactly(loaded)
     data, how = encode(replace(picture, pixels=pixels, opacity=opacity), name, settings.quality)
     how = f"{how}, opacity obfuscated" if hidden else how
     return data, name, f"{how} ({masked.encoding_note})" if masked.encoding_note else how
+
+
+def _exactly(loaded: Loaded) -> str:
+    """How a JPEG file is encoded of which only blocks are changed."""
+    how = JPEG_EXACT if loaded.picture.orientation == 1 else JPEG_TURNED
+    return how if loaded.whole_blocks else how + FINE_EDGES
+
+
+def _with_blocks(
+    loaded: Loaded, masked: Masked, blocks: tuple[JpegBlocks, Reach], settings: Settings, noise: Noise | None
+) -> tuple[bytes, str, str]:
+    """`render` of a JPEG file whose regions are replaced: only what is around them is copied and changed."""
+    picture, (jpeg, reach) = loaded.picture, blocks
+    rows, cols = jpeg.whole_blocks(hull([region.patch for region in masked.regions]))
+    regions = [
+        replace(
+            region, patch=replace(region.patch, top=region.patch.top - rows.start, left=region.patch.left - cols.start)
+        )
+        for region in masked.regions
+    ]
+    pixels = hide(picture.pixels[rows, cols], regions, *settings.obfuscation(), noise)
+    data = jpeg.rewrite(pixels, reach, (rows, cols))
+    return with_icc(data, picture.icc), masked.format, _exactly(loaded)
 
 
 def _noise(loaded: Loaded, settings: Settings) -> Noise | None:

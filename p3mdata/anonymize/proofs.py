@@ -48,11 +48,23 @@ def _difference(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     return largest
 
 
+def _around(mask: Mask) -> tuple[slice, slice]:
+    """The rectangle around a mask; the first pixel of an empty one."""
+    x, y, across, down = cv2.boundingRect(mask.view(np.uint8))
+    return slice(y, max(y + down, 1)), slice(x, max(x + across, 1))
+
+
+def _without(facemask: Mask, rim: Mask) -> Mask:
+    """The facemask without its rim."""
+    hidden, place = np.zeros(facemask.shape, bool), _around(facemask)
+    np.greater(facemask[place], rim[place], out=hidden[place])
+    return hidden
+
+
 def _beside_which_equal(before: NDArray[Any], after: NDArray[Any], facemask: Mask) -> tuple[slice, slice]:
     """The rectangle around a facemask, or the whole picture where pixels beside that rectangle differ."""
     height, width = facemask.shape
-    x, y, across, down = cv2.boundingRect(facemask.view(np.uint8))
-    rows, columns = slice(y, max(y + down, 1)), slice(x, max(x + across, 1))
+    rows, columns = _around(facemask)
     beside = (
         (slice(0, rows.start), slice(0, width)),
         (slice(rows.stop, height), slice(0, width)),
@@ -123,7 +135,7 @@ def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) 
     gap = _difference(before, after)
     outside = _where(gap, ~inner)
     scale = 257 if before.dtype == np.uint16 else 1
-    hidden = facemask if promise.rim is None else facemask & ~promise.rim
+    hidden = facemask if promise.rim is None else _without(facemask, promise.rim)
     replaced = hidden[window]
     found: dict[str, int] = {}
     if promise.recomposed is not None and promise.share is not None:

@@ -11,20 +11,19 @@ import numpy as np
 from p3mdata.audit.field import EMBEDDER_STEPS, RESTORER_STEPS, attacked
 from p3mdata.audit.looks import Looks
 from p3mdata.audit.measures import People
-from p3mdata.audit.portraits import LeftOut, Portrait, read_portrait
+from p3mdata.audit.people import audited_manifest, look_at_people
+from p3mdata.audit.portraits import Portrait
 from p3mdata.audit.protocol import LEAST_PEOPLE, folds, guessing
 from p3mdata.audit.recogniser import DlibRecogniser, Recogniser
-from p3mdata.audit.reidentify import audited_manifest, usable_photos, without_singles
 from p3mdata.base.intervals import people_needed
 from p3mdata.base.jsonl import write_json
 from p3mdata.base.progress import Progress
 from p3mdata.errors import SettingsError, unwritable
 from p3mdata.run.attackers import Attackers
-from p3mdata.run.identities import AUTO, identify
+from p3mdata.run.identities import AUTO
 from p3mdata.run.layout import ATTACKERS
 from p3mdata.run.locks import only_run
 from p3mdata.run.plan import read_plan
-from p3mdata.run.rows import finished_rows
 
 # What the run itself did to faces.
 _OWN = "released"
@@ -105,44 +104,17 @@ def gather(
     progress: Progress | None,
     look: Callable[[Portrait], None],
 ) -> tuple[Sequence[int], People, tuple[str | None, ...] | None]:
-    """Look at the portraits of a run, one after the other.
-
-    Args:
-        out, identities, groups, progress: As for `attack_run`.
-        left_out: Is told how many photographs take no part, by reason.
-        look: Called with each portrait.
-
-    Returns:
-        Which of those looked at are of people who have two or more, in their order; these people's numbers; and groups.
+    """`look_at_people` where there are enough for attackers to learn from some and to be tested on others.
 
     Raises:
         RunFolderError, SettingsError: As for `attack_run`.
     """
-    plan, samples = read_plan(out)
-    audited_manifest(out)
-    rows = finished_rows(plan, samples)
-    sources = [sample.source for sample in samples]
-    known = identify(sources, identities)
-    group_of = None if groups is None else identify(sources, groups)
-    chosen = without_singles(usable_photos(samples, rows, known, left_out), left_out)
-    step = progress(len(chosen)) if progress else (lambda: None)
-    read: list[tuple[int, str, str]] = []
-    for sample, row, identity in chosen:
-        try:
-            look(read_portrait(plan, sample, row))
-        except LeftOut as exc:
-            left_out[str(exc)] += 1
-        else:
-            read.append((len(read), sample.source, identity))
-        step()
-    kept = without_singles(read, left_out)
-    names = sorted({identity for *_, identity in kept})
-    if len(names) < LEAST_PEOPLE:
+    kept, people, grouped = look_at_people(out, identities, groups, left_out, progress, look)
+    number = len(np.unique(people))
+    if number < LEAST_PEOPLE:
         raise SettingsError(
-            f"{out}: attackers learn from some people and are tested on others, and only {len(names)} of the people "
+            f"{out}: attackers learn from some people and are tested on others, and only {number} of the people "
             f"have two released photographs with a usable face; it takes {LEAST_PEOPLE} at least, and "
             f"{people_needed(0.1)} to claim that 10 % are found. Give --identities, or a run with more photographs."
         )
-    people = np.array([names.index(identity) for *_, identity in kept])
-    grouped = None if group_of is None else tuple(group_of.get(source) for _, source, _ in kept)
-    return [index for index, *_ in kept], people, grouped
+    return kept, people, grouped

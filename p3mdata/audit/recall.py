@@ -12,10 +12,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-
-import cv2
 
 from p3mdata.anonymize.areas import Masked, mask
 from p3mdata.anonymize.inputs import Loaded, load
@@ -25,10 +22,10 @@ from p3mdata.anonymize.proofs import MISS_BELOW, MISS_BELOW_UNCONFIRMED
 from p3mdata.base.disk_backed import DiskDict
 from p3mdata.base.files import sha256
 from p3mdata.base.jsonl import PRIVATE_MODE, append_row, write_json, write_rows
-from p3mdata.base.pool import CRASHED, Handler, Mark, work_in_pool
+from p3mdata.base.pool import CRASHED
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress, silent
-from p3mdata.errors import BrokenInput, Interrupted, SettingsError, unwritable
+from p3mdata.errors import BrokenInput, SettingsError, unwritable
 from p3mdata.faces import slow
 from p3mdata.faces.ensemble import Detection, FaceFinder, is_agreed, same_face
 from p3mdata.faces.models import Models
@@ -38,9 +35,9 @@ from p3mdata.run.close import close_run, is_closed
 from p3mdata.run.inputs import read_inputs
 from p3mdata.run.layout import DONE, IMAGES, LOOKS, PLAN, RECALL, RESULTS, shard_folder
 from p3mdata.run.locks import finished_run
+from p3mdata.run.look import Looking, look_over
 from p3mdata.run.plan import Plan, refuse_other_version
 from p3mdata.run.recall import InReview, Looked, SecondLook, called_none, counted, in_review, read_looks
-from p3mdata.run.room import plan_memory, room_for_pixels
 from p3mdata.run.rows import Rows, finished_rows, open_shards
 from p3mdata.run.samples import Samples
 from p3mdata.run.shards import process, run_shard
@@ -201,7 +198,8 @@ def _look(
             else:
                 yield sample, row
 
-    for index, found in _looked(plan, to_look(), len(chosen), workers):
+    looking = Looking(_placed, _crashed, _WORTH_A_WORKER, ordered=False)
+    for index, found in look_over(plan, to_look(), len(chosen), workers, looking):
         sample = samples[index]
         if found.problem is not None:
             left_out.append((sample.source, found.problem))
@@ -268,35 +266,13 @@ def _key(row: ImageResult) -> str:
     return hashlib.sha256(f"{slow.VERSION}/{row.inputs}/{digest}".encode()).hexdigest()
 
 
-def _looked(plan: Plan, tasks: Iterator[_Task], number: int, workers: int) -> Iterator[tuple[int, _Look]]:
-    """Positions of pictures and what was seen on them."""
-    size = min(workers, -(-number // _WORTH_A_WORKER))
-    if size <= 1:
-        with contextlib.closing(Models()) as finder:
-            for sample, row in tasks:
-                yield sample.index, look_at(plan, sample, row, finder())
-        return
-    plan_memory(plan.job.out, size)
-    with contextlib.closing(work_in_pool(partial(_working, plan), tasks, size, ordered=False)) as found:
-        yield from found
+def _placed(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder) -> tuple[int, _Look]:
+    """Position of a picture, and what is seen on it."""
+    return sample.index, look_at(plan, sample, row, finder)
 
 
-@contextlib.contextmanager
-def _working(plan: Plan, mark: Mark) -> Iterator[Handler[_Task, tuple[int, _Look]]]:
-    """The life of a worker."""
-    cv2.setNumThreads(1)
-    with FaceFinder() as finder:
-
-        def handle(task: _Task, crashing: frozenset[str]) -> tuple[int, _Look]:
-            sample, row = task
-            if sample.id in crashing:
-                return sample.index, _Look(Looked(sample.id, ""), problem=f"makes the worker process die ({CRASHED})")
-            if not mark(sample.id):
-                raise Interrupted("stopped")
-            with room_for_pixels((row.width or 0) * (row.height or 0), plan.job):
-                return sample.index, look_at(plan, sample, row, finder)
-
-        yield handle
+def _crashed(sample: Sample, row: ImageResult) -> tuple[int, _Look]:
+    return sample.index, _Look(Looked(sample.id, ""), problem=f"makes the worker process die ({CRASHED})")
 
 
 def look_at(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder) -> _Look:
@@ -365,7 +341,7 @@ def _compared(nothing: Looked, seen: Sequence[Seen], sample: Sample, row: ImageR
         else:
             missed.append(box)
             new.append(one.face)
-        names = sorted(one.unasked)
+        names = sorted(one.looks)
         lists["both" if len(names) > 1 else names[0]] += 1
     # An earlier second look saw them, whatever this one sees.
     missed += [s.face.box for s in sample.suspects if s.face.box not in missed and not s.is_none(sample.decision)]

@@ -58,6 +58,7 @@ class DlibRecogniser:
         self._model = dlib.face_recognition_model_v1(str(weights.locate(MODEL)))
 
     def embed(self, chip: Pixels) -> NDArray[np.float32]:
+        """As the protocol says: (128,) of CHIP x CHIP x 3."""
         return np.array(self._model.compute_face_descriptor(np.ascontiguousarray(chip)), np.float32)
 
 

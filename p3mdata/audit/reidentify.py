@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
 
 import numpy as np
 
 from p3mdata.audit.measures import People, Vectors, calibrate, chance, false_accepts, rank1, true_accepts
-from p3mdata.audit.portraits import LeftOut, read_portrait
+from p3mdata.audit.people import audited_manifest, look_at_people
+from p3mdata.audit.portraits import Portrait
 from p3mdata.audit.recogniser import DlibRecogniser, Recogniser
 from p3mdata.audit.sweep import (
     BLUR_STRENGTHS,
@@ -26,18 +26,16 @@ from p3mdata.audit.sweep import (
     settings_to_try,
     views,
 )
-from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.files import write_atomic
 from p3mdata.base.jsonl import write_json
 from p3mdata.base.progress import Progress
 from p3mdata.config import Method
-from p3mdata.errors import SettingsError, not_finished, unwritable
-from p3mdata.records import ImageResult, Outcome, Sample
+from p3mdata.errors import SettingsError, unwritable
 from p3mdata.run.audit import Audit, AuditRow, Threshold
-from p3mdata.run.identities import AUTO, identify
-from p3mdata.run.layout import AUDIT, AUDIT_PLOT, MANIFEST
+from p3mdata.run.identities import AUTO
+from p3mdata.run.layout import AUDIT, AUDIT_PLOT
 from p3mdata.run.locks import only_run
 from p3mdata.run.plan import read_plan
-from p3mdata.run.rows import finished_rows
 
 FAR = 1e-3
 _COMPARED: tuple[tuple[str, View, View], ...] = (
@@ -49,9 +47,6 @@ _COMPARED: tuple[tuple[str, View, View], ...] = (
     ("zero_naive", ZERO, CLEAR),
     ("zero_adapted", ZERO, ZERO),
 )
-# A tuple that ends with the person on the photograph.
-_Photo = TypeVar("_Photo", bound=tuple[Any, ...])
-_RELEASED_WITH_FACES = (Outcome.ANONYMIZED, Outcome.MASKED_BY_HAND)
 
 
 def audit_run(
@@ -85,36 +80,25 @@ def audit_run(
     """
     if max_rank1 is not None and not 0 <= max_rank1 <= 1:
         raise SettingsError(f"--max-rank1 cannot be {max_rank1:g}. Give a share from 0 to 1.")
-    plan, samples = read_plan(out)
+    plan, _ = read_plan(out)
     audited = audited_manifest(out)
-    rows = finished_rows(plan, samples)
-    known = identify([sample.source for sample in samples], identities)
     recogniser = recogniser or DlibRecogniser()
     left_out: Counter[str] = Counter()
-    chosen = without_singles(usable_photos(samples, rows, known, left_out), left_out)
     used, tried = plan.job.settings.obfuscation(), settings_to_try(blur, mosaic, others)
-    step = progress(len(chosen)) if progress else (lambda: None)
-    collected: dict[View, list[np.ndarray]] = defaultdict(list)
-    seen: list[tuple[int, str]] = []
-    for sample, row, identity in chosen:
-        try:
-            portrait = read_portrait(plan, sample, row)
-        except LeftOut as exc:
-            left_out[str(exc)] += 1
-        else:
-            seen.append((len(seen), identity))
-            for view, chip in views(portrait, used, tried):
-                collected[view].append(recogniser.embed(chip))
-        step()
-    kept = without_singles(seen, left_out)
-    names = sorted({identity for _, identity in kept})
-    if len(names) < 2:
+    collected: dict[View, list[Vectors]] = defaultdict(list)
+
+    def look(portrait: Portrait) -> None:
+        for view, chip in views(portrait, used, tried):
+            collected[view].append(recogniser.embed(chip))
+
+    kept, people, _ = look_at_people(out, identities, None, left_out, progress, look)
+    number = len(np.unique(people))
+    if number < 2:
         raise SettingsError(
             f"{out}: fewer than two people have two released photographs with a usable face, so there is nobody to "
             "confuse. Give --identities, or audit a run with more photographs."
         )
-    people = np.array([names.index(identity) for _, identity in kept])
-    vectors = {view: np.stack([found[index] for index, _ in kept]) for view, found in collected.items()}
+    vectors = {view: np.stack([found[index] for index in kept]) for view, found in collected.items()}
     threshold = calibrate(vectors[CLEAR], people, FAR)
     audit = Audit(
         manifest_sha256=audited,
@@ -124,7 +108,7 @@ def audit_run(
         area=plan.job.settings.area.value,
         sources=plan.samples,
         photos=len(kept),
-        identities=len(names),
+        identities=number,
         left_out=dict(left_out),
         chance=chance(people),
         threshold=replace(threshold, distance=round(threshold.distance, 4)),
@@ -134,48 +118,6 @@ def audit_run(
     )
     _write(out, audit)
     return audit
-
-
-def usable_photos(
-    samples: Sequence[Sample], rows: Sequence[ImageResult], known: Mapping[str, str], left_out: Counter[str]
-) -> Iterator[tuple[Sample, ImageResult, str]]:
-    """Photographs that may take part; the others are counted."""
-    contents = set()
-    for sample, row in zip(samples, rows, strict=True):
-        identity = known.get(sample.source)
-        if row.outcome is Outcome.SHOWN_BY_PERMISSION:
-            left_out["shown by permission"] += 1
-        elif row.outcome not in _RELEASED_WITH_FACES:
-            left_out["not released" if not row.outcome.released else "no face"] += 1
-        elif identity is None:
-            left_out["unknown person"] += 1
-        elif sample.sha256 in contents:
-            # Otherwise a photograph would be found by its own copy.
-            left_out["copy of another photo"] += 1
-        else:
-            contents.add(sample.sha256)
-            yield sample, row, identity
-
-
-def without_singles(photos: Iterable[_Photo], left_out: Counter[str]) -> list[_Photo]:
-    """Photographs of people who have at least two."""
-    listed = list(photos)
-    counts = Counter(photo[-1] for photo in listed)
-    kept = [photo for photo in listed if counts[photo[-1]] > 1]
-    if len(kept) < len(listed):
-        left_out["only photo of its person"] += len(listed) - len(kept)
-    return kept
-
-
-def audited_manifest(out: Path) -> str:
-    """Hex SHA-256 of a run's manifest; taken before anything is looked at, since a review may change it meanwhile.
-
-    Raises:
-        RunFolderError: The run is not finished.
-    """
-    if not (out / MANIFEST).is_file():
-        raise not_finished(out)
-    return sha256((out / MANIFEST).read_bytes())
 
 
 def _table(vectors: Mapping[View, Vectors], people: People, threshold: Threshold) -> Iterator[AuditRow]:

@@ -57,6 +57,7 @@ class Drawing:
         self._parts: list[str] = []
 
     def words(self, x: float, y: float, said: str, anchor: str = "middle", weight: int = 400) -> None:
+        """Text, of a weight as in CSS, at a point: its start, middle or end."""
         self._parts.append(
             f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}" font-weight="{weight}">{html.escape(said)}</text>'
         )
@@ -64,6 +65,7 @@ class Drawing:
     def line(
         self, start: Place, end: Place, colour: str = INK, width: float = 1.4, dashes: str = "", opacity: float = 1
     ) -> None:
+        """A line; `dashes` as in SVG."""
         dashed = f' stroke-dasharray="{dashes}"' if dashes else ""
         self._parts.append(
             f'<line x1="{start[0]:.1f}" y1="{start[1]:.1f}" x2="{end[0]:.1f}" y2="{end[1]:.1f}" stroke="{colour}" '
@@ -78,11 +80,13 @@ class Drawing:
             self.line((x(value), y.places[0]), (x(value), y.places[1]), width=1, opacity=0.15)
 
     def path(self, places: Sequence[Place], colour: str, width: float = 2) -> None:
+        """A line through points."""
         self._parts.append(
             f'<polyline points="{_points(places)}" fill="none" stroke="{colour}" stroke-width="{width:g}"/>'
         )
 
     def area(self, places: Sequence[Place], colour: str, opacity: float = 1) -> None:
+        """A filled polygon."""
         self._parts.append(f'<polygon points="{_points(places)}" fill="{colour}" fill-opacity="{opacity:g}"/>')
 
     def mark(self, at: Place, size: float, colour: str, square: bool = False, hollow: bool = False) -> None:
@@ -142,7 +146,7 @@ class Label:
     colour: str
 
 
-def label_points(figure: Any, axes: Any, labels: Sequence[Label], size: float = 8) -> None:
+def label_points(figure: Any, axes: Any, labels: Sequence[Label]) -> None:
     """Write words beside points so that no two lie on each other and none on a mark; far ones get a line.
 
     To be called when everything else is drawn and the limits of the axes are set.
@@ -155,7 +159,7 @@ def label_points(figure: Any, axes: Any, labels: Sequence[Label], size: float = 
     taken: list[tuple[float, float, float, float]] = []
     for label, (x, y) in zip(labels, marks, strict=True):
         text = axes.annotate(
-            label.words, label.at, (0, 0), textcoords="offset points", fontsize=size, color=label.colour,
+            label.words, label.at, (0, 0), textcoords="offset points", fontsize=8, color=label.colour,
             va="center", ha="center",
         )  # fmt: skip
         box = text.get_window_extent(renderer)

@@ -33,13 +33,13 @@ _TORN = re.compile(r"\..+\.[0-9]+\.tmp")
 
 
 @contextlib.contextmanager
-def locked(path: Path, kind: int, mode: int = 0o600) -> Iterator[None]:
+def locked(path: Path, kind: int) -> Iterator[None]:
     """Hold a lock (`LOCK_EX` or `LOCK_SH` of `base.system`, with `LOCK_NB` to fail at once) while the block runs.
 
     Raises:
         BlockingIOError: Another process has it.
     """
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, mode)
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         try:
             flock(descriptor, kind)

@@ -56,6 +56,7 @@ class Table:
 
 
 def table(caption: str, head: Sequence[str], rows: Iterable[Sequence[object]]) -> Table:
+    """A table of rows that may come one by one."""
     return Table(caption, head, list(rows))
 
 
@@ -71,6 +72,7 @@ class Picture:
 
 
 def picture(data: bytes, mime: str, words: str = "", width: int = 0, height: int = 0, kind: str = "") -> Picture:
+    """A picture of an encoded file; `words` are for who does not see it, `kind` is its class in the style sheet."""
     return Picture(f"data:{mime};base64,{base64.b64encode(data).decode()}", words, width, height, kind)
 
 

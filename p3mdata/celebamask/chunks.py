@@ -90,6 +90,7 @@ def read_chunk(out: Path, index: int) -> Iterator[Row]:
 
 
 def rows_path(out: Path, index: int) -> Path:
+    """Where the rows of a chunk are, once it is done."""
     return out / CHUNKS / f"{index:06d}.jsonl"
 
 
@@ -135,6 +136,7 @@ def _run_chunk(
 
 
 def run_here(images: Source, out: Path, todo: Sequence[Chunk], show: Callable[[], None]) -> None:
+    """Make chunks in this process; `show` is called after each."""
     with contextlib.closing(images):
         for chunk in todo:
             _run_chunk(images, out, chunk, lambda name: True)
@@ -150,6 +152,7 @@ def _working(images: Source, out: Path, mark: Mark) -> Iterator[Handler[Chunk, N
 
 
 def run_pool(images: Source, out: Path, todo: Sequence[Chunk], size: int, show: Callable[[], None]) -> None:
+    """Make chunks in `size` processes; `show` is called now and then."""
     pool = work_in_pool(partial(_working, images, out), todo, size, poll=show, ordered=False)
     with contextlib.closing(pool) as done:
         for _ in done:

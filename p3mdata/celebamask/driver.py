@@ -22,7 +22,7 @@ from typing import TypeVar
 from p3mdata.base.files import is_torn, overlap, sha256, sweep, write_atomic
 from p3mdata.base.jsonl import PRIVATE_MODE, read_json, write_json, write_rows
 from p3mdata.base.processes import default_workers
-from p3mdata.base.progress import Progress
+from p3mdata.base.progress import Progress, silent
 from p3mdata.celebamask.annotations import Annotations
 from p3mdata.celebamask.chunks import (
     BUG,
@@ -73,6 +73,7 @@ class FacemaskRun:
 
     @property
     def facemasks(self) -> int:
+        """How many were made."""
         return sum(self.rules.values())
 
     @property
@@ -131,7 +132,7 @@ def make_facemasks(
             size = images.chunk
             chunks = [(i, names[i * size : (i + 1) * size]) for i in range(-(-len(names) // size))]
             todo = [chunk for chunk in chunks if not is_done(out, chunk)]
-            show = progress(len(names)) if progress else (lambda: None)
+            show = (progress or silent)(len(names))
             if workers == 1:
                 run_here(images, out, todo, show)
             elif todo:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.base.jsonl import append_row, read_json, read_rows
-from p3mdata.base.progress import Progress
+from p3mdata.base.progress import Progress, silent
 from p3mdata.celebamask.driver import PAIRS, SETTINGS
 from p3mdata.errors import BrokenInput, RunFolderError
 from p3mdata.faces.models import Models
@@ -72,7 +72,7 @@ def write_traits(faces: Path, progress: Progress | None = None) -> dict[str, int
     rows = read_rows(path, torn_tail=True, needs=("facemask", "pose", "tone"))
     done = {row["facemask"]: _Traits(row["facemask"], row["pose"], row["tone"]) for row in rows}
     pairs = list(read_rows(faces / PAIRS))
-    step = progress(len(pairs)) if progress else (lambda: None)
+    step = (progress or silent)(len(pairs))
     models = Models()
     try:
         for pair in pairs:

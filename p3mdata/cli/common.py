@@ -11,12 +11,14 @@ from p3mdata.base import console
 from p3mdata.config import OLD_NAMES, Execution, Job, Names, Settings, resolve
 
 if TYPE_CHECKING:
+    from p3mdata.run.close import RunSummary
     from p3mdata.run.stages import Stage
 
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="run folder")]
 
 
 def read_settings(config: Path | None, flags: dict[str, Any]) -> tuple[Settings, Execution]:
+    """Settings from flags, environment and a YAML file."""
     from p3mdata.base.parsing import read_yaml
 
     file = read_yaml(config) if config else None
@@ -30,6 +32,7 @@ def pick(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def run_job(job: Job, stage: Stage) -> None:
+    """Run a job with progress, and show how it ended."""
     from p3mdata.base.jsonl import read_json
     from p3mdata.imaging.listing import PassedOver
     from p3mdata.run.job import anonymize_job
@@ -48,7 +51,8 @@ def run_job(job: Job, stage: Stage) -> None:
     finish(summary, job.place, stage)
 
 
-def finish(summary: Any, out: Path, stage: Stage) -> None:
+def finish(summary: RunSummary, out: Path, stage: Stage) -> None:
+    """Show what a run came to; its exit code is that of the call."""
     from p3mdata.cli import render
     from p3mdata.run.layout import REPORT
 
@@ -62,6 +66,7 @@ def finish(summary: Any, out: Path, stage: Stage) -> None:
 
 
 def later_stage(run: Path, stage: Stage, workers: int | None, output: console.Output) -> None:
+    """Run one stage of a run that `detect` began, and show how it ended."""
     from p3mdata.run.job import run_staged
     from p3mdata.run.rows import done_counter
 

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.base.disjoint import DisjointSets
 from p3mdata.base.disk_backed import LazyMap
 from p3mdata.curation.fingerprints import NEAR, SIDE, Fingerprint, Floats, Thumb, distances
 
@@ -39,34 +40,6 @@ _BATCH = 1024
 _ROWS = 32
 _MOST_WAITING = 4_000_000
 _DIGEST_BYTES = 16
-
-
-class _Union:
-    """Disjoint sets; the root of each is its smallest member."""
-
-    def __init__(self, count: int) -> None:
-        self._parent = array("q", range(count))
-
-    def root(self, i: int) -> int:
-        while self._parent[i] != i:
-            self._parent[i] = self._parent[self._parent[i]]
-            i = self._parent[i]
-        return i
-
-    def same(self, i: int, j: int) -> bool:
-        return self.root(i) == self.root(j)
-
-    def join(self, i: int, j: int) -> None:
-        low, high = sorted((self.root(i), self.root(j)))
-        self._parent[high] = low
-
-    def sets(self) -> list[list[int]]:
-        """Sets of two members and more, by smallest member."""
-        found: dict[int, list[int]] = {}
-        for i in range(len(self._parent)):
-            if (root := self.root(i)) != i:
-                found.setdefault(root, [root]).append(i)
-        return [found[root] for root in sorted(found)]
 
 
 def _basis() -> Floats:
@@ -173,7 +146,7 @@ class _Points:
         pairs: NDArray[np.int64] = np.maximum(one, other)[close] * len(self.at) + np.minimum(one, other)[close]
         return pairs
 
-    def _join_pairs(self, pairs: NDArray[np.int64], union: _Union) -> None:
+    def _join_pairs(self, pairs: NDArray[np.int64], union: DisjointSets) -> None:
         """Join the copies among pairs. Each picture's first pair comes first: it often saves the others."""
         first = np.unique(pairs // len(self.at), return_index=True)[1]
         for some in (pairs[first], np.delete(pairs, first)):
@@ -198,7 +171,7 @@ class _Points:
         apart = distances(np.broadcast_to(mine, (len(others), SIDE, SIDE)), self._pictures(others))
         return others[apart <= self._distance]
 
-    def _join_crowd(self, crowd: Indices, union: _Union) -> None:
+    def _join_crowd(self, crowd: Indices, union: DisjointSets) -> None:
         """A leaf that cannot be cut: whoever is joined is not compared with again, so that copies cost one look."""
         blocks = (crowd[start : start + _BATCH] for start in range(0, len(crowd), _BATCH))
         halves = np.concatenate([_inner(_halves(self._pictures(block))) for block in blocks])
@@ -213,7 +186,7 @@ class _Points:
                 queue += joined.tolist()
                 rest = np.setdiff1d(rest, joined, assume_unique=True)
 
-    def join(self, union: _Union) -> None:
+    def join(self, union: DisjointSets) -> None:
         """Join all copies."""
         found = [np.empty(0, np.int64)]
         waiting = 0
@@ -233,7 +206,7 @@ def _digest(data: bytes) -> bytes:
     return hashlib.blake2b(data, digest_size=_DIGEST_BYTES).digest()
 
 
-def _join_equal(items: array[int], digests: bytearray, union: _Union) -> array[int]:
+def _join_equal(items: array[int], digests: bytearray, union: DisjointSets) -> array[int]:
     """Join items of equal digests; returns the first one of each digest, in order."""
     kinds = np.frombuffer(digests, f"S{_DIGEST_BYTES}")
     _, first, which = np.unique(kinds, return_index=True, return_inverse=True)
@@ -256,7 +229,7 @@ def cluster(fingerprints: Sequence[Fingerprint | None], distance: float | None =
     Returns:
         Clusters of two and more, each sorted, sorted by their smallest index.
     """
-    union = _Union(len(fingerprints))
+    union = DisjointSets(len(fingerprints))
     read, shown = array("q"), array("q")
     files, looks = bytearray(), bytearray()
     for i, mark in enumerate(fingerprints):
@@ -276,7 +249,7 @@ def cluster(fingerprints: Sequence[Fingerprint | None], distance: float | None =
             assert mark is not None
             return mark.thumb
 
-        points, seen = _Points(LazyMap(thumb_of, chosen), distance), _Union(len(chosen))
+        points, seen = _Points(LazyMap(thumb_of, chosen), distance), DisjointSets(len(chosen))
         points.join(seen)
         for members in seen.sets():
             for member in members[1:]:

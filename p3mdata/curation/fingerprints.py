@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from p3mdata.base.files import sha256
+from p3mdata.config import MAX_PIXELS
 from p3mdata.imaging import Picture, decode, exif_orientation, orient
 
 SIDE = 32
@@ -77,7 +78,7 @@ def grey_of(picture: Picture) -> Grey:
     return np.asarray(cv2.cvtColor(picture.rgb8() if shown is None else shown, cv2.COLOR_RGB2GRAY), np.uint8)
 
 
-def read_luma(data: bytes, max_pixels: int = 200_000_000) -> Grey:
+def read_luma(data: bytes) -> Grey:
     """HxW luma of an image file in displayed orientation.
 
     Of a JPEG only the luma is decoded, at full size: 5.5 ms at 1080p where `decode` takes 28 ms.
@@ -87,12 +88,12 @@ def read_luma(data: bytes, max_pixels: int = 200_000_000) -> Grey:
     """
     # Whatever goes wrong here, `decode` meets it again and says it in a sentence.
     with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-        if image.mode in ("L", "RGB") and image.width * image.height <= max_pixels:
+        if image.mode in ("L", "RGB") and image.width * image.height <= MAX_PIXELS:
             image.draft("L", image.size)
             grey = np.asarray(image)
             if grey.ndim == 2:
                 return orient(grey, exif_orientation(image))
-    return grey_of(decode(data, max_pixels))
+    return grey_of(decode(data))
 
 
 def fingerprint(data: bytes, grey: Grey | None = None) -> Fingerprint:

@@ -74,16 +74,13 @@ def _duplicates(
     return Duplicates(folder, run, len(names), found, unreadable)
 
 
-def find_duplicates(
-    folder: Path, workers: int = 0, progress: Progress | None = None, distance: float = NEAR
-) -> Duplicates:
+def find_duplicates(folder: Path, workers: int = 0, progress: Progress | None = None) -> Duplicates:
     """Find the copies among all pictures below a folder, or among the released images of a run.
 
     Args:
         folder: A folder, or a run folder.
         workers: Processes; 0 chooses.
         progress: Told the number of files, gives what is called after each of them.
-        distance: Up to which two pictures are near copies.
 
     Raises:
         SettingsError: The folder cannot be used.
@@ -92,12 +89,10 @@ def find_duplicates(
     pictures, run = _resolve(folder)
     names = _pictures(pictures)
     looks = look_at_all(LazyMap(lambda name: Task(pictures / name), names), workers, progress)
-    return _duplicates(pictures, run, names, looks, _clusters(looks, distance))
+    return _duplicates(pictures, run, names, looks, _clusters(looks, NEAR))
 
 
-def group_ids(
-    paths: Sequence[Path], workers: int = 0, progress: Progress | None = None, distance: float = NEAR
-) -> list[int]:
+def group_ids(paths: Sequence[Path], workers: int = 0) -> list[int]:
     """A number per file that copies of one photograph have in common, from 0 in the order of first appearance.
 
     A file that cannot be read has a number of its own.
@@ -106,7 +101,7 @@ def group_ids(
         Interrupted: Stopped by Ctrl-C.
     """
     first = np.arange(len(paths))
-    for members in _clusters(look_at_all(LazyMap(Task, paths), workers, progress), distance):
+    for members in _clusters(look_at_all(LazyMap(Task, paths), workers), NEAR):
         first[members] = members[0]
     return list(np.unique(first, return_inverse=True)[1].tolist())
 

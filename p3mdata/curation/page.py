@@ -22,6 +22,7 @@ from PIL import Image
 from p3mdata.base.files import sha256, write_alone
 from p3mdata.base.html import Code, Picture, count, picture, render
 from p3mdata.base.jsonl import PRIVATE_MODE, read_rows
+from p3mdata.config import MAX_PIXELS
 from p3mdata.curation.rules import Entry, Remark
 from p3mdata.errors import BrokenInput
 from p3mdata.imaging import decode, exif_orientation, orient
@@ -45,7 +46,7 @@ _RELEASED_SIDE = 240
 def _small(data: bytes) -> NDArray[np.uint8]:
     """HxWx3 sRGB in displayed orientation, at most some hundred pixels wide; of a JPEG decoded at that size."""
     with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=["JPEG"]) as image:
-        if image.mode in ("L", "RGB") and image.width * image.height <= 200_000_000:
+        if image.mode in ("L", "RGB") and image.width * image.height <= MAX_PIXELS:
             image.draft("RGB", (8 * CELLS, 8 * CELLS))
             return orient(np.asarray(image.convert("RGB")), exif_orientation(image))
     return fit(decode(data), 8 * CELLS, 8 * CELLS)

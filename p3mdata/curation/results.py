@@ -69,6 +69,7 @@ class Curation:
 
     @property
     def kept(self) -> list[str]:
+        """Paths of the files that are kept."""
         return [entry.source for entry in self.entries if entry.rejected is None]
 
     @property

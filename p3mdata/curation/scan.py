@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from p3mdata.base.disk_backed import DiskList
 from p3mdata.base.pool import CRASH_SENTENCE, CRASHED, Handler, Mark, work_in_pool
 from p3mdata.base.processes import default_workers
-from p3mdata.base.progress import Progress
+from p3mdata.base.progress import Progress, silent
 from p3mdata.curation.fingerprints import Fingerprint, Grey, fingerprint, grey_of, read_luma
 from p3mdata.errors import BrokenInput, Interrupted
 from p3mdata.imaging import decode
@@ -144,7 +144,7 @@ def look_at_all(tasks: Sequence[Task], workers: int = 0, progress: Progress | No
         SetupError: The worker processes die before they look at anything.
         SettingsError: There is no room for the temporary file.
     """
-    step = progress(len(tasks)) if progress else (lambda: None)
+    step = (progress or silent)(len(tasks))
     size = min(workers or default_workers(), -(-len(tasks) // _CHUNK))
     try:
         if size <= 1:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from p3mdata.base.ids import IDS, KEYED
 from p3mdata.base.jsonl import read_json
@@ -17,7 +17,7 @@ from p3mdata.typing import Json
 ABOUT = "dataset.json"
 # While this file is there the dataset is not whole.
 BUILDING = "building.json"
-_DAMAGED = (AttributeError, KeyError, TypeError, ValueError)
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -112,11 +112,7 @@ def read_about(root: Path) -> About:
     Raises:
         RunFolderError: It is damaged.
     """
-    row = read_json(root / ABOUT)
-    try:
-        return About.from_json(row)
-    except _DAMAGED as exc:
-        raise _damaged(root / ABOUT, exc) from exc
+    return _read(root / ABOUT, About.from_json)
 
 
 def read_begun(root: Path) -> Begun:
@@ -125,12 +121,12 @@ def read_begun(root: Path) -> Begun:
     Raises:
         RunFolderError: It is damaged.
     """
-    row = read_json(root / BUILDING)
+    return _read(root / BUILDING, Begun.from_json)
+
+
+def _read(path: Path, of: Callable[[Json], T]) -> T:
+    row = read_json(path)
     try:
-        return Begun.from_json(row)
-    except _DAMAGED as exc:
-        raise _damaged(root / BUILDING, exc) from exc
-
-
-def _damaged(path: Path, exc: Exception) -> RunFolderError:
-    return RunFolderError(f"{path}: is damaged ({fault(exc)}). Delete the dataset and build it again.")
+        return of(row)
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise RunFolderError(f"{path}: is damaged ({fault(exc)}). Delete the dataset and build it again.") from exc

@@ -24,7 +24,7 @@ from p3mdata.dataset.layout import OBFUSCATED, Layout
 from p3mdata.dataset.split import Candidate, Sets, Size, assign
 from p3mdata.errors import RunFolderError, SettingsError, unwritable
 from p3mdata.imaging.trimap import KERNEL
-from p3mdata.run.derived import dataset_version, register_derived
+from p3mdata.run.derived import DATASET, dataset_version, register_derived
 from p3mdata.run.locks import only_run
 from p3mdata.run.plan import Plan, read_plan
 from p3mdata.typing import Json
@@ -133,7 +133,7 @@ def build_split(
     method, _ = plan.job.settings.obfuscation()
     obfuscated = settings.obfuscated or OBFUSCATED[method]
     with only_run(run):
-        register_derived(run, "dataset", out)
+        register_derived(run, DATASET, out)
     try:
         with owned_dataset(out):
             about = _write(

@@ -16,7 +16,7 @@ from pathlib import Path
 from p3mdata.base.disk_backed import DiskDict, DiskList, LazyMap
 from p3mdata.base.files import torn_files
 from p3mdata.base.processes import default_workers
-from p3mdata.base.progress import Progress
+from p3mdata.base.progress import Progress, silent
 from p3mdata.curation import group_ids
 from p3mdata.dataset.about import ABOUT, BUILDING
 from p3mdata.dataset.check_item import Finding, about_item
@@ -43,6 +43,7 @@ class Check:
 
     @property
     def errors(self) -> int:
+        """How many findings are errors; the others are warnings."""
         return sum(finding.error for finding in self.findings)
 
     def to_json(self) -> Json:
@@ -75,7 +76,7 @@ def check_dataset(
     dataset = open_dataset(root, layout)
     workers = workers or default_workers()
     sets = {name: dataset.shelf(name) for name in dataset.sets()}
-    step = progress(sum(map(len, sets.values()))) if progress else (lambda: None)
+    step = (progress or silent)(sum(map(len, sets.values())))
     listed, problem = _listed(dataset)
     findings = [
         *_about_sets(dataset, sets), *_unknown(dataset), *_names(sets), *problem, *_against(listed, dataset, sets),

@@ -21,7 +21,6 @@ from p3mdata.imaging.metadata import leftovers
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
 from p3mdata.typing import Json
 
-_MAX_PIXELS = 200_000_000
 # An alpha of fewer values than this is a mask, not a matte.
 _MATTE_VALUES = 8
 # Less of a picture is no salient person, more leaves no background.
@@ -92,7 +91,7 @@ def _read_plane(
         if (digest := sha256(data)) != expected.get(path, digest):
             found.append(Finding(path, "changed_file", "is not the file that was built"))
         if kind in PICTURES:
-            picture = decode(data, _MAX_PIXELS)
+            picture = decode(data)
             array: NDArray[Any] | None = picture.pixels
             if picture.orientation != 1:
                 words = f"has EXIF orientation {picture.orientation}, which other programs may not apply"
@@ -181,7 +180,7 @@ def _about_facemask(path: str, facemask: NDArray[Any], content: Content) -> Iter
 
 def _grey(data: bytes) -> tuple[NDArray[Any] | None, str | None]:
     """One channel of a picture, and what is odd about it."""
-    picture = decode(data, _MAX_PIXELS)
+    picture = decode(data)
     array = picture.pixels
     if picture.opacity is not None and int(picture.opacity.min()) < np.iinfo(picture.opacity.dtype).max:
         return None, "has a transparency channel, as a cut-out has: save that channel alone"

@@ -7,7 +7,7 @@ import io
 import os
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -23,7 +23,6 @@ from p3mdata.base.jsonl import append_row, read_rows
 from p3mdata.base.pool import CRASH_SENTENCE, Handler, Mark, work_in_pool
 from p3mdata.errors import Interrupted, SetupError
 from p3mdata.imaging import Picture, decode, encode
-from p3mdata.typing import Json
 
 # What is finished, so that an interrupted estimation goes on where it was.
 COLOURS_DONE = "foregrounds.jsonl"
@@ -87,9 +86,12 @@ def estimate(root: Path, tasks: Sequence[Task], workers: int) -> Iterator[tuple[
     Yields:
         SHA-256 of foreground and background, in the order of the tasks.
     """
+    needs = ("inputs", "foreground", "hashes")
     done = {
-        (row["inputs"], row["foreground"]): row
-        for row in read_rows(root / COLOURS_DONE, torn_tail=True, needs=("inputs", "foreground"))
+        (row["inputs"], row["foreground"]): (str(row["hashes"][0]), str(row["hashes"][1]))
+        for row in read_rows(root / COLOURS_DONE, torn_tail=True, needs=needs)
+        # Another list is none of ours: the colours are estimated again.
+        if isinstance(row["hashes"], list) and len(row["hashes"]) == 2
     }
     planned = [_planned(root, task, done) for task in tasks]
     todo = [task for task, (_, known) in zip(tasks, planned, strict=True) if known is None]
@@ -102,12 +104,19 @@ def estimate(root: Path, tasks: Sequence[Task], workers: int) -> Iterator[tuple[
             yield foreground, background
 
 
-def _planned(root: Path, task: Task, done: dict[tuple[str, str], Json]) -> tuple[str, tuple[str, str] | None]:
-    """Digest of a task's inputs, and its result if it is there already."""
+def _planned(
+    root: Path, task: Task, done: Mapping[tuple[str, str], tuple[str, str]]
+) -> tuple[str, tuple[str, str] | None]:
+    """Digest of a task's inputs, and its result if it is there already.
+
+    Args:
+        root, task: As for `estimate`.
+        done: SHA-256 of foreground and background, by digest of the inputs and name of the foreground.
+    """
     inputs = sha256(b"".join(sha256((root / path).read_bytes()).encode() for path in task[:2]))
-    row = done.get((inputs, task[2]))
-    if row and all(_is(root / path, digest) for path, digest in zip(task[2:], row["hashes"], strict=True)):
-        return inputs, (row["hashes"][0], row["hashes"][1])
+    hashes = done.get((inputs, task[2]))
+    if hashes and all(_is(root / path, digest) for path, digest in zip(task[2:], hashes, strict=True)):
+        return inputs, hashes
     return inputs, None
 
 

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from p3mdata.base.disjoint import DisjointSets
 from p3mdata.errors import SettingsError
 
 _DOMAIN = "p3mdata.split.v1"
@@ -55,21 +56,13 @@ def join_groups(count: int, *groupings: Sequence[object]) -> list[int]:
     Returns:
         For each item the smallest index of its group.
     """
-    parent = list(range(count))
-
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
+    joined = DisjointSets(count)
     for labels in groupings:
         first: dict[object, int] = {}
         for i, label in enumerate(labels):
             if label is not None:
-                a, b = sorted((root(first.setdefault(label, i)), root(i)))
-                parent[b] = a
-    return [root(i) for i in range(count)]
+                joined.join(first.setdefault(label, i), i)
+    return [joined.root(i) for i in range(count)]
 
 
 def place(unit: str, seed: int) -> float:

@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 
 from p3mdata.base.files import lies_in, write_atomic
-from p3mdata.base.progress import Progress
+from p3mdata.base.progress import Progress, silent
 from p3mdata.errors import RunFolderError, SettingsError, reason_of, unwritable
 from p3mdata.export import card, croissant, huggingface, webdataset
 from p3mdata.export.card_text import Words, describe
@@ -150,7 +150,7 @@ def export(
             if release.run is not None:
                 # Before the first file: a take-down must know of an export that was never finished as well.
                 _register(release.run, form, out)
-            step = progress(release.images) if progress else (lambda: None)
+            step = (progress or silent)(release.images)
             configs = write(release, target, most_images, most_bytes, step)
             if form is Form.CROISSANT:
                 croissant.describe(release, target, words)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 import yaml
 
 from p3mdata.export.card_text import COMPARED, Words, rate
 from p3mdata.export.entries import MEANING
 from p3mdata.export.figures import Facts
+from p3mdata.export.huggingface import Config
 from p3mdata.export.release import Release
 from p3mdata.records import Outcome
 from p3mdata.run.audit import Audit
+from p3mdata.typing import Json
 
 NO_LICENCE = (
     "> **The licence of this dataset is not set.** Until its publisher states one (`p3mdata export --license`), nobody "
@@ -42,7 +43,7 @@ _DECISIONS = {
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-def card(release: Release, words: Words, loading: str, configs: Sequence[Mapping[str, Any]]) -> str:
+def card(release: Release, words: Words, loading: str, configs: Sequence[Config]) -> str:
     """README.md.
 
     Args:
@@ -77,7 +78,7 @@ def card(release: Release, words: Words, loading: str, configs: Sequence[Mapping
     return f"---\n{header}---\n\n" + "\n\n".join(body) + "\n"
 
 
-def _header(facts: Facts, words: Words, configs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _header(facts: Facts, words: Words, configs: Sequence[Config]) -> Json:
     size = next((name for most, name in _SIZES if facts.images < most), "n>1M")
     return {
         **_licence(words.licence),
@@ -85,7 +86,7 @@ def _header(facts: Facts, words: Words, configs: Sequence[Mapping[str, Any]]) ->
         "task_categories": ["image-segmentation"],
         "tags": list(words.keywords),
         "size_categories": [size],
-        **({"configs": [dict(config) for config in configs]} if configs else {}),
+        **({"configs": [config.to_json() for config in configs]} if configs else {}),
     }
 
 
@@ -158,8 +159,8 @@ def _composition(release: Release, facts: Facts, words: Words) -> Iterator[str]:
     yield table(
         ("Split", "Set", "Images", "Faces", "Shows", "Files"),
         (
-            (name, title, images, faces, shows(name, images, free), ", ".join(kinds.get(name, ())))
-            for name, (title, images, faces, free) in facts.splits.items()
+            (name, s.title, s.images, s.faces, shows(name, s.images, s.free), ", ".join(kinds.get(name, ())))
+            for name, s in facts.splits.items()
         ),
     )
     columns = (*release.kinds, *release.columns)

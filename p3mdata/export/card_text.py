@@ -161,7 +161,7 @@ def _summary(facts: Facts, release: Release) -> str:
 
 def _free(facts: Facts) -> int:
     """Images that are published as they were since nothing in them is private."""
-    return sum(images for _, images, _, is_free in facts.splits.values() if is_free) - facts.shown_images
+    return sum(split.images for split in facts.splits.values() if split.free) - facts.shown_images
 
 
 def _annotation(release: Release) -> str:
@@ -194,14 +194,14 @@ def _method(facts: Facts) -> Iterator[str]:
         "The transition area of the matte, where hair and cheek boundaries are soft, was left out of the mask and is "
         "exact for matting."
     )
-    if facts.proofs["recomposed"]:
+    if facts.proofs.recomposed:
         yield (
-            f"{count(facts.proofs['recomposed'], 'face')} at the edge of the matte were hidden up to the silhouette: "
+            f"{count(facts.proofs.recomposed, 'face')} at the edge of the matte were hidden up to the silhouette: "
             "there the layer of the face alone was obfuscated and composed again with the same matte, so that the "
             "matte stays true. Facemasks have 64 at these pixels and 255 where pixels are replaced."
         )
     if facts.shown_images:
-        sets = _listed([title for name, (title, *_) in facts.splits.items() if name in facts.shown])
+        sets = _listed([split.title for name, split in facts.splits.items() if name in facts.shown])
         yield (
             f"{count(facts.shown_images, 'image')} of {sets} show {count(facts.shown_faces, 'face')} that can be "
             "recognised. Each is shown because a named person decided that it may be, on a legal ground; both are "
@@ -212,7 +212,7 @@ def _method(facts: Facts) -> Iterator[str]:
 
 
 def _proofs(facts: Facts) -> Iterator[str]:
-    exact, again = facts.proofs["exact"], facts.proofs["reencoded"]
+    exact, again = facts.proofs.exact, facts.proofs.reencoded
     yield (
         "Each encoded image was opened again and compared with its decoded source before it was released, and "
         "detectors looked at it once more. It carries no metadata but what is needed to show it."
@@ -220,21 +220,21 @@ def _proofs(facts: Facts) -> Iterator[str]:
     yield (
         f"{count(exact, 'image')}: every pixel outside the facemask and in the transition area equals the source "
         "(0 differ), recomposed pixels apart."
-        if facts.proofs["recomposed"]
+        if facts.proofs.recomposed
         else f"{count(exact, 'image')}: every pixel outside the facemask and in the transition area equals the source "
         "(0 differ)."
     )
-    if facts.proofs["largest_beside"]:
+    if facts.proofs.largest_beside:
         yield (
             "In JPEG blocks that hold recomposed pixels the background was compressed again: it differs by up to "
-            f"{facts.proofs['largest_beside']} of 255."
+            f"{facts.proofs.largest_beside} of 255."
         )
     if again:
         yield (
             f"{count(again, 'image')} had to be encoded as a whole: outside the facemask pixels differ by up to "
-            f"{facts.proofs['largest_deviation']} of 255."
+            f"{facts.proofs.largest_deviation} of 255."
         )
-    missed = facts.proofs["missed"]
+    missed = facts.proofs.missed
     yield (
         f"{count(missed, 'face')} outside facemasks: detectors see one there, and a person decided that it may stay."
         if missed
@@ -345,11 +345,11 @@ def _limits(facts: Facts) -> Iterator[str]:
         yield "The forehead is visible, as in the paper."
     if settings.trust_no_face:
         yield "Images in which no detector saw any face were released without a person's look."
-    if facts.proofs["missed"]:
-        yield f"{count(facts.proofs['missed'], 'face')} outside facemasks stayed by a person's decision (see Proofs)."
-    if facts.proofs["transition_hidden"]:
+    if facts.proofs.missed:
+        yield f"{count(facts.proofs.missed, 'face')} outside facemasks stayed by a person's decision (see Proofs)."
+    if facts.proofs.transition_hidden:
         yield (
-            f"On {count(facts.proofs['transition_hidden'], 'image')} a person let the mask cover the transition area: "
+            f"On {count(facts.proofs.transition_hidden, 'image')} a person let the mask cover the transition area: "
             "there the boundary is not exact."
         )
     if settings.jpeg is JpegMode.EXACT and any("jpeg" in name for name in facts.encodings):
@@ -357,6 +357,6 @@ def _limits(facts: Facts) -> Iterator[str]:
             "In JPEG files coarse colour may stay beside the transition area, in a strip of up to 16 pixels whose "
             "detail is gone."
         )
-    if facts.proofs["reencoded"]:
-        yield f"{count(facts.proofs['reencoded'], 'image')} are not exact outside the facemask (see Proofs)."
+    if facts.proofs.reencoded:
+        yield f"{count(facts.proofs.reencoded, 'image')} are not exact outside the facemask (see Proofs)."
     yield "Weak hits of one detector are masked without asking: now and then a patch of background is obfuscated."

@@ -57,6 +57,7 @@ class File:
 
     @property
     def path(self) -> Path:
+        """Where it is."""
         return self.root / self.name
 
     @property
@@ -106,6 +107,7 @@ class Entry:
 
     @property
     def id(self) -> str:
+        """Of its row."""
         return self.row.id
 
     def name(self, kind: str) -> str:

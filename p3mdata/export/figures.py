@@ -18,10 +18,64 @@ from p3mdata.run.planned import read_planned
 from p3mdata.run.public import PublicRow
 from p3mdata.run.recall import InReview, SecondLook, recall_of
 from p3mdata.run.sampling import LookedAt, looked_at
+from p3mdata.typing import Json
 
 _TABLES = ("resolution", "faces", "face_size", "pose", "outcome")
 # Trait -> value -> split -> images.
 Tables = dict[str, dict[str, dict[str, int]]]
+
+
+@dataclass(frozen=True)
+class SplitFigures:
+    """A split: its title, images and faces, and whether it is published as it was."""
+
+    title: str
+    images: int
+    faces: int
+    free: bool
+
+    def to_json(self) -> Json:
+        return dict(vars(self))
+
+
+@dataclass
+class ProofCounts:
+    """What the proofs come to.
+
+    Attributes:
+        exact: Images that are exact outside their facemasks.
+        reencoded: Images that were encoded as a whole.
+        largest_deviation: Of these, in levels of 255.
+        missed: Faces outside facemasks, by a person's decision; those shown by permission are not counted.
+        transition_hidden: Images whose transition area is hidden, by a person's decision.
+        recomposed: Faces that are hidden up to the matte's edge.
+        largest_beside: Change by compressing blocks again beside them, in levels of 255.
+    """
+
+    exact: int = 0
+    reencoded: int = 0
+    largest_deviation: int = 0
+    missed: int = 0
+    transition_hidden: int = 0
+    recomposed: int = 0
+    largest_beside: int = 0
+
+    def add(self, row: PublicRow) -> None:
+        """Count one image."""
+        proofs = row.proofs
+        if proofs.exact:
+            self.exact += 1
+        else:
+            self.reencoded += 1
+            self.largest_deviation = max(self.largest_deviation, proofs.largest_deviation)
+        if row.outcome is not Outcome.SHOWN_BY_PERMISSION:
+            self.missed += proofs.missed
+        self.transition_hidden += row.decision is not None and row.decision.keep_transition
+        self.recomposed += row.recomposed
+        self.largest_beside = max(self.largest_beside, proofs.largest_beside)
+
+    def to_json(self) -> Json:
+        return dict(vars(self))
 
 
 @dataclass(frozen=True)
@@ -32,13 +86,12 @@ class Facts:
         tool: Tool and version that anonymized the images.
         version: 1, and one more for each take-down.
         settings: Of the run.
-        splits: Title, images, faces and whether it is free, by name of the split; sets that became empty have 0 images.
+        splits: By name; sets that became empty have 0 images.
         outcomes: All source files of the run by outcome, if the run is at hand.
         reasons: Why source files were held back, by reason, if the run is at hand.
         decisions: Released images by what a person decided about them.
         shown: Images and faces that are shown by permission, by name of the split; splits without any are left out.
-        proofs: Images that are exact, and that were encoded as a whole; the largest deviation of these; faces missed
-            (those shown by permission are not) and images whose transition area is hidden, both by a person's decision.
+        proofs: What they come to.
         encodings: Images by how they were written.
         tables: Images by trait, value and split.
         audit: What a recogniser finds, if the released files were audited.
@@ -51,12 +104,12 @@ class Facts:
     tool: str
     version: int
     settings: Settings
-    splits: dict[str, tuple[str, int, int, bool]]
+    splits: dict[str, SplitFigures]
     outcomes: dict[str, int] | None
     reasons: dict[str, int] | None
     decisions: dict[str, int]
     shown: dict[str, tuple[int, int]]
-    proofs: dict[str, int]
+    proofs: ProofCounts
     encodings: dict[str, int]
     tables: Tables
     audit: Audit | None
@@ -67,19 +120,22 @@ class Facts:
 
     @property
     def images(self) -> int:
-        return sum(images for _, images, _, _ in self.splits.values())
+        """How many are released."""
+        return sum(split.images for split in self.splits.values())
 
     @property
     def faces(self) -> int:
         """Faces that are obfuscated."""
-        return sum(faces for _, _, faces, _ in self.splits.values()) - self.shown_faces
+        return sum(split.faces for split in self.splits.values()) - self.shown_faces
 
     @property
     def shown_images(self) -> int:
+        """How many show faces by permission."""
         return sum(images for images, _ in self.shown.values())
 
     @property
     def shown_faces(self) -> int:
+        """Faces on those."""
         return sum(faces for _, faces in self.shown.values())
 
 
@@ -119,11 +175,6 @@ def behind_of(out: Path, rows: Iterable[ImageResult]) -> Behind:
     )
 
 
-_PROOFS = (
-    "exact", "reencoded", "largest_deviation", "missed", "transition_hidden", "recomposed", "largest_beside"
-)  # fmt: skip
-
-
 def figures(
     splits: Sequence[Split],
     empty: Sequence[Split],
@@ -133,35 +184,37 @@ def figures(
     behind: Behind,
     balance: Tables,
 ) -> Facts:
+    """Figures of a release.
+
+    Args:
+        splits, empty: Its sets, and those that became empty.
+        tool, version, settings: Of `Facts`.
+        behind: What the run knows.
+        balance: Images by trait, value and title of the set, as dataset.json has them.
+    """
     faces, decisions, encodings = Counter[str](), Counter[str](), Counter[str]()
     shown: dict[str, tuple[int, int]] = {}
-    proofs = dict.fromkeys(_PROOFS, 0)
+    proofs = ProofCounts()
     tables: Tables = {trait: {} for trait in _TABLES}
     for split in splits:
         for entry in split.entries:
-            row, proof = entry.row, entry.row.proofs
+            row = entry.row
             faces[split.name] += row.faces
             encodings[row.encoding] += 1
             if row.decision:
                 decisions[row.decision.action.value] += 1
-                proofs["transition_hidden"] += row.decision.keep_transition
-            proofs["exact" if proof.exact else "reencoded"] += 1
-            if not proof.exact:
-                proofs["largest_deviation"] = max(proofs["largest_deviation"], proof.largest_deviation)
             if row.outcome is Outcome.SHOWN_BY_PERMISSION:
                 images, seen = shown.get(split.name, (0, 0))
                 shown[split.name] = images + 1, seen + row.faces
-            else:
-                proofs["missed"] += proof.missed
-            proofs["recomposed"] += row.recomposed
-            proofs["largest_beside"] = max(proofs["largest_beside"], proof.largest_beside)
+            proofs.add(row)
             _count(tables, split.name, {**behind.traits.get(entry.id, {}), **_plain_traits(row)})
     return Facts(
         tool=tool,
         version=version,
         settings=settings,
         splits={
-            split.name: (split.title, len(split.entries), faces[split.name], split.free) for split in (*splits, *empty)
+            split.name: SplitFigures(split.title, len(split.entries), faces[split.name], split.free)
+            for split in (*splits, *empty)
         },
         outcomes=behind.outcomes,
         reasons=behind.reasons,

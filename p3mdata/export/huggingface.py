@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from p3mdata.base.jsonl import dumps
@@ -30,7 +31,30 @@ for row in dataset["{split}"]:
     alpha = alpha / np.iinfo(alpha.dtype).max  # 0 to 1; `.convert("L")` would clip mattes of 16 bits
 ```"""
 
-Config = Json
+
+@dataclass(frozen=True)
+class Config:
+    """A configuration of the card's YAML header, by which `datasets` finds the files of each split.
+
+    Attributes:
+        name: default, or that of a split.
+        files: Pattern of the files, by split.
+        default: Whether it is the one that is loaded where none is named.
+        metadata: Names of the files that tell of the pictures, where they are not metadata.jsonl.
+    """
+
+    name: str
+    files: Mapping[str, str]
+    default: bool = False
+    metadata: tuple[str, ...] = ()
+
+    def to_json(self) -> Json:
+        return {
+            "config_name": self.name,
+            **({"default": True} if self.default else {}),
+            "data_files": [{"split": split, "path": path} for split, path in self.files.items()],
+            **({"metadata_filenames": list(self.metadata)} if self.metadata else {}),
+        }
 
 
 def write_folder(
@@ -56,17 +80,10 @@ def write_folder(
         _write_rows(target, f"data/{split.name}/{METADATA}", split, shared)
         if split in richer:
             _write_rows(target, f"data/{split.name}/{METADATA_ALL}", split, split.kinds)
-    default = [{"split": split.name, "path": f"data/{split.name}/**"} for split in release.splits]
+    files = {split.name: f"data/{split.name}/**" for split in release.splits}
     return [
-        {"config_name": "default", "default": True, "data_files": default},
-        *(
-            {
-                "config_name": split.name,
-                "data_files": [{"split": split.name, "path": f"data/{split.name}/**"}],
-                "metadata_filenames": [METADATA_ALL],
-            }
-            for split in richer
-        ),
+        Config("default", files, default=True),
+        *(Config(split.name, {split.name: files[split.name]}, metadata=(METADATA_ALL,)) for split in richer),
     ]
 
 
@@ -117,8 +134,7 @@ def write_parquet(
                 for rows in _groups(entries, step):
                     columns = {name: [row.get(name) for row in rows] for name in schema.names}
                     writer.write_table(pyarrow.table(columns, schema), row_group_size=len(rows))
-    files = [{"split": split.name, "path": f"data/{split.name}-*.parquet"} for split in release.splits]
-    return [{"config_name": "default", "default": True, "data_files": files}]
+    return [Config("default", {split.name: f"data/{split.name}-*.parquet" for split in release.splits}, default=True)]
 
 
 def parquet_name(split: Split, number: int, total: int) -> str:

@@ -214,9 +214,9 @@ def _said(facts: Facts, words: Words, grouped: bool) -> dict[str, tuple[str, ...
     return {
         "counts": (words.summary,),
         "splits": tuple(
-            f"{name} ({title}): {count(images, 'image')}, {count(faces, 'face')}, "
-            f"{'as photographed' if free else 'obfuscated'}."
-            for name, (title, images, faces, free) in facts.splits.items()
+            f"{name} ({split.title}): {count(split.images, 'image')}, {count(split.faces, 'face')}, "
+            f"{'as photographed' if split.free else 'obfuscated'}."
+            for name, split in facts.splits.items()
         ),
         "composition": (words.annotation,),
         "relations": (
@@ -290,8 +290,7 @@ def _figures(facts: Facts) -> Json:
         "images": facts.images,
         "faces": facts.faces,
         "splits": {
-            name: {"title": title, "images": images, "faces": faces, "free": free}
-            for name, (title, images, faces, free) in facts.splits.items()
+            name: split.to_json() for name, split in facts.splits.items()
         },
         "settings": {
             "method": method.value, "strength": strength, "epsilon": epsilon, "dp_pixels": pixels,
@@ -302,7 +301,7 @@ def _figures(facts: Facts) -> Json:
         "held_back_by_reason": facts.reasons,
         "decisions": facts.decisions,
         "shown_by_permission": {"images": facts.shown_images, "faces": facts.shown_faces},
-        "proofs": facts.proofs,
+        "proofs": facts.proofs.to_json(),
         "encodings": facts.encodings,
         "traits": facts.tables,
         "second_look": facts.recall and _second_look(*facts.recall),

@@ -133,6 +133,7 @@ class Release:
 
     @property
     def images(self) -> int:
+        """How many are released."""
         return sum(len(split.entries) for split in self.splits)
 
     @property

@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from p3mdata.base.jsonl import dumps
 from p3mdata.export.entries import KINDS, Entry, shards
+from p3mdata.export.huggingface import Config
 from p3mdata.export.release import Release
 from p3mdata.export.target import Measured, Target
 
@@ -41,7 +42,7 @@ for image, alpha in samples.to_tuple("jpg;png;webp;tif", "alpha.png"):
 
 def write(
     release: Release, target: Target, most_images: int, most_bytes: int, step: Callable[[], None]
-) -> Sequence[dict[str, object]]:
+) -> Sequence[Config]:
     """Write `<split>-00000.tar` and on, then index.json; at most one image is in memory.
 
     Returns:
@@ -64,13 +65,10 @@ def write(
             )
     about = {"version": release.facts().version, "images": release.images, "splits": index}
     target.write_json(INDEX, about)
-    files = [{"split": split.name, "path": f"{split.name}-*.tar"} for split in release.splits]
+    files = {split.name: f"{split.name}-*.tar" for split in release.splits}
     if len({split.kinds for split in release.splits}) == 1:
-        return [{"config_name": "default", "default": True, "data_files": files}]
-    return [
-        {"config_name": each["split"], **({"default": True} if each is files[0] else {}), "data_files": [each]}
-        for each in files
-    ]
+        return [Config("default", files, default=True)]
+    return [Config(name, {name: path}, default=number == 0) for number, (name, path) in enumerate(files.items())]
 
 
 def _one_ending(found: set[str]) -> str:

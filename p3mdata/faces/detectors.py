@@ -89,6 +89,7 @@ class CenterFace:
         self._session = session(integers.in_integers(weights.load("centerface"), weights.load("centerface_ranges")))
 
     def detect(self, rgb: NDArray[np.uint8]) -> list[Box]:
+        """As the protocol says: boxes on an HxWx3 picture."""
         down, across = (-side % self._multiple for side in rgb.shape[:2])
         filled = cv2.copyMakeBorder(rgb, 0, down, 0, across, cv2.BORDER_CONSTANT)
         cells = self._session.run([integers.CELLS], {integers.IMAGE: filled[None]})[0][0]
@@ -124,6 +125,7 @@ class LibFaceDetection:
         self._blob = Blob(reverse=True)
 
     def detect(self, rgb: NDArray[np.uint8]) -> list[Box]:
+        """As the protocol says: boxes on an HxWx3 picture."""
         return self._boxes(self._levels(rgb))
 
     def look(self, rgb: NDArray[np.uint8]) -> tuple[list[Box], NDArray[np.float32]]:

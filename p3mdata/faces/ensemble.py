@@ -120,6 +120,7 @@ class FaceFinder:
         return self._detectors
 
     def close(self) -> None:
+        """Free the models."""
         self._landmarks.close()
 
     def __enter__(self) -> FaceFinder:

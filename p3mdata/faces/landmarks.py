@@ -120,6 +120,7 @@ class MediaPipeLandmarks:
             self.locate(np.zeros((64, 64, 3), np.uint8))
 
     def locate(self, crop: NDArray[np.uint8]) -> Points | None:
+        """As the protocol says."""
         height, width = crop.shape[:2]
         # mp.Image takes the memory behind an array without heeding its strides.
         faces = self._model.detect(self._image(np.ascontiguousarray(crop))).face_landmarks
@@ -128,6 +129,7 @@ class MediaPipeLandmarks:
         return np.array([(p.x * width, p.y * height) for p in faces[0]], np.float32)
 
     def close(self) -> None:
+        """Free the model."""
         self._model.close()
 
     def __enter__(self) -> MediaPipeLandmarks:

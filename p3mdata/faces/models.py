@@ -27,6 +27,7 @@ class Models:
         return self._finder
 
     def close(self) -> None:
+        """Free them; the next call loads them anew."""
         if self._finder is not None:
             self._finder.close()
             self._finder = None

@@ -41,10 +41,10 @@ class _Table:
         offset = struct.unpack_from("<H", self._data, self._fields + 4 + 2 * field)[0] if field < self._count else 0
         return self._at + offset if offset else None
 
-    def number(self, field: int, kind: str = "i", default: int = 0) -> int:
-        """A number, of a kind as in `struct`."""
+    def number(self, field: int, kind: str = "i") -> int:
+        """A number, of a kind as in `struct`; 0 where it is left out."""
         place = self._place(field)
-        return default if place is None else int(struct.unpack_from(f"<{kind}", self._data, place)[0])
+        return 0 if place is None else int(struct.unpack_from(f"<{kind}", self._data, place)[0])
 
     def table(self, field: int) -> _Table:
         """A table; an empty one has no fields."""

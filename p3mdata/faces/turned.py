@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+import cv2
 import numpy as np
 
 from p3mdata.faces.detectors import Box, Detector, iou
@@ -20,6 +21,8 @@ _SIDE, _LEAST = 320, 0.5
 # Where the other detector looks again: a crop relative to the box.
 _ENLARGED, _CROP_SIDE, _CROP_LEAST = 2.2, 192, 0.4
 _SAME_IOU = 0.35
+# As `np.rot90`, in a tenth of its time.
+_TURNS = {1: cv2.ROTATE_90_COUNTERCLOCKWISE, 2: cv2.ROTATE_180, 3: cv2.ROTATE_90_CLOCKWISE}
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,8 @@ def look_turned(image: Pyramid, detector: Detector) -> Iterator[TurnedHit]:
     """Hits of a detector in the picture turned by a quarter, a half and three quarters."""
     small, factor = image.at(_SIDE)
     for quarters in (1, 2, 3):
-        turned = np.ascontiguousarray(np.rot90(small, quarters))
-        for hit in detector.detect(turned):
+        turned = cv2.rotate(small, _TURNS[quarters])
+        for hit in detector.detect(np.asarray(turned, np.uint8)):
             if hit.score >= _LEAST:
                 placed = turned_back(hit, quarters, (small.shape[0], small.shape[1]))
                 yield TurnedHit(placed.placed(0, 0, 1 / factor), quarters)

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageChops, ImageCms, JpegImagePlugin
 
+from p3mdata.config import MAX_PIXELS
 from p3mdata.errors import BrokenInput
 from p3mdata.imaging.colours import declared_profile, hides_profile, media_bits
 from p3mdata.imaging.containers import (
@@ -280,7 +281,33 @@ def _decode_8_bit(
     raise BrokenInput("unsupported_colours", f"has pixels of kind '{mode}'. Save it as 8- or 16-bit grey, RGB or RGBA.")
 
 
-def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
+def _planes(
+    image: Image.Image, data: bytes, icc: bytes | None
+) -> tuple[Pixels, Pixels | None, str | None, bytes | None]:
+    """Pixels of any depth, opacity, a note about a conversion, and the profile that still applies."""
+    depth = bit_depth(image, data)
+    if image.format == "JPEG2000" and depth > 8:
+        note = f"{depth} bits scaled to 16" if depth < 16 else None
+        return *_decode_deep(data, (1 << depth) - 1, f"a JPEG 2000 of {depth} bits"), note, icc
+    if image.format == "PPM" and (top := map_top(data)) > 255:
+        note = f"values up to {top} scaled to 16 bits" if top < 65535 else None
+        return *_decode_deep(data, top, f"a portable map of values up to {top}"), note, icc
+    if depth == 16:
+        return *_decode_16_bit(image, data), None, icc
+    if image.mode in _SIXTEEN_BIT_MODES:
+        raise BrokenInput("unsupported_colours", f"has pixels of kind '{image.mode}'. Save it as an 8- or 16-bit PNG.")
+    return _decode_8_bit(image, icc, depth)
+
+
+def _not_written(form: str, icc: bytes | None, pixels: Pixels) -> str | None:
+    """What a file is that cannot be written as it came, else None."""
+    if form not in EXTENSIONS:
+        return form
+    deep = form == "TIFF" and icc and pixels.dtype == np.uint16
+    return "16-bit TIFF with a colour profile" if deep else None
+
+
+def decode(data: bytes, max_pixels: int = MAX_PIXELS) -> Picture:
     """Decode one image file.
 
     Args:
@@ -296,7 +323,6 @@ def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
     data, mended = with_end(data)
     image = open_picture(data, max_pixels)
     icc = image.info.get("icc_profile")
-    notes: list[str] = []
     jpeg = image.format in ("JPEG", "MPO")
     if jpeg:
         _check_scans(data)
@@ -312,24 +338,8 @@ def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
             # Load first: PNG keeps its EXIF after the pixels, and damage shows here.
             image.load()
         orientation = orientation if turned else exif_orientation(image)
-        depth = bit_depth(image, data)
-        if intact is not None:
-            pixels, opacity = intact, None
-        elif image.format == "JPEG2000" and depth > 8:
-            pixels, opacity = _decode_deep(data, (1 << depth) - 1, f"a JPEG 2000 of {depth} bits")
-            notes += [f"{depth} bits scaled to 16"] if depth < 16 else []
-        elif image.format == "PPM" and (top := map_top(data)) > 255:
-            pixels, opacity = _decode_deep(data, top, f"a portable map of values up to {top}")
-            notes += [f"values up to {top} scaled to 16 bits"] if top < 65535 else []
-        elif depth == 16:
-            pixels, opacity = _decode_16_bit(image, data)
-        elif image.mode in _SIXTEEN_BIT_MODES:
-            raise BrokenInput(
-                "unsupported_colours", f"has pixels of kind '{image.mode}'. Save it as an 8- or 16-bit PNG."
-            )
-        else:
-            pixels, opacity, note, icc = _decode_8_bit(image, icc, depth)
-            notes += [note] if note else []
+        pixels, opacity, note, icc = (intact, None, None, icc) if intact is not None else _planes(image, data, icc)
+    notes = [note] if note else []
     if extra == (_UNSPECIFIED,):
         opacity = None
         notes.append("a channel of no stated meaning left out")
@@ -347,16 +357,12 @@ def decode(data: bytes, max_pixels: int = 200_000_000) -> Picture:
         notes += [*left_out(image, data), *(["missing end marker added"] if mended else [])]
     if bits > 8:
         notes.append(f"{bits} bits reduced to 8")
-    if form not in EXTENSIONS:
-        notes.append(f"{form} written as PNG")
-        form = "PNG"
-    elif form == "TIFF" and icc and pixels.dtype == np.uint16:
-        notes.append("16-bit TIFF with a colour profile written as PNG")
-        form = "PNG"
+    if other := _not_written(form, icc, pixels):
+        notes.append(f"{other} written as PNG")
     return Picture(
         pixels=pixels,
         opacity=opacity,
-        format=form,
+        format="PNG" if other else form,
         icc=icc,
         orientation=orientation,
         tables=tables,

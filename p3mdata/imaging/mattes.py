@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.config import MAX_PIXELS
 from p3mdata.errors import BrokenInput
 from p3mdata.imaging.decode import decode
 from p3mdata.imaging.picture import Picture, Pixels, orient
@@ -19,7 +20,7 @@ AGREES, CLEARLY = 1.4, 1.25
 _SAME_GREY = 3
 
 
-def decode_matte(data: bytes, photo: Picture, what: str, max_pixels: int = 200_000_000) -> Pixels:
+def decode_matte(data: bytes, photo: Picture, what: str, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decode an alpha matte, trimap or hand-drawn mask that belongs to a photo.
 
     The matte's own EXIF orientation is applied. One without that has the size of the photo as stored, before the

@@ -54,7 +54,12 @@ class Picture:
         step = max(1, int((self.pixels.size / _SAMPLED) ** 0.5))
         values = self.pixels[::step, ::step]
         at = int(0.99 * (values.size - 1))
-        return float(np.partition(values, at, axis=None)[at]) / np.iinfo(values.dtype).max
+        if values.dtype == np.uint8:
+            # What a partition finds, of few values in a fraction of its time.
+            found = int(np.searchsorted(np.cumsum(np.bincount(values.reshape(-1))), at, side="right"))
+        else:
+            found = int(np.partition(values, at, axis=None)[at])
+        return found / int(np.iinfo(values.dtype).max)
 
     @property
     def nearly_black(self) -> bool:

@@ -16,7 +16,7 @@ from typing import Any
 
 from p3mdata.anonymize.hand import drawn_area
 from p3mdata.base.jsonl import NOT_JSON, read_rows
-from p3mdata.base.progress import Progress
+from p3mdata.base.progress import Progress, silent
 from p3mdata.errors import BrokenInput, RunFolderError, SettingsError, reason_of
 from p3mdata.faces.models import Models
 from p3mdata.imaging import SUFFIXES, decode, decode_matte, encode_mask
@@ -122,7 +122,7 @@ def _carry_out(
     for wish in wishes:
         _log(plan, wish)
     decided = samples.with_decisions(standing(read_log(plan.job.out)))
-    progress = on_start(plan.samples) if on_start else (lambda: None)
+    progress = (on_start or silent)(plan.samples)
     if of_this_version(plan):
         local.run(Work(plan, decided, Stage.ALL, open_shards(plan), progress), workers)
     else:
@@ -300,8 +300,9 @@ def _mask_of(plan: Plan, sample: Sample, name: Any, folder: Path, drawn: bool) -
 
 def _find(folder: Path, sample: Sample, name: Any) -> Path:
     if name is not None:
-        if not isinstance(name, str):
-            raise SettingsError(f"{sample.source}: 'mask' must be a file name.")
+        # A file of decisions may come from somebody else: nothing beside the masks is opened for it.
+        if not isinstance(name, str) or Path(name).is_absolute() or ".." in Path(name).parts:
+            raise SettingsError(f"{sample.source}: 'mask' must be the name of a file in {folder}.")
         return folder / name
     stem = Path(sample.source)
     candidates = [

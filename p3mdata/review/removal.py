@@ -18,8 +18,7 @@ from p3mdata.records import Action, Sample
 from p3mdata.review.session import reviewing
 from p3mdata.run.close import RunSummary
 from p3mdata.run.decisions import forget_masks, read_log, standing
-from p3mdata.run.derived import dataset_version, tombstones
-from p3mdata.run.layout import DERIVED, TOMBSTONES
+from p3mdata.run.derived import DATASET, Tombstone, dataset_version, read_derived, tombstones, write_tombstones
 from p3mdata.run.plan import read_plan
 
 
@@ -84,15 +83,12 @@ def _named(out: Path, samples: Iterable[Sample], names: Sequence[str]) -> list[s
 
 def _bury(out: Path) -> int:
     """Write a tombstone for every image that was taken down and has none; returns the version."""
-    rows = list(tombstones(out))
-    buried = {row["id"] for row in rows}
+    tombs = list(tombstones(out))
+    buried = {tomb.id for tomb in tombs}
     removed = {i for i, decision in standing(read_log(out)).items() if decision.action is Action.REMOVE}
     version = dataset_version(out) + bool(removed - buried)
     date = datetime.datetime.now(datetime.timezone.utc).date().isoformat()
-    write_rows(
-        out / TOMBSTONES,
-        [*rows, *({"id": identity, "version": version, "date": date} for identity in sorted(removed - buried))],
-    )
+    write_tombstones(out, [*tombs, *(Tombstone(identity, version, date) for identity in sorted(removed - buried))])
     return version
 
 
@@ -100,9 +96,9 @@ def still_in(out: Path, ids: Sequence[str]) -> list[tuple[str, int | None]]:
     """Datasets and exports made of a run that hold some of its images, and how many; None where that cannot be told."""
     wanted = set(ids)
     found: list[tuple[str, int | None]] = []
-    for row in read_rows(out / DERIVED, torn_tail=True, needs=("kind", "path")) if wanted else ():
-        path = Path(row["path"])
-        if row["kind"] != "dataset" or not (path / LISTING).is_file():
+    for made in read_derived(out) if wanted else ():
+        path = Path(made.path)
+        if made.kind != DATASET or not (path / LISTING).is_file():
             found += [(str(path), None)] if path.exists() else []
         elif number := sum(entry["id"] in wanted for entry in read_rows(path / LISTING, needs=("id",))):
             found.append((str(path), number))
@@ -111,11 +107,11 @@ def still_in(out: Path, ids: Sequence[str]) -> list[tuple[str, int | None]]:
 
 def _clean_derived(out: Path, version: int) -> tuple[list[str], list[str]]:
     """Take everything that was ever removed out of datasets built from a run; also name the other exports."""
-    removed = {row["id"] for row in tombstones(out)}
+    removed = {tomb.id for tomb in tombstones(out)}
     cleaned, rebuild = [], []
-    for row in read_rows(out / DERIVED, torn_tail=True, needs=("kind", "path")):
-        path = Path(row["path"])
-        if row["kind"] == "dataset" and path.is_dir():
+    for made in read_derived(out):
+        path = Path(made.path)
+        if made.kind == DATASET and path.is_dir():
             with owned_dataset(path):
                 if (path / ABOUT).is_file():
                     _clean_dataset(path, removed, version)

@@ -57,6 +57,7 @@ class RunSummary:
 
     @property
     def released(self) -> int:
+        """Images that are published."""
         return sum(n for name, n in self.outcomes.items() if Outcome(name).released)
 
     @property

@@ -21,28 +21,14 @@ def check_folders(job: Job) -> None:
     Raises:
         SettingsError, RunFolderError: With what is wrong and what to do.
     """
-    try:
-        is_folder = as_os_error(job.source.is_dir)
-    except OSError as exc:
-        raise SettingsError(f"{job.source}: cannot be looked at ({exc.strerror or exc}). Check the address.") from exc
-    if not is_folder:
-        what = "is a file: use 'p3mdata anonymize image'" if job.source.is_file() else "does not exist. Check the path"
-        raise SettingsError(f"{job.source}: {what}.")
+    _check_source(job.source)
     mixed = _inside(job.source, job.place) or (not job.chosen and _inside(job.place, job.source))
     if mixed or any(_inside(job.source / name, job.place) for name in job.chosen):
         raise SettingsError(f"{job.place}: OUT and SRC must not lie inside each other. Choose another OUT.")
-    recursive = job.settings.recursive
-    for name in ("alphas", "trimaps", "masks"):
-        folder: Path | None = getattr(job, name)
-        if folder is None:
-            continue
-        if not folder.is_dir():
-            raise SettingsError(f"{folder}: the folder given as --{name} does not exist. Check the path.")
-        if not job.chosen and _inside(folder, job.source) and (recursive or _inside(job.source, folder)):
-            raise SettingsError(f"{folder}: lies inside SRC, so that the {name} would count as photos. Move it out.")
-        if job.execution.overwrite and _inside(folder, job.out):
-            raise SettingsError(f"{folder}: lies inside OUT, which --overwrite empties. Move the {name} out first.")
-    if not job.chosen and next(pictures(job.source, recursive), None) is None:
+    for name, folder in (("alphas", job.alphas), ("trimaps", job.trimaps), ("masks", job.masks)):
+        if folder is not None:
+            _check_companions(job, name, folder)
+    if not job.chosen and next(pictures(job.source, job.settings.recursive), None) is None:
         raise SettingsError(f"{job.source}: holds no pictures. Supported endings: {' '.join(sorted(SUFFIXES))}.")
     # Of a run in a store OUT is a staging folder, which is ours.
     if job.store is None:
@@ -57,6 +43,26 @@ def check_folders(job: Job) -> None:
             f"{job.out}: holds what a second look found to be left bare, which --overwrite would forget and "
             "release. Use another OUT and run 'p3mdata audit NEW --recall' on it; or delete the folder yourself."
         )
+
+
+def _check_source(source: Path) -> None:
+    try:
+        is_folder = as_os_error(source.is_dir)
+    except OSError as exc:
+        raise SettingsError(f"{source}: cannot be looked at ({exc.strerror or exc}). Check the address.") from exc
+    if not is_folder:
+        what = "is a file: use 'p3mdata anonymize image'" if source.is_file() else "does not exist. Check the path"
+        raise SettingsError(f"{source}: {what}.")
+
+
+def _check_companions(job: Job, name: str, folder: Path) -> None:
+    if not folder.is_dir():
+        raise SettingsError(f"{folder}: the folder given as --{name} does not exist. Check the path.")
+    inside = _inside(folder, job.source) and (job.settings.recursive or _inside(job.source, folder))
+    if inside and not job.chosen:
+        raise SettingsError(f"{folder}: lies inside SRC, so that the {name} would count as photos. Move it out.")
+    if job.execution.overwrite and _inside(folder, job.out):
+        raise SettingsError(f"{folder}: lies inside OUT, which --overwrite empties. Move the {name} out first.")
 
 
 def _inside(inner: Path, outer: Path) -> bool:

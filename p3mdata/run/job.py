@@ -164,7 +164,7 @@ def verify_run(
     rows = finished_rows(plan, samples)
     findings = list(check_files(plan, rows))
     number = sum(row.outcome.released for row in rows)
-    step = progress(number) if progress else (lambda: None)
+    step = (progress or silent)(number)
     receipts = Receipts(plan)
     given: deque[int | None] = deque()
 

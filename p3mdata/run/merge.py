@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -20,7 +19,7 @@ from p3mdata.base.addresses import is_address, is_remote
 from p3mdata.base.disk_backed import DiskDict, DiskList
 from p3mdata.base.files import RELEASED_AT, empty, owned_folder, sha256, write_atomic
 from p3mdata.base.ids import sample_id
-from p3mdata.base.jsonl import PRIVATE_MODE, read_rows, write_json, write_rows
+from p3mdata.base.jsonl import PRIVATE_MODE, write_json
 from p3mdata.base.progress import Progress, silent
 from p3mdata.config import Job
 from p3mdata.errors import RunFolderError, SettingsError, not_finished, unwritable
@@ -28,9 +27,9 @@ from p3mdata.records import Action, Decision, ImageResult, Sample, one_ending
 from p3mdata.run.close import RunSummary, close_run
 from p3mdata.run.compare import differing_settings
 from p3mdata.run.decisions import mask_name, read_log, write_log
+from p3mdata.run.derived import read_derived, tombstones, write_derived, write_tombstones
 from p3mdata.run.inputs import inputs_digest
 from p3mdata.run.layout import (
-    DERIVED,
     JOB,
     KINDS,
     PLAN,
@@ -39,7 +38,6 @@ from p3mdata.run.layout import (
     SECRET,
     SHARDS,
     SOURCES,
-    TOMBSTONES,
     make_private_folder,
     shard_folder,
 )
@@ -241,7 +239,7 @@ def _build(job: Job, parts: Sequence[_Part], building: Path, on_start: Progress)
         shard.append(_take(part, row, as_decided, building))
         step()
         if len(shard) == plan.shard_size or new.index == plan.samples - 1:
-            finish_shard(shard_folder(building, new.index // plan.shard_size), shard, Counter())
+            finish_shard(shard_folder(building, new.index // plan.shard_size), shard, {})
             shard = []
     _carry_over(parts, logs, ids, building)
     return close_run(plan, 0.0)
@@ -320,17 +318,15 @@ def _carry_over(
     if merged:
         write_log(building, merged)
     tombs = [
-        {**row, "id": new[row["id"]]}
-        for part, new in zip(parts, ids, strict=True)
-        for row in read_rows(part.out / TOMBSTONES)
+        replace(tomb, id=new[tomb.id]) for part, new in zip(parts, ids, strict=True) for tomb in tombstones(part.out)
     ]
     if tombs:
-        write_rows(building / TOMBSTONES, sorted(tombs, key=lambda row: (row["version"], row["id"])))
+        write_tombstones(building, sorted(tombs, key=lambda tomb: (tomb.version, tomb.id)))
     # Take-downs do not find their images in what was built under other ids: it is named as what must be built again.
     derived = [
-        {**row, "kind": f"{row['kind']} of {part.out.name}"} if part.renamed else row
+        replace(made, kind=f"{made.kind} of {part.out.name}") if part.renamed else made
         for part in parts
-        for row in read_rows(part.out / DERIVED, torn_tail=True, needs=("kind", "path"))
+        for made in read_derived(part.out)
     ]
     if derived:
-        write_rows(building / DERIVED, derived, PRIVATE_MODE)
+        write_derived(building, derived)

@@ -59,6 +59,7 @@ class Plan:
 
     @property
     def shards(self) -> int:
+        """How many there are; the last one may be smaller."""
         return -(-self.samples // self.shard_size)
 
     def members(self, samples: Sequence[Sample], shard: int) -> Sequence[Sample]:

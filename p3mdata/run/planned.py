@@ -60,6 +60,7 @@ class Planned:
 
     @property
     def shards(self) -> int:
+        """How many there are; the last one may be smaller."""
         return -(-self.samples // self.shard_size)
 
     def to_json(self) -> Json:

@@ -14,7 +14,7 @@ from p3mdata.base.files import atomic
 from p3mdata.base.jsonl import PRIVATE_MODE, read_json, read_rows
 from p3mdata.base.parsing import fault
 from p3mdata.errors import RunFolderError, not_finished
-from p3mdata.records import ImageResult, Sample
+from p3mdata.records import ImageResult, Sample, ShardStats
 from p3mdata.run.inputs import inputs_digest
 from p3mdata.run.layout import DONE, IMAGES, LEDGER, RESULTS, SHARDS, STATS, shard_folder
 from p3mdata.run.plan import Plan
@@ -94,7 +94,7 @@ def done_counter(out: Path, task: tuple[int, int] | None = None) -> Callable[[],
                 continue
             with suppress(FileNotFoundError):
                 if folder.name not in known and (folder / DONE).exists():
-                    known[folder.name] = read_json(folder / STATS)["samples"]
+                    known[folder.name] = read_stats(folder).samples
                 total += known.get(folder.name) or (folder / RESULTS).read_bytes().count(b"\n")
         return total
 
@@ -108,6 +108,20 @@ def read_results(folder: Path) -> list[ImageResult]:
         RunFolderError: The file is damaged.
     """
     return image_rows(folder / RESULTS, torn_tail=True)
+
+
+def read_stats(folder: Path) -> ShardStats:
+    """Counts of a shard that is done.
+
+    Raises:
+        RunFolderError: The file is damaged, or not there.
+    """
+    path = folder / STATS
+    row = read_json(path)
+    try:
+        return ShardStats(**row)
+    except TypeError as exc:
+        raise RunFolderError(f"{path}: is damaged ({fault(exc)}). Run the command again that wrote it.") from exc
 
 
 @contextmanager

@@ -99,13 +99,12 @@ def looked_at(out: Path, rows: Iterable[ImageResult]) -> LookedAt | None:
     return LookedAt(len(drawn), len(said), misses) if drawn else None
 
 
-def sample_run(out: Path, n: int, seed: int | None = None) -> list[str]:
+def sample_run(out: Path, n: int) -> list[str]:
     """Draw a sample of a finished run and write its ids to RUN/review/sample.jsonl, for its owner only.
 
     Args:
         out: The run folder; an earlier sample is replaced.
-        n: Size of the sample; see `draw_sample`.
-        seed: The run's own seed when None.
+        n: Size of the sample; see `draw_sample`. It is drawn by the run's own seed.
 
     Raises:
         SettingsError: `n` is no number of images, or nothing was released.
@@ -114,7 +113,7 @@ def sample_run(out: Path, n: int, seed: int | None = None) -> list[str]:
     if n < 1:
         raise SettingsError(f"--sample cannot be {n}. Give the number of images to look at.")
     with finished_run(out) as (plan, samples):
-        drawn = draw_sample(finished_rows(plan, samples), n, plan.job.settings.seed if seed is None else seed)
+        drawn = draw_sample(finished_rows(plan, samples), n, plan.job.settings.seed)
         if not drawn:
             raise SettingsError(f"{out}: nothing was released, so there is nothing to draw a sample from.")
         make_private_folder(out / REVIEW)

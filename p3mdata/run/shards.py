@@ -209,7 +209,7 @@ def run_shard(
     results = folder / RESULTS
     # Rewritten without a torn last line, so that appending continues on a line of its own.
     write_rows(results, (row.to_json() for row in done.values()), PRIVATE_MODE)
-    seconds: Counter[str] = Counter()
+    seconds: dict[str, float] = {}
     todo = [sample for sample in samples if sample.id not in done]
     with ReadAhead(job) as read:
         for sample, following in zip_longest(todo, todo[1:]):
@@ -244,26 +244,26 @@ def _is_withheld(sample: Sample) -> bool:
     return sample.decision is not None and sample.decision.action.withholds
 
 
-def finish_shard(folder: Path, rows: Sequence[ImageResult], seconds: Counter[str]) -> None:
+def finish_shard(folder: Path, rows: Sequence[ImageResult], seconds: Mapping[str, float]) -> None:
     """Write the rows of all members of a shard, in their order, and mark it as done."""
     write_rows(folder / RESULTS, (row.to_json() for row in rows), PRIVATE_MODE)
     write_json(folder / STATS, _stats(rows, seconds).to_json())
     write_atomic(folder / DONE, b"")
 
 
-def _stopwatch(seconds: Counter[str]) -> Callable[[str], None]:
+def _stopwatch(seconds: dict[str, float]) -> Callable[[str], None]:
     last = time.perf_counter()
 
     def tick(stage: str) -> None:
         nonlocal last
         now = time.perf_counter()
-        seconds[stage] += now - last  # type: ignore[assignment]
+        seconds[stage] = seconds.get(stage, 0.0) + now - last
         last = now
 
     return tick
 
 
-def _stats(rows: Sequence[ImageResult], seconds: Counter[str]) -> ShardStats:
+def _stats(rows: Sequence[ImageResult], seconds: Mapping[str, float]) -> ShardStats:
     return ShardStats(
         samples=len(rows),
         outcomes=dict(Counter(row.outcome.value for row in rows)),

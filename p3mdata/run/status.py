@@ -8,12 +8,11 @@ from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from p3mdata.base.jsonl import read_json
 from p3mdata.errors import RunFolderError
 from p3mdata.records import Outcome
-from p3mdata.run.layout import DONE, LEDGER, PLAN, RESULTS, STATS, TRACES, shard_folder
+from p3mdata.run.layout import DONE, LEDGER, PLAN, RESULTS, TRACES, shard_folder
 from p3mdata.run.planned import read_planned
-from p3mdata.run.rows import read_results
+from p3mdata.run.rows import read_results, read_stats
 from p3mdata.typing import Json
 
 # Speed is that of the last shards: a run may have stood still for a night.
@@ -72,10 +71,10 @@ def status_of(out: Path) -> Status:
         # A shard that is being finished or reopened may lose a file between two looks.
         with contextlib.suppress(FileNotFoundError):
             if (folder / DONE).exists():
-                ended, stats = (folder / DONE).stat().st_mtime, read_json(folder / STATS)
-                outcomes.update(stats["outcomes"])
-                reasons.update(stats["reasons"])
-                finished.append((ended, sum(stats["seconds"].values()), stats["samples"]))
+                ended, stats = (folder / DONE).stat().st_mtime, read_stats(folder)
+                outcomes.update(stats.outcomes)
+                reasons.update(stats.reasons)
+                finished.append((ended, sum(stats.seconds.values()), stats.samples))
                 newest = max(newest, ended)
                 continue
             changed = (folder / RESULTS).stat().st_mtime

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from p3mdata.base.jsonl import PRIVATE_MODE, append_row, read_rows, write_rows
+from p3mdata.base.jsonl import append_row, cut_torn_tail, read_rows
 from p3mdata.base.parsing import fault
 from p3mdata.errors import RunFolderError
 from p3mdata.records import Suspect
@@ -37,9 +37,7 @@ def read_suspects(out: Path) -> dict[str, tuple[Suspect, ...]]:
 
 def repair_suspects(out: Path) -> None:
     """Cut off a last line that a crash left unfinished."""
-    path = out / SUSPECTS
-    if path.exists() and not path.read_bytes().endswith(b"\n"):
-        write_rows(path, list(read_rows(path, torn_tail=True, way_out=_WAY_OUT)), PRIVATE_MODE)
+    cut_torn_tail(out / SUSPECTS, _WAY_OUT)
 
 
 def append_suspects(out: Path, identity: str, suspects: tuple[Suspect, ...]) -> None:

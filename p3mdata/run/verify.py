@@ -2,37 +2,34 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.anonymize.areas import mask
+from p3mdata.anonymize.areas import Masked, mask
 from p3mdata.anonymize.inputs import Loaded, load
 from p3mdata.anonymize.permission import difference, is_shown
 from p3mdata.anonymize.pipeline import as_made, render
 from p3mdata.anonymize.proofs import Promise, proof_doubts, prove
 from p3mdata.base.files import is_torn, sha256
 from p3mdata.base.jsonl import dumps
-from p3mdata.base.pool import CRASH_SENTENCE, CRASHED, Handler, Mark, work_in_pool
-from p3mdata.errors import BrokenInput, Interrupted
+from p3mdata.base.pool import CRASH_SENTENCE, CRASHED
+from p3mdata.errors import BrokenInput
 from p3mdata.faces.ensemble import Detection, FaceFinder
-from p3mdata.faces.models import Models
 from p3mdata.imaging import Picture, decode
 from p3mdata.imaging.encode import encode_facemask
 from p3mdata.imaging.facemask import RECOMPOSED, changed, facemask_of, is_facemask, replaced
 from p3mdata.records import ImageResult, Mask, Outcome, Sample
 from p3mdata.run.inputs import read_inputs
 from p3mdata.run.layout import KINDS, LEDGER, MANIFEST, PLANNING, PRIVATE, files_below, strays
+from p3mdata.run.look import Looking, look_over
 from p3mdata.run.plan import Plan
 from p3mdata.run.public import public_row
-from p3mdata.run.room import plan_memory, room_for_pixels
 from p3mdata.typing import Json
 
 # Another version of an image library may round otherwise; a clear face differs by far more.
@@ -107,46 +104,22 @@ def check_images(
     plan: Plan, released: Iterable[tuple[Sample, ImageResult]], number: int, workers: int = 1
 ) -> Iterator[list[FailedProof]]:
     """What is wrong with each of the released images, `number` of them, in their order."""
-    # A worker must be worth the second that loading its models takes.
-    size = min(workers, -(-number // _WORTH_A_WORKER))
-    if size <= 1:
-        with contextlib.closing(Models()) as finder:
-            for sample, row in released:
-                yield list(check_image(plan, sample, row, finder()))
-        return
-    plan_memory(plan.job.out, size)
-    with contextlib.closing(work_in_pool(partial(_working, plan), released, size)) as found:
-        yield from found
+    return look_over(plan, released, number, workers, Looking(_checked, _unproved, _WORTH_A_WORKER))
 
 
-@contextlib.contextmanager
-def _working(plan: Plan, mark: Mark) -> Iterator[Handler[tuple[Sample, ImageResult], list[FailedProof]]]:
-    """The life of a worker of `check_images`."""
-    cv2.setNumThreads(1)
-    with FaceFinder() as finder:
+def _checked(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder) -> list[FailedProof]:
+    return list(check_image(plan, sample, row, finder))
 
-        def handle(released: tuple[Sample, ImageResult], crashing: frozenset[str]) -> list[FailedProof]:
-            identity = released[1].id
-            if identity in crashing:
-                return [FailedProof(identity, CRASHED, f"cannot be proved: it {CRASH_SENTENCE}")]
-            if not mark(identity):
-                raise Interrupted("stopped")
-            sample, row = released
-            with room_for_pixels((row.width or 0) * (row.height or 0), plan.job):
-                return list(check_image(plan, sample, row, finder))
 
-        yield handle
+def _unproved(sample: Sample, row: ImageResult) -> list[FailedProof]:
+    return [FailedProof(row.id, CRASHED, f"cannot be proved: it {CRASH_SENTENCE}")]
 
 
 def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder) -> Iterator[FailedProof]:
     """All proofs of one released image; stops at the first that makes the others meaningless."""
     contents, missing = _released_files(plan, row)
     yield from missing
-    if row.outcome is Outcome.SHOWN_BY_PERMISSION and not (sample.decision is not None and sample.decision.permits):
-        why = "nobody is recorded who permits it, or on what ground: it is shown with its faces"
-        yield FailedProof(row.id, "no_permission", why)
-    if is_shown(sample.decision) and row.outcome is not Outcome.SHOWN_BY_PERMISSION:
-        yield FailedProof(row.id, "other_outcome", "it is to be shown by permission, and its outcome says otherwise")
+    yield from _about_permission(sample, row)
     if "images" not in contents or "facemasks" not in contents:
         return
     try:
@@ -157,31 +130,16 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
     if _alpha_differs(loaded, contents):
         yield FailedProof(row.id, "changed_alpha", "the alpha matte differs from the source's")
     masked = mask(loaded, Detection(row.faces, ()), plan.job.settings, doubted=False)
-    facemask = facemask_of(masked.facemask, masked.recomposed)
-    if facemask.shape != (row.height, row.width):
+    expected = facemask_of(masked.facemask, masked.recomposed)
+    if expected.shape != (row.height, row.width):
         yield FailedProof(row.id, "other_size", "its row tells another size than its source has")
-    # The same bytes hold the same mask, and are made in a quarter of the time that reading them takes.
-    if encode_facemask(facemask) != contents["facemasks"]:
-        released = _read_facemask(contents["facemasks"])
-        if released is None or released.shape != facemask.shape:
-            yield FailedProof(row.id, "bad_facemask", "the facemask is not an 8-bit mask of the image's size")
-            return
-        if not np.array_equal(facemask, released):
-            yield FailedProof(row.id, "other_facemask", "the facemask is not the one that follows from faces and matte")
-        facemask = released
+    facemask, failed = _released_facemask(row, contents["facemasks"], expected)
+    if failed:
+        yield failed
+    if facemask is None:
+        return
     try:
-        exact = row.proofs is not None and row.proofs.exact
-        kept = facemask == RECOMPOSED
-        promise = Promise(
-            changed(facemask),
-            masked.transition,
-            exact,
-            kept if kept.any() else None,
-            masked.share,
-            masked.regions,
-            masked.rim,
-        )
-        proofs = prove(loaded.picture, contents["images"], promise, finder)
+        proofs = prove(loaded.picture, contents["images"], _promise(row, facemask, masked), finder)
     except (BrokenInput, ValueError) as exc:
         yield FailedProof(row.id, "unreadable", f"the released image cannot be compared: {exc}")
         return
@@ -193,6 +151,46 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
     yield from _about_inside(row, contents["images"], render(loaded, masked, plan.job.settings)[0], facemask)
     if row.outcome not in _WITHOUT_MASK and not facemask.any():
         yield FailedProof(row.id, "empty_mask", "the facemask is empty")
+
+
+def _about_permission(sample: Sample, row: ImageResult) -> Iterator[FailedProof]:
+    """Whether what is shown with its faces is so by permission, and what is permitted is shown."""
+    shown = row.outcome is Outcome.SHOWN_BY_PERMISSION
+    if shown and not (sample.decision is not None and sample.decision.permits):
+        why = "nobody is recorded who permits it, or on what ground: it is shown with its faces"
+        yield FailedProof(row.id, "no_permission", why)
+    if is_shown(sample.decision) and not shown:
+        yield FailedProof(row.id, "other_outcome", "it is to be shown by permission, and its outcome says otherwise")
+
+
+def _released_facemask(
+    row: ImageResult, data: bytes, expected: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8] | None, FailedProof | None]:
+    """The facemask that was released, None when it is none, and what is wrong with it."""
+    # The same bytes hold the same mask, and are made in a quarter of the time that reading them takes.
+    if encode_facemask(expected) == data:
+        return expected, None
+    released = _read_facemask(data)
+    if released is None or released.shape != expected.shape:
+        return None, FailedProof(row.id, "bad_facemask", "the facemask is not an 8-bit mask of the image's size")
+    if np.array_equal(expected, released):
+        return released, None
+    why = "the facemask is not the one that follows from faces and matte"
+    return released, FailedProof(row.id, "other_facemask", why)
+
+
+def _promise(row: ImageResult, facemask: NDArray[np.uint8], masked: Masked) -> Promise:
+    """What the released image has to keep, by its facemask and its row."""
+    kept = facemask == RECOMPOSED
+    return Promise(
+        changed(facemask),
+        masked.transition,
+        row.proofs is not None and row.proofs.exact,
+        kept if kept.any() else None,
+        masked.share,
+        masked.regions,
+        masked.rim,
+    )
 
 
 def is_intact(plan: Plan, sample: Sample, row: ImageResult) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from p3mdata.base.files import lies_in, owned_folder
 from p3mdata.base.ids import read_secret
 from p3mdata.base.processes import default_workers
-from p3mdata.base.progress import Progress
+from p3mdata.base.progress import Progress, silent
 from p3mdata.dataset.folder import Dataset, open_dataset
 from p3mdata.errors import P3MError, RunFolderError, SettingsError, SetupError
 from p3mnet.baselines import CATALOGUE, Family, Image, Method
@@ -121,7 +121,7 @@ def run_benchmark(
         pictures = sorted([*pictures, *normal], key=lambda picture: sets.index(picture.set))
     bench = _Bench(dataset, store, pictures, plan)
     with owned_folder(out), bench.reporting(sets):
-        step = progress(len(pictures) * len(requests)) if progress else (lambda: None)
+        step = (progress or silent)(len(pictures) * len(requests))
         for request in requests:
             bench.results.append(_unreached(request))
         for number, request in enumerate(requests):

@@ -123,7 +123,7 @@ class JpegBlocks:
         for mask in (wanted,) if forbidden is None else (wanted, forbidden):
             if mask.shape != (self.height, self.width) or mask.dtype != np.bool_:
                 raise ValueError(f"a mask must be bool of shape {(self.height, self.width)}")
-        changed, luma = np.zeros_like(wanted), np.zeros_like(wanted)
+        changed, luma = np.zeros(wanted.shape, np.bool_), np.zeros(wanted.shape, np.bool_)
         blocks = [np.zeros(part.grid, np.bool_) for part in self._components]
         window = _window(wanted, [part.footprint for part in self._components])
         (top, left), (height, width) = [side.start for side in window], wanted[window].shape
@@ -144,7 +144,20 @@ class JpegBlocks:
             blocks[number][first[0] : first[0] + len(chosen), first[1] : first[1] + chosen.shape[1]] = chosen
         return Reach(tuple(blocks), changed, luma)
 
-    def rewrite(self, pixels: NDArray[np.uint8], reach: Reach) -> bytes:
+    def whole_blocks(self, window: tuple[slice, slice]) -> tuple[slice, slice]:
+        """A window of the picture, grown to whole blocks of every component; inside the picture."""
+        rows, cols = (
+            slice(part.start // block * block, min(side, -(-part.stop // block) * block))
+            for part, block, side in zip(window, self._unit(), (self.height, self.width), strict=True)
+        )
+        return rows, cols
+
+    def _unit(self) -> tuple[int, int]:
+        """Height and width in pixels after which blocks of all components begin anew."""
+        tall, wide = (math.lcm(*(part.footprint[axis] for part in self._components)) for axis in (0, 1))
+        return tall, wide
+
+    def rewrite(self, pixels: NDArray[np.uint8], reach: Reach, window: tuple[slice, slice] | None = None) -> bytes:
         """Write the file with the selected blocks taken from another image.
 
         The result is sequential, with the standard Huffman tables, and has no metadata but a JFIF header: no EXIF, XMP,
@@ -154,16 +167,27 @@ class JpegBlocks:
             pixels: uint8 RGB [height, width, 3], or [height, width] for a grey file: the whole obfuscated
                 image in the orientation of `width` and `height`.
             reach: of this file's `reach`.
+            window: of `whole_blocks`: the pixels are those of this part alone, which holds all selected blocks.
 
         Raises:
-            ValueError: pixels or blocks of another shape or type than this file's.
+            ValueError: pixels or blocks of another shape or type than this file's, or blocks beside the window.
         """
-        shape = (self.height, self.width, 3) if len(self._components) == COLOUR else (self.height, self.width)
+        size = self.height, self.width
+        window = window or (slice(0, self.height), slice(0, self.width))
+        if window != self.whole_blocks(window):
+            raise ValueError("the window does not hold whole blocks")
+        sides = tuple(part.stop - part.start for part in window)
+        shape = (*sides, 3) if len(self._components) == COLOUR else sides
         if pixels.shape != shape or pixels.dtype != np.uint8:
             raise ValueError(f"pixels must be uint8 of shape {shape}")
         if [b.shape for b in reach.blocks] != [c.grid for c in self._components]:
             raise ValueError("the reach belongs to another file")
-        size, blocks = (self.height, self.width), quantised(pixels, self._components, reach.blocks)
+        chosen = [
+            _inside(which, window, part.footprint) for which, part in zip(reach.blocks, self._components, strict=True)
+        ]
+        if any(np.count_nonzero(a) != np.count_nonzero(b) for a, b in zip(chosen, reach.blocks, strict=True)):
+            raise ValueError("blocks beside the window are selected")
+        blocks = quantised(pixels, self._components, chosen)
         if self._file is not None:
             written = rewrite(self._file, size, self._components, reach.blocks, blocks)
             if written is not None:
@@ -172,6 +196,12 @@ class JpegBlocks:
         for plane, which, new in zip(coefs, reach.blocks, blocks, strict=True):
             plane[which] = new
         return write_coefficients(size, self._components, coefs)
+
+
+def _inside(blocks: BoolArray, window: tuple[slice, slice], footprint: tuple[int, int]) -> BoolArray:
+    """Those blocks of a component that lie in a window of whole blocks."""
+    rows, cols = (slice(p.start // side, -(-p.stop // side)) for p, side in zip(window, footprint, strict=True))
+    return blocks[rows, cols]
 
 
 def _window(mask: BoolArray, footprints: list[tuple[int, int]]) -> tuple[slice, slice]:

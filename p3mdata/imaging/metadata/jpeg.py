@@ -46,18 +46,7 @@ def walk_jpeg(walk: Walk, whole: bool = True) -> None:
         elif code < 0xC0 or 0xD0 <= code <= 0xD8:
             raise ValueError("The JPEG file is damaged: a marker stands where none can be.")
         else:
-            walk.need(pos, 4)
-            length = 2 + int.from_bytes(data[pos + 2 : pos + 4], "big")
-            if length < 4:
-                raise ValueError("The JPEG file is damaged: a segment has an impossible length.")
-            walk.need(pos, length)
-            name, allowed = _judged(code, data[pos + 4 : pos + length])
-            kind = "SOF" if name.startswith("SOF") else name
-            if kind in seen and kind in ("APP0 JFIF", "APP14 Adobe", "SOF"):
-                name, allowed = f"repeated {name}", False
-            seen.add(kind)
-            walk.add(name, pos, length, allowed)
-            pos += length
+            pos = _walk_segment(walk, pos, code, seen)
             in_scan = code == _SOS
         if in_scan:
             end = _SCAN_END.search(data, pos)
@@ -70,6 +59,22 @@ def walk_jpeg(walk: Walk, whole: bool = True) -> None:
         raise ValueError("The JPEG file is damaged: it holds no image.")
     walk.add("EOI", pos, 2, True)
     walk.trailing(pos + 2)
+
+
+def _walk_segment(walk: Walk, pos: int, code: int, seen: set[str]) -> int:
+    """Walk a segment with a length, adding its kind to those that were seen; gives where the next marker stands."""
+    walk.need(pos, 4)
+    length = 2 + int.from_bytes(walk.data[pos + 2 : pos + 4], "big")
+    if length < 4:
+        raise ValueError("The JPEG file is damaged: a segment has an impossible length.")
+    walk.need(pos, length)
+    name, allowed = _judged(code, walk.data[pos + 4 : pos + length])
+    kind = "SOF" if name.startswith("SOF") else name
+    if kind in seen and kind in ("APP0 JFIF", "APP14 Adobe", "SOF"):
+        name, allowed = f"repeated {name}", False
+    seen.add(kind)
+    walk.add(name, pos, length, allowed)
+    return pos + length
 
 
 def _judged(code: int, body: bytes) -> tuple[str, bool]:
