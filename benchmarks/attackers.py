@@ -28,10 +28,10 @@ from benchmarks.anonymize import table as markdown
 from benchmarks.synthetic_people import make
 from p3mdata.audit.advise import rendered
 from p3mdata.audit.attackers import gather
-from p3mdata.audit.field import EMBEDDER_STEPS, RESTORER_STEPS, attacked
+from p3mdata.audit.field import EMBEDDER_STEPS, RESTORER_STEPS, attacked, of_pairs
 from p3mdata.audit.looks import GUESSES, Faces, Looks
 from p3mdata.audit.portraits import Portrait
-from p3mdata.audit.protocol import difference, folds, guessing
+from p3mdata.audit.protocol import difference, folds, guessing, score
 from p3mdata.audit.recogniser import DlibRecogniser, Recogniser
 from p3mdata.config import Method, Settings
 from p3mdata.run.attackers import Score
@@ -56,6 +56,7 @@ def measure(
     identities: str = AUTO,
     recogniser: Recogniser | None = None,
     keep: Path | None = None,
+    pairs: bool = False,
 ) -> dict[str, Any]:
     """Attack a run's faces under each setting.
 
@@ -66,6 +67,7 @@ def measure(
         guesses: Strengths for the attacker who does not know a blur's.
         seed: Deals people out.
         identities, recogniser: As for `audit_run`.
+        pairs: Where `steps` is None, still the network that learns from pairs.
         keep: File for what was seen of faces; settings that are in it are not rendered again.
 
     Returns:
@@ -95,6 +97,10 @@ def measure(
     found: dict[str, Any] = {}
     for name in wanted:
         scores = attacked(seen[name], parts, seed, recogniser, steps, {})
+        if pairs and steps is None:
+            view = "wiener" if "wiener" in seen[name].small else "hidden"
+            for key, what in (("network_adapted", view), ("floor_network", "floor")):
+                scores[key] = score(of_pairs(seen[name], what, EMBEDDER_STEPS, seed), parts, people)
         found[name] = {key: _told(one, scores["adapted"]) for key, one in scores.items()}
     return {
         "photos": len(people),
@@ -167,7 +173,7 @@ def main() -> None:
     tabled.add_argument("--settings", default="blur:0.1,blur:0.25,mosaic:0.1,mosaic:0.2,zero")
     tabled.add_argument("--identities", default=AUTO, help="as for p3mdata audit; files not in a CSV take no part")
     tabled.add_argument("--no-guesses", action="store_true", help="without the attacker who does not know the strength")
-    tabled.add_argument("--no-networks", action="store_true")
+    tabled.add_argument("--networks", choices=("all", "pairs", "none"), default="all")
     tabled.add_argument("--keep", type=Path, help="file for what was seen, so that a setting is rendered once")
     tabled.add_argument("--json", type=Path, help="write the figures")
     for verb in (maker, tabled):
@@ -180,8 +186,8 @@ def main() -> None:
     begun = time.process_time()
     found = measure(
         given.run, [None if text == "released" else setting(text) for text in given.settings.split(",")],
-        None if given.no_networks else (EMBEDDER_STEPS, RESTORER_STEPS), () if given.no_guesses else GUESSES,
-        given.seed, given.identities, keep=given.keep,
+        (EMBEDDER_STEPS, RESTORER_STEPS) if given.networks == "all" else None, () if given.no_guesses else GUESSES,
+        given.seed, given.identities, keep=given.keep, pairs=given.networks == "pairs",
     )  # fmt: skip
     found["processor_seconds"] = round(time.process_time() - begun)
     print(lines(found))

@@ -64,12 +64,18 @@ def _photo(name: str, side: int, number: int) -> Array:
     return np.asarray(cv2.resize(square, (side, side), interpolation=cv2.INTER_AREA), np.uint8)
 
 
+def photographs(number: int) -> tuple[str, str]:
+    """What picture number `number` is made of: two photographs, never one before itself."""
+    front, behind = _BEFORE[number % len(_BEFORE)], number + number // len(_BEFORE)
+    if front == _BEHIND[behind % len(_BEHIND)]:
+        behind += 1
+    return front, _BEHIND[behind % len(_BEHIND)]
+
+
 def composite(side: int, number: int) -> tuple[Array, Array]:
     """Picture number `number`, RGB, and its alpha."""
     alpha = synthetic_portrait(side, number)[1]
-    front, behind = _BEFORE[number % len(_BEFORE)], _BEHIND[(number + number // len(_BEFORE)) % len(_BEHIND)]
-    if front == behind:
-        behind = _BEHIND[(number + 1) % len(_BEHIND)]
+    front, behind = photographs(number)
     share = alpha[..., None] / 255
     layers = _photo(front, side, number) * share + _photo(behind, side, number + 1) * (1 - share)
     return np.rint(layers).astype(np.uint8), alpha
@@ -213,7 +219,7 @@ def _memorised(name: str, batch: dict[str, Any], steps: int, rate: float) -> tup
         return float((found - batch["alpha"]).abs()[batch["trimap"] == 1].mean())
 
     before, begun = error(), time.process_time()
-    optimizer = torch.optim.Adam(model.parameters(), rate)
+    optimizer = torch.optim.Adam(model.parameters(), rate, fused=True)
     for step in range(steps):
         model.progress = step / steps
         # The last tenth in small steps, so that statistics of batches catch up with the weights.

@@ -97,29 +97,38 @@ def chips(shared: Path) -> list[tuple[Image, float, XYXY]]:
     return cut
 
 
-def bystanders(finder: FaceFinder, shared: Path) -> str:
-    """How many faces of each size are found in scenes of 1920 x 1280, a little out of focus, for each set of looks."""
+def scenes(shared: Path, width: int) -> Iterator[tuple[Image, list[XYXY]]]:
+    """Scenes of 1920 x 1280 with bystanders of a width, a little out of focus, and these faces' boxes."""
     empty = next(picture for picture, _, _, kind in photographs(shared) if kind == "none")
     ground = cv2.resize(empty, SCENE[::-1], interpolation=cv2.INTER_AREA)
     people = chips(shared)
+    for start in range(0, len(people), COLUMNS * ROWS):
+        scene, faces = ground.copy(), []
+        for number, (part, extent, box) in enumerate(people[start : start + COLUMNS * ROWS]):
+            scale = width / extent
+            small = cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            small = cv2.GaussianBlur(small, (0, 0), 0.03 * width)
+            x, y = 40 + number % COLUMNS * APART, 40 + number // COLUMNS * APART
+            scene[y : y + small.shape[0], x : x + small.shape[1]] = small
+            left, top, right, bottom = (place * scale + shift for place, shift in zip(box, (x, y, x, y), strict=True))
+            faces.append((left, top, right, bottom))
+        yield np.asarray(scene, np.uint8), faces
+
+
+def bystanders(finder: FaceFinder, shared: Path) -> str:
+    """How many faces of each size are found in scenes of bystanders, for each set of looks."""
     rows = {name: [name] for name in SETS}
+    number = 0
     for width in WIDTHS:
-        seen = dict.fromkeys(SETS, 0)
-        for start in range(0, len(people), COLUMNS * ROWS):
-            scene, faces = ground.copy(), []
-            for number, (part, extent, box) in enumerate(people[start : start + COLUMNS * ROWS]):
-                scale = width / extent
-                small = cv2.resize(part, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-                small = cv2.GaussianBlur(small, (0, 0), 0.03 * width)
-                x, y = 40 + number % COLUMNS * APART, 40 + number // COLUMNS * APART
-                scene[y : y + small.shape[0], x : x + small.shape[1]] = small
-                faces.append(tuple(place * scale + shift for place, shift in zip(box, (x, y, x, y), strict=True)))
+        seen, number = dict.fromkeys(SETS, 0), 0
+        for scene, faces in scenes(shared, width):
+            number += len(faces)
             for name, looks in SETS.items():
-                boxes = found(finder, np.asarray(scene, np.uint8), looks)[0]
+                boxes = found(finder, scene, looks)[0]
                 seen[name] += sum(is_found(face, boxes) for face in faces)
         for name, count in seen.items():
             rows[name].append(f"{count}")
-    head = [f"looks, {len(people)} bystanders each", *(f"{width} px" for width in WIDTHS)]
+    head = [f"looks, {number} bystanders each", *(f"{width} px" for width in WIDTHS)]
     return table(head, list(rows.values()))
 
 

@@ -190,7 +190,7 @@ def export_onnx(
     quiet: opt.QuietOption = False,
 ) -> None:
     """Write a network as an ONNX file, for inference without PyTorch."""
-    from p3mnet.export_onnx import INPUT
+    from p3mnet.export_onnx import INPUT, inputs_of
     from p3mnet.export_onnx import export_onnx as run
     from p3mnet.predict import open_network
 
@@ -198,9 +198,12 @@ def export_onnx(
     if not (sides := re.fullmatch(r"(\d+)x(\d+)", size)):
         raise SettingsError(f"--size must look like 1024x768, not '{size}'.")
     width, height = map(int, sides.groups())
-    outputs = run(open_network(checkpoint, published), out, height, width, batch, half)
-    row = {"file": str(out), "input": INPUT, "shape": [batch, 3, height, width], "outputs": list(outputs)}
-    console.result(row, f"{out}: {INPUT} {batch}x3x{height}x{width} -> {', '.join(outputs)}")
+    model = open_network(checkpoint, published)
+    outputs = run(model, out, height, width, batch, half)
+    inputs = {name: list(value.shape) for name, value in inputs_of(model, height, width, batch).items()}
+    row = {"file": str(out), "input": INPUT, "shape": inputs[INPUT], "inputs": inputs, "outputs": list(outputs)}
+    told = ", ".join(f"{name} {'x'.join(map(str, shape))}" for name, shape in inputs.items())
+    console.result(row, f"{out}: {told} -> {', '.join(outputs)}")
 
 
 @app.command()

@@ -40,6 +40,16 @@ class _Inference(nn.Module):
         return tuple(plane.float() for plane in found)
 
 
+def inputs_of(model: MattingNetwork, height: int, width: int, batch: int = 1) -> dict[str, Tensor]:
+    """Example inputs of a network's file, by name: a picture, and what else it needs."""
+    inputs = {INPUT: torch.zeros(batch, 3, height, width)}
+    if model.needs_trimap:
+        inputs[TRIMAP] = torch.ones(batch, 1, height, width, dtype=torch.int64)
+    if model.needs_distances:
+        inputs[DISTANCES] = torch.zeros(batch, PLANES, height, width)
+    return inputs
+
+
 def export_onnx(
     model: MattingNetwork, path: str | Path, height: int, width: int, batch: int = 1, half: bool = False
 ) -> tuple[str, ...]:
@@ -81,12 +91,7 @@ def export_onnx(
     network = folded(model).cpu()
     if half:
         network = network.half()
-    example = torch.zeros(batch, 3, height, width)
-    inputs = [example]
-    if model.needs_trimap:
-        inputs.append(torch.ones(batch, 1, height, width, dtype=torch.int64))
-    if model.needs_distances:
-        inputs.append(torch.zeros(batch, PLANES, height, width))
+    inputs = inputs_of(model, height, width, batch)
     # The exporter tells of packages that it does without, and of its own deprecated calls.
     quiet = logging.getLogger("torch.onnx")
     level = quiet.level
@@ -97,11 +102,11 @@ def export_onnx(
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 _Inference(network),
-                tuple(inputs),
+                tuple(inputs.values()),
                 dynamo=True,
                 verbose=False,
                 optimize=True,
-                input_names=[INPUT, TRIMAP, DISTANCES][: len(inputs)],
+                input_names=list(inputs),
                 output_names=outputs,
             )
     finally:

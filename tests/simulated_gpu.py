@@ -598,12 +598,15 @@ def simulated_gpus(number: int = 2) -> Iterator[list[int]]:
         "CUDAGraph": FakeGraph,
         "graph": _recorded,
         "graph_pool_handle": lambda: (0, 1),
+        "is_current_stream_capturing": lambda: at.recording is not None,
     }
     overwriting = torch.__future__.get_overwrite_module_params_on_conversion()
     with pytest.MonkeyPatch.context() as patch:
         for name, answer in answers.items():
             patch.setattr(torch.cuda, name, answer)
         patch.setattr(torch.cuda, "_lazy_init", lambda: None)
+        # Also with a PyTorch that was built for GPUs, no memory is pinned.
+        patch.setattr(torch.accelerator, "is_available", lambda: False)
         patch.setattr(torch, "autocast", autocast)
         patch.setattr(torch, "is_autocast_enabled", lambda kind="cuda": _autocast_enabled(_moved(kind)))
         # Parameters are replaced when they move, since a tensor here cannot become one that is there.

@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.methods import photographs
 from p3mdata import cli
 from p3mdata.base.files import sha256
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_INTERRUPTED, EXIT_OK, EXIT_USAGE, RunFolderError, SettingsError
@@ -426,3 +427,7 @@ def test_a_fault_in_another_process_is_told_as_in_this_one(
     monkeypatch.setattr(alphas, "work_in_pool", lambda *args, **options: (each for each in [made]))
     with pytest.raises(alphas.MethodFault, match="nothing to divide by"):
         list(maker.all(maker.open(), [task], 2))
+
+
+def test_composites_of_the_ranking_are_of_two_photographs() -> None:
+    assert all(front != behind for front, behind in map(photographs, range(48)))

@@ -19,7 +19,7 @@ torch = pytest.importorskip("torch")
 
 from p3mnet.checkpoint import load_checkpoint, save_checkpoint  # noqa: E402
 from p3mnet.create import create_model  # noqa: E402
-from p3mnet.export_onnx import export_onnx  # noqa: E402
+from p3mnet.export_onnx import export_onnx, inputs_of  # noqa: E402
 from p3mnet.infer import infer  # noqa: E402
 from p3mnet.losses import LossWeights, losses_of, terms_of  # noqa: E402
 from p3mnet.model import (  # noqa: E402
@@ -240,6 +240,16 @@ def test_a_network_learns_pictures_by_heart(name: str, steps: int) -> None:
         losses_of(model, output, batch)["total"].backward()
         optimizer.step()
     assert min(wrong[-5:]) < 0.5 * wrong[0], (wrong[0], wrong[-1])
+
+
+@pytest.mark.parametrize(
+    ("name", "beside"), [("fba", {"trimap": 1, "distances": 6}), ("dim", {"trimap": 1}), ("lf", {})]
+)
+def test_an_onnx_form_has_the_inputs_that_the_network_needs(name: str, beside: dict[str, int]) -> None:
+    with torch.device("meta"):
+        model = build(ModelConfig(name))
+    found = {key: tuple(value.shape) for key, value in inputs_of(model, 32, 64, 2).items()}
+    assert found == {key: (2, channels, 32, 64) for key, channels in {"image": 3, **beside}.items()}
 
 
 @pytest.mark.slow

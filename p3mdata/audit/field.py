@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import cv2
 import numpy as np
@@ -20,6 +19,8 @@ from p3mdata.run.attackers import WORDS, Score
 EMBEDDER_STEPS, RESTORER_STEPS = 250, 150
 # Beside the recogniser's vector.
 _BESIDE = 8
+# What the network that learns from pairs sees: cells of a blur undone (else the finest grid), and how even they are.
+_PICTURE, _EVEN = 16, 1e-3
 # The most attackers that one puts together.
 _TOGETHER = 4
 
@@ -33,7 +34,7 @@ def attacked(
     not_run: dict[str, str],
 ) -> dict[str, Score]:
     """Scores by key; networks only where `steps` are given and torch is there."""
-    tests = dict(_closed(faces, seed))
+    tests = dict(_closed(faces, seed, steps[0] if steps is not None and networks.is_possible() else None))
     if steps is not None:
         if networks.is_possible():
             tests |= _trained(faces, seed, recogniser, steps)
@@ -47,8 +48,8 @@ def attacked(
     return {key: score(tests[key], parts, faces.people, faces.groups) for key in WORDS if key in tests}
 
 
-def _closed(faces: Faces, seed: int) -> Iterator[tuple[str, Attacker]]:
-    """Attackers without networks."""
+def _closed(faces: Faces, seed: int, steps: int | None) -> Iterator[tuple[str, Attacker]]:
+    """Attackers without networks; where `steps` are given, a determined one tries that of pairs too."""
     clear = faces.vectors["clear"]
     guesses = [view for view in faces.vectors if view.startswith("guess ")]
 
@@ -113,12 +114,37 @@ def _closed(faces: Faces, seed: int) -> Iterator[tuple[str, Attacker]]:
         outline = metrics(faces.outline)
         yield "outline", best(outline)
         everything.append(outline)
+    views = [view for view in ("hidden", "wiener") if view in faces.small]
+    if steps is not None:
+        everything.append(alone(*(of_pairs(faces, view, steps, seed) for view in views)))
     yield "determined", best(*everything, most=_TOGETHER)
     yield "floor_adapted", plain("floor", "floor")
     yield "floor_mapped", mapped("floor")
     floor = metrics(*features("floor"))
     yield "floor_metric", best(floor)
-    yield "floor_determined", best(alone(plain("floor", "floor"), mapped("floor")), floor, most=_TOGETHER)
+    below = [alone(plain("floor", "floor"), mapped("floor")), floor]
+    if steps is not None:
+        below.append(alone(of_pairs(faces, "floor", steps, seed)))
+    yield "floor_determined", best(*below, most=_TOGETHER)
+
+
+def of_pairs(faces: Faces, view: str, steps: int, seed: int) -> Attacker:
+    """A network that learns from pairs of photographs of one person."""
+    grid = _PICTURE if view == "wiener" else GRIDS[-1]
+    known = coarse(faces.small[view], grid)
+
+    def attack(fold: Fold) -> tuple[Vectors, Vectors]:
+        people = faces.people[fold.train]
+        even = Metric(known[fold.train], people)
+        net = networks.PairNetwork(even.pictures(known[fold.train], _EVEN), people, steps, seed)
+        there = net(even.pictures(known[fold.test], _EVEN))
+        return there, there
+
+    return attack
+
+
+def _as_chip(face: networks.Pixels) -> networks.Pixels:
+    return np.asarray(cv2.resize(face, (CHIP, CHIP), interpolation=cv2.INTER_CUBIC), np.uint8)
 
 
 def _trained(
@@ -126,36 +152,26 @@ def _trained(
 ) -> Iterator[tuple[str, Attacker]]:
     """Attackers that are networks; each is trained once per fold."""
     clear = faces.vectors["clear"]
-    known: dict[tuple[str, int], Any] = {}
+    known: dict[int, Vectors] = {}
 
-    def kept(kind: str, fold: Fold, make: Callable[[], Any]) -> Any:
-        key = (kind, int(fold.test[0]))
-        if key not in known:
-            known[key] = make()
-        return known[key]
-
-    def predicted(view: str, fold: Fold) -> tuple[Vectors, Vectors]:
-        def make() -> tuple[Vectors, Vectors]:
-            people = faces.people[fold.train]
-            net = networks.Embedder(faces.small[view][fold.train], clear[fold.train], people, steps[0], seed)
-            return net(faces.small[view][fold.test]), net.centred(clear[fold.test])
-
-        found: tuple[Vectors, Vectors] = kept(f"embedder {view}", fold, make)
-        return found
+    def predicted(fold: Fold) -> tuple[Vectors, Vectors]:
+        hidden, people = faces.small["hidden"], faces.people[fold.train]
+        net = networks.Embedder(hidden[fold.train], clear[fold.train], people, steps[0], seed)
+        return net(hidden[fold.test]), net.centred(clear[fold.test])
 
     def restored(fold: Fold) -> Vectors:
-        def make() -> Vectors:
+        # Trained once per fold.
+        key = int(fold.test[0])
+        if key not in known:
             hidden, before = faces.small["hidden"], faces.small["clear"]
             net = networks.Restorer(hidden[fold.train], before[fold.train], steps[1], seed)
             embed = (recogniser or DlibRecogniser()).embed
             made = net(hidden[fold.test])
-            return np.stack([embed(cv2.resize(face, (CHIP, CHIP), interpolation=cv2.INTER_CUBIC)) for face in made])
+            known[key] = np.stack([embed(_as_chip(face)) for face in made])
+        return known[key]
 
-        found: Vectors = kept("restorer", fold, make)
-        return found
-
-    yield "network", lambda fold: predicted("hidden", fold)
-    yield "network_adapted", lambda fold: (predicted("hidden", fold)[0],) * 2
+    yield "network", predicted
+    yield "network_adapted", of_pairs(faces, "wiener" if "wiener" in faces.small else "hidden", steps[0], seed)
     yield "restored_naive", lambda fold: (restored(fold), clear[fold.test])
     yield "restored_adapted", lambda fold: (restored(fold),) * 2
-    yield "floor_network", lambda fold: predicted("floor", fold)
+    yield "floor_network", of_pairs(faces, "floor", steps[0], seed)

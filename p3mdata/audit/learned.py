@@ -99,3 +99,8 @@ class Metric:
     def __call__(self, faces: Vectors, shrinkage: float = 0.1) -> Vectors:
         spread = np.maximum(self._values, 0) + shrinkage * max(float(self._values.mean()), 1e-12)
         return np.asarray((faces - self._mean) @ (self._axes / np.sqrt(spread)), np.float32)
+
+    def pictures(self, faces: Vectors, shrinkage: float) -> NDArray[np.float32]:
+        """Coarse colours (n x 3 grid²) as pictures again (n x grid x grid x 3), in which all varies alike."""
+        grid = round(float(np.sqrt(faces.shape[1] / 3)))
+        return np.asarray(self(faces, shrinkage) @ self._axes.T, np.float32).reshape(len(faces), grid, grid, 3)

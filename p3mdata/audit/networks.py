@@ -19,6 +19,8 @@ Pixels = NDArray[np.uint8]
 SIDE = 64
 _BATCH = 32
 _RATE = 2e-3
+# Of the network that learns from pairs: people a step, length of its vectors, noise on pictures of unit spread.
+_PAIRS, _VECTOR, _NOISE, _SHARPNESS = 24, 128, 0.3, 10.0
 
 
 def is_possible() -> bool:
@@ -82,6 +84,54 @@ class Embedder:
     def centred(self, clear: Vectors) -> Vectors:
         """Clear vectors where predictions lie."""
         return np.asarray(clear - self._to, np.float32)
+
+
+class PairNetwork:
+    """A recogniser of obfuscated faces that learns which photographs show one person, and nothing of clear ones.
+
+    Its pictures are coarse ones in which everything varies alike within persons (`learned.Metric.pictures`): of a few
+    hundred blurred faces as they are, a network learns the light alone, and never the little that tells people apart.
+
+    Args:
+        pictures: n x side x side x 3.
+        people: (n,), two photographs of each at least.
+        steps, seed: Of the training.
+    """
+
+    def __init__(self, pictures: NDArray[np.float32], people: People, steps: int, seed: int) -> None:
+        torch = _torch()
+        torch.manual_seed(seed)
+        rng, nn = np.random.default_rng(seed), torch.nn
+        self._scale = float(pictures.std()) or 1.0
+        side = -(-pictures.shape[1] // 4)
+        body = [_convolution(nn, 3, 32), _convolution(nn, 32, 64, 2), _convolution(nn, 64, 96, 2)]
+        self._net = nn.Sequential(*body, nn.Flatten(), nn.Dropout(0.2), nn.Linear(96 * side * side, _VECTOR))
+        optimizer = torch.optim.AdamW(self._net.parameters(), _RATE, weight_decay=1e-2)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
+        planes = self._planes(pictures)
+        own = [np.flatnonzero(people == person) for person in np.unique(people)]
+        for _ in range(steps):
+            drawn = [rng.choice(own[i], 2, replace=False) for i in rng.permutation(len(own))[:_PAIRS]]
+            batch = planes[torch.from_numpy(np.stack(drawn).T.reshape(-1))]
+            batch = torch.roll(batch, tuple(int(v) for v in rng.integers(-1, 2, 2)), (2, 3))
+            batch = batch.flip(3) if rng.random() < 0.5 else batch
+            batch = batch + _NOISE * torch.from_numpy(rng.standard_normal(batch.shape).astype(np.float32))
+            one, other = nn.functional.normalize(self._net(batch), dim=1).chunk(2)
+            likeness, right = _SHARPNESS * one @ other.T, torch.arange(len(drawn))
+            loss = nn.functional.cross_entropy(likeness, right) + nn.functional.cross_entropy(likeness.T, right)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            schedule.step()
+        self._net.eval()
+
+    def __call__(self, pictures: NDArray[np.float32]) -> Vectors:
+        torch = _torch()
+        with torch.no_grad():
+            return np.asarray(self._net(self._planes(pictures)).numpy(), np.float32)
+
+    def _planes(self, pictures: NDArray[np.float32]) -> Any:
+        return _torch().from_numpy(np.ascontiguousarray(pictures.transpose(0, 3, 1, 2)) / np.float32(self._scale))
 
 
 class Restorer:

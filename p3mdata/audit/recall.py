@@ -341,7 +341,7 @@ def _compared(nothing: Looked, seen: Sequence[Seen], sample: Sample, row: ImageR
         else:
             missed.append(box)
             new.append(one.face)
-        names = sorted(one.unasked)
+        names = sorted(one.looks)
         lists["both" if len(names) > 1 else names[0]] += 1
     # An earlier second look saw them, whatever this one sees.
     missed += [s.face.box for s in sample.suspects if s.face.box not in missed and not s.is_none(sample.decision)]

@@ -6,6 +6,7 @@ did not hide tells how often the run misses a face.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -17,10 +18,10 @@ from p3mdata.faces.ensemble import TURNED, FaceFinder, group_face, same_face
 from p3mdata.faces.landmarks import Points
 from p3mdata.faces.pyramid import Pyramid
 from p3mdata.faces.turned import turned_back
-from p3mdata.records import Face
+from p3mdata.records import XYXY, Face
 
 # Goes into what is kept of a look: another number, and pictures are looked at again.
-VERSION = 1
+VERSION = 2
 # Pixels of the longer side that each detector is shown; the last one shows faces of a hundredth of the picture.
 SIDES: dict[str, tuple[int, ...]] = {"centerface": (384, 768, 1536), "libfacedetection": (640, 1280, 2560)}
 # A picture is enlarged up to this: detectors miss faces of a few pixels that they see enlarged.
@@ -29,13 +30,11 @@ MOST_ENLARGED = 2.0
 TILE, OVERLAP = 1024, 256
 # By quarter turns to the left, and mirrored.
 VIEWS = tuple((quarters, mirrored) for quarters in range(4) for mirrored in (False, True))
-# What makes a place count as a face: scores of both detectors, and how many looks see it; fewer with landmarks; or one
-# detector that is sure (score, looks).
-SURE = {"centerface": 0.4, "libfacedetection": 0.5}
-_SURE_LOOKS, _WITH_LANDMARKS = 5, 4
-ALONE = {"centerface": (0.6, 3), "libfacedetection": (0.85, 6)}
-# Enlargements, relative to the box, in which a place that one detector saw is shown to the others, and their pixels.
+# Enlargements of a place, relative to its box, that every detector is shown, as they are and mirrored; their pixels.
 _ENLARGED, _ENLARGED_SIDE = (1.6, 2.2, 3.0), 320
+# What makes a place count as a face: every detector sees it in so many of these six views, with such a mean score; a
+# view in which it is not seen counts 0. `benchmarks.second_look` measures them.
+LEAST_VIEWS, LEAST_SCORE = 5, 0.3
 _AT_CUT = 2.0
 # Around a hit, for the landmark model: relative to the box, and in pixels.
 _AROUND, _AROUND_SIDE = 4.0, 512
@@ -48,31 +47,21 @@ class Seen:
     Attributes:
         face: The place as a face, with landmarks where the picture shows it upright.
         mesh: Whether the landmark model sees a face there, in the view in which it is seen best.
-        looks: By detector, how many of its looks (sizes and views) see it.
-        scores: By detector, its highest score.
-        unasked: Detectors that saw it in the whole picture, not when they were shown the place.
+        looks: By detector, how many of its looks at the picture (sizes and views) see it.
+        views: In how many of six enlargements of one orientation the detector sees it that sees it least.
+        score: Least mean score of a detector in these six.
     """
 
     face: Face
     mesh: bool
     looks: dict[str, int]
-    scores: dict[str, float]
-    unasked: frozenset[str] = frozenset()
+    views: int
+    score: float
 
     @property
     def credible(self) -> bool:
-        """Whether it counts as a face: two of three models say so in several looks, or one is sure again and again."""
-        looks = sum(self.looks.values())
-        if len(self.looks) > 1 and self.mesh and looks >= _WITH_LANDMARKS:
-            return True
-        sure = [name for name in self.looks if self.scores[name] >= SURE.get(name, 0.5)]
-        if len(sure) > 1 and looks >= _SURE_LOOKS:
-            return True
-        return any(
-            self.scores[name] >= score and self.looks[name] >= least
-            for name, (score, least) in ALONE.items()
-            if name in self.looks
-        )
+        """Whether it counts as a face: every detector, asked about the place alone, says so again and again."""
+        return self.views >= LEAST_VIEWS and self.score >= LEAST_SCORE
 
 
 @dataclass(frozen=True)
@@ -162,37 +151,59 @@ def _near(a: Box, b: Box) -> bool:
 
 
 def _seen(image: Pyramid, group: list[_Hit], finder: FaceFinder) -> Seen:
-    group = [*group, *_second_opinion(image, group, finder)]
     names = sorted({hit.box.detector for hit in group})
     looks = {name: len({(h.side, h.quarters, h.mirrored) for h in group if h.box.detector == name}) for name in names}
-    scores = {name: round(max(hit.box.score for hit in group if hit.box.detector == name), 3) for name in names}
-    face, best = group_face([hit.box for hit in group]), group[0]
+    views, score, asked = _asked(image, group, finder)
+    face, best = group_face([hit.box for hit in group] + asked), group[0]
     mesh, missing = _mesh(image, face, best, finder)
     upright = mesh is not None and best.quarters == 0
     found = tuple(round(float(v), 2) for v in mesh.reshape(-1)) if mesh is not None and upright else None
     face = replace(face, landmarks=found, no_landmarks=None if upright else missing or TURNED)
-    return Seen(face, mesh is not None, looks, scores, frozenset(hit.box.detector for hit in group if hit.side > 0))
+    return Seen(face, mesh is not None, looks, views, score)
 
 
-def _second_opinion(image: Pyramid, group: list[_Hit], finder: FaceFinder) -> Iterator[_Hit]:
-    """Hits of the detectors that do not see a place which one of them does, in enlargements of it."""
-    best, seen_by = group[0], {hit.box.detector for hit in group}
-    if best.box.score < SURE.get(best.box.detector, 0.5):
-        return
+def _asked(image: Pyramid, group: list[_Hit], finder: FaceFinder) -> tuple[int, float, list[Box]]:
+    """Every detector's word about a place, in the orientation (of those of its hits) in which they agree best.
+
+    Returns:
+        Least number of views in which a detector sees it, least mean score, and the hits where it counts as a face.
+    """
+    box, turns = group[0].box.xyxy, Counter(hit.quarters for hit in group)
+    best: tuple[int, float, list[Box]] = (0, 0.0, [])
+    for quarters in sorted(turns, key=lambda turn: (-turns[turn], turn)):
+        hits = _hits_of_enlargements(image, box, quarters, finder)
+        views = min(len(own) for own in hits.values())
+        score = round(min(sum(hit.score for hit in own) for own in hits.values()) / (2 * len(_ENLARGED)), 3)
+        if (views, score) > best[:2]:
+            best = (views, score, sorted((hit for own in hits.values() for hit in own), key=lambda hit: -hit.score))
+        if views >= LEAST_VIEWS and score >= LEAST_SCORE:
+            return best
+    return best[0], best[1], []
+
+
+def _hits_of_enlargements(image: Pyramid, box: XYXY, quarters: int, finder: FaceFinder) -> dict[str, list[Box]]:
+    """By detector, its strongest hit at the place in each view that has one; none after a size that one never sees."""
+    hits: dict[str, list[Box]] = {name: [] for name in finder.detectors}
     for enlarge in _ENLARGED:
-        crop, to_image = image.crop(best.box.xyxy, enlarge, _ENLARGED_SIDE)
+        crop, to_image = image.crop(box, enlarge, _ENLARGED_SIDE)
+        turned = np.rot90(crop, quarters)
         for name, detector in finder.detectors.items():
-            if name in seen_by:
-                continue
             for mirrored in (False, True):
-                view = np.rot90(crop, best.quarters)
-                for hit in detector.detect(np.ascontiguousarray(view[:, ::-1] if mirrored else view)):
-                    box = _unmirrored(hit, _ENLARGED_SIDE) if mirrored else hit
-                    box = turned_back(box, best.quarters, (_ENLARGED_SIDE, _ENLARGED_SIDE))
-                    box = box.moved(float(to_image[0, 0]), to_image[:, 2])
-                    if same_face(box.xyxy, best.box.xyxy):
-                        # Enlargements count as sizes of their own.
-                        yield _Hit(box, -round(10 * enlarge), best.quarters, mirrored)
+                view = np.ascontiguousarray(turned[:, ::-1] if mirrored else turned)
+                placed = (
+                    turned_back(
+                        _unmirrored(hit, _ENLARGED_SIDE) if mirrored else hit,
+                        quarters,
+                        (_ENLARGED_SIDE, _ENLARGED_SIDE),
+                    ).moved(float(to_image[0, 0]), to_image[:, 2])
+                    for hit in detector.detect(view)
+                )
+                here = [hit for hit in placed if same_face(hit.xyxy, box)]
+                if here:
+                    hits[name].append(max(here, key=lambda hit: hit.score))
+            if not hits[name]:
+                return hits
+    return hits
 
 
 def _mesh(image: Pyramid, face: Face, best: _Hit, finder: FaceFinder) -> tuple[Points | None, str | None]:

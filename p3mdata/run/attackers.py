@@ -26,7 +26,7 @@ WORDS = {
     "wiener_metric": "blur undone with known strength, in a metric learnt from other people",
     "guessed_mapped": "blur undone with a guessed strength, then the learnt map",
     "network": "network trained on obfuscated faces, among clear photographs",
-    "network_adapted": "network trained on obfuscated faces, among faces obfuscated alike",
+    "network_adapted": "network trained on pairs of obfuscated faces, blurs undone, among others treated alike",
     "restored_naive": "restored by a network, among clear photographs",
     "restored_adapted": "restored by a network, among others restored",
     "outline": "the silhouette in the matte alone, in a learnt metric",
