@@ -15,7 +15,6 @@ import numpy as np
 import torch
 
 from p3mdata.base.files import sha256
-from p3mdata.base.html import count
 from p3mdata.base.processes import default_workers
 from p3mdata.config import TOLERANCE
 from p3mdata.dataset.check import Check
@@ -62,7 +61,7 @@ def dataset_rule(found: Check) -> Rule:
     """`p3mdata check` without errors."""
     errors = [finding for finding in found.findings if finding.error]
     if not errors:
-        return Rule("dataset", State.PASS, f"no errors, {count(len(found.findings), 'warning')}")
+        return Rule("dataset", State.PASS, f"no errors; warnings: {len(found.findings)}")
     named = "; ".join(f"{finding.file} {finding.sentence}" for finding in errors[:_NAMED])
     more = f"; and {len(errors) - _NAMED} more" if len(errors) > _NAMED else ""
     return Rule("dataset", State.FAIL, f"{len(errors)} errors: {named}{more}")
