@@ -383,6 +383,14 @@ def with_exif(path: Path) -> None:
         image.save(path, exif=exif)
 
 
+def in_two_levels(path: Path) -> None:
+    """A matte that is 254 in the place of 255 where the picture is dark, in and around the facemask."""
+    facemask = cv2.imread(str(path.parent.parent / "facemask" / path.name), cv2.IMREAD_UNCHANGED)
+    near = cv2.dilate(facemask, np.ones((9, 9), np.uint8)) > 0
+    dark = cv2.resize(astronaut(SIDE), facemask.shape[::-1]).mean(2) < 150
+    rewrite(path, lambda a: np.where(near & dark & (a == 255), 254, a).astype(np.uint8))
+
+
 TRAIN, VAL = "train", "validation/P3M-500-P"
 FAULTS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
     "image without alpha": (f"{TRAIN}/mask", Path.unlink, "no_alpha"),
@@ -421,6 +429,19 @@ FAULTS: dict[str, tuple[str, Callable[[Path], Any], str]] = {
         "changed_file",
     ),
 }
+
+
+def test_a_matte_that_shows_the_hidden_face_in_faint_levels_is_an_error(dataset: Path) -> None:
+    """So it was published by earlier versions, and is made by other programs."""
+    masks = [path for path in sorted(dataset.rglob("facemask/*")) if cv2.imread(str(path), 0).any()]
+    mattes = [path.parent.parent / "mask" / path.name for path in masks]
+    assert len(mattes) == 3 and codes(dataset, duplicates=False) == set()
+    for path in mattes:
+        in_two_levels(path)
+    found = codes(dataset, duplicates=False)
+    assert {file for file, code in found if code == "alpha_shows_face"} == {
+        path.relative_to(dataset).as_posix() for path in mattes
+    }
 
 
 @pytest.mark.parametrize("fault", FAULTS)

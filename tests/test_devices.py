@@ -27,7 +27,11 @@ from p3mnet.baselines.network import Network  # noqa: E402
 from p3mnet.devices import arithmetic, device_name, pick_device  # noqa: E402
 from p3mnet.infer import infer  # noqa: E402
 from p3mnet.traincheck import experiments  # noqa: E402
-from p3mnet.training import Watch, train  # noqa: E402
+from p3mnet.training import (  # noqa: E402
+    Watch,
+    feeding,  # noqa: E402
+    train,
+)
 from p3mnet.training import compiled as compiled_module  # noqa: E402
 from p3mnet.training import fitting as fitting_module  # noqa: E402
 from p3mnet.training import loop as loop_module  # noqa: E402
@@ -334,6 +338,25 @@ def test_loaders_fit_into_the_memory_that_processes_share(monkeypatch: pytest.Mo
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
     assert loaders_that_fit(15, batch)[0] == 1
     assert loaders_that_fit(0, batch) == (0, None)
+
+
+def test_the_steady_speed_is_of_what_the_later_steps_saw(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, now = Clock(), [0.0]
+    monkeypatch.setattr(feeding, "time", SimpleNamespace(monotonic=lambda: now[0]))
+
+    def pass_by(seconds: float, crops: int) -> None:
+        with clock.counting(crops):
+            now[0] += seconds
+
+    for _ in range(10):
+        pass_by(7.0, 8)
+    for number in range(10):
+        assert clock.steady() is None
+        # The last step of an epoch has fewer batches; waiting for a GPU at its end is no step.
+        pass_by(1.0, 2 if number % 5 == 4 else 8)
+        if number % 5 == 4:
+            pass_by(0.5, 0)
+    assert clock.steady() == pytest.approx((8 * 8 + 2 * 2) / 11)
 
 
 def test_when_a_step_is_compiled() -> None:

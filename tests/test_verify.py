@@ -26,7 +26,7 @@ from p3mdata.run.job import anonymize_job, verify_run
 from p3mdata.run.layout import LEDGER, MANIFEST, PROVED, SECRET
 from p3mdata.run.plan import read_plan
 from p3mdata.run.rows import finished_rows
-from tests.factories import encoded, matte
+from tests.factories import astronaut, encoded, matte
 from tests.runs import p3mdata_here, portraits
 
 SIDE = 192
@@ -223,6 +223,23 @@ def test_a_changed_alpha(run: Run, insider: bool) -> None:
     else:
         path.write_bytes(data)
     assert run.findings() == {("b.png", "changed_alpha")} | (set() if insider else {("b.png", "changed_file")})
+
+
+def test_a_matte_of_an_earlier_run_that_shows_the_face(tmp_path: Path, kept_models: FaceFinder) -> None:
+    """Versions that did not look for faint levels released it; source and alpha are equal, and all hashes hold."""
+    alpha, grey = matte(SIDE), astronaut(SIDE).mean(2)
+    face = np.zeros(alpha.shape, bool)
+    face[int(0.1 * SIDE) : int(0.41 * SIDE), int(0.33 * SIDE) : int(0.59 * SIDE)] = True
+    shown = np.where(face & (alpha == 255), 252 + grey // 64, alpha).astype(np.uint8)
+    run = Run(tmp_path)
+    portraits(run.source, "a.png", side=SIDE)
+    run.alphas.mkdir()
+    (run.alphas / "a.png").write_bytes(encoded(shown, "PNG"))
+    job = Job(source=run.source, out=run.out, alphas=run.alphas, execution=Execution(workers=1))
+    with pytest.MonkeyPatch.context() as earlier:
+        earlier.setattr("p3mdata.anonymize.doubts.shows_face", lambda alpha, box: False)
+        assert anonymize_job(job).released == 1
+    assert run.findings() == {("a.png", "matte_is_picture")}
 
 
 @pytest.mark.parametrize("kind", ["images", "facemasks", "alphas"])

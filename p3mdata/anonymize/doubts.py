@@ -33,20 +33,8 @@ def mask_doubts(
         beside: Of recomposed faces by number: HxW, True where little belongs to their layer.
         remedy: Tells what would hide a face of this picture that is bare.
     """
-    if loaded.alpha is not None and is_picture(loaded.alpha):
-        # It is published as it is.
-        return [
-            Doubt("matte_is_picture", "its alpha matte shows a picture, not an outline. Check the folder of mattes")
-        ]
-    if loaded.alpha is not None and (box := _in_matte(loaded.alpha, detection.faces, loaded.hand)):
-        return [
-            Doubt(
-                "matte_is_picture",
-                f"its alpha matte shows the face at x={box[0]:.0f} y={box[1]:.0f} in its levels, as a picture does. "
-                "Round levels that are nearly full or nearly 0, or export the matte again",
-                (box,),
-            )
-        ]
+    if shown := matte_is_picture(loaded, detection.faces):
+        return [shown]
     if loaded.hand is not None:
         if not covered.any():
             return [Doubt("hand_mask_empty", "nothing of the hand-drawn mask is left to obfuscate")]
@@ -60,6 +48,27 @@ def mask_doubts(
     if loaded.alpha is not None:
         doubts += matte_doubts(detection.faces, loaded.alpha)
     return doubts + coverage_doubts(detection.faces, covered, beside, remedy)
+
+
+def matte_is_picture(loaded: Loaded, faces: Sequence[Face]) -> Doubt | None:
+    """Why a matte may not be published, which it would be as it is: it shows a picture, or a face; None where it may.
+
+    Args:
+        loaded: The decoded inputs.
+        faces: Of the picture.
+    """
+    if loaded.alpha is None:
+        return None
+    if is_picture(loaded.alpha):
+        return Doubt("matte_is_picture", "its alpha matte shows a picture, not an outline. Check the folder of mattes")
+    if box := _in_matte(loaded.alpha, faces, loaded.hand):
+        return Doubt(
+            "matte_is_picture",
+            f"its alpha matte shows the face at x={box[0]:.0f} y={box[1]:.0f} in its levels, as a picture does. "
+            "Round levels that are nearly full or nearly 0, or export the matte again",
+            (box,),
+        )
+    return None
 
 
 def _in_matte(alpha: NDArray[Any], faces: Sequence[Face], hand: Mask | None) -> XYXY | None:

@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from p3mdata.base import console
-from p3mdata.base.console import duration, plain_text, result, say
+from p3mdata.base.console import duration, one_line, plain_text, result, say
 from p3mdata.base.html import count
 from p3mdata.records import RELEASED, Outcome
 from p3mdata.run.layout import ADVICE, ADVICE_PLOT, ATTACKERS, AUDIT, AUDIT_PLOT, LEDGER, RECALL, REPORT, TRACES
@@ -57,8 +57,7 @@ def summary(run: RunSummary, report: Path) -> None:
     table.add_row("total", f"{sum(run.outcomes.values()):,}", f"{run.released:,}", f"{count(run.faces, 'face')} masked")
     result(None, table)
     for source, state, reason in heapq.nsmallest(_SHOWN, run.held_back, key=_in_order):
-        name = source.replace("\n", "\\n")
-        say(f"{state}: {name} {_joined(reason)}")
+        say(f"{state}: {one_line(source)} {_joined(reason)}")
     if len(run.held_back) > _SHOWN:
         say(f"... and {len(run.held_back) - _SHOWN} more in {run.out}/{LEDGER}")
     if run.seconds:
@@ -78,7 +77,8 @@ def _in_order(held: tuple[str, str, str]) -> tuple[int, str]:
 
 
 def first_of(lines: list[str], where: Path | None, everything: bool) -> list[str]:
-    """The first lines of a kind, and where the others are; all of them when that was asked for."""
+    """The first entries of a kind, a line each, and where the others are; all of them when that was asked for."""
+    lines = list(map(one_line, lines))
     if everything or len(lines) <= _SHOWN:
         return lines
     elsewhere = ":" if where is None else f" in {where}, or with"

@@ -6,19 +6,22 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.anonymize.opacity import shows_face
 from p3mdata.base.files import sha256
 from p3mdata.dataset.folder import Dataset, DatasetItem
 from p3mdata.dataset.layout import PICTURES, Content
 from p3mdata.errors import BrokenInput
 from p3mdata.imaging import Picture, decode
-from p3mdata.imaging.facemask import RECOMPOSED, is_facemask, replaced
+from p3mdata.imaging.facemask import RECOMPOSED, changed, is_facemask, replaced
 from p3mdata.imaging.listing import regular_file
 from p3mdata.imaging.mattes import AGREES, CLEARLY, edge_agreement
 from p3mdata.imaging.metadata import leftovers
 from p3mdata.imaging.trimap import BACKGROUND, FOREGROUND, UNKNOWN
+from p3mdata.records import Mask
 from p3mdata.typing import Json
 
 # An alpha of fewer values than this is a mask, not a matte.
@@ -29,6 +32,10 @@ _PERSON_SHARE = (0.005, 0.995)
 _MIDDLE_OF_INVERTED = 0.2
 # Less of a facemask on the person is another's, or turned; bystanders have their part of it.
 _FACE_ON_PERSON = 0.2
+# Beside a face, narrower parts of a facemask, in pixels, are splinters that hair cut off, or hits on cloth.
+_NARROWEST_FACE = 48
+# Facemasks are larger than the boxes of faces, and reach to edges of the matte.
+_MARGIN = 1 / 8
 
 
 @dataclass(frozen=True)
@@ -145,6 +152,21 @@ def _about_place(at: Mapping[str, str], sized: Mapping[str, NDArray[Any]]) -> It
         if on_person < _FACE_ON_PERSON:
             sentence = f"lies on the person of the matte with {on_person:.0%} of its pixels"
             yield Finding(at["facemask"], "facemask_beside", sentence)
+    if facemask is not None:
+        yield from _about_levels(at["alpha"], alpha, changed(facemask))
+
+
+def _about_levels(path: str, alpha: NDArray[Any], hidden: Mask) -> Iterator[Finding]:
+    """A matte that shows, in levels that nobody sees, what the facemask hides in the picture."""
+    parts = cv2.connectedComponentsWithStats(hidden.view(np.uint8), connectivity=8)[2][1:].tolist()
+    largest = max((area for *_, area in parts), default=0)
+    for left, top, width, height, area in parts:
+        x, y = _MARGIN * width, _MARGIN * height
+        box = (left + x, top + y, left + width - x, top + height - y)
+        if (width >= _NARROWEST_FACE or area == largest) and shows_face(alpha, box):
+            sentence = f"shows the face at x={left} y={top} in its levels, which its facemask hides. Leave the item out"
+            yield Finding(path, "alpha_shows_face", sentence)
+            return
 
 
 def _about_trimap(

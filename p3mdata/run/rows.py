@@ -19,6 +19,9 @@ from p3mdata.run.inputs import inputs_digest
 from p3mdata.run.layout import DONE, IMAGES, LEDGER, RESULTS, SHARDS, STATS, shard_folder
 from p3mdata.run.plan import Plan
 
+# What a spreadsheet takes for the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
 
 class Rows(Sequence[ImageResult]):
     """Rows of a run's finished shards, in source order, read from the run folder when they are asked for.
@@ -138,9 +141,14 @@ def names_file(path: Path) -> Iterator[Callable[[ImageResult], None]]:
             by_source[row.source] = row.id, row.outcome.value, image
 
         yield add
-        table.writerows((source, *told) for source, told in by_source.items())
+        table.writerows((_as_text(source), *told) for source, told in by_source.items())
         text.flush()
         text.detach()
+
+
+def _as_text(cell: str) -> str:
+    """A cell that spreadsheets show and do not calculate, whoever named the file."""
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
 def image_rows(path: Path, torn_tail: bool = False) -> list[ImageResult]:

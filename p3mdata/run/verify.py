@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.anonymize.areas import Masked, mask
+from p3mdata.anonymize.doubts import matte_is_picture
 from p3mdata.anonymize.inputs import Loaded, load
 from p3mdata.anonymize.permission import difference, is_shown
 from p3mdata.anonymize.pipeline import as_made, render
@@ -129,6 +130,9 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
         return
     if _alpha_differs(loaded, contents):
         yield FailedProof(row.id, "changed_alpha", "the alpha matte differs from the source's")
+    # Earlier versions published mattes that show a face in faint levels; of who may be shown, nothing is hidden.
+    if not is_shown(sample.decision) and (shown := matte_is_picture(loaded, row.faces)):
+        yield FailedProof(row.id, shown.code, shown.sentence)
     masked = mask(loaded, Detection(row.faces, ()), plan.job.settings, doubted=False)
     expected = facemask_of(masked.facemask, masked.recomposed)
     if expected.shape != (row.height, row.width):

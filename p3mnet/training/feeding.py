@@ -114,26 +114,30 @@ class Clock:
 
     def __init__(self) -> None:
         self.seconds: dict[Part, float] = {"data": 0.0, "host": 0.0, "device": 0.0}
-        # All of the steps, those of the first ones, and how many they are.
+        # All of the steps, those of the first ones, how many they are, and crops of those after the first.
         self.spent = self.warm_up = 0.0
-        self.steps = 0
+        self.steps = self.crops = 0
 
     @contextmanager
-    def counting(self, step: bool) -> Iterator[None]:
-        """Time inside is the steps'; whether it is one."""
+    def counting(self, crops: int) -> Iterator[None]:
+        """Time inside is the steps'; of how many crops it is one, 0 for none."""
         begun = time.monotonic()
         try:
             yield
         finally:
             self.spent += time.monotonic() - begun
-            self.steps += step
-            if self.steps == _WARM_UP and step:
-                self.warm_up = self.spent
+            if crops:
+                self.steps += 1
+                if self.steps == _WARM_UP:
+                    self.warm_up = self.spent
+                elif self.steps > _WARM_UP:
+                    self.crops += crops
 
-    def steady(self, crops: int) -> float | None:
-        """Crops a second of `crops` each, once loaders and libraries are warm; None for runs that hardly are."""
-        after = self.steps - _WARM_UP
-        return None if after < _WARM_UP else after * crops / max(1e-9, self.spent - self.warm_up)
+    def steady(self) -> float | None:
+        """Crops a second once loaders and libraries are warm; None for runs that hardly are."""
+        if self.steps < 2 * _WARM_UP:
+            return None
+        return self.crops / max(1e-9, self.spent - self.warm_up)
 
     @contextmanager
     def waiting(self, part: Part) -> Iterator[None]:

@@ -209,7 +209,7 @@ class _Run:
         batches = ahead(shielded(loader), self.crossing, self._moved)
         while position.batch < self.batches and not self._enough():
             number = min(config.accumulation, self.batches - position.batch)
-            with self._counted(step=True):
+            with self._counted(number * config.batch * self.group.world):
                 with self.clock.waiting("data"):
                     taken = [next(batches) for _ in range(number)]
                 self._step(taken)
@@ -221,7 +221,7 @@ class _Run:
                 self._save()
         del batches
         # On a GPU the last step is still to be waited for.
-        with self._counted(step=False):
+        with self._counted(0):
             self._settle()
         last = position.epoch + 1 == config.epochs or self._enough()
         if last or (position.epoch + 1) % config.validation.every == 0:
@@ -231,11 +231,11 @@ class _Run:
             self._save()
 
     @contextmanager
-    def _counted(self, step: bool) -> Iterator[None]:
-        """Time inside is this run's, and this call's."""
+    def _counted(self, crops: int) -> Iterator[None]:
+        """Time inside is this run's, and this call's: that of a step of so many crops, or of none."""
         before = self.clock.spent
         try:
-            with self.clock.counting(step):
+            with self.clock.counting(crops):
                 yield
         finally:
             self.position.seconds += self.clock.spent - before
@@ -362,7 +362,7 @@ class _Run:
                     skipped=tuple(result.skipped),
                     seconds=round(position.seconds, 3),
                     images_per_second=round(result.images_per_second, 3),
-                    steady_images_per_second=self.clock.steady(config.batch * config.accumulation * group.world),
+                    steady_images_per_second=self.clock.steady(),
                     processes=group.world,
                     device=device_name(group.device),
                     precision=self.stepper.precision,
