@@ -366,6 +366,11 @@ def test_portable_maps_keep_their_depth(top: int, colours: bool) -> None:
     assert (f"values up to {top} scaled to 16 bits" in picture.notes) == (255 < top < 65535)
 
 
+def test_portable_maps_keep_their_depth_whatever_zeros_lead_the_white_value() -> None:
+    picture = decode(b"P6\n2 1\n001023\n" + np.array([0, 1, 2, 511, 512, 1023], ">u2").tobytes())
+    assert picture.pixels.dtype == np.uint16 and picture.pixels[0, 1].tolist() == [32735, 32800, 65535]
+
+
 def test_what_is_passed_over_is_counted_with_examples(tmp_path: Path) -> None:
     source = tmp_path / "src"
     (source / "sub").mkdir(parents=True)

@@ -160,8 +160,6 @@ def attackers(found: Attackers, run: Path, beside: Mapping[str, int]) -> None:
     if console.out.json:
         result({**found.to_json(), **beside})
         return
-    from p3mdata.run.attackers import WORDS
-
     title = f"{found.method}: {found.photos} photographs of {found.people} people, {found.folds} folds"
     table = Table(title=title, title_justify="left")
     for heading in ("attacker", "rank-1 %", "95 %", "TAR %", "worst person %"):
@@ -169,7 +167,9 @@ def attackers(found: Attackers, run: Path, beside: Mapping[str, int]) -> None:
     for key, score in found.scores.items():
         interval = f"{100 * score.rank1.low:.0f}-{100 * score.rank1.high:.0f}"
         tar = "-" if score.tar is None else f"{100 * score.tar.value:.1f} at {score.far:g}"
-        table.add_row(WORDS[key], f"{100 * score.rank1.value:.1f}", interval, tar, f"{100 * score.worst_person:.0f}")
+        table.add_row(
+            found.words[key], f"{100 * score.rank1.value:.1f}", interval, tar, f"{100 * score.worst_person:.0f}"
+        )
     result(None, table)
     for name, rate in sorted(found.scores[found.worst].groups.items()):
         say(f"group {name}: {100 * rate.value:.1f} % ({100 * rate.low:.0f}-{100 * rate.high:.0f}), {rate.n} people")

@@ -21,7 +21,7 @@ _FLOAT, _SIGNED = 3, 2
 _FRAME = re.compile(rb"\xff([\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf])..(.)", re.DOTALL)
 _MOST_CHANNELS = 4
 # Grey or colours as bytes or as text; width, height and the largest value, with comments between them.
-_MAP_HEADER = re.compile(rb"P[2356]" + rb"(?:\s|#[^\n]*\n)+\d+" * 2 + rb"(?:\s|#[^\n]*\n)+(\d{1,5})")
+_MAP_HEADER = re.compile(rb"P[2356]" + rb"(?:\s|#[^\n]*\n)+\d+" * 2 + rb"(?:\s|#[^\n]*\n)+(\d{1,10})")
 
 
 def with_end(data: bytes) -> tuple[bytes, bool]:
