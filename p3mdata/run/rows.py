@@ -134,6 +134,7 @@ def names_file(path: Path) -> Iterator[Callable[[ImageResult], None]]:
     with atomic(path, PRIVATE_MODE) as sink:
         text = io.TextIOWrapper(sink, "utf-8", "surrogateescape", newline="")
         table = csv.writer(text, lineterminator="\n")
+        quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
         table.writerow(("source", "id", "outcome", "image"))
 
         def add(row: ImageResult) -> None:
@@ -141,7 +142,9 @@ def names_file(path: Path) -> Iterator[Callable[[ImageResult], None]]:
             by_source[row.source] = row.id, row.outcome.value, image
 
         yield add
-        table.writerows((_as_text(source), *told) for source, told in by_source.items())
+        for source, told in by_source.items():
+            # Readers take a bare carriage return for the end of a row, and the writer of older Pythons leaves it bare.
+            (quoted if "\r" in source else table).writerow((_as_text(source), *told))
         text.flush()
         text.detach()
 
