@@ -270,14 +270,17 @@ def test_a_jpeg_of_12_bits_is_told_what_it_is() -> None:
 def test_jpeg_2000_of_many_bits_is_read_at_full_depth(bits: int) -> None:
     top = (1 << bits) - 1
     wide = (np.arange(64 * 64).reshape(64, 64) * top // 4095).astype(np.uint16)
-    data = cv2.imencode(".jp2", wide, [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000])[1].tobytes()
-    # OpenCV writes 16 bits; the header says how many of them count.
+    # OpenCV writes 16 bits, as distances from the middle grey; the header says how many count, so where that lies.
+    levels = wide + np.uint16((1 << 15) - (1 << bits - 1))
+    data = cv2.imencode(".jp2", levels, [cv2.IMWRITE_JPEG2000_COMPRESSION_X1000, 1000])[1].tobytes()
     at = data.index(b"\xff\x4f\xff\x51") + 42
     assert data[at] == 15
-    if bits == 16:
-        picture = decode(data)
-        assert picture.pixels.dtype == np.uint16 and int(picture.pixels.max()) == 65535
-        assert np.abs(picture.pixels.astype(int) - wide).max() <= 1
+    picture = decode(data[:at] + bytes((bits - 1,)) + data[at + 1 :])
+    assert picture.pixels.dtype == np.uint16 and int(picture.pixels.max()) == 65535
+    right = (wide.astype(int) * 65535 + top // 2) // top
+    # One step of the file's own at most.
+    assert np.abs(picture.pixels.astype(int) - right).max() <= 65535 // top + (bits < 16)
+    assert (f"{bits} bits scaled to 16" in picture.notes) == (bits < 16)
 
 
 def bitmap(told: int | None = None) -> bytes:

@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -215,7 +216,12 @@ def test_other_machines_cannot_connect(run: HeldRun, client: Client) -> None:
         pass
 
 
-def test_no_clear_picture_is_written(run: HeldRun, client: Client, tmp_path: Path) -> None:
+def test_no_clear_picture_is_written(
+    run: HeldRun, client: Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Temporary files would be seen as well.
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
     def files() -> set[Path]:
         return {path for path in tmp_path.rglob("*") if path.is_file()}
 

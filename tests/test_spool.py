@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -80,7 +81,10 @@ def test_a_shelf_may_be_changed_while_it_is_read() -> None:
 
 def _many(tmp_path: Path, *limit: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", _MANY, *limit], capture_output=True, text=True, env={"TMPDIR": str(tmp_path)}
+        [sys.executable, "-c", _MANY, *limit],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
     )
 
 
