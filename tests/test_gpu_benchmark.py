@@ -18,8 +18,6 @@ torch = pytest.importorskip("torch")
 
 from benchmarks import gpu  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 def run(out: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
