@@ -31,17 +31,19 @@ from p3mdata.audit.portraits import cut_out, main_face
 from p3mdata.audit.recogniser import CHIP, MODEL, DlibRecogniser, aligned, chip_to_image
 from p3mdata.audit.reidentify import FAR, _table, audit_run
 from p3mdata.audit.sweep import OTHERS, ZERO, View
+from p3mdata.base.files import sha256
 from p3mdata.base.intervals import miss_bound, wilson
-from p3mdata.base.jsonl import read_rows
+from p3mdata.base.jsonl import read_rows, write_json
 from p3mdata.cli.checkup import _weights
 from p3mdata.config import Execution, Job, Method, Settings
 from p3mdata.errors import RunFolderError, SettingsError, SetupError
 from p3mdata.faces import weights
 from p3mdata.records import ImageResult, Outcome
+from p3mdata.run.attackers import read_attackers
 from p3mdata.run.audit import Audit, read_audit
 from p3mdata.run.identities import identify
 from p3mdata.run.job import anonymize_job
-from p3mdata.run.layout import LEDGER, SAMPLE
+from p3mdata.run.layout import ATTACKERS, LEDGER, MANIFEST, SAMPLE
 from p3mdata.run.report_audit import audit_section
 from p3mdata.run.sampling import LookedAt, draw_sample, sample_run, stratum
 from tests.audits import some_attackers
@@ -625,6 +627,19 @@ def test_the_section_tells_of_attackers() -> None:
         "50.0%",
     ):
         assert words in section.text, words
+
+
+def test_attackers_of_another_version_are_told_in_its_words(tmp_path: Path) -> None:
+    """In 0.5.0 the metric had both kinds of features at once, and a network of pairs was another one."""
+    (tmp_path / MANIFEST).write_bytes(b"")
+    row = some_attackers(sha256(b"")).to_json()
+    row["scores"]["network"]["words"] = "what it was before"
+    write_json(tmp_path / ATTACKERS, row)
+    found = read_attackers(tmp_path)
+    assert found is not None and found == some_attackers(sha256(b""))
+    assert "the worst attacker (what it was before) finds" in found.claim()
+    assert "what it was before" in _read(audit_section(attackers=found)).text
+    assert found.to_json() == row | {"claim": row["claim"] | {"sentence": found.claim()}}
 
 
 @pytest.mark.parametrize("others", [(), OTHERS])

@@ -124,6 +124,22 @@ def test_a_dry_run_writes_nothing(tmp_path: Path, source: Path, capsys: pytest.C
     assert snapshot(tmp_path) == before
 
 
+def test_names_of_several_lines_take_one_in_lists(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    for name in ("a\nb.png", "c\nd.png"):
+        (photos / name).write_bytes(encoded(texture(64, 64), "PNG"))
+    (photos / "e\nf.txt").write_bytes(b"notes")
+    (photos / "g\nh.png").write_bytes(b"no picture")
+    assert in_process("anonymize", photos, "--dry-run") == EXIT_OK
+    told = capsys.readouterr()
+    assert told.out.splitlines()[1:] == ["a\\nb.png", "c\\nd.png", "g\\nh.png"]
+    assert len(told.err.splitlines()) == 1 and "e\\nf.txt" in told.err
+    assert in_process("duplicates", photos, tmp_path / "page.html", "--workers", "1") == EXIT_HELD_BACK
+    copied, unreadable, _ = capsys.readouterr().out.splitlines()
+    assert "a\\nb.png" in copied and "c\\nd.png" in copied and unreadable.startswith("unreadable: g\\nh.png ")
+
+
 def test_a_dry_run_sees_what_the_run_would_refuse(
     tmp_path: Path, cheap: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

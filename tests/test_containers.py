@@ -280,6 +280,42 @@ def test_jpeg_2000_of_many_bits_is_read_at_full_depth(bits: int) -> None:
         assert np.abs(picture.pixels.astype(int) - wide).max() <= 1
 
 
+def bitmap(told: int | None = None) -> bytes:
+    """A bitmap of odd width, so that its rows are filled up, whose header tells another size of the file."""
+    data = encoded(RGB[:, :-1], "BMP")
+    return data if told is None else data[:2] + struct.pack("<I", told) + data[6:]
+
+
+def turned_over(data: bytes) -> bytes:
+    return data[:22] + struct.pack("<i", -struct.unpack_from("<i", data, 22)[0]) + data[26:]
+
+
+LONELY = {
+    "gif": encoded(GREY, "GIF"),
+    "gif with a comment": encoded(GREY, "GIF", comment=b"x;" * 300),
+    "bmp": bitmap(),
+    "bmp, no size told": bitmap(0),
+    "bmp, all of a longer file told": bitmap(1 << 30),
+    "bmp, top row first": turned_over(bitmap()),
+    "bmp, palette": encoded(GREY, "BMP"),
+    "bmp, filled up": bitmap() + bytes(2),
+    "ppm": encoded(RGB, "PPM"),
+    "pgm": encoded(GREY, "PPM"),
+    "ppm with comments": b"P6 # one\n# two\n256 256 #three\n255\n" + RGB.tobytes(),
+    "ppm of 16 bits": b"P6\n256 256\n65535\n" + (RGB.astype(">u2") * 257).tobytes() + b"\n",
+}
+
+
+@pytest.mark.parametrize("kind", LONELY)
+def test_what_hangs_on_behind_pictures_that_become_png_is_noted(kind: str) -> None:
+    note, data = "data behind the picture left out", LONELY[kind]
+    assert note not in decode(data).notes
+    for more in (b"maker's bytes", data):
+        picture = decode(data + more)
+        assert note in picture.notes
+        assert more not in encode(picture, "PNG")[0]
+
+
 def test_other_pictures_in_a_file_are_noted() -> None:
     sink = io.BytesIO()
     Image.fromarray(RGB).save(sink, "MPO", save_all=True, append_images=[Image.fromarray(RGB[::2, ::2])])
@@ -328,6 +364,11 @@ def test_portable_maps_keep_their_depth(top: int, colours: bool) -> None:
     white = 255 if top < 256 else 65535
     assert np.array_equal(picture.pixels, (values * white + top // 2) // top)
     assert (f"values up to {top} scaled to 16 bits" in picture.notes) == (255 < top < 65535)
+
+
+def test_portable_maps_keep_their_depth_whatever_zeros_lead_the_white_value() -> None:
+    picture = decode(b"P6\n2 1\n001023\n" + np.array([0, 1, 2, 511, 512, 1023], ">u2").tobytes())
+    assert picture.pixels.dtype == np.uint16 and picture.pixels[0, 1].tolist() == [32735, 32800, 65535]
 
 
 def test_what_is_passed_over_is_counted_with_examples(tmp_path: Path) -> None:

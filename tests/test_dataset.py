@@ -16,14 +16,15 @@ from PIL import Image
 
 import p3mdata as p3mdata_api
 from p3mdata.base.files import sha256, write_atomic
-from p3mdata.base.jsonl import read_rows
+from p3mdata.base.jsonl import read_rows, write_json
 from p3mdata.base.resources import manifests_dir
 from p3mdata.config import Execution, Job, Settings
+from p3mdata.dataset.about import BUILDING
 from p3mdata.dataset.build import SplitSettings, build_split
 from p3mdata.dataset.check import check_dataset
 from p3mdata.dataset.folder import LISTING, open_dataset
 from p3mdata.dataset.layout import Layout, read_layout
-from p3mdata.dataset.places import refuse_in_release
+from p3mdata.dataset.places import EXPORTING, refuse_in_release
 from p3mdata.dataset.stats import Stats, draw, stats_of
 from p3mdata.errors import EXIT_USAGE, RunFolderError, SettingsError
 from p3mdata.faces.ensemble import FaceFinder
@@ -516,6 +517,11 @@ def test_lone_files_are_not_written_into_what_is_released(run: Path, built: Path
     p3mdata_api.export_release(built, exported, "webdataset")
     (tmp_path / "link").symlink_to(exported)
     kinds = {run / "images": "run", built: "dataset", built / "train": "dataset", exported: "export"}
+    # Begun and not finished: whatever lies there is in what is made when they go on.
+    for name, kind in ((BUILDING, "dataset"), (EXPORTING, "export")):
+        (begun := tmp_path / kind).mkdir()
+        write_json(begun / name, {})
+        kinds[begun] = kind
     for folder, kind in {**kinds, tmp_path / "link" / "new": "export"}.items():
         with pytest.raises(SettingsError, match=f"lies in the {kind} "):
             refuse_in_release(folder / "steps.png")

@@ -28,13 +28,14 @@ from p3mdata.config import Execution, Job, Settings
 from p3mdata.dataset.build import SplitSettings, build_split
 from p3mdata.dataset.folder import open_dataset
 from p3mdata.dataset.layout import read_layout
+from p3mdata.dataset.places import EXPORTING
 from p3mdata.errors import RunFolderError, SettingsError, SetupError
 from p3mdata.export import Form, export
 from p3mdata.export.card import card
 from p3mdata.export.card_text import describe
 from p3mdata.export.entries import shards
 from p3mdata.export.release import Release, split_names
-from p3mdata.export.target import EXPORTING, Target
+from p3mdata.export.target import Target
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.imaging import decode
 from p3mdata.records import Action

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 import cv2
@@ -104,8 +105,24 @@ def test_a_face_cut_by_the_border_is_the_part_of_the_whole_one(move: tuple[int, 
     assert np.array_equal(cut, big)
 
 
-def test_a_face_outside_the_image_has_no_area() -> None:
-    assert not full(private_area(face_at((600, 700, 700, 850)), SHAPE)).any()
+@pytest.mark.parametrize("box", [(600, 700, 700, 850), (-300, 100, -200, 220), (100, -900, 200, -800)])
+def test_a_face_outside_the_image_has_no_area(box: tuple[float, ...]) -> None:
+    assert not full(private_area(face_at(box), SHAPE)).any()
+
+
+def test_a_face_much_larger_than_the_image_covers_it() -> None:
+    assert full(private_area(face_at((-3000, -3000, 3500, 3500)), SHAPE)).all()
+
+
+def test_no_part_is_bare_however_narrow_it_is() -> None:
+    bare = {}
+    for degrees, scale, shift in itertools.product(range(-95, 96, 5), (0.3, 0.6, 1), (0, 0.25, 0.5, 0.75)):
+        face = turned(degrees)
+        mesh = (face.mesh() - 256) * scale + 256 + shift
+        small = replace(face, box=(*mesh.min(0), *mesh.max(0)), landmarks=tuple(mesh.ravel()))
+        if found := bare_parts(small, full(private_area(small, SHAPE))):
+            bare[degrees, scale, shift] = found
+    assert bare == {}
 
 
 @pytest.mark.parametrize("area", Area)

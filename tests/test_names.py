@@ -20,12 +20,14 @@ from p3mdata.dataset.layout import read_layout
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.export import export
 from p3mdata.faces.ensemble import FaceFinder
+from p3mdata.records import ImageResult, Outcome
 from p3mdata.review.removal import remove_images
 from p3mdata.run.fetch import fetch_run
 from p3mdata.run.job import anonymize_job, verify_run
 from p3mdata.run.layout import MANIFEST, NAMES, PLAN
 from p3mdata.run.merge import merge_runs
 from p3mdata.run.names import KeptNames
+from p3mdata.run.rows import names_file
 from tests.factories import encoded, matte
 from tests.runs import contents, p3mdata_here, portraits
 
@@ -80,6 +82,16 @@ def test_files_keep_their_names_and_folders_and_no_two_are_alike(run: Path) -> N
     schema = json.loads((manifests_dir() / "record.schema.json").read_text())
     for row in read_rows(run / MANIFEST):
         jsonschema.validate(row, schema)
+
+
+def test_no_name_is_a_formula_in_the_table(tmp_path: Path) -> None:
+    """A sender of photographs names them; a spreadsheet would calculate what opens with such a character."""
+    odd = ("=1+1.jpg", "+a.jpg", "-a.jpg", "@a.jpg", "\ta.jpg", "\ra.jpg")
+    (tmp_path / NAMES).parent.mkdir()
+    with names_file(tmp_path / NAMES) as add:
+        for name in (*odd, "a=.jpg"):
+            add(ImageResult("0123456789ab", name, Outcome.BROKEN))
+    assert set(table(tmp_path)) == {*(f"'{name}" for name in odd), "a=.jpg"}
 
 
 def test_a_table_tells_names_and_ids_in_both_ways(run: Path, source: Path, tmp_path: Path) -> None:

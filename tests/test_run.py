@@ -443,6 +443,7 @@ def test_one_picture_never_damages_another(tmp_path: Path) -> None:
         "link.jpg": "would overwrite an input",
         "there.jpg": "exists",
         "out.bmp": "unknown ending",
+        "out.TIF": "and TIFF by 'p3mdata anonymize dir' alone. Use .jpg, .jpeg, .png, .webp",
         "out": "unknown ending",
     }
     for name, sentence in refusals.items():

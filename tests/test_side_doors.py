@@ -200,6 +200,17 @@ def test_a_matte_of_other_levels_shows_no_face() -> None:
     assert not shows_face(MATTE, (600.0, 600.0, 700.0, 700.0))
 
 
+@pytest.mark.parametrize("value", [3, 200])
+def test_a_translucent_picture_is_told_what_is_wrong_with_it(value: int, models: FaceFinder) -> None:
+    photo = encoded(np.dstack([RGB, np.full(RGB.shape[:2], value, np.uint8)]), "PNG")
+    done = run(models, photo)
+    assert (done.result.outcome, done.result.reason, done.files) == (Outcome.NEEDS_REVIEW, "not_obfuscated", {})
+    assert f"its opacity is {value} of 255 all over the mask" in (done.result.detail or "")
+    assert "Save the picture opaque" in (done.result.detail or "")
+    # As told.
+    assert run(models, encoded(RGB, "PNG")).result.outcome is Outcome.ANONYMIZED
+
+
 def test_a_palette_leaves_no_unused_colours(models: FaceFinder) -> None:
     small = Image.fromarray(RGB).quantize(200)
     palette = bytes(small.getpalette() or b"")[:600] + bytes(range(168))

@@ -94,16 +94,18 @@ def hull(patches: Sequence[Patch], by: int = 0) -> tuple[slice, slice]:
 
 
 def _window(points: NDArray[np.float64], shape: tuple[int, int]) -> tuple[int, int, int, int]:
-    """top, left, bottom, right of the pixels around points, clipped to the image."""
-    height, width = shape
-    left, top = np.floor(points.min(0)).astype(int) - 1
-    right, bottom = np.ceil(points.max(0)).astype(int) + 2
-    top, left = int(np.clip(top, 0, height)), int(np.clip(left, 0, width))
-    return top, left, int(np.clip(bottom, top, height)), int(np.clip(right, left, width))
+    """top, left, bottom, right of the pixels around points, also those up to an image's size beyond the image."""
+    size = np.array(shape[::-1])
+    left, top = np.clip(np.floor(points.min(0)).astype(int) - 1, -size, 2 * size)
+    right, bottom = np.clip(np.ceil(points.max(0)).astype(int) + 2, -size, 2 * size)
+    return int(top), int(left), int(bottom), int(right)
 
 
 def _hulls(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> Patch:
-    """Union of the filled convex hulls of point sets (n, 2) in x, y."""
+    """Union of the filled convex hulls of point sets (n, 2) in x, y.
+
+    They are drawn beyond the image's end too and cut afterwards: where OpenCV cuts a line, the rest of it moves.
+    """
     top, left, bottom, right = _window(np.concatenate(polygons), shape)
     canvas = np.zeros((bottom - top, right - left), np.uint8)
     for points in polygons:
@@ -111,7 +113,10 @@ def _hulls(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> P
             hull = cv2.convexHull(points.astype(np.float32)).reshape(-1, 2)
             fixed = np.round((hull - (left, top)) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
             cv2.fillConvexPoly(canvas, fixed, 255, lineType=cv2.LINE_8, shift=_SUBPIXEL_BITS)
-    return Patch(top, left, canvas > 0)
+    (first, last), (begin, end) = (
+        np.clip(ends, 0, side).tolist() for ends, side in zip(((top, bottom), (left, right)), shape, strict=True)
+    )
+    return Patch(first, begin, canvas[first - top : last - top, begin - left : end - left] > 0)
 
 
 def _outline(centre: tuple[float, float], radii: tuple[float, float], roundness: float = 2) -> NDArray[np.float64]:
@@ -163,7 +168,9 @@ def private_area(face: Face, shape: tuple[int, int], area: Area = Area.P3M) -> P
             polygons.append(np.concatenate([_outline((x, y), (reach, reach)) for x, y in five]))
     else:
         indices = _PRIVATE if area is Area.P3M else _OVAL
-        polygons = [mesh[list(indices)], _core_outline(face, _CORE_MARGIN)]
+        # The parts lie inside the hull, but not each pixel of their outlines, as they are drawn.
+        parts = [mesh[list(ids)] for ids in PARTS.values()]
+        polygons = [mesh[list(indices)], _core_outline(face, _CORE_MARGIN), *parts]
     if area is Area.HEAD:
         polygons.append(_head_outline(face))
     return _hulls(polygons, shape)

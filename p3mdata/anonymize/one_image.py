@@ -85,4 +85,9 @@ def _format_of(out: Path) -> Format:
     try:
         return _FORMATS[out.suffix.lower()]
     except KeyError:
-        raise SettingsError(f"{out}: unknown ending. Use {', '.join(_FORMATS)}.") from None
+        endings, ending = ", ".join(_FORMATS), out.suffix.lower()
+        if ending in (".tif", ".tiff"):
+            what = "one picture is written as JPEG, PNG or WebP, and TIFF by 'p3mdata anonymize dir' alone"
+        else:
+            what = f"unknown ending '{ending}'" if ending else "unknown ending, for it has none"
+        raise SettingsError(f"{out}: {what}. Use {endings}.") from None

@@ -209,7 +209,9 @@ def anonymize(
         tick("verify")
     except BrokenInput as exc:
         return Anonymized(replace(base, reason=exc.code, detail=exc.sentence), {})
-    doubts = [*masked.doubts, *proof_doubts(proofs), *changed]
+    opacity = loaded.picture.opacity
+    of_mask = None if opacity is None else opacity[masked.facemask]
+    doubts = [*masked.doubts, *proof_doubts(proofs, of_mask), *changed]
     if inputs.decision is not None:
         doubts = [doubt for doubt in doubts if not inputs.decision.overrules(doubt)]
     doubts = [*suspect_doubts(loaded), *doubts]

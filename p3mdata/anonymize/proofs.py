@@ -281,12 +281,17 @@ def _shown_by_opacity(before: NDArray[Any], after: NDArray[Any], finder: FaceFin
     return shown
 
 
-def proof_doubts(proofs: Proofs) -> list[Doubt]:
-    """What in the proofs keeps an image from being released."""
+def proof_doubts(proofs: Proofs, opacity: NDArray[Any] | None = None) -> list[Doubt]:
+    """What in the proofs keeps an image from being released.
+
+    Args:
+        proofs: Of the image.
+        opacity: Its source's, inside the mask, to tell where that is why; None for an opaque image.
+    """
     doubts = []
     if proofs.changed_inside < CHANGED_INSIDE:
-        share = f"{1 - proofs.changed_inside:.0%}"
-        doubts.append(Doubt("not_obfuscated", f"{share} of the pixels inside the mask are still those of the source"))
+        share = f"{1 - proofs.changed_inside:.0%} of the pixels inside the mask are still those of the source"
+        doubts.append(Doubt("not_obfuscated", _of_one_opacity(opacity) or share))
     if proofs.missed:
         faces = "a face" if proofs.missed == 1 else f"{proofs.missed} faces"
         doubts.append(Doubt("redetected", f"the detectors still find {faces} outside the mask on the output"))
@@ -313,6 +318,19 @@ def proof_doubts(proofs: Proofs) -> list[Doubt]:
             )
         )
     return doubts
+
+
+def _of_one_opacity(opacity: NDArray[Any] | None) -> str | None:
+    """What is wrong with a translucent picture whose opacity is the same all over the mask; None where it is not."""
+    if opacity is None or not opacity.size:
+        return None
+    value, top = int(opacity[0]), np.iinfo(opacity.dtype).max
+    if value in (0, top) or (opacity != value).any():
+        return None
+    return (
+        f"its opacity is {value} of {top} all over the mask, and obfuscating one value changes nothing of it. "
+        "Save the picture opaque, without transparency"
+    )
 
 
 def uncovered_by_hand(detection: Detection, covered: Mask) -> list[Doubt]:

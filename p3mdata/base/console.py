@@ -54,6 +54,11 @@ def plain_text(text: str) -> str:
     return escape("".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text))
 
 
+def one_line(text: str) -> str:
+    """Text of a list's entry, on one line whatever a file name in it holds."""
+    return text.replace("\n", "\\n")
+
+
 def say(text: str) -> None:
     """A message for a person; nothing for an empty one."""
     if text and not out.quiet:

@@ -47,7 +47,7 @@ def run_job(job: Job, stage: Stage) -> None:
     with console.progress(done_counter(job.out, job.execution.task_number)) as start:
         summary = anonymize_job(job, stage, start)
     if (job.out / PASSED_OVER).is_file():
-        console.say(PassedOver.from_json(read_json(job.out / PASSED_OVER)).sentence())
+        console.say(console.one_line(PassedOver.from_json(read_json(job.out / PASSED_OVER)).sentence()))
     finish(summary, job.place, stage)
 
 

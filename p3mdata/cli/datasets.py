@@ -223,7 +223,7 @@ def duplicates(
         f"{members[0].path}: " + ", ".join(f"{m.path} ({m.kind})" for m in members[1:]) for members in found.clusters
     ]
     lines = [*render.first_of(copied, out, all_)]
-    lines += [f"unreadable: {path} {sentence}" for path, sentence in found.unreadable]
+    lines += [console.one_line(f"unreadable: {path} {sentence}") for path, sentence in found.unreadable]
     copies = sum(len(members) - 1 for members in found.clusters)
     console.result(
         {**found.to_json(), "page": str(out)},
@@ -273,7 +273,7 @@ def curate(
     lines = [*render.first_of(rejected, out / REJECTED, all_), *render.first_of(warned, out / WARNINGS, all_)]
     text = "\n".join([*lines, f"{len(found.kept)} of {len(found.entries)} kept: {out / 'kept.txt'}\npage: {page}"])
     others = passed_over(source, recursive=True)
-    console.say(others.sentence())
+    console.say(console.one_line(others.sentence()))
     console.result({**found.to_json(), "out": str(out), "passed_over": others.to_json()}, text)
 
 

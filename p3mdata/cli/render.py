@@ -11,7 +11,7 @@ from rich.box import SIMPLE_HEAD
 from rich.table import Table
 
 from p3mdata.base import console
-from p3mdata.base.console import duration, plain_text, result, say
+from p3mdata.base.console import duration, one_line, plain_text, result, say
 from p3mdata.base.html import count
 from p3mdata.records import RELEASED, Outcome
 from p3mdata.run.layout import ADVICE, ADVICE_PLOT, ATTACKERS, AUDIT, AUDIT_PLOT, LEDGER, RECALL, REPORT, TRACES
@@ -57,8 +57,7 @@ def summary(run: RunSummary, report: Path) -> None:
     table.add_row("total", f"{sum(run.outcomes.values()):,}", f"{run.released:,}", f"{count(run.faces, 'face')} masked")
     result(None, table)
     for source, state, reason in heapq.nsmallest(_SHOWN, run.held_back, key=_in_order):
-        name = source.replace("\n", "\\n")
-        say(f"{state}: {name} {_joined(reason)}")
+        say(f"{state}: {one_line(source)} {_joined(reason)}")
     if len(run.held_back) > _SHOWN:
         say(f"... and {len(run.held_back) - _SHOWN} more in {run.out}/{LEDGER}")
     if run.seconds:
@@ -78,7 +77,8 @@ def _in_order(held: tuple[str, str, str]) -> tuple[int, str]:
 
 
 def first_of(lines: list[str], where: Path | None, everything: bool) -> list[str]:
-    """The first lines of a kind, and where the others are; all of them when that was asked for."""
+    """The first entries of a kind, a line each, and where the others are; all of them when that was asked for."""
+    lines = list(map(one_line, lines))
     if everything or len(lines) <= _SHOWN:
         return lines
     elsewhere = ":" if where is None else f" in {where}, or with"
@@ -160,8 +160,6 @@ def attackers(found: Attackers, run: Path, beside: Mapping[str, int]) -> None:
     if console.out.json:
         result({**found.to_json(), **beside})
         return
-    from p3mdata.run.attackers import WORDS
-
     title = f"{found.method}: {found.photos} photographs of {found.people} people, {found.folds} folds"
     table = Table(title=title, title_justify="left")
     for heading in ("attacker", "rank-1 %", "95 %", "TAR %", "worst person %"):
@@ -169,7 +167,9 @@ def attackers(found: Attackers, run: Path, beside: Mapping[str, int]) -> None:
     for key, score in found.scores.items():
         interval = f"{100 * score.rank1.low:.0f}-{100 * score.rank1.high:.0f}"
         tar = "-" if score.tar is None else f"{100 * score.tar.value:.1f} at {score.far:g}"
-        table.add_row(WORDS[key], f"{100 * score.rank1.value:.1f}", interval, tar, f"{100 * score.worst_person:.0f}")
+        table.add_row(
+            found.words[key], f"{100 * score.rank1.value:.1f}", interval, tar, f"{100 * score.worst_person:.0f}"
+        )
     result(None, table)
     for name, rate in sorted(found.scores[found.worst].groups.items()):
         say(f"group {name}: {100 * rate.value:.1f} % ({100 * rate.low:.0f}-{100 * rate.high:.0f}), {rate.n} people")

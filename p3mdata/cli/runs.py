@@ -69,7 +69,7 @@ def _predicted(source: Path, out: Path, checkpoint: Path | None, dry_run: bool) 
     with console.counted() as start:
         done = infer(source, folder, checkpoint, cutouts=False, progress=start)
     for name, sentence in done.broken:
-        console.say(f"no matte: {name} {sentence}")
+        console.say(console.one_line(f"no matte: {name} {sentence}"))
     console.say(f"predicted mattes: {folder / ALPHAS}")
     return folder / ALPHAS
 
@@ -164,11 +164,14 @@ def _dry_run(job: Job) -> None:
     # Their ids are those of no run yet.
     rows = [{key: value for key, value in sample.to_json().items() if key not in ("id", "index")} for sample in listed]
     text = "\n".join(
-        f"{s.source}" + "".join(f"  {k}: {v[0]}" for k in ("alpha", "trimap", "mask") if (v := getattr(s, k)))
-        + (f"  PROBLEM: {s.problem}" if s.problem else "") for s in listed
+        console.one_line(
+            f"{s.source}" + "".join(f"  {k}: {v[0]}" for k in ("alpha", "trimap", "mask") if (v := getattr(s, k)))
+            + (f"  PROBLEM: {s.problem}" if s.problem else "")
+        )
+        for s in listed
     )  # fmt: skip
     others = PassedOver({}) if job.chosen else passed_over(job.source, job.settings.recursive)
-    console.say(others.sentence())
+    console.say(console.one_line(others.sentence()))
     head = f"{count(plan.samples, 'picture')}, {count(plan.shards, 'shard')}, {job.settings.named()} -> {job.place}\n"
     console.result({**plan.public().to_json(), "files": rows, "passed_over": others.to_json()}, head + text)
 
@@ -318,7 +321,7 @@ def verify(
     with console.counted() as start:
         released, findings = verify_run(run, start, workers or 0)
     rows = [{"id": f.id, "code": f.code, "sentence": f.sentence} for f in findings]
-    lines = "\n".join(f"{f.id or run}: {f.sentence} [{f.code}]" for f in findings)
+    lines = "\n".join(console.one_line(f"{f.id or run}: {f.sentence} [{f.code}]") for f in findings)
     ids = len({f.id for f in findings})
     text = f"{count(released, 'released image')}: " + (
         f"{ids} {'fails' if ids == 1 else 'fail'} a proof\n{lines}" if findings else "all proofs hold"

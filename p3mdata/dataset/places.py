@@ -6,12 +6,14 @@ import os
 import re
 from pathlib import Path
 
-from p3mdata.dataset.about import ABOUT
+from p3mdata.dataset.about import ABOUT, BUILDING
 from p3mdata.errors import SettingsError
 from p3mdata.run.layout import PLAN, PRIVATE
 
 # An export's card, and how its last line begins.
 CARD, STAMP = "README.md", "<!-- p3mdata export: {} -->"
+# While this file is there an export is not whole.
+EXPORTING = "exporting.json"
 _STAMPED = re.compile(STAMP.format(r"([a-z0-9-]+)"))
 
 
@@ -25,7 +27,7 @@ def stamps(card: Path) -> list[str]:
 
 
 def refuse_in_release(out: Path) -> None:
-    """Refuse a lone file, or a folder of such, in a run, a dataset or an export, wherever links lead.
+    """Refuse a lone file, or a folder of such, in a run, a dataset or an export, finished or not, wherever links lead.
 
     Raises:
         SettingsError: It would lie in one.
@@ -42,8 +44,10 @@ def refuse_in_release(out: Path) -> None:
 def _kind(folder: Path) -> str | None:
     if (folder / PLAN).is_file() and (folder / PRIVATE).is_dir():
         return "run"
-    if (folder / ABOUT).is_file():
+    if (folder / ABOUT).is_file() or (folder / BUILDING).is_file():
         return "dataset"
+    if (folder / EXPORTING).is_file():
+        return "export"
     try:
         return "export" if stamps(folder / CARD) else None
     except (OSError, ValueError):

@@ -11,7 +11,6 @@ from p3mdata.export.card_text import percent, rate
 from p3mdata.export.figures import Facts
 from p3mdata.export.questions import FRAMEWORKS
 from p3mdata.export.record import RECORD, RECORD_JSON, TITLES, Record
-from p3mdata.run.attackers import WORDS
 
 # Characters of an answer that stands where it is asked for; longer ones stand once, below.
 _SHORT = 240
@@ -96,10 +95,11 @@ def _table_of(name: str, facts: Facts) -> str:
     if name == "held_back" and facts.outcomes is not None:
         return table(("Outcome", "Files"), facts.outcomes.items())
     if name == "attackers" and facts.attackers is not None:
+        words = facts.attackers.words
         scores = sorted(facts.attackers.scores.items(), key=lambda pair: (-pair[1].rank1.value, pair[0]))
         return table(
             ("Attacker", "Rank-1 (95% interval)", "Person found most often"),
-            ((WORDS[key], rate(score.rank1), percent(score.worst_person)) for key, score in scores),
+            ((words[key], rate(score.rank1), percent(score.worst_person)) for key, score in scores),
         )
     return audit_table(facts.audit) if name == "audit" else ""
 

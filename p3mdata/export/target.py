@@ -17,12 +17,10 @@ from p3mdata.base.disk_backed import DiskDict
 from p3mdata.base.files import RELEASED_AT, atomic, is_torn, overlap, owned_folder, sha256, write_released
 from p3mdata.base.ids import ID
 from p3mdata.base.jsonl import write_json
-from p3mdata.dataset.places import CARD, STAMP, stamps
+from p3mdata.dataset.places import CARD, EXPORTING, STAMP, stamps
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.version import __version__
 
-# While this file is there the export is not whole.
-EXPORTING = "exporting.json"
 # Written last, and gone first when an export is made again: they say that everything they name is there.
 _CLOSING = (CARD, "index.json", "croissant.json", "release-record.md", "release-record.json")
 # Paths of files that exports write; everything else in the folder is its owner's.

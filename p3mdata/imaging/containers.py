@@ -11,17 +11,17 @@ from typing import Any
 
 from PIL import Image, TiffImagePlugin
 
-from p3mdata.imaging.jpeg.segments import EOI, SOS, UnsupportedJpeg, end_of, split
+from p3mdata.imaging.ends import goes_on
+from p3mdata.imaging.jpeg.segments import EOI, SOS, UnsupportedJpeg, split
 from p3mdata.imaging.jpeg.structure import inspect
 
 _SUBFILE_TAG, _REDUCED, _SUB_IFDS_TAG = 254, 1, 330
-_PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 _BITS_TAG, _SAMPLES_TAG, _EXTRA_TAG, _KIND_TAG = 258, 277, 338, 339
 _FLOAT, _SIGNED = 3, 2
 _FRAME = re.compile(rb"\xff([\xc0-\xc3\xc5-\xc7\xc9-\xcb\xcd-\xcf])..(.)", re.DOTALL)
 _MOST_CHANNELS = 4
 # Grey or colours as bytes or as text; width, height and the largest value, with comments between them.
-_MAP_HEADER = re.compile(rb"P[2356]" + rb"(?:\s|#[^\n]*\n)+\d+" * 2 + rb"(?:\s|#[^\n]*\n)+(\d{1,5})")
+_MAP_HEADER = re.compile(rb"P[2356]" + rb"(?:\s|#[^\n]*\n)+\d+" * 2 + rb"(?:\s|#[^\n]*\n)+(\d{1,10})")
 
 
 def with_end(data: bytes) -> tuple[bytes, bool]:
@@ -60,7 +60,7 @@ def left_out(image: Image.Image, data: bytes) -> Iterator[str]:
     if image.format == "MPO" and frames > 1:
         further = "a second picture or gain map" if frames == 2 else f"{frames - 1} further pictures or gain maps"
         yield f"{further} left out"
-    elif _goes_on(image.format, data):
+    elif goes_on(image.format, data):
         yield "data behind the picture left out"
     elif image.format == "TIFF":
         if frames > 1:
@@ -71,22 +71,6 @@ def left_out(image: Image.Image, data: bytes) -> Iterator[str]:
         more = len(image.info.get("depth_images") or ()) + sum(map(len, (image.info.get("aux") or {}).values()))
         if more:
             yield "a depth map, gain map or other second picture left out"
-
-
-def _goes_on(form: str | None, data: bytes) -> bool:
-    """Whether a file has bytes behind its picture, such as a film, another picture or what a phone keeps of it."""
-    if form == "PNG":
-        return 0 <= data.find(_PNG_END) < len(data) - len(_PNG_END)
-    if form == "WEBP":
-        size = int.from_bytes(data[4:8], "little")
-        return 8 + size + size % 2 < len(data)
-    end = bytes((0xFF, EOI))
-    if form != "JPEG" or data.count(end) < 2:
-        return form == "JPEG" and not data.endswith(end)
-    # A thumbnail in EXIF has an end of its own, and so has a whole picture behind the picture.
-    with contextlib.suppress(UnsupportedJpeg):
-        return end_of(data) < len(data)
-    return not data.endswith(end)
 
 
 def is_small_copy(image: Image.Image) -> bool:

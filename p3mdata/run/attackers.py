@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -99,6 +100,7 @@ class Attackers:
         chance: Rank-1 of guessing.
         scores: By key of WORDS.
         max_rank1: The claim that was asked for.
+        words: What the attacker of a key does. Of a file they are its own: another version's may do something else.
     """
 
     manifest_sha256: str
@@ -112,6 +114,7 @@ class Attackers:
     chance: float
     scores: dict[str, Score] = field(default_factory=dict)
     max_rank1: float | None = None
+    words: Mapping[str, str] = field(default_factory=lambda: WORDS, compare=False)
 
     @property
     def worst(self) -> str:
@@ -131,7 +134,7 @@ class Attackers:
     def claim(self) -> str:
         """What may be said of the release, and how many people it would take where too few took part."""
         worst = self.scores[self.worst].rank1
-        said = f"the worst attacker ({WORDS[self.worst]}) finds {100 * worst.value:.1f} %, "
+        said = f"the worst attacker ({self.words[self.worst]}) finds {100 * worst.value:.1f} %, "
         said += f"at most {100 * worst.high:.1f} % of {self.people} people; guessing finds {100 * self.chance:.1f} %, "
         said += f"the worst under black masks {100 * self.floor.rank1.value:.1f} %"
         if self.max_rank1 is None or self.passed:
@@ -156,7 +159,7 @@ class Attackers:
             "left_out": dict(sorted(self.left_out.items())),
             "not_run": dict(sorted(self.not_run.items())),
             "chance": self.chance,
-            "scores": {key: {"words": WORDS[key], **found.to_json()} for key, found in self.scores.items()},
+            "scores": {key: {"words": self.words[key], **found.to_json()} for key, found in self.scores.items()},
             "worst": self.worst,
             "claim": {
                 "max_rank1": self.max_rank1,
@@ -181,6 +184,7 @@ class Attackers:
             # In their order; one that this version does not know is a ValueError.
             scores={key: Score.from_json(row["scores"][key]) for key in sorted(row["scores"], key=list(WORDS).index)},
             max_rank1=row["claim"]["max_rank1"],
+            words={key: str(found["words"]) for key, found in row["scores"].items()},
         )
 
 

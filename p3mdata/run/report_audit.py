@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from p3mdata.base.html import Figure, Table, count, render, table
 from p3mdata.base.intervals import Rate
-from p3mdata.run.attackers import WORDS, Attackers
+from p3mdata.run.attackers import Attackers
 from p3mdata.run.audit import COMPARISONS, Audit, AuditRow
 from p3mdata.run.audit_chart import Charted, drawing
 from p3mdata.run.recall import InReview, Neither, SecondLook
@@ -49,7 +49,7 @@ def audit_section(
 
 def _attacked(attackers: Attackers) -> Table:
     lines = [
-        (WORDS[key], _interval(score.rank1), Figure(_percent(score.worst_person)))
+        (attackers.words[key], _interval(score.rank1), Figure(_percent(score.worst_person)))
         for key, score in sorted(attackers.scores.items())
     ]
     return table("Attackers who learn, with 95% intervals", ("Attacker", "Rank-1", "Person found most often"), lines)

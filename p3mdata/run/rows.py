@@ -19,6 +19,9 @@ from p3mdata.run.inputs import inputs_digest
 from p3mdata.run.layout import DONE, IMAGES, LEDGER, RESULTS, SHARDS, STATS, shard_folder
 from p3mdata.run.plan import Plan
 
+# What a spreadsheet takes for the beginning of a formula.
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+
 
 class Rows(Sequence[ImageResult]):
     """Rows of a run's finished shards, in source order, read from the run folder when they are asked for.
@@ -131,6 +134,7 @@ def names_file(path: Path) -> Iterator[Callable[[ImageResult], None]]:
     with atomic(path, PRIVATE_MODE) as sink:
         text = io.TextIOWrapper(sink, "utf-8", "surrogateescape", newline="")
         table = csv.writer(text, lineterminator="\n")
+        quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
         table.writerow(("source", "id", "outcome", "image"))
 
         def add(row: ImageResult) -> None:
@@ -138,9 +142,16 @@ def names_file(path: Path) -> Iterator[Callable[[ImageResult], None]]:
             by_source[row.source] = row.id, row.outcome.value, image
 
         yield add
-        table.writerows((source, *told) for source, told in by_source.items())
+        for source, told in by_source.items():
+            # Readers take a bare carriage return for the end of a row, and the writer of older Pythons leaves it bare.
+            (quoted if "\r" in source else table).writerow((_as_text(source), *told))
         text.flush()
         text.detach()
+
+
+def _as_text(cell: str) -> str:
+    """A cell that spreadsheets show and do not calculate, whoever named the file."""
+    return f"'{cell}" if cell.startswith(_FORMULA) else cell
 
 
 def image_rows(path: Path, torn_tail: bool = False) -> list[ImageResult]:
