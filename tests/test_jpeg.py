@@ -413,9 +413,20 @@ def test_without_memory_files_a_private_folder_is_used_and_removed(
     expected = JpegBlocks.read(COLOUR)
     reach = expected.reach(np.ones((40, 40), bool))
     pixels = picture(40, 40, 9)
+    # Where the library can be called directly, no file is made at all.
+    monkeypatch.setattr("p3mdata.imaging.jpeg.coefficients.opened", lambda *args, **options: None)
     monkeypatch.delattr("os.memfd_create", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    seen: list[tuple[Path, int]] = []
+    write = Path.write_bytes
+
+    def noted(path: Path, data: bytes) -> int:
+        seen.append((path.parent.parent, path.parent.stat().st_mode & 0o777))
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", noted)
     blocks = JpegBlocks.read(COLOUR)
     assert blocks.rewrite(pixels, reach) == JpegBlocks.read(COLOUR).rewrite(pixels, reach)
     assert np.array_equal(decode(blocks.rewrite(pixels, reach)), decode(expected.rewrite(pixels, reach)))
-    assert not list(tmp_path.iterdir())
+    # Read twice, written three times.
+    assert seen == [(tmp_path, 0o700)] * 5 and not list(tmp_path.iterdir())
