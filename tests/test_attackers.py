@@ -150,6 +150,7 @@ def test_learnt_attackers_find_more_than_adapted_ones_where_a_mosaic_leaks(faces
     assert found["clear"].rank1.value > 0.9
     for learnt in ("metric", "determined"):
         assert found[learnt].rank1.value > found["adapted"].rank1.value + 0.1, learnt
+    assert {"floor_metric", "floor_determined"} <= found.keys()
     for key, one in found.items():
         if key.startswith("floor"):
             assert one.rank1.low <= chance + 0.05, f"{key}: nothing outside the masks tells anybody"
