@@ -8,7 +8,6 @@ import subprocess
 import sys
 import textwrap
 import weakref
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -20,14 +19,6 @@ from p3mdata.imaging.jpeg.structure import inspect
 from tests.test_jpeg import KINDS, SIZES, encode, masks, picture, replaced_header
 
 OPTIONS = [{}, {"progressive": 1}, {"rst_interval": 3}, {"optimize": 1}]
-
-
-@pytest.fixture(autouse=True)
-def open_way() -> Iterator[None]:
-    """Whatever a test makes of the library, the next one finds it usable."""
-    library._Guard.closed = False
-    yield
-    library._Guard.closed = False
 
 
 def both_ways(data: bytes, seed: int, monkeypatch: pytest.MonkeyPatch) -> tuple[list[JpegBlocks], list[bytes]]:
