@@ -286,7 +286,6 @@ def test_a_face_under_hair_takes_three_keys(page: Any, run: HeldRun) -> None:
     says(page, "Still held back")
     assert CUT not in run.released()
     shows(page, CUT)
-    page.wait_for_timeout(500)
     page.keyboard.press("d")
     expect(page.locator("#legend [data-mark=cut]")).to_be_visible()
     page.keyboard.press("k")

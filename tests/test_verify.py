@@ -341,7 +341,10 @@ def proved(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 def test_what_was_proved_is_not_proved_again_for_a_dataset(run: Run, proved: list[str]) -> None:
     """No models are loaded either; `verify` itself always proves."""
-    assert verify_run(run.out, again=False) == (2, []) and not proved
+    with pytest.MonkeyPatch.context() as patch:
+        for module in ("p3mdata.faces.models", "p3mdata.run.look"):
+            patch.setattr(f"{module}.FaceFinder", lambda: pytest.fail("models are loaded"))
+        assert verify_run(run.out, again=False) == (2, []) and not proved
     assert verify_run(run.out) == (2, []) and sorted(proved) == ["a.jpg", "b.png"]
 
 
