@@ -26,6 +26,7 @@ from p3mdata.base import console  # noqa: E402
 from p3mdata.faces.detectors import Detector  # noqa: E402
 from p3mdata.faces.ensemble import FaceFinder  # noqa: E402
 from p3mdata.faces.landmarks import LandmarkModel  # noqa: E402
+from p3mdata.imaging.jpeg import library  # noqa: E402
 
 # No case fails because the machine is busy.
 # One commit has one verdict in CI; elsewhere each run looks at other examples.
@@ -96,6 +97,12 @@ def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFa
     monkeypatch.chdir(folder)
     yield
     assert not os.listdir(folder), f"left in the working folder: {os.listdir(folder)}"
+
+
+@pytest.fixture(autouse=True)
+def open_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A damaged JPEG file closes the library's own memory for the process; the next test finds it open."""
+    monkeypatch.setattr(library._Guard, "closed", False)
 
 
 @pytest.fixture(autouse=True)

@@ -362,6 +362,15 @@ def test_a_face_under_transparency_is_found_and_covered(run: Run) -> None:
     assert bare_parts(astronaut_face(), released(done)[1]) == []
 
 
+def test_a_face_that_shows_through_transparency_alone_is_found(run: Run) -> None:
+    """White all over; its opacity draws the face of a small cut-out for whoever lays it over another colour."""
+    opacity = np.full((400, 400), 255, np.uint8)
+    opacity[-256:, :256] = np.asarray(Image.fromarray(astronaut(256)).convert("L"))
+    done = run(encoded(np.dstack([np.full((400, 400, 3), 255, np.uint8), opacity]), "PNG"), trust_no_face=True)
+    assert len(done.result.faces) == 1
+    assert (done.result.outcome, done.files) == (Outcome.NEEDS_REVIEW, {})
+
+
 @pytest.mark.parametrize(("settings", "words"), [({"method": "zero"}, "zero 1"), ({"preset": "yang"}, "blur 0.1")])
 def test_the_record_says_how(settings: dict[str, str], words: str, run: Run) -> None:
     done = run(PHOTOS["png"], **settings)

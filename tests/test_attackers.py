@@ -150,6 +150,7 @@ def test_learnt_attackers_find_more_than_adapted_ones_where_a_mosaic_leaks(faces
     assert found["clear"].rank1.value > 0.9
     for learnt in ("metric", "determined"):
         assert found[learnt].rank1.value > found["adapted"].rank1.value + 0.1, learnt
+    assert {"floor_metric", "floor_determined"} <= found.keys()
     for key, one in found.items():
         if key.startswith("floor"):
             assert one.rank1.low <= chance + 0.05, f"{key}: nothing outside the masks tells anybody"
@@ -452,8 +453,13 @@ def test_what_is_no_train_check_is_refused_before_work(
     folder.mkdir()
     if content is not None:
         (folder / "report.json").write_text(json.dumps(content))
+
+    class Idle(Small):
+        def embed(self, chip: NDArray[np.uint8]) -> NDArray[np.float32]:
+            raise AssertionError("work was begun")
+
     with pytest.raises(SettingsError, match=sentence) as refused:
-        advise_run(fresh, 0.1, "prefix", recogniser=Small(), train_checks=[folder])
+        advise_run(fresh, 0.1, "prefix", recogniser=Idle(), train_checks=[folder])
     assert "\n" not in str(refused.value) and not (fresh / ADVICE).exists()
 
 
@@ -475,15 +481,20 @@ def test_labels_of_points_that_lie_close_do_not_overlap() -> None:
             assert not box.contains(*axes.transData.transform(place))
 
 
-def test_the_benchmarks_table_compares_every_attacker_with_the_adapted_one(fresh: Path) -> None:
+def test_the_benchmarks_table_compares_every_attacker_with_the_adapted_one(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     settings = [table.setting(text) for text in ("mosaic:0.2", "dp-pix:0.3:4", "zero")]
     assert [each.named() for each in settings] == ["mosaic 0.2", "dp-pix 0.3 epsilon 4 m 16", "zero 1"]
     keep = fresh.with_name("seen.npz")
     found = table.measure(fresh, [*settings[:2], None], None, (), identities="prefix", recogniser=Small(), keep=keep)
     assert "released, mosaic 0.2" in found["settings"]
     # What was seen is not looked at again.
+    drawn: set[str] = set()
+    render = table.rendered
+    monkeypatch.setattr(table, "rendered", lambda one, each: drawn.add(each.named()) or render(one, each))
     found = table.measure(fresh, settings, None, (), identities="prefix", recogniser=Small(), keep=keep)
-    assert keep.stat().st_size and set(found["settings"]) == {each.named() for each in settings}
+    assert drawn == {"zero 1"} and set(found["settings"]) == {each.named() for each in settings}
     for scores in found["settings"].values():
         assert {"clear", "naive", "adapted", "metric", "floor_metric"} <= set(scores)
         assert scores["adapted"]["more_than_adapted"] == (0.0, 0.0, 0.0)

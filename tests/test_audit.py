@@ -41,9 +41,11 @@ from p3mdata.faces import weights
 from p3mdata.records import ImageResult, Outcome
 from p3mdata.run.attackers import read_attackers
 from p3mdata.run.audit import Audit, read_audit
+from p3mdata.run.close import close_run
 from p3mdata.run.identities import identify
 from p3mdata.run.job import anonymize_job
 from p3mdata.run.layout import ATTACKERS, LEDGER, MANIFEST, SAMPLE
+from p3mdata.run.plan import read_plan
 from p3mdata.run.report_audit import audit_section
 from p3mdata.run.sampling import LookedAt, draw_sample, sample_run, stratum
 from tests.audits import some_attackers
@@ -460,6 +462,9 @@ def test_a_damaged_audit_is_named_with_the_way_out(fresh: Path) -> None:
         path.write_text(json.dumps(damaged))
         with pytest.raises(RunFolderError, match=r"audit\.json: is damaged .*Run 'p3mdata audit .*' again"):
             read_audit(fresh)
+    # A take-down writes the report last: the other file's fault must not stop it.
+    close_run(read_plan(fresh)[0], 0)
+    assert "audit.json is damaged" in (fresh / "report.html").read_text()
 
 
 def test_an_audit_of_other_files_does_not_count(fresh: Path) -> None:

@@ -139,6 +139,7 @@ def test_real_photographs_all_copies_found_and_no_two_photographs_joined() -> No
     ]
     # Larger crops of one photograph: neither planted nor different.
     photos = [p for p in photos if "obama_partial" not in p.name]
+    assert len(photos) > 50
     marks: list[Fingerprint] = []
     owners: list[int] = []
     for i, path in enumerate(photos):

@@ -18,8 +18,6 @@ torch = pytest.importorskip("torch")
 
 from benchmarks import gpu  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[1]
-
 
 def run(out: Path, *arguments: str) -> tuple[int, dict[str, Any], str]:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -73,7 +71,7 @@ def test_a_part_that_dies_takes_nothing_with_it(
     python = tmp_path / "python"
     kept = '[{"network": "first", "ms": 1}]'
     program = f"import sys; open({str(tmp_path / 'steps.json')!r}, 'w').write({kept!r}); {how}"
-    python.write_text(f"#!/bin/sh\nexec {sys.executable} -c {shlex.quote(program)}\n")
+    python.write_text(f"#!/bin/sh\nexec {shlex.quote(sys.executable)} -c {shlex.quote(program)}\n")
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
     found = gpu.run_apart("steps", tmp_path, 300, [])

@@ -424,5 +424,6 @@ def test_a_jpeg_of_endless_scans_is_refused_before_it_is_decoded(
     many = join([*segments, *[scan] * 300])
     monkeypatch.setattr(Image.Image, "load", lambda image: pytest.fail("decoded"))
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded"))
+    monkeypatch.setattr("simplejpeg.decode_jpeg", lambda *args, **options: pytest.fail("decoded"))
     with pytest.raises(BrokenInput, match="more than 256 scans"):
         decode(many[:-2] if damaged else many)

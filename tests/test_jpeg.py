@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
-from p3mdata.imaging.jpeg import JpegBlocks, UnsupportedJpeg
+from p3mdata.imaging.jpeg import JpegBlocks, UnsupportedJpeg, coefficients, library
 
 SIZES = [(77, 123), (9, 17), (1, 1), (8, 8), (40, 3), (64, 96)]
 CV_SAMPLING = {
@@ -334,6 +334,14 @@ UNSUPPORTED: dict[str, tuple[Callable[[], bytes], str]] = {
 }
 
 
+@pytest.fixture(params=["in memory", "by jpeglib"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Coefficients in the library's own memory, and where that cannot be."""
+    if request.param == "by jpeglib":
+        monkeypatch.setattr(library, "_usable", lambda: None)
+
+
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("name", UNSUPPORTED)
 def test_unsupported_files_are_refused_with_the_reason(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     make, reason = UNSUPPORTED[name]
@@ -349,12 +357,16 @@ def test_progressive_files_with_scans_missing_are_refused() -> None:
         JpegBlocks.read(data[:last] + b"\xff\xd9")
 
 
+@pytest.mark.usefixtures("way")
 @pytest.mark.parametrize("progressive", [0, 1])
 def test_damage_never_ends_the_process(progressive: int, capfd: pytest.CaptureFixture[str]) -> None:
     """Flip bytes anywhere: the file is refused, or read and written in silence."""
     data = encode(picture(60, 70, 1), "420", progressive=progressive)
     rng = np.random.default_rng(progressive)
-    for _ in range(300):
+    for number in range(300):
+        if number % 15 == 0:
+            # A file that the library gives up on closes its memory, and keeps a thread: open again, but not each time.
+            library._Guard.closed = False
         broken = bytearray(data)
         for _ in range(rng.integers(1, 5)):
             broken[rng.integers(2, len(data))] = rng.integers(0, 256)
@@ -400,11 +412,14 @@ def test_wrong_arguments_are_refused() -> None:
         blocks.rewrite(np.zeros((40, 40, 3), np.uint8), other)
 
 
-def test_jpeglib_keeps_its_version() -> None:
-    before = jpeglib.version.get()
-    blocks = JpegBlocks.read(COLOUR)
-    blocks.rewrite(np.zeros((40, 40, 3), np.uint8), blocks.reach(np.ones((40, 40), bool)))
-    assert jpeglib.version.get() == before
+def test_jpeglib_keeps_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "_usable", lambda: None)
+    # As if it were asked for the first time.
+    coefficients._library.cache_clear()
+    with jpeglib.version("6b"):
+        blocks = JpegBlocks.read(COLOUR)
+        blocks.rewrite(np.zeros((40, 40, 3), np.uint8), blocks.reach(np.ones((40, 40), bool)))
+        assert coefficients._library.cache_info().misses == 1 and jpeglib.version.get() == "6b"
 
 
 def test_without_memory_files_a_private_folder_is_used_and_removed(
@@ -413,9 +428,19 @@ def test_without_memory_files_a_private_folder_is_used_and_removed(
     expected = JpegBlocks.read(COLOUR)
     reach = expected.reach(np.ones((40, 40), bool))
     pixels = picture(40, 40, 9)
+    # Where the library can be called directly, no file is made at all.
+    monkeypatch.setattr(library, "_usable", lambda: None)
     monkeypatch.delattr("os.memfd_create", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    seen: list[tuple[Path, int]] = []
+    write = Path.write_bytes
+
+    def noted(path: Path, data: bytes) -> int:
+        seen.append((path.parent.parent, path.parent.stat().st_mode & 0o777))
+        return write(path, data)
+
+    monkeypatch.setattr(Path, "write_bytes", noted)
     blocks = JpegBlocks.read(COLOUR)
     assert blocks.rewrite(pixels, reach) == JpegBlocks.read(COLOUR).rewrite(pixels, reach)
     assert np.array_equal(decode(blocks.rewrite(pixels, reach)), decode(expected.rewrite(pixels, reach)))
-    assert not list(tmp_path.iterdir())
+    assert set(seen) == {(tmp_path, 0o700)} and not list(tmp_path.iterdir())

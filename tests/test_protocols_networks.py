@@ -65,7 +65,7 @@ def test_obfuscated_sets_are_tested_as_photographed_too(tmp_path: Path) -> None:
     page = (tmp_path / "out/benchmark.html").read_text()
     assert "Closed-form, SAD" in page and page.count("<img") == 3 * (PICTURES + PICTURES + PICTURES)
     shown = re.findall(r"image/jpeg;base64,([^\"]+)", page)
-    assert shown[:PICTURES] == shown[PICTURES : 2 * PICTURES]
+    assert len(shown) == 3 * PICTURES and shown[:PICTURES] == shown[PICTURES : 2 * PICTURES]
     assert str(secret) not in (tmp_path / "out/benchmark.json").read_text() + page
     # Under an id that only who has the run's secret can tell.
     key = 32 * "5e"

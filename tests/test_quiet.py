@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import subprocess
@@ -42,12 +43,26 @@ def asked() -> Iterator[tuple[str, list[bytes]]]:
 def test_a_run_asks_for_no_address(tmp_path: Path, asked: tuple[str, list[bytes]], workers: str) -> None:
     portraits(tmp_path / "src", "a.jpg", "b.jpg")
     address, heard = asked
-    environment = os.environ | dict.fromkeys(_WAYS, address) | {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path)}
-    done = p3mdata("anonymize", tmp_path / "src", tmp_path / "out", "--workers", workers, env=environment)
-    assert done.returncode == 0, done.stderr
+    run = p3mdata("anonymize", tmp_path / "src", tmp_path / "out", "--workers", workers, env=_asking(address, tmp_path))
+    assert run.returncode == 0, run.stderr
     assert heard == []
     # Neither notes of events nor the mark of a session.
     assert not list(tmp_path.glob("home/**/onnxruntime*")) and not (tmp_path / ".ses").exists()
+
+
+def test_the_check_with_mediapipe_asks_for_no_address(tmp_path: Path, asked: tuple[str, list[bytes]]) -> None:
+    """Runs do without MediaPipe; `doctor` holds its landmarks against theirs."""
+    address, heard = asked
+    done = p3mdata("doctor", "--json", env=_asking(address, tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    findings = {check["name"]: check["finding"] for check in json.loads(done.stdout)}
+    assert "px apart" in findings["landmarks as MediaPipe's"]
+    assert heard == []
+
+
+def _asking(address: str, folder: Path) -> dict[str, str]:
+    """Surroundings in which all ways lead to an address, and whose home and temporary files lie in a folder."""
+    return os.environ | dict.fromkeys(_WAYS, address) | {"HOME": str(folder / "home"), "TMPDIR": str(folder)}
 
 
 _OWN = """

@@ -142,7 +142,8 @@ def test_auto_recomposes_what_the_paper_would_leave_bare(kind: str, finder: Face
 def test_the_paper_s_areas_stay_where_they_hide_the_face(finder: FaceFinder) -> None:
     photo = encoded(PHOTO, "PNG")
     auto, paper = (done(photo, finder, boundary=boundary) for boundary in ("auto", "paper"))
-    assert auto.files == paper.files and auto.result.recomposed == 0
+    assert auto.files.keys() >= {"images", "facemasks"} and auto.result.recomposed == 0
+    assert auto.files == paper.files
 
 
 def test_auto_leaves_no_rim_of_an_eye(finder: FaceFinder) -> None:
@@ -195,13 +196,17 @@ def test_jpeg_blocks_that_were_asked_for_keep_all_else_and_tell_how_far_the_back
     finder: FaceFinder,
 ) -> None:
     photo = encoded(PHOTO, "JPEG", quality=92)
-    made = done(photo, finder, transition_width=0, boundary="recomposite", format="jpg")
+    # A silhouette that runs through the cheek.
+    edge = FACE.box[0] + 0.1 * FACE.width
+    alpha = np.tile(np.clip((np.arange(MATTE.shape[1]) - edge) * 25 + 128, 0, 255).astype(np.uint8), (len(MATTE), 1))
+    settings = Settings(transition_width=0, boundary="recomposite", format="jpg")
+    made = anonymize(SAMPLE, Inputs(photo, encode_grey(alpha)), settings, finder, detection())
     facemask = decode(made.files["facemasks"][1]).pixels
     gap = np.abs(decode(made.files["images"][1]).pixels.astype(int) - decode(photo).pixels).max(axis=2)
     proofs = made.result.proofs
     assert made.files["images"][0] == "jpg" and made.result.encoding == "jpeg exact, fine edges"
     assert proofs.exact and not gap[facemask == 0].any()
-    assert gap[(facemask == RECOMPOSED) & (MATTE == 0)].max(initial=0) <= max(proofs.largest_beside, 1)
+    assert 1 < gap[(facemask == RECOMPOSED) & (alpha == 0)].max() <= proofs.largest_beside
 
 
 def test_compressing_blocks_again_moves_pixels_of_small_shares_as_those_of_none() -> None:

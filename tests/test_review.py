@@ -343,8 +343,11 @@ BAD_ROWS = {
     "no mask": ({"source": "held.png", "action": "mask"}, "no mask of its name"),
     "missing mask": ({"source": "held.png", "action": "mask", "mask": "x.png"}, r"cannot be read.*x\.png"),
     "mask of another size": ({"source": "held.png", "action": "mask", "mask": "small.png"}, r"mask.*(size|32x32)"),
-    "mask in colour": ({"source": "held.png", "action": "mask", "mask": "colour.png"}, "mask"),
-    "mask that is text": ({"source": "held.png", "action": "mask", "mask": "text.png"}, "mask"),
+    "mask in colour": ({"source": "held.png", "action": "mask", "mask": "colour.png"}, "has a mask in colour"),
+    "mask that is text": (
+        {"source": "held.png", "action": "mask", "mask": "text.png"},
+        "mask that is not a picture",
+    ),
     "mask beside the folder": (
         {"source": "held.png", "action": "mask", "mask": "../private/m.png"},
         "must be the name of a file in",

@@ -172,7 +172,8 @@ def kept(page: Any) -> Any:
 
 
 def face_box(margin: float = 12) -> tuple[float, float, float, float]:
-    left, top, right, bottom = astronaut_face(SIDE).box
+    """Around the face, in whole pixels: what is clicked between two of them falls on one or the other."""
+    left, top, right, bottom = (round(v) for v in astronaut_face(SIDE).box)
     return left - margin, top - margin, right + margin, bottom + margin
 
 
@@ -205,7 +206,7 @@ def test_a_polygon_around_the_face_releases_it_and_undo_takes_it_back(page: Any,
     identity = run.id(FACE)
     released, facemask = run.out / "images" / f"{identity}.png", run.out / "facemasks" / f"{identity}.png"
     mask = np.asarray(Image.open(facemask)) > 0
-    left, top, right, bottom = (round(v) for v in face_box())
+    left, top, right, bottom = map(int, face_box())
     drawn = np.zeros_like(mask)
     cv2.rectangle(drawn.view(np.uint8), (left, top), (right, bottom), 1, -1)
     assert (mask & drawn).sum() / (mask | drawn).sum() > 0.97, "the mask is what was drawn, to the line"
@@ -286,7 +287,6 @@ def test_a_face_under_hair_takes_three_keys(page: Any, run: HeldRun) -> None:
     says(page, "Still held back")
     assert CUT not in run.released()
     shows(page, CUT)
-    page.wait_for_timeout(500)
     page.keyboard.press("d")
     expect(page.locator("#legend [data-mark=cut]")).to_be_visible()
     page.keyboard.press("k")

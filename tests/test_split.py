@@ -88,9 +88,10 @@ def test_another_seed_is_another_split() -> None:
 
 def test_an_earlier_split_is_kept_by_a_count() -> None:
     before = assign(images(100), SETS, 20, seed=3)
-    after = assign(images(300), SETS, 60, seed=3, previous=before)
-    assert {i for i, name in before.items() if name == "val"} <= {i for i, name in after.items() if name == "val"}
-    assert list(after.values()).count("val") == 60
+    after, anew = (assign(images(300), SETS, 40, seed=3, previous=previous) for previous in (before, None))
+    was, now, other = ({i for i, name in chosen.items() if name == "val"} for chosen in (before, after, anew))
+    assert was <= now and len(now) == 40
+    assert not was <= other, "these would have stayed anyway"
 
 
 def test_the_free_set_takes_only_what_was_declared_free() -> None:
@@ -114,9 +115,10 @@ def test_an_image_that_was_trained_on_does_not_become_a_free_test_image() -> Non
     everything = images(20, free=20)
     before = assign(everything, SETS, 2)
     trained = {i for i, name in before.items() if name == "train"}
-    more = everything + images(6, free=6, prefix="new")
-    after = assign(more, SETS, 2, free=3, previous=before)
-    assert not trained & {i for i, name in after.items() if name == "free"}
+    new = images(6, free=6, prefix="new")
+    after = assign(everything + new, SETS, 2, free=6, previous=before)
+    free = {i for i, name in after.items() if name == "free"}
+    assert not trained & free and free == {candidate.id for candidate in new}
 
 
 @pytest.mark.parametrize(

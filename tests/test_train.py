@@ -279,11 +279,11 @@ def test_a_run_that_was_killed_as_it_began_begins_anew(
 
         return writing
 
-    for name in ("write_json", "write_atomic"):
-        monkeypatch.setattr(state_module, name, cut(getattr(state_module, name)))
-    with pytest.raises(KeyboardInterrupt):
-        train(config(dataset), tmp_path / "out")
-    monkeypatch.undo()
+    with monkeypatch.context() as cutting:
+        for name in ("write_json", "write_atomic"):
+            cutting.setattr(state_module, name, cut(getattr(state_module, name)))
+        with pytest.raises(KeyboardInterrupt):
+            train(config(dataset), tmp_path / "out")
     assert [path.name for path in (tmp_path / "out").iterdir()] == written
     train(config(dataset), tmp_path / "out")
     assert (tmp_path / "out/log.csv").read_bytes() == (undisturbed / "log.csv").read_bytes()
@@ -298,10 +298,10 @@ def test_a_stop_during_validation_keeps_the_epoch(
         os.kill(os.getpid(), signal.SIGTERM)
         return measure(*args)
 
-    monkeypatch.setattr(loop_module, "measure", stopping)
-    with pytest.raises(Interrupted, match="after step 4"):
-        train(config(dataset), tmp_path / "out")
-    monkeypatch.undo()
+    with monkeypatch.context() as stopped:
+        stopped.setattr(loop_module, "measure", stopping)
+        with pytest.raises(Interrupted, match="after step 4"):
+            train(config(dataset), tmp_path / "out")
     train(config(dataset), tmp_path / "out")
     assert (tmp_path / "out/log.csv").read_bytes() == (undisturbed / "log.csv").read_bytes()
     assert (tmp_path / "out/epochs.csv").read_bytes() == (undisturbed / "epochs.csv").read_bytes()

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import array
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
 from p3mdata.base.files import sha256, write_atomic
 from p3mdata.base.html import Code, Figure, Picture, Rendered, Table, count, picture, render, table
 from p3mdata.base.jsonl import read_json
 from p3mdata.config import Names, Settings
-from p3mdata.errors import BrokenInput
+from p3mdata.errors import BrokenInput, RunFolderError
 from p3mdata.faces import weights
 from p3mdata.imaging import decode
 from p3mdata.imaging.draw import thumbnail
@@ -24,13 +25,15 @@ from p3mdata.imaging.listing import PassedOver
 from p3mdata.records import Action, Face, ImageResult, Outcome
 from p3mdata.run.attackers import read_attackers
 from p3mdata.run.audit import read_audit
-from p3mdata.run.layout import FACEMASKS, IMAGES, LEDGER, PASSED_OVER, QUEUE
+from p3mdata.run.layout import ATTACKERS, AUDIT, FACEMASKS, IMAGES, LEDGER, PASSED_OVER, QUEUE, RECALL
 from p3mdata.run.plan import Plan
 from p3mdata.run.recall import recall_of
 from p3mdata.run.released import read_released
 from p3mdata.run.report_audit import audit_section
-from p3mdata.run.sampling import looked_at
+from p3mdata.run.sampling import LookedAt, looked_at
 from p3mdata.version import __version__
+
+_Read = TypeVar("_Read")
 
 MOST_THUMBNAILS = 48
 _THUMBNAIL_SIDE = 320
@@ -353,12 +356,25 @@ def write_report(plan: Plan, rows: Sequence[ImageResult], path: Path) -> None:
         strength=settings.in_words("report"),
         companions=", ".join(plan.public().companions) or "nothing",
         settings=_settings(plan),
-        audit=Rendered(
-            audit_section(read_audit(plan.job.out), sample, recall_of(plan.job.out), read_attackers(plan.job.out))
-        ),
+        audit=Rendered(_audit(plan.job.out, sample)),
         version=__version__,
     )
     write_atomic(path, page.encode("utf-8"))
+
+
+def _audit(out: Path, sample: LookedAt | None) -> str:
+    """What audits found. A damaged file of theirs is named: it stops no take-down, which writes the report last."""
+    damaged: list[str] = []
+
+    def read(reader: Callable[[Path], _Read | None], name: str) -> _Read | None:
+        try:
+            return reader(out)
+        except RunFolderError:
+            damaged.append(name)
+            return None
+
+    audit, recall, attackers = read(read_audit, AUDIT), read(recall_of, RECALL), read(read_attackers, ATTACKERS)
+    return audit_section(audit, sample, recall, attackers, damaged)
 
 
 def _passed_over(plan: Plan) -> list[Table]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from p3mdata.base.html import Figure, Table, count, render, table
 from p3mdata.base.intervals import Rate
 from p3mdata.run.attackers import Attackers
@@ -16,6 +18,7 @@ def audit_section(
     sample: LookedAt | None = None,
     recall: tuple[SecondLook, InReview] | None = None,
     attackers: Attackers | None = None,
+    damaged: Sequence[str] = (),
 ) -> str:
     """A `<section id="audit">` for the report; no script, no name, nothing that is not escaped.
 
@@ -24,15 +27,17 @@ def audit_section(
         sample: What a person found in a random sample; None when none was drawn.
         recall: A second look for missed faces, see `p3mdata.run.recall.recall_of`; None without one.
         attackers: None where no attackers were let at the released files.
+        damaged: Names of files that cannot be read, of an audit that is told by a sentence instead.
 
     Returns:
         HTML; empty when there is none of them.
     """
-    if not audit and not sample and not recall and not attackers:
+    if not audit and not sample and not recall and not attackers and not damaged:
         return ""
     charted = Charted.of(audit) if audit and len(audit.sweep) > 1 else None
     return render(
         "audit.html",
+        damaged=damaged,
         audit=audit,
         lines=[_line(row) for row in audit.rows] if audit else [],
         drawing=drawing(charted) if charted else None,
