@@ -55,7 +55,7 @@ def audit_section(
 def _attacked(attackers: Attackers) -> Table:
     lines = [
         (attackers.words[key], _interval(score.rank1), Figure(_percent(score.worst_person)))
-        for key, score in sorted(attackers.scores.items())
+        for key, score in sorted(attackers.scores.items(), key=lambda pair: (-pair[1].rank1.value, pair[0]))
     ]
     return table("Attackers who learn, with 95% intervals", ("Attacker", "Rank-1", "Person found most often"), lines)
 
