@@ -7,9 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from p3mdata.base.intervals import Rate, people_needed
-from p3mdata.base.parsing import fault
-from p3mdata.errors import RunFolderError
-from p3mdata.run.audit import about_release
+from p3mdata.run.audit import about_release, understood
 from p3mdata.run.layout import ATTACKERS, SCHEMA_VERSION
 from p3mdata.typing import Json
 from p3mdata.version import __version__
@@ -195,8 +193,5 @@ def read_attackers(out: Path) -> Attackers | None:
         RunFolderError: attackers.json is damaged.
     """
     row = about_release(out, ATTACKERS)
-    try:
-        return None if row is None else Attackers.from_json(row)
-    except (AttributeError, KeyError, TypeError, ValueError) as exc:
-        again = f"Run 'p3mdata audit {out} --attackers' again."
-        raise RunFolderError(f"{out / ATTACKERS}: is damaged ({fault(exc)}). {again}") from exc
+    command = f"p3mdata audit {out} --attackers"
+    return None if row is None else understood(out / ATTACKERS, row, Attackers.from_json, command)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from p3mdata.base.files import sha256
 from p3mdata.base.intervals import Rate
@@ -14,6 +16,8 @@ from p3mdata.errors import RunFolderError
 from p3mdata.run.layout import AUDIT, MANIFEST, SCHEMA_VERSION
 from p3mdata.typing import Json
 from p3mdata.version import __version__
+
+_Record = TypeVar("_Record")
 
 # Rows that the gate looks at: every attack on the released files. What leaks outside the mask is not theirs.
 ATTACKS = ("naive", "adapted", "deconvolved_naive", "deconvolved_adapted")
@@ -205,6 +209,18 @@ class Audit:
         )
 
 
+def understood(path: Path, row: Json, parse: Callable[[Json], _Record], command: str) -> _Record:
+    """The record of an audit's file.
+
+    Raises:
+        RunFolderError: The file is damaged; `command` makes it again.
+    """
+    try:
+        return parse(row)
+    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        raise RunFolderError(f"{path}: is damaged ({fault(exc)}). Run '{command}' again.") from exc
+
+
 def about_release(out: Path, name: str) -> Json | None:
     """What a file of a run says about the files that are released now; None where it is of others, or not there.
 
@@ -224,7 +240,4 @@ def read_audit(out: Path) -> Audit | None:
         RunFolderError: audit.json is damaged.
     """
     row = about_release(out, AUDIT)
-    try:
-        return None if row is None else Audit.from_json(row)
-    except (AttributeError, KeyError, TypeError, ValueError) as exc:
-        raise RunFolderError(f"{out / AUDIT}: is damaged ({fault(exc)}). Run 'p3mdata audit {out}' again.") from exc
+    return None if row is None else understood(out / AUDIT, row, Audit.from_json, f"p3mdata audit {out}")

@@ -17,6 +17,7 @@ from p3mdata.base.jsonl import read_json, read_rows
 from p3mdata.base.parsing import fault
 from p3mdata.errors import RunFolderError
 from p3mdata.records import XYXY, boxes_of
+from p3mdata.run.audit import understood
 from p3mdata.run.decisions import read_log, standing
 from p3mdata.run.layout import LOOKS, PLAN, RECALL, SCHEMA_VERSION
 from p3mdata.run.suspects import read_suspects
@@ -319,11 +320,7 @@ def recall_of(out: Path) -> tuple[SecondLook, InReview] | None:
     row = read_json(out / RECALL)
     if row.get("plan_sha256") != sha256((out / PLAN).read_bytes()):
         return None
-    try:
-        look = SecondLook.from_json(row)
-    except (AttributeError, KeyError, TypeError, ValueError) as exc:
-        again = f"Run 'p3mdata audit {out} --recall' again."
-        raise RunFolderError(f"{out / RECALL}: is damaged ({fault(exc)}). {again}") from exc
+    look = understood(out / RECALL, row, SecondLook.from_json, f"p3mdata audit {out} --recall")
     looks = DiskDict((look.id, look) for look in read_looks(out))
     now = counted((look for look in looks.values() if look.drawn), called_none(out))
     # While another second look is under way, or was stopped, its figures are not there yet.
