@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from p3mdata.base.files import sha256
 from p3mdata.cli.sample import portrait
-from p3mdata.faces import centerface, weights, yunet
+from p3mdata.faces import centerface, proposals, weights, yunet
 from p3mdata.faces.detectors import Box
 from p3mdata.faces.inference import Blob, session
 from p3mdata.faces.integers import IMAGE, Layer, encoded, told
@@ -31,6 +31,7 @@ Image = NDArray[np.uint8]
 NETWORKS: dict[str, tuple[Callable[[bytes], list[Layer]], int]] = {
     "centerface": (centerface.layers, 384),
     "libfacedetection": (yunet.layers, 640),
+    "proposals": (proposals.layers, proposals.SIDE),
 }
 # How bright the portrait is shown, how much of it, and how often it is repeated on a side.
 BRIGHTNESS, HEAD, REPEATED = (1.0, 0.5, 1.6), (slice(0, 300), slice(80, 380)), 4
@@ -82,7 +83,7 @@ def in_floats(network: Sequence[Layer]) -> bytes:
         if layer.kind == "pool":
             graph.max_pool(source, name)
         elif layer.kind == "doubled":
-            graph.add_doubled(*layer.sources, name)
+            graph.add_doubled(source, layer.sources[1], name)
         elif layer.kind == "sum":
             add_node(graph.proto, "Add", layer.sources, name)
         else:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from p3mdata.faces.integers import IMAGE, Layer, Values
+from p3mdata.faces.integers import IMAGE, Kind, Layer, Values
 from p3mdata.faces.onnx_graph import floats_of, read_model
 
 # Name of the output: logit, log size, offset, five points.
@@ -53,7 +53,7 @@ def layers(data: bytes) -> list[Layer]:
                 kernel = kernel.transpose(1, 0, 2, 3)
             ints = {attribute.name: attribute for attribute in node.attribute}
             biases = weights[node.input[2]] if len(node.input) > 2 else np.zeros(len(kernel))
-            kind = "enlarge" if enlarge else "depthwise" if ints["group"].i > 1 else "conv"
+            kind: Kind = "enlarge" if enlarge else "depthwise" if ints["group"].i > 1 else "conv"
             stride = 1 if enlarge else ints["strides"].ints[0]
             found[made] = Layer(made, kind, (source,), kernel, biases, stride)
         elif node.op_type != "Sigmoid":

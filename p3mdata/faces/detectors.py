@@ -10,15 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.faces import centerface, weights, yunet
-from p3mdata.faces.engine import Engine, engine
-
-# What the sides of the networks' pictures are multiples of.
-_MULTIPLE = 32
+from p3mdata.faces import centerface, yunet
+from p3mdata.faces.engine import engine, filled
 
 
 @dataclass(frozen=True)
@@ -92,7 +88,7 @@ class CenterFace:
 
     def detect(self, rgb: NDArray[np.uint8]) -> list[Box]:
         """As the protocol says: boxes on an HxWx3 picture."""
-        (cells,) = self._network(_filled(rgb))
+        (cells,) = self._network(filled(rgb))
         # Logit, log box size, sub-cell offset, five points.
         rows, cols = np.nonzero(cells[0] > math.log(self.threshold / (1 - self.threshold)))
         if not len(rows):
@@ -125,11 +121,11 @@ class LibFaceDetection:
 
     def detect(self, rgb: NDArray[np.uint8]) -> list[Box]:
         """As the protocol says: boxes on an HxWx3 picture."""
-        return self._boxes(self._network(_filled(rgb)))
+        return self._boxes(self._network(filled(rgb)))
 
     def look(self, rgb: NDArray[np.uint8]) -> tuple[list[Box], NDArray[np.float32]]:
         """Boxes, and the scores (h / 8, w / 8), however low, of places at which a small face may lie."""
-        levels = self._network(_filled(rgb))
+        levels = self._network(filled(rgb))
         height, width = (-(-side // yunet.LEVELS[0][1]) for side in rgb.shape[:2])
         scores = 1 / np.sqrt(_odds(levels[0][:, :height, :width]))
         return self._boxes(levels), scores.astype(np.float32)
@@ -163,14 +159,6 @@ class LibFaceDetection:
         boxes = np.concatenate([centre - half, centre + half], 1) * stride
         fives = (found[:, 4:].reshape(-1, 5, 2) + corner[:, None]) * stride
         return (1 / np.sqrt(odds)).astype(np.float32), boxes, fives.astype(np.float32)
-
-
-def _filled(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture with zeros at its right and lower side up to multiples of `_MULTIPLE`."""
-    down, across = (-side % _MULTIPLE for side in rgb.shape[:2])
-    if not down and not across:
-        return rgb
-    return np.asarray(cv2.copyMakeBorder(rgb, 0, down, 0, across, cv2.BORDER_CONSTANT), np.uint8)
 
 
 def _odds(cells: NDArray[np.float32]) -> NDArray[np.float32]:

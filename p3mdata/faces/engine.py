@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +13,9 @@ from p3mdata.faces import weights
 from p3mdata.faces.inference import session
 from p3mdata.faces.integers import IMAGE, Counted, Layer, in_integers
 from p3mdata.faces.onnx_graph import BYTE, FLOAT, Graph, add_constant, add_node, set_shape
+
+# What the sides of the networks' pictures are multiples of.
+_MULTIPLE = 32
 
 
 def engine(name: str, layers: Callable[[bytes], list[Layer]]) -> Engine:
@@ -36,6 +40,14 @@ class Engine:
         return [values[0] for values in self._session.run(self._outputs, {IMAGE: rgb[None]})]
 
 
+def filled(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture with zeros at its right and lower side up to multiples of `_MULTIPLE`."""
+    down, across = (-side % _MULTIPLE for side in rgb.shape[:2])
+    if not down and not across:
+        return rgb
+    return np.asarray(cv2.copyMakeBorder(rgb, 0, down, 0, across, cv2.BORDER_CONSTANT), np.uint8)
+
+
 def as_onnx(network: Sequence[Counted]) -> bytes:
     """The network as an ONNX model of input `IMAGE` (1, h, w, 3) uint8, all of whose sums are exact in floats."""
     graph = Graph()
@@ -56,7 +68,7 @@ def as_onnx(network: Sequence[Counted]) -> bytes:
             graph.max_pool(sources[0], layer.name)
             continue
         if layer.kind == "doubled":
-            whole = graph.add_doubled(*sources, f"{layer.name}.sum")
+            whole = graph.add_doubled(sources[0], sources[1], f"{layer.name}.sum")
         elif layer.kind == "sum":
             whole = add_node(inner, "Add", sources, f"{layer.name}.sum")
         else:

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Values = NDArray[np.float64]
-# 'conv' of any kernel, 'depthwise' per channel, 'enlarge' (2x2 transposed, stride 2), 'pool' (largest of 2x2), 'sum', and
-# 'doubled' (the first source with every cell doubled, plus the second).
+# 'conv' of any kernel, 'depthwise' per channel, 'enlarge' (2x2 transposed, stride 2), 'pool' (largest of 2x2), 'sum',
+# and 'doubled' (the first source with every cell doubled, plus the second).
 Kind = Literal["conv", "depthwise", "enlarge", "pool", "sum", "doubled"]
 # Source of the first layer.
 IMAGE = "image"

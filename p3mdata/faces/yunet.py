@@ -1,7 +1,7 @@
 """The network inside libfacedetection (YuNet, Peng & Yu), as a list of layers.
 
-Its weights are global variables of the shared library, described by a table of its layers. They are read as data, after its hash was checked: no code of
-the library runs, so a library for Linux serves on every system.
+Its weights are global variables of the shared library, described by a table of its layers. They are read as data,
+after its hash was checked: no code of the library runs, so a library for Linux serves on every system.
 """
 
 from __future__ import annotations
