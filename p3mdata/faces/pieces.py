@@ -17,6 +17,7 @@ from p3mdata.faces.pyramid import Pyramid, Window
 _OVERLAP, _CUT = 3, 1.375
 # How near to the cut of a window a hit is no one's: such a face is cut in two.
 _CUT_OF_WINDOW = 0.5
+_EXTENT = 1.0
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,7 @@ class Piece:
         left, top, right, bottom = hit.xyxy
         x, y, (height, width) = (left + right) / 2, (top + bottom) / 2, self.rgb.shape[:2]
         near = (x, y, width - x, height - y)
+        if _EXTENT: return all(not margin or distance >= min(margin, _EXTENT * hit.extent) for distance, margin in zip(near, self.cut, strict=True))
         return all(not margin or distance >= margin for distance, margin in zip(near, self.cut, strict=True))
 
 
@@ -71,6 +73,8 @@ def parts(image: Pyramid, side: int, largest: float, windows: Sequence[Window]) 
     pieces = []
     for rows, cols in windows:
         pixels, (down, across) = image.part(side, (rows, cols))
+        # A pixel more, and the network would have to be shown another row of its cells.
+        pixels = pixels[: rows.stop - rows.start, : cols.stop - cols.start]
         ends = cols.start > 0, rows.start > 0, cols.stop < width, rows.stop < height
         left, top, right, bottom = (cut * inside for inside in ends)
         pieces.append(Piece(pixels, across, down, (left, top, right, bottom)))

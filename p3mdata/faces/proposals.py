@@ -24,9 +24,9 @@ from p3mdata.records import Mask
 LOGITS = "logits"
 SIDE, CELL = 768, 8
 # From where on a place is proposed, by the network and by the look before.
-_LEAST_CHANCE, _LEAST_SCORE = 0.5, 0.03
+_LEAST_CHANCE, _LEAST_SCORE = 0.5, 0.05
 # Cells around a proposed one that are looked at with it.
-_AROUND = 3
+_AROUND = 2
 # Windows begin at multiples of this many pixels, as the cells of the look's network do.
 _GRID = 32
 # Where they would cover more than this share, or are this many, the whole picture is looked at.
@@ -93,12 +93,22 @@ def _windows(proposed: Mask, cell: float, shape: tuple[int, int]) -> list[Window
     cells = [(int(x), int(y), int(x + w), int(y + h)) for x, y, w, h, _ in stats[1:]]
     windows = []
     for left, top, right, bottom in _joined(cells):
-        first_row, first_col = (int(v * cell) // _GRID * _GRID for v in (top, left))
-        rows = slice(first_row, min(shape[0], math.ceil(bottom * cell)))
-        cols = slice(first_col, min(shape[1], math.ceil(right * cell)))
+        rows, cols = (
+            _whole(int(first * cell), math.ceil(last * cell), side)
+            for first, last, side in ((top, bottom, shape[0]), (left, right, shape[1]))
+        )
         windows.append((rows, cols))
     covered = sum((rows.stop - rows.start) * (cols.stop - cols.start) for rows, cols in windows)
     return None if covered > _MOST_COVERED * shape[0] * shape[1] else windows
+
+
+def _whole(first: int, last: int, side: int) -> slice:
+    """From one pixel to before another, and what is around them up to a multiple of `_GRID`, in an image of `side`."""
+    spare = (first - last) % _GRID
+    first -= spare // 2
+    length = -(-(last - first) // _GRID) * _GRID
+    first = max(0, min(first, side - length))
+    return slice(first, min(side, first + length))
 
 
 def _joined(rectangles: list[_Rectangle]) -> list[_Rectangle]:
