@@ -153,7 +153,7 @@ class FaceFinder:
             if windows is None:
                 pieces = halves(image.at(side)[0], look.largest)
             else:
-                pieces = parts(image, side, look.largest, windows)
+                pieces = parts(image, side, windows)
             for piece in pieces:
                 hits += [
                     hit.placed(piece.across, piece.down, 1 / factor)
@@ -299,7 +299,7 @@ def _around(a: XYXY, b: XYXY) -> XYXY:
 
 
 def _flat(points: NDArray[np.float32]) -> tuple[float, ...]:
-    return tuple(round(float(v), 2) for v in points.reshape(-1))
+    return tuple(np.round(points.reshape(-1).astype(np.float64), 2).tolist())
 
 
 def _group(hits: list[Box]) -> list[list[Box]]:
