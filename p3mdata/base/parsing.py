@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import reprlib
 from collections.abc import Iterator
-from pathlib import Path
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from pydantic import TypeAdapter, ValidationError
@@ -23,6 +22,8 @@ _MOST_VALUES = 100_000
 _MOST_COUNTED = 1 << 53
 
 T = TypeVar("T")
+# By class of records; each is made in milliseconds.
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 
 
 def fault(exc: Exception) -> str:
@@ -42,16 +43,14 @@ def as_declared(record: T) -> T:
     """
     fields = asdict(cast(Any, record))
     # What is only like it, such as a number in quotes, is taken for it there, and differs from it here.
-    if _adapter(type(record)).validate_python(fields) != record:
+    kind: type[Any] = type(record)
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    if _ADAPTERS[kind].validate_python(fields) != record:
         raise ValueError("a value is not of its kind")
     if any(isinstance(value, int | float) and not abs(value) < _MOST_COUNTED for value in _values(fields)):
         raise ValueError("a number is too large")
     return record
-
-
-@functools.cache
-def _adapter(kind: type[T]) -> TypeAdapter[T]:
-    return TypeAdapter(kind)
 
 
 def read_yaml(path: Path) -> Json:

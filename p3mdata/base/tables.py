@@ -14,6 +14,6 @@ def csv_line(cells: Iterable[object]) -> str:
     """
     told = [str(cell) for cell in cells]
     line = io.StringIO()
-    quoting = csv.QUOTE_ALL if any("\r" in cell for cell in told) else csv.QUOTE_MINIMAL
-    csv.writer(line, lineterminator="\n", quoting=quoting).writerow(told)
+    bare = any("\r" in cell for cell in told)
+    csv.writer(line, lineterminator="\n", quoting=csv.QUOTE_ALL if bare else csv.QUOTE_MINIMAL).writerow(told)
     return line.getvalue()

@@ -91,7 +91,7 @@ def done_counter(out: Path, task: tuple[int, int] | None = None) -> Callable[[],
 
     def count() -> int:
         total = 0
-        for folder in (out / SHARDS).glob("*"):
+        for folder in (out / SHARDS).glob("[0-9]*"):
             if int(folder.name) % of != number - 1:
                 continue
             with suppress(FileNotFoundError):
