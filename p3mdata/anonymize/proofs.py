@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from p3mdata.anonymize.opacity import shows_picture, unsolid
 from p3mdata.faces.ensemble import LOOKS_AGAIN, Detection, FaceFinder, group_face, is_weak, same_face
 from p3mdata.faces.pyramid import Pyramid
 from p3mdata.imaging import Picture, decode
+from p3mdata.imaging.jpeg import JpegBlocks, UnsupportedJpeg
 from p3mdata.imaging.metadata import leftovers
 from p3mdata.records import Doubt, Mask, Proofs
 
@@ -34,6 +36,8 @@ _NEARER = (1.25,)
 MOST_BESIDE = 48
 _STRIP = 32
 
+Window = tuple[slice, slice]
+
 
 def _difference(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     """Largest difference over channels, HxW, in the pixels' dtype."""
@@ -48,7 +52,7 @@ def _difference(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     return largest
 
 
-def _around(mask: Mask) -> tuple[slice, slice]:
+def _around(mask: Mask) -> Window:
     """The rectangle around a mask; the first pixel of an empty one."""
     x, y, across, down = cv2.boundingRect(mask.view(np.uint8))
     return slice(y, max(y + down, 1)), slice(x, max(x + across, 1))
@@ -61,7 +65,7 @@ def _without(facemask: Mask, rim: Mask) -> Mask:
     return hidden
 
 
-def _beside_which_equal(before: NDArray[Any], after: NDArray[Any], facemask: Mask) -> tuple[slice, slice]:
+def _beside_which_equal(before: NDArray[Any], after: NDArray[Any], facemask: Mask) -> Window:
     """The rectangle around a facemask, or the whole picture where pixels beside that rectangle differ."""
     height, width = facemask.shape
     rows, columns = _around(facemask)
@@ -73,6 +77,36 @@ def _beside_which_equal(before: NDArray[Any], after: NDArray[Any], facemask: Mas
     )
     if any(before[part].size and cv2.norm(before[part], after[part], cv2.NORM_INF) for part in beside):
         return slice(0, height), slice(0, width)
+    return rows, columns
+
+
+def _decoded(source: Picture, output: bytes, left: Sequence[str], exact: bool) -> tuple[Picture, Window | None]:
+    """An output's picture, and where coefficients tell it a rectangle beside which all pixels are the source's.
+
+    Equal coefficients, tables and sampling decode to equal pixels, so that only the rows that hold others are turned
+    into pixels. That is left where the output carries anything (`left`) that may have a say in how it is shown.
+
+    Raises:
+        BrokenInput: It cannot be decoded.
+    """
+    if exact and source.blocks is not None and source.orientation == 1 and not left:
+        with contextlib.suppress(UnsupportedJpeg):
+            blocks = JpegBlocks.read(output)
+            if (window := source.blocks.where_differing(blocks)) is not None:
+                pixels = source.pixels.copy()
+                rows, columns = window
+                shown = blocks.pixels(rows) if rows.stop else pixels[rows]
+                if shown is not None:
+                    pixels[rows] = shown
+                    return Picture(pixels, None, "JPEG", source.icc, 1), window
+    return decode(output, max_pixels=max(1, source.pixels.size)), None
+
+
+def _joined(one: Window, other: Window) -> Window:
+    """The rectangle around two; the second may be empty."""
+    if not other[0].stop:
+        return one
+    rows, columns = (slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(one, other, strict=True))
     return rows, columns
 
 
@@ -118,7 +152,14 @@ def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) 
         finder: Detectors for re-detection.
     """
     facemask, transition = promise.facemask, promise.transition
-    released = decode(output, max_pixels=max(1, source.pixels.size))
+    most = max(1, source.pixels.size)
+    try:
+        metadata = leftovers(output)
+    except ValueError:
+        # What is no picture at all is named as that.
+        decode(output, max_pixels=most)
+        raise
+    released, differing = _decoded(source, output, metadata, promise.exact)
     before, after = source.pixels, released.pixels
     if after.dtype != before.dtype:
         before, after = _as_8_bit(before), _as_8_bit(after)
@@ -129,8 +170,12 @@ def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) 
         before, after = (np.dstack([a] * 3) if a.ndim == 2 else a for a in (before, after))
     # Where all is equal beside a rectangle around the facemask, whatever differs is in there.
     # A picture that was encoded as a whole differs everywhere, which need not be asked.
-    everything = slice(0, before.shape[0]), slice(0, before.shape[1])
-    window = _beside_which_equal(before, after, facemask) if promise.exact else everything
+    if differing is not None:
+        window = _joined(_around(facemask), differing)
+    elif promise.exact:
+        window = _beside_which_equal(before, after, facemask)
+    else:
+        window = slice(0, before.shape[0]), slice(0, before.shape[1])
     before, after, inner, transition = before[window], after[window], facemask[window], transition[window]
     gap = _difference(before, after)
     outside = _where(gap, ~inner)
@@ -156,7 +201,7 @@ def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) 
         changed_inside=inside,
         largest_deviation=-(-int(outside.max(initial=0)) // scale),
         exact=promise.exact,
-        metadata=tuple(leftovers(output)),
+        metadata=tuple(metadata),
         redetected=redetected,
         missed=missed,
         **found,
