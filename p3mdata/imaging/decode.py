@@ -245,9 +245,7 @@ def _split(image: Image.Image) -> tuple[Pixels, Pixels | None]:
     return array, None
 
 
-def _intact_jpeg(
-    data: bytes, image: Image.Image, coefficients: bool
-) -> tuple[Pixels | None, JpegBlocks | None]:
+def _intact_jpeg(data: bytes, image: Image.Image, coefficients: bool) -> tuple[Pixels | None, JpegBlocks | None]:
     """Pixels of a grey or RGB JPEG file about which libjpeg has nothing to remark; None leaves it to Pillow.
 
     The same library with the same transform and interpolation as Pillow's, so the same pixels, in half the time. With

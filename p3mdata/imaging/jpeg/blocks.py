@@ -59,7 +59,7 @@ class JpegBlocks:
         self._file = file
 
     @classmethod
-    def read(cls, data: bytes) -> JpegBlocks:
+    def read(cls, data: bytes, to_write: bool = True) -> JpegBlocks:
         """Read the coefficients of a JPEG file.
 
         Entropy-coded data that is damaged but well framed is read as libjpeg repairs it; a caller who wants
@@ -67,13 +67,14 @@ class JpegBlocks:
 
         Args:
             data: the whole file. Bytes after the end-of-image marker are ignored.
+            to_write: whether coefficients that nobody could write again are refused.
 
         Raises:
             UnsupportedJpeg: anything but an intact 8-bit Huffman-coded grey or YCbCr file with luma at full
                 resolution and chroma at an integral fraction of it.
         """
         found = inspect(data)
-        return cls((found.height, found.width), found.components, *read_coefficients(found))
+        return cls((found.height, found.width), found.components, *read_coefficients(found, to_write))
 
     @classmethod
     def decoded(cls, data: bytes) -> tuple[JpegBlocks, NDArray[np.uint8]] | None:
@@ -95,7 +96,7 @@ class JpegBlocks:
         return None if pixels is None else (blocks, pixels)
 
     def pixels(self, rows: slice) -> NDArray[np.uint8] | None:
-        """Some rows of the picture that was read, as for `decoded`; None where they cannot be had, or of turned ones."""
+        """Some rows of the picture, as for `decoded`; None where they cannot be had, and of one that was turned."""
         return None if self._file is None else self._file.pixels((self.height, self.width), rows)
 
     def turned(self, orientation: int) -> JpegBlocks:

@@ -4,10 +4,10 @@ No copy of them is made, so that reading and writing take as long as the entropy
 library looks like inside is public (libjpeg's interface of version 6.2, 64 bits) and tried once, on a small file; where
 it is another one, or cannot be called, `opened` gives None, and `coefficients` goes by jpeglib, to the same bytes.
 
-libjpeg takes for granted that a fatal error does not return. `p3mdata.native` jumps out of it, where it is compiled, and
-gives the pixels along with the coefficients. A Python function cannot jump out of C code: without that, calls run in a
-thread of their own, which stays where it is for ever when the library gives up. That costs the memory of one picture and
-happens once: afterwards this way is closed for the process. A file of which a picture was decoded does not come to that.
+libjpeg takes for granted that a fatal error does not return. `p3mdata.native` jumps out of it where it is compiled, and
+gives pixels along with coefficients. A Python function cannot jump out of C code: without that, calls run in a thread
+of their own, which stays where it is for ever when the library gives up. That costs the memory of one picture and
+happens once: afterwards this way is closed for the process. A file of which a picture was decoded does not come to it.
 """
 
 from __future__ import annotations
