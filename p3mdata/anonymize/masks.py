@@ -132,7 +132,8 @@ def _hulls(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> P
 
 def _outline(centre: tuple[float, float], radii: tuple[float, float], roundness: float = 2) -> NDArray[np.float64]:
     """72 points of a superellipse |x/a|^n + |y/b|^n = 1."""
-    return np.array(centre) + _unit_outline(roundness) * np.array(radii)
+    points: NDArray[np.float64] = np.array(centre) + _unit_outline(roundness) * np.array(radii)
+    return points
 
 
 @cache
