@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -157,7 +158,9 @@ class JpegBlocks:
         rows, columns = (slice(begin, max(begin, end)) if end else slice(0, 0) for begin, end in sides)
         return rows, columns
 
-    def reach(self, wanted: BoolArray, forbidden: BoolArray | None = None) -> Reach:
+    def reach(
+        self, wanted: BoolArray, forbidden: BoolArray | None = None, within: tuple[slice, slice] | None = None
+    ) -> Reach:
         """Select the blocks to change, and say which pixels that affects.
 
         A block of any component is selected if its footprint holds a wanted pixel and if no pixel its samples
@@ -167,6 +170,7 @@ class JpegBlocks:
         Args:
             wanted: bool array [height, width]: pixels to obfuscate.
             forbidden: bool array [height, width]: pixels that must decode as they do now.
+            within: rows and columns in which all wanted pixels lie, where the caller knows.
 
         Raises:
             ValueError: a mask of another shape or type.
@@ -176,7 +180,7 @@ class JpegBlocks:
                 raise ValueError(f"a mask must be bool of shape {(self.height, self.width)}")
         changed, luma = np.zeros(wanted.shape, np.bool_), np.zeros(wanted.shape, np.bool_)
         blocks = [np.zeros(part.grid, np.bool_) for part in self._components]
-        window = _window(wanted, [part.footprint for part in self._components])
+        window = _window(within or _place(wanted), wanted.shape, [part.footprint for part in self._components])
         (top, left), (height, width) = [side.start for side in window], wanted[window].shape
         for number, part in enumerate(self._components):
             if number and part.step == self._components[number - 1].step:
@@ -255,15 +259,24 @@ def _inside(blocks: BoolArray, window: tuple[slice, slice], footprint: tuple[int
     return blocks[rows, cols]
 
 
-def _window(mask: BoolArray, footprints: list[tuple[int, int]]) -> tuple[slice, slice]:
-    """The blocks of every component that hold a pixel of a mask, and one more block on each side, inside the image."""
-    sides = []
-    for axis in (0, 1):
-        block = math.lcm(*(footprint[axis] for footprint in footprints))
-        held = np.flatnonzero(mask.any(axis=1 - axis)) // block
-        first, last = (int(held[0]), int(held[-1])) if len(held) else (0, 0)
-        sides.append(slice(max(0, (first - 1) * block), min(mask.shape[axis], (last + 2) * block)))
-    return sides[0], sides[1]
+def _place(mask: BoolArray) -> tuple[slice, slice]:
+    """The rectangle around a mask."""
+    left, top, across, down = cv2.boundingRect(mask.view(np.uint8))
+    return slice(top, top + down), slice(left, left + across)
+
+
+def _window(
+    place: tuple[slice, slice], shape: tuple[int, ...], footprints: list[tuple[int, int]]
+) -> tuple[slice, slice]:
+    """The blocks of every component that reach into a rectangle, and one more on each side, inside the image."""
+    rows, cols = (
+        slice(max(0, (part.start // block - 1) * block), min(side, (max(part.stop - 1, 0) // block + 2) * block))
+        for part, side, block in (
+            (part, shape[axis], math.lcm(*(footprint[axis] for footprint in footprints)))
+            for axis, part in enumerate(place)
+        )
+    )
+    return rows, cols
 
 
 def _ring(step: tuple[int, int]) -> tuple[int, int]:
