@@ -387,4 +387,6 @@ class _Run:
     def _bottleneck(self) -> str:
         self.clock.rest()
         cached, compiled = self.config.data.cache is not None, self.stepper.program is not None
-        return self.clock.sentence(self.cuda, self.number, cached, self.training.colours, compiled)
+        # Colours that are estimated on the GPU cost loaders nothing.
+        colours = "late" if self.training.late else self.training.colours
+        return self.clock.sentence(self.cuda, self.number, cached, colours, compiled)
