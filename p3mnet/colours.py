@@ -29,7 +29,7 @@ def estimate_colours(image: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Both [N, 3, H, W] uint8, in channels_last order.
     """
-    pairs = [_estimated(*part) for part in zip(image.split(_AT_ONCE), alpha.split(_AT_ONCE), strict=True)]
+    pairs = [_estimated(*part) for part in zip(torch.split(image, _AT_ONCE), torch.split(alpha, _AT_ONCE), strict=True)]
     foreground, background = (torch.cat(parts) for parts in zip(*pairs, strict=True))
     return foreground, background
 

@@ -55,7 +55,7 @@ def why_no_gpu() -> str:
     if torch.version.cuda is None and torch.version.hip is None:
         return f"PyTorch {torch.__version__} is a build without GPUs"
     try:
-        torch.cuda.init()
+        torch.cuda.init()  # type: ignore[no-untyped-call]
     except (RuntimeError, AssertionError) as error:
         return str(error).strip().splitlines()[0].removesuffix(".")
     return "it does not say why"
