@@ -17,7 +17,12 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	touch $@
 
-demo: .venv/.installed
+# Installing compiles the C library too; this follows its sources. Without a compiler all goes on, slower.
+.venv/.compiled: .venv/.installed $(wildcard p3mdata/native/*.[ch]) p3mdata/native/compiling.py
+	$(BIN)/python -m p3mdata.native || true
+	touch $@
+
+demo: .venv/.compiled
 	$(BIN)/python -m p3mdata demo demo
 
 lint: .venv/.installed-dev
@@ -27,15 +32,15 @@ lint: .venv/.installed-dev
 	$(BIN)/lint-imports
 
 # What protects a change.
-test: .venv/.installed-dev
+test: .venv/.installed-dev .venv/.compiled
 	$(PYTEST) -m "not slow"
 
 # The rest: kills, full disks, Ray, a browser, large networks, broken files by the thousand.
-test-slow: .venv/.installed-dev
+test-slow: .venv/.installed-dev .venv/.compiled
 	$(PYTEST) -m slow
 
-bench: .venv/.installed-dev
+bench: .venv/.installed-dev .venv/.compiled
 	$(BIN)/python -m benchmarks.anonymize
 
 clean:
-	rm -rf .venv demo build dist
+	rm -rf .venv demo build dist p3mdata/native/_p3mdata.*

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # What else is set is taken away: options for this package, make's flags, widths and colours of a terminal, a job's
 # number in its array, ranks of processes, regions and keys of stores, proxies, indexes of pip, repositories of git.
 _KEPT = re.compile(
-    r"PATH|LD_LIBRARY_PATH|VIRTUAL_ENV|TMPDIR|CI|P3MDATA_SHARED|P3MDATA_CHROMIUM|P3M_TEST_\w+"
+    r"PATH|LD_LIBRARY_PATH|VIRTUAL_ENV|TMPDIR|CI|P3MDATA_SHARED|P3MDATA_CHROMIUM|P3MDATA_NATIVE|P3M_TEST_\w+"
     r"|(PYTEST|COV|COVERAGE|HYPOTHESIS)\w*|PYTHON(PATH|HASHSEED|DONTWRITEBYTECODE|PYCACHEPREFIX)"
     r"|\w+_NUM_THREADS|OPENCV_FOR_THREADS_NUM|(CUDA|NVIDIA)_\w+"
 )

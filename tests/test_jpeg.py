@@ -108,6 +108,11 @@ def check_edit(data: bytes, seed: int) -> None:
     blocks = JpegBlocks.read(data)
     assert (blocks.height, blocks.width) == (height, width)
     reach = blocks.reach(wanted, forbidden)
+    rows, cols = (np.flatnonzero(wanted.any(axis)) for axis in (1, 0))
+    around = (slice(rows[0], rows[-1] + 1), slice(cols[0], cols[-1] + 1)) if len(rows) else (slice(0, 0), slice(0, 0))
+    known = blocks.reach(wanted, forbidden, around)
+    assert all(np.array_equal(a, b) for a, b in zip(reach.blocks, known.blocks, strict=True))
+    assert np.array_equal(reach.changed, known.changed) and np.array_equal(reach.luma, known.luma)
     out = blocks.rewrite(target, reach)
     after = decode(out)
 

@@ -240,12 +240,11 @@ def _areas(
         patch.paint(every)
     patches = disjoint(wanted, every)
     # Without a recomposed face every pixel is plain, and what is mixed or keeps its matte is nowhere.
-    plain, mixed = every, np.zeros(size, bool)
+    plain = mixed = hidden = keeps = every
     if shares:
-        plain = np.zeros(size, bool)
+        plain, mixed, hidden, keeps = (np.zeros(size, bool) for _ in range(4))
         for i, patch in enumerate(patches):
             patch.paint(mixed if i in shares else plain)
-    hidden, keeps = np.zeros(size, bool), np.zeros(size, bool)
     for i, share in shares.items():
         window, inside = patches[i].window, patches[i].mask
         hidden[window] |= inside & (share[window] >= _HIDES * np.iinfo(share.dtype).max)
@@ -256,7 +255,8 @@ def _areas(
     if name == "JPEG":
         jpeg, note = _jpeg_blocks(loaded, settings)
         if jpeg is not None:
-            blocks = (jpeg, jpeg.reach(plain, transition if transition.any() else None))
+            forbidden = transition if loaded.matte is not None and transition.any() else None
+            blocks = (jpeg, jpeg.reach(plain, forbidden, hull(wanted)))
     if blocks is None:
         covered, facemask = (plain | hidden, plain | mixed) if shares else (plain, plain)
     else:
@@ -310,7 +310,9 @@ def _layer_part(patch: Patch, share: NDArray[Any]) -> Patch:
 def _paper_part(loaded: Loaded, settings: Settings, faces: _Faces, number: int, transition: Mask) -> Patch:
     """A private area without the transition; without what the matte says is of the other layer."""
     patch = faces.private[number]
-    if loaded.hand is None and loaded.matte is not None:
+    if loaded.matte is None:
+        return patch
+    if loaded.hand is None:
         tolerance = settings.alpha_tolerance if loaded.alpha is not None else 0
         if faces.within[number]:
             patch = without_background(patch, loaded.matte, tolerance)
@@ -336,7 +338,7 @@ def _as_needed(loaded: Loaded, detection: Detection, settings: Settings, faces: 
 def _needed(loaded: Loaded, detection: Detection, faces: _Faces, masked: Masked) -> list[int]:
     """Numbers of the areas that leave an eye, the nose or the mouth of a face bare, or much of it."""
     bare = {i for i, face in enumerate(detection.faces) if bare_parts(face, masked.covered)}
-    if loaded.areas >= 1 and masked.transition.any():
+    if loaded.areas >= 1 and loaded.matte is not None and masked.transition.any():
         # What lies beyond the private area is nobody's to hide.
         hidden = np.ones(masked.covered.shape, bool)
         for patch in faces.private:
@@ -379,6 +381,8 @@ def _jpeg_blocks(loaded: Loaded, settings: Settings) -> tuple[JpegBlocks | None,
     if picture.tables is None:
         return None, picture.notes[0]
     try:
+        if picture.blocks is not None:
+            return picture.blocks.turned(picture.orientation), None
         return JpegBlocks.read(with_end(loaded.photo)[0]).turned(picture.orientation), None
     except UnsupportedJpeg as exc:
         return None, str(exc)

@@ -5,8 +5,10 @@ A mask of one face is a `Patch`: its bounding rectangle and the pixels in it, so
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import Any
 
 import cv2
@@ -37,8 +39,9 @@ _OWN_LEAST = 0.75
 FIVE_POINTS = ("right eye", "left eye", "nose", "right mouth corner", "left mouth corner")
 # Strokes of a hand-drawn mask within this share of the shorter side belong together.
 _STROKES_APART = 0.02
-_OVAL = tuple(range(468))
-_PRIVATE = tuple(i for i in range(MESH_POINTS) if i not in FOREHEAD)
+_OVAL = list(range(468))
+_PRIVATE = [i for i in range(MESH_POINTS) if i not in FOREHEAD]
+_PARTS = {name: list(ids) for name, ids in PARTS.items()}
 _SUBPIXEL_BITS = 4
 
 
@@ -95,10 +98,17 @@ def hull(patches: Sequence[Patch], by: int = 0) -> tuple[slice, slice]:
 
 def _window(points: NDArray[np.float64], shape: tuple[int, int]) -> tuple[int, int, int, int]:
     """top, left, bottom, right of the pixels around points, also those up to an image's size beyond the image."""
-    size = np.array(shape[::-1])
-    left, top = np.clip(np.floor(points.min(0)).astype(int) - 1, -size, 2 * size)
-    right, bottom = np.clip(np.ceil(points.max(0)).astype(int) + 2, -size, 2 * size)
-    return int(top), int(left), int(bottom), int(right)
+    (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
+    height, width = shape
+    return _first(top, height), _first(left, width), _last(bottom, height), _last(right, width)
+
+
+def _first(place: float, side: int) -> int:
+    return max(-side, math.floor(min(max(-side, place), 2 * side)) - 1)
+
+
+def _last(place: float, side: int) -> int:
+    return min(2 * side, math.ceil(min(max(-side, place), 2 * side)) + 2)
 
 
 def _hulls(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> Patch:
@@ -114,16 +124,23 @@ def _hulls(polygons: Sequence[NDArray[np.float64]], shape: tuple[int, int]) -> P
             fixed = np.round((hull - (left, top)) * (1 << _SUBPIXEL_BITS)).astype(np.int32)
             cv2.fillConvexPoly(canvas, fixed, 255, lineType=cv2.LINE_8, shift=_SUBPIXEL_BITS)
     (first, last), (begin, end) = (
-        np.clip(ends, 0, side).tolist() for ends, side in zip(((top, bottom), (left, right)), shape, strict=True)
+        [min(max(0, place), side) for place in ends]
+        for ends, side in zip(((top, bottom), (left, right)), shape, strict=True)
     )
     return Patch(first, begin, canvas[first - top : last - top, begin - left : end - left] > 0)
 
 
 def _outline(centre: tuple[float, float], radii: tuple[float, float], roundness: float = 2) -> NDArray[np.float64]:
     """72 points of a superellipse |x/a|^n + |y/b|^n = 1."""
+    points: NDArray[np.float64] = np.array(centre) + _unit_outline(roundness) * np.array(radii)
+    return points
+
+
+@cache
+def _unit_outline(roundness: float) -> NDArray[np.float64]:
     angle = np.linspace(0, 2 * np.pi, 72, endpoint=False)
     unit = np.stack([np.cos(angle), np.sin(angle)], 1)
-    points: NDArray[np.float64] = np.array(centre) + np.sign(unit) * np.abs(unit) ** (2 / roundness) * np.array(radii)
+    points: NDArray[np.float64] = np.sign(unit) * np.abs(unit) ** (2 / roundness)
     return points
 
 
@@ -169,8 +186,8 @@ def private_area(face: Face, shape: tuple[int, int], area: Area = Area.P3M) -> P
     else:
         indices = _PRIVATE if area is Area.P3M else _OVAL
         # The parts lie inside the hull, but not each pixel of their outlines, as they are drawn.
-        parts = [mesh[list(ids)] for ids in PARTS.values()]
-        polygons = [mesh[list(indices)], _core_outline(face, _CORE_MARGIN), *parts]
+        parts = [mesh[ids] for ids in _PARTS.values()]
+        polygons = [mesh[indices], _core_outline(face, _CORE_MARGIN), *parts]
     if area is Area.HEAD:
         polygons.append(_head_outline(face))
     return _hulls(polygons, shape)
@@ -221,10 +238,12 @@ def disjoint(patches: Sequence[Patch], keep: Mask) -> list[Patch]:
     Returns:
         One patch per input, same order and windows.
     """
+    if len(patches) == 1:
+        return [replace(patches[0], mask=patches[0].mask & keep[patches[0].window])]
     out = list(patches)
     rows, cols = hull(patches)
     free = keep[rows, cols].copy()
-    for i in sorted(range(len(patches)), key=lambda i: (int(patches[i].mask.sum()), i)):
+    for i in sorted(range(len(patches)), key=lambda i: (np.count_nonzero(patches[i].mask), i)):
         window = replace(patches[i], top=patches[i].top - rows.start, left=patches[i].left - cols.start).window
         own = patches[i].mask & free[window]
         free[window] &= ~own
@@ -261,13 +280,13 @@ def core_coverage(face: Face, covered: Mask) -> float:
 
 def _share(patch: Patch, covered: Mask, beside: Mask | None = None) -> float:
     """Share of a patch that is covered, of what does not lie beside the face; of all where most of it does."""
-    total = int(patch.mask.sum())
+    total = np.count_nonzero(patch.mask)
     hidden = patch.mask & covered[patch.window]
     if beside is not None:
         own = patch.mask & ~beside[patch.window]
-        if own.sum() >= _OWN_LEAST * total:
-            total, hidden = int(own.sum()), hidden & own
-    return 1.0 if total == 0 else float(hidden.sum()) / total
+        if (owned := np.count_nonzero(own)) >= _OWN_LEAST * total:
+            total, hidden = owned, hidden & own
+    return 1.0 if total == 0 else np.count_nonzero(hidden) / total
 
 
 def bare_parts(face: Face, covered: Mask, beside: Mask | None = None, margin: float = 0.0) -> list[str]:
@@ -286,16 +305,14 @@ def bare_parts(face: Face, covered: Mask, beside: Mask | None = None, margin: fl
     shape = covered.shape[0], covered.shape[1]
     parts: dict[str, NDArray[np.float64]] = {}
     if mesh is not None:
-        parts = {name: mesh[list(ids)] for name, ids in PARTS.items()}
+        parts = {name: mesh[ids] for name, ids in _PARTS.items()}
     elif five is not None:
         reach = _POINT_RADIUS * face.width
         parts = {name: _outline((x, y), (reach, reach)) for name, (x, y) in zip(FIVE_POINTS, five, strict=True)}
-    around = _outline((0.0, 0.0), (margin * face.width, margin * face.width))[::6]
-    bare = [
-        name
-        for name, points in parts.items()
-        if _share(_hulls([(points[:, None] + around).reshape(-1, 2)], shape), covered, beside) < COVERED
-    ]
+    if margin:
+        around = _outline((0.0, 0.0), (margin * face.width, margin * face.width))[::6]
+        parts = {name: (points[:, None] + around).reshape(-1, 2) for name, points in parts.items()}
+    bare = [name for name, points in parts.items() if _share(_hulls([points], shape), covered, beside) < COVERED]
     if not bare and _share(_hulls([_core_outline(face)], shape), covered, beside) < COVERED:
         bare = ["eyes, nose or mouth"]
     return bare

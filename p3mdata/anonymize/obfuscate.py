@@ -21,6 +21,8 @@ Pixels = NDArray[Any]
 _CELLS_PER_SIGMA = 8
 # Integer weights of this many bits, and sums below 2^53: there floats are exact, in whatever order they are added.
 _WEIGHT_BITS, _EXACT_BITS = 14, 53
+# OpenCV's masks go with up to four.
+_MOST_CHANNELS = 4
 # Standard deviation of the blur over a mosaic, as a share of a cell's side: the edges between cells are gone.
 _BLUR_OF_A_CELL = 0.5
 
@@ -49,7 +51,15 @@ def obfuscate(
         return
     block = view if view.ndim == 3 else view[:, :, None]
     filled = obfuscated(block, region.mask, method, strength, face_width, noise)
-    np.copyto(block, filled, where=region.mask[:, :, None])
+    _copied(filled, region.mask, block)
+
+
+def _copied(source: Pixels, mask: NDArray[np.bool_], into: Pixels) -> None:
+    """Copy the pixels of a mask; OpenCV does in a tenth of numpy's time."""
+    if source.shape[2] > _MOST_CHANNELS:
+        np.copyto(into, source, where=mask[:, :, None])
+    else:
+        cv2.copyTo(source, mask.view(np.uint8), into)
 
 
 def obfuscated(
@@ -88,16 +98,21 @@ def _cell_sums(block: Pixels, weights: NDArray[Any], cell: int) -> tuple[NDArray
     height, width = weights.shape
     rows, cols = -(-height // cell), -(-width // cell)
     plain = weights.dtype == np.bool_
-    padded = np.zeros((rows * cell, cols * cell, block.shape[2] + 1), block.dtype if plain else np.uint32)
+    padded = np.zeros((rows * cell, cols * cell, block.shape[2]), block.dtype if plain else np.uint32)
+    counted = np.zeros((rows * cell, cols * cell, 1), np.uint8)
     if plain:
-        np.copyto(padded[:height, :width, :-1], block, where=weights[:, :, None])
+        _copied(block, weights, padded[:height, :width])
     else:
-        padded[:height, :width, :-1] = block.astype(np.uint32) * weights[:, :, None].astype(np.uint32)
-    padded[:height, :width, -1] = weights
-    # Rows first: whole lines are added at a time, and 32 bits hold 65535 values of 16 bits.
-    lines = padded.reshape(rows, cell, -1).sum(axis=1, dtype=np.uint32 if plain else np.uint64)
-    sums = lines.reshape(rows, cols, cell, -1).sum(axis=2, dtype=np.int64)
-    return sums[:, :, :-1], sums[:, :, -1:]
+        padded[:height, :width] = block.astype(np.uint32) * weights[:, :, None].astype(np.uint32)
+    counted[:height, :width, 0] = weights
+
+    def summed(values: NDArray[Any]) -> NDArray[np.int64]:
+        # Rows first: whole lines are added at a time, and 32 bits hold 65535 values of 16 bits.
+        lines = values.reshape(rows, cell, -1).sum(axis=1, dtype=np.uint32 if plain else np.uint64)
+        sums: NDArray[np.int64] = lines.reshape(rows, cols, cell, -1).sum(axis=2, dtype=np.int64)
+        return sums
+
+    return summed(padded), summed(counted)
 
 
 def _mosaic(block: Pixels, weights: NDArray[Any], cell: int) -> Pixels:

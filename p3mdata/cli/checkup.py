@@ -47,6 +47,7 @@ def examine() -> list[Check]:
         _try("detectors and landmarks start", _start_models),
         _landmarks(),
         _exact_jpeg(),
+        _native(),
         _memory_and_cores(),
         _disk(),
         _heif(),
@@ -159,6 +160,16 @@ def _exact_jpeg() -> Check:
         return _try("JPEG coefficients", _jpeg)
     finding = "jpeglib is not installed: JPEG pictures are encoded as a whole; --format png keeps every pixel"
     return Check("JPEG coefficients", False, finding, needed=False)
+
+
+def _native() -> Check:
+    from p3mdata import native
+
+    try:
+        used, line = native.finding()
+    except P3MError as exc:
+        return Check("C library", False, str(exc))
+    return Check("C library", used, line, needed=False)
 
 
 def _jpeg() -> str:

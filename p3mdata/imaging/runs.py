@@ -21,6 +21,7 @@ Ints = NDArray[np.int64]
 _PNG = b"\x89PNG\r\n\x1a\n"
 _ZLIB = b"\x78\x01"
 _ADLER = 65521
+_KNOWN = np.isin(np.arange(256), (UNTOUCHED, RECOMPOSED, REPLACED))
 _END, _FIRST_LENGTH, _LONGEST = 256, 257, 258
 # Bits of the code of each symbol. The lengths of runs are spread; what is most frequent are the longest.
 _CODE_BITS = {UNTOUCHED: 4, RECOMPOSED: 6, REPLACED: 4, _END: 7}
@@ -45,7 +46,7 @@ def encode_runs(array: NDArray[np.uint8]) -> bytes | None:
     # Rows begin and end with zeros here, and in the file with the number of their filter, which is none.
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
     values = flat[changes].astype(np.int64)
-    if not np.isin(values, (UNTOUCHED, RECOMPOSED, REPLACED)).all():
+    if not _KNOWN[values].all():
         return None
     row, column = np.divmod(changes, across + 2)
     size = height * (width + 1)
@@ -53,7 +54,7 @@ def encode_runs(array: NDArray[np.uint8]) -> bytes | None:
     values = np.concatenate([[UNTOUCHED], values])
     lengths = np.diff(begin)
     check = _adler(values, begin[:-1], lengths, size)
-    data = _ZLIB + _packed(_header(), *_tokens(values, lengths)) + check.to_bytes(4, "big")
+    data = _ZLIB + _packed(*_tokens(values, lengths)) + check.to_bytes(4, "big")
     head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes((8, 0, 0, 0, 0))
     return _PNG + _chunk(b"IHDR", head) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")
 
@@ -84,7 +85,12 @@ def _codes() -> dict[int, tuple[int, int]]:
 _SYMBOLS = _codes()
 
 
-def _header() -> Iterator[tuple[int, int]]:
+@cache
+def _header() -> Ints:
+    return np.array(list(_beginning()))
+
+
+def _beginning() -> Iterator[tuple[int, int]]:
     """Values and their bits that begin the one block: it is the last, and brings its own code."""
     literals, told = 286, (1 << _TOLD_IN) - 1
     yield from ((1, 1), (2, 2), (literals - 257, 5), (0, 5), (len(_ORDER) - 4, 4))
@@ -131,9 +137,9 @@ def _repeats() -> tuple[Ints, Ints]:
     return value, size
 
 
-def _packed(header: Iterator[tuple[int, int]], values: Ints, sizes: Ints) -> bytes:
-    """Values of some bits each, one after another, lowest bit first."""
-    head = np.array(list(header))
+def _packed(values: Ints, sizes: Ints) -> bytes:
+    """The header, and values of some bits each, one after another, lowest bit first."""
+    head = _header()
     values, sizes = np.concatenate([head[:, 0], values]), np.concatenate([head[:, 1], sizes])
     begin = np.cumsum(sizes) - sizes
     stream = np.zeros(int(sizes.sum()), np.uint8)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.imaging.jpeg.coefficients import read_coefficients, rewrite, write_coefficients
 from p3mdata.imaging.jpeg.library import Coefs, Opened
+from p3mdata.imaging.jpeg.segments import UnsupportedJpeg
 from p3mdata.imaging.jpeg.structure import COLOUR, Component, inspect
 from p3mdata.imaging.jpeg.transform import quantised
 from p3mdata.imaging.jpeg.turn import turn
+from p3mdata.native.jpeg import differing
 
 BoolArray = NDArray[np.bool_]
 
@@ -57,7 +60,7 @@ class JpegBlocks:
         self._file = file
 
     @classmethod
-    def read(cls, data: bytes) -> JpegBlocks:
+    def read(cls, data: bytes, to_write: bool = True) -> JpegBlocks:
         """Read the coefficients of a JPEG file.
 
         Entropy-coded data that is damaged but well framed is read as libjpeg repairs it; a caller who wants
@@ -65,13 +68,37 @@ class JpegBlocks:
 
         Args:
             data: the whole file. Bytes after the end-of-image marker are ignored.
+            to_write: whether coefficients that nobody could write again are refused.
 
         Raises:
             UnsupportedJpeg: anything but an intact 8-bit Huffman-coded grey or YCbCr file with luma at full
                 resolution and chroma at an integral fraction of it.
         """
         found = inspect(data)
-        return cls((found.height, found.width), found.components, *read_coefficients(found))
+        return cls((found.height, found.width), found.components, *read_coefficients(found, to_write))
+
+    @classmethod
+    def decoded(cls, data: bytes) -> tuple[JpegBlocks, NDArray[np.uint8]] | None:
+        """Coefficients and pixels of an intact file in one pass, as `read` and as any decoder of libjpeg gives them.
+
+        None where that cannot be had: `read` tells whether and why coefficients cannot.
+
+        Args:
+            data: the whole file.
+
+        Returns:
+            The blocks, and uint8 RGB [height, width, 3], or [height, width] of a grey file, as stored.
+        """
+        try:
+            blocks = cls.read(data)
+        except UnsupportedJpeg:
+            return None
+        pixels = blocks.pixels(slice(0, blocks.height))
+        return None if pixels is None else (blocks, pixels)
+
+    def pixels(self, rows: slice) -> NDArray[np.uint8] | None:
+        """Some rows of the picture, as for `decoded`; None where they cannot be had, and of one that was turned."""
+        return None if self._file is None else self._file.pixels((self.height, self.width), rows)
 
     def turned(self, orientation: int) -> JpegBlocks:
         """Return the same picture in displayed orientation, without loss.
@@ -98,15 +125,42 @@ class JpegBlocks:
     def differing(self, other: JpegBlocks) -> int:
         """Coefficients in which another picture differs; all of them where its size, sampling or tables do."""
 
+        if not self._alike(other):
+            return sum(coefs.size for coefs in self._coefs)
+        return sum(int(np.count_nonzero(a != b)) for a, b in zip(self._coefs, other._coefs, strict=True))
+
+    def _alike(self, other: JpegBlocks) -> bool:
+        """Whether equal coefficients of both are equal pixels: by size, sampling and tables."""
+
         def shape(blocks: JpegBlocks) -> list[object]:
             parts = [(part.step, part.grid, part.table.tobytes()) for part in blocks._components]
             return [blocks.height, blocks.width, *parts]
 
-        if shape(self) != shape(other):
-            return sum(coefs.size for coefs in self._coefs)
-        return sum(int(np.count_nonzero(a != b)) for a, b in zip(self._coefs, other._coefs, strict=True))
+        return shape(self) == shape(other)
 
-    def reach(self, wanted: BoolArray, forbidden: BoolArray | None = None) -> Reach:
+    def where_differing(self, other: JpegBlocks) -> tuple[slice, slice] | None:
+        """A rectangle, rows and columns, that holds every pixel in which another picture differs.
+
+        Beside it all coefficients are equal that have a part in a pixel, so that whoever decodes both in one way gets
+        equal pixels. None where that cannot be told: size, sampling or tables are others.
+        """
+        if not self._alike(other):
+            return None
+        sides = [[self.height, 0], [self.width, 0]]
+        for part, a, b in zip(self._components, self._coefs, other._coefs, strict=True):
+            blocks = differing(a, b)
+            for axis, (size, footprint, ring) in enumerate(
+                zip((self.height, self.width), part.footprint, _ring(part.step), strict=True)
+            ):
+                if len(held := np.flatnonzero(blocks.any(axis=1 - axis))):
+                    first, last = int(held[0]) * footprint - ring, (int(held[-1]) + 1) * footprint + ring
+                    sides[axis] = [min(sides[axis][0], max(first, 0)), max(sides[axis][1], min(last, size))]
+        rows, columns = (slice(begin, max(begin, end)) if end else slice(0, 0) for begin, end in sides)
+        return rows, columns
+
+    def reach(
+        self, wanted: BoolArray, forbidden: BoolArray | None = None, within: tuple[slice, slice] | None = None
+    ) -> Reach:
         """Select the blocks to change, and say which pixels that affects.
 
         A block of any component is selected if its footprint holds a wanted pixel and if no pixel its samples
@@ -116,6 +170,7 @@ class JpegBlocks:
         Args:
             wanted: bool array [height, width]: pixels to obfuscate.
             forbidden: bool array [height, width]: pixels that must decode as they do now.
+            within: rows and columns in which all wanted pixels lie, where the caller knows.
 
         Raises:
             ValueError: a mask of another shape or type.
@@ -125,7 +180,7 @@ class JpegBlocks:
                 raise ValueError(f"a mask must be bool of shape {(self.height, self.width)}")
         changed, luma = np.zeros(wanted.shape, np.bool_), np.zeros(wanted.shape, np.bool_)
         blocks = [np.zeros(part.grid, np.bool_) for part in self._components]
-        window = _window(wanted, [part.footprint for part in self._components])
+        window = _window(within or _place(wanted), wanted.shape, [part.footprint for part in self._components])
         (top, left), (height, width) = [side.start for side in window], wanted[window].shape
         for number, part in enumerate(self._components):
             if number and part.step == self._components[number - 1].step:
@@ -204,15 +259,24 @@ def _inside(blocks: BoolArray, window: tuple[slice, slice], footprint: tuple[int
     return blocks[rows, cols]
 
 
-def _window(mask: BoolArray, footprints: list[tuple[int, int]]) -> tuple[slice, slice]:
-    """The blocks of every component that hold a pixel of a mask, and one more block on each side, inside the image."""
-    sides = []
-    for axis in (0, 1):
-        block = math.lcm(*(footprint[axis] for footprint in footprints))
-        held = np.flatnonzero(mask.any(axis=1 - axis)) // block
-        first, last = (int(held[0]), int(held[-1])) if len(held) else (0, 0)
-        sides.append(slice(max(0, (first - 1) * block), min(mask.shape[axis], (last + 2) * block)))
-    return sides[0], sides[1]
+def _place(mask: BoolArray) -> tuple[slice, slice]:
+    """The rectangle around a mask."""
+    left, top, across, down = cv2.boundingRect(mask.view(np.uint8))
+    return slice(top, top + down), slice(left, left + across)
+
+
+def _window(
+    place: tuple[slice, slice], shape: tuple[int, ...], footprints: list[tuple[int, int]]
+) -> tuple[slice, slice]:
+    """The blocks of every component that reach into a rectangle, and one more on each side, inside the image."""
+    rows, cols = (
+        slice(max(0, (part.start // block - 1) * block), min(side, (max(part.stop - 1, 0) // block + 2) * block))
+        for part, side, block in (
+            (part, shape[axis], math.lcm(*(footprint[axis] for footprint in footprints)))
+            for axis, part in enumerate(place)
+        )
+    )
+    return rows, cols
 
 
 def _ring(step: tuple[int, int]) -> tuple[int, int]:

@@ -1,0 +1,22 @@
+// What the library was made from, and what the processor can do.
+#include "native.h"
+
+#ifndef P3M_SOURCES
+#define P3M_SOURCES "unknown"
+#endif
+
+P3M_API const char *p3m_sources(void) { return P3M_SOURCES; }
+
+P3M_API int p3m_best_level(void) {
+#if P3M_X86
+    __builtin_cpu_init();
+    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi2"))
+        return GENERIC;
+    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
+        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni"))
+        return VNNI;
+    return AVX2;
+#else
+    return GENERIC;
+#endif
+}

@@ -1,0 +1,58 @@
+// What all kernels share. Every exported function
+// - takes the instruction set (`level`) first, and gives the same bytes on each;
+// - works on memory of its caller alone: no state, no threads, nothing kept between calls;
+// - relies on sizes that its Python side has checked.
+#ifndef P3M_NATIVE_H
+#define P3M_NATIVE_H
+
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#ifdef _WIN32
+#define P3M_API __declspec(dllexport)
+#else
+#define P3M_API __attribute__((visibility("default")))
+#endif
+
+// Instruction sets, each of which holds those before it.
+enum { GENERIC = 0, AVX2 = 1, VNNI = 2 };
+
+#if defined(__x86_64__) && defined(__GNUC__)
+#define P3M_X86 1
+#define FOR_AVX2 __attribute__((target("avx2,fma,bmi2")))
+#define FOR_VNNI __attribute__((target("avx2,fma,bmi2,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni")))
+#else
+#define P3M_X86 0
+#endif
+
+// The body of a kernel that is left to the compiler: written once, compiled for each instruction set.
+#define BODY static inline __attribute__((always_inline))
+
+// Defines NAME(int level, parameters), which calls BODY function NAME_body for the level.
+// KERNEL(NAME, (parameters with types), (arguments))
+#if P3M_X86
+#define KERNEL(NAME, PARAMETERS, ARGUMENTS)                                                                             \
+    static void NAME##_generic PARAMETERS { NAME##_body ARGUMENTS; }                                                    \
+    FOR_AVX2 static void NAME##_avx2 PARAMETERS { NAME##_body ARGUMENTS; }                                              \
+    FOR_VNNI static void NAME##_vnni PARAMETERS { NAME##_body ARGUMENTS; }
+#define CALL(NAME, LEVEL, ARGUMENTS)                                                                                    \
+    do {                                                                                                                \
+        if ((LEVEL) >= VNNI)                                                                                            \
+            NAME##_vnni ARGUMENTS;                                                                                      \
+        else if ((LEVEL) == AVX2)                                                                                       \
+            NAME##_avx2 ARGUMENTS;                                                                                      \
+        else                                                                                                            \
+            NAME##_generic ARGUMENTS;                                                                                   \
+    } while (0)
+#else
+#define KERNEL(NAME, PARAMETERS, ARGUMENTS)                                                                             \
+    static void NAME##_generic PARAMETERS { NAME##_body ARGUMENTS; }
+#define CALL(NAME, LEVEL, ARGUMENTS)                                                                                    \
+    do {                                                                                                                \
+        (void)(LEVEL);                                                                                                  \
+        NAME##_generic ARGUMENTS;                                                                                       \
+    } while (0)
+#endif
+
+#endif

@@ -1,0 +1,133 @@
+"""The C library: made, found, refused when stale; and images as networks take them."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from p3mdata.errors import SettingsError
+from p3mdata.faces.inference import Blob
+from p3mdata.native import LEVELS, VARIABLE, compiling, finding, library
+from p3mdata.native.images import planes
+from p3mdata.native.library import load
+from tests.native_levels import use
+
+
+@pytest.fixture
+def sources(tmp_path: Path) -> Path:
+    """A folder with the smallest sources that make a library."""
+    folder = tmp_path / "native"
+    folder.mkdir()
+    for name in ("native.h", "about.c"):
+        shutil.copy(compiling.HERE / name, folder)
+    return folder
+
+
+def compiled(folder: Path) -> Path:
+    try:
+        compiling.compiler()
+    except compiling.CannotCompile:
+        pytest.skip("no C compiler here")
+    return compiling.compile_library(compiling.library_path(folder), folder=folder)
+
+
+def test_a_library_is_used_while_its_sources_are_those_it_was_made_from(sources: Path) -> None:
+    compiled(sources)
+    functions, why = load(sources)
+    assert functions is not None and not why
+    assert 0 <= functions.p3m_best_level() < len(LEVELS)
+    load.cache_clear()
+    (sources / "about.c").write_text((sources / "about.c").read_text() + "// changed\n")
+    assert load(sources) == (None, "not used, since it was compiled from other sources")
+    assert [path.name for path in sources.iterdir() if path.name.startswith(".made")] == []
+
+
+def test_line_ends_of_a_checkout_are_no_other_sources(sources: Path) -> None:
+    before = compiling.digest(sources)
+    (sources / "about.c").write_bytes((sources / "about.c").read_bytes().replace(b"\n", b"\r\n"))
+    assert compiling.digest(sources) == before
+    (sources / "about.c").rename(sources / "other.c")
+    assert compiling.digest(sources) != before
+
+
+def test_a_library_that_cannot_be_loaded_is_not_used(sources: Path) -> None:
+    assert load(sources) == (None, "not compiled")
+    load.cache_clear()
+    compiling.library_path(sources).write_bytes(b"\x7fELF, but cut off")
+    functions, why = load(sources)
+    assert functions is None and why.startswith("not used, since it cannot be loaded")
+
+
+def test_a_compiler_that_is_missing_or_fails_is_named(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setenv("PATH", str(sources))
+    with pytest.raises(compiling.CannotCompile, match="no C compiler"):
+        compiling.compile_library(compiling.library_path(sources), folder=sources)
+    monkeypatch.setenv("CC", "/nowhere/cc -m64")
+    with pytest.raises(compiling.CannotCompile, match="/nowhere/cc -m64 cannot be run"):
+        compiling.compile_library(compiling.library_path(sources), folder=sources)
+    assert {path.name for path in sources.iterdir()} == {"native.h", "about.c"}
+
+
+def test_an_error_in_the_sources_leaves_no_library(sources: Path) -> None:
+    (sources / "about.c").write_text("#error not like this\n")
+    with pytest.raises(compiling.CannotCompile, match="not like this"):
+        compiled(sources)
+    assert {path.name for path in sources.iterdir()} == {"native.h", "about.c"}
+
+
+def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(VARIABLE, "off")
+    assert library() is None
+    assert finding() == (False, "switched off by P3MDATA_NATIVE, which takes longer for the same bytes")
+    monkeypatch.setenv(VARIABLE, "sse9")
+    with pytest.raises(SettingsError, match="Use auto, off, generic, avx2 or vnni"):
+        library()
+
+
+def test_instructions_that_the_processor_lacks_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, "generic")
+    found = library()
+    assert found is not None and found.level == 0
+    if found.functions.p3m_best_level() < 2:
+        monkeypatch.setenv(VARIABLE, "vnni")
+        with pytest.raises(SettingsError, match="this processor lacks"):
+            library()
+
+
+@pytest.mark.parametrize("level", LEVELS)
+@pytest.mark.parametrize("size", [(1, 1), (1, 37), (33, 1), (31, 65), (64, 96)])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_planes_are_the_same_with_and_without(
+    level: str, size: tuple[int, int], reverse: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Rows lie apart, as those of a window of a larger image do.
+    image = np.random.default_rng(sum(size)).integers(0, 256, (size[0] + 2, size[1] + 3, 3), np.uint8)
+    window = image[1:-1, 2:-1]
+    use(monkeypatch, "off")
+    expected = Blob(reverse=reverse)(window).copy()
+    use(monkeypatch, level)
+    assert np.array_equal(Blob(reverse=reverse)(window), expected)
+    assert np.array_equal(expected[0, 1, : size[0], : size[1]], window[:, :, 1])
+
+
+def test_planes_write_no_further_than_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, "generic")
+    memory = np.full(3 * 5 * 7 + 2, -1, np.float32)
+    assert planes(np.ones((4, 6, 3), np.uint8), memory[1:-1].reshape(3, 5, 7))
+    assert memory[0] == memory[-1] == -1 and not (memory[1:-1] == -1).any()
+
+
+def test_planes_refuse_what_they_cannot_walk_through() -> None:
+    image, out = np.zeros((4, 6, 3), np.uint8), np.zeros((3, 4, 6), np.float32)
+    for wrong in (image[:, ::2], image.transpose(1, 0, 2), image[:, :, :2], image.astype(np.int8)):
+        with pytest.raises(ValueError, match="whole rows"):
+            planes(wrong, out)
+    for other in (out[:, :, ::2], out[:2], out.astype(np.float64)):
+        with pytest.raises(ValueError, match="contiguous float32"):
+            planes(image, other)
+    with pytest.raises(ValueError, match="6x4 does not fit into 6x3"):
+        planes(image, out[:, :3].copy())
