@@ -8,18 +8,20 @@ alone lose the smallest faces. `manifests/proposals.md` says what the network le
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.faces import weights
-from p3mdata.faces.inference import Blob, session
+from p3mdata.faces.engine import engine, filled
+from p3mdata.faces.integers import Kind, Layer
+from p3mdata.faces.onnx_graph import floats_of, read_model
 from p3mdata.faces.pyramid import Pyramid, Window
 from p3mdata.records import Mask
 
-# Names of the network's input, and of its output: logits of cells of CELL pixels.
-IMAGE, LOGITS = "image", "logits"
+# Name of the network's output: logits of cells of CELL pixels.
+LOGITS = "logits"
 SIDE, CELL = 768, 8
 # From where on a place is proposed, by the network and by the look before.
 _LEAST_CHANCE, _LEAST_SCORE = 0.5, 0.03
@@ -33,12 +35,33 @@ _MOST_COVERED, _MOST_WINDOWS = 0.5, 48
 _Rectangle = tuple[int, int, int, int]
 
 
+def layers(data: bytes) -> list[Layer]:
+    """The layers of the network's file, of a picture (h, w, 3) of which both sides are multiples of 8; one output.
+
+    Args:
+        data: The file, an ONNX model.
+    """
+    graph = read_model(data).graph
+    weights = {name: values.astype(np.float64) for name, values in floats_of(graph).items()}
+    found: dict[str, Layer] = {}
+    for node in graph.node:
+        source, made = node.input[0], node.output[0]
+        if node.op_type == "Relu":
+            found[made] = replace(found.pop(source), name=made, relu=True)
+            continue
+        kernel, biases = (weights[name] for name in node.input[1:])
+        ints = {attribute.name: attribute for attribute in node.attribute}
+        kind: Kind = "depthwise" if ints["group"].i > 1 else "conv"
+        stride, output = ints["strides"].ints[0], made == LOGITS
+        found[made] = Layer(made, kind, (source,), kernel, biases, stride, fine=not output, output=output)
+    return list(found.values())
+
+
 class Proposals:
     """The proposal network of one worker."""
 
     def __init__(self) -> None:
-        self._session = session(weights.load("proposals"))
-        self._blob = Blob()
+        self._network = engine("proposals", layers)
         self._least = math.log(_LEAST_CHANCE / (1 - _LEAST_CHANCE))
 
     def windows(self, image: Pyramid, scores: NDArray[np.float32], shape: tuple[int, int]) -> list[Window] | None:
@@ -53,7 +76,7 @@ class Proposals:
             Rows and columns of each part in the image at that size; None for all of it.
         """
         small, _ = image.at(SIDE)
-        logits = self._session.run([LOGITS], {IMAGE: self._blob(small)})[0][0, 0]
+        (logits,) = self._network(filled(small))[0]
         height, width = (-(-length // CELL) for length in small.shape[:2])
         proposed = logits[:height, :width] >= self._least
         known = (scores >= _LEAST_SCORE).astype(np.uint8)
