@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.faces import centerface, yunet
-from p3mdata.faces.engine import engine, filled
+from p3mdata.faces.engine import engine
 
 
 @dataclass(frozen=True)
@@ -88,7 +88,7 @@ class CenterFace:
 
     def detect(self, rgb: NDArray[np.uint8]) -> list[Box]:
         """As the protocol says: boxes on an HxWx3 picture."""
-        (cells,) = self._network(filled(rgb))
+        (cells,) = self._network(rgb)
         # Logit, log box size, sub-cell offset, five points.
         rows, cols = np.nonzero(cells[0] > math.log(self.threshold / (1 - self.threshold)))
         if not len(rows):
@@ -121,11 +121,11 @@ class LibFaceDetection:
 
     def detect(self, rgb: NDArray[np.uint8]) -> list[Box]:
         """As the protocol says: boxes on an HxWx3 picture."""
-        return self._boxes(self._network(filled(rgb)))
+        return self._boxes(self._network(rgb))
 
     def look(self, rgb: NDArray[np.uint8]) -> tuple[list[Box], NDArray[np.float32]]:
         """Boxes, and the scores (h / 8, w / 8), however low, of places at which a small face may lie."""
-        levels = self._network(filled(rgb))
+        levels = self._network(rgb)
         height, width = (-(-side // yunet.LEVELS[0][1]) for side in rgb.shape[:2])
         scores = 1 / np.sqrt(_odds(levels[0][:, :height, :width]))
         return self._boxes(levels), scores.astype(np.float32)

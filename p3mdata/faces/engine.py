@@ -1,4 +1,4 @@
-"""What computes networks in whole numbers: onnxruntime, by floats that hold them exactly."""
+"""What computes networks in whole numbers: the compiled library, or onnxruntime by floats that hold them exactly."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from p3mdata.faces import weights
 from p3mdata.faces.inference import session
 from p3mdata.faces.integers import IMAGE, Counted, Layer, in_integers
 from p3mdata.faces.onnx_graph import BYTE, FLOAT, Graph, add_constant, add_node, set_shape
+from p3mdata.native.network import network as native_network
 
-# What the sides of the networks' pictures are multiples of.
+# What the sides of networks' pictures are multiples of.
 _MULTIPLE = 32
 
 
@@ -24,28 +25,27 @@ def engine(name: str, layers: Callable[[bytes], list[Layer]]) -> Engine:
 
 
 class Engine:
-    """Computes one network.
+    """Computes one network, by the compiled library or by onnxruntime.
 
     Args:
         network: Its layers.
     """
 
     def __init__(self, network: Sequence[Counted]) -> None:
+        self._native = native_network(network)
         self._outputs = [layer.name for layer in network if layer.output]
-        # Scales folded into weights would leave no whole numbers.
-        self._session = session(as_onnx(network), without=("ConvMulFusion",))
+        if self._native is None:
+            # Scales folded into weights would leave no whole numbers.
+            self._session = session(as_onnx(network), without=("ConvMulFusion",))
 
     def __call__(self, rgb: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """The outputs (channels, h, w) for a picture (HxWx3), of which every layer's sides must be whole."""
+        """The outputs (channels, h, w) for a picture (HxWx3), filled up with zeros to sides that are multiples of 32."""
+        if self._native is not None:
+            return self._native(rgb, _MULTIPLE)
+        down, across = (-side % _MULTIPLE for side in rgb.shape[:2])
+        if down or across:
+            rgb = np.asarray(cv2.copyMakeBorder(rgb, 0, down, 0, across, cv2.BORDER_CONSTANT), np.uint8)
         return [values[0] for values in self._session.run(self._outputs, {IMAGE: rgb[None]})]
-
-
-def filled(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture with zeros at its right and lower side up to multiples of `_MULTIPLE`."""
-    down, across = (-side % _MULTIPLE for side in rgb.shape[:2])
-    if not down and not across:
-        return rgb
-    return np.asarray(cv2.copyMakeBorder(rgb, 0, down, 0, across, cv2.BORDER_CONSTANT), np.uint8)
 
 
 def as_onnx(network: Sequence[Counted]) -> bytes:

@@ -150,10 +150,7 @@ class FaceFinder:
             windows = None
             if self._proposals is not None and scores is not None and look.largest < float("inf"):
                 windows = self._proposals.windows(image, scores, image.size_at(side))
-            if windows is None:
-                pieces = halves(image.at(side)[0], look.largest)
-            else:
-                pieces = parts(image, side, windows)
+            pieces = halves(image.at(side)[0], look.largest) if windows is None else parts(image, side, windows)
             for piece in pieces:
                 hits += [
                     hit.placed(piece.across, piece.down, 1 / factor)

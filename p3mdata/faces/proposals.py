@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.faces.engine import engine, filled
+from p3mdata.faces.engine import engine
 from p3mdata.faces.integers import Kind, Layer
 from p3mdata.faces.onnx_graph import floats_of, read_model
 from p3mdata.faces.pyramid import Pyramid, Window
@@ -76,7 +76,7 @@ class Proposals:
             Rows and columns of each part in the image at that size; None for all of it.
         """
         small, _ = image.at(SIDE)
-        (logits,) = self._network(filled(small))[0]
+        (logits,) = self._network(small)[0]
         height, width = (-(-length // CELL) for length in small.shape[:2])
         proposed = logits[:height, :width] >= self._least
         known = (scores >= _LEAST_SCORE).astype(np.uint8)
