@@ -16,8 +16,8 @@ from PIL import Image
 from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.inputs import Inputs, load
 from p3mdata.anonymize.masks import bare_parts, private_area
+from p3mdata.anonymize.outputs import _beside_which_equal
 from p3mdata.anonymize.pipeline import Anonymized, anonymize, as_made, detect, render
-from p3mdata.anonymize.proofs import _beside_which_equal
 from p3mdata.base.files import sha256
 from p3mdata.config import TOLERANCE, Settings
 from p3mdata.faces.ensemble import Detection, FaceFinder

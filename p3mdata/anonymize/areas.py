@@ -381,6 +381,8 @@ def _jpeg_blocks(loaded: Loaded, settings: Settings) -> tuple[JpegBlocks | None,
     if picture.tables is None:
         return None, picture.notes[0]
     try:
+        if picture.blocks is not None:
+            return picture.blocks.turned(picture.orientation), None
         return JpegBlocks.read(with_end(loaded.photo)[0]).turned(picture.orientation), None
     except UnsupportedJpeg as exc:
         return None, str(exc)

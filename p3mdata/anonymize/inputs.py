@@ -8,7 +8,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from p3mdata.anonymize.hand import drawn_area
-from p3mdata.config import Settings
+from p3mdata.config import Format, JpegMode, Settings
 from p3mdata.imaging import Picture, decode, decode_matte
 from p3mdata.records import Decision, Mask, Suspect
 
@@ -65,7 +65,10 @@ def load(inputs: Inputs, settings: Settings) -> Loaded:
     Raises:
         BrokenInput: One of them cannot be used.
     """
-    picture = decode(inputs.photo, settings.max_pixels)
+    edited = settings.jpeg is JpegMode.EXACT and settings.quality is None
+    picture = decode(
+        inputs.photo, settings.max_pixels, coefficients=edited and settings.format in (Format.KEEP, Format.JPG)
+    )
 
     def companion(data: bytes | None, what: str) -> NDArray[Any] | None:
         return None if data is None else decode_matte(data, picture, what, settings.max_pixels)

@@ -63,7 +63,8 @@ def _blocks(loaded: Loaded) -> JpegBlocks | None:
     if loaded.picture.tables is None or not exact_jpeg_is_possible():
         return None
     try:
-        return JpegBlocks.read(with_end(loaded.photo)[0]).turned(loaded.picture.orientation)
+        stored = loaded.picture.blocks or JpegBlocks.read(with_end(loaded.photo)[0])
+        return stored.turned(loaded.picture.orientation)
     except UnsupportedJpeg:
         return None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from p3mdata.anonymize.masks import Region, core_coverage
 from p3mdata.anonymize.opacity import shows_picture, unsolid
+from p3mdata.anonymize.outputs import around, as_8_bit, opened
 from p3mdata.faces.ensemble import LOOKS_AGAIN, Detection, FaceFinder, group_face, is_weak, same_face
 from p3mdata.faces.pyramid import Pyramid
-from p3mdata.imaging import Picture, decode
+from p3mdata.imaging import Picture
 from p3mdata.imaging.metadata import leftovers
 from p3mdata.records import Doubt, Mask, Proofs
 
@@ -48,41 +49,16 @@ def _difference(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     return largest
 
 
-def _around(mask: Mask) -> tuple[slice, slice]:
-    """The rectangle around a mask; the first pixel of an empty one."""
-    x, y, across, down = cv2.boundingRect(mask.view(np.uint8))
-    return slice(y, max(y + down, 1)), slice(x, max(x + across, 1))
-
-
 def _without(facemask: Mask, rim: Mask) -> Mask:
     """The facemask without its rim."""
-    hidden, place = np.zeros(facemask.shape, bool), _around(facemask)
+    hidden, place = np.zeros(facemask.shape, bool), around(facemask)
     np.greater(facemask[place], rim[place], out=hidden[place])
     return hidden
-
-
-def _beside_which_equal(before: NDArray[Any], after: NDArray[Any], facemask: Mask) -> tuple[slice, slice]:
-    """The rectangle around a facemask, or the whole picture where pixels beside that rectangle differ."""
-    height, width = facemask.shape
-    rows, columns = _around(facemask)
-    beside = (
-        (slice(0, rows.start), slice(0, width)),
-        (slice(rows.stop, height), slice(0, width)),
-        (rows, slice(0, columns.start)),
-        (rows, slice(columns.stop, width)),
-    )
-    if any(before[part].size and cv2.norm(before[part], after[part], cv2.NORM_INF) for part in beside):
-        return slice(0, height), slice(0, width)
-    return rows, columns
 
 
 def _where(gap: NDArray[Any], mask: Mask) -> NDArray[Any]:
     """The differences inside a mask, 0 outside."""
     return np.asarray(cv2.bitwise_and(gap, gap, mask=np.ascontiguousarray(mask).view(np.uint8)))
-
-
-def _as_8_bit(pixels: NDArray[Any]) -> NDArray[Any]:
-    return (pixels >> 8).astype(np.uint8) if pixels.dtype == np.uint16 else pixels
 
 
 @dataclass(frozen=True)
@@ -117,21 +93,16 @@ def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) 
         promise: What it promises.
         finder: Detectors for re-detection.
     """
-    facemask, transition = promise.facemask, promise.transition
-    released = decode(output, max_pixels=max(1, source.pixels.size))
-    before, after = source.pixels, released.pixels
-    if after.dtype != before.dtype:
-        before, after = _as_8_bit(before), _as_8_bit(after)
-    if after.shape != before.shape:
-        # A grey picture in a colour container has three equal channels; anything else is another size.
-        if after.shape[:2] != before.shape[:2] or after.ndim == before.ndim:
-            raise ValueError(f"the output is {after.shape}, the source {before.shape}")
-        before, after = (np.dstack([a] * 3) if a.ndim == 2 else a for a in (before, after))
-    # Where all is equal beside a rectangle around the facemask, whatever differs is in there.
-    # A picture that was encoded as a whole differs everywhere, which need not be asked.
-    everything = slice(0, before.shape[0]), slice(0, before.shape[1])
-    window = _beside_which_equal(before, after, facemask) if promise.exact else everything
-    before, after, inner, transition = before[window], after[window], facemask[window], transition[window]
+    try:
+        metadata = leftovers(output)
+    except ValueError:
+        # What is no picture at all is named as that.
+        opened(source, output, False)
+        raise
+    released, facemask = opened(source, output, promise.exact and not metadata), promise.facemask
+    # Where all is equal beside a rectangle, whatever differs is in there.
+    window, before, after = released.compared(facemask, promise.exact)
+    inner, transition = facemask[window], promise.transition[window]
     gap = _difference(before, after)
     outside = _where(gap, ~inner)
     scale = 257 if before.dtype == np.uint16 else 1
@@ -140,7 +111,7 @@ def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) 
     found: dict[str, int] = {}
     if promise.recomposed is not None and promise.share is not None:
         recomposed, share = promise.recomposed[window], promise.share[window]
-        found = _composite(gap, recomposed, share, np.iinfo(before.dtype).max, scale, released.format == "JPEG")
+        found = _composite(gap, recomposed, share, np.iinfo(before.dtype).max, scale, released.compressed)
         transition = transition & ~recomposed
         # Of a pixel with a small share little is to change.
         replaced = replaced & ~(recomposed & (share <= np.iinfo(share.dtype).max // 2))
@@ -149,14 +120,15 @@ def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) 
     inside = min(inside, *_changed_channels(before, after, replaced))
     if source.opacity is not None:
         inside = min(inside, _changed_opacity(source.opacity, released.opacity, facemask, promise.regions))
-    redetected, missed = redetect(source, released, hidden, finder)
+    with released.shown() as (picture, put_back):
+        redetected, missed = redetect(source, picture, hidden, finder, put_back)
     return Proofs(
         changed_outside=int(np.count_nonzero(outside)),
         changed_in_transition=int(np.count_nonzero(_where(gap, transition))),
         changed_inside=inside,
         largest_deviation=-(-int(outside.max(initial=0)) // scale),
         exact=promise.exact,
-        metadata=tuple(leftovers(output)),
+        metadata=tuple(metadata),
         redetected=redetected,
         missed=missed,
         **found,
@@ -191,7 +163,7 @@ def _changed_opacity(
     if after is None or after.shape != before.shape:
         raise ValueError("the output lost the picture's transparency")
     if before.dtype != after.dtype:
-        before, after = _as_8_bit(before), _as_8_bit(after)
+        before, after = as_8_bit(before), as_8_bit(after)
     changed = before != after
     least, hidden = 1.0, np.zeros(facemask.shape, bool)
     for region in regions:
@@ -225,7 +197,13 @@ def _composite(
     }
 
 
-def redetect(source: Picture, released: Picture, facemask: Mask, finder: FaceFinder) -> tuple[int, int]:
+def redetect(
+    source: Picture,
+    released: Picture,
+    facemask: Mask,
+    finder: FaceFinder,
+    put_back: Callable[[], object] = lambda: None,
+) -> tuple[int, int]:
     """Faces found on the output, and how many of them are outside the facemask.
 
     The whole picture is looked at by the faster network, and by the other one where that finds something bare. The
@@ -233,6 +211,8 @@ def redetect(source: Picture, released: Picture, facemask: Mask, finder: FaceFin
     the landmark model confirms it, or when both detectors see it, clearly beside the mask, and it is there on the
     source as well: outside the mask both pictures are the same, so a hit that the source does not show is one on
     obfuscated skin or on the neck below it, where detectors fire often.
+
+    `put_back` is called before the source is looked at: until then the output may lie in its memory.
     """
     image = Pyramid(released.seen8())
     groups = finder.boxes(image, LOOKS_AGAIN)
@@ -253,6 +233,7 @@ def redetect(source: Picture, released: Picture, facemask: Mask, finder: FaceFin
         elif len(face.seen_by) > 1 and covered < MISS_BELOW_UNCONFIRMED:
             suspects.append(face)
     if suspects:
+        put_back()
         bare = [
             face
             for face in map(group_face, finder.boxes(Pyramid(source.seen8()), LOOKS_AGAIN))
@@ -266,7 +247,7 @@ def redetect(source: Picture, released: Picture, facemask: Mask, finder: FaceFin
 
 def _shown_by_opacity(before: NDArray[Any], after: NDArray[Any], finder: FaceFinder) -> int:
     """Faces that the fourth channel of an output shows when it is looked at as a picture."""
-    before, after = (_as_8_bit(plane) for plane in (before, after))
+    before, after = (as_8_bit(plane) for plane in (before, after))
     # The outline of a head may look like a face; one in which nothing is seen inside is none.
     bare = unsolid(after) & (before == after)
     if not bare.any():

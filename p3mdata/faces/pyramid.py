@@ -44,6 +44,13 @@ class Pyramid:
         size = self.size_at(long_side)
         return sampling.window_of_resized(self._level(*size)[0], size, window)
 
+    def at_least(self, factor: float) -> tuple[NDArray[np.uint8], int]:
+        """The smallest half in which the image has at least `factor` of its size, else itself; how much smaller it is.
+
+        The middle of its pixel (i, j) lies at (i, j) * n + (n - 1) / 2 in the image, n being how much smaller it is.
+        """
+        return self._level(*(max(1, round(side * min(factor, 1))) for side in self.size))
+
     def crop(
         self, box: tuple[float, float, float, float], enlarge: float, side: int = 256
     ) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:

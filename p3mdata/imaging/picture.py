@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.imaging.jpeg import JpegBlocks
+
 Pixels = NDArray[Any]
 # Shares of the range of values: a quarter is 14 bits in a file of 16, a sixteenth 12 bits.
 _DARK, _NEARLY_BLACK = 1 / 4, 1 / 16
@@ -27,6 +29,7 @@ class Picture:
         orientation: EXIF orientation (1-8) that was applied.
         tables: JPEG quantisation tables and subsampling of the source, for re-encoding at equal quality.
         notes: What had to be converted, in words.
+        blocks: The coefficients of a JPEG file as it is stored, where they came along with the pixels.
     """
 
     pixels: Pixels
@@ -36,6 +39,7 @@ class Picture:
     orientation: int
     tables: tuple[dict[int, list[int]], int] | None = None
     notes: tuple[str, ...] = ()
+    blocks: JpegBlocks | None = None
 
     @property
     def size(self) -> tuple[int, int]:

@@ -11,9 +11,11 @@ from numpy.typing import NDArray
 
 from p3mdata.imaging.jpeg.coefficients import read_coefficients, rewrite, write_coefficients
 from p3mdata.imaging.jpeg.library import Coefs, Opened
+from p3mdata.imaging.jpeg.segments import UnsupportedJpeg
 from p3mdata.imaging.jpeg.structure import COLOUR, Component, inspect
 from p3mdata.imaging.jpeg.transform import quantised
 from p3mdata.imaging.jpeg.turn import turn
+from p3mdata.native.jpeg import differing
 
 BoolArray = NDArray[np.bool_]
 
@@ -58,7 +60,7 @@ class JpegBlocks:
         self._file = file
 
     @classmethod
-    def read(cls, data: bytes) -> JpegBlocks:
+    def read(cls, data: bytes, to_write: bool = True) -> JpegBlocks:
         """Read the coefficients of a JPEG file.
 
         Entropy-coded data that is damaged but well framed is read as libjpeg repairs it; a caller who wants
@@ -66,13 +68,37 @@ class JpegBlocks:
 
         Args:
             data: the whole file. Bytes after the end-of-image marker are ignored.
+            to_write: whether coefficients that nobody could write again are refused.
 
         Raises:
             UnsupportedJpeg: anything but an intact 8-bit Huffman-coded grey or YCbCr file with luma at full
                 resolution and chroma at an integral fraction of it.
         """
         found = inspect(data)
-        return cls((found.height, found.width), found.components, *read_coefficients(found))
+        return cls((found.height, found.width), found.components, *read_coefficients(found, to_write))
+
+    @classmethod
+    def decoded(cls, data: bytes) -> tuple[JpegBlocks, NDArray[np.uint8]] | None:
+        """Coefficients and pixels of an intact file in one pass, as `read` and as any decoder of libjpeg gives them.
+
+        None where that cannot be had: `read` tells whether and why coefficients cannot.
+
+        Args:
+            data: the whole file.
+
+        Returns:
+            The blocks, and uint8 RGB [height, width, 3], or [height, width] of a grey file, as stored.
+        """
+        try:
+            blocks = cls.read(data)
+        except UnsupportedJpeg:
+            return None
+        pixels = blocks.pixels(slice(0, blocks.height))
+        return None if pixels is None else (blocks, pixels)
+
+    def pixels(self, rows: slice) -> NDArray[np.uint8] | None:
+        """Some rows of the picture, as for `decoded`; None where they cannot be had, and of one that was turned."""
+        return None if self._file is None else self._file.pixels((self.height, self.width), rows)
 
     def turned(self, orientation: int) -> JpegBlocks:
         """Return the same picture in displayed orientation, without loss.
@@ -99,13 +125,38 @@ class JpegBlocks:
     def differing(self, other: JpegBlocks) -> int:
         """Coefficients in which another picture differs; all of them where its size, sampling or tables do."""
 
+        if not self._alike(other):
+            return sum(coefs.size for coefs in self._coefs)
+        return sum(int(np.count_nonzero(a != b)) for a, b in zip(self._coefs, other._coefs, strict=True))
+
+    def _alike(self, other: JpegBlocks) -> bool:
+        """Whether equal coefficients of both are equal pixels: by size, sampling and tables."""
+
         def shape(blocks: JpegBlocks) -> list[object]:
             parts = [(part.step, part.grid, part.table.tobytes()) for part in blocks._components]
             return [blocks.height, blocks.width, *parts]
 
-        if shape(self) != shape(other):
-            return sum(coefs.size for coefs in self._coefs)
-        return sum(int(np.count_nonzero(a != b)) for a, b in zip(self._coefs, other._coefs, strict=True))
+        return shape(self) == shape(other)
+
+    def where_differing(self, other: JpegBlocks) -> tuple[slice, slice] | None:
+        """A rectangle, rows and columns, that holds every pixel in which another picture differs.
+
+        Beside it all coefficients are equal that have a part in a pixel, so that whoever decodes both in one way gets
+        equal pixels. None where that cannot be told: size, sampling or tables are others.
+        """
+        if not self._alike(other):
+            return None
+        sides = [[self.height, 0], [self.width, 0]]
+        for part, a, b in zip(self._components, self._coefs, other._coefs, strict=True):
+            blocks = differing(a, b)
+            for axis, (size, footprint, ring) in enumerate(
+                zip((self.height, self.width), part.footprint, _ring(part.step), strict=True)
+            ):
+                if len(held := np.flatnonzero(blocks.any(axis=1 - axis))):
+                    first, last = int(held[0]) * footprint - ring, (int(held[-1]) + 1) * footprint + ring
+                    sides[axis] = [min(sides[axis][0], max(first, 0)), max(sides[axis][1], min(last, size))]
+        rows, columns = (slice(begin, max(begin, end)) if end else slice(0, 0) for begin, end in sides)
+        return rows, columns
 
     def reach(
         self, wanted: BoolArray, forbidden: BoolArray | None = None, within: tuple[slice, slice] | None = None

@@ -35,18 +35,22 @@ _WIDEST_BYTE = 255
 _JFIF = Segment(APP0, b"JFIF\0" + bytes((1, 1, 0, 0, 1, 0, 1, 0, 0)))
 
 
-def read_coefficients(structure: Structure) -> tuple[list[Coefs], Opened | None]:
+def read_coefficients(structure: Structure, to_write: bool = True) -> tuple[list[Coefs], Opened | None]:
     """Decode the entropy coding of a file whose headers are in order.
+
+    Args:
+        structure: of the file.
+        to_write: whether coefficients that nobody could write again are refused.
 
     Returns:
         The coefficients, not to be written to, and the file they lie in where `rewrite` can be used.
 
     Raises:
-        UnsupportedJpeg: the library gives up on the data, or nobody could write its coefficients again.
+        UnsupportedJpeg: the library gives up on the data, or the coefficients are refused.
     """
     file = opened(structure.stream, [c.grid for c in structure.components]) if structure.plain else None
     coefs = _copied(structure) if file is None else file.coefs
-    if not all(_expressible(c) for c in coefs):
+    if to_write and not all(_expressible(c) for c in coefs):
         raise UnsupportedJpeg("coefficients out of range")
     return coefs, file
 

@@ -4,10 +4,10 @@ No copy of them is made, so that reading and writing take as long as the entropy
 library looks like inside is public (libjpeg's interface of version 6.2, 64 bits) and tried once, on a small file; where
 it is another one, or cannot be called, `opened` gives None, and `coefficients` goes by jpeglib, to the same bytes.
 
-libjpeg takes for granted that a fatal error does not return, and a Python function cannot jump out of C code. So calls
-run in a thread of their own, which stays where it is for ever when the library gives up. That costs the memory of one
-picture and happens once: afterwards this way is closed for the process. A file of which a picture was decoded does not
-come to that.
+libjpeg takes for granted that a fatal error does not return. `p3mdata.native` jumps out of it where it is compiled, and
+gives pixels along with coefficients. A Python function cannot jump out of C code: without that, calls run in a thread
+of their own, which stays where it is for ever when the library gives up. That costs the memory of one picture and
+happens once: afterwards this way is closed for the process. A file of which a picture was decoded does not come to it.
 """
 
 from __future__ import annotations
@@ -18,11 +18,13 @@ import sys
 import threading
 from collections.abc import Callable, Sequence
 from functools import cache
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, _imaging
+from PIL import Image, _imaging, features
+
+from p3mdata.native.jpeg import CannotRead, JpegFile, coefficients_at, usable
 
 Coefs = NDArray[np.int16]  # [block rows, block columns, 64]
 
@@ -160,15 +162,8 @@ class _File:
             self._library.jpeg_destroy_decompress(ctypes.addressof(self._info))
 
 
-class _Memory:
-    """Tells numpy where an array lies; the array keeps this, and with it the file."""
-
-    def __init__(self, file: _File, address: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
-        self._file = file
-        kind = np.dtype(np.int16).str
-        self.__array_interface__ = {
-            "version": 3, "typestr": kind, "data": (address, False), "shape": shape, "strides": strides,
-        }  # fmt: skip
+class _Coded(Protocol):
+    def encoded(self) -> bytes: ...
 
 
 class Opened:
@@ -181,11 +176,35 @@ class Opened:
     coefs: list[Coefs]
 
     def __init__(self, library: Any, stream: bytes, grids: Sequence[tuple[int, int]], blank: bool = False) -> None:
-        self._file = _File(library, stream, [rows for rows, _ in grids], blank)
-        self._planes = [_plane(self._file, *each) for each in zip(self._file.addresses, grids, strict=True)]
+        """Raises GaveUp where the library gives up, or remarks on damage."""
+        self._file: _Coded
+        if usable() is not None:
+            try:
+                file = JpegFile(library, stream, grids, blank)
+            except CannotRead as exc:
+                raise GaveUp from exc
+            self._file, self._planes = file, [file.plane(i) for i in range(len(grids))]
+        elif _Guard.closed:
+            raise GaveUp
+        else:
+            guarded = _File(library, stream, [rows for rows, _ in grids], blank)
+            self._planes = [_plane(guarded, *each) for each in zip(guarded.addresses, grids, strict=True)]
+            self._file = guarded
         self.coefs = [plane.view() for plane in self._planes]
         for plane in self.coefs:
             plane.flags.writeable = False
+
+    def pixels(self, size: tuple[int, int], rows: slice) -> NDArray[np.uint8] | None:
+        """Some rows of a picture of that height and width, uint8 RGB [rows, width, 3], or [rows, width] of a grey file.
+
+        None where they cannot be had, or the library remarks on something.
+        """
+        if not isinstance(self._file, JpegFile):
+            return None
+        try:
+            return self._file.pixels(size, rows, _skips())
+        except CannotRead:
+            return None
 
     def rewritten(self, chosen: Sequence[NDArray[np.bool_]], blocks: Sequence[NDArray[np.int16]]) -> bytes:
         """The file with other coefficients: sequential, with the standard Huffman tables.
@@ -200,9 +219,15 @@ class Opened:
         before = [plane[which] for plane, which in zip(self._planes, chosen, strict=True)]
         self._put(chosen, blocks)
         try:
-            return self._file.encoded()
+            return self._encoded()
         finally:
             self._put(chosen, before)
+
+    def _encoded(self) -> bytes:
+        try:
+            return self._file.encoded()
+        except CannotRead as exc:
+            raise GaveUp from exc
 
     def filled(self, coefs: Sequence[Coefs]) -> bytes:
         """The file with the coefficients of another one of its size, as `rewritten`.
@@ -212,7 +237,7 @@ class Opened:
         """
         for plane, new in zip(self._planes, coefs, strict=True):
             plane[...] = new
-        return self._file.encoded()
+        return self._encoded()
 
     def _put(self, chosen: Sequence[NDArray[np.bool_]], blocks: Sequence[NDArray[np.int16]]) -> None:
         for plane, which, new in zip(self._planes, chosen, blocks, strict=True):
@@ -228,8 +253,7 @@ def _plane(file: _File, addresses: Sequence[int], grid: tuple[int, int]) -> Coef
     steps = set(np.diff(np.array(addresses, np.int64)).tolist())
     if len(steps) > 1:
         raise GaveUp
-    stride = steps.pop() if steps else grid[1] * _COEFS * 2
-    return np.asarray(_Memory(file, addresses[0], (*grid, _COEFS), (stride, _COEFS * 2, 2)))
+    return coefficients_at(file, addresses[0], grid, steps.pop() if steps else grid[1] * _COEFS * 2)
 
 
 def opened(stream: bytes, grids: Sequence[tuple[int, int]], blank: bool = False) -> Opened | None:
@@ -241,12 +265,20 @@ def opened(stream: bytes, grids: Sequence[tuple[int, int]], blank: bool = False)
         blank: Headers without image data, to be `filled`.
     """
     library = _usable()
-    if library is None or _Guard.closed:
+    if library is None:
         return None
     try:
         return Opened(library, stream, grids, blank)
     except GaveUp:
         return None
+
+
+@cache
+def _skips() -> bool:
+    """Whether the library leaves out rows of a file whose coefficients it keeps, which older ones did not know."""
+    version = features.version_feature("libjpeg_turbo") or ""
+    numbers = [int(part) for part in version.split(".") if part.isdigit()]
+    return numbers >= [3, 0]
 
 
 @cache
@@ -273,6 +305,9 @@ def _tried(library: Any) -> bool:
     wanted = np.zeros((1, 2, _COEFS), np.int16)
     wanted[0, 1, 0] = 64  # the mean of 64 values, times 8, quantised by 8
     if not np.array_equal(file.coefs[0], wanted):
+        return False
+    shown = file.pixels((8, 16), slice(0, 8))
+    if shown is not None and not np.array_equal(shown, np.asarray(picture)):
         return False
     chosen, blocks = np.array([[True, False]]), wanted[:, 1]
     with Image.open(io.BytesIO(file.rewritten([chosen], [blocks]))) as written:

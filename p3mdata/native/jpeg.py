@@ -1,0 +1,163 @@
+"""JPEG files in libjpeg, called from C: a fatal error of it ends the call, and nothing else."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from p3mdata.native.library import Library, library
+
+# Of libjpeg, in the order of `Functions` in jpeg.c.
+FUNCTIONS = (
+    *("jpeg_std_error", "jpeg_CreateDecompress", "jpeg_mem_src", "jpeg_read_header", "jpeg_start_decompress"),
+    *("jpeg_consume_input", "jpeg_read_coefficients", "jpeg_start_output", "jpeg_read_scanlines"),
+    *("jpeg_skip_scanlines", "jpeg_finish_output", "jpeg_destroy_decompress", "jpeg_CreateCompress", "jpeg_mem_dest"),
+    *("jpeg_copy_critical_parameters", "jpeg_write_coefficients", "jpeg_finish_compress", "jpeg_destroy_compress"),
+)
+_COEFS = 64
+_MOST_SIDE = 65500
+# A file with the standard Huffman tables is seldom larger than its source by more.
+_ROOM = 1 << 16
+
+
+class CannotRead(Exception):
+    """libjpeg gives up on a file, or remarks on damage."""
+
+
+class JpegFile:
+    """A file whose entropy coding is decoded; its memory is freed with this object.
+
+    Args:
+        libjpeg: The loaded library.
+        stream: The whole file, whose headers are known to be in order.
+        grids: Rows and columns of blocks of each component.
+        blank: The file lacks its image data: all coefficients are 0.
+
+    Raises:
+        CannotRead: The library gives up, or remarks on damage; or nothing is compiled here.
+    """
+
+    def __init__(self, libjpeg: Any, stream: bytes, grids: Sequence[tuple[int, int]], blank: bool = False) -> None:
+        native = usable()
+        if native is None:
+            raise CannotRead
+        if not 1 <= len(grids) <= 3 or not all(0 < side <= _MOST_SIDE for grid in grids for side in grid):
+            raise ValueError(f"expected one to three components of a picture, got {grids}")
+        self._native, self._libjpeg, self._stream, self._grids = native, libjpeg, stream, grids
+        self._functions = _addresses(libjpeg)
+        self._file = ctypes.create_string_buffer(native.functions.p3m_jpeg_size(native.level))
+        self._begin, self._strides = (ctypes.c_void_p * 3)(), (ctypes.c_ssize_t * 3)()
+        rows = (ctypes.c_int * 3)(*[rows for rows, _ in grids])
+        self._call(
+            "p3m_jpeg_open", ctypes.c_char_p(stream), ctypes.c_size_t(len(stream)), int(blank), len(grids), rows,
+            self._begin, self._strides,
+        )  # fmt: skip
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        if not getattr(self._native.functions, name)(self._native.level, self._functions, self._file, *arguments):
+            raise CannotRead
+
+    def plane(self, number: int) -> NDArray[np.int16]:
+        """Coefficients of a component [block rows, block columns, 64], where the library keeps them."""
+        rows, columns = self._grids[number]
+        stride = self._strides[number] or columns * _COEFS * 2
+        return coefficients_at(self, self._begin[number] or 0, (rows, columns), stride)
+
+    def pixels(self, size: tuple[int, int], rows: slice, skip: bool = True) -> NDArray[np.uint8]:
+        """Pixels of some rows of the picture, [rows, width, 3] or of a grey one [rows, width].
+
+        Args:
+            size: Height and width of the picture.
+            rows: Which.
+            skip: Whether what comes before is left out; else it is decoded as well.
+
+        Raises:
+            CannotRead: The library gives up, or remarks on something.
+        """
+        height, width = size
+        values = len(self._grids)
+        if values == 2 or not 0 <= rows.start < rows.stop <= height <= _MOST_SIDE or not 0 < width <= _MOST_SIDE:
+            raise ValueError(f"no rows {rows} in a picture of {size}")
+        out = np.empty((rows.stop - rows.start, width, values), np.uint8)
+        self._call(
+            "p3m_jpeg_pixels", rows.start, len(out), values, int(skip), ctypes.c_void_p(out.ctypes.data),
+            ctypes.c_ssize_t(width * values),
+        )  # fmt: skip
+        return out if values > 1 else out[:, :, 0]
+
+    def encoded(self) -> bytes:
+        """A sequential file of the coefficients as they are now, with the standard Huffman tables.
+
+        Raises:
+            CannotRead: The library gives up.
+        """
+        room = np.empty(len(self._stream) * 5 // 4 + _ROOM, np.uint8)
+        made, size = ctypes.c_void_p(room.ctypes.data), ctypes.c_ulong(len(room))
+        self._call("p3m_jpeg_encode", ctypes.byref(made), ctypes.byref(size))
+        if made.value == room.ctypes.data:
+            return room[: size.value].tobytes()
+        data = ctypes.string_at(made.value or 0, size.value)
+        self._libjpeg.free(made)
+        return data
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._native.functions.p3m_jpeg_close(self._native.level, self._functions, self._file)
+
+
+class _Memory:
+    """Tells numpy where an array lies; the array keeps this, and with it the file."""
+
+    def __init__(self, file: object, address: int, shape: tuple[int, ...], strides: tuple[int, ...]) -> None:
+        self._file = file
+        kind = np.dtype(np.int16).str
+        self.__array_interface__ = {
+            "version": 3, "typestr": kind, "data": (address, False), "shape": shape, "strides": strides,
+        }  # fmt: skip
+
+
+def coefficients_at(file: object, address: int, grid: tuple[int, int], stride: int) -> NDArray[np.int16]:
+    """Coefficients [block rows, block columns, 64] in memory that lasts as long as `file`; rows are `stride` bytes
+    apart."""
+    return np.asarray(_Memory(file, address, (*grid, _COEFS), (stride, _COEFS * 2, 2)))
+
+
+def usable() -> Library | None:
+    """The compiled library, where it can call libjpeg."""
+    native = library()
+    if native is None:
+        return None
+    native.functions.p3m_jpeg_size.restype = ctypes.c_size_t
+    return native if native.functions.p3m_jpeg_size(native.level) else None
+
+
+def _addresses(libjpeg: Any) -> Any:
+    found = [ctypes.cast(getattr(libjpeg, name), ctypes.c_void_p).value for name in FUNCTIONS]
+    return (ctypes.c_void_p * len(found))(*found)
+
+
+def differing(one: NDArray[np.int16], other: NDArray[np.int16]) -> NDArray[np.bool_]:
+    """Which blocks of two planes [rows, columns, 64] differ, bool [rows, columns].
+
+    Raises:
+        ValueError: A shape, type or layout is another one.
+    """
+    for plane in (one, other):
+        if plane.shape != one.shape or plane.ndim != 3 or plane.dtype != np.int16 or plane.shape[2] != _COEFS:
+            raise ValueError(f"expected int16 [rows, columns, 64], got {plane.dtype} {plane.shape}")
+    native = library()
+    whole = all(plane.strides[1:] == (2 * _COEFS, 2) for plane in (one, other))
+    if native is None or not whole:
+        return np.asarray((one != other).any(axis=2))
+    out = np.empty(one.shape[:2], np.bool_)
+    native.functions.p3m_blocks_differ(
+        native.level,
+        *(ctypes.c_void_p(one.ctypes.data), ctypes.c_ssize_t(one.strides[0])),
+        *(ctypes.c_void_p(other.ctypes.data), ctypes.c_ssize_t(other.strides[0])),
+        *(*one.shape[:2], ctypes.c_void_p(out.ctypes.data)),
+    )
+    return out

@@ -1,0 +1,101 @@
+"""Outputs of edited JPEG files, of which a part becomes pixels, are proved as those that are decoded as a whole."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from p3mdata.anonymize import proofs
+from p3mdata.anonymize.outputs import _Edited, opened
+from p3mdata.imaging import Picture
+from p3mdata.imaging import decode as decode_file
+from p3mdata.imaging.jpeg import JpegBlocks
+from p3mdata.native.jpeg import usable
+from p3mdata.records import Mask, Proofs
+from tests.test_jpeg import encode, picture
+
+SIZE = 96, 128
+BEFORE = encode(picture(*SIZE, 1), "420", 80)
+OTHER = picture(*SIZE, 2)
+# Two faces far apart.
+WANTED = np.zeros(SIZE, bool)
+WANTED[20:40, 30:60] = WANTED[60:70, 90:100] = True
+BESIDE = np.zeros(SIZE, bool)
+BESIDE[82:90, 4:12] = True
+
+
+def blocks() -> tuple[JpegBlocks, Mask]:
+    jpeg = JpegBlocks.read(BEFORE)
+    return jpeg, jpeg.reach(WANTED).changed
+
+
+def rewritten(which: Mask) -> bytes:
+    jpeg, _ = blocks()
+    return jpeg.rewrite(OTHER, jpeg.reach(which))
+
+
+def with_orientation(data: bytes) -> bytes:
+    exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x03\0\0\0\0\0\0\0"
+    return data[:20] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + data[20:]
+
+
+OUTPUTS: dict[str, tuple[Callable[[], bytes], bool]] = {
+    "right": (lambda: rewritten(WANTED), True),
+    "nothing hidden": (lambda: rewritten(np.zeros(SIZE, bool)), True),
+    "one face hidden": (lambda: rewritten(WANTED & (np.arange(SIZE[0]) < 50)[:, None]), True),
+    "changed beside the mask": (lambda: rewritten(WANTED | BESIDE), True),
+    "changed beside the mask alone": (lambda: rewritten(BESIDE), True),
+    "other tables": (lambda: encode(picture(*SIZE, 1), "420", 60), False),
+    "other sampling": (lambda: encode(picture(*SIZE, 1), "444", 80), False),
+    "turned": (lambda: with_orientation(rewritten(WANTED)), False),
+    "damaged": (lambda: rewritten(WANTED)[:-300] + b"\xff\xd9", False),
+}
+
+
+def proved(source: Picture, data: bytes, monkeypatch: pytest.MonkeyPatch) -> tuple[Proofs, list[Any]]:
+    """Proofs, and what was shown to the detectors: the output, and the source when it is asked about."""
+    shown: list[Any] = []
+
+    def redetect(before: Picture, after: Picture, facemask: Mask, finder: object, put_back: Any) -> tuple[int, int]:
+        shown.append(after.rgb8().copy())
+        put_back()
+        shown.append(before.rgb8().copy())
+        return 0, 0
+
+    monkeypatch.setattr(proofs, "redetect", redetect)
+    promise = proofs.Promise(blocks()[1], BESIDE, exact=True)
+    return proofs.prove(source, data, promise, None), shown  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", OUTPUTS)
+def test_both_ways_prove_the_same(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    make, in_part = OUTPUTS[name]
+    data, source = make(), decode_file(BEFORE, coefficients=True)
+    before = source.pixels.copy()
+    assert (source.blocks is None) == (usable() is None)
+    found = _Edited.of(source, data)
+    assert (found is not None) == (in_part or name == "turned") or usable() is None
+    fast, seen = proved(source, data, monkeypatch)
+    assert np.array_equal(source.pixels, before)
+    with monkeypatch.context() as patch:
+        patch.setattr(_Edited, "of", lambda source, output: None)
+        slow, expected = proved(source, data, monkeypatch)
+    assert fast == slow
+    assert all(np.array_equal(a, b) for a, b in zip(seen, expected, strict=True))
+    assert bool(fast.changed_outside) == (name not in ("right", "nothing hidden", "one face hidden"))
+    assert bool(fast.changed_in_transition) == (bool(fast.changed_outside) and name != "damaged")
+    assert (fast.changed_inside > 0.5) == (name not in ("nothing hidden", "changed beside the mask alone"))
+
+
+def test_the_source_is_itself_again_whatever_happens_meanwhile() -> None:
+    source = decode_file(BEFORE, coefficients=True)
+    if source.blocks is None:
+        pytest.skip("nothing is compiled here")
+    before, data = source.pixels.copy(), rewritten(WANTED)
+    with pytest.raises(KeyError), opened(source, data, True).shown() as (shown, _):
+        assert np.array_equal(shown.pixels, decode_file(data).pixels)
+        raise KeyError
+    assert np.array_equal(source.pixels, before)
