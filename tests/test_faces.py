@@ -199,6 +199,15 @@ def test_a_pyramid_gives_the_same_picture_in_any_order() -> None:
     assert np.abs(exact.astype(int) - small).mean() < 6
 
 
+def test_a_pyramid_takes_turned_views() -> None:
+    image = np.rot90(texture(130, 170))
+    view, copy = Pyramid(image), Pyramid(image.copy())
+    for level in (view, copy):
+        assert level.at(150)[0].flags.c_contiguous
+    assert np.array_equal(view.at(150)[0], copy.at(150)[0])
+    assert np.array_equal(view.crop((10, 20, 60, 90), 2)[0], copy.crop((10, 20, 60, 90), 2)[0])
+
+
 def test_iou() -> None:
     box = np.array([0.0, 0, 10, 10])
     others = np.array([[0.0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30], [10, 0, 20, 10]])

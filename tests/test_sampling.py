@@ -38,6 +38,7 @@ def test_crops_are_the_same_with_and_without(level: str, monkeypatch: pytest.Mon
         step, side = float(rng.choice([0.3, 1, 1.4, 2])), int(rng.choice([1, 9, 37]))
         use(monkeypatch, "off")
         expected = sampling.crop(image, corner, step, side)
+        assert expected.flags.c_contiguous
         use(monkeypatch, level)
         assert np.array_equal(sampling.crop(image, corner, step, side), expected)
 

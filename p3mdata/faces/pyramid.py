@@ -22,7 +22,8 @@ class Pyramid:
     """
 
     def __init__(self, rgb: NDArray[np.uint8]) -> None:
-        self._levels = [rgb]
+        # Compiled code walks along rows; a turned view has none.
+        self._levels = [rgb if rgb.strides[1:] == (3, 1) else np.ascontiguousarray(rgb)]
 
     @property
     def size(self) -> tuple[int, int]:

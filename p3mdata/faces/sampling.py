@@ -77,7 +77,7 @@ def _sampled(rgb: Pixels, rows: Taps, columns: Taps) -> Pixels:
     lines = sum(rgb[rows.first + k] * rows.weights[:, k, None, None].astype(np.uint16) for k in taps)
     line = np.asarray(lines, np.int32)
     sums = sum(line[:, columns.first + k] * columns.weights[None, :, k, None].astype(np.int32) for k in taps)
-    return np.asarray((np.asarray(sums) + ONE * ONE // 2) // (ONE * ONE), np.uint8)
+    return np.ascontiguousarray((np.asarray(sums) + ONE * ONE // 2) // (ONE * ONE), np.uint8)
 
 
 @lru_cache(256)
