@@ -23,7 +23,7 @@ class Pyramid:
 
     def __init__(self, rgb: NDArray[np.uint8]) -> None:
         # Compiled code walks along rows; a turned view has none.
-        self._levels = [rgb if rgb.strides[1:] == (3, 1) else np.ascontiguousarray(rgb)]
+        self._levels = [rgb if rgb.strides[1:] == (3, 1) else rgb.copy()]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -72,6 +72,30 @@ class Pyramid:
         rgb, halved = self._level(*(max(1, round(length * side / max(side, extent))) for length in self.size))
         return sampling.crop(rgb, (x0 / halved, y0 / halved), extent / side / halved, side), to_image
 
+    def shows(self, rgb: NDArray[np.uint8]) -> bool:
+        """Whether it was made of this very array."""
+        return self._levels[0] is rgb
+
+    def exchanged(self, rgb: NDArray[np.uint8], window: Window) -> Pyramid:
+        """The pyramid of an image of this one's size that differs from it in a window (rows and columns) at most.
+
+        It takes the halves over, and makes those parts of them anew which the window has a share in; this one makes its
+        own again where it is asked for them. The array may be the one that this pyramid was made of, changed since.
+        """
+        other = Pyramid(rgb)
+        if other.size != self.size:
+            raise ValueError(f"an image of {rgb.shape} in place of one of {self._levels[0].shape}")
+        halves, self._levels = self._levels[1:], self._levels[:1]
+        for level in halves:
+            window = _halved(window[0], level.shape[0]), _halved(window[1], level.shape[1])
+            rows, columns = (slice(2 * part.start, 2 * part.stop) for part in window)
+            part = level[window]
+            if part.size:
+                source = other._levels[-1][rows, columns]
+                part[...] = cv2.resize(source, part.shape[1::-1], interpolation=cv2.INTER_AREA)
+            other._levels.append(level)
+        return other
+
     def _level(self, height: int, width: int) -> tuple[NDArray[np.uint8], int]:
         """The smallest half that is not smaller than a size, or the image itself; and how much smaller it is."""
         number = 0
@@ -85,3 +109,7 @@ class Pyramid:
                 even = level[: 2 * half[0], : 2 * half[1]]
                 self._levels.append(np.asarray(cv2.resize(even, half[::-1], interpolation=cv2.INTER_AREA), np.uint8))
 
+
+def _halved(part: slice, side: int) -> slice:
+    """The rows or columns of a half, `side` of them, that are made of some of the whole."""
+    return slice(min(part.start // 2, side), min(-(-part.stop // 2), side))

@@ -64,8 +64,9 @@ def coefficients(
         ValueError: A shape, type or layout is another one, or a block begins beyond the pixels.
     """
     channels = pixels.shape[2] if pixels.ndim == 3 else 1
-    inner = (3, 1) if pixels.ndim == 3 else (1,)
-    if pixels.dtype != np.uint8 or pixels.strides[1:] != inner or channels not in (1, 3) or not pixels.size:
+    # An empty picture has no steps.
+    whole = not pixels.size or pixels.strides[1:] == ((3, 1) if pixels.ndim == 3 else (1,))
+    if pixels.dtype != np.uint8 or not whole or channels not in (1, 3):
         raise ValueError(f"expected uint8 (h, w) or (h, w, 3) with whole rows, got {pixels.dtype} {pixels.shape}")
     if not all(1 <= length <= _MOST_STEP for length in step) or component not in range(3):
         raise ValueError(f"no component {component} of {step}")

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.imaging.jpeg.coefficients import MAX_AC, MAX_DC, MIN_DC
-from p3mdata.imaging.jpeg.structure import BLOCK, COEFS, GREY, Component
+from p3mdata.imaging.jpeg.structure import BLOCK, COEFS, COLOUR, GREY, Component
 from p3mdata.native.blocks import Transform, coefficients
 
 Plane = NDArray[np.float32]
@@ -60,6 +60,9 @@ def quantised(
         components: of the file.
         chosen: bool [block rows, block columns] for each component.
     """
+    # Compiled code walks along rows.
+    if pixels.strides[1:] != ((1,) if pixels.ndim == GREY + 1 else (COLOUR, 1)):
+        pixels = pixels.copy()
     compiled = [
         coefficients(pixels, number, part.step, part.table, np.argwhere(which).astype(np.int32), _COMPILED)
         for number, (part, which) in enumerate(zip(components, chosen, strict=True))
