@@ -40,7 +40,11 @@ def planes(rgb: NDArray[np.uint8], out: NDArray[np.float32], *, reverse: bool = 
 
 
 def size_of(rgb: NDArray[np.uint8]) -> tuple[int, int]:
-    """Height and width of an image that C can walk through."""
+    """Height and width of an image (h, w, 3) whose rows C can walk through.
+
+    Raises:
+        ValueError: Shape, type or layout is another one.
+    """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.strides[1:] != (3, 1):
         raise ValueError(f"expected uint8 (h, w, 3) with whole rows, got {rgb.dtype} {rgb.shape} {rgb.strides}")
     return rgb.shape[0], rgb.shape[1]
