@@ -39,7 +39,7 @@ class Engine:
             self._session = session(as_onnx(network), without=("ConvMulFusion",))
 
     def __call__(self, rgb: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        """The outputs (channels, h, w) for a picture (HxWx3), filled up with zeros to sides that are multiples of 32."""
+        """The outputs (channels, h, w) for a picture (HxWx3), filled up with zeros to multiples of 32."""
         if self._native is not None:
             return self._native(rgb, _MULTIPLE)
         down, across = (-side % _MULTIPLE for side in rgb.shape[:2])

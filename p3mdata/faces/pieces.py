@@ -69,10 +69,8 @@ def parts(image: Pyramid, side: int, windows: Sequence[Window]) -> list[Piece]:
     height, width = image.size_at(side)
     pieces = []
     for rows, cols in windows:
-        pixels, (down, across) = image.part(side, (rows, cols))
-        # A pixel more, and the network would have to be shown another row of its cells.
-        pixels = pixels[: rows.stop - rows.start, : cols.stop - cols.start]
+        pixels = image.part(side, (rows, cols))
         ends = cols.start > 0, rows.start > 0, cols.stop < width, rows.stop < height
         left, top, right, bottom = (_CUT_OF_WINDOW * inside for inside in ends)
-        pieces.append(Piece(pixels, across, down, (left, top, right, bottom), relative=True))
+        pieces.append(Piece(pixels, cols.start, rows.start, (left, top, right, bottom), relative=True))
     return pieces

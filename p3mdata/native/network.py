@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.native.images import size_of
 from p3mdata.native.library import LEVELS, Library, library
 
 # As network.h has them.
@@ -68,6 +69,10 @@ class Layer(Protocol):
         """Whether it is an output, in floats."""
 
 
+# Bytes of memory, rows that each layer keeps, and shapes of the outputs.
+_Plan = tuple[int, Any, list[tuple[int, int, int]]]
+
+
 class _Layer(ctypes.Structure):
     _fields_ = [
         ("kind", ctypes.c_int32),
@@ -95,7 +100,7 @@ class Network:
         self._layers = (_Layer * (len(layers) + 1))()
         # What C has addresses of.
         self._kept: list[NDArray[Any]] = []
-        self._plans: dict[tuple[int, int], tuple[int, Any]] = {}
+        self._plans: dict[tuple[int, int], _Plan] = {}
         self._memory: list[NDArray[np.uint8]] = []
         self._outputs: list[tuple[int, int]] = []
         self._places = {layer.name: number for number, layer in enumerate(layers, 1)}
@@ -115,9 +120,7 @@ class Network:
             ValueError: Shape, type or layout of the picture is another one, or no map's sides are whole.
             MemoryError: There is not enough memory.
         """
-        if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.strides[1:] != (3, 1):
-            raise ValueError(f"expected uint8 (h, w, 3) with whole rows, got {rgb.dtype} {rgb.shape} {rgb.strides}")
-        height, width = rgb.shape[:2]
+        height, width = size_of(rgb)
         if not (0 < height <= _MOST_SIDE and 0 < width <= _MOST_SIDE):
             raise ValueError(f"sides of a picture are 1 to {_MOST_SIDE} pixels, got {width}x{height}")
         filled = height + -height % multiple, width + -width % multiple
@@ -138,8 +141,8 @@ class Network:
             raise ValueError(f"the network was not computed for a picture of {width}x{height}")
         return outputs
 
-    def _plan(self, height: int, width: int) -> tuple[int, Any, list[tuple[int, int, int]]]:
-        """Bytes of memory, rows that each layer keeps, and shapes of the outputs, for pictures of a size."""
+    def _plan(self, height: int, width: int) -> _Plan:
+        """For pictures of a size."""
         if (height, width) not in self._plans:
             rings = (ctypes.c_int32 * len(self._layers))()
             sides = (ctypes.c_int32 * (2 * len(self._layers)))()
@@ -148,7 +151,7 @@ class Network:
             size = plan(self._layers, len(self._layers), height, width, rings, sides)
             if not size:
                 raise ValueError(f"layers do not fit together in a picture of {width}x{height}")
-            shapes = [(channels, *sides[2 * number : 2 * number + 2]) for number, channels in self._outputs]
+            shapes = [(channels, sides[2 * number], sides[2 * number + 1]) for number, channels in self._outputs]
             while len(self._plans) >= _MOST_PLANS:
                 self._plans.pop(next(iter(self._plans)), None)
             self._plans[height, width] = size, rings, shapes
@@ -190,11 +193,9 @@ class Network:
         sums = np.abs(weights).sum((1, 2, 3)) * max(-source.low, source.high) + np.abs(biases)
         if sums.max() >= _MOST_SUM:
             raise ValueError(f"sums of layer '{layer.name}' may not be exact")
-        if source.store == _BYTES:
-            # Values are stored as those above their zero.
-            biases = biases - source.zero * weights.sum((1, 2, 3))
         depth = filters + -filters % _CHANNELS_STEP
         level = self._native.level
+        biases = biases[:, None]
         if layer.kind == "depthwise":
             packed = _packed_depthwise(weights, depth, _LANES[level])
         else:
@@ -208,8 +209,13 @@ class Network:
                 parts = [weights]
             each = [_packed(part, depth, source.store == _BYTES, _LANES[level], _MOST_VECTORS[level]) for part in parts]
             packed = np.concatenate(each)
+            if source.store == _BYTES:
+                # Values are stored as those above their zero.
+                biases = np.stack([biases[:, 0] - source.zero * part.sum((1, 2, 3)) for part in parts], 1)
         made.weights = self._keep(packed)
-        made.biases = self._keep(_widened(biases, depth).astype(np.int32))
+        # Of an enlarging one for each of the four.
+        biases = np.broadcast_to(biases, (filters, 4 if layer.kind == "enlarge" else 1))
+        made.biases = self._keep(_widened(biases, depth).T.astype(np.int32))
         made.scales = self._keep(_widened(layer.scales, depth).astype(np.float32))
         return filters, side
 
@@ -270,7 +276,7 @@ def _packed(weights: NDArray[Any], depth: int, as_bytes: bool, lanes: int, most:
 
 
 def _packed_depthwise(weights: NDArray[Any], depth: int, lanes: int) -> NDArray[Any]:
-    """Weights (filters, 1, 3, 3) by vectors of filters and columns: those of the upper two rows in pairs, then the third."""
+    """Weights (filters, 1, 3, 3) by vectors of filters and columns: the upper two rows in pairs, then the third."""
     wide = _widened(weights[:, 0], depth)
     wide = np.concatenate([wide, np.zeros((depth, 1, 3), wide.dtype)], 1)
     # (vectors, lanes, pair, of a pair, columns) -> (vectors, columns, pair, lanes, of a pair)

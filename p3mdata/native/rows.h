@@ -2,7 +2,8 @@
 //   FN               attributes of functions for the instruction set
 //   LANES            32-bit whole numbers of a vector
 //   ints, reals      vectors of whole numbers and of floats
-//   ONES             pixels at once where a block has one vector of filters; MOST_VECTORS and the PIXELS_OF_n likewise
+//   MOST_VECTORS     vectors of filters that a convolution computes together, and PIXELS_OF_n: for so many pixels where
+//                    there are n of them, MOST_PIXELS of which is the largest
 //   the functions v_*, see rows_generic.c
 //
 // Sums of products stay below 2^24 (network.py sees to it), so that they are exact as floats; what is rounded is one product.
@@ -12,6 +13,7 @@
 
 struct target {
     const struct layer *layer;
+    const int32_t *biases;
     float low, high;
     uint8_t *at; // Where the first pixel's channels go.
     size_t step; // Bytes to the next one.
@@ -23,7 +25,7 @@ struct target {
 static struct target target_of(const struct network *network, int i, int y) {
     const struct layer *layer = &network->layers[i];
     const struct map *map = &network->maps[i];
-    struct target target = {.layer = layer, .low = (float)layer->low, .high = (float)layer->high};
+    struct target target = {.layer = layer, .biases = layer->biases, .low = (float)layer->low, .high = (float)layer->high};
     if (layer->store == FLOATS) {
         target.plane_size = (size_t)map->height * (size_t)map->width;
         target.plane = map->planes + (size_t)y * (size_t)map->width;
@@ -72,21 +74,22 @@ struct taps {
 // Sums of F vectors of filters for up to P pixels, from x on.
 ALWAYS void conv_pixels(const int F, const int P, const int bytes, const struct taps *taps, const uint8_t *weights,
                         const struct target *target, int channel, int x, int pixels) {
-    ints sums[P][F];
-    size_t from[P];
+    // Of fixed size, so that compilers keep them in registers.
+    ints sums[MOST_PIXELS][MOST_VECTORS];
+    size_t from[MOST_PIXELS];
 #pragma GCC unroll 16
     for (int p = 0; p < P; p++) {
         // Those beyond the row repeat the last one, and are not put anywhere.
         from[p] = (size_t)(x + (p < pixels ? p : pixels - 1)) * taps->step;
 #pragma GCC unroll 4
         for (int f = 0; f < F; f++)
-            sums[p][f] = v_load(target->layer->biases + channel + f * LANES);
+            sums[p][f] = v_load(target->biases + channel + f * LANES);
     }
     for (int down = 0; down < taps->down; down++)
         for (int across = 0; across < taps->across; across++) {
             const uint8_t *tap = taps->rows[down] + (size_t)across * taps->tap;
             for (int group = 0; group < taps->groups; group++) {
-                ints row[F];
+                ints row[MOST_VECTORS];
 #pragma GCC unroll 4
                 for (int f = 0; f < F; f++)
                     row[f] = v_load(weights + (size_t)f * LANES * 4);
@@ -102,11 +105,10 @@ ALWAYS void conv_pixels(const int F, const int P, const int bytes, const struct 
         }
 #pragma GCC unroll 16
     for (int p = 0; p < P; p++) {
-        if (p >= pixels)
-            break;
+        if (p < pixels)
 #pragma GCC unroll 4
-        for (int f = 0; f < F; f++)
-            put_sum(target, x + p, channel + f * LANES, sums[p][f]);
+            for (int f = 0; f < F; f++)
+                put_sum(target, x + p, channel + f * LANES, sums[p][f]);
     }
 }
 
@@ -153,6 +155,7 @@ FN static void conv_rows(const struct network *network, int i, int first, int co
                 if (enlarge) {
                     if (y % 2 != phase / 2)
                         continue;
+                    target.biases += (size_t)phase * (size_t)map->depth;
                     target.at += (size_t)(phase % 2) * target.step;
                     target.step *= 2;
                     width /= 2;
@@ -181,7 +184,7 @@ FN static void conv_rows(const struct network *network, int i, int first, int co
 // Pixels of LANES channels: of each column of three the upper two in pairs, then the lower one alone.
 FN static void depthwise_strip(const uint8_t *const rows[3], size_t pixel, int stride, const int32_t *weights,
                                const struct target *target, int channel, int begin, int end) {
-    const ints bias = v_load(target->layer->biases + channel);
+    const ints bias = v_load(target->biases + channel);
     ints pairs[3], singles[3];
     for (int across = 0; across < 3; across++) {
         pairs[across] = v_load(weights + 2 * across * LANES);

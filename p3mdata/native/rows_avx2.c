@@ -8,6 +8,7 @@
 #define V static inline __attribute__((always_inline)) FN
 #define ROWS p3m_rows_avx2
 enum { LANES = 8, HAS_BYTES = 0 };
+#define MOST_PIXELS 8
 #define MOST_VECTORS 2
 enum { PIXELS_OF_1 = 8, PIXELS_OF_2 = 5 };
 

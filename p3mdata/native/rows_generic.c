@@ -5,6 +5,7 @@
 #define V static inline __attribute__((always_inline))
 #define ROWS p3m_rows_generic
 enum { LANES = 8, HAS_BYTES = 0 };
+#define MOST_PIXELS 2
 #define MOST_VECTORS 2
 enum { PIXELS_OF_1 = 2, PIXELS_OF_2 = 2 };
 #define EACH for (int j = 0; j < LANES; j++)

@@ -8,6 +8,7 @@
 #define V static inline __attribute__((always_inline)) FN
 #define ROWS p3m_rows_vnni
 enum { LANES = 16, HAS_BYTES = 1 };
+#define MOST_PIXELS 14
 #define MOST_VECTORS 4
 enum { PIXELS_OF_1 = 14, PIXELS_OF_2 = 12, PIXELS_OF_3 = 8, PIXELS_OF_4 = 6 };
 
