@@ -11,7 +11,7 @@ from p3mdata.anonymize.proofs import _changes
 from p3mdata.imaging.jpeg import JpegBlocks
 from p3mdata.imaging.jpeg.transform import _by_numpy, quantised
 from p3mdata.native import LEVELS
-from p3mdata.native.blocks import Transform, quantise
+from p3mdata.native.blocks import Transform, exchange, quantise
 from p3mdata.native.changes import changes
 from p3mdata.native.jpeg import differing
 from tests.native_levels import use
@@ -64,6 +64,22 @@ def test_what_is_no_picture_is_not_quantised() -> None:
     ):
         with pytest.raises(ValueError, match="expected|side by side"):
             quantise(*wrong, way)
+
+
+@pytest.mark.parametrize("level", [LEVELS[0], "off"])
+def test_blocks_change_places(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, level)
+    rng = np.random.default_rng(4)
+    plane, chosen = rng.integers(-9, 9, (3, 7, 64)).astype(np.int16)[:, :6], rng.random((3, 6)) < 0.5
+    others = rng.integers(-9, 9, (np.count_nonzero(chosen), 64)).astype(np.int16)
+    before, wanted = plane.copy(), others.copy()
+    assert exchange(plane, chosen, others) == (level != "off")
+    if level != "off":
+        assert np.array_equal(plane[chosen], wanted) and np.array_equal(others, before[chosen])
+        assert np.array_equal(plane[~chosen], before[~chosen])
+        for wrong in ((plane, chosen, others[1:]), (plane, chosen[:2], others)):
+            with pytest.raises(ValueError, match="expected"):
+                exchange(*wrong)
 
 
 @pytest.mark.parametrize("level", LEVELS)

@@ -162,8 +162,8 @@ class _Edited:
                 slice(min(a.start, b.start), max(a.stop, b.stop))
                 for a, b in zip((rows, columns), differing, strict=True)
             )
-        shown = blocks.pixels(rows)
-        return None if shown is None else cls(source, (rows, columns), shown[:, columns])
+        shown = blocks.pixels(rows, columns)
+        return None if shown is None else cls(source, (rows, columns), shown)
 
     @property
     def before(self) -> NDArray[Any]:

@@ -4,6 +4,10 @@
 
 enum { SIDE = 8, SAMPLES = 64, MOST = 4, WEIGHT_BITS = 16 };
 
+// A row of a block; compilers make of them what an instruction set has.
+typedef double Doubles __attribute__((vector_size(SIDE * sizeof(double))));
+typedef int32_t Ints __attribute__((vector_size(SIDE * sizeof(int32_t))));
+
 // A component's value of a pixel.
 BODY int32_t level_of(const uint8_t *pixel, int values, const int32_t *weights) {
     if (values == 1) return pixel[0];
@@ -49,29 +53,31 @@ BODY void samples_of(const uint8_t *pixels, ptrdiff_t stride, int height, int wi
     }
 }
 
-BODY void transformed(const int32_t *restrict samples, const int32_t *restrict cosines, const double *restrict divisors,
-                      const double *restrict lowest, const double *restrict highest, int16_t *restrict out) {
-    int32_t rows[SAMPLES];
-    double turned[SAMPLES];
+// `across` and `down` are the cosines for the two directions, `across` as its transpose.
+BODY void transformed(const int32_t *restrict samples, const int32_t *restrict across, const double *restrict down,
+                      const double *restrict divisors, const double *restrict halves, const double *restrict lowest,
+                      const double *restrict highest, int16_t *restrict out) {
+    Doubles rows[SIDE];
     for (int y = 0; y < SIDE; y++) {
-        int32_t sums[SIDE] = {0};
-        for (int x = 0; x < SIDE; x++)
-            for (int v = 0; v < SIDE; v++) sums[v] += samples[y * SIDE + x] * cosines[v * SIDE + x];
-        for (int v = 0; v < SIDE; v++) rows[y * SIDE + v] = sums[v];
-    }
-    for (int i = 0; i < SAMPLES; i++) turned[i] = rows[i];
-    for (int u = 0; u < SIDE; u++) {
-        double sums[SIDE] = {0};
-        for (int y = 0; y < SIDE; y++)
-            for (int v = 0; v < SIDE; v++) sums[v] += (double)cosines[u * SIDE + y] * turned[y * SIDE + v];
-        for (int v = 0; v < SIDE; v++) {
-            const int i = u * SIDE + v;
-            const double half = divisors[i] / 2, moved = sums[v] + (sums[v] < 0 ? -half : half);
-            double value = moved / divisors[i];
-            value = value < lowest[i] ? lowest[i] : value;
-            value = value > highest[i] ? highest[i] : value;
-            out[i] = (int16_t)value;
+        Ints line = {0};
+        for (int x = 0; x < SIDE; x++) {
+            Ints cosines;
+            memcpy(&cosines, across + x * SIDE, sizeof cosines);
+            line += samples[y * SIDE + x] * cosines;
         }
+        rows[y] = __builtin_convertvector(line, Doubles);
+    }
+    double sums[SAMPLES];
+    for (int u = 0; u < SIDE; u++) {
+        Doubles line = {0};
+        for (int y = 0; y < SIDE; y++) line += down[u * SIDE + y] * rows[y];
+        memcpy(sums + u * SIDE, &line, sizeof line);
+    }
+    for (int i = 0; i < SAMPLES; i++) {
+        double value = (sums[i] + (sums[i] < 0 ? -halves[i] : halves[i])) / divisors[i];
+        value = value < lowest[i] ? lowest[i] : value;
+        value = value > highest[i] ? highest[i] : value;
+        out[i] = (int16_t)(int32_t)value;
     }
 }
 
@@ -79,7 +85,13 @@ BODY void quantise_body(const uint8_t *pixels, ptrdiff_t stride, int height, int
                         const int32_t *weights, int down, int across, int rows, int columns, const uint8_t *chosen,
                         const int32_t *cosines, const double *divisors, const double *lowest, const double *highest,
                         int16_t *out) {
-    int32_t samples[SAMPLES];
+    int32_t samples[SAMPLES], transposed[SAMPLES];
+    double exact[SAMPLES], halves[SAMPLES];
+    for (int i = 0; i < SAMPLES; i++) {
+        transposed[i] = cosines[i % SIDE * SIDE + i / SIDE];
+        exact[i] = cosines[i];
+        halves[i] = divisors[i] / 2;
+    }
     for (int y = 0; y < rows; y++)
         for (int x = 0; x < columns; x++) {
             if (!chosen[(size_t)y * (size_t)columns + (size_t)x]) continue;
@@ -89,7 +101,7 @@ BODY void quantise_body(const uint8_t *pixels, ptrdiff_t stride, int height, int
                 samples_of(pixels, stride, height, width, 3, weights, 2, 2, y, x, samples);
             else
                 samples_of(pixels, stride, height, width, values, weights, down, across, y, x, samples);
-            transformed(samples, cosines, divisors, lowest, highest, out);
+            transformed(samples, transposed, exact, divisors, halves, lowest, highest, out);
             out += SAMPLES;
         }
 }
@@ -112,4 +124,22 @@ P3M_API void p3m_quantise(int level, const uint8_t *pixels, ptrdiff_t stride, in
     CALL(quantise, level,
          (pixels, stride, height, width, values, weights, down, across, rows, columns, chosen, cosines, divisors, lowest,
           highest, out));
+}
+
+// Exchanges the chosen ones of rows x columns blocks, whose rows are `stride` bytes apart, with those that `others` has
+// one after another.
+P3M_API void p3m_exchange(int level, uint8_t *plane, ptrdiff_t stride, int rows, int columns, const uint8_t *chosen,
+                          uint8_t *others) {
+    (void)level;
+    enum { BYTES = SAMPLES * sizeof(int16_t) };
+    uint8_t kept[BYTES];
+    for (int y = 0; y < rows; y++)
+        for (int x = 0; x < columns; x++) {
+            if (!chosen[(size_t)y * (size_t)columns + (size_t)x]) continue;
+            uint8_t *block = plane + y * stride + (ptrdiff_t)x * BYTES;
+            memcpy(kept, block, BYTES);
+            memcpy(block, others, BYTES);
+            memcpy(others, kept, BYTES);
+            others += BYTES;
+        }
 }
