@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Iterator
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -14,12 +15,17 @@ from numpy.typing import NDArray
 from p3mdata.cli.checkup import _landmarks
 from p3mdata.cli.sample import portrait
 from p3mdata.faces import weights
+from p3mdata.faces.detectors import REGISTRY, Box, Detector
+from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.faces.face_mesh import FaceMesh
 from p3mdata.faces.landmarks import LandmarkModel, MediaPipeLandmarks
+from p3mdata.faces.pyramid import Pyramid
 from p3mdata.faces.tflite import as_onnx
 
 # Pixels of a crop of 256: a quarter of what separates neighbouring points of an eyelid.
 APART = 1.0
+# What a face is placed by may move its points by so much; another crop for the first network moves them by 2.4.
+PLACED_APART = 4.0
 
 
 @pytest.fixture(scope="module")
@@ -66,6 +72,60 @@ def test_a_crop_need_not_be_square_nor_a_block_of_memory(models: tuple[LandmarkM
     ours, theirs = (model.locate(wide) for model in models)
     assert ours is not None and theirs is not None
     assert np.abs(ours - theirs).max() < APART
+
+
+@pytest.fixture(scope="module")
+def detectors() -> dict[str, Detector]:
+    return {name: make() for name, make in REGISTRY.items()}
+
+
+def seen(rgb: NDArray[np.uint8], detectors: dict[str, Detector]) -> list[Box]:
+    """The strongest hit of each detector."""
+    return [max(detector.detect(rgb), key=lambda hit: hit.score) for detector in detectors.values()]
+
+
+@pytest.mark.parametrize(("turned", "side"), [(0, 256), (20, 256), (-25, 256), (0, 700), (0, 90)])
+def test_a_face_that_both_detectors_see_is_placed_by_their_points(
+    turned: float, side: int, detectors: dict[str, Detector]
+) -> None:
+    mesh, shown = FaceMesh(), crop(turned, 1.1)
+    found = mesh.locate(shown)
+    hits = [hit.placed(0, 0, side / 256) for hit in seen(shown, detectors)]
+    placed = mesh.place(Pyramid(np.asarray(cv2.resize(shown, (side, side), interpolation=cv2.INTER_CUBIC))), hits)
+    assert found is not None and placed is not None and placed.shape == (478, 2) and placed.dtype == np.float32
+    assert np.abs(placed * (256 / side) - found).max() < PLACED_APART
+
+
+@pytest.mark.parametrize("wrong", ["turned", "moved", "one point", "hidden"])
+def test_a_mesh_that_contradicts_the_detectors_is_not_taken(wrong: str, detectors: dict[str, Detector]) -> None:
+    shown = crop(0, 1.1)
+    hits = seen(shown, detectors)
+    if wrong == "hidden":
+        shown = cv2.blur(shown, (61, 61))
+    else:
+        for number, hit in enumerate(hits):
+            assert hit.points is not None
+            points = hit.points.copy()
+            if wrong == "turned":
+                points[[0, 3]] += (0, 16)
+                points[[1, 4]] -= (0, 16)
+            points += {"turned": (0, 0), "moved": (30, 0), "one point": np.eye(5, 1, -2) * 40}[wrong]
+            hits[number] = replace(hit, points=points.astype(np.float32))
+    assert FaceMesh().place(Pyramid(np.asarray(shown, np.uint8)), hits) is None
+
+
+def test_only_what_both_see_needs_no_third_opinion(monkeypatch: pytest.MonkeyPatch) -> None:
+    looked: list[int] = []
+    locate = FaceMesh.locate
+    monkeypatch.setattr(FaceMesh, "locate", lambda self, rgb: looked.append(1) or locate(self, rgb))
+    with FaceFinder() as finder:
+        image = Pyramid(crop(0, 1.1))
+        (group,) = finder.boxes(image)
+        both = finder.look_closer(image, group)
+        assert both.landmarks is not None and not looked
+        for name in REGISTRY:
+            assert finder.look_closer(image, [hit for hit in group if hit.detector == name]).landmarks is not None
+    assert len(looked) == len(REGISTRY)
 
 
 def test_doctor_compares_both() -> None:

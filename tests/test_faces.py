@@ -199,6 +199,34 @@ def test_a_pyramid_gives_the_same_picture_in_any_order() -> None:
     assert np.abs(exact.astype(int) - small).mean() < 6
 
 
+def test_a_pyramid_takes_turned_views() -> None:
+    image = np.rot90(texture(130, 170))
+    view, copy = Pyramid(image), Pyramid(image.copy())
+    for level in (view, copy):
+        assert level.at(150)[0].flags.c_contiguous
+    assert np.array_equal(view.at(150)[0], copy.at(150)[0])
+    assert np.array_equal(view.crop((10, 20, 60, 90), 2)[0], copy.crop((10, 20, 60, 90), 2)[0])
+
+
+def test_a_pyramid_of_a_changed_image_makes_anew_what_changed() -> None:
+    rng = np.random.default_rng(0)
+    for size in ((130, 171), (64, 64), (5, 90)):
+        for _ in range(12):
+            image = rng.integers(0, 256, (*size, 3), np.uint8)
+            before = Pyramid(image)
+            before.at(9)
+            rows, cols = (slice(*sorted(rng.integers(0, side + 1, 2).tolist())) for side in size)
+            changed = image if rng.random() < 0.5 else image.copy()
+            changed[rows, cols] = rng.integers(0, 256, changed[rows, cols].shape, np.uint8)
+            after = before.exchanged(changed, (rows, cols))
+            assert after.shows(changed) and before.shows(image)
+            for side in (9, 20, 40, 70):
+                assert np.array_equal(after.at(side)[0], Pyramid(changed).at(side)[0])
+                assert np.array_equal(before.at(side)[0], Pyramid(image).at(side)[0])
+    with pytest.raises(ValueError, match="in place of"):
+        before.exchanged(image[1:], (slice(0, 1), slice(0, 1)))
+
+
 def test_iou() -> None:
     box = np.array([0.0, 0, 10, 10])
     others = np.array([[0.0, 0, 10, 10], [5, 0, 15, 10], [20, 20, 30, 30], [10, 0, 20, 10]])

@@ -2,68 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
 from p3mdata.anonymize.proofs import _changes
-from p3mdata.imaging.jpeg import JpegBlocks
-from p3mdata.imaging.jpeg.transform import _by_numpy, quantised
 from p3mdata.native import LEVELS
-from p3mdata.native.blocks import Transform, exchange, quantise
 from p3mdata.native.changes import changes
-from p3mdata.native.jpeg import differing
+from p3mdata.native.jpeg import differing, exchange
 from tests.native_levels import use
-from tests.test_jpeg import KINDS, encode, picture
-
-
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("kind", KINDS)
-def test_blocks_are_quantised_as_by_numpy(kind: str, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, level)
-    rng = np.random.default_rng(2)
-    for size, quality in (((77, 123), 100), ((9, 17), 90), ((1, 1), 50), ((70, 40), 5)):
-        parts = JpegBlocks.read(encode(picture(*size, 3), kind, quality))._components
-        wide = rng.integers(0, 256, (size[0], size[1] + 5, 3)).astype(np.uint8)
-        # Extremes reach the bounds of what coefficients can be.
-        for pixels in (wide[:, 2:-3], (wide > 127).astype(np.uint8)[:, 2:-3] * 255):
-            chosen = [rng.random(part.grid) < 0.7 for part in parts]
-            given = np.ascontiguousarray(pixels[..., 1]) if kind == "grey" else pixels
-            found, expected = quantised(given, parts, chosen), _by_numpy(given, parts, chosen)
-            assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
-
-
-def test_rare_subsampling_and_halves_are_as_by_numpy() -> None:
-    """Three pixels a sample, and sums that lie between two coefficients."""
-    part = JpegBlocks.read(encode(picture(48, 48, 1), "444"))._components[0]
-    pixels = np.random.default_rng(1).integers(0, 2, (48, 48, 3)).astype(np.uint8) * 64 + 96
-    for step in ((3, 1), (1, 3), (4, 2)):
-        grid = -(-48 // (8 * step[0])), -(-48 // (8 * step[1]))
-        coarse = replace(part, step=step, grid=grid, table=np.full(64, 16, np.uint16))
-        parts = [part, coarse, coarse]
-        chosen = [np.ones(each.grid, bool) for each in parts]
-        for values in (pixels, np.full_like(pixels, 129)):
-            found, expected = quantised(values, parts, chosen), _by_numpy(values, parts, chosen)
-            assert all(np.array_equal(a, b) for a, b in zip(found, expected, strict=True))
-
-
-def test_what_is_no_picture_is_not_quantised() -> None:
-    bounds = np.ones(64)
-    way = Transform(np.ones((8, 8), np.int32), bounds, bounds, bounds)
-    weights, chosen, pixels = np.ones(4, np.int32), np.ones((1, 1), bool), np.zeros((8, 8, 3), np.uint8)
-    if quantise(pixels, weights, (1, 1), chosen, way) is None:
-        pytest.skip("nothing is compiled here")
-    for wrong in (
-        (pixels.astype(np.int16), weights, (1, 1), chosen),
-        (pixels[:, :, :2], weights, (1, 1), chosen),
-        (pixels[:, ::2], weights, (1, 1), chosen),
-        (pixels, weights[:3], (1, 1), chosen),
-        (pixels, weights, (5, 1), chosen),
-        (pixels, weights, (1, 1), chosen.astype(np.uint8)),
-    ):
-        with pytest.raises(ValueError, match="expected|side by side"):
-            quantise(*wrong, way)
 
 
 @pytest.mark.parametrize("level", [LEVELS[0], "off"])

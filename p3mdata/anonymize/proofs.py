@@ -85,7 +85,7 @@ class Promise:
     rim: Mask | None = None
 
 
-def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) -> Proofs:
+def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder, seen: Pyramid | None = None) -> Proofs:
     """Re-open an output and measure what it promises.
 
     Args:
@@ -93,6 +93,7 @@ def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) 
         output: The released file's bytes.
         promise: What it promises.
         finder: Detectors for re-detection.
+        seen: The source as detectors looked at it, where they did; its halves are taken over.
     """
     try:
         metadata = leftovers(output)
@@ -120,7 +121,7 @@ def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) 
     if source.opacity is not None:
         inside = min(inside, _changed_opacity(source.opacity, released.opacity, facemask, promise.regions))
     with released.shown() as (picture, put_back):
-        redetected, missed = redetect(source, picture, hidden, finder, put_back)
+        redetected, missed = redetect(source, picture, hidden, finder, put_back, _seen(picture, source, seen, window))
     return Proofs(
         changed_outside=changed.outside,
         changed_in_transition=changed.transition,
@@ -132,6 +133,15 @@ def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) 
         missed=missed,
         **found,
     )
+
+
+def _seen(picture: Picture, source: Picture, seen: Pyramid | None, window: tuple[slice, slice]) -> Pyramid:
+    """An output for detectors, which differs from its source in a window; made of the source's where both are shown
+    as they are."""
+    shown = picture.seen8()
+    if seen is not None and seen.shows(source.pixels) and shown is picture.pixels:
+        return seen.exchanged(shown, window)
+    return Pyramid(shown)
 
 
 def _changes(before: NDArray[Any], after: NDArray[Any], inner: Mask, transition: Mask, replaced: Mask) -> Changes:
@@ -216,6 +226,7 @@ def redetect(
     facemask: Mask,
     finder: FaceFinder,
     put_back: Callable[[], object] = lambda: None,
+    image: Pyramid | None = None,
 ) -> tuple[int, int]:
     """Faces found on the output, and how many of them are outside the facemask.
 
@@ -225,9 +236,10 @@ def redetect(
     source as well: outside the mask both pictures are the same, so a hit that the source does not show is one on
     obfuscated skin or on the neck below it, where detectors fire often.
 
-    `put_back` is called before the source is looked at: until then the output may lie in its memory.
+    `put_back` is called before the source is looked at: until then the output may lie in its memory. `image` is the
+    output for detectors, where the caller has that.
     """
-    image = Pyramid(released.seen8())
+    image = image or Pyramid(released.seen8())
     groups = finder.boxes(image, LOOKS_AGAIN)
     suspects, missed = [], 0
     for seen in groups:

@@ -40,7 +40,7 @@ class Look:
 # High resolution loses close-ups and low resolution loses small faces: a small scale for all, a large one for
 # bystanders only, by the faster network.
 LOOKS = (
-    Look("centerface", 384, least=0.22),
+    Look("centerface", 384, least=0.228),
     Look("libfacedetection", 640),
     Look("libfacedetection", 1536, least=0.4, largest=64),
 )
@@ -175,16 +175,16 @@ class FaceFinder:
         ]
         return [*group, *(hit for hit in hits if any(same_face(hit.xyxy, known.xyxy) for known in group))]
 
-    def find(self, rgb: NDArray[np.uint8]) -> Detection:
+    def find(self, rgb: NDArray[np.uint8] | Pyramid) -> Detection:
         """Detect every face and its landmarks.
 
         Args:
-            rgb: HxWx3, 8-bit, displayed orientation.
+            rgb: HxWx3, 8-bit, displayed orientation, or a pyramid of that.
 
         Returns:
             Faces in reading order, and doubts about them.
         """
-        image = Pyramid(rgb)
+        image = rgb if isinstance(rgb, Pyramid) else Pyramid(rgb)
         faces = self._turned(image, [self.look_closer(image, group) for group in self.boxes(image)])
         return Detection(tuple(sorted(faces, key=_reading_order)), tuple(_doubts(faces, image.size)))
 
@@ -211,7 +211,9 @@ class FaceFinder:
     def look_closer(self, image: Pyramid, group: list[Box]) -> Face:
         """The face that a group of hits stands for, with landmarks, or with a second opinion where there are none."""
         face = group_face(group)
-        mesh, missing = self.mesh(image, face.box)
+        mesh, missing = self._placed(image, group), None
+        if mesh is None or _overlap(face.box, mesh) < _MESH_BOX_IOU:
+            mesh, missing = self.mesh(image, face.box)
         face = replace(face, landmarks=None if mesh is None else _flat(mesh), no_landmarks=missing)
         if mesh is None and len(face.seen_by) == 1 and not is_weak(face):
             face = replace(face, seen_by=self._second_opinion(image, face.box, face.seen_by[0]))
@@ -231,6 +233,15 @@ class FaceFinder:
                     return tuple(sorted((known, name)))
         return (known,)
 
+    def _placed(self, image: Pyramid, group: list[Box]) -> Points | None:
+        """The landmarks of a face that every detector sees, by their points alone: nobody's opinion is needed."""
+        best = _strongest(group)
+        if not isinstance(self._landmarks, FaceMesh) or len(best) < len(REGISTRY):
+            return None
+        if any(hit.points is None for hit in best.values()):
+            return None
+        return self._landmarks.place(image, list(best.values()))
+
     def mesh(self, image: Pyramid, box: XYXY, crops: Sequence[float] = _CROPS) -> tuple[Points | None, str | None]:
         """The landmarks (478x2, in pixels of the image) of the face in a box, or None and why there are none.
 
@@ -246,8 +257,7 @@ class FaceFinder:
             if mesh is None:
                 continue
             mesh = (mesh @ to_image[:, :2].T + to_image[:, 2]).astype(np.float32)
-            around = np.concatenate([mesh.min(0), mesh.max(0)]).astype(np.float64)
-            if iou(np.array(box), around[None])[0] >= _MESH_BOX_IOU:
+            if _overlap(box, mesh) >= _MESH_BOX_IOU:
                 return mesh, None
             found_elsewhere = True
         return None, "landmarks lie elsewhere than the box" if found_elsewhere else "landmark model sees no face"
@@ -329,13 +339,23 @@ def same_face(a: XYXY, b: XYXY) -> bool:
 
 def _common_box(group: list[Box]) -> XYXY:
     """Mean over detectors of each one's strongest box."""
+    best = _strongest(group).values()
+    left, top, right, bottom = (round(float(v), 1) for v in np.mean([hit.xyxy for hit in best], axis=0))
+    return left, top, right, bottom
+
+
+def _strongest(group: list[Box]) -> dict[str, Box]:
+    """Each detector's strongest hit, by its name, in the order of names."""
     best: dict[str, Box] = {}
     for hit in group:
         best.setdefault(hit.detector, hit)
-    left, top, right, bottom = (
-        round(float(v), 1) for v in np.mean([hit.xyxy for _, hit in sorted(best.items())], axis=0)
-    )
-    return left, top, right, bottom
+    return dict(sorted(best.items()))
+
+
+def _overlap(box: XYXY, mesh: Points) -> float:
+    """Intersection over union of a box and the one around a mesh."""
+    around = np.concatenate([mesh.min(0), mesh.max(0)]).astype(np.float64)
+    return float(iou(np.array(box), around[None])[0])
 
 
 def _doubts(faces: Sequence[Face], size: tuple[int, int]) -> list[Doubt]:

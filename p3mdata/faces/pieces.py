@@ -70,8 +70,8 @@ def parts(image: Pyramid, side: int, largest: float, windows: Sequence[Window]) 
     cut = _CUT_OF_WINDOW * largest
     pieces = []
     for rows, cols in windows:
-        pixels, (down, across) = image.part(side, (rows, cols))
+        pixels = image.part(side, (rows, cols))
         ends = cols.start > 0, rows.start > 0, cols.stop < width, rows.stop < height
         left, top, right, bottom = (cut * inside for inside in ends)
-        pieces.append(Piece(pixels, across, down, (left, top, right, bottom)))
+        pieces.append(Piece(pixels, cols.start, rows.start, (left, top, right, bottom)))
     return pieces

@@ -1,145 +1,121 @@
-// Blocks of 8x8 samples made of pixels, transformed and quantised. All sums are of integers that their types hold, so
-// that no order of them and no instruction set can make a difference; the one division is rounded as IEEE says.
+// Quantised JPEG coefficients of some blocks of a picture.
 #include "native.h"
 
-enum { SIDE = 8, SAMPLES = 64, MOST = 4, WEIGHT_BITS = 16 };
+enum { SIDE = 8, COEFS = 64, MOST_STEP = 4, RUN = 512 };
 
-// A row of a block; compilers make of them what an instruction set has.
-typedef double Doubles __attribute__((vector_size(SIDE * sizeof(double))));
-typedef int32_t Ints __attribute__((vector_size(SIDE * sizeof(int32_t))));
+typedef int32_t Ints __attribute__((vector_size(32)));
+typedef double Reals __attribute__((vector_size(64)));
 
-// A component's value of a pixel.
-BODY int32_t level_of(const uint8_t *pixel, int values, const int32_t *weights) {
-    if (values == 1) return pixel[0];
-    return (weights[0] * pixel[0] + weights[1] * pixel[1] + weights[2] * pixel[2] + weights[3]) >> WEIGHT_BITS;
+// What does not differ between the blocks of a component.
+typedef struct {
+    const uint8_t *pixels;
+    ptrdiff_t stride;
+    int height, width, channels;
+    int tall, wide;
+    const int32_t *colour;
+    const int16_t *cosines;
+    const double *divisors, *lowest, *highest;
+} Part;
+
+// The values of the component in one row of pixels.
+BODY void row_of(const uint8_t *restrict row, int channels, const int32_t *restrict colour, int count,
+                 int32_t *restrict values) {
+    const int32_t red = colour[0], green = colour[1], blue = colour[2], more = colour[3];
+    if (channels == 1)
+        for (int x = 0; x < count; x++)
+            values[x] = row[x];
+    else
+        for (int x = 0; x < count; x++)
+            values[x] = (red * row[3 * x] + green * row[3 * x + 1] + blue * row[3 * x + 2] + more) >> 16;
 }
 
-// Samples of one component in the block at `row`, `column`, less 128: means of `down` x `across` pixels, halves up; the
-// last pixels repeat beyond the picture.
-BODY void samples_of(const uint8_t *pixels, ptrdiff_t stride, int height, int width, int values, const int32_t *weights,
-                     int down, int across, int row, int column, int32_t *restrict samples) {
-    const int top = row * SIDE * down, left = column * SIDE * across, count = down * across, wide = SIDE * across;
+// Samples of some blocks side by side, means of `tall` x `wide` values rounded halves up, and 128 less: eight rows of
+// RUN. Pixels beyond the picture are its last row's and column's.
+BODY void samples_of(const Part *part, int top, int left, int columns, int tall, int wide, int32_t *restrict samples) {
+    const int count = tall * wide, across = columns * wide;
+    const int inside = part->width - left < across ? part->width - left : across;
+    int32_t values[RUN], sums[RUN];
     for (int y = 0; y < SIDE; y++) {
-        int32_t total[SIDE * MOST] = {0};
-        for (int i = 0; i < down; i++) {
-            const int at = top + y * down + i;
-            const uint8_t *line = pixels + (at < height ? at : height - 1) * stride;
-            if (left + wide <= width) {
-                const uint8_t *first = line + (size_t)left * (size_t)values;
-                for (int x = 0; x < wide; x++) total[x] += level_of(first + x * values, values, weights);
-            } else {
-                for (int x = 0; x < wide; x++) {
-                    const int place = left + x < width ? left + x : width - 1;
-                    total[x] += level_of(line + (size_t)place * (size_t)values, values, weights);
-                }
-            }
+        for (int down = 0; down < tall; down++) {
+            const int row = top + y * tall + down;
+            const uint8_t *pixels = part->pixels + part->stride * (row < part->height ? row : part->height - 1);
+            row_of(pixels + part->channels * (ptrdiff_t)left, part->channels, part->colour, inside, values);
+            for (int x = inside; x < across; x++)
+                values[x] = values[inside - 1];
+            if (down == 0)
+                memcpy(sums, values, (size_t)across * sizeof *sums);
+            else
+                for (int x = 0; x < across; x++)
+                    sums[x] += values[x];
         }
-        int32_t *restrict out = samples + y * SIDE;
-        if (across == 1) {
-            for (int x = 0; x < SIDE; x++) out[x] = total[x];
-        } else if (across == 2) {
-            for (int x = 0; x < SIDE; x++) out[x] = total[2 * x] + total[2 * x + 1];
-        } else {
-            for (int x = 0; x < SIDE; x++) {
-                out[x] = 0;
-                for (int k = 0; k < across; k++) out[x] += total[x * across + k];
-            }
+        int32_t *restrict made = samples + RUN * y;
+        for (int x = 0; x < columns; x++) {
+            int32_t sum = sums[x * wide];
+            for (int k = 1; k < wide; k++)
+                sum += sums[x * wide + k];
+            made[x] = (sum + count / 2) / count - 128;
         }
-    }
-    if (count == 4) {
-        for (int i = 0; i < SAMPLES; i++) samples[i] = ((samples[i] + 2) >> 2) - 128;
-    } else {
-        for (int i = 0; i < SAMPLES; i++) samples[i] = (samples[i] + count / 2) / count - 128;
     }
 }
 
-// `across` and `down` are the cosines for the two directions, `across` as its transpose.
-BODY void transformed(const int32_t *restrict samples, const int32_t *restrict across, const double *restrict down,
-                      const double *restrict divisors, const double *restrict halves, const double *restrict lowest,
-                      const double *restrict highest, int16_t *restrict out) {
-    Doubles rows[SIDE];
+// The transform, whose whole numbers 64-bit floats hold exactly, and the division, rounded halves away from zero.
+BODY void coefficients_of(const Part *part, const int32_t *restrict samples, int16_t *restrict out) {
+    Ints cosines[SIDE];
+    Reals half[SIDE];
+    double sums[COEFS];
+    for (int x = 0; x < SIDE; x++)
+        for (int u = 0; u < SIDE; u++)
+            cosines[x][u] = part->cosines[SIDE * x + u];
     for (int y = 0; y < SIDE; y++) {
-        Ints line = {0};
-        for (int x = 0; x < SIDE; x++) {
-            Ints cosines;
-            memcpy(&cosines, across + x * SIDE, sizeof cosines);
-            line += samples[y * SIDE + x] * cosines;
-        }
-        rows[y] = __builtin_convertvector(line, Doubles);
+        Ints row = cosines[0] * samples[RUN * y];
+        for (int x = 1; x < SIDE; x++)
+            row += cosines[x] * samples[RUN * y + x];
+        half[y] = __builtin_convertvector(row, Reals);
     }
-    double sums[SAMPLES];
-    for (int u = 0; u < SIDE; u++) {
-        Doubles line = {0};
-        for (int y = 0; y < SIDE; y++) line += down[u * SIDE + y] * rows[y];
-        memcpy(sums + u * SIDE, &line, sizeof line);
+    for (int v = 0; v < SIDE; v++) {
+        Reals row = half[0] * (double)part->cosines[v];
+        for (int y = 1; y < SIDE; y++)
+            row += half[y] * (double)part->cosines[SIDE * y + v];
+        memcpy(sums + SIDE * v, &row, sizeof row);
     }
-    for (int i = 0; i < SAMPLES; i++) {
-        double value = (sums[i] + (sums[i] < 0 ? -halves[i] : halves[i])) / divisors[i];
+    const double *restrict divisors = part->divisors, *restrict lowest = part->lowest, *restrict highest = part->highest;
+    for (int i = 0; i < COEFS; i++) {
+        double value = (sums[i] + __builtin_copysign(0.5 * divisors[i], sums[i])) / divisors[i];
         value = value < lowest[i] ? lowest[i] : value;
         value = value > highest[i] ? highest[i] : value;
         out[i] = (int16_t)(int32_t)value;
     }
 }
 
-BODY void quantise_body(const uint8_t *pixels, ptrdiff_t stride, int height, int width, int values,
-                        const int32_t *weights, int down, int across, int rows, int columns, const uint8_t *chosen,
-                        const int32_t *cosines, const double *divisors, const double *lowest, const double *highest,
-                        int16_t *out) {
-    int32_t samples[SAMPLES], transposed[SAMPLES];
-    double exact[SAMPLES], halves[SAMPLES];
-    for (int i = 0; i < SAMPLES; i++) {
-        transposed[i] = cosines[i % SIDE * SIDE + i / SIDE];
-        exact[i] = cosines[i];
-        halves[i] = divisors[i] / 2;
+BODY void blocks_body(const Part *part, const int32_t *places, ptrdiff_t count, int16_t *out) {
+    int32_t samples[SIDE * RUN];
+    const ptrdiff_t most = RUN / (SIDE * part->wide);
+    for (ptrdiff_t i = 0, run; i < count; i += run) {
+        const int32_t *place = places + 2 * i;
+        for (run = 1; run < most && i + run < count && place[2 * run] == place[0] && place[2 * run + 1] == place[1] + run;)
+            run++;
+        const int top = place[0] * SIDE * part->tall, left = place[1] * SIDE * part->wide, columns = SIDE * (int)run;
+        if (part->tall == 1 && part->wide == 1)
+            samples_of(part, top, left, columns, 1, 1, samples);
+        else if (part->tall == 2 && part->wide == 2)
+            samples_of(part, top, left, columns, 2, 2, samples);
+        else
+            samples_of(part, top, left, columns, part->tall, part->wide, samples);
+        for (ptrdiff_t k = 0; k < run; k++)
+            coefficients_of(part, samples + SIDE * k, out + COEFS * (i + k));
     }
-    for (int y = 0; y < rows; y++)
-        for (int x = 0; x < columns; x++) {
-            if (!chosen[(size_t)y * (size_t)columns + (size_t)x]) continue;
-            if (values == 3 && down == 1 && across == 1)
-                samples_of(pixels, stride, height, width, 3, weights, 1, 1, y, x, samples);
-            else if (values == 3 && down == 2 && across == 2)
-                samples_of(pixels, stride, height, width, 3, weights, 2, 2, y, x, samples);
-            else
-                samples_of(pixels, stride, height, width, values, weights, down, across, y, x, samples);
-            transformed(samples, transposed, exact, divisors, halves, lowest, highest, out);
-            out += SAMPLES;
-        }
 }
 
-KERNEL(quantise,
-       (const uint8_t *pixels, ptrdiff_t stride, int height, int width, int values, const int32_t *weights, int down,
-        int across, int rows, int columns, const uint8_t *chosen, const int32_t *cosines, const double *divisors,
-        const double *lowest, const double *highest, int16_t *out),
-       (pixels, stride, height, width, values, weights, down, across, rows, columns, chosen, cosines, divisors, lowest,
-        highest, out))
+KERNEL(blocks, (const Part *part, const int32_t *places, ptrdiff_t count, int16_t *out), (part, places, count, out))
 
-// Quantised coefficients of the chosen ones of rows x columns blocks of a component, one after another. Its values are
-// `weights` of a pixel's three bytes and an offset, in units of 2^-16, or the one byte of a grey pixel; `down` x `across`
-// pixels, at most 4 x 4, make a sample. `cosines` are the 8x8 integers of the transform, `divisors` what its sums are
-// divided by, rounding halves away from zero; results are kept between `lowest` and `highest`.
-P3M_API void p3m_quantise(int level, const uint8_t *pixels, ptrdiff_t stride, int height, int width, int values,
-                          const int32_t *weights, int down, int across, int rows, int columns, const uint8_t *chosen,
-                          const int32_t *cosines, const double *divisors, const double *lowest, const double *highest,
-                          int16_t *out) {
-    CALL(quantise, level,
-         (pixels, stride, height, width, values, weights, down, across, rows, columns, chosen, cosines, divisors, lowest,
-          highest, out));
-}
-
-// Exchanges the chosen ones of rows x columns blocks, whose rows are `stride` bytes apart, with those that `others` has
-// one after another.
-P3M_API void p3m_exchange(int level, uint8_t *plane, ptrdiff_t stride, int rows, int columns, const uint8_t *chosen,
-                          uint8_t *others) {
-    (void)level;
-    enum { BYTES = SAMPLES * sizeof(int16_t) };
-    uint8_t kept[BYTES];
-    for (int y = 0; y < rows; y++)
-        for (int x = 0; x < columns; x++) {
-            if (!chosen[(size_t)y * (size_t)columns + (size_t)x]) continue;
-            uint8_t *block = plane + y * stride + (ptrdiff_t)x * BYTES;
-            memcpy(kept, block, BYTES);
-            memcpy(block, others, BYTES);
-            memcpy(others, kept, BYTES);
-            others += BYTES;
-        }
+// Coefficients (count, 64) of the blocks at `places` (count, 2: row, column) of one component, each of whose samples is
+// the mean of `tall` x `wide` (at most 4 x 4) pixels. Pixels are (height, width, channels), 1 or 3 bytes, rows `stride`
+// bytes apart; all blocks begin in them. A component is colour[0..2] times the bytes plus colour[3], over 65536, not
+// negative; of one byte it is the byte. `cosines` (8, 8) are the transform's, frequencies side by side.
+P3M_API void p3m_blocks(int level, const uint8_t *pixels, ptrdiff_t stride, int height, int width, int channels,
+                        int tall, int wide, const int32_t *colour, const int16_t *cosines, const double *divisors,
+                        const double *lowest, const double *highest, const int32_t *places, ptrdiff_t count,
+                        int16_t *out) {
+    const Part part = {pixels, stride, height, width, channels, tall, wide, colour, cosines, divisors, lowest, highest};
+    CALL(blocks, level, (&part, places, count, out));
 }

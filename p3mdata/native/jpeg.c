@@ -238,3 +238,20 @@ P3M_API long p3m_blocks_differ(int level, const uint8_t *one, ptrdiff_t one_stri
     }
     return found;
 }
+
+// Exchanges the chosen ones of rows x columns blocks, whose rows are `stride` bytes apart, with those that `others` has
+// one after another.
+P3M_API void p3m_exchange(int level, uint8_t *plane, ptrdiff_t stride, int rows, int columns, const uint8_t *chosen,
+                          uint8_t *others) {
+    (void)level;
+    uint8_t kept[BLOCK_BYTES];
+    for (int y = 0; y < rows; y++)
+        for (int x = 0; x < columns; x++) {
+            if (!chosen[(size_t)y * (size_t)columns + (size_t)x]) continue;
+            uint8_t *block = plane + y * stride + (ptrdiff_t)x * BLOCK_BYTES;
+            memcpy(kept, block, BLOCK_BYTES);
+            memcpy(block, others, BLOCK_BYTES);
+            memcpy(others, kept, BLOCK_BYTES);
+            others += BLOCK_BYTES;
+        }
+}

@@ -172,3 +172,29 @@ def differing(one: NDArray[np.int16], other: NDArray[np.int16]) -> NDArray[np.bo
         *(*one.shape[:2], ctypes.c_void_p(out.ctypes.data)),
     )
     return out
+
+
+def exchange(plane: NDArray[np.int16], chosen: NDArray[np.bool_], others: NDArray[np.int16]) -> bool:
+    """Exchange the chosen blocks of a plane [rows, columns, 64] with others [n, 64], row after row, both in place.
+
+    Returns:
+        False if there is no library, or the blocks of a row do not lie side by side: nothing was changed.
+
+    Raises:
+        ValueError: A shape or type is another one, or one of them cannot be written to.
+    """
+    if (native := library()) is None or plane.strides[1:] != (_COEFS * 2, 2):
+        return False
+    number = np.count_nonzero(chosen)
+    for array, shape in ((plane, (*chosen.shape, _COEFS)), (others, (number, _COEFS))):
+        if array.dtype != np.int16 or array.shape != shape or not array.flags.writeable:
+            raise ValueError(f"expected int16 {shape} to write to, got {array.dtype} {array.shape}")
+    if chosen.dtype != np.bool_ or not others.flags.c_contiguous:
+        raise ValueError(f"expected bool and contiguous blocks, got {chosen.dtype} and {others.strides}")
+    chosen = np.ascontiguousarray(chosen)
+    native.functions.p3m_exchange(
+        native.level,
+        *(ctypes.c_void_p(plane.ctypes.data), ctypes.c_ssize_t(plane.strides[0]), *chosen.shape),
+        *(ctypes.c_void_p(chosen.ctypes.data), ctypes.c_void_p(others.ctypes.data)),
+    )
+    return True

@@ -24,8 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, _imaging, features
 
-from p3mdata.native.blocks import exchange
-from p3mdata.native.jpeg import CannotRead, JpegFile, coefficients_at, usable
+from p3mdata.native.jpeg import CannotRead, JpegFile, coefficients_at, exchange, usable
 
 Coefs = NDArray[np.int16]  # [block rows, block columns, 64]
 

@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.imaging.jpeg.coefficients import MAX_AC, MAX_DC, MIN_DC
-from p3mdata.imaging.jpeg.structure import BLOCK, COEFS, GREY, Component
-from p3mdata.native.blocks import Transform, quantise
+from p3mdata.imaging.jpeg.structure import BLOCK, COEFS, COLOUR, GREY, Component
+from p3mdata.native.blocks import Transform, coefficients
 
 Plane = NDArray[np.float32]
 Chosen = NDArray[np.bool_]
@@ -40,11 +40,13 @@ _DCT_1D = np.rint(
     * (1 << _DCT_BITS)
 )
 _DCT_2D = np.kron(_DCT_1D, _DCT_1D).T.copy()
-_COSINES, _WEIGHTS = _DCT_1D.astype(np.int32), _YCC.astype(np.int32)
 
 
 _LOWEST, _HIGHEST = (
     np.array([dc] + [ac] * (COEFS - 1), np.float64) for dc, ac in ((MIN_DC, -MAX_AC), (MAX_DC, MAX_AC))
+)
+_COMPILED = Transform(
+    _YCC.astype(np.int32), np.ascontiguousarray(_DCT_1D.T, np.int16), _LOWEST, _HIGHEST, float(1 << 2 * _DCT_BITS)
 )
 
 
@@ -58,29 +60,22 @@ def quantised(
         components: of the file.
         chosen: bool [block rows, block columns] for each component.
     """
-    if pixels.strides[1:] in ((3, 1), (1,)) and pixels.size:
-        compiled = [
-            quantise(pixels, _WEIGHTS[number], part.step, which, _transform(part.table))
-            for number, (part, which) in enumerate(zip(components, chosen, strict=True))
-        ]
-        if all(blocks is not None for blocks in compiled):
-            return [blocks for blocks in compiled if blocks is not None]
-    return _by_numpy(pixels, components, chosen)
+    # Compiled code walks along rows.
+    if pixels.strides[1:] != ((1,) if pixels.ndim == GREY + 1 else (COLOUR, 1)):
+        pixels = pixels.copy()
+    compiled = [
+        coefficients(pixels, number, part.step, part.table, np.argwhere(which).astype(np.int32), _COMPILED)
+        for number, (part, which) in enumerate(zip(components, chosen, strict=True))
+    ]
+    if all(blocks is not None for blocks in compiled):
+        return [blocks for blocks in compiled if blocks is not None]
+    return _banded(pixels, components, chosen)
 
 
-def _transform(table: NDArray[np.uint16]) -> Transform:
-    return Transform(_COSINES, _divisors(table), _LOWEST, _HIGHEST)
-
-
-def _divisors(table: NDArray[np.uint16]) -> NDArray[np.float64]:
-    """What sums of samples times two integer cosines each are divided by."""
-    return table.astype(np.float64) * (1 << 2 * _DCT_BITS)
-
-
-def _by_numpy(
+def _banded(
     pixels: NDArray[np.uint8], components: Sequence[Component], chosen: Sequence[Chosen]
 ) -> list[NDArray[np.int16]]:
-    """`quantised` where nothing is compiled."""
+    """`quantised` without compiled code, in bands that fit the cache."""
     made: list[list[NDArray[np.int16]]] = [[] for _ in components]
     tall, wide = (math.lcm(*(part.footprint[axis] for part in components)) for axis in (0, 1))
     height = -(-_BAND // tall) * tall
@@ -133,7 +128,7 @@ def _blocks(plane: Plane) -> Plane:
 
 def _quantised(samples: Plane, table: NDArray[np.uint16]) -> NDArray[np.int16]:
     """Quantised coefficients [n, 64] of samples [n, 64]."""
-    divisor = _divisors(table)
+    divisor = table.astype(np.float64) * (1 << 2 * _DCT_BITS)
     sums = (samples - 128.0).astype(np.float64) @ _DCT_2D
     # Rounds halves away from zero, since the conversion to integers truncates. Both operands are integers below 2**44,
     # so that the quotient cannot round up to the next integer.
