@@ -125,7 +125,10 @@ def _clean_derived(out: Path, version: int) -> tuple[list[str], list[str], list[
         a sentence each.
     """
     removed = {tomb.id for tomb in tombstones(out)}
-    cleaned, rebuild, gone, faults = [], [], [], []
+    cleaned: list[str] = []
+    rebuild: list[str] = []
+    gone: list[str] = []
+    faults: list[str] = []
     for made in read_derived(out):
         path = Path(made.path)
         if made.kind != DATASET or not path.is_dir():
