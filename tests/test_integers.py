@@ -15,11 +15,11 @@ from p3mdata.faces.integers import (
     _MIDDLE,
     _MOST_WEIGHT,
     _ROOM,
-    _STEPS,
     _TOP,
     CELLS,
     FLOATS,
     IMAGE,
+    STEPS,
     encoded,
     in_integers,
     layers,
@@ -118,9 +118,9 @@ def test_a_table_of_another_network_is_refused() -> None:
 
 def test_ranges_are_rounded_up_to_a_quarter_of_an_octave() -> None:
     values = np.random.default_rng(0).uniform(0.01, 90, 500)
-    kept = _STEPS[np.frombuffer(encoded(values), np.uint8)]
+    kept = STEPS[np.frombuffer(encoded(values), np.uint8)]
     assert (kept >= values).all() and (kept < 1.1893 * values).all()
-    assert encoded(np.array([0.0, 1e9])) == bytes((0, len(_STEPS) - 1))
+    assert encoded(np.array([0.0, 1e9])) == bytes((0, len(STEPS) - 1))
 
 
 @pytest.mark.slow

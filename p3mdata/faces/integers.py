@@ -44,7 +44,7 @@ _TOP, _MIDDLE, _MOST_WEIGHT, _MOST_BIAS = 255, 99, 100, 1 << 30
 _LEAST_RANGE, _ROOM = 1 / 32, 1.56
 # Ranges are kept as quarters of octaves above the lowest, one byte each.
 _OCTAVE, _LOWEST, _HIGHEST = (1.0, 1.1892, 1.4142, 1.6818), -16, 16
-_STEPS = np.array([part * 2.0**octave for octave in range(_LOWEST, _HIGHEST) for part in _OCTAVE])
+STEPS = np.array([part * 2.0**octave for octave in range(_LOWEST, _HIGHEST) for part in _OCTAVE])
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def told(network: Sequence[Layer]) -> list[Layer]:
 
 def encoded(ranges: Values) -> bytes:
     """Ranges as one byte each, rounded up."""
-    return np.minimum(np.searchsorted(_STEPS, ranges), len(_STEPS) - 1).astype(np.uint8).tobytes()
+    return np.minimum(np.searchsorted(STEPS, ranges), len(STEPS) - 1).astype(np.uint8).tobytes()
 
 
 def in_integers(data: bytes, table: bytes) -> bytes:
@@ -177,7 +177,7 @@ def _steps(network: Sequence[Layer], table: bytes) -> dict[str, tuple[Values, in
     place = 0
     for layer in told(network):
         count = len(layer.biases) or len(ranges[layer.sources[-1]])
-        kept = _STEPS[np.frombuffer(table[place : place + count], np.uint8)]
+        kept = STEPS[np.frombuffer(table[place : place + count], np.uint8)]
         ranges[layer.name] = np.maximum(kept, kept.max() * _LEAST_RANGE) * _ROOM
         place += count
     if place != len(table):
