@@ -18,7 +18,7 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,8 @@ import torch
 from p3mdata.errors import EXIT_USAGE
 from p3mnet.create import create_model
 from p3mnet.loader import Batch, to_device
-from p3mnet.losses import matting_losses
+from p3mnet.losses import losses_of
+from p3mnet.training.compiled import compiled as compiled_step
 
 VARIANTS = ("p3mnet_resnet34", "p3mnet_swin_t", "p3mnet_vitae_s")
 EPOCH = 9421
@@ -74,18 +75,33 @@ def random_batch(size: int, side: int = 512) -> Batch:
     return {**batch, "name": [str(number) for number in range(size)]}
 
 
-def measure(variant: str, batch_size: int, device: torch.device, steps: int, warm_up: int, compiled: bool) -> Row:
+def measure(
+    variant: str, batch_size: int, device: torch.device, steps: int, warm_up: int, compiled: bool, side: int = 512
+) -> Row:
     """Time some steps.
 
     Raises:
         torch.OutOfMemoryError: The GPU does not hold the batch.
+        RuntimeError: The step cannot be compiled.
     """
     cuda = device.type == "cuda"
     torch.manual_seed(0)
     model = create_model(variant, encoder_weights="random").to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    network: Callable[[torch.Tensor], object] = torch.compile(model) if compiled else model
+
+    def forward(moved: Mapping[str, Any]) -> dict[str, torch.Tensor]:
+        with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
+            output = model(moved["image"])
+        return losses_of(model, output, moved)
+
     optimiser = torch.optim.Adam(model.parameters(), 1e-5, fused=cuda)
-    batch = random_batch(batch_size)
+    batch = random_batch(batch_size, side)
+    whole, said = forward, [""]
+    if compiled:
+        # As in training, which finds the program in the cache then.
+        program = compiled_step(forward, model, _tensors(to_device(batch, device)), said.append)
+        if program is None:
+            raise RuntimeError(said[-1])
+        whole = program
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
     marks: list[list[Any]] = []
@@ -97,10 +113,7 @@ def measure(variant: str, batch_size: int, device: torch.device, steps: int, war
             began = time.perf_counter()
         at = [_mark(cuda)]
         optimiser.zero_grad(set_to_none=True)
-        moved = to_device(batch, device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=cuda):
-            output = network(moved["image"])
-        total = matting_losses(output, moved)["total"]  # type: ignore[arg-type]
+        total = whole(_tensors(to_device(batch, device)))["total"]
         at.append(_mark(cuda))
         total.backward()
         norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters() if p.grad is not None])
@@ -122,6 +135,10 @@ def measure(variant: str, batch_size: int, device: torch.device, steps: int, war
     seconds = elapsed / steps if cuda else statistics.median(_between(at[0], at[-1]) for at in timed) / 1000
     peak = torch.cuda.max_memory_allocated(device) / 2**30 if cuda else None
     return Row(variant, batch_size, compiled, phases, batch_size / seconds, peak)
+
+
+def _tensors(moved: Batch) -> dict[str, torch.Tensor]:
+    return {kind: value for kind, value in moved.items() if isinstance(value, torch.Tensor)}
 
 
 def _mark(cuda: bool) -> Any:

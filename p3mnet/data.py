@@ -101,6 +101,8 @@ class TrainingSet(Dataset[Sample]):
         names: Pictures that have what they need, sorted.
         bad: Sentences about those that do not: an image without alpha, an alpha without image, missing colours.
         colours: Where colours come from, once that is decided: files, estimate, whole or none.
+        late: Whether colours that are estimated are left to who moves the samples to a device, see
+            `p3mnet.loader.to_device`; samples say so as "late".
         groups: Number of the group of near-duplicates, of a series or a person, by name; empty for datasets that know
             of none.
 
@@ -125,6 +127,7 @@ class TrainingSet(Dataset[Sample]):
     ) -> None:
         self.config = config or DataConfig()
         self.images = images
+        self.late = False
         self._kept: dict[str, dict[str, Array]] = {}
         self._kept_bytes = 0
         # Colours in files are those of the set's own images.
@@ -181,12 +184,14 @@ class TrainingSet(Dataset[Sample]):
         cut, flipped = self._crop(planes, generator)
         if flipped:
             told = [None if pose is None else [-pose[0], pose[1], -pose[2]] for pose in told]
-        if self.colours == "estimate":
+        late = self.late and self.colours == "estimate"
+        if self.colours == "estimate" and not late:
             cut |= dict(zip(COLOURS, estimate_colours(cut["image"], cut["alpha"]), strict=True))
         cut.setdefault("facemask", np.zeros_like(cut["alpha"]))
         tensors = {kind: torch.from_numpy(plane) for kind, plane in cut.items()}
         maps = {kind: plane.permute(2, 0, 1) if plane.dim() == 3 else plane[None] for kind, plane in tensors.items()}
         sample: Sample = {**maps, "name": self.names[index], **({} if poses is None else {"poses": told})}
+        sample |= {"late": True} if late else {}
         return {**sample, "people": self.people.get(self.names[index], ())} if self.people else sample
 
     def know_poses(self, root: Path) -> None:

@@ -35,14 +35,30 @@ def pick_device(wanted: str) -> torch.device:
         return CPU
     if device.type != "cuda":
         raise SettingsError(f"device '{wanted}' is not supported: give auto, cpu, cuda or cuda:N.")
-    number = torch.cuda.device_count()
+    number = gpus_seen()
     if not number:
-        raise SettingsError(f"device '{wanted}' is not there: PyTorch sees 0 GPUs.")
+        raise SettingsError(f"device '{wanted}' is not there: PyTorch sees 0 GPUs ({why_no_gpu()}).")
     if device.index is None:
         return torch.device("cuda", torch.cuda.current_device())
     if device.index >= number:
         raise SettingsError(f"device '{wanted}' is not there: PyTorch sees {number} GPUs.")
     return device
+
+
+def gpus_seen() -> int:
+    """How many GPUs PyTorch can use."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def why_no_gpu() -> str:
+    """Why PyTorch can use no GPU, in words."""
+    if torch.version.cuda is None and torch.version.hip is None:
+        return f"PyTorch {torch.__version__} is a build without GPUs"
+    try:
+        torch.cuda.init()  # type: ignore[no-untyped-call]
+    except (RuntimeError, AssertionError) as error:
+        return str(error).strip().splitlines()[0].removesuffix(".")
+    return "it does not say why"
 
 
 def device_name(device: torch.device) -> str:

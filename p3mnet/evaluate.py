@@ -8,8 +8,6 @@ MSE_T and MAD_T; their number is given.
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
@@ -26,6 +24,7 @@ from p3mdata.base.files import alone
 from p3mdata.base.pool import CRASH_SENTENCE, Handler, Mark, work_in_pool
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress, silent
+from p3mdata.base.tables import csv_line
 from p3mdata.dataset.folder import Dataset, DatasetItem, open_dataset
 from p3mdata.errors import OTHER_PLACE, BrokenInput, Interrupted, SettingsError, unwritable
 from p3mdata.imaging import SUFFIXES, decode, decode_matte
@@ -305,9 +304,7 @@ def _read(path: Path) -> bytes:
 
 def _write(sink: BinaryIO | None, cells: Sequence[str]) -> None:
     if sink is not None:
-        line = io.StringIO()
-        csv.writer(line, lineterminator="\n").writerow(cells)
-        sink.write(line.getvalue().encode("utf-8", "surrogateescape"))
+        sink.write(csv_line(cells).encode("utf-8", "surrogateescape"))
 
 
 def summary_of(name: str, rows: Sequence[ImageRow]) -> SetResult:

@@ -8,6 +8,7 @@ A batch of N samples of side S holds uint8 tensors on the CPU; those of colours 
     facemask                    [N, 1, S, S]    255 private area, 0 elsewhere and where a picture has no facemask
     foreground, background      [N, 3, S, S]    RGB; absent unless wanted and there
     name                        list of N strings
+    late                        list of N times true where foreground and background are still to be estimated
 
 `to_device` makes of it what the network and its losses take.
 """
@@ -24,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from p3mdata.dataset.layout import PICTURES
 from p3mdata.errors import P3MError, SettingsError, SetupError
 from p3mdata.imaging.trimap import FOREGROUND
+from p3mnet.colours import estimate_colours
 from p3mnet.data import Sample, TrainingSet, seeded
 from p3mnet.image_files import BadFile
 from p3mnet.model import normalise
@@ -82,6 +84,8 @@ def collate(samples: Sequence[Sample | P3MError]) -> Batch | P3MError:
             continue
         batch[kind] = torch.stack([sample[kind].permute(1, 2, 0) for sample in whole]).permute(0, 3, 1, 2)
     batch["name"] = [sample["name"] for sample in whole]
+    if "late" in whole[0]:
+        batch["late"] = [True] * len(whole)
     if any("poses" in sample for sample in whole):
         batch["poses"] = [sample.get("poses", []) for sample in whole]
     if any("people" in sample for sample in whole):
@@ -239,11 +243,14 @@ def to_device(batch: Batch, device: torch.device | str) -> Batch:
     Returns:
         image, foreground, background: ImageNet-normalised. alpha: in 0..1. All of PyTorch's default type (float32).
         trimap: int64 of 0 (background), 1 (transition), 2 (foreground). facemask: bool. Shapes stay; name stays.
+        Colours that are still to be estimated are there, and "late" is not.
     """
     moved = {
         key: value.to(device, non_blocking=True) if isinstance(value, torch.Tensor) else value
         for key, value in batch.items()
     }
+    if moved.pop("late", None):
+        moved["foreground"], moved["background"] = estimate_colours(moved["image"], moved["alpha"])
     for kind in PICTURES:
         if kind in moved:
             moved[kind] = normalise(moved[kind])

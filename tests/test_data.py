@@ -22,13 +22,14 @@ from pydantic import ValidationError  # noqa: E402
 
 from p3mdata.errors import SettingsError, SetupError  # noqa: E402
 from p3mdata.imaging.trimap import trimap_of  # noqa: E402
+from p3mnet import colours as gpu_colours  # noqa: E402
 from p3mnet import crops, data  # noqa: E402
 from p3mnet import image_files as planes  # noqa: E402
 from p3mnet.crops import transition_pixel, trimap_of_window  # noqa: E402
 from p3mnet.data import DataConfig, TrainingSet, ValidationSet, seeded  # noqa: E402
 from p3mnet.image_files import BadFile, RawCache, read_grey  # noqa: E402
 from p3mnet.loader import collate, make_loader, to_device  # noqa: E402
-from p3mnet.model import normalise  # noqa: E402
+from p3mnet.model import IMAGENET_MEAN, IMAGENET_STD, normalise  # noqa: E402
 from tests.factories import encoded, texture  # noqa: E402
 from tests.threads import one_thread  # noqa: E402, F401
 
@@ -272,6 +273,34 @@ def test_estimated_colours_compose_to_the_image(tmp_path: Path) -> None:
     assert (foreground - image)[alpha.expand(3, -1, -1) == 1].abs().max() <= 1
     assert (background - image)[alpha.expand(3, -1, -1) == 0].abs().max() <= 1
     assert (alpha * foreground + (1 - alpha) * background - image).abs().mean() < 2
+    # A GPU estimates the same, from samples that leave it to that.
+    pictures.late = True
+    late = pictures[0]
+    assert late["late"] and not {"foreground", "background"} & set(late)
+    batch = collate([{**late, "bad": []}] * 2)
+    assert isinstance(batch, dict)
+    moved = to_device(batch, "cpu")
+    assert "late" not in moved and batch["late"] == [True, True]
+    for kind, wanted in (("foreground", foreground), ("background", background)):
+        found = moved[kind] * torch.tensor(IMAGENET_STD)[:, None, None] + torch.tensor(IMAGENET_MEAN)[:, None, None]
+        assert (255 * found - wanted).abs().max() <= 1.01, kind
+        assert moved[kind].is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 7), (33, 32), (120, 200)])
+def test_colours_of_a_gpu_are_those_of_a_loader(height: int, width: int) -> None:
+    """Also where windows reach beyond a crop more than once; both round to levels of 8 bits."""
+    draw = np.random.default_rng(height)
+    image = cv2.blur(draw.integers(0, 256, (height, width, 3), np.uint8), (3, 3))
+    alpha = cv2.blur(draw.choice([0, 255], (height, width)).astype(np.uint8), (9, 9))
+    alpha[:, : width // 4], alpha[:, -width // 4 :] = 0, 255
+    want = crops.estimate_colours(image, alpha)
+    planes = torch.from_numpy(image).permute(2, 0, 1), torch.from_numpy(alpha)[None]
+    found = gpu_colours.estimate_colours(*(torch.stack([torch.zeros_like(plane), plane] * 5) for plane in planes))
+    for wanted, made in zip(want, found, strict=True):
+        difference = np.abs(wanted.astype(int) - made[9].permute(1, 2, 0).numpy())
+        assert difference.max() <= 1 and difference.mean() < 0.001
+        assert not made[8].any() and torch.equal(made[1], made[9])
 
 
 def spoil(root: Path, kind: str) -> str:
@@ -353,7 +382,7 @@ def test_a_cache_gives_the_same_samples(dataset: Path, tmp_path: Path, monkeypat
     plain = list(make_loader(small_set(dataset), 3, 0, 0, 0))
     cached = small_set(dataset, cache=tmp_path / "cache")
     assert same(plain, list(make_loader(cached, 3, 2, 0, 0)))
-    copies = sorted((tmp_path / "cache").iterdir())
+    copies = sorted((tmp_path / "cache").glob("*.raw"))
     assert len(copies) == 9 * len(FOLDERS)
     assert {stat.S_IMODE(copy.stat().st_mode) for copy in copies} == {0o644}
     monkeypatch.setattr(planes, "read_plane", lambda *args: pytest.fail("decoded again"))
@@ -367,7 +396,7 @@ def test_raw_copies_are_as_private_as_their_files(dataset: Path, tmp_path: Path)
         RawCache(tmp_path / "cache").read("image", path)
     finally:
         path.chmod(0o644)
-    (copy,) = (tmp_path / "cache").iterdir()
+    (copy,) = (tmp_path / "cache").glob("*.raw")
     assert stat.S_IMODE(copy.stat().st_mode) == 0o600
 
 
@@ -393,8 +422,8 @@ def test_a_cache_follows_its_files(changeable: Path, tmp_path: Path) -> None:
     after = pictures[0]
     assert not torch.equal(before["image"], after["image"])
     assert torch.equal(after["image"], small_set(changeable)[0]["image"])
-    assert len(list((tmp_path / "cache").iterdir())) == len(FOLDERS)
-    for copy in (tmp_path / "cache").iterdir():
+    assert len(list((tmp_path / "cache").glob("*.raw"))) == len(FOLDERS)
+    for copy in (tmp_path / "cache").glob("*.raw"):
         copy.write_bytes(copy.read_bytes()[:-1])
     assert same([collate([after])], [collate([pictures[0]])])
 

@@ -24,7 +24,7 @@ torch = pytest.importorskip("torch")
 
 from p3mnet import maps  # noqa: E402
 from p3mnet.baselines.network import Network  # noqa: E402
-from p3mnet.devices import arithmetic, device_name, pick_device  # noqa: E402
+from p3mnet.devices import arithmetic, device_name, pick_device, why_no_gpu  # noqa: E402
 from p3mnet.infer import infer  # noqa: E402
 from p3mnet.traincheck import experiments  # noqa: E402
 from p3mnet.training import (  # noqa: E402
@@ -103,9 +103,11 @@ def test_devices_that_are_not_there() -> None:
     with simulated_gpus(), pytest.raises(SettingsError, match="'cuda:2' is not there: PyTorch sees 2 GPUs"):
         pick_device("cuda:2")
     with simulated_gpus(0):
+        # Why, as PyTorch says it or as its build does.
+        assert re.fullmatch(".* is a build without GPUs|Found no NVIDIA driver.*|it does not say why", why_no_gpu())
         assert pick_device("auto") == pick_device("cpu") == torch.device("cpu")
         for wanted in ("cuda", "cuda:0"):
-            with pytest.raises(SettingsError, match=f"'{wanted}' is not there: PyTorch sees 0 GPUs"):
+            with pytest.raises(SettingsError, match=f"'{wanted}' is not there: PyTorch sees 0 GPUs .[A-Z].*[.]$"):
                 pick_device(wanted)
     with pytest.raises(SettingsError, match="'mps' is not supported: give auto, cpu, cuda or cuda:N"):
         pick_device("mps")
@@ -142,6 +144,7 @@ def test_a_run_goes_on_on_a_gpu(
 ) -> None:
     out = tmp_path / "out"
     given = {"epochs": 1, "optimizer": {"name": optimizer}, "data": SMALL_DATA}
+    watch = Listening()
     step = loop_module._Run._step
 
     def asked(run: Any, *args: Any) -> None:
@@ -152,7 +155,8 @@ def test_a_run_goes_on_on_a_gpu(
         with monkeypatch.context() as patch, pytest.raises(Interrupted):
             patch.setattr(loop_module._Run, "_step", asked)
             train(config(dataset, device=before, **given), out)
-        train(config(dataset, device=after, **given), out)
+        train(config(dataset, device=after, **given), out, watch=watch)
+    assert "going on after step 1, in epoch 0" in watch.said
     assert [row["step"] for row in rows(out)] == [0, 1]
 
 
@@ -190,10 +194,17 @@ def test_a_step_on_a_gpu_is_one_on_a_cpu(dataset: Path, tmp_path: Path) -> None:
             waits.append(list(machine().waits))
             machine().waits.clear()
 
-    train(config(dataset, device="cpu", epochs=1), tmp_path / "cpu")
+        def say(self, text: str) -> None:
+            said.append(text)
+
+    said: list[str] = []
+    # As batches of 2, in parts where memory holds no more.
+    given = {"epochs": 1, "batch": 1, "accumulation": 2}
+    train(config(dataset, device="cpu", **given), tmp_path / "cpu")
     with simulated_gpus():
-        settings = config(dataset, device="cuda", epochs=1, precision="float32", deterministic=True, workers=1)
+        settings = config(dataset, device="cuda", precision="float32", deterministic=True, workers=1, **given)
         train(settings, tmp_path / "gpu", watch=Looking())
+    assert f"device: {NAME}, float32; steps of 2 crops in 2 parts, loaded by 1 processes" in said
     # The first holds what was tried on. A batch crosses by itself, from pinned memory; losses are read by an event.
     assert len(waits) == 2 and not waits[1], waits
     cpu, gpu = rows(tmp_path / "cpu"), rows(tmp_path / "gpu")

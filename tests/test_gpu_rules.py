@@ -262,6 +262,23 @@ def test_sizes_are_tried_without_compiling_a_program_for_each(tmp_path: Path) ->
     assert called == [(2, 3, SIDE, SIDE)] and made.program is program
 
 
+def test_a_step_in_parts_is_one_step(tmp_path: Path) -> None:
+    """Where memory holds no more; of the same batch twice, so that batch norm sees the same."""
+    with simulated_gpus():
+        made, given = stepper(tmp_path / "data", "cuda:0")
+        norms, losses = [], []
+        for batches in ([given], [given, given]):
+            machine().waits.clear()
+            step = made.take(batches, 2)
+            assert not machine().waits and step.there is not None
+            step.there.synchronize()
+            told = dict(zip(step.names, step.told.tolist(), strict=True))
+            norms.append(told["gradient_norm"])
+            losses.append(told["total"])
+    # The mean of a step's transition pixels counts one pixel more, see the loss.
+    assert norms[1] == pytest.approx(norms[0], rel=2e-3) and losses[1] == pytest.approx(losses[0], rel=2e-3)
+
+
 @pytest.mark.parametrize(
     ("sentence", "memory"),
     [

@@ -20,7 +20,7 @@ from p3mdata.faces.tflite import as_onnx
 from p3mdata.native import LEVELS
 from p3mdata.native.mesh import SIDE, Mesh, Program
 from tests.native_levels import use
-from tools import ranges
+from tools import mesh_ranges
 
 Image = NDArray[np.uint8]
 
@@ -38,8 +38,8 @@ def mesh(data: bytes) -> Mesh:
 
 def face(turned: float, side: float, alpha: float = 1.0) -> Image:
     """The portrait's face in a square of so many of its pixels."""
-    matrix = cv2.getRotationMatrix2D(ranges.FACE[0], turned, SIDE / side)
-    matrix[:, 2] += SIDE / 2 - np.array(ranges.FACE[0])
+    matrix = cv2.getRotationMatrix2D(mesh_ranges.FACE[0], turned, SIDE / side)
+    matrix[:, 2] += SIDE / 2 - np.array(mesh_ranges.FACE[0])
     cut = cv2.warpAffine(portrait(), matrix, (SIDE, SIDE), borderMode=cv2.BORDER_REPLICATE)
     return np.asarray(cv2.convertScaleAbs(cut, alpha=alpha), np.uint8)
 
@@ -117,7 +117,7 @@ def test_a_picture_of_another_kind_is_refused(wrong: NDArray[Any], mesh: Mesh) -
 def test_the_table_is_told_anew_by_its_tool(data: bytes) -> None:
     counts = [channels for _, channels in told(data)]
     table = np.frombuffer(weights.load("mesh_ranges"), np.uint8)
-    some = np.frombuffer(ranges.ranges_of_mesh(ranges.squares(6, 1)), np.uint8)
+    some = np.frombuffer(mesh_ranges.ranges(mesh_ranges.squares(6, 1)), np.uint8)
     assert len(some) == len(table) == sum(counts)
     # Fewer pictures show no larger values; a quarter of an octave is left to how floats are summed.
     assert (some <= table.astype(int) + 1).all() and np.mean(table.astype(int) - some) < 6

@@ -291,6 +291,14 @@ def test_table_of_a_dataset(dataset: Path, tmp_path: Path) -> None:
     assert means_of(np.zeros((3, 1)))[0].high == 0
 
 
+def test_a_carriage_return_in_a_name_ends_no_row(dataset: Path, tmp_path: Path) -> None:
+    for path in (*dataset.rglob("p2.*"), *(tmp_path / "pred").glob("p2.*")):
+        path.rename(path.with_name(f"p\r2{path.suffix}"))
+    evaluate(tmp_path / "pred", dataset, tmp_path / "metrics.csv", workers=1)
+    with (tmp_path / "metrics.csv").open(newline="") as rows:
+        assert [row["image"] for row in csv.DictReader(rows)] == ["p\r2", "p0", "p1", "p3", "p4"]
+
+
 def test_what_cannot_be_evaluated_is_named(dataset: Path, tmp_path: Path) -> None:
     pred, table = tmp_path / "pred", tmp_path / "metrics.csv"
     (pred / "p0.png").unlink()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import tempfile
@@ -11,8 +12,11 @@ from pathlib import Path
 import jsonschema
 import pytest
 
+import p3mdata
+import p3mnet
 from p3mdata.base.jsonl import read_json, read_rows
 from p3mdata.base.resources import manifests_dir
+from p3mdata.base.tables import csv_line
 from p3mdata.cli.chosen import chosen_sources
 from p3mdata.config import Execution, Format, Job, Names, Settings
 from p3mdata.dataset.build import SplitSettings, build_split
@@ -93,6 +97,14 @@ def test_no_name_is_a_formula_in_the_table(tmp_path: Path) -> None:
         for name in (*odd, "a=.jpg"):
             add(ImageResult("0123456789ab", name, Outcome.BROKEN))
     assert set(table(tmp_path)) == {*(f"'{name}" for name in odd), "a=.jpg"}
+
+
+def test_every_table_of_names_is_written_in_rows_that_readers_take_for_rows() -> None:
+    name = 'a\rb,"c"\nd.jpg'
+    assert next(csv.reader(io.StringIO(csv_line([name, 1]), newline=""))) == [name, "1"]
+    assert csv_line(["a", "b c", "d,e"]) == 'a,b c,"d,e"\n'
+    sources = [path for package in (p3mdata, p3mnet) for path in Path(package.__path__[0]).rglob("*.py")]
+    assert [path.name for path in sources if "csv.writer(" in path.read_text()] == ["tables.py"]
 
 
 def test_a_table_tells_names_and_ids_in_both_ways(run: Path, source: Path, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 
 from p3mdata.base.jsonl import read_rows
+from p3mdata.dataset.build import SplitSettings, build_split
+from p3mdata.dataset.layout import read_layout
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.records import Action, Decision
@@ -19,7 +21,7 @@ from p3mdata.review.session import Refused, reviewing
 from p3mdata.run.decisions import append, now
 from p3mdata.run.derived import dataset_version
 from p3mdata.run.job import verify_run
-from p3mdata.run.layout import MANIFEST, TOMBSTONES
+from p3mdata.run.layout import MANIFEST, PASSED_OVER, REPORT, TOMBSTONES
 from tests.reviews import HeldRun
 from tests.runs import contents, p3mdata_here
 
@@ -174,3 +176,23 @@ def test_a_take_down_never_waits_for_another_version(run: HeldRun, tmp_path: Pat
     (run.out / "plan.json").write_text(plan)
     run.anonymize()
     assert set(run.released()) == released - {"fine.png", "also.jpg"} | {"none.png"}
+
+
+def test_a_damaged_dataset_keeps_the_images_in_no_other(run: HeldRun) -> None:
+    damaged, whole = (run.folder / name for name in ("damaged", "whole"))
+    for folder in (damaged, whole):
+        build_split(run.out, folder, SplitSettings(read_layout("p3m10k"), validation=0, verify=False))
+    identity = run.id("fine.png")
+    about = (damaged / "dataset.json").read_bytes()
+    (damaged / "dataset.json").write_bytes(b"{")
+    # Of the run's own files one that only the report reads.
+    (run.out / PASSED_OVER).write_bytes(b'{".gif": []}')
+    with pytest.raises(RunFolderError, match=r"damaged/dataset.json: .* not yet from 1 dataset made of it"):
+        remove_images(run.out, [identity])
+    assert not [*whole.rglob(f"{identity}.*"), *damaged.rglob(f"{identity}.*")]
+    assert [identity in (folder / MANIFEST).read_text() for folder in (damaged, whole)] == [True, False]
+    assert traces(run, identity) == [] and verify_run(run.out)[1] == []
+    assert "their list is damaged" in (run.out / REPORT).read_text()
+    (damaged / "dataset.json").write_bytes(about)
+    assert set(remove_images(run.out, [identity]).cleaned) == {str(damaged), str(whole)}
+    assert identity not in (damaged / MANIFEST).read_text()

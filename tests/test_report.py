@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
+import json
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,8 +23,12 @@ from p3mdata.curation import find_duplicates
 from p3mdata.curation.page import write_page
 from p3mdata.imaging import encode_grey
 from p3mdata.records import Face, ImageResult, Outcome, Proofs
+from p3mdata.run import report
+from p3mdata.run.layout import ATTACKERS, AUDIT, MANIFEST, PLAN, RECALL
 from p3mdata.run.plan import Plan
+from p3mdata.run.recall import Looked, SecondLook, counted
 from p3mdata.run.report import MOST_THUMBNAILS, write_report
+from tests.audits import some_attackers, some_audit
 
 _VOID = {"meta", "img", "br", "link", "hr"}
 _SECRET_POINT = 1234.56
@@ -306,3 +314,41 @@ def test_pages_fit_a_telephone(tmp_path: Path, rows: list[ImageResult]) -> None:
                 heights = tab.evaluate("[...document.querySelectorAll('.option')].map(e => e.getClientRects().length)")
                 assert set(heights) <= {1} and (shown is duplicates or len(heights) > 1)
                 tab.close()
+
+
+def some_look() -> SecondLook:
+    look = Looked("0" * 20, "key", 3, ((1.0, 2.0, 30.0, 40.0),), 1, {"both": 3, "centerface": 1, "yunet": 2}, True)
+    return SecondLook("", 1, {"centerface": [640]}, 7, 3, False, {"broken": 1}, counted([look], {}))
+
+
+def spoilt(value: Any) -> Iterator[Any]:
+    """A JSON value with one part after another left out, or something else in its place."""
+    parts: list[tuple[Any, Any]] = []
+    if isinstance(value, dict):
+        parts = list(value.items())
+    elif isinstance(value, list):
+        parts = list(enumerate(value))
+    for key, part in parts:
+        for other in (None, "x", -1, 1e999, 10**400, *spoilt(part)):
+            yield {**value, key: other} if isinstance(value, dict) else [*value[:key], other, *value[key + 1 :]]
+        left = {k: v for k, v in value.items() if k != key} if isinstance(value, dict) else None
+        yield value[:key] + value[key + 1 :] if left is None else left
+
+
+@pytest.mark.parametrize("name", [AUDIT, ATTACKERS, RECALL])
+def test_a_damaged_file_of_an_audit_is_named_and_stops_nothing(name: str, tmp_path: Path) -> None:
+    """A take-down writes the report last: whatever such a file holds, it is told, or named as damaged."""
+    for file in (PLAN, MANIFEST):
+        (tmp_path / file).write_bytes(b"")
+    record = {AUDIT: some_audit(sha256(b"")), ATTACKERS: some_attackers(sha256(b"")), RECALL: some_look()}[name]
+    row = {**json.loads(json.dumps(record.to_json())), "plan_sha256": sha256(b"")}
+
+    def told(text: str) -> str:
+        (tmp_path / name).write_text(text)
+        return report._audit(tmp_path, None)
+
+    assert "damaged" not in told(json.dumps(row))
+    for text in ("", "[]", '{"', "[" * 10_000):
+        assert f"{name} is damaged" in told(text)
+    named = [f"{name} is damaged" in told(json.dumps(other)) for other in itertools.islice(spoilt(row), 0, None, 3)]
+    assert sum(named) > len(named) / 2

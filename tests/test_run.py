@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -407,6 +408,19 @@ def test_the_public_part_tells_nothing_of_the_sources(tmp_path: Path) -> None:
         for path in (out / folder_name).rglob("*"):
             if path.is_file() and folder_name in ("private", "review"):
                 assert path.stat().st_mode & 0o777 == 0o600, path
+    # Whoever commits the folder publishes the same.
+    assert tracked(out, tmp_path / "git") == {path.relative_to(out).as_posix() for path in public}
+    (out / ".gitignore").unlink()
+    assert tracked(out, tmp_path / "without") == {path.relative_to(out).as_posix() for path in public} - {".gitignore"}
+
+
+def tracked(folder: Path, repository: Path) -> set[str]:
+    """What git takes of a folder."""
+    git = ["git", f"--git-dir={repository}", f"--work-tree={folder}", "-c", "core.quotePath=false"]
+    for command in (["init", "-q"], ["add", "-A"]):
+        subprocess.run([*git, *command], check=True, cwd=folder)
+    listed = subprocess.run([*git, "ls-files"], check=True, cwd=folder, capture_output=True, text=True)
+    return set(listed.stdout.splitlines())
 
 
 def test_modes_do_not_depend_on_the_umask(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from p3mdata.base.jsonl import append_row, read_json, read_rows
+from p3mdata.base.jsonl import append_row, read_json, read_rows, write_rows
 from p3mdata.config import Job
 from p3mdata.errors import Interrupted, RunFolderError
 from p3mdata.faces.ensemble import FaceFinder
@@ -203,6 +203,23 @@ def test_a_row_is_appended_whole_or_not_read(tmp_path: Path) -> None:
     assert list(read_rows(path, torn_tail=True)) == rows[:-1]
     with pytest.raises(RunFolderError, match="line 3 is damaged"):
         list(read_rows(path))
+
+
+def test_a_row_is_appended_behind_what_a_crash_left(tmp_path: Path) -> None:
+    path, rows = tmp_path / "rows.jsonl", [{"text": "x" * 70_000}, {"n": 1}]
+    write_rows(path, rows)
+    whole = path.read_bytes()
+    # Torn anywhere, as zeros where a file grew before its content came, and whole but for its end.
+    for left in (b"{", b'{"text":"' + b"y" * 150_000, b"\0" * 9, b'{"n":"\xff'):
+        path.write_bytes(whole + left)
+        append_row(path, {"n": 2})
+        assert list(read_rows(path)) == [*rows, {"n": 2}]
+    path.write_bytes(whole[:-1])
+    append_row(path, {"n": 2})
+    assert list(read_rows(path)) == [*rows, {"n": 2}]
+    path.write_bytes(b'{"n"')
+    append_row(path, {"n": 2})
+    assert path.read_bytes() == b'{"n":2}\n'
 
 
 def test_the_next_image_is_read_while_one_is_worked_on(

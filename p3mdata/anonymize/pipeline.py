@@ -51,7 +51,7 @@ def detect(loaded: Loaded, finder: FaceFinder) -> Detection:
 def _detected(loaded: Loaded, finder: FaceFinder) -> Detection:
     if loaded.decision is not None and loaded.decision.action is Action.NO_FACE:
         return Detection((), ())
-    detection = finder.find(loaded.picture.seen8())
+    detection = finder.find(loaded.seen)
     picture = loaded.picture
     shown = picture.over_grey()
     if picture.opacity is None or shown is None:
@@ -204,7 +204,7 @@ def anonymize(
         tick("obfuscate+encode")
         if loaded.picture.pixels.dtype == np.uint16 and name in ("JPEG", "WEBP"):
             base = replace(base, notes=(*base.notes, "16 bits reduced to 8"))
-        proofs = prove(loaded.picture, data, promised(masked, name, how), finder)
+        proofs = prove(loaded.picture, data, promised(masked, name, how), finder, loaded.seen)
         changed = difference(loaded, data) if is_shown(loaded.decision) else []
         tick("verify")
     except BrokenInput as exc:

@@ -21,6 +21,10 @@ from p3mdata.errors import RunFolderError
 # Time of every file that is released: when each was written tells the order of the work. 2000-01-01, UTC.
 RELEASED_AT = 946684800
 
+# What lies there names people or shows them.
+GIT_IGNORE = ".gitignore"
+_WHY_IGNORED = "# By p3mdata: names of photographs, keys, landmarks or clear faces, none of which is to be published."
+
 # File systems of clusters may have no locks; what is done there twice comes to the same bytes.
 _NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 
@@ -237,6 +241,22 @@ def write_alone(path: Path, data: bytes, mode: int = 0o644) -> None:
     """`alone` for content that is there as a whole."""
     with alone(path, mode) as sink:
         sink.write(data)
+
+
+def keep_out_of_git(folder: Path, *names: str) -> None:
+    """Have git, and uploads that ask the same file, pass over a folder, or over some of what is in it.
+
+    One that is there already stays, whoever wrote it.
+
+    Args:
+        folder: It is there.
+        names: Of files and folders in it, folders with a slash at the end; none mean everything.
+    """
+    path = folder / GIT_IGNORE
+    if not os.path.lexists(path):
+        lines = [f"/{name}" for name in names] or ["*"]
+        text = "".join(f"{line}\n" for line in (_WHY_IGNORED, *lines))
+        write_atomic(path, text.encode(), 0o644 if names else 0o600)
 
 
 def write_released(path: Path, data: bytes) -> None:

@@ -25,7 +25,10 @@ class Rate:
 
     @classmethod
     def from_json(cls, row: Mapping[str, float]) -> Rate:
-        return cls(row["value"], row["low"], row["high"], int(row["n"]))
+        shares = row["value"], row["low"], row["high"]
+        if not all(0 <= share <= 1 for share in shares):
+            raise ValueError(f"shares {shares}")
+        return cls(*shares, int(row["n"]))
 
 
 def rate_of(value: float, low: float, high: float, n: int) -> Rate:

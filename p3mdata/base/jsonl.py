@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 from p3mdata.base.files import atomic, write_atomic
 from p3mdata.errors import RunFolderError, reason_of
@@ -19,6 +19,8 @@ PRIVATE_MODE = 0o600
 RESTORE = "Restore it from a copy, or make it again with the command that wrote it."
 # Numbers of thousands of digits are a ValueError to the library, deep nesting a RecursionError.
 NOT_JSON = (ValueError, RecursionError)
+# Bytes, when looking for the begin of a last line.
+_STEP = 1 << 16
 
 
 def dumps(row: Any) -> str:
@@ -53,18 +55,40 @@ def rows_file(path: Path, mode: int = 0o644) -> Iterator[Callable[[Any], object]
 
 
 def append_row(path: Path, row: Any, mode: int = PRIVATE_MODE) -> None:
-    """Append one line and wait until it is on disk.
+    """Append one line and wait until it is on disk; what a crash or a full disk left of a last line is cut off.
 
     Raises:
         OSError: No room, or no right to write; a part of the line may be left, at the end of the file. The folder that
             the file's folder is in is not there: one that was deleted is not made again.
     """
     path.parent.mkdir(exist_ok=True)
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, mode)
-    with os.fdopen(descriptor, "wb") as sink:
-        sink.write((dumps(row) + "\n").encode("utf-8", "surrogateescape"))
-        sink.flush()
-        os.fsync(sink.fileno())
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode)
+    with os.fdopen(descriptor, "r+b") as file:
+        # Behind what is left of a line it would be no line, and the file damaged in its middle.
+        start = _whole_lines(file)
+        file.write(start + (dumps(row) + "\n").encode("utf-8", "surrogateescape"))
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _whole_lines(file: BinaryIO) -> bytes:
+    """Cut a file behind its last row; gives what has to be written before the next one."""
+    start = file.seek(0, os.SEEK_END)
+    tail = b""
+    while start and b"\n" not in tail:
+        step = min(start, _STEP if tail else 1)
+        start = file.seek(start - step)
+        tail = file.read(step) + tail
+    rest = tail[tail.rfind(b"\n") + 1 :]
+    if not rest:
+        return b""
+    try:
+        json.loads(rest.decode("utf-8", "surrogateescape"))
+    except NOT_JSON:
+        file.truncate(start + len(tail) - len(rest))
+        return b""
+    # A row that lacks nothing but its end.
+    return b"\n"
 
 
 def read_rows(path: Path, torn_tail: bool = False, needs: Iterable[str] = (), way_out: str = RESTORE) -> Iterator[Json]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import reprlib
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from p3mdata.errors import SettingsError, reason_of
 from p3mdata.typing import Json
@@ -17,6 +18,12 @@ from p3mdata.typing import Json
 _MOST_OF_A_FAULT = 160
 # Of a YAML file: ten aliases of ten aliases, and so on, are a small file that nobody can print.
 _MOST_VALUES = 100_000
+# Of a record. Floats tell whole numbers apart up to here.
+_MOST_COUNTED = 1 << 53
+
+T = TypeVar("T")
+# By class of records; each is made in milliseconds.
+_ADAPTERS: dict[type[Any], TypeAdapter[Any]] = {}
 
 
 def fault(exc: Exception) -> str:
@@ -26,6 +33,24 @@ def fault(exc: Exception) -> str:
     first = exc.errors(include_url=False, include_context=False)[0]
     key = ".".join(reprlib.repr(part).strip("'") for part in first["loc"]) or "settings"
     return f"'{key}' cannot be {reprlib.repr(first['input'])}: {first['msg'].removeprefix('Value error, ')}"
+
+
+def as_declared(record: T) -> T:
+    """A dataclass that came from a file, whose fields hold what they are declared to hold.
+
+    Raises:
+        ValueError: One holds something else, a number that is none, or one that nobody counts to.
+    """
+    fields = asdict(cast(Any, record))
+    # What is only like it, such as a number in quotes, is taken for it there, and differs from it here.
+    kind: type[Any] = type(record)
+    if kind not in _ADAPTERS:
+        _ADAPTERS[kind] = TypeAdapter(kind)
+    if _ADAPTERS[kind].validate_python(fields) != record:
+        raise ValueError("a value is not of its kind")
+    if any(isinstance(value, int | float) and not abs(value) < _MOST_COUNTED for value in _values(fields)):
+        raise ValueError("a number is too large")
+    return record
 
 
 def read_yaml(path: Path) -> Json:

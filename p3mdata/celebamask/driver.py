@@ -5,6 +5,7 @@ OUT/facemasks.jsonl         id, facemask, sha256, width, height, share of the pi
 OUT/refused.jsonl           id, reason, sentence
 OUT/pairs.jsonl             image (relative to SRC) and facemask (relative to OUT), where the image is there
 OUT/contact_sheet.jpg       shows clear faces: keep it private
+OUT/.gitignore              has git pass over that and over private/
 OUT/settings.json           what these facemasks were made from
 OUT/private/chunks/*.jsonl  rows of finished chunks
 """
@@ -19,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from p3mdata.base.files import is_torn, overlap, sha256, sweep, write_atomic
+from p3mdata.base.files import GIT_IGNORE, is_torn, keep_out_of_git, overlap, sha256, sweep, write_atomic
 from p3mdata.base.jsonl import PRIVATE_MODE, read_json, write_json, write_rows
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress, silent
@@ -157,7 +158,8 @@ def _check_folders(source: Path, out: Path) -> None:
         raise SettingsError(f"{out}: OUT and SRC must not lie inside each other. Choose another OUT.")
     if out.is_dir():
         # A call that was killed before it wrote its settings leaves these.
-        others = (path for path in out.iterdir() if path.name != "private" and not is_torn(path.name))
+        ours = ("private", GIT_IGNORE)
+        others = (path for path in out.iterdir() if path.name not in ours and not is_torn(path.name))
         if not (out / SETTINGS).is_file() and any(others):
             raise RunFolderError(f"{out}: is not empty and not a folder of facemasks. Choose an empty or new folder.")
     elif os.path.lexists(out):
@@ -219,6 +221,7 @@ def _close(images: Source, out: Path, chunks: int, started: float) -> FacemaskRu
         if place * each // rules[rule] != (place - 1) * each // rules[rule]:
             photo = images.root / images.image(row.id) if has_image(row) else None
             cells[rule].append(Cell(photo, out / row.facemask, row.id, rule))
+    keep_out_of_git(out, SHEET, "private/")
     write_atomic(out / SHEET, contact_sheet([cell for group in cells.values() for cell in group]), PRIVATE_MODE)
     seconds = time.monotonic() - started
     total = sum(rules.values()) + sum(refused.values())

@@ -2,8 +2,8 @@
 
 The network is MediaPipe's, a chain of residual blocks. What runs along the chain stays floats, each of which one
 multiplication and one addition make; what convolutions see are integers of 12 and 15 bits, each channel in a step of
-its own (`tools.ranges`), and weights have as many bits as leave room for the sum. So points lie where the network of
-floats has them, and no sum is rounded: numpy and C (`p3mdata.native.mesh`) give the same bytes on every processor.
+its own (`tools.mesh_ranges`), and weights have as many bits as leave room for the sum. So points lie where the network
+of floats has them, and no sum is rounded: numpy and C (`p3mdata.native.mesh`) give the same bytes on every processor.
 """
 
 from __future__ import annotations

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from p3mdata.base.html import count
 from p3mdata.base.jsonl import read_rows, write_json, write_rows
 from p3mdata.dataset.about import ABOUT, BUILDING, read_about
 from p3mdata.dataset.attributes import balance_of
 from p3mdata.dataset.folder import LISTING, begun_dataset, listed_files, owned_dataset
-from p3mdata.errors import SettingsError
+from p3mdata.errors import RunFolderError, SettingsError, unwritable
 from p3mdata.records import Action, Sample
 from p3mdata.review.session import reviewing
 from p3mdata.run.close import RunSummary
@@ -50,7 +51,8 @@ def remove_images(out: Path, names: Sequence[str]) -> Removal:
 
     Raises:
         SettingsError: A name is not of this run; nothing was done.
-        RunFolderError: Not a run, not finished, or in use.
+        RunFolderError: Not a run, not finished, or in use; or a dataset made of it, from which all is taken out that
+            can be.
     """
     _, samples = read_plan(out)
     ids = _named(out, samples, names)
@@ -62,9 +64,17 @@ def remove_images(out: Path, names: Sequence[str]) -> Removal:
                 session.decide(identity, Action.REMOVE)
             forget_masks(out, identity)
         version = _bury(out)
-        summary = session.close(always=True)
-        assert summary is not None
-    cleaned, rebuild = _clean_derived(out, version)
+        try:
+            summary = session.close(always=True)
+            assert summary is not None
+        finally:
+            # Whatever keeps the run from being closed again, keeps the images in no dataset.
+            cleaned, rebuild, faults = _clean_derived(out, version)
+    if faults:
+        raise RunFolderError(
+            f"{faults[0]} The images are taken down from {out}, but not yet from {count(len(faults), 'dataset')} made "
+            "of it. Run the same command again then."
+        )
     return Removal(tuple(ids), version, tuple(cleaned), tuple(rebuild), summary)
 
 
@@ -105,13 +115,21 @@ def still_in(out: Path, ids: Sequence[str]) -> list[tuple[str, int | None]]:
     return found
 
 
-def _clean_derived(out: Path, version: int) -> tuple[list[str], list[str]]:
-    """Take everything that was ever removed out of datasets built from a run; also name the other exports."""
+def _clean_derived(out: Path, version: int) -> tuple[list[str], list[str], list[str]]:
+    """Take everything that was ever removed out of datasets built from a run.
+
+    Returns:
+        Datasets that were cleaned, other exports, and why a dataset could not be cleaned, a sentence each.
+    """
     removed = {tomb.id for tomb in tombstones(out)}
-    cleaned, rebuild = [], []
+    cleaned, rebuild, faults = [], [], []
     for made in read_derived(out):
         path = Path(made.path)
-        if made.kind == DATASET and path.is_dir():
+        if made.kind != DATASET or not path.is_dir():
+            rebuild += [str(path)] if path.exists() else []
+            continue
+        # One that is in use or damaged keeps the images in no other.
+        try:
             with owned_dataset(path):
                 if (path / ABOUT).is_file():
                     _clean_dataset(path, removed, version)
@@ -119,9 +137,11 @@ def _clean_derived(out: Path, version: int) -> tuple[list[str], list[str]]:
                 elif (path / BUILDING).is_file():
                     _clean_begun(path, removed)
                     rebuild.append(str(path))
-        elif path.exists():
-            rebuild.append(str(path))
-    return cleaned, rebuild
+        except RunFolderError as exc:
+            faults.append(str(exc))
+        except OSError as exc:
+            faults.append(str(unwritable(path, exc)))
+    return cleaned, rebuild, faults
 
 
 def _clean_begun(path: Path, removed: set[str]) -> None:

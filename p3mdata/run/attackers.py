@@ -169,7 +169,7 @@ class Attackers:
 
     @classmethod
     def from_json(cls, row: Json) -> Attackers:
-        return cls(
+        attackers = cls(
             manifest_sha256=row["manifest_sha256"],
             method=row["method"],
             photos=row["photos"],
@@ -184,6 +184,9 @@ class Attackers:
             max_rank1=row["claim"]["max_rank1"],
             words={key: str(found["words"]) for key, found in row["scores"].items()},
         )
+        # Without an attack, or without a floor, there is no worst one, which is a ValueError.
+        attackers.claim()
+        return attackers
 
 
 def read_attackers(out: Path) -> Attackers | None:

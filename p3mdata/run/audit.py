@@ -10,7 +10,7 @@ from typing import TypeVar
 from p3mdata.base.files import sha256
 from p3mdata.base.intervals import Rate
 from p3mdata.base.jsonl import read_json
-from p3mdata.base.parsing import fault
+from p3mdata.base.parsing import as_declared, fault
 from p3mdata.config import Method
 from p3mdata.errors import RunFolderError
 from p3mdata.run.layout import AUDIT, MANIFEST, SCHEMA_VERSION
@@ -191,7 +191,7 @@ class Audit:
     @classmethod
     def from_json(cls, row: Json) -> Audit:
         settings, model = row["settings"], row["recogniser"]
-        return cls(
+        audit = cls(
             manifest_sha256=row["manifest_sha256"],
             recogniser=(model["name"], model["sha256"]),
             method=Method(settings["method"]),
@@ -207,6 +207,9 @@ class Audit:
             sweep=tuple(map(SweepPoint.from_json, row["sweep"])),
             max_rank1=row["gate"]["max_rank1"],
         )
+        # Of no row there is no worst one, which is a ValueError.
+        assert audit.worst_rank1 <= 1
+        return audit
 
 
 def understood(path: Path, row: Json, parse: Callable[[Json], _Record], command: str) -> _Record:
@@ -216,8 +219,8 @@ def understood(path: Path, row: Json, parse: Callable[[Json], _Record], command:
         RunFolderError: The file is damaged; `command` makes it again.
     """
     try:
-        return parse(row)
-    except (AttributeError, KeyError, TypeError, ValueError) as exc:
+        return as_declared(parse(row))
+    except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as exc:
         raise RunFolderError(f"{path}: is damaged ({fault(exc)}). Run '{command}' again.") from exc
 
 

@@ -20,10 +20,13 @@ from p3mdata.run.layout import (
     MANIFEST,
     NAMES,
     PLAN,
+    PRIVATE,
     QUEUE,
     REPORT,
     REVIEW,
+    SHARDS,
     drop_empty_folders,
+    keep_private_out_of_git,
     make_private_folder,
     shard_folder,
     stages_folder,
@@ -103,6 +106,10 @@ def close_run(plan: Plan, seconds: float) -> RunSummary:
     if done != plan.samples:
         raise RunFolderError(f"{out}: {done} of {plan.samples} source files have an outcome. Run again to finish.")
     make_private_folder(out / REVIEW)
+    # Runs of earlier versions have none.
+    for name in (PRIVATE, SHARDS):
+        make_private_folder(out / name)
+    keep_private_out_of_git(out)
     for kind in KINDS:
         (out / kind).mkdir(exist_ok=True)
         drop_empty_folders(out / kind)

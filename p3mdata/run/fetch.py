@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from p3mdata.base.addresses import is_remote, location
-from p3mdata.base.files import is_torn, sha256, write_atomic, write_released
+from p3mdata.base.files import GIT_IGNORE, is_torn, sha256, write_atomic, write_released
 from p3mdata.base.jsonl import PRIVATE_MODE
 from p3mdata.base.object_store import Store
 from p3mdata.base.progress import Progress, silent
@@ -33,6 +33,7 @@ from p3mdata.run.layout import (
     SUSPECTS,
     TOMBSTONES,
     TRACES,
+    keep_private_out_of_git,
     make_private_folder,
     shard_folder,
     shard_name,
@@ -106,7 +107,7 @@ def _check_out(out: Path, store: Store, plan: bytes) -> None:
             raise RunFolderError(f"{out}: holds another run than {store.root}. Choose a new folder.")
         if any((out / name).exists() for name in (LOG, SUSPECTS, TOMBSTONES, *AUDITS, SAMPLE)):
             raise RunFolderError(f"{out}: holds decisions, take-downs or an audit. Fetch into a new folder.")
-    elif any(path.name != PRIVATE and not is_torn(path.name) for path in out.iterdir()):
+    elif any(path.name not in (PRIVATE, GIT_IGNORE) and not is_torn(path.name) for path in out.iterdir()):
         raise RunFolderError(f"{out}: is not empty and not a run folder. Choose an empty or new folder.")
 
 
@@ -129,6 +130,7 @@ def _bring_plan(store: Store, out: Path, data: bytes) -> Plan:
     for name in (JOB, SOURCES):
         _bring(store, name, out)
     write_atomic(out / PLAN, data)
+    keep_private_out_of_git(out)
     # Not before: a folder with a plan is known as one that an earlier call began.
     for folder in (SHARDS, REVIEW):
         make_private_folder(out / folder)

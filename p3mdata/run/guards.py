@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from p3mdata.base.addresses import as_os_error, is_remote
-from p3mdata.base.files import is_torn, lies_in
+from p3mdata.base.files import GIT_IGNORE, is_torn, lies_in
 from p3mdata.base.jsonl import read_json
 from p3mdata.config import Job
 from p3mdata.errors import RunFolderError, SettingsError, start_anew
@@ -79,5 +79,5 @@ def _check_out(out: Path) -> None:
         if not str(read_json(out / PLAN, start_anew(out)).get("tool", "")).startswith("p3mdata "):
             raise RunFolderError(f"{out}: is not a run folder, its {PLAN} is not of p3mdata. Choose another folder.")
     # A run that was killed before it had a plan leaves these.
-    elif any(path.name != PRIVATE and not is_torn(path.name) for path in out.iterdir()):
+    elif any(path.name not in (PRIVATE, GIT_IGNORE) and not is_torn(path.name) for path in out.iterdir()):
         raise RunFolderError(f"{out}: is not empty and not a run folder. Choose an empty or new folder.")

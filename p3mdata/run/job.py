@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
+from p3mdata.base.files import GIT_IGNORE
 from p3mdata.base.processes import default_workers
 from p3mdata.base.progress import Progress, silent
 from p3mdata.config import Job
@@ -42,7 +43,7 @@ from p3mdata.run.tasks import my_shards, shared_plan, task_of_run
 from p3mdata.run.verify import FailedProof, check_files, check_images, is_intact
 
 # The locks are held; the secret keeps the ids of what was built from the earlier run.
-_KEPT = ("lock", "workers", Path(SECRET).name)
+_KEPT = ("lock", "workers", Path(SECRET).name, GIT_IGNORE)
 _SHOWN = 5
 # In the order of removal. The plan goes last: while it is there, a run that was half removed is not taken for another.
 _OURS = (MANIFEST, REPORT, *AUDITS, TOMBSTONES, *reversed(KINDS), SHARDS, REVIEW, PRIVATE, PLAN)

@@ -9,7 +9,7 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from p3mdata.base.files import is_torn, sweep
+from p3mdata.base.files import is_torn, keep_out_of_git, sweep
 from p3mdata.errors import OTHER_PLACE, unwritable
 
 # Of files that are published: manifest, audits.
@@ -69,6 +69,7 @@ ERROR = "internal_error"
 _BELONGS = re.compile(
     r"plan\.json|manifest\.jsonl|report\.html|(audit|advice)\.(json|png)|(attackers|recall)\.json|removed\.jsonl"
     r"|review/(queue|sample)\.jsonl|shards/[0-9]{5,}/(DONE|(results|errors|stored)\.jsonl|stats\.json)"
+    r"|((private|shards|review)/)?\.gitignore"
     r"|private/(lock|workers|(part|task)-[0-9]+-of-[0-9]+|(memory|alone|lent)-[0-9]+|planning\.[0-9]+|secret|proved|job\.json|ids\.csv|passed_over\.json"
     r"|(sources|decisions|suspects|looks|ledger|derived|errors)\.jsonl|masks/[^/]+\.png|stages/.+)"
 )
@@ -117,12 +118,18 @@ def sweep_run(out: Path) -> None:
 
 
 def make_private_folder(path: Path) -> None:
-    """Make a folder that only its owner can open."""
+    """Make a folder that only its owner can open, and that git passes over."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.chmod(0o700)
+        keep_out_of_git(path)
     except OSError as exc:
         raise unwritable(path.parent, exc, OTHER_PLACE) from exc
+
+
+def keep_private_out_of_git(out: Path) -> None:
+    """Have git pass over what of a run folder is private; uploads to hubs ask the topmost folder alone."""
+    keep_out_of_git(out, *(f"{name}/" for name in (PRIVATE, SHARDS, REVIEW)))
 
 
 def shard_name(index: int, file: str) -> str:

@@ -23,7 +23,16 @@ from p3mdata.imaging.listing import passed_over
 from p3mdata.records import Sample
 from p3mdata.run.compare import differing_settings, differing_sources, readable_now
 from p3mdata.run.decisions import read_log, standing
-from p3mdata.run.layout import JOB, PASSED_OVER, PLAN, PLANNING, PRIVATE, SOURCES, make_private_folder
+from p3mdata.run.layout import (
+    JOB,
+    PASSED_OVER,
+    PLAN,
+    PLANNING,
+    PRIVATE,
+    SOURCES,
+    keep_private_out_of_git,
+    make_private_folder,
+)
 from p3mdata.run.planned import Maker, Planned, read_planned
 from p3mdata.run.samples import Samples
 from p3mdata.run.secret import planned_secret
@@ -134,6 +143,7 @@ def make_plan(job: Job, write: bool = True) -> tuple[Plan, Samples]:
             else:
                 (job.out / PASSED_OVER).unlink(missing_ok=True)
             write_json(job.out / PLAN, plan.public().to_json())
+            keep_private_out_of_git(job.out)
         said = ({}, {}) if job.execution.overwrite else (standing(read_log(job.out)), read_suspects(job.out))
         samples = Samples(listing, plan.samples, *said)
         # Of the list that is on disk now; workers need not carry it.

@@ -14,7 +14,7 @@ from p3mdata.base.disk_backed import DiskDict
 from p3mdata.base.files import sha256
 from p3mdata.base.intervals import Rate, miss_bound, wilson
 from p3mdata.base.jsonl import read_json, read_rows
-from p3mdata.base.parsing import fault
+from p3mdata.base.parsing import as_declared, fault
 from p3mdata.errors import RunFolderError
 from p3mdata.records import XYXY, boxes_of
 from p3mdata.run.audit import understood
@@ -63,8 +63,8 @@ def read_looks(out: Path) -> Iterator[Looked]:
     """
     for row in read_rows(out / LOOKS, torn_tail=True):
         try:
-            yield Looked.from_json(row)
-        except (KeyError, TypeError, ValueError) as exc:
+            yield as_declared(Looked.from_json(row))
+        except (ArithmeticError, AttributeError, KeyError, TypeError, ValueError) as exc:
             way_out = "Delete it: the pictures are then looked at again."
             raise RunFolderError(f"{out / LOOKS}: holds a row that is no look ({fault(exc)}). {way_out}") from exc
 

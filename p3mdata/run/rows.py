@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -13,6 +11,7 @@ from p3mdata.base.disk_backed import DiskDict
 from p3mdata.base.files import atomic
 from p3mdata.base.jsonl import PRIVATE_MODE, read_json, read_rows
 from p3mdata.base.parsing import fault
+from p3mdata.base.tables import csv_line
 from p3mdata.errors import RunFolderError, not_finished
 from p3mdata.records import ImageResult, Sample, ShardStats
 from p3mdata.run.inputs import inputs_digest
@@ -92,7 +91,7 @@ def done_counter(out: Path, task: tuple[int, int] | None = None) -> Callable[[],
 
     def count() -> int:
         total = 0
-        for folder in (out / SHARDS).glob("*"):
+        for folder in (out / SHARDS).glob("[0-9]*"):
             if int(folder.name) % of != number - 1:
                 continue
             with suppress(FileNotFoundError):
@@ -132,10 +131,11 @@ def names_file(path: Path) -> Iterator[Callable[[ImageResult], None]]:
     """A table `source,id,outcome,image`, by source, that appears when the block ends; yields what adds a row."""
     by_source: DiskDict[tuple[str, ...]] = DiskDict()
     with atomic(path, PRIVATE_MODE) as sink:
-        text = io.TextIOWrapper(sink, "utf-8", "surrogateescape", newline="")
-        table = csv.writer(text, lineterminator="\n")
-        quoted = csv.writer(text, lineterminator="\n", quoting=csv.QUOTE_ALL)
-        table.writerow(("source", "id", "outcome", "image"))
+
+        def tell(*cells: str) -> None:
+            sink.write(csv_line(cells).encode("utf-8", "surrogateescape"))
+
+        tell("source", "id", "outcome", "image")
 
         def add(row: ImageResult) -> None:
             image = f"{IMAGES}/{row.files[IMAGES][0]}" if IMAGES in row.files else ""
@@ -143,10 +143,7 @@ def names_file(path: Path) -> Iterator[Callable[[ImageResult], None]]:
 
         yield add
         for source, told in by_source.items():
-            # Readers take a bare carriage return for the end of a row, and the writer of older Pythons leaves it bare.
-            (quoted if "\r" in source else table).writerow((_as_text(source), *told))
-        text.flush()
-        text.detach()
+            tell(_as_text(source), *told)
 
 
 def _as_text(cell: str) -> str:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from p3mdata.base.tables import csv_line
 from p3mnet.baselines import Family
 from p3mnet.benchmark import plot
 from p3mnet.benchmark.results import Benchmark, MethodResult, State
@@ -136,11 +135,9 @@ def _grid(head: Sequence[str], body: Sequence[Sequence[str]]) -> Iterator[str]:
 
 
 def _images(found: Benchmark) -> str:
-    sink = io.StringIO()
-    writer = csv.writer(sink, lineterminator="\n")
-    writer.writerow(["method", "set", "image", *COLUMNS, "problem"])
+    lines = [csv_line(["method", "set", "image", *COLUMNS, "problem"])]
     for result in found.results:
         for row in result.rows:
             values = [f"{row.values[name]:.9g}" if name in row.values else "" for name in COLUMNS]
-            writer.writerow([result.label, row.set, row.stem, *values, row.problem])
-    return sink.getvalue()
+            lines.append(csv_line([result.label, row.set, row.stem, *values, row.problem]))
+    return "".join(lines)

@@ -257,6 +257,7 @@ def try_steps(
     step, first, loader = {}, {}, {}
     for domain, images in domains.items():
         pictures = TrainingSet(root, None, DataConfig(**recipe.data), images)
+        pictures.late = cuda
         try:
             samples, loader[domain] = _loaded(pictures, max(_SAMPLES, batch))
             again = _loaded(pictures, max(_SAMPLES, batch))[1] if recipe.data.get("longest") else loader[domain]

@@ -295,7 +295,7 @@ def read_scores(out: Path, domain: str, seed: int, test: Test) -> Scores | None:
     path = _scores_file(out, f"{domain}-{seed}", test)
     if not path.is_file():
         return None
-    with path.open(newline="") as source:
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as source:
         return {
             row["image"]: {column: float(row[column]) for column in COLUMNS if row[column]}
             for row in csv.DictReader(source)

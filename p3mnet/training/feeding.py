@@ -164,7 +164,7 @@ class Clock:
             cuda: Whether it computed on a GPU.
             workers: Loaders.
             cached: Whether `p3mnet.data.DataConfig` names a cache.
-            colours: As it says.
+            colours: As it says; "late" where the GPU estimates them.
             compiled: Whether the step was.
         """
         shares = self.shares()

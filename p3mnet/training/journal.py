@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from p3mdata.base.files import keep_out_of_git
 from p3mnet.training.logs import TensorBoard, Watch, sample_sheet, write_picture
 from p3mnet.training.selection import Measured
 from p3mnet.training.state import EPOCHS, SAMPLES, STEPS, TENSORBOARD, Position, RunFolder, Table
@@ -23,6 +24,8 @@ class Journal:
             self.steps = Table(folder / STEPS, position.step, "step")
             self.epochs = Table(folder / EPOCHS, position.epoch, "epoch")
             self.board = TensorBoard(folder / TENSORBOARD, position.step)
+            if self.board.writer is not None:
+                keep_out_of_git(folder / TENSORBOARD)
         if self.board.writer is None:
             watch.say(f"TensorBoard is not installed: losses are in {folder / STEPS} only.")
 
@@ -37,6 +40,9 @@ class Journal:
         with self.folder.writing():
             if found.rows:
                 sheet = sample_sheet(found.rows)
+                (self.folder / SAMPLES).mkdir(exist_ok=True)
+                # What the network is validated on may show clear faces.
+                keep_out_of_git(self.folder / SAMPLES)
                 write_picture(self.folder / SAMPLES / f"epoch-{position.epoch:03d}.png", sheet)
                 self.board.picture("samples", sheet, position.step)
             self.epochs.add({"epoch": position.epoch, "step": position.step, "pictures": pictures, **means})

@@ -23,7 +23,7 @@ from p3mnet.training.config import TrainConfig
 from p3mnet.training.feeding import Clock, ahead, loader_processes, loaders_that_fit
 from p3mnet.training.journal import Journal
 from p3mnet.training.logs import Watch
-from p3mnet.training.outset import open_sources, refuse_idle_pasting, stand, told_at_first
+from p3mnet.training.outset import how_it_computes, open_sources, refuse_idle_pasting, stand, told_at_first
 from p3mnet.training.processes import Processes, processes
 from p3mnet.training.result import BestEpoch, TrainingRecord
 from p3mnet.training.selection import fingerprints_of_files, measure, open_pictures
@@ -128,13 +128,17 @@ class _Run:
         self.training, self.validation = open_pictures(config, images)
         self.sources = open_sources(config)
         self.cuda = group.device.type == "cuda"
-        planes = 6 if self.training.colours == "none" else 12
+        pasting = config.copy_paste.mode == "icp"
+        # Pasted faces are pasted into the foreground too, which then has to be there.
+        self.training.late = self.cuda and not pasting
+        few = self.training.colours == "none" or (self.training.late and self.training.colours == "estimate")
+        planes = 6 if few else 12
         wanted = loader_processes(config.workers, group.device)
         self.number, fewer = loaders_that_fit(wanted, planes * config.batch * config.data.size**2)
         if fewer is not None:
             watch.say(fewer)
         self.crossing = torch.cuda.Stream(group.device) if self.cuda else None  # type: ignore[no-untyped-call]
-        self.edit = ICP(self.sources, config.copy_paste) if config.copy_paste.mode == "icp" and self.sources else None
+        self.edit = ICP(self.sources, config.copy_paste) if pasting and self.sources else None
         self.workers = Workers(self.training, self.number, config.seed, self.edit, pinned=self.cuda)
         self.batches = len(self._loader(0, 0))
         refuse_idle_pasting(config, self.batches)
@@ -172,6 +176,10 @@ class _Run:
         per_epoch = self.batches * crops
         if self.group.first:
             self.journal = Journal(self.folder, position, self.watch)
+        if position.step:
+            self.watch.say(f"going on after step {position.step}, in epoch {position.epoch}")
+        precision = self.stepper.precision
+        self.watch.say(how_it_computes(config, self.group.device, precision, self.number, self.group.world))
         for sentence in told_at_first(config, self.terms, self.idle, self.training.colours, self.sources):
             self.watch.say(sentence)
         self.watch.begin(self._crops(), position.epoch * per_epoch + position.batch * crops)
@@ -379,4 +387,6 @@ class _Run:
     def _bottleneck(self) -> str:
         self.clock.rest()
         cached, compiled = self.config.data.cache is not None, self.stepper.program is not None
-        return self.clock.sentence(self.cuda, self.number, cached, self.training.colours, compiled)
+        # Colours that are estimated on the GPU cost loaders nothing.
+        colours = "late" if self.training.late else self.training.colours
+        return self.clock.sentence(self.cuda, self.number, cached, colours, compiled)

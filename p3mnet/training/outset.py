@@ -11,6 +11,7 @@ from p3mdata.errors import SettingsError
 from p3mnet.checkpoint import load_initial
 from p3mnet.copy_paste import Sources
 from p3mnet.create import create_model
+from p3mnet.devices import device_name, why_no_gpu
 from p3mnet.model import MattingNetwork
 from p3mnet.registry import RANDOM
 from p3mnet.training.config import TrainConfig
@@ -107,6 +108,25 @@ def _fresh(config: TrainConfig, say: Callable[[str], None]) -> MattingNetwork:
     model = create_model(**given | {"encoder_weights": RANDOM})
     say(f"initial weights: {load_initial(model, config.initial_weights)}")
     return model
+
+
+def how_it_computes(config: TrainConfig, device: torch.device, precision: str, loaders: int, world: int) -> str:
+    """On what a run is about to compute, and how; on a CPU that nobody asked for, why it is one.
+
+    Args:
+        config: Settings.
+        device: Of this process.
+        precision: Of its steps.
+        loaders: Processes that load.
+        world: Processes that train together.
+    """
+    name = device_name(device)
+    if device.type == "cpu" and config.device == "auto":
+        name += f" ({why_no_gpu()})"
+    told = f"device: {name}, {precision}; steps of {config.batch * config.accumulation * world} crops"
+    if config.accumulation > 1:
+        told += f" in {config.accumulation} parts"
+    return told + (f", loaded by {loaders} processes" if loaders else ", loaded in this process")
 
 
 def told_at_first(
