@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from p3mdata.imaging import Picture, decode
 from p3mdata.imaging.jpeg import JpegBlocks, UnsupportedJpeg
-from p3mdata.records import Mask
 
 # Rows and columns.
 Window = tuple[slice, slice]
@@ -50,13 +49,13 @@ class Output(Protocol):
         """The output as a picture while the block runs, and what to call in it before the source is looked at."""
 
 
-def opened(source: Picture, output: bytes, facemask: Mask, exact: bool, bare: bool) -> Output:
+def opened(source: Picture, output: bytes, place: Window, exact: bool, bare: bool) -> Output:
     """An output of a decoded source.
 
     Args:
         source: The decoded source.
         output: The file.
-        facemask: HxW, True where it may differ.
+        place: The rectangle around the facemask.
         exact: Whether nothing is meant to differ beside it; else the window is the whole picture.
         bare: Whether the file carries nothing that may have a say in how it is shown.
 
@@ -64,15 +63,7 @@ def opened(source: Picture, output: bytes, facemask: Mask, exact: bool, bare: bo
         BrokenInput: It cannot be decoded.
         ValueError: It is of another size than the source.
     """
-    return (_Edited.of(source, output, facemask) if exact and bare else None) or _Whole.of(
-        source, output, facemask, exact
-    )
-
-
-def around(mask: Mask) -> Window:
-    """The rectangle around a mask; the first pixel of an empty one."""
-    x, y, across, down = cv2.boundingRect(mask.view(np.uint8))
-    return slice(y, max(y + down, 1)), slice(x, max(x + across, 1))
+    return (_Edited.of(source, output, place) if exact and bare else None) or _Whole.of(source, output, place, exact)
 
 
 def as_8_bit(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -90,7 +81,7 @@ class _Whole:
     after: NDArray[Any]
 
     @classmethod
-    def of(cls, source: Picture, output: bytes, facemask: Mask, exact: bool) -> _Whole:
+    def of(cls, source: Picture, output: bytes, place: Window, exact: bool) -> _Whole:
         picture = decode(output, max_pixels=max(1, source.pixels.size))
         before, after = source.pixels, picture.pixels
         if after.dtype != before.dtype:
@@ -103,7 +94,7 @@ class _Whole:
         # A picture that was encoded as a whole differs everywhere, which need not be asked.
         window = slice(0, before.shape[0]), slice(0, before.shape[1])
         if exact:
-            window = _beside_which_equal(before, after, facemask)
+            window = _beside_which_equal(before, after, place)
         return cls(picture, window, before[window], after[window])
 
     @property
@@ -119,10 +110,10 @@ class _Whole:
         yield self.picture, lambda: None
 
 
-def _beside_which_equal(before: NDArray[Any], after: NDArray[Any], facemask: Mask) -> Window:
-    """The rectangle around a facemask, or the whole picture where pixels beside that rectangle differ."""
-    height, width = facemask.shape
-    rows, columns = around(facemask)
+def _beside_which_equal(before: NDArray[Any], after: NDArray[Any], place: Window) -> Window:
+    """A rectangle, or the whole picture where pixels beside it differ."""
+    height, width = before.shape[:2]
+    rows, columns = place
     beside = (
         (slice(0, rows.start), slice(0, width)),
         (slice(rows.stop, height), slice(0, width)),
@@ -145,7 +136,7 @@ class _Edited:
     opacity = None
 
     @classmethod
-    def of(cls, source: Picture, output: bytes, facemask: Mask) -> _Edited | None:
+    def of(cls, source: Picture, output: bytes, place: Window) -> _Edited | None:
         """None where it has to be decoded as a whole to tell."""
         if source.blocks is None or source.orientation != 1:
             return None
@@ -156,7 +147,7 @@ class _Edited:
         differing = source.blocks.where_differing(blocks)
         if differing is None:
             return None
-        rows, columns = around(facemask)
+        rows, columns = place
         if differing[0].stop:
             rows, columns = (
                 slice(min(a.start, b.start), max(a.stop, b.stop))

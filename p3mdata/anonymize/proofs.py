@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.anonymize.masks import Region, core_coverage
+from p3mdata.anonymize.masks import Region, around, core_coverage
 from p3mdata.anonymize.opacity import shows_picture, unsolid
-from p3mdata.anonymize.outputs import around, as_8_bit, opened
+from p3mdata.anonymize.outputs import Window, as_8_bit, opened
 from p3mdata.faces.ensemble import LOOKS_AGAIN, Detection, FaceFinder, group_face, is_weak, same_face
 from p3mdata.faces.pyramid import Pyramid
 from p3mdata.imaging import Picture, decode
@@ -50,9 +50,9 @@ def _difference(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     return largest
 
 
-def _without(facemask: Mask, rim: Mask) -> Mask:
-    """The facemask without its rim."""
-    hidden, place = np.zeros(facemask.shape, bool), around(facemask)
+def _without(facemask: Mask, rim: Mask, place: Window) -> Mask:
+    """The facemask without its rim, all of it in a rectangle."""
+    hidden = np.zeros(facemask.shape, bool)
     np.greater(facemask[place], rim[place], out=hidden[place])
     return hidden
 
@@ -74,6 +74,7 @@ class Promise:
         share: HxW, uint8 or uint16: the part of these pixels that may change.
         regions: The areas of single faces inside the facemask.
         rim: HxW, True in the facemask where JPEG blocks show what they did, compressed again; None without any.
+        place: A rectangle that holds the facemask, where that is known.
     """
 
     facemask: Mask
@@ -83,6 +84,7 @@ class Promise:
     share: NDArray[Any] | None = None
     regions: tuple[Region, ...] = ()
     rim: Mask | None = None
+    place: Window | None = None
 
 
 def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder, seen: Pyramid | None = None) -> Proofs:
@@ -101,13 +103,13 @@ def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder, 
         # What is no picture at all is named as that.
         decode(output, max_pixels=max(1, source.pixels.size))
         raise
-    facemask = promise.facemask
-    released = opened(source, output, facemask, promise.exact, bare=not metadata)
+    facemask, place = promise.facemask, promise.place or around(promise.facemask)
+    released = opened(source, output, place, promise.exact, bare=not metadata)
     # Whatever differs is in there.
     window, before, after = released.window, released.before, released.after
     transition = promise.transition[window]
     scale = 257 if before.dtype == np.uint16 else 1
-    hidden = facemask if promise.rim is None else _without(facemask, promise.rim)
+    hidden = facemask if promise.rim is None else _without(facemask, promise.rim, place)
     replaced = hidden[window]
     found: dict[str, int] = {}
     if promise.recomposed is not None and promise.share is not None:
