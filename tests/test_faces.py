@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 from p3mdata.anonymize.masks import bare_parts, private_area
 from p3mdata.anonymize.proofs import redetect
 from p3mdata.errors import SetupError
-from p3mdata.faces import weights
+from p3mdata.faces import inference, weights, yunet
 from p3mdata.faces.detectors import REGISTRY, Box, LibFaceDetection, iou
 from p3mdata.faces.ensemble import LOOKS, Detection, FaceFinder
+from p3mdata.faces.integers import IMAGE
 from p3mdata.faces.landmarks import MESH_POINTS, PARTS, Points
 from p3mdata.faces.pyramid import Pyramid
 from p3mdata.imaging import Picture
 from p3mdata.records import XYXY, Doubt, Face
 from tests.factories import astronaut, astronaut_face, face_at, texture
+from tools.ranges import in_floats
 
 Image = NDArray[np.uint8]
 
@@ -158,11 +160,15 @@ def _what_the_library_itself_finds(rgb: Image) -> NDArray[np.int16]:
 
 
 @pytest.mark.parametrize("side", [300, 333, 640])
-def test_the_graph_of_libfacedetection_computes_what_the_library_computes(side: int) -> None:
-    """The library cuts off decimals: scores to percents, places to pixels."""
+def test_the_layers_of_libfacedetection_compute_what_the_library_computes(side: int) -> None:
+    """In floats. The library cuts off decimals: scores to percents, places to pixels."""
     image = np.concatenate([astronaut(side), texture(side, side // 2), astronaut(side)[:, ::-1]], 1)
     rows = _what_the_library_itself_finds(image)
-    hits = LibFaceDetection().detect(image)
+    network = yunet.layers(weights.load("libfacedetection"))
+    levels = inference.session(in_floats(network)).run(
+        [layer.name for layer in network if layer.output], {IMAGE: inference.Blob()(image)}
+    )
+    hits = LibFaceDetection()._boxes([cells[0] for cells in levels])
     assert len(rows) >= 2
     rows = rows[rows[:, 0] >= 100 * LibFaceDetection.threshold]
     assert len(hits) == len(rows)

@@ -84,12 +84,12 @@ def test_both_ways_prove_the_same(name: str, monkeypatch: pytest.MonkeyPatch) ->
     data, source = make(), decode_file(BEFORE, coefficients=True)
     before = source.pixels.copy()
     assert (source.blocks is None) == (usable() is None)
-    found = _Edited.of(source, data)
+    found = _Edited.of(source, data, WANTED)
     assert (found is not None) == (in_part or name == "turned") or usable() is None
     fast, seen = proved(source, data, monkeypatch)
     assert np.array_equal(source.pixels, before)
     with monkeypatch.context() as patch:
-        patch.setattr(_Edited, "of", lambda source, output: None)
+        patch.setattr(_Edited, "of", lambda *_: None)
         slow, expected = proved(source, data, monkeypatch)
     assert fast == slow
     assert all(np.array_equal(a, b) for a, b in zip(seen, expected, strict=True))
@@ -103,7 +103,7 @@ def test_the_source_is_itself_again_whatever_happens_meanwhile() -> None:
     if source.blocks is None:
         pytest.skip("nothing is compiled here")
     before, data = source.pixels.copy(), rewritten(WANTED)
-    with pytest.raises(KeyError), opened(source, data, True).shown() as (shown, _):
+    with pytest.raises(KeyError), opened(source, data, WANTED, True, bare=True).shown() as (shown, _):
         assert np.array_equal(shown.pixels, decode_file(data).pixels)
         raise KeyError
     assert np.array_equal(source.pixels, before)

@@ -19,8 +19,9 @@ from p3mdata.config import Method
 from p3mdata.faces import proposals, weights
 from p3mdata.faces.detectors import Box, iou
 from p3mdata.faces.ensemble import LOOKS, FaceFinder
+from p3mdata.faces.integers import IMAGE
 from p3mdata.faces.pieces import parts
-from p3mdata.faces.proposals import CELL, IMAGE, LOGITS, SIDE, _joined, _windows
+from p3mdata.faces.proposals import CELL, LOGITS, SIDE, _joined, _windows
 from p3mdata.faces.pyramid import Pyramid
 from p3mdata.imaging import Picture
 from p3mdata.native import LEVELS
@@ -71,11 +72,11 @@ def test_nothing_is_looked_at_where_nothing_is_proposed() -> None:
 def test_a_window_holds_the_largest_small_face_at_a_proposed_place(place: tuple[int, int]) -> None:
     ((rows, cols),) = _windows(_cells(place), 16, SHAPE) or []
     for at, part, length in zip(place, (rows, cols), SHAPE, strict=True):
-        assert part.start % 32 == 0 and 0 <= part.start < part.stop <= length
+        assert (part.stop - part.start) % 32 == 0 and 0 <= part.start < part.stop <= length
         least, most = at * 16 - LOOKS[-1].largest / 2, at * 16 + 16 + LOOKS[-1].largest / 2
         assert part.start <= max(0, least) and part.stop >= min(length, most)
     # Any face centred in the proposed cell belongs to the window.
-    (piece,) = parts(Pyramid(np.zeros((*SHAPE, 3), np.uint8)), max(SHAPE), LOOKS[-1].largest, [(rows, cols)])
+    (piece,) = parts(Pyramid(np.zeros((*SHAPE, 3), np.uint8)), max(SHAPE), [(rows, cols)])
     assert (piece.down, piece.across) == (rows.start, cols.start)
     for y in (place[0] * 16, place[0] * 16 + 15):
         for x in (place[1] * 16, place[1] * 16 + 15):

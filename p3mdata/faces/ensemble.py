@@ -150,10 +150,7 @@ class FaceFinder:
             windows = None
             if self._proposals is not None and scores is not None and look.largest < float("inf"):
                 windows = self._proposals.windows(image, scores, image.size_at(side))
-            if windows is None:
-                pieces = halves(image.at(side)[0], look.largest)
-            else:
-                pieces = parts(image, side, look.largest, windows)
+            pieces = halves(image.at(side)[0], look.largest) if windows is None else parts(image, side, windows)
             for piece in pieces:
                 hits += [
                     hit.placed(piece.across, piece.down, 1 / factor)
@@ -309,7 +306,7 @@ def _around(a: XYXY, b: XYXY) -> XYXY:
 
 
 def _flat(points: NDArray[np.float32]) -> tuple[float, ...]:
-    return tuple(round(float(v), 2) for v in points.reshape(-1))
+    return tuple(np.round(points.reshape(-1).astype(np.float64), 2).tolist())
 
 
 def _group(hits: list[Box]) -> list[list[Box]]:

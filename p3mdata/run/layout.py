@@ -117,12 +117,13 @@ def sweep_run(out: Path) -> None:
         path.unlink(missing_ok=True)
 
 
-def make_private_folder(path: Path) -> None:
-    """Make a folder that only its owner can open, and that git passes over."""
+def make_private_folder(path: Path, empty: bool = False) -> None:
+    """Make a folder that only its owner can open, and that git passes over unless it has to stay empty."""
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         path.chmod(0o700)
-        keep_out_of_git(path)
+        if not empty:
+            keep_out_of_git(path)
     except OSError as exc:
         raise unwritable(path.parent, exc, OTHER_PLACE) from exc
 

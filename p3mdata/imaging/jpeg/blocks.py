@@ -93,12 +93,15 @@ class JpegBlocks:
             blocks = cls.read(data)
         except UnsupportedJpeg:
             return None
-        pixels = blocks.pixels(slice(0, blocks.height))
+        pixels = blocks.pixels(slice(0, blocks.height), slice(0, blocks.width))
         return None if pixels is None else (blocks, pixels)
 
-    def pixels(self, rows: slice) -> NDArray[np.uint8] | None:
-        """Some rows of the picture, as for `decoded`; None where they cannot be had, and of one that was turned."""
-        return None if self._file is None else self._file.pixels((self.height, self.width), rows)
+    def pixels(self, rows: slice, columns: slice) -> NDArray[np.uint8] | None:
+        """A part of the picture, as for `decoded`; None where it cannot be had, and of one that was turned.
+
+        Once some columns were asked for alone, no more can be had.
+        """
+        return None if self._file is None else self._file.pixels((self.height, self.width), rows, columns)
 
     def turned(self, orientation: int) -> JpegBlocks:
         """Return the same picture in displayed orientation, without loss.
