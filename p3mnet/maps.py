@@ -92,9 +92,59 @@ def unpool(x: Tensor, index: Tensor, kernel: int) -> Tensor:
 def upsample(x: Tensor, ratio: int) -> Tensor:
     """[N, C, H, W] -> [N, C, ratio * H, ratio * W], bilinear, corners not aligned, in the type of `x`; even ratio."""
     if not by_place(x) or torch.compiler.is_exporting():
-        return F.interpolate(x, scale_factor=float(ratio), mode="bilinear", align_corners=False)
+        return _bilinear(x, ratio)
+    if not torch.compiler.is_compiling():
+        found: Tensor = _Upsample.apply(x, ratio)  # type: ignore[no-untyped-call]
+        return found
+    # One kernel of a compiled program.
     grid = x.permute(0, 2, 3, 1)
     return _stretched(_stretched(grid, ratio, 1), ratio, 2).permute(0, 3, 1, 2)
+
+
+def _bilinear(x: Tensor, ratio: int) -> Tensor:
+    return F.interpolate(x, scale_factor=float(ratio), mode="bilinear", align_corners=False)
+
+
+class _Upsample(torch.autograd.Function):
+    """`upsample` by PyTorch's operator, with a gradient that is gathered place by place, in few kernels."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ratio: int) -> Tensor:
+        ctx.ratio = ratio
+        # Autocast would have it in 32 bits.
+        with torch.autocast(x.device.type, enabled=False):
+            return _bilinear(x, ratio)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        ratio = ctx.ratio
+        grid = gradients[0].permute(0, 2, 3, 1)
+        # How far the first half of the new places lies towards the place before; the second half mirrors it.
+        towards = torch.arange(0.5 - ratio / 2, 0.0, 1.0, device=grid.device).neg_().div_(ratio).to(grid.dtype)
+        return _gathered(_gathered(grid, towards, 1), towards, 2).permute(0, 3, 1, 2), None
+
+
+def _gathered(x: Tensor, towards: Tensor, axis: int) -> Tensor:
+    """Gradient [N, H, W, C] of `_stretched` along an axis: what each old place has given to its new ones."""
+    half, length = len(towards), x.shape[axis] // (2 * len(towards))
+    parts = x.unflatten(axis, (length, 2, half))
+    shares = towards.reshape(half, *(1,) * (x.dim() - axis - 1))
+    mirrored = shares.flip(0)
+    if half == 1:
+        # The most frequent by far: a sum of one is none.
+        first, second = parts.select(axis + 1, 0).squeeze(axis + 1), parts.select(axis + 1, 1).squeeze(axis + 1)
+        found, before, after = (first + second).mul_(0.75), first * 0.25, second * 0.25
+    else:
+        first, second = parts.unbind(axis + 1)
+        before, after = (first * shares).sum(axis + 1), (second * mirrored).sum(axis + 1)
+        found = parts.sum((axis + 1, axis + 2)) - before - after
+    # Beyond the border lies what is at it.
+    found.narrow(axis, 0, 1).add_(before.narrow(axis, 0, 1))
+    found.narrow(axis, length - 1, 1).add_(after.narrow(axis, length - 1, 1))
+    if length > 1:
+        found.narrow(axis, 0, length - 1).add_(before.narrow(axis, 1, length - 1))
+        found.narrow(axis, 1, length - 1).add_(after.narrow(axis, 0, length - 1))
+    return found
 
 
 def _stretched(x: Tensor, ratio: int, axis: int) -> Tensor:
