@@ -117,33 +117,32 @@ class _Upsample(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
-        ratio = ctx.ratio
         grid = gradients[0].permute(0, 2, 3, 1)
-        # How far the first half of the new places lies towards the place before; the second half mirrors it.
-        towards = torch.arange(0.5 - ratio / 2, 0.0, 1.0, device=grid.device).neg_().div_(ratio).to(grid.dtype)
-        return _gathered(_gathered(grid, towards, 1), towards, 2).permute(0, 3, 1, 2), None
+        return _gathered(_gathered(grid, ctx.ratio, 1), ctx.ratio, 2).permute(0, 3, 1, 2), None
 
 
-def _gathered(x: Tensor, towards: Tensor, axis: int) -> Tensor:
+def _gathered(x: Tensor, ratio: int, axis: int) -> Tensor:
     """Gradient [N, H, W, C] of `_stretched` along an axis: what each old place has given to its new ones."""
-    half, length = len(towards), x.shape[axis] // (2 * len(towards))
-    parts = x.unflatten(axis, (length, 2, half))
-    shares = towards.reshape(half, *(1,) * (x.dim() - axis - 1))
-    mirrored = shares.flip(0)
+    half, length = ratio // 2, x.shape[axis] // ratio
+    parts = x.reshape(*x.shape[:axis], length, 2, half, *x.shape[axis + 1 :])
+    first, second = parts.select(axis + 1, 0), parts.select(axis + 1, 1)
     if half == 1:
         # The most frequent by far: a sum of one is none.
-        first, second = parts.select(axis + 1, 0).squeeze(axis + 1), parts.select(axis + 1, 1).squeeze(axis + 1)
-        found, before, after = (first + second).mul_(0.75), first * 0.25, second * 0.25
+        before, after, share = first.squeeze(axis + 1), second.squeeze(axis + 1), 0.25
+        found = (before + after).mul_(1 - share)
     else:
-        first, second = parts.unbind(axis + 1)
-        before, after = (first * shares).sum(axis + 1), (second * mirrored).sum(axis + 1)
-        found = parts.sum((axis + 1, axis + 2)) - before - after
+        # How far the first half of the new places lies towards the place before; the second half mirrors it.
+        towards = torch.arange(0.5 - half, 0.0, 1.0, device=x.device).div_(-ratio).to(x.dtype)
+        towards = towards.reshape(half, *(1,) * (x.dim() - axis - 1))
+        before, after, share = (first * towards).sum(axis + 1), (second * towards.flip(0)).sum(axis + 1), 1.0
+        found = (first + second).sum(axis + 1).sub_(before).sub_(after)
+    inner = length - 1
     # Beyond the border lies what is at it.
-    found.narrow(axis, 0, 1).add_(before.narrow(axis, 0, 1))
-    found.narrow(axis, length - 1, 1).add_(after.narrow(axis, length - 1, 1))
-    if length > 1:
-        found.narrow(axis, 0, length - 1).add_(before.narrow(axis, 1, length - 1))
-        found.narrow(axis, 1, length - 1).add_(after.narrow(axis, 0, length - 1))
+    for given, here in ((before, 0), (after, inner)):
+        found.narrow(axis, here, 1).add_(given.narrow(axis, here, 1), alpha=share)
+    if inner:
+        found.narrow(axis, 0, inner).add_(before.narrow(axis, 1, inner), alpha=share)
+        found.narrow(axis, 1, inner).add_(after.narrow(axis, 0, inner), alpha=share)
     return found
 
 
@@ -230,26 +229,21 @@ def _placed(x: Tensor, index: Tensor, kernel: int, adding: bool) -> Tensor:
     """Values [N, C, H, W] at their positions [2 * H, 2 * W]: the last of a place in row order, or the sum."""
     values, index = x.permute(0, 2, 3, 1), index.permute(0, 2, 3, 1)
     n, height, width, channels = values.shape
-    two = torch.arange(2, device=x.device)
-    rows, columns = (2 * torch.arange(side, device=x.device) for side in (height, width))
     # Of each place: number in the flattened plane; [H, 2, W, 2, 1], as the places of a 2x2 block lie.
-    places = (rows[:, None] + two)[:, :, None, None] * (2 * width) + columns[:, None] + two
-    places = places[..., None]
+    places = torch.arange(4 * height * width, device=x.device).reshape(height, 2, width, 2, 1)
     none = values.new_zeros(())
     # The window of each block holds all of its four places.
     blocks = torch.where(index[:, :, None, :, None] == places, values[:, :, None, :, None], none)
     if kernel == 3:
         # Its last column and row lie in the windows to the right, below, and across too.
-        here, there = slice(None), slice(1, None)
-        but_last = slice(None, -1)
-        for row, column, down, right in ((0, 1, 0, 1), (1, 1, 0, 1), (1, 0, 1, 0), (1, 1, 1, 0), (1, 1, 1, 1)):
-            mine = (here, but_last if down else here, row, but_last if right else here, column)
-            theirs = (here, there if down else here, there if right else here)
-            found = index[theirs] == places[mine[1:]]
+        for down, right in ((0, 1), (1, 0), (1, 1)):
+            mine = (slice(None), slice(height - down), slice(down, None), slice(width - right), slice(right, None))
+            theirs = (slice(None), slice(down, None), None, slice(right, None), None)
+            meant, given, found = blocks[mine], values[theirs], index[theirs] == places[mine[1:]]
             if adding:
-                blocks[mine] += torch.where(found, values[theirs], none)
+                meant += torch.where(found, given, none)
             else:
-                blocks[mine] = torch.where(found, values[theirs], blocks[mine])
+                meant.copy_(torch.where(found, given, meant))
     return blocks.reshape(n, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
 
 

@@ -240,6 +240,11 @@ def test_what_was_done_before_counts_for_the_budget() -> None:
     assert spend(1000, **SPENDING, before=5000).steps == (500 - 20 - 10) // 4
     with pytest.raises(SettingsError, match="at least (1[0-9][0-9])s"):
         spend(2, **SPENDING, before=100)
+    # A budget that holds a step of each, and not what is around them, is exceeded.
+    around = SPENDING | {"training_seconds": lambda steps: 20 + 4.0 * steps}
+    assert spend(6, **around, before=5, besides=20).steps == 1
+    with pytest.raises(SettingsError, match="too short for one step"):
+        spend(6, **around, before=5, besides=10)
 
 
 def test_short_trainings_take_the_larger_rate_and_say_so() -> None:

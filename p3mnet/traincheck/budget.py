@@ -42,6 +42,7 @@ def spend(
     sizes: Mapping[str, int],
     most_tested: int | None,
     before: float = 0.0,
+    besides: float = 0.0,
 ) -> Spending:
     """Decide.
 
@@ -55,9 +56,11 @@ def spend(
         sizes: Pictures by set.
         most_tested: Largest number of pictures of each set.
         before: Seconds that are gone already.
+        besides: Of those of the trainings, what their steps do not take. A budget that holds a step of each, but not all
+            that is around them, is exceeded rather than refused.
 
     Raises:
-        SettingsError: Not a single step fits; the sentence says the least budget.
+        SettingsError: Not a single step of each fits; the sentence says the least budget.
     """
     wanted = {name: min(size, most_tested or size) for name, size in sizes.items()}
 
@@ -74,6 +77,8 @@ def spend(
     if left - cost(tested) < training_seconds(1):
         tested = least
     steps = _most_steps(left - cost(tested), training_seconds)
+    if steps < 1 and budget - cost(least) >= training_seconds(1) - besides:
+        steps, tested = 1, least
     if steps < 1:
         needed = math.ceil(_MARGIN * (before + cost(least) + training_seconds(1)))
         raise SettingsError(

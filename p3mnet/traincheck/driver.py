@@ -342,6 +342,7 @@ def _planned(check: _Check, shown: Mapping[str, Images | None], rules: list[Rule
     spending = spend(
         check.budget, settings.epochs and settings.epochs * per_epoch, settings.seeds * len(check.design.domains),
         training_seconds, speeds.tested, tests, sizes, settings.most_tested, before,
+        settings.seeds * len(check.design.domains) * (speeds.start + held * speeds.looked),
     )  # fmt: skip
     tested = {name: drawn(mine, spending.tested[name]) for name, mine in names.items()}
     schedule = Schedule(
