@@ -15,7 +15,7 @@ from PIL import Image
 
 from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.inputs import Inputs, load
-from p3mdata.anonymize.masks import bare_parts, private_area
+from p3mdata.anonymize.masks import around, bare_parts, private_area
 from p3mdata.anonymize.outputs import _beside_which_equal
 from p3mdata.anonymize.pipeline import Anonymized, anonymize, as_made, detect, render
 from p3mdata.base.files import sha256
@@ -455,11 +455,11 @@ def test_one_pixel_anywhere_beside_the_facemask_is_looked_at(kind: Any, channels
     ):
         facemask = np.zeros((24, 31), bool)
         facemask[area] = True
-        rows, columns = _beside_which_equal(picture, picture.copy(), facemask)
+        rows, columns = _beside_which_equal(picture, picture.copy(), around(facemask))
         window = np.zeros((24, 31), bool)
         window[rows, columns] = True
         assert not (facemask & ~window).any() and window.any()
         for y, x in zip(*np.nonzero(~window), strict=True):
             changed = picture.copy()
             changed[y, x] ^= 1
-            assert _beside_which_equal(picture, changed, facemask) == (slice(0, 24), slice(0, 31))
+            assert _beside_which_equal(picture, changed, around(facemask)) == (slice(0, 24), slice(0, 31))

@@ -18,14 +18,16 @@ from numpy.typing import NDArray
 from p3mdata.anonymize.masks import bare_parts, private_area
 from p3mdata.anonymize.proofs import redetect
 from p3mdata.errors import SetupError
-from p3mdata.faces import weights
+from p3mdata.faces import inference, weights, yunet
 from p3mdata.faces.detectors import REGISTRY, Box, LibFaceDetection, iou
 from p3mdata.faces.ensemble import LOOKS, Detection, FaceFinder
+from p3mdata.faces.integers import IMAGE
 from p3mdata.faces.landmarks import MESH_POINTS, PARTS, Points
 from p3mdata.faces.pyramid import Pyramid
 from p3mdata.imaging import Picture
 from p3mdata.records import XYXY, Doubt, Face
 from tests.factories import astronaut, astronaut_face, face_at, texture
+from tools.ranges import in_floats
 
 Image = NDArray[np.uint8]
 
@@ -158,11 +160,15 @@ def _what_the_library_itself_finds(rgb: Image) -> NDArray[np.int16]:
 
 
 @pytest.mark.parametrize("side", [300, 333, 640])
-def test_the_graph_of_libfacedetection_computes_what_the_library_computes(side: int) -> None:
-    """The library cuts off decimals: scores to percents, places to pixels."""
+def test_the_layers_of_libfacedetection_compute_what_the_library_computes(side: int) -> None:
+    """In floats. The library cuts off decimals: scores to percents, places to pixels."""
     image = np.concatenate([astronaut(side), texture(side, side // 2), astronaut(side)[:, ::-1]], 1)
     rows = _what_the_library_itself_finds(image)
-    hits = LibFaceDetection().detect(image)
+    network = yunet.layers(weights.load("libfacedetection"))
+    levels = inference.session(in_floats(network)).run(
+        [layer.name for layer in network if layer.output], {IMAGE: inference.Blob()(image)}
+    )
+    hits = LibFaceDetection()._boxes([cells[0] for cells in levels])
     assert len(rows) >= 2
     rows = rows[rows[:, 0] >= 100 * LibFaceDetection.threshold]
     assert len(hits) == len(rows)
@@ -197,6 +203,34 @@ def test_a_pyramid_gives_the_same_picture_in_any_order() -> None:
     assert np.array_equal(Pyramid(image).at(320)[0], small)
     exact = cv2.resize(image, small.shape[1::-1], interpolation=cv2.INTER_AREA)
     assert np.abs(exact.astype(int) - small).mean() < 6
+
+
+def test_a_pyramid_takes_turned_views() -> None:
+    image = np.rot90(texture(130, 170))
+    view, copy = Pyramid(image), Pyramid(image.copy())
+    for level in (view, copy):
+        assert level.at(150)[0].flags.c_contiguous
+    assert np.array_equal(view.at(150)[0], copy.at(150)[0])
+    assert np.array_equal(view.crop((10, 20, 60, 90), 2)[0], copy.crop((10, 20, 60, 90), 2)[0])
+
+
+def test_a_pyramid_of_a_changed_image_makes_anew_what_changed() -> None:
+    rng = np.random.default_rng(0)
+    for size in ((130, 171), (64, 64), (5, 90)):
+        for _ in range(12):
+            image = rng.integers(0, 256, (*size, 3), np.uint8)
+            before = Pyramid(image)
+            before.at(9)
+            rows, cols = (slice(*sorted(rng.integers(0, side + 1, 2).tolist())) for side in size)
+            changed = image if rng.random() < 0.5 else image.copy()
+            changed[rows, cols] = rng.integers(0, 256, changed[rows, cols].shape, np.uint8)
+            after = before.exchanged(changed, (rows, cols))
+            assert after.shows(changed) and before.shows(image)
+            for side in (9, 20, 40, 70):
+                assert np.array_equal(after.at(side)[0], Pyramid(changed).at(side)[0])
+                assert np.array_equal(before.at(side)[0], Pyramid(image).at(side)[0])
+    with pytest.raises(ValueError, match="in place of"):
+        before.exchanged(image[1:], (slice(0, 1), slice(0, 1)))
 
 
 def test_iou() -> None:

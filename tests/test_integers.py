@@ -1,4 +1,4 @@
-"""CenterFace counted in integers: what it finds beside its file's floats, its bounds, and how its steps are made."""
+"""Networks in whole numbers: what they find beside their files' floats, their bounds, and how their steps are made."""
 
 from __future__ import annotations
 
@@ -9,40 +9,30 @@ import pytest
 from numpy.typing import NDArray
 
 from p3mdata.faces import weights
-from p3mdata.faces.detectors import CenterFace, iou
-from p3mdata.faces.inference import session
-from p3mdata.faces.integers import (
-    _MIDDLE,
-    _MOST_WEIGHT,
-    _ROOM,
-    _STEPS,
-    _TOP,
-    CELLS,
-    FLOATS,
-    IMAGE,
-    encoded,
-    in_integers,
-    layers,
-    told,
-)
-from p3mdata.faces.onnx_graph import floats_of, read_model, set_shape
+from p3mdata.faces.detectors import CenterFace, LibFaceDetection, iou
+from p3mdata.faces.engine import Engine
+from p3mdata.faces.inference import Blob, session
+from p3mdata.faces.integers import IMAGE, STEPS, Counted, Layer, encoded, in_integers, told
+from p3mdata.native import library
 from tests.factories import astronaut
 from tools import ranges
+from tools.ranges import NETWORKS, in_floats
 
 Image = NDArray[np.uint8]
-# Outputs of CenterFace's own network: heat map, log size, offset, points.
-OUTPUTS = ("537", "538", "539", "540")
+
+
+def _layers(name: str) -> list[Layer]:
+    return NETWORKS[name][0](weights.load(name))
+
+
+def _counted(name: str) -> list[Counted]:
+    return in_integers(_layers(name), weights.load(f"{name}_ranges"))
 
 
 @pytest.fixture(scope="module")
 def floats() -> onnxruntime.InferenceSession:
-    """The network of the file, seeing pictures of any size."""
-    model = read_model(weights.load("centerface"))
-    del model.graph.input[:]
-    set_shape(model.graph.input.add(name=FLOATS), (1, 3, "h", "w"))
-    for output in model.graph.output:
-        set_shape(output, (1, "c", "oh", "ow"))
-    return session(model.SerializeToString())
+    """CenterFace's own network, in floats."""
+    return session(in_floats(_layers("centerface")))
 
 
 def _crowd(shape: tuple[int, int], dim: float) -> Image:
@@ -60,8 +50,8 @@ def _crowd(shape: tuple[int, int], dim: float) -> Image:
 @pytest.mark.parametrize("dim", [1.0, 0.25])
 def test_integers_find_what_the_files_floats_find(dim: float, floats: onnxruntime.InferenceSession) -> None:
     scene = _crowd((576, 672), dim)
-    blob = scene.transpose(2, 0, 1)[None].astype(np.float32)
-    heat, log_size, offset, points = (out[0] for out in floats.run(OUTPUTS, {FLOATS: blob}))
+    cells = floats.run(["cells"], {IMAGE: Blob()(scene)})[0][0]
+    heat, log_size, offset, points = 1 / (1 + np.exp(-cells[:1])), cells[1:3], cells[3:5], cells[5:]
     found = CenterFace().detect(scene)
     assert len(found) >= 4
     boxes = np.array([hit.xyxy for hit in found])
@@ -89,45 +79,73 @@ def test_any_size_is_looked_at() -> None:
     assert abs(same.xyxy[0] + 11 - hit.xyxy[0]) < 6
 
 
-def test_two_products_fit_into_sixteen_bits() -> None:
-    graph = read_model(in_integers(weights.load("centerface"), weights.load("centerface_ranges"))).graph
-    kernels = [np.frombuffer(t.raw_data, np.int8) for t in graph.initializer if t.data_type == 3]
-    assert len(kernels) > 80
-    largest = max(int(np.abs(kernel.astype(int)).max()) for kernel in kernels)
-    assert largest == _MOST_WEIGHT
-    for within in (_TOP / _ROOM, _MIDDLE + _MIDDLE / _ROOM):
-        assert 2 * largest * within < 1 << 15
+def test_whole_numbers_score_as_floats_do_at_every_level_of_libfacedetection() -> None:
+    scene = _crowd((576, 672), 0.5)
+    whole = LibFaceDetection()._network(scene)
+    names = [layer.name for layer in _layers("libfacedetection") if layer.output]
+    exact = session(in_floats(_layers("libfacedetection"))).run(names, {IMAGE: Blob()(scene)})
+    sure = 0
+    for ours, floats in zip(whole, (values[0] for values in exact), strict=True):
+        here, there = (1 / np.sqrt((1 + np.exp(-c[0])) * (1 + np.exp(-c[1]))) for c in (ours, floats))
+        at = there > 0.5
+        sure += np.count_nonzero(at)
+        assert np.abs(here - there)[at].max(initial=0) < 0.12
+        assert np.abs(ours[2:] - floats[2:])[:, at].mean() < 0.06 if at.any() else True
+    assert sure > 20
 
 
-def test_no_weight_of_the_layers_that_stay_floats_is_changed() -> None:
-    data = weights.load("centerface")
-    graph = read_model(in_integers(data, weights.load("centerface_ranges"))).graph
-    kept, given = floats_of(graph), layers(data)
-    stem = given[0]
-    assert np.array_equal(kept[f"{stem.name}.linear.weights"], stem.kernel.astype(np.float32))
-    heads = np.concatenate([layer.kernel for layer in given if layer.name in ("536", "538", "539", "540")])
-    assert np.array_equal(kept[f"{CELLS}.weights"], heads.astype(np.float32))
-    assert [value.name for value in graph.input] == [IMAGE]
+@pytest.mark.parametrize("name", NETWORKS)
+def test_sums_are_exact_in_floats_and_weights_fit(name: str) -> None:
+    counted = _counted(name)
+    high = {IMAGE: 255, **{layer.name: max(layer.high, -layer.low) for layer in counted}}
+    most = 0
+    for layer in counted:
+        if layer.weights is None or layer.biases is None:
+            continue
+        (source,) = layer.sources
+        kernel = np.abs(layer.weights.astype(np.int64))
+        most = max(most, int((kernel.sum((1, 2, 3)) * high[source] + np.abs(layer.biases.astype(np.int64))).max()))
+        if high[source] <= 255 and source != IMAGE and layer.kind != "depthwise":
+            assert kernel.max() <= 127
+    assert 1 << 23 < most < 1 << 24
 
 
-def test_a_table_of_another_network_is_refused() -> None:
-    table = weights.load("centerface_ranges")
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_library_and_onnxruntime_give_the_same_bytes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if library() is None:
+        pytest.skip("not compiled")
+    counted = _counted(name)
+    compiled = Engine(counted)
+    monkeypatch.setenv("P3MDATA_NATIVE", "off")
+    plain = Engine(counted)
+    assert compiled._native is not None and plain._native is None
+    noise = np.random.default_rng(4).integers(0, 256, (101, 150, 3), np.uint8)
+    for picture in (noise, astronaut(96), np.zeros((3, 5, 3), np.uint8)):
+        for ours, theirs in zip(compiled(picture), plain(picture), strict=True):
+            assert ours.dtype == np.float32 and np.array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize(("cut", "more"), [(0, b"\0"), (1, b""), (0, bytes(40))])
+def test_a_table_of_another_network_is_refused(cut: int, more: bytes) -> None:
+    table = weights.load("libfacedetection_ranges")
     with pytest.raises(ValueError, match="another network"):
-        in_integers(weights.load("centerface"), table + b"\0")
+        in_integers(_layers("libfacedetection"), table[: len(table) - cut] + more)
 
 
 def test_ranges_are_rounded_up_to_a_quarter_of_an_octave() -> None:
     values = np.random.default_rng(0).uniform(0.01, 90, 500)
-    kept = _STEPS[np.frombuffer(encoded(values), np.uint8)]
+    kept = STEPS[np.frombuffer(encoded(values), np.uint8)]
     assert (kept >= values).all() and (kept < 1.1893 * values).all()
-    assert encoded(np.array([0.0, 1e9])) == bytes((0, len(_STEPS) - 1))
+    assert encoded(np.array([0.0, 1e9])) == bytes((0, len(STEPS) - 1))
 
 
 @pytest.mark.slow
-def test_the_table_is_made_anew() -> None:
-    made = np.frombuffer(ranges.ranges(ranges.pictures(20, 20, 1)), np.uint8).astype(int)
-    kept = np.frombuffer(weights.load("centerface_ranges"), np.uint8)
-    assert len(told(layers(weights.load("centerface")))) > 50
+@pytest.mark.parametrize("name", NETWORKS)
+def test_the_table_is_made_anew(name: str) -> None:
+    layers, side = _layers(name), NETWORKS[name][1]
+    made = np.frombuffer(ranges.ranges(layers, ranges.pictures(side, 20, 20, 1)), np.uint8).astype(int)
+    kept = np.frombuffer(weights.load(f"{name}_ranges"), np.uint8)
+    assert len(told(layers)) > 10
     # Another processor may round a sum otherwise, and so a range that lies at the border of two quarters.
     assert made.shape == kept.shape and np.abs(made - kept).max() <= 1
     assert np.count_nonzero(made != kept) < len(kept) / 100

@@ -176,7 +176,7 @@ def test_pixels_come_with_the_coefficients(kind: str, options: dict[str, int], m
         assert JpegBlocks.decoded(encode(picture(8, 8, 1), kind)) is None
         pytest.skip("nothing is compiled here")
     rng = np.random.default_rng(5)
-    for size in SIZES:
+    for size in (*SIZES, (50, 400)):
         data = encode(picture(*size, 4), kind, 70, **options)
         found, expected = JpegBlocks.decoded(data), decode(data)
         assert found is not None
@@ -186,11 +186,17 @@ def test_pixels_come_with_the_coefficients(kind: str, options: dict[str, int], m
         for skips in (True, False):
             monkeypatch.setattr(library, "_skips", lambda skips=skips: skips)
             for _ in range(4):
-                first = int(rng.integers(size[0]))
-                last = int(rng.integers(first, size[0])) + 1
-                assert np.array_equal(jpeg.pixels(slice(first, last)), expected[first:last])
+                rows, columns = (_some(rng, side) for side in size)
+                assert np.array_equal(jpeg.pixels(rows, slice(0, size[1])), expected[rows])
+                other = JpegBlocks.read(data)
+                assert np.array_equal(other.pixels(rows, columns), expected[rows, columns])
         with pytest.raises(ValueError, match="no rows"):
-            jpeg.pixels(slice(0, size[0] + 1))
+            jpeg.pixels(slice(0, size[0] + 1), slice(0, size[1]))
+
+
+def _some(rng: np.random.Generator, side: int) -> slice:
+    first = int(rng.integers(side))
+    return slice(first, int(rng.integers(first, side)) + 1)
 
 
 def test_damaged_files_give_no_pixels() -> None:

@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 
 from p3mdata.anonymize import proofs
+from p3mdata.anonymize.masks import around
 from p3mdata.anonymize.outputs import _Edited, opened
+from p3mdata.faces.pyramid import Pyramid
 from p3mdata.imaging import Picture
 from p3mdata.imaging import decode as decode_file
 from p3mdata.imaging.jpeg import JpegBlocks
@@ -59,7 +61,11 @@ def proved(source: Picture, data: bytes, monkeypatch: pytest.MonkeyPatch) -> tup
     """Proofs, and what was shown to the detectors: the output, and the source when it is asked about."""
     shown: list[Any] = []
 
-    def redetect(before: Picture, after: Picture, facemask: Mask, finder: object, put_back: Any) -> tuple[int, int]:
+    def redetect(
+        before: Picture, after: Picture, facemask: Mask, finder: object, put_back: Any, image: Pyramid
+    ) -> tuple[int, int]:
+        for side in (37, 10):
+            assert np.array_equal(image.at(side)[0], Pyramid(after.seen8()).at(side)[0])
         shown.append(after.rgb8().copy())
         put_back()
         shown.append(before.rgb8().copy())
@@ -67,7 +73,10 @@ def proved(source: Picture, data: bytes, monkeypatch: pytest.MonkeyPatch) -> tup
 
     monkeypatch.setattr(proofs, "redetect", redetect)
     promise = proofs.Promise(blocks()[1], BESIDE, exact=True)
-    return proofs.prove(source, data, promise, None), shown  # type: ignore[arg-type]
+    # As detection left it: halves of the source are there.
+    seen = Pyramid(source.seen8())
+    seen.at(10)
+    return proofs.prove(source, data, promise, None, seen), shown  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
@@ -76,12 +85,12 @@ def test_both_ways_prove_the_same(name: str, monkeypatch: pytest.MonkeyPatch) ->
     data, source = make(), decode_file(BEFORE, coefficients=True)
     before = source.pixels.copy()
     assert (source.blocks is None) == (usable() is None)
-    found = _Edited.of(source, data)
+    found = _Edited.of(source, data, around(WANTED))
     assert (found is not None) == (in_part or name == "turned") or usable() is None
     fast, seen = proved(source, data, monkeypatch)
     assert np.array_equal(source.pixels, before)
     with monkeypatch.context() as patch:
-        patch.setattr(_Edited, "of", lambda source, output: None)
+        patch.setattr(_Edited, "of", lambda *_: None)
         slow, expected = proved(source, data, monkeypatch)
     assert fast == slow
     assert all(np.array_equal(a, b) for a, b in zip(seen, expected, strict=True))
@@ -95,7 +104,7 @@ def test_the_source_is_itself_again_whatever_happens_meanwhile() -> None:
     if source.blocks is None:
         pytest.skip("nothing is compiled here")
     before, data = source.pixels.copy(), rewritten(WANTED)
-    with pytest.raises(KeyError), opened(source, data, True).shown() as (shown, _):
+    with pytest.raises(KeyError), opened(source, data, around(WANTED), True, bare=True).shown() as (shown, _):
         assert np.array_equal(shown.pixels, decode_file(data).pixels)
         raise KeyError
     assert np.array_equal(source.pixels, before)

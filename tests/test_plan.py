@@ -18,6 +18,7 @@ from p3mdata.run.guards import check_folders
 from p3mdata.run.layout import PLAN, SOURCES
 from p3mdata.run.plan import make_plan, read_plan
 from p3mdata.run.sources import collect
+from p3mdata.run.tasks import shared_plan
 from tests.runs import PATIENCE
 
 NFC, NFD = "Jos\u00e9", "Jose\u0301"
@@ -261,6 +262,20 @@ def test_what_keeps_a_run_from_being_resumed_is_named(tmp_path: Path) -> None:
     for number in range(9):
         touch(source, f"new{number}.jpg")
     assert "new0.jpg is new; new1.jpg is new; new2.jpg is new and 6 more" in refused(job)
+
+
+def test_what_another_version_began_that_version_goes_on_with(tmp_path: Path) -> None:
+    touch(tmp_path / "src", "a.jpg")
+    job = a_job(tmp_path)
+    make_plan(job)
+    plan = json.loads((job.out / PLAN).read_text())
+    (job.out / PLAN).write_text(json.dumps(plan | {"tool": "p3mdata 0.0.1"}))
+    assert "Use another OUT, p3mdata 0.0.1, which made it, to go on, or --overwrite." in refused(job)
+    with pytest.raises(RunFolderError, match=r"Use another OUT, or p3mdata 0\.0\.1 for all its tasks"):
+        shared_plan(a_job(tmp_path, execution=Execution(task="1/2")))
+    with pytest.raises(RunFolderError, match="Give the same to all tasks"):
+        (job.out / PLAN).write_text(json.dumps(plan))
+        shared_plan(a_job(tmp_path, settings=Settings(strength=0.5), execution=Execution(task="1/2")))
 
 
 def test_hand_drawn_masks_may_come_later(tmp_path: Path) -> None:

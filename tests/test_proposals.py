@@ -19,11 +19,14 @@ from p3mdata.config import Method
 from p3mdata.faces import proposals, weights
 from p3mdata.faces.detectors import Box, iou
 from p3mdata.faces.ensemble import LOOKS, FaceFinder
+from p3mdata.faces.integers import IMAGE
 from p3mdata.faces.pieces import parts
-from p3mdata.faces.proposals import CELL, IMAGE, LOGITS, SIDE, _joined, _windows
+from p3mdata.faces.proposals import CELL, LOGITS, SIDE, _joined, _windows
 from p3mdata.faces.pyramid import Pyramid
 from p3mdata.imaging import Picture
+from p3mdata.native import LEVELS
 from tests.factories import astronaut, texture
+from tests.native_levels import use
 from tools.proposals.people import Painter, Person, canonical_mesh
 
 Image = NDArray[np.uint8]
@@ -69,11 +72,11 @@ def test_nothing_is_looked_at_where_nothing_is_proposed() -> None:
 def test_a_window_holds_the_largest_small_face_at_a_proposed_place(place: tuple[int, int]) -> None:
     ((rows, cols),) = _windows(_cells(place), 16, SHAPE) or []
     for at, part, length in zip(place, (rows, cols), SHAPE, strict=True):
-        assert part.start % 32 == 0 and 0 <= part.start < part.stop <= length
+        assert (part.stop - part.start) % 32 == 0 and 0 <= part.start < part.stop <= length
         least, most = at * 16 - LOOKS[-1].largest / 2, at * 16 + 16 + LOOKS[-1].largest / 2
         assert part.start <= max(0, least) and part.stop >= min(length, most)
     # Any face centred in the proposed cell belongs to the window.
-    (piece,) = parts(Pyramid(np.zeros((*SHAPE, 3), np.uint8)), max(SHAPE), LOOKS[-1].largest, [(rows, cols)])
+    (piece,) = parts(Pyramid(np.zeros((*SHAPE, 3), np.uint8)), max(SHAPE), [(rows, cols)])
     assert (piece.down, piece.across) == (rows.start, cols.start)
     for y in (place[0] * 16, place[0] * 16 + 15):
         for x in (place[1] * 16, place[1] * 16 + 15):
@@ -81,16 +84,17 @@ def test_a_window_holds_the_largest_small_face_at_a_proposed_place(place: tuple[
             assert piece.owns(Box((here[0] - 8, here[1] - 8, here[0] + 8, here[1] + 8), 0.9, None, "x"))
 
 
-@pytest.mark.parametrize("long_side", [1536, 1200])
-def test_a_window_is_the_part_of_the_picture_that_it_stands_for(long_side: int) -> None:
-    image = Pyramid(cv2.GaussianBlur(texture(1280, 1920), (0, 0), 3))
-    whole, _ = image.at(long_side)
-    rows, cols = slice(96, 416), slice(640, 1120)
-    pixels, (down, across) = image.part(long_side, (rows, cols))
-    assert 0 <= rows.start - down < 1 and 0 <= cols.start - across < 1
-    # Where a window begins between two pixels its own lie between those of the whole picture.
-    near = whole[rows, cols].astype(int), pixels[: 416 - 96, : 1120 - 640].astype(int)
-    assert np.abs(near[0] - near[1]).max() <= (0 if long_side == 1536 else 12)
+@pytest.mark.parametrize("level", ["off", *LEVELS])
+@pytest.mark.parametrize("size", [(1280, 1920), (963, 611)])
+def test_a_window_is_the_part_of_the_picture_that_it_stands_for(
+    size: tuple[int, int], level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, level)
+    image = Pyramid(texture(*size))
+    for long_side in (700, size[1]):
+        whole, _ = image.at(long_side)
+        for rows, cols in ((slice(96, 250), slice(31, 400)), (slice(0, whole.shape[0]), slice(0, whole.shape[1]))):
+            assert np.array_equal(image.part(long_side, (rows, cols)), whole[rows, cols])
 
 
 def test_places_near_each_other_share_a_window_and_far_ones_do_not() -> None:

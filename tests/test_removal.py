@@ -61,7 +61,7 @@ def test_nothing_of_the_image_is_left(run: HeldRun, source: str, by: str) -> Non
     done = p3mdata_here("remove", run.out, identity if by == "id" else source, "--json")
     assert done.returncode == 0, done.stderr
     released = len(run.released())
-    wanted = {"removed": [identity], "version": 2, "released": released, "cleaned": [], "rebuild": []}
+    wanted = {"removed": [identity], "version": 2, "released": released, "cleaned": [], "rebuild": [], "gone": []}
     assert json.loads(done.stdout) == wanted
     assert traces(run, identity) == []
     assert identity not in (run.out / MANIFEST).read_text()
@@ -196,3 +196,7 @@ def test_a_damaged_dataset_keeps_the_images_in_no_other(run: HeldRun) -> None:
     (damaged / "dataset.json").write_bytes(about)
     assert set(remove_images(run.out, [identity]).cleaned) == {str(damaged), str(whole)}
     assert identity not in (damaged / MANIFEST).read_text()
+    # Of one that was moved it is said: the images are still in it.
+    whole.rename(run.folder / "moved")
+    done = remove_images(run.out, ["fine.png"])
+    assert (done.cleaned, done.gone) == ((str(damaged),), (str(whole),))

@@ -46,7 +46,13 @@ def test_any_facemask(seed: int) -> None:
     rng = np.random.default_rng(seed)
     for _ in range(12):
         small = rng.choice(THREE, rng.integers(1, 40, 2), p=rng.dirichlet((1, 1, 1)))
-        check(small.repeat(rng.integers(1, 9), 0).repeat(rng.integers(1, 300), 1))
+        array = small.repeat(rng.integers(1, 9), 0).repeat(rng.integers(1, 300), 1)
+        data = check(array)
+        rows, cols = (slice(*sorted(rng.integers(0, side + 1, 2).tolist())) for side in array.shape)
+        cut = np.zeros_like(array)
+        cut[rows, cols] = array[rows, cols]
+        assert encode_facemask(array[rows, cols], (rows.start, cols.start), array.shape) == encode_facemask(cut)
+        assert encode_facemask(array, (0, 0), array.shape) == data
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 700), (700, 1), (64, 64)])

@@ -1,4 +1,4 @@
-"""Tell anew in which steps CenterFace counts (`p3mdata/faces/integers.py`): python -m tools.ranges --out FILE.
+"""Tell anew in which steps a network counts (`p3mdata/faces/integers.py`): python -m tools.ranges NETWORK --out FILE.
 
 Needs scikit-image (`pip install p3mdata[dev]`), no photographs of people but the demo's portrait (public domain), and
 no connection. The network of floats looks at that portrait in several ways, at photographs without people that anyone
@@ -8,6 +8,7 @@ may use, and at drawn people; the largest values of its channels are kept, round
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import cv2
@@ -16,63 +17,101 @@ from numpy.typing import NDArray
 
 from p3mdata.base.files import sha256
 from p3mdata.cli.sample import portrait
-from p3mdata.faces import weights
-from p3mdata.faces.detectors import LibFaceDetection
+from p3mdata.faces import centerface, proposals, weights, yunet
+from p3mdata.faces.detectors import Box
 from p3mdata.faces.inference import Blob, session
-from p3mdata.faces.integers import FLOATS, encoded, layers, told
-from p3mdata.faces.onnx_graph import read_model, set_shape
+from p3mdata.faces.integers import IMAGE, Layer, encoded, told
+from p3mdata.faces.onnx_graph import Graph, add_node
 from p3mdata.faces.pyramid import Pyramid
 from tools.proposals.people import Painter, canonical_mesh
 from tools.proposals.scenes import Stage, free_photographs
 
 Image = NDArray[np.uint8]
-SIDE = 384
+# Networks by name: their layers, and how large pictures are shown to them, as in the look that they are mostly for.
+NETWORKS: dict[str, tuple[Callable[[bytes], list[Layer]], int]] = {
+    "centerface": (centerface.layers, 384),
+    "libfacedetection": (yunet.layers, 640),
+    "proposals": (proposals.layers, proposals.SIDE),
+}
 # How bright the portrait is shown, how much of it, and how often it is repeated on a side.
 BRIGHTNESS, HEAD, REPEATED = (1.0, 0.5, 1.6), (slice(0, 300), slice(80, 380)), 4
 
 
-def pictures(people: int, scenes: int, seed: int) -> list[Image]:
-    """What the network looks at, `SIDE` pixels on the longer side."""
+class _Nobody:
+    """Finds no face: what scenes show does not depend on it."""
+
+    name = "nobody"
+
+    def detect(self, _: Image) -> list[Box]:
+        return []
+
+
+def pictures(side: int, people: int, scenes: int, seed: int) -> list[Image]:
+    """What a network looks at, `side` pixels on the longer side."""
     person = portrait()
     shown = [*free_photographs(), *(cv2.convertScaleAbs(person, alpha=factor) for factor in BRIGHTNESS)]
-    shown += [person[:, ::-1].copy(), person[HEAD].copy(), np.tile(Pyramid(person).at(SIDE // REPEATED)[0], (4, 4, 1))]
+    shown += [person[:, ::-1].copy(), person[HEAD].copy(), np.tile(Pyramid(person).at(side // REPEATED)[0], (4, 4, 1))]
     rng = np.random.default_rng(seed)
     painter = Painter(canonical_mesh())
     drawn = [painter.person(rng) for _ in range(people)]
-    stage = Stage(painter, drawn, LibFaceDetection(), free_photographs())
+    stage = Stage(painter, drawn, _Nobody(), free_photographs())
     shown += [stage.sample(rng).rgb for _ in range(scenes)]
-    return [Pyramid(np.asarray(picture, np.uint8)).at(SIDE)[0] for picture in shown]
+    return [Pyramid(np.asarray(picture, np.uint8)).at(side)[0] for picture in shown]
 
 
-def ranges(shown: list[Image]) -> bytes:
+def ranges(network: Sequence[Layer], shown: list[Image]) -> bytes:
     """The table: the largest absolute value of each channel of each layer that is told."""
-    data = weights.load("centerface")
-    names = [layer.name for layer in told(layers(data))]
-    model = read_model(data)
-    del model.graph.input[:], model.graph.output[:]
-    set_shape(model.graph.input.add(name=FLOATS), ("n", 3, "h", "w"))
-    for name in names:
-        set_shape(model.graph.output.add(name=name), ("n", f"{name}.c", f"{name}.h", f"{name}.w"))
-    network, blob = session(model.SerializeToString()), Blob()
+    names = [layer.name for layer in told(network)]
+    run, blob = session(in_floats(network)), Blob()
     largest: dict[str, NDArray[np.float64]] = {}
     for picture in shown:
-        for name, values in zip(names, network.run(names, {FLOATS: blob(picture)}), strict=True):
+        for name, values in zip(names, run.run(names, {IMAGE: blob(picture)}), strict=True):
             here = np.abs(values).max((0, 2, 3)).astype(np.float64)
             largest[name] = np.maximum(largest.get(name, 0.0), here)
     return b"".join(encoded(largest[name]) for name in names)
+
+
+def in_floats(network: Sequence[Layer]) -> bytes:
+    """The network as an ONNX model of input `IMAGE` (n, 3, h, w float32), all of whose layers are outputs."""
+    graph = Graph()
+    graph.input(IMAGE, 3)
+    channels = {IMAGE: 3}
+    for layer in network:
+        source, name = layer.sources[0], layer.name
+        if layer.kernel is None or layer.biases is None:
+            channels[name] = channels[source]
+        if layer.kind == "pool":
+            graph.max_pool(source, name)
+        elif layer.kind == "doubled":
+            graph.add_doubled(source, layer.sources[1], name)
+        elif layer.kind == "sum":
+            add_node(graph.proto, "Add", layer.sources, name)
+        else:
+            assert layer.kernel is not None and layer.biases is not None
+            channels[name] = len(layer.biases)
+            kernel, biases = layer.kernel.astype(np.float32), layer.biases.astype(np.float32)
+            if layer.kind == "enlarge":
+                made = graph.enlarge(source, f"{name}.linear", kernel, biases)
+                add_node(graph.proto, "Relu" if layer.relu else "Identity", [made], name)
+            else:
+                graph.conv(source, name, kernel, biases, stride=layer.stride, relu=layer.relu)
+        graph.output(name, channels[name])
+    return graph.serialize()
 
 
 def main() -> None:
     """Look, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     add = parser.add_argument
+    add("network", choices=tuple(NETWORKS))
     add("--out", type=Path, required=True, help="file to write")
     add("--people", type=int, default=20)
     add("--scenes", type=int, default=20)
     add("--seed", type=int, default=1)
     args = parser.parse_args()
     cv2.setNumThreads(1)
-    table = ranges(pictures(args.people, args.scenes, args.seed))
+    layers, side = NETWORKS[args.network]
+    table = ranges(layers(weights.load(args.network)), pictures(side, args.people, args.scenes, args.seed))
     args.out.write_bytes(table)
     print(f"{args.out}: {len(table)} channels, SHA-256 {sha256(table)}")
 

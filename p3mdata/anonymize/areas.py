@@ -18,6 +18,7 @@ from p3mdata.anonymize.inputs import Loaded
 from p3mdata.anonymize.masks import (
     Patch,
     Region,
+    around,
     bare_parts,
     disjoint,
     hand_regions,
@@ -34,6 +35,8 @@ from p3mdata.config import Boundary, Format, JpegMode, Settings
 from p3mdata.faces.ensemble import Detection, is_agreed
 from p3mdata.imaging import target_format
 from p3mdata.imaging.containers import with_end
+from p3mdata.imaging.encode import encode_facemask
+from p3mdata.imaging.facemask import facemask_of
 from p3mdata.imaging.jpeg import JpegBlocks, Reach, UnsupportedJpeg
 from p3mdata.imaging.trimap import kernel_side, pure, transition_area
 from p3mdata.records import Doubt, Face, Mask
@@ -67,6 +70,7 @@ class Masked:
         recomposed: HxW, True at pixels of the facemask that keep their matte; None where there are none.
         rim: HxW, True at pixels of the facemask that keep what they show, compressed again with their JPEG blocks; None
             where there are none.
+        place: A rectangle that holds the facemask.
         blocks: The JPEG blocks to rewrite, or None when the picture is encoded as a whole.
         format: Name of the output's file format.
         encoding_note: Why it is not encoded as asked for, in words.
@@ -82,8 +86,16 @@ class Masked:
     blocks: tuple[JpegBlocks, Reach] | None
     format: str
     encoding_note: str | None
+    place: tuple[slice, slice]
     doubts: tuple[Doubt, ...] = ()
     rim: Mask | None = None
+
+    def facemask_file(self) -> bytes:
+        """The facemask as a PNG file."""
+        recomposed = None if self.recomposed is None else self.recomposed[self.place]
+        corner = self.place[0].start, self.place[1].start
+        size = self.facemask.shape[0], self.facemask.shape[1]
+        return encode_facemask(facemask_of(self.facemask[self.place], recomposed), corner, size)
 
     @property
     def share(self) -> NDArray[Any] | None:
@@ -170,7 +182,7 @@ def _nothing(loaded: Loaded, settings: Settings, detection: Detection) -> Masked
     none = np.zeros(loaded.picture.size, bool)
     return Masked(
         private=(), transition=none, regions=(), covered=none, facemask=none, recomposed=None, blocks=None,
-        format=target_format(loaded.picture, settings.format.value), encoding_note=None,
+        format=target_format(loaded.picture, settings.format.value), encoding_note=None, place=around(none),
         doubts=tuple(permission_doubts(loaded, detection)),
     )  # fmt: skip
 
@@ -238,7 +250,7 @@ def _areas(
     every = np.zeros(size, bool)
     for patch in wanted:
         patch.paint(every)
-    patches = disjoint(wanted, every)
+    patches = disjoint(wanted, every) if len(wanted) > 1 else wanted
     # Without a recomposed face every pixel is plain, and what is mixed or keeps its matte is nowhere.
     plain = mixed = hidden = keeps = every
     if shares:
@@ -259,23 +271,24 @@ def _areas(
             blocks = (jpeg, jpeg.reach(plain, forbidden, hull(wanted)))
     if blocks is None:
         covered, facemask = (plain | hidden, plain | mixed) if shares else (plain, plain)
+        near = hull(wanted)
     else:
         jpeg, reach = blocks
         # Of the plain pixels, those in blocks that must not change stay as they are. A block at the edge keeps what
         # lies beside the face: it is compressed again with the face hidden.
         # Nothing is beyond the blocks around the faces, and fresh memory would cost more than what is computed.
-        around = hull(wanted, _MOST_OF_A_BLOCK)
+        near = hull(wanted, _MOST_OF_A_BLOCK)
         covered, replaced = reach.luma, reach.changed
         if not loaded.whole_blocks:
             covered = np.zeros(size, bool)
-            np.logical_and(plain[around], reach.luma[around], out=covered[around])
+            np.logical_and(plain[near], reach.luma[near], out=covered[near])
         target = reach.changed & ~mixed if shares else reach.changed
         if loaded.whole_blocks:
             grown = spread([p for i, p in enumerate(patches) if i not in shares], target, _BLOCK_REACH)
             patches = [patches[i] if i in shares else grown.pop(0) for i in range(len(patches))]
         else:
             rim = np.zeros(size, bool)
-            np.greater(target[around], covered[around], out=rim[around])
+            np.greater(target[near], covered[near], out=rim[near])
             patches = [p if i in shares else _within(p, reach.luma) for i, p in enumerate(patches)]
         if shares:
             covered, replaced = covered | hidden, replaced | (mixed & ~keeps)
@@ -295,6 +308,7 @@ def _areas(
         blocks=blocks,
         format=name,
         encoding_note=note,
+        place=around(facemask, near),
         rim=rim,
     )
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from numpy.typing import NDArray
 
 from p3mdata.anonymize.hand import drawn_area
 from p3mdata.config import Format, JpegMode, Settings
+from p3mdata.faces.pyramid import Pyramid
 from p3mdata.imaging import Picture, decode, decode_matte
 from p3mdata.records import Decision, Mask, Suspect
 
@@ -52,6 +54,11 @@ class Loaded:
     whole_blocks: bool = False
     suspects: tuple[Suspect, ...] = ()
     areas: int = AREAS
+
+    @cached_property
+    def seen(self) -> Pyramid:
+        """The picture as detectors look at it."""
+        return Pyramid(self.picture.seen8())
 
     @property
     def matte(self) -> NDArray[Any] | None:

@@ -96,6 +96,23 @@ def hull(patches: Sequence[Patch], by: int = 0) -> tuple[slice, slice]:
     return grown(tall, by), grown(wide, by)
 
 
+def around(mask: Mask, within: tuple[slice, slice] | None = None) -> tuple[slice, slice]:
+    """The rectangle around a full-size mask; the first pixel of an empty one.
+
+    Args:
+        mask: HxW.
+        within: Rows and columns that hold all of it, where the caller knows; they may reach over the end of the image.
+    """
+    part, top, left = mask, 0, 0
+    if within is not None:
+        part, top, left = (
+            mask[within],
+            *(min(ends.start, side - 1) for ends, side in zip(within, mask.shape, strict=True)),
+        )
+    x, y, across, down = cv2.boundingRect(part.view(np.uint8))
+    return slice(top + y, top + max(y + down, 1)), slice(left + x, left + max(x + across, 1))
+
+
 def _window(points: NDArray[np.float64], shape: tuple[int, int]) -> tuple[int, int, int, int]:
     """top, left, bottom, right of the pixels around points, also those up to an image's size beyond the image."""
     (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()

@@ -19,55 +19,51 @@ from numpy.typing import NDArray
 
 from p3mdata.imaging import Picture, decode
 from p3mdata.imaging.jpeg import JpegBlocks, UnsupportedJpeg
-from p3mdata.records import Mask
 
 # Rows and columns.
 Window = tuple[slice, slice]
 
 
 class Output(Protocol):
-    """An output beside its source."""
+    """An output beside its source.
+
+    Attributes:
+        window: A rectangle that holds the facemask and every pixel in which they differ.
+        before, after: Pixels of source and output in it, of one shape and type.
+        compressed: Whether the output is a JPEG file.
+        opacity: Of the output, as `Picture.opacity`.
+    """
 
     @property
-    def compressed(self) -> bool:
-        """Whether it is a JPEG file."""
-
+    def window(self) -> Window: ...
     @property
-    def opacity(self) -> NDArray[Any] | None:
-        """Of the output, as `Picture.opacity`."""
-
-    def compared(self, facemask: Mask, exact: bool) -> tuple[Window, NDArray[Any], NDArray[Any]]:
-        """A rectangle that holds the facemask and every difference, and the pixels of source and output in it.
-
-        Args:
-            facemask: HxW.
-            exact: Whether nothing is meant to differ beside it; else the rectangle may be the whole picture at once.
-        """
+    def before(self) -> NDArray[Any]: ...
+    @property
+    def after(self) -> NDArray[Any]: ...
+    @property
+    def compressed(self) -> bool: ...
+    @property
+    def opacity(self) -> NDArray[Any] | None: ...
 
     def shown(self) -> contextlib.AbstractContextManager[tuple[Picture, Callable[[], object]]]:
         """The output as a picture while the block runs, and what to call in it before the source is looked at."""
 
 
-def opened(source: Picture, output: bytes, edited: bool) -> Output:
+def opened(source: Picture, output: bytes, place: Window, exact: bool, bare: bool) -> Output:
     """An output of a decoded source.
 
     Args:
         source: The decoded source.
         output: The file.
-        edited: Whether nothing but some blocks of a JPEG file was to change, and the file carries nothing else that may
-            have a say in how it is shown.
+        place: The rectangle around the facemask.
+        exact: Whether nothing is meant to differ beside it; else the window is the whole picture.
+        bare: Whether the file carries nothing that may have a say in how it is shown.
 
     Raises:
         BrokenInput: It cannot be decoded.
         ValueError: It is of another size than the source.
     """
-    return (_Edited.of(source, output) if edited else None) or _Whole.of(source, output)
-
-
-def around(mask: Mask) -> Window:
-    """The rectangle around a mask; the first pixel of an empty one."""
-    x, y, across, down = cv2.boundingRect(mask.view(np.uint8))
-    return slice(y, max(y + down, 1)), slice(x, max(x + across, 1))
+    return (_Edited.of(source, output, place) if exact and bare else None) or _Whole.of(source, output, place, exact)
 
 
 def as_8_bit(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -77,19 +73,15 @@ def as_8_bit(pixels: NDArray[Any]) -> NDArray[Any]:
 
 @dataclass(frozen=True)
 class _Whole:
-    """An output that is decoded as a whole.
-
-    Attributes:
-        picture: The output.
-        before, after: Pixels of the source and of the output, of one shape and type.
-    """
+    """An output that is decoded as a whole."""
 
     picture: Picture
+    window: Window
     before: NDArray[Any]
     after: NDArray[Any]
 
     @classmethod
-    def of(cls, source: Picture, output: bytes) -> _Whole:
+    def of(cls, source: Picture, output: bytes, place: Window, exact: bool) -> _Whole:
         picture = decode(output, max_pixels=max(1, source.pixels.size))
         before, after = source.pixels, picture.pixels
         if after.dtype != before.dtype:
@@ -99,7 +91,11 @@ class _Whole:
             if after.shape[:2] != before.shape[:2] or after.ndim == before.ndim:
                 raise ValueError(f"the output is {after.shape}, the source {before.shape}")
             before, after = (np.dstack([a] * 3) if a.ndim == 2 else a for a in (before, after))
-        return cls(picture, before, after)
+        # A picture that was encoded as a whole differs everywhere, which need not be asked.
+        window = slice(0, before.shape[0]), slice(0, before.shape[1])
+        if exact:
+            window = _beside_which_equal(before, after, place)
+        return cls(picture, window, before[window], after[window])
 
     @property
     def compressed(self) -> bool:
@@ -109,21 +105,15 @@ class _Whole:
     def opacity(self) -> NDArray[Any] | None:
         return self.picture.opacity
 
-    def compared(self, facemask: Mask, exact: bool) -> tuple[Window, NDArray[Any], NDArray[Any]]:
-        # A picture that was encoded as a whole differs everywhere, which need not be asked.
-        everything = slice(0, facemask.shape[0]), slice(0, facemask.shape[1])
-        window = _beside_which_equal(self.before, self.after, facemask) if exact else everything
-        return window, self.before[window], self.after[window]
-
     @contextlib.contextmanager
     def shown(self) -> Iterator[tuple[Picture, Callable[[], object]]]:
         yield self.picture, lambda: None
 
 
-def _beside_which_equal(before: NDArray[Any], after: NDArray[Any], facemask: Mask) -> Window:
-    """The rectangle around a facemask, or the whole picture where pixels beside that rectangle differ."""
-    height, width = facemask.shape
-    rows, columns = around(facemask)
+def _beside_which_equal(before: NDArray[Any], after: NDArray[Any], place: Window) -> Window:
+    """A rectangle, or the whole picture where pixels beside it differ."""
+    height, width = before.shape[:2]
+    rows, columns = place
     beside = (
         (slice(0, rows.start), slice(0, width)),
         (slice(rows.stop, height), slice(0, width)),
@@ -137,22 +127,16 @@ def _beside_which_equal(before: NDArray[Any], after: NDArray[Any], facemask: Mas
 
 @dataclass(frozen=True)
 class _Edited:
-    """A JPEG file that differs from its source in blocks.
-
-    Attributes:
-        source: The decoded source.
-        window: The rectangle that holds all pixels in which they differ; empty where there are none.
-        rows: The output's pixels in the rows of that rectangle, as wide as the picture.
-    """
+    """A JPEG file that differs from its source in blocks."""
 
     source: Picture
     window: Window
-    rows: NDArray[np.uint8]
+    after: NDArray[Any]
     compressed = True
     opacity = None
 
     @classmethod
-    def of(cls, source: Picture, output: bytes) -> _Edited | None:
+    def of(cls, source: Picture, output: bytes, place: Window) -> _Edited | None:
         """None where it has to be decoded as a whole to tell."""
         if source.blocks is None or source.orientation != 1:
             return None
@@ -160,35 +144,32 @@ class _Edited:
             blocks = JpegBlocks.read(output, to_write=False)
         except UnsupportedJpeg:
             return None
-        window = source.blocks.where_differing(blocks)
-        if window is None:
+        differing = source.blocks.where_differing(blocks)
+        if differing is None:
             return None
-        rows = blocks.pixels(window[0]) if window[0].stop else source.pixels[:0]
-        return None if rows is None else cls(source, window, rows)
-
-    def compared(self, facemask: Mask, exact: bool) -> tuple[Window, NDArray[Any], NDArray[Any]]:
-        window = around(facemask)
-        if len(self.rows):
+        rows, columns = place
+        if differing[0].stop:
             rows, columns = (
-                slice(min(a.start, b.start), max(a.stop, b.stop)) for a, b in zip(self.window, window, strict=True)
+                slice(min(a.start, b.start), max(a.stop, b.stop))
+                for a, b in zip((rows, columns), differing, strict=True)
             )
-            window = rows, columns
-        before = self.source.pixels[window]
-        after, first = before.copy(), self.window[0].start - window[0].start
-        if len(self.rows):
-            after[first : first + len(self.rows)] = self.rows[:, window[1]]
-        return window, before, after
+        shown = blocks.pixels(rows, columns)
+        return None if shown is None else cls(source, (rows, columns), shown)
+
+    @property
+    def before(self) -> NDArray[Any]:
+        return self.source.pixels[self.window]
 
     @contextlib.contextmanager
     def shown(self) -> Iterator[tuple[Picture, Callable[[], object]]]:
-        """In the source's own memory, where the rows are exchanged until the source is looked at or the block ends."""
-        place = self.source.pixels[self.window[0]]
+        """In the source's own memory, where its pixels are exchanged until it is looked at or the block ends."""
+        place = self.before
         kept = place.copy()
 
         def put_back() -> None:
             place[...] = kept
 
-        place[...] = self.rows
+        place[...] = self.after
         try:
             yield Picture(self.source.pixels, None, "JPEG", self.source.icc, 1), put_back
         finally:

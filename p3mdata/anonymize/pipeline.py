@@ -25,8 +25,6 @@ from p3mdata.config import Settings
 from p3mdata.errors import BrokenInput
 from p3mdata.faces.ensemble import Detection, FaceFinder
 from p3mdata.imaging import encode, encode_grey, extension
-from p3mdata.imaging.encode import encode_facemask
-from p3mdata.imaging.facemask import facemask_of
 from p3mdata.imaging.jpeg import JpegBlocks, Reach
 from p3mdata.imaging.metadata import with_icc
 from p3mdata.records import Action, Doubt, Face, ImageResult, Outcome, Sample
@@ -51,7 +49,7 @@ def detect(loaded: Loaded, finder: FaceFinder) -> Detection:
 def _detected(loaded: Loaded, finder: FaceFinder) -> Detection:
     if loaded.decision is not None and loaded.decision.action is Action.NO_FACE:
         return Detection((), ())
-    detection = finder.find(loaded.picture.seen8())
+    detection = finder.find(loaded.seen)
     picture = loaded.picture
     shown = picture.over_grey()
     if picture.opacity is None or shown is None:
@@ -138,7 +136,14 @@ def promised(masked: Masked, name: str, how: str) -> Promise:
     """What the output of `render` promises: its format's name, and how it was encoded."""
     exact = name != "JPEG" or how.startswith(JPEG_EXACT)
     return Promise(
-        masked.facemask, masked.transition, exact, masked.recomposed, masked.share, masked.regions, masked.rim
+        masked.facemask,
+        masked.transition,
+        exact,
+        masked.recomposed,
+        masked.share,
+        masked.regions,
+        masked.rim,
+        masked.place,
     )
 
 
@@ -204,7 +209,7 @@ def anonymize(
         tick("obfuscate+encode")
         if loaded.picture.pixels.dtype == np.uint16 and name in ("JPEG", "WEBP"):
             base = replace(base, notes=(*base.notes, "16 bits reduced to 8"))
-        proofs = prove(loaded.picture, data, promised(masked, name, how), finder)
+        proofs = prove(loaded.picture, data, promised(masked, name, how), finder, loaded.seen)
         changed = difference(loaded, data) if is_shown(loaded.decision) else []
         tick("verify")
     except BrokenInput as exc:
@@ -225,7 +230,7 @@ def anonymize(
         method=settings.decided(inputs.decision).named(),
         encoding=how,
         areas=loaded.areas if loaded.matte is not None else None,
-        masked_share=round(np.count_nonzero(masked.facemask) / masked.facemask.size, 6),
+        masked_share=round(np.count_nonzero(masked.facemask[masked.place]) / masked.facemask.size, 6),
         recomposed=sum(region.share is not None and bool(region.patch.mask.any()) for region in masked.regions),
         faces=detection.faces,
         proofs=proofs,
@@ -233,7 +238,7 @@ def anonymize(
     if not outcome.released:
         return Anonymized(result, {})
     files = {
-        "facemasks": ("png", encode_facemask(facemask_of(masked.facemask, masked.recomposed))),
+        "facemasks": ("png", masked.facemask_file()),
         **_alpha_file(loaded),
         "images": (extension(name), data),
     }

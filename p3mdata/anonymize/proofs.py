@@ -10,13 +10,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.anonymize.masks import Region, core_coverage
+from p3mdata.anonymize.masks import Region, around, core_coverage
 from p3mdata.anonymize.opacity import shows_picture, unsolid
-from p3mdata.anonymize.outputs import around, as_8_bit, opened
+from p3mdata.anonymize.outputs import Window, as_8_bit, opened
 from p3mdata.faces.ensemble import LOOKS_AGAIN, Detection, FaceFinder, group_face, is_weak, same_face
 from p3mdata.faces.pyramid import Pyramid
-from p3mdata.imaging import Picture
+from p3mdata.imaging import Picture, decode
 from p3mdata.imaging.metadata import leftovers
+from p3mdata.native.changes import Changes, changes
 from p3mdata.records import Doubt, Mask, Proofs
 
 # A face found on the output counts as masked when this share of its core is inside the facemask.
@@ -49,9 +50,9 @@ def _difference(a: NDArray[Any], b: NDArray[Any]) -> NDArray[Any]:
     return largest
 
 
-def _without(facemask: Mask, rim: Mask) -> Mask:
-    """The facemask without its rim."""
-    hidden, place = np.zeros(facemask.shape, bool), around(facemask)
+def _without(facemask: Mask, rim: Mask, place: Window) -> Mask:
+    """The facemask without its rim, all of it in a rectangle."""
+    hidden = np.zeros(facemask.shape, bool)
     np.greater(facemask[place], rim[place], out=hidden[place])
     return hidden
 
@@ -73,6 +74,7 @@ class Promise:
         share: HxW, uint8 or uint16: the part of these pixels that may change.
         regions: The areas of single faces inside the facemask.
         rim: HxW, True in the facemask where JPEG blocks show what they did, compressed again; None without any.
+        place: A rectangle that holds the facemask, where that is known.
     """
 
     facemask: Mask
@@ -82,9 +84,10 @@ class Promise:
     share: NDArray[Any] | None = None
     regions: tuple[Region, ...] = ()
     rim: Mask | None = None
+    place: Window | None = None
 
 
-def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) -> Proofs:
+def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder, seen: Pyramid | None = None) -> Proofs:
     """Re-open an output and measure what it promises.
 
     Args:
@@ -92,41 +95,40 @@ def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) 
         output: The released file's bytes.
         promise: What it promises.
         finder: Detectors for re-detection.
+        seen: The source as detectors looked at it, where they did; its halves are taken over.
     """
     try:
         metadata = leftovers(output)
     except ValueError:
         # What is no picture at all is named as that.
-        opened(source, output, False)
+        decode(output, max_pixels=max(1, source.pixels.size))
         raise
-    released, facemask = opened(source, output, promise.exact and not metadata), promise.facemask
-    # Where all is equal beside a rectangle, whatever differs is in there.
-    window, before, after = released.compared(facemask, promise.exact)
-    inner, transition = facemask[window], promise.transition[window]
-    gap = _difference(before, after)
-    outside = _where(gap, ~inner)
+    facemask, place = promise.facemask, promise.place or around(promise.facemask)
+    released = opened(source, output, place, promise.exact, bare=not metadata)
+    # Whatever differs is in there.
+    window, before, after = released.window, released.before, released.after
+    transition = promise.transition[window]
     scale = 257 if before.dtype == np.uint16 else 1
-    hidden = facemask if promise.rim is None else _without(facemask, promise.rim)
+    hidden = facemask if promise.rim is None else _without(facemask, promise.rim, place)
     replaced = hidden[window]
     found: dict[str, int] = {}
     if promise.recomposed is not None and promise.share is not None:
-        recomposed, share = promise.recomposed[window], promise.share[window]
+        recomposed, share, gap = promise.recomposed[window], promise.share[window], _difference(before, after)
         found = _composite(gap, recomposed, share, np.iinfo(before.dtype).max, scale, released.compressed)
         transition = transition & ~recomposed
         # Of a pixel with a small share little is to change.
         replaced = replaced & ~(recomposed & (share <= np.iinfo(share.dtype).max // 2))
-    masked = np.count_nonzero(replaced)
-    inside = round(np.count_nonzero(_where(gap, replaced)) / masked, 4) if masked else 1.0
-    inside = min(inside, *_changed_channels(before, after, replaced))
+    changed = _changes(before, after, facemask[window], transition, replaced)
+    inside = _changed_inside(before, after, replaced, changed)
     if source.opacity is not None:
         inside = min(inside, _changed_opacity(source.opacity, released.opacity, facemask, promise.regions))
     with released.shown() as (picture, put_back):
-        redetected, missed = redetect(source, picture, hidden, finder, put_back)
+        redetected, missed = redetect(source, picture, hidden, finder, put_back, _seen(picture, source, seen, window))
     return Proofs(
-        changed_outside=int(np.count_nonzero(outside)),
-        changed_in_transition=int(np.count_nonzero(_where(gap, transition))),
+        changed_outside=changed.outside,
+        changed_in_transition=changed.transition,
         changed_inside=inside,
-        largest_deviation=-(-int(outside.max(initial=0)) // scale),
+        largest_deviation=-(-changed.largest // scale),
         exact=promise.exact,
         metadata=tuple(metadata),
         redetected=redetected,
@@ -135,21 +137,44 @@ def prove(source: Picture, output: bytes, promise: Promise, finder: FaceFinder) 
     )
 
 
-def _changed_channels(before: NDArray[Any], after: NDArray[Any], facemask: Mask) -> list[float]:
-    """Of colour channels that hardly changed inside the mask though they are not flat there, the share that did."""
-    masked = np.count_nonzero(facemask)
-    if before.ndim == 2 or not masked:
-        return [1.0]
-    found = [1.0]
-    x, y, width, height = cv2.boundingRect(np.ascontiguousarray(facemask).view(np.uint8))
-    inner = facemask[y : y + height, x : x + width]
-    for channel in range(before.shape[2]):
-        old, new = (picture[y : y + height, x : x + width, channel] for picture in (before, after))
-        same = (old == new) & inner
-        changed = 1 - np.count_nonzero(same) / masked
-        if changed < CHANGED_IN_CHANNEL and float(old[same].std()) > _FLAT * np.iinfo(old.dtype).max:
-            found.append(round(changed, 4))
-    return found
+def _seen(picture: Picture, source: Picture, seen: Pyramid | None, window: tuple[slice, slice]) -> Pyramid:
+    """An output for detectors, which differs from its source in a window; made of the source's where both are shown
+    as they are."""
+    shown = picture.seen8()
+    if seen is not None and seen.shows(source.pixels) and shown is picture.pixels:
+        return seen.exchanged(shown, window)
+    return Pyramid(shown)
+
+
+def _changes(before: NDArray[Any], after: NDArray[Any], inner: Mask, transition: Mask, replaced: Mask) -> Changes:
+    """What differs beside the facemask, in the transition area, and where the picture was replaced."""
+    if (counted := changes(before, after, (inner, transition, replaced))) is not None:
+        return counted
+    gap = _difference(before, after)
+    outside = _where(gap, ~inner)
+    planes = cv2.split(before), cv2.split(after)
+    return Changes(
+        outside=int(np.count_nonzero(outside)),
+        largest=int(outside.max(initial=0)),
+        transition=int(np.count_nonzero(_where(gap, transition))),
+        replaced=int(np.count_nonzero(_where(gap, replaced))),
+        channels=tuple(int(np.count_nonzero((old != new) & replaced)) for old, new in zip(*planes, strict=True)),
+    )
+
+
+def _changed_inside(before: NDArray[Any], after: NDArray[Any], replaced: Mask, changed: Changes) -> float:
+    """The share of replaced pixels that changed; less where a channel hardly did though it is not flat there."""
+    masked = np.count_nonzero(replaced)
+    if not masked:
+        return 1.0
+    shares = [round(changed.replaced / masked, 4)]
+    for channel, number in enumerate(changed.channels if before.ndim == 3 else ()):
+        if number / masked < CHANGED_IN_CHANNEL:
+            old = before[:, :, channel]
+            same = (old == after[:, :, channel]) & replaced
+            if float(old[same].std()) > _FLAT * np.iinfo(old.dtype).max:
+                shares.append(round(number / masked, 4))
+    return min(shares)
 
 
 def _changed_opacity(
@@ -203,6 +228,7 @@ def redetect(
     facemask: Mask,
     finder: FaceFinder,
     put_back: Callable[[], object] = lambda: None,
+    image: Pyramid | None = None,
 ) -> tuple[int, int]:
     """Faces found on the output, and how many of them are outside the facemask.
 
@@ -212,9 +238,10 @@ def redetect(
     source as well: outside the mask both pictures are the same, so a hit that the source does not show is one on
     obfuscated skin or on the neck below it, where detectors fire often.
 
-    `put_back` is called before the source is looked at: until then the output may lie in its memory.
+    `put_back` is called before the source is looked at: until then the output may lie in its memory. `image` is the
+    output for detectors, where the caller has that.
     """
-    image = Pyramid(released.seen8())
+    image = image or Pyramid(released.seen8())
     groups = finder.boxes(image, LOOKS_AGAIN)
     suspects, missed = [], 0
     for seen in groups:

@@ -41,7 +41,7 @@ from p3mdata.celebamask.portraits import Portraits
 from p3mdata.celebamask.sheet import CELLS, Cell, contact_sheet
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_OK, Interrupted, RunFolderError, SettingsError, unwritable
 from p3mdata.faces import weights
-from p3mdata.run.compare import differing_settings
+from p3mdata.run.compare import differing_settings, to_go_on
 from p3mdata.run.locks import only_run
 from p3mdata.run.planned import Maker
 from p3mdata.typing import Json
@@ -180,13 +180,14 @@ def _freeze_settings(images: Source, names: Sequence[str], limit: int | None, ou
     old = read_json(path)
     if not str(old.get("tool", "")).startswith("p3mdata ") or not isinstance(old.get("settings"), dict):
         raise RunFolderError(f"{out}: its {SETTINGS} is not of p3mdata. Choose an empty or new folder.")
-    different = differing_settings(Maker.from_json(old), maker)
+    before = Maker.from_json(old)
+    different = differing_settings(before, maker)
     if not different and old.get("names_sha256") != digest:
         different = ["the names of the files"]
     if different:
         raise RunFolderError(
             f"{out}: holds facemasks made with other settings or files: {'; '.join(different)}. "
-            "Use another OUT, or the same settings and files."
+            f"Use another OUT, or {to_go_on(before, maker)}."
         )
 
 

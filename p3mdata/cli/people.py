@@ -208,8 +208,9 @@ def remove(
     console.out = console.Output(json, quiet)
     done = remove_images(run, names)
     row = {"removed": list(done.ids), "version": done.version, "released": done.summary.released}
-    row |= {"cleaned": list(done.cleaned), "rebuild": list(done.rebuild)}
+    row |= {"cleaned": list(done.cleaned), "rebuild": list(done.rebuild), "gone": list(done.gone)}
     lines = [f"taken down: {', '.join(done.ids)}", f"dataset version: {done.version}"]
     lines += [f"taken out of: {path} (exports made of it must be built again)" for path in done.cleaned]
     lines += [f"still in this export, build it again or delete it: {path}" for path in done.rebuild]
+    lines += [f"not where it was made; a copy elsewhere still has the images: {path}" for path in done.gone]
     console.result(row, "\n".join(lines))

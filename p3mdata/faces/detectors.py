@@ -10,12 +10,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.faces import integers, weights, yunet
-from p3mdata.faces.inference import Blob, session
+from p3mdata.faces import centerface, yunet
+from p3mdata.faces.engine import engine
 
 
 @dataclass(frozen=True)
@@ -83,16 +82,13 @@ class CenterFace:
     threshold = 0.2
     _stride = 4
     _nms_iou = 0.3
-    _multiple = 32
 
     def __init__(self) -> None:
-        self._session = session(integers.in_integers(weights.load("centerface"), weights.load("centerface_ranges")))
+        self._network = engine("centerface", centerface.layers)
 
     def detect(self, rgb: NDArray[np.uint8]) -> list[Box]:
         """As the protocol says: boxes on an HxWx3 picture."""
-        down, across = (-side % self._multiple for side in rgb.shape[:2])
-        filled = cv2.copyMakeBorder(rgb, 0, down, 0, across, cv2.BORDER_CONSTANT)
-        cells = self._session.run([integers.CELLS], {integers.IMAGE: filled[None]})[0][0]
+        (cells,) = self._network(rgb)
         # Logit, log box size, sub-cell offset, five points.
         rows, cols = np.nonzero(cells[0] > math.log(self.threshold / (1 - self.threshold)))
         if not len(rows):
@@ -121,27 +117,21 @@ class LibFaceDetection:
     _nms_iou = 0.45
 
     def __init__(self) -> None:
-        self._session = session(yunet.graph_of(weights.load("libfacedetection")))
-        self._blob = Blob(reverse=True)
+        self._network = engine("libfacedetection", yunet.layers)
 
     def detect(self, rgb: NDArray[np.uint8]) -> list[Box]:
         """As the protocol says: boxes on an HxWx3 picture."""
-        return self._boxes(self._levels(rgb))
+        return self._boxes(self._network(rgb))
 
     def look(self, rgb: NDArray[np.uint8]) -> tuple[list[Box], NDArray[np.float32]]:
         """Boxes, and the scores (h / 8, w / 8), however low, of places at which a small face may lie."""
-        levels = self._levels(rgb)
+        levels = self._network(rgb)
         height, width = (-(-side // yunet.LEVELS[0][1]) for side in rgb.shape[:2])
-        scores = 1 / np.sqrt(_odds(levels[0][0, :, :height, :width]))
+        scores = 1 / np.sqrt(_odds(levels[0][:, :height, :width]))
         return self._boxes(levels), scores.astype(np.float32)
 
-    def _levels(self, rgb: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-        names = [name for name, _ in yunet.LEVELS]
-        levels: list[NDArray[np.float32]] = self._session.run(names, {yunet.IMAGE: self._blob(rgb)})
-        return levels
-
     def _boxes(self, levels: list[NDArray[np.float32]]) -> list[Box]:
-        hits = [self._hits(cells[0], stride) for cells, (_, stride) in zip(levels, yunet.LEVELS, strict=True)]
+        hits = [self._hits(cells, stride) for cells, (_, stride) in zip(levels, yunet.LEVELS, strict=True)]
         if not (hits := [found for found in hits if found is not None]):
             return []
         scores, boxes, fives = (np.concatenate(parts) for parts in zip(*hits, strict=True))

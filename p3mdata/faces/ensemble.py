@@ -40,7 +40,7 @@ class Look:
 # High resolution loses close-ups and low resolution loses small faces: a small scale for all, a large one for
 # bystanders only, by the faster network.
 LOOKS = (
-    Look("centerface", 384, least=0.22),
+    Look("centerface", 384, least=0.228),
     Look("libfacedetection", 640),
     Look("libfacedetection", 1536, least=0.4, largest=64),
 )
@@ -150,10 +150,7 @@ class FaceFinder:
             windows = None
             if self._proposals is not None and scores is not None and look.largest < float("inf"):
                 windows = self._proposals.windows(image, scores, image.size_at(side))
-            if windows is None:
-                pieces = halves(image.at(side)[0], look.largest)
-            else:
-                pieces = parts(image, side, look.largest, windows)
+            pieces = halves(image.at(side)[0], look.largest) if windows is None else parts(image, side, windows)
             for piece in pieces:
                 hits += [
                     hit.placed(piece.across, piece.down, 1 / factor)
@@ -175,16 +172,16 @@ class FaceFinder:
         ]
         return [*group, *(hit for hit in hits if any(same_face(hit.xyxy, known.xyxy) for known in group))]
 
-    def find(self, rgb: NDArray[np.uint8]) -> Detection:
+    def find(self, rgb: NDArray[np.uint8] | Pyramid) -> Detection:
         """Detect every face and its landmarks.
 
         Args:
-            rgb: HxWx3, 8-bit, displayed orientation.
+            rgb: HxWx3, 8-bit, displayed orientation, or a pyramid of that.
 
         Returns:
             Faces in reading order, and doubts about them.
         """
-        image = Pyramid(rgb)
+        image = rgb if isinstance(rgb, Pyramid) else Pyramid(rgb)
         faces = self._turned(image, [self.look_closer(image, group) for group in self.boxes(image)])
         return Detection(tuple(sorted(faces, key=_reading_order)), tuple(_doubts(faces, image.size)))
 
@@ -309,7 +306,7 @@ def _around(a: XYXY, b: XYXY) -> XYXY:
 
 
 def _flat(points: NDArray[np.float32]) -> tuple[float, ...]:
-    return tuple(round(float(v), 2) for v in points.reshape(-1))
+    return tuple(np.round(points.reshape(-1).astype(np.float64), 2).tolist())
 
 
 def _group(hits: list[Box]) -> list[list[Box]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import cv2
@@ -29,8 +30,8 @@ def _shared_arena() -> None:
     onnxruntime.create_and_register_allocator(memory, as_requested)
 
 
-def session(model: bytes) -> Any:
-    """An onnxruntime session of one thread."""
+def session(model: bytes, without: Sequence[str] = ()) -> Any:
+    """An onnxruntime session of one thread, without some of its ways to rewrite a graph."""
     onnxruntime = load_onnxruntime()
     _shared_arena()
     options = onnxruntime.SessionOptions()
@@ -41,7 +42,9 @@ def session(model: bytes) -> Any:
     # Plans of memory by shape would pile up, since shapes differ from image to image.
     options.enable_mem_pattern = False
     options.add_session_config_entry("session.use_env_allocators", "1")
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return onnxruntime.InferenceSession(
+        model, options, providers=["CPUExecutionProvider"], disabled_optimizers=list(without)
+    )
 
 
 class Blob:

@@ -124,6 +124,11 @@ class Graph:
         self._graph = self._model.graph
         self._graph.name = "graph"
 
+    @property
+    def proto(self) -> Any:
+        """The GraphProto, for layers of other kinds."""
+        return self._graph
+
     def input(self, name: str, channels: int) -> None:
         """Declare an input (n, channels, h, w)."""
         set_shape(self._graph.input.add(name=name), ("n", channels, "h", "w"))
@@ -157,6 +162,13 @@ class Graph:
             group=filters if channels == 1 and side > 1 else 1,
         )
         return add_node(self._graph, "Relu", [linear], name) if relu else name
+
+    def enlarge(self, source: str, name: str, weights: NDArray[np.float32], biases: NDArray[np.float32]) -> str:
+        """A transposed convolution that doubles both sides; weights (filters, channels, 2, 2)."""
+        add_weights(self._graph, f"{name}.weights", np.ascontiguousarray(weights.transpose(1, 0, 2, 3)))
+        add_weights(self._graph, f"{name}.biases", biases)
+        inputs = [source, f"{name}.weights", f"{name}.biases"]
+        return add_node(self._graph, "ConvTranspose", inputs, name, kernel_shape=(2, 2), strides=(2, 2))
 
     def max_pool(self, source: str, name: str) -> str:
         """The largest of 2x2."""

@@ -15,8 +15,8 @@ from p3mdata.faces.pyramid import Pyramid, Window
 # what is around it, and how near to a cut a hit is the other half's; a little less than half of the overlap, since both
 # do not place it alike.
 _OVERLAP, _CUT = 3, 1.375
-# How near to the cut of a window a hit is no one's: such a face is cut in two.
-_CUT_OF_WINDOW = 0.5
+# How near to the cut of a window, relative to its extent, a hit is no one's: such a face is cut in two.
+_CUT_OF_WINDOW = 0.6
 
 
 @dataclass(frozen=True)
@@ -27,20 +27,23 @@ class Piece:
         rgb: Its pixels, HxWx3.
         across: Where its first column lies.
         down: Where its first row lies.
-        cut: How near to its left, upper, right and lower end, in pixels, it owns no hits.
+        cut: How near to its left, upper, right and lower end it owns no hits, in pixels.
+        relative: Whether that is told in extents of a hit instead.
     """
 
     rgb: NDArray[np.uint8]
     across: float = 0
     down: float = 0
     cut: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    relative: bool = False
 
     def owns(self, hit: Box) -> bool:
         """Whether the centre of a hit (in pixels of the piece) is far enough from where the image was cut."""
         left, top, right, bottom = hit.xyxy
         x, y, (height, width) = (left + right) / 2, (top + bottom) / 2, self.rgb.shape[:2]
         near = (x, y, width - x, height - y)
-        return all(not margin or distance >= margin for distance, margin in zip(near, self.cut, strict=True))
+        unit = hit.extent if self.relative else 1.0
+        return all(not margin or distance >= margin * unit for distance, margin in zip(near, self.cut, strict=True))
 
 
 def halves(image: NDArray[np.uint8], largest: float) -> list[Piece]:
@@ -61,17 +64,13 @@ def halves(image: NDArray[np.uint8], largest: float) -> list[Piece]:
     return [left, Piece(image[:, width - size :], across=width - size, cut=(cut, 0, 0, 0))]
 
 
-def parts(image: Pyramid, side: int, largest: float, windows: Sequence[Window]) -> list[Piece]:
-    """Windows of an image at `side` pixels of its longer side.
-
-    They do not overlap where a face up to `largest` pixels is expected.
-    """
+def parts(image: Pyramid, side: int, windows: Sequence[Window]) -> list[Piece]:
+    """Windows of an image at `side` pixels of its longer side."""
     height, width = image.size_at(side)
-    cut = _CUT_OF_WINDOW * largest
     pieces = []
     for rows, cols in windows:
-        pixels, (down, across) = image.part(side, (rows, cols))
+        pixels = image.part(side, (rows, cols))
         ends = cols.start > 0, rows.start > 0, cols.stop < width, rows.stop < height
-        left, top, right, bottom = (cut * inside for inside in ends)
-        pieces.append(Piece(pixels, across, down, (left, top, right, bottom)))
+        left, top, right, bottom = (_CUT_OF_WINDOW * inside for inside in ends)
+        pieces.append(Piece(pixels, cols.start, rows.start, (left, top, right, bottom), relative=True))
     return pieces

@@ -8,23 +8,25 @@ alone lose the smallest faces. `manifests/proposals.md` says what the network le
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.faces import weights
-from p3mdata.faces.inference import Blob, session
+from p3mdata.faces.engine import engine
+from p3mdata.faces.integers import Kind, Layer
+from p3mdata.faces.onnx_graph import floats_of, read_model
 from p3mdata.faces.pyramid import Pyramid, Window
 from p3mdata.records import Mask
 
-# Names of the network's input, and of its output: logits of cells of CELL pixels.
-IMAGE, LOGITS = "image", "logits"
+# Name of the network's output: logits of cells of CELL pixels.
+LOGITS = "logits"
 SIDE, CELL = 768, 8
 # From where on a place is proposed, by the network and by the look before.
-_LEAST_CHANCE, _LEAST_SCORE = 0.5, 0.03
+_LEAST_CHANCE, _LEAST_SCORE = 0.5, 0.05
 # Cells around a proposed one that are looked at with it.
-_AROUND = 3
+_AROUND = 2
 # Windows begin at multiples of this many pixels, as the cells of the look's network do.
 _GRID = 32
 # Where they would cover more than this share, or are this many, the whole picture is looked at.
@@ -33,12 +35,33 @@ _MOST_COVERED, _MOST_WINDOWS = 0.5, 48
 _Rectangle = tuple[int, int, int, int]
 
 
+def layers(data: bytes) -> list[Layer]:
+    """The layers of the network's file, of a picture (h, w, 3) of which both sides are multiples of 8; one output.
+
+    Args:
+        data: The file, an ONNX model.
+    """
+    graph = read_model(data).graph
+    weights = {name: values.astype(np.float64) for name, values in floats_of(graph).items()}
+    found: dict[str, Layer] = {}
+    for node in graph.node:
+        source, made = node.input[0], node.output[0]
+        if node.op_type == "Relu":
+            found[made] = replace(found.pop(source), name=made, relu=True)
+            continue
+        kernel, biases = (weights[name] for name in node.input[1:])
+        ints = {attribute.name: attribute for attribute in node.attribute}
+        kind: Kind = "depthwise" if ints["group"].i > 1 else "conv"
+        stride, output = ints["strides"].ints[0], made == LOGITS
+        found[made] = Layer(made, kind, (source,), kernel, biases, stride, fine=not output, output=output)
+    return list(found.values())
+
+
 class Proposals:
     """The proposal network of one worker."""
 
     def __init__(self) -> None:
-        self._session = session(weights.load("proposals"))
-        self._blob = Blob()
+        self._network = engine("proposals", layers)
         self._least = math.log(_LEAST_CHANCE / (1 - _LEAST_CHANCE))
 
     def windows(self, image: Pyramid, scores: NDArray[np.float32], shape: tuple[int, int]) -> list[Window] | None:
@@ -53,7 +76,7 @@ class Proposals:
             Rows and columns of each part in the image at that size; None for all of it.
         """
         small, _ = image.at(SIDE)
-        logits = self._session.run([LOGITS], {IMAGE: self._blob(small)})[0][0, 0]
+        (logits,) = self._network(small)[0]
         height, width = (-(-length // CELL) for length in small.shape[:2])
         proposed = logits[:height, :width] >= self._least
         known = (scores >= _LEAST_SCORE).astype(np.uint8)
@@ -70,12 +93,22 @@ def _windows(proposed: Mask, cell: float, shape: tuple[int, int]) -> list[Window
     cells = [(int(x), int(y), int(x + w), int(y + h)) for x, y, w, h, _ in stats[1:]]
     windows = []
     for left, top, right, bottom in _joined(cells):
-        first_row, first_col = (int(v * cell) // _GRID * _GRID for v in (top, left))
-        rows = slice(first_row, min(shape[0], math.ceil(bottom * cell)))
-        cols = slice(first_col, min(shape[1], math.ceil(right * cell)))
+        rows, cols = (
+            _whole(int(first * cell), math.ceil(last * cell), side)
+            for first, last, side in ((top, bottom, shape[0]), (left, right, shape[1]))
+        )
         windows.append((rows, cols))
     covered = sum((rows.stop - rows.start) * (cols.stop - cols.start) for rows, cols in windows)
     return None if covered > _MOST_COVERED * shape[0] * shape[1] else windows
+
+
+def _whole(first: int, last: int, side: int) -> slice:
+    """From one pixel to before another, and what is around them up to a multiple of `_GRID`, in an image of `side`."""
+    spare = (first - last) % _GRID
+    first -= spare // 2
+    length = -(-(last - first) // _GRID) * _GRID
+    first = max(0, min(first, side - length))
+    return slice(first, min(side, first + length))
 
 
 def _joined(rectangles: list[_Rectangle]) -> list[_Rectangle]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import math
-
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from p3mdata.faces import sampling
 
 # Rows and columns of an image.
 Window = tuple[slice, slice]
@@ -22,7 +22,8 @@ class Pyramid:
     """
 
     def __init__(self, rgb: NDArray[np.uint8]) -> None:
-        self._levels = [rgb]
+        # Compiled code walks along rows; a turned view has none.
+        self._levels = [rgb if rgb.strides[1:] == (3, 1) else rgb.copy()]
 
     @property
     def size(self) -> tuple[int, int]:
@@ -32,37 +33,17 @@ class Pyramid:
     def at(self, long_side: int) -> tuple[NDArray[np.uint8], float]:
         """The image at `long_side` pixels of its longer side, and the factor that was applied."""
         height, width = self.size_at(long_side)
-        level, _ = self._level(height, width)
-        small = cv2.resize(level, (width, height), interpolation=cv2.INTER_LINEAR)
-        return np.asarray(small, np.uint8), long_side / max(self.size)
+        return sampling.resized(self._level(height, width)[0], height, width), long_side / max(self.size)
 
     def size_at(self, long_side: int) -> tuple[int, int]:
         """Height and width of the image at `long_side` pixels of its longer side."""
         factor = long_side / max(self.size)
         return max(1, round(self.size[0] * factor)), max(1, round(self.size[1] * factor))
 
-    def part(self, long_side: int, window: Window) -> tuple[NDArray[np.uint8], tuple[float, float]]:
-        """A window of the image at `long_side` pixels, interpolated alone, and where it begins there.
-
-        It begins at a pixel of the half that it is made from, which is at or up to a pixel before the window's own.
-
-        Args:
-            long_side: Pixels of the image's longer side.
-            window: Rows and columns of the image at that size.
-
-        Returns:
-            Its pixels, and its first row and column in the image at that size.
-        """
-        level, _ = self._level(*self.size_at(long_side))
-        scales = [long / side for long, side in zip(level.shape[:2], self.size_at(long_side), strict=True)]
-        begin = [int(part.start * scale) for part, scale in zip(window, scales, strict=True)]
-        end = [
-            min(side, math.ceil(part.stop * scale))
-            for part, scale, side in zip(window, scales, level.shape[:2], strict=True)
-        ]
-        source = level[begin[0] : end[0], begin[1] : end[1]]
-        pixels = cv2.resize(source, None, fx=1 / scales[1], fy=1 / scales[0], interpolation=cv2.INTER_LINEAR)
-        return np.asarray(pixels, np.uint8), (begin[0] / scales[0], begin[1] / scales[1])
+    def part(self, long_side: int, window: Window) -> NDArray[np.uint8]:
+        """What `at` has in a window (rows and columns), made alone."""
+        size = self.size_at(long_side)
+        return sampling.window_of_resized(self._level(*size)[0], size, window)
 
     def at_least(self, factor: float) -> tuple[NDArray[np.uint8], int]:
         """The smallest half in which the image has at least `factor` of its size, else itself; how much smaller it is.
@@ -89,21 +70,31 @@ class Pyramid:
         x0, y0 = (left + right - extent) / 2, (top + bottom - extent) / 2
         to_image = np.array([[extent / side, 0, x0], [0, extent / side, y0]])
         rgb, halved = self._level(*(max(1, round(length * side / max(side, extent))) for length in self.size))
-        scale, x0, y0, extent = (value / halved for value in (extent / side, x0, y0, extent))
-        inner = np.array([[scale, 0, x0], [0, scale, y0]])
-        if scale > 1:
-            # Warping alone would alias when a large face shrinks: average first, over the crop's own pixels.
-            (xa, xb), (ya, yb) = (
-                _pixels(start, start + extent, length) for start, length in ((x0, rgb.shape[1]), (y0, rgb.shape[0]))
-            )
-            part = rgb[ya:yb, xa:xb]
-            size = max(1, round(part.shape[1] / scale)), max(1, round(part.shape[0] / scale))
-            rgb = np.asarray(cv2.resize(part, size, interpolation=cv2.INTER_AREA), np.uint8)
-            inner = np.array([[1, 0, (x0 - xa) / scale], [0, 1, (y0 - ya) / scale]])
-        crop = cv2.warpAffine(
-            rgb, inner, (side, side), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=cv2.BORDER_REPLICATE
-        )
-        return np.asarray(crop, np.uint8), to_image
+        return sampling.crop(rgb, (x0 / halved, y0 / halved), extent / side / halved, side), to_image
+
+    def shows(self, rgb: NDArray[np.uint8]) -> bool:
+        """Whether it was made of this very array."""
+        return self._levels[0] is rgb
+
+    def exchanged(self, rgb: NDArray[np.uint8], window: Window) -> Pyramid:
+        """The pyramid of an image of this one's size that differs from it in a window (rows and columns) at most.
+
+        It takes the halves over, and makes those parts of them anew which the window has a share in; this one makes its
+        own again where it is asked for them. The array may be the one that this pyramid was made of, changed since.
+        """
+        other = Pyramid(rgb)
+        if other.size != self.size:
+            raise ValueError(f"an image of {rgb.shape} in place of one of {self._levels[0].shape}")
+        halves, self._levels = self._levels[1:], self._levels[:1]
+        for level in halves:
+            window = _halved(window[0], level.shape[0]), _halved(window[1], level.shape[1])
+            rows, columns = (slice(2 * part.start, 2 * part.stop) for part in window)
+            part = level[window]
+            if part.size:
+                source = other._levels[-1][rows, columns]
+                part[...] = cv2.resize(source, part.shape[1::-1], interpolation=cv2.INTER_AREA)
+            other._levels.append(level)
+        return other
 
     def _level(self, height: int, width: int) -> tuple[NDArray[np.uint8], int]:
         """The smallest half that is not smaller than a size, or the image itself; and how much smaller it is."""
@@ -119,7 +110,6 @@ class Pyramid:
                 self._levels.append(np.asarray(cv2.resize(even, half[::-1], interpolation=cv2.INTER_AREA), np.uint8))
 
 
-def _pixels(start: float, stop: float, side: int) -> tuple[int, int]:
-    """The pixels of a row or column of `side` between two places; the nearest one where there are none."""
-    first = min(max(0, int(np.floor(start))), side - 1)
-    return first, max(first + 1, min(side, int(np.ceil(stop))))
+def _halved(part: slice, side: int) -> slice:
+    """The rows or columns of a half, `side` of them, that are made of some of the whole."""
+    return slice(min(part.start // 2, side), min(-(-part.stop // 2), side))

@@ -143,10 +143,21 @@ def encode_mask(mask: NDArray[np.bool_]) -> bytes:
     return encode_facemask(mask.view(np.uint8) * 255)
 
 
-def encode_facemask(facemask: NDArray[np.uint8]) -> bytes:
-    """8-bit PNG of an HxW array of few values, by `runs` where they are those of facemasks."""
-    if (data := encode_runs(facemask)) is not None:
+def encode_facemask(
+    facemask: NDArray[np.uint8], corner: tuple[int, int] = (0, 0), size: tuple[int, int] | None = None
+) -> bytes:
+    """8-bit PNG of an HxW array of few values, by `runs` where they are those of facemasks.
+
+    Args:
+        facemask: All of it, or the part that is not 0.
+        corner: Where it begins, down and across.
+        size: Height and width of all of it.
+    """
+    if (data := encode_runs(facemask, corner, size)) is not None:
         return data
+    if size is not None:
+        part, facemask = facemask, np.zeros(size, np.uint8)
+        facemask[corner[0] : corner[0] + len(part), corner[1] : corner[1] + part.shape[1]] = part
     # Few values need no row filter, and the search for one is most of the time; runs are all there is to compress.
     no_filter = cv2.IMWRITE_PNG_FILTER, cv2.IMWRITE_PNG_FILTER_NONE
     return _imencode(".png", facemask, *no_filter, *_RUNS)

@@ -36,12 +36,21 @@ _TOLD_IN = 3
 _ORDER = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15)
 
 
-def encode_runs(array: NDArray[np.uint8]) -> bytes | None:
-    """An 8-bit grey PNG of HxW; None for one that has other values than facemasks have."""
-    height, width = array.shape
+def encode_runs(
+    array: NDArray[np.uint8], corner: tuple[int, int] = (0, 0), size: tuple[int, int] | None = None
+) -> bytes | None:
+    """An 8-bit grey PNG; None for one that has other values than facemasks have.
+
+    Args:
+        array: HxW: all of it, or a part beside which it is 0.
+        corner: Where the part begins, down and across.
+        size: Height and width of all of it.
+    """
+    height, width = size or array.shape
     left, top, across, down = cv2.boundingRect(array)
     inner = np.zeros((down, across + 2), np.uint8)
     inner[:, 1:-1] = array[top : top + down, left : left + across]
+    top, left = top + corner[0], left + corner[1]
     flat = inner.reshape(-1)
     # Rows begin and end with zeros here, and in the file with the number of their filter, which is none.
     changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
@@ -49,11 +58,11 @@ def encode_runs(array: NDArray[np.uint8]) -> bytes | None:
     if not _KNOWN[values].all():
         return None
     row, column = np.divmod(changes, across + 2)
-    size = height * (width + 1)
-    begin = np.concatenate([[0], (top + row) * (width + 1) + left + column, [size]])
+    count = height * (width + 1)
+    begin = np.concatenate([[0], (top + row) * (width + 1) + left + column, [count]])
     values = np.concatenate([[UNTOUCHED], values])
     lengths = np.diff(begin)
-    check = _adler(values, begin[:-1], lengths, size)
+    check = _adler(values, begin[:-1], lengths, count)
     data = _ZLIB + _packed(*_tokens(values, lengths)) + check.to_bytes(4, "big")
     head = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes((8, 0, 0, 0, 0))
     return _PNG + _chunk(b"IHDR", head) + _chunk(b"IDAT", data) + _chunk(b"IEND", b"")

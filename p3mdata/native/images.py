@@ -24,7 +24,7 @@ def planes(rgb: NDArray[np.uint8], out: NDArray[np.float32], *, reverse: bool = 
     Raises:
         ValueError: A shape, type or layout is another one.
     """
-    height, width = _size(rgb)
+    height, width = size_of(rgb)
     if out.dtype != np.float32 or out.ndim != 3 or out.shape[0] != 3 or not out.flags.c_contiguous:
         raise ValueError(f"expected contiguous float32 (3, rows, columns), got {out.dtype} {out.shape}")
     rows, columns = out.shape[1:]
@@ -39,8 +39,12 @@ def planes(rgb: NDArray[np.uint8], out: NDArray[np.float32], *, reverse: bool = 
     return True
 
 
-def _size(rgb: NDArray[np.uint8]) -> tuple[int, int]:
-    """Height and width of an image that C can walk through."""
+def size_of(rgb: NDArray[np.uint8]) -> tuple[int, int]:
+    """Height and width of an image (h, w, 3) whose rows C can walk through.
+
+    Raises:
+        ValueError: Shape, type or layout is another one.
+    """
     if rgb.dtype != np.uint8 or rgb.ndim != 3 or rgb.shape[2] != 3 or rgb.strides[1:] != (3, 1):
         raise ValueError(f"expected uint8 (h, w, 3) with whole rows, got {rgb.dtype} {rgb.shape} {rgb.strides}")
     return rgb.shape[0], rgb.shape[1]

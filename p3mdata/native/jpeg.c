@@ -54,6 +54,7 @@ typedef struct {
     int (*start_output)(void *, int);
     unsigned (*read_rows)(void *, uint8_t **, unsigned);
     unsigned (*skip_rows)(void *, unsigned);
+    void (*crop)(void *, unsigned *, unsigned *);
     int (*finish_output)(void *);
     void (*destroy_reader)(void *);
     void (*create_writer)(void *, int, size_t);
@@ -75,7 +76,7 @@ typedef struct {
         uint8_t handler[ERRORS];
     };
     void **arrays;
-    int created;
+    int created, cropped;
 } File;
 
 #if UINTPTR_MAX > 0xFFFFFFFFu && !defined(_WIN32)
@@ -142,19 +143,24 @@ P3M_API int p3m_jpeg_open(int level, const Functions *library, File *file, const
     return 1;
 }
 
-// Pixels of `rows` rows from row `top` on, `out` having room for `stride` bytes a row; `skip` leaves out what comes
-// before without decoding it. 1 if all went well.
+// Pixels of `rows` rows from row `top` on, `out` having room for `stride` bytes a row. `skip` leaves out what comes
+// before without decoding it, and decodes only the columns from `*left` on, `*columns` of them at least: what it tells
+// there is what it decoded, and no other pixels of the file can be had afterwards. 1 if all went well.
 P3M_API int p3m_jpeg_pixels(int level, const Functions *library, File *file, int top, int rows, int values, int skip,
-                            uint8_t *out, ptrdiff_t stride) {
+                            unsigned *left, unsigned *columns, uint8_t *out, ptrdiff_t stride) {
     (void)level;
     jmp_buf back;
     Info *info = &file->info;
     info->common.client = &back;
-    if (setjmp(back)) return 0;
-    const size_t needed = (size_t)info->out_width * (size_t)values;
-    if (info->out_values != values || (size_t)stride < needed || (unsigned)(top + rows) > info->out_height) return 0;
+    if (file->cropped || setjmp(back)) return 0;
+    if (info->out_values != values || (size_t)stride < (size_t)info->out_width * (size_t)values) return 0;
+    if ((unsigned)(top + rows) > info->out_height || *left + *columns > info->out_width) return 0;
     const long before = file->errors.warnings;
     library->start_output(info, info->scan);
+    if (skip && *columns < info->out_width) {
+        file->cropped = 1;
+        library->crop(info, left, columns);
+    }
     if (skip && top && library->skip_rows(info, (unsigned)top) != (unsigned)top) return 0;
     while (info->row < (unsigned)(top + rows)) {
         uint8_t *at[ROWS_AT_ONCE];
@@ -231,4 +237,21 @@ P3M_API long p3m_blocks_differ(int level, const uint8_t *one, ptrdiff_t one_stri
         }
     }
     return found;
+}
+
+// Exchanges the chosen ones of rows x columns blocks, whose rows are `stride` bytes apart, with those that `others` has
+// one after another.
+P3M_API void p3m_exchange(int level, uint8_t *plane, ptrdiff_t stride, int rows, int columns, const uint8_t *chosen,
+                          uint8_t *others) {
+    (void)level;
+    uint8_t kept[BLOCK_BYTES];
+    for (int y = 0; y < rows; y++)
+        for (int x = 0; x < columns; x++) {
+            if (!chosen[(size_t)y * (size_t)columns + (size_t)x]) continue;
+            uint8_t *block = plane + y * stride + (ptrdiff_t)x * BLOCK_BYTES;
+            memcpy(kept, block, BLOCK_BYTES);
+            memcpy(block, others, BLOCK_BYTES);
+            memcpy(others, kept, BLOCK_BYTES);
+            others += BLOCK_BYTES;
+        }
 }

@@ -15,11 +15,14 @@ from p3mdata.native.library import Library, library
 FUNCTIONS = (
     *("jpeg_std_error", "jpeg_CreateDecompress", "jpeg_mem_src", "jpeg_read_header", "jpeg_start_decompress"),
     *("jpeg_consume_input", "jpeg_read_coefficients", "jpeg_start_output", "jpeg_read_scanlines"),
-    *("jpeg_skip_scanlines", "jpeg_finish_output", "jpeg_destroy_decompress", "jpeg_CreateCompress", "jpeg_mem_dest"),
-    *("jpeg_copy_critical_parameters", "jpeg_write_coefficients", "jpeg_finish_compress", "jpeg_destroy_compress"),
+    *("jpeg_skip_scanlines", "jpeg_crop_scanline", "jpeg_finish_output", "jpeg_destroy_decompress"),
+    *("jpeg_CreateCompress", "jpeg_mem_dest", "jpeg_copy_critical_parameters", "jpeg_write_coefficients"),
+    *("jpeg_finish_compress", "jpeg_destroy_compress"),
 )
 _COEFS = 64
 _MOST_SIDE = 65500
+# Pixels beyond columns that are asked for: more than a block of coarse colour reaches.
+_MARGIN = 32
 # A file with the standard Huffman tables is seldom larger than its source by more.
 _ROOM = 1 << 16
 
@@ -67,27 +70,35 @@ class JpegFile:
         stride = self._strides[number] or columns * _COEFS * 2
         return coefficients_at(self, self._begin[number] or 0, (rows, columns), stride)
 
-    def pixels(self, size: tuple[int, int], rows: slice, skip: bool = True) -> NDArray[np.uint8]:
-        """Pixels of some rows of the picture, [rows, width, 3] or of a grey one [rows, width].
+    def pixels(self, size: tuple[int, int], rows: slice, columns: slice, skip: bool = True) -> NDArray[np.uint8]:
+        """Pixels of a part of the picture, [rows, columns, 3] or of a grey one [rows, columns].
 
         Args:
             size: Height and width of the picture.
-            rows: Which.
-            skip: Whether what comes before is left out; else it is decoded as well.
+            rows, columns: Which.
+            skip: Whether what is above and beside is left out; else it is decoded as well. Where something beside is,
+                no more pixels can be had afterwards.
 
         Raises:
             CannotRead: The library gives up, or remarks on something.
         """
         height, width = size
         values = len(self._grids)
-        if values == 2 or not 0 <= rows.start < rows.stop <= height <= _MOST_SIDE or not 0 < width <= _MOST_SIDE:
-            raise ValueError(f"no rows {rows} in a picture of {size}")
+        if values == 2 or not all(
+            0 <= part.start < part.stop <= side <= _MOST_SIDE for part, side in ((rows, height), (columns, width))
+        ):
+            raise ValueError(f"no rows {rows} and columns {columns} in a picture of {size}")
+        # What is beside is interpolated from other samples at the border of what is decoded.
+        first, last = max(0, columns.start - _MARGIN), min(width, columns.stop + _MARGIN)
+        left, decoded = ctypes.c_uint(first), ctypes.c_uint(last - first)
         out = np.empty((rows.stop - rows.start, width, values), np.uint8)
         self._call(
-            "p3m_jpeg_pixels", rows.start, len(out), values, int(skip), ctypes.c_void_p(out.ctypes.data),
-            ctypes.c_ssize_t(width * values),
+            "p3m_jpeg_pixels", rows.start, len(out), values, int(skip), ctypes.byref(left), ctypes.byref(decoded),
+            ctypes.c_void_p(out.ctypes.data), ctypes.c_ssize_t(width * values),
         )  # fmt: skip
-        return out if values > 1 else out[:, :, 0]
+        begin = left.value if skip and last - first < width else 0
+        shown = out[:, columns.start - begin : columns.stop - begin]
+        return shown if values > 1 else shown[:, :, 0]
 
     def encoded(self) -> bytes:
         """A sequential file of the coefficients as they are now, with the standard Huffman tables.
@@ -161,3 +172,29 @@ def differing(one: NDArray[np.int16], other: NDArray[np.int16]) -> NDArray[np.bo
         *(*one.shape[:2], ctypes.c_void_p(out.ctypes.data)),
     )
     return out
+
+
+def exchange(plane: NDArray[np.int16], chosen: NDArray[np.bool_], others: NDArray[np.int16]) -> bool:
+    """Exchange the chosen blocks of a plane [rows, columns, 64] with others [n, 64], row after row, both in place.
+
+    Returns:
+        False if there is no library, or the blocks of a row do not lie side by side: nothing was changed.
+
+    Raises:
+        ValueError: A shape or type is another one, or one of them cannot be written to.
+    """
+    if (native := library()) is None or plane.strides[1:] != (_COEFS * 2, 2):
+        return False
+    number = np.count_nonzero(chosen)
+    for array, shape in ((plane, (*chosen.shape, _COEFS)), (others, (number, _COEFS))):
+        if array.dtype != np.int16 or array.shape != shape or not array.flags.writeable:
+            raise ValueError(f"expected int16 {shape} to write to, got {array.dtype} {array.shape}")
+    if chosen.dtype != np.bool_ or not others.flags.c_contiguous:
+        raise ValueError(f"expected bool and contiguous blocks, got {chosen.dtype} and {others.strides}")
+    chosen = np.ascontiguousarray(chosen)
+    native.functions.p3m_exchange(
+        native.level,
+        *(ctypes.c_void_p(plane.ctypes.data), ctypes.c_ssize_t(plane.strides[0]), *chosen.shape),
+        *(ctypes.c_void_p(chosen.ctypes.data), ctypes.c_void_p(others.ctypes.data)),
+    )
+    return True

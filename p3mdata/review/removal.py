@@ -32,6 +32,7 @@ class Removal:
         version: Version of the dataset now; each take-down raises it by one.
         cleaned: Datasets from which the images were taken out too.
         rebuild: Exports that still hold them and must be built again, or are to be deleted where they are.
+        gone: Datasets and exports that are not where they were made, and hold them still where they were moved to.
         summary: Counts of the run now.
     """
 
@@ -39,6 +40,7 @@ class Removal:
     version: int
     cleaned: tuple[str, ...]
     rebuild: tuple[str, ...]
+    gone: tuple[str, ...]
     summary: RunSummary
 
 
@@ -69,13 +71,13 @@ def remove_images(out: Path, names: Sequence[str]) -> Removal:
             assert summary is not None
         finally:
             # Whatever keeps the run from being closed again, keeps the images in no dataset.
-            cleaned, rebuild, faults = _clean_derived(out, version)
+            cleaned, rebuild, gone, faults = _clean_derived(out, version)
     if faults:
         raise RunFolderError(
             f"{faults[0]} The images are taken down from {out}, but not yet from {count(len(faults), 'dataset')} made "
             "of it. Run the same command again then."
         )
-    return Removal(tuple(ids), version, tuple(cleaned), tuple(rebuild), summary)
+    return Removal(tuple(ids), version, tuple(cleaned), tuple(rebuild), tuple(gone), summary)
 
 
 def _named(out: Path, samples: Iterable[Sample], names: Sequence[str]) -> list[str]:
@@ -115,18 +117,22 @@ def still_in(out: Path, ids: Sequence[str]) -> list[tuple[str, int | None]]:
     return found
 
 
-def _clean_derived(out: Path, version: int) -> tuple[list[str], list[str], list[str]]:
+def _clean_derived(out: Path, version: int) -> tuple[list[str], list[str], list[str], list[str]]:
     """Take everything that was ever removed out of datasets built from a run.
 
     Returns:
-        Datasets that were cleaned, other exports, and why a dataset could not be cleaned, a sentence each.
+        Datasets that were cleaned, other exports, what is not there any more, and why a dataset could not be cleaned,
+        a sentence each.
     """
     removed = {tomb.id for tomb in tombstones(out)}
-    cleaned, rebuild, faults = [], [], []
+    cleaned: list[str] = []
+    rebuild: list[str] = []
+    gone: list[str] = []
+    faults: list[str] = []
     for made in read_derived(out):
         path = Path(made.path)
         if made.kind != DATASET or not path.is_dir():
-            rebuild += [str(path)] if path.exists() else []
+            (rebuild if path.exists() else gone).append(str(path))
             continue
         # One that is in use or damaged keeps the images in no other.
         try:
@@ -141,7 +147,7 @@ def _clean_derived(out: Path, version: int) -> tuple[list[str], list[str], list[
             faults.append(str(exc))
         except OSError as exc:
             faults.append(str(unwritable(path, exc)))
-    return cleaned, rebuild, faults
+    return cleaned, rebuild, gone, faults
 
 
 def _clean_begun(path: Path, removed: set[str]) -> None:

@@ -27,6 +27,11 @@ def differing_settings(old: Maker, new: Maker) -> list[str]:
     return different + (["the model files"] if old.weights != new.weights else [])
 
 
+def to_go_on(old: Maker, new: Maker) -> str:
+    """What it takes to go on with what another call has begun; of another version nothing else would do."""
+    return "the same settings and files" if old.tool == new.tool else f"{old.tool}, which made it, to go on"
+
+
 def _shown(value: Any) -> str:
     return "not given" if value is None else str(value)
 

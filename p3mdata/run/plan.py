@@ -21,7 +21,7 @@ from p3mdata.errors import RunFolderError, start_anew
 from p3mdata.faces import weights
 from p3mdata.imaging.listing import passed_over
 from p3mdata.records import Sample
-from p3mdata.run.compare import differing_settings, differing_sources, readable_now
+from p3mdata.run.compare import differing_settings, differing_sources, readable_now, to_go_on
 from p3mdata.run.decisions import read_log, standing
 from p3mdata.run.layout import (
     JOB,
@@ -193,13 +193,9 @@ def _of_the_run(plan: Plan, before: Planned, listing: Path) -> Plan:
                 plan, (readable_now(sample, new[sample.source]) for sample in _read_samples(out / SOURCES)), listing
             )
     if different:
-        same = "the same settings and files"
-        if before.maker.tool != plan.maker.tool:
-            # Nothing that they could give would do.
-            same = f"{before.maker.tool}, which made it, to go on"
         raise RunFolderError(
             f"{out}: holds a run made with other settings or files: {'; '.join(different)}. "
-            f"Use another OUT, {same}, or --overwrite."
+            f"Use another OUT, {to_go_on(before.maker, plan.maker)}, or --overwrite."
         )
     return plan
 

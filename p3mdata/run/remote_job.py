@@ -217,7 +217,7 @@ def staged(out: Path, store: Store) -> Iterator[None]:
 
 
 def _make_ours(out: Path) -> None:
-    make_private_folder(out)
+    make_private_folder(out, empty=True)
     # Folders for temporary files are shared: somebody else may have made it, to read along.
     if not is_mine(out):
         raise RunFolderError(f"{out}: is not a folder of yours. Remove it, or set TMPDIR to another folder.")

@@ -28,6 +28,7 @@ from p3mdata.records import Action, Decision, ImageResult, Outcome, Sample, Shar
 from p3mdata.run.ahead import ReadAhead
 from p3mdata.run.inputs import inputs_digest, read_inputs
 from p3mdata.run.layout import DONE, KINDS, PLAN, RESULTS, STATS, TRACES, shard_folder
+from p3mdata.run.receipts import keep_of_run
 from p3mdata.run.room import room_for
 from p3mdata.run.rows import read_results
 from p3mdata.run.stages import Stage, anonymize_staged, run_stage
@@ -224,6 +225,9 @@ def run_shard(
             there()
             append_row(results, done[sample.id].to_json())
     refuse_lost(job)
+    if stage is Stage.ALL and job.store is None:
+        # What was made is proved on the bytes that were written.
+        keep_of_run(folder, job, [(sample, done[sample.id]) for sample in todo])
     finish_shard(folder, [done[sample.id] for sample in samples], seconds)
 
 

@@ -14,8 +14,6 @@ from p3mdata.base.jsonl import PRIVATE_MODE, dumps, read_json
 from p3mdata.config import Job
 from p3mdata.errors import P3MError, RunFolderError
 from p3mdata.faces.ensemble import Detection, FaceFinder
-from p3mdata.imaging.encode import encode_facemask
-from p3mdata.imaging.facemask import facemask_of
 from p3mdata.records import Sample
 from p3mdata.run.inputs import inputs_digest, read_inputs
 from p3mdata.run.layout import stages_folder
@@ -80,7 +78,7 @@ def _made(sample: Sample, job: Job, inputs: Inputs, finder: Callable[[], FaceFin
     if stage is Stage.DETECT:
         return dumps(detect(loaded, finder()).to_json()).encode()
     masked = mask(loaded, _load_detection(job.out, sample), job.settings)
-    facemask = encode_facemask(facemask_of(masked.facemask, masked.recomposed))
+    facemask = masked.facemask_file()
     if stage is Stage.MASK:
         return facemask
     drawn = _stage_path(job.out, sample, _PRODUCTS[Stage.MASK])

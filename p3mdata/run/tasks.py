@@ -83,9 +83,12 @@ def shared_plan(job: Job) -> tuple[Plan, Samples]:
     keys = sorted((kept.keys() | given.keys()) - {"folders"})
     different += [f"{key} ({kept.get(key)} -> {given.get(key)})" for key in keys if kept.get(key) != given.get(key)]
     if different:
+        tool = planned.maker.tool
+        way_out = "Give the same to all tasks."
+        if tool != mine.maker.tool:
+            way_out = f"Use another OUT, or {tool} for all its tasks."
         raise RunFolderError(
-            f"{job.place}: was planned with other settings or folders: {'; '.join(different)}. "
-            "Give the same to all tasks."
+            f"{job.place}: was planned with other settings or folders: {'; '.join(different)}. {way_out}"
         )
     return mine, samples
 

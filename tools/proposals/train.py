@@ -9,8 +9,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from p3mdata.faces.integers import IMAGE
 from p3mdata.faces.onnx_graph import Graph
-from p3mdata.faces.proposals import IMAGE, LOGITS
+from p3mdata.faces.proposals import LOGITS
 from tools.proposals.scenes import Sample
 
 BATCH = 16

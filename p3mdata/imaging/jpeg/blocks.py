@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from p3mdata.imaging.jpeg.coefficients import read_coefficients, rewrite, write_coefficients
 from p3mdata.imaging.jpeg.library import Coefs, Opened
 from p3mdata.imaging.jpeg.segments import UnsupportedJpeg
-from p3mdata.imaging.jpeg.structure import COLOUR, Component, inspect
+from p3mdata.imaging.jpeg.structure import BLOCK, COLOUR, Component, inspect
 from p3mdata.imaging.jpeg.transform import quantised
 from p3mdata.imaging.jpeg.turn import turn
 from p3mdata.native.jpeg import differing
@@ -93,12 +93,15 @@ class JpegBlocks:
             blocks = cls.read(data)
         except UnsupportedJpeg:
             return None
-        pixels = blocks.pixels(slice(0, blocks.height))
+        pixels = blocks.pixels(slice(0, blocks.height), slice(0, blocks.width))
         return None if pixels is None else (blocks, pixels)
 
-    def pixels(self, rows: slice) -> NDArray[np.uint8] | None:
-        """Some rows of the picture, as for `decoded`; None where they cannot be had, and of one that was turned."""
-        return None if self._file is None else self._file.pixels((self.height, self.width), rows)
+    def pixels(self, rows: slice, columns: slice) -> NDArray[np.uint8] | None:
+        """A part of the picture, as for `decoded`; None where it cannot be had, and of one that was turned.
+
+        Once some columns were asked for alone, no more can be had.
+        """
+        return None if self._file is None else self._file.pixels((self.height, self.width), rows, columns)
 
     def turned(self, orientation: int) -> JpegBlocks:
         """Return the same picture in displayed orientation, without loss.
@@ -190,8 +193,7 @@ class JpegBlocks:
             chosen = _any_in_blocks(wanted[window], part.footprint)
             if forbidden is not None:
                 chosen &= ~_any_in_blocks(_grown(forbidden[window], ring), part.footprint)
-            area = chosen.repeat(part.footprint[0], axis=0)[:height]
-            area = area.repeat(part.footprint[1], axis=1)[:, :width]
+            area = _pixels_of(chosen, part.footprint)[:height, :width]
             if number == 0:
                 luma[window] = area
             changed[window] |= _grown(area, ring)
@@ -293,7 +295,14 @@ def _any_in_blocks(mask: BoolArray, footprint: tuple[int, int]) -> BoolArray:
     padded = np.zeros((rows * footprint[0], cols * footprint[1]), np.bool_)
     padded[: mask.shape[0], : mask.shape[1]] = mask
     strips = np.logical_or.reduce(padded.reshape(rows, footprint[0], -1), axis=1)
-    return np.asarray(strips.reshape(rows, cols, footprint[1]).any(axis=2))
+    # Eight pixels at a time: blocks are that wide, or a multiple.
+    return np.asarray(np.bitwise_or.reduce(strips.view(np.uint64).reshape(rows, cols, -1), axis=2) != 0)
+
+
+def _pixels_of(blocks: BoolArray, footprint: tuple[int, int]) -> BoolArray:
+    """Set all pixels of some blocks of the grid."""
+    eights = blocks.astype(np.uint64) * np.uint64(0x0101010101010101)
+    return eights.repeat(footprint[1] // BLOCK, axis=1).repeat(footprint[0], axis=0).view(np.bool_)
 
 
 def _grown(mask: BoolArray, ring: tuple[int, int]) -> BoolArray:

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, _imaging, features
 
-from p3mdata.native.jpeg import CannotRead, JpegFile, coefficients_at, usable
+from p3mdata.native.jpeg import CannotRead, JpegFile, coefficients_at, exchange, usable
 
 Coefs = NDArray[np.int16]  # [block rows, block columns, 64]
 
@@ -194,15 +194,15 @@ class Opened:
         for plane in self.coefs:
             plane.flags.writeable = False
 
-    def pixels(self, size: tuple[int, int], rows: slice) -> NDArray[np.uint8] | None:
-        """Some rows of a picture of that height and width, uint8 RGB [rows, width, 3], or [rows, width] of a grey file.
+    def pixels(self, size: tuple[int, int], rows: slice, columns: slice) -> NDArray[np.uint8] | None:
+        """A part of a picture of that height and width, uint8 RGB [rows, columns, 3], or [rows, columns] of a grey one.
 
-        None where they cannot be had, or the library remarks on something.
+        None where it cannot be had, or the library remarks on something; also once some columns were asked for alone.
         """
         if not isinstance(self._file, JpegFile):
             return None
         try:
-            return self._file.pixels(size, rows, _skips())
+            return self._file.pixels(size, rows, columns, _skips())
         except CannotRead:
             return None
 
@@ -216,12 +216,12 @@ class Opened:
         Raises:
             GaveUp: It cannot be encoded.
         """
-        before = [plane[which] for plane, which in zip(self._planes, chosen, strict=True)]
-        self._put(chosen, blocks)
+        others = [np.array(new) for new in blocks]
+        self._exchange(chosen, others)
         try:
             return self._encoded()
         finally:
-            self._put(chosen, before)
+            self._exchange(chosen, others)
 
     def _encoded(self) -> bytes:
         try:
@@ -239,9 +239,13 @@ class Opened:
             plane[...] = new
         return self._encoded()
 
-    def _put(self, chosen: Sequence[NDArray[np.bool_]], blocks: Sequence[NDArray[np.int16]]) -> None:
-        for plane, which, new in zip(self._planes, chosen, blocks, strict=True):
-            plane[which] = new
+    def _exchange(self, chosen: Sequence[NDArray[np.bool_]], others: Sequence[NDArray[np.int16]]) -> None:
+        """Have blocks of the planes and others change places."""
+        for plane, which, other in zip(self._planes, chosen, others, strict=True):
+            if not exchange(plane, which, other):
+                kept = plane[which]
+                plane[which] = other
+                other[...] = kept
 
 
 def _plane(file: _File, addresses: Sequence[int], grid: tuple[int, int]) -> Coefs:
@@ -306,7 +310,7 @@ def _tried(library: Any) -> bool:
     wanted[0, 1, 0] = 64  # the mean of 64 values, times 8, quantised by 8
     if not np.array_equal(file.coefs[0], wanted):
         return False
-    shown = file.pixels((8, 16), slice(0, 8))
+    shown = file.pixels((8, 16), slice(0, 8), slice(0, 16))
     if shown is not None and not np.array_equal(shown, np.asarray(picture)):
         return False
     chosen, blocks = np.array([[True, False]]), wanted[:, 1]

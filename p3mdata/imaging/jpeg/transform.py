@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.imaging.jpeg.coefficients import MAX_AC, MAX_DC, MIN_DC
-from p3mdata.imaging.jpeg.structure import BLOCK, COEFS, GREY, Component
+from p3mdata.imaging.jpeg.structure import BLOCK, COEFS, COLOUR, GREY, Component
+from p3mdata.native.blocks import Transform, coefficients
 
 Plane = NDArray[np.float32]
 Chosen = NDArray[np.bool_]
@@ -44,6 +45,9 @@ _DCT_2D = np.kron(_DCT_1D, _DCT_1D).T.copy()
 _LOWEST, _HIGHEST = (
     np.array([dc] + [ac] * (COEFS - 1), np.float64) for dc, ac in ((MIN_DC, -MAX_AC), (MAX_DC, MAX_AC))
 )
+_COMPILED = Transform(
+    _YCC.astype(np.int32), np.ascontiguousarray(_DCT_1D.T, np.int16), _LOWEST, _HIGHEST, float(1 << 2 * _DCT_BITS)
+)
 
 
 def quantised(
@@ -56,6 +60,22 @@ def quantised(
         components: of the file.
         chosen: bool [block rows, block columns] for each component.
     """
+    # Compiled code walks along rows.
+    if pixels.strides[1:] != ((1,) if pixels.ndim == GREY + 1 else (COLOUR, 1)):
+        pixels = pixels.copy()
+    compiled = [
+        coefficients(pixels, number, part.step, part.table, np.argwhere(which).astype(np.int32), _COMPILED)
+        for number, (part, which) in enumerate(zip(components, chosen, strict=True))
+    ]
+    if all(blocks is not None for blocks in compiled):
+        return [blocks for blocks in compiled if blocks is not None]
+    return _banded(pixels, components, chosen)
+
+
+def _banded(
+    pixels: NDArray[np.uint8], components: Sequence[Component], chosen: Sequence[Chosen]
+) -> list[NDArray[np.int16]]:
+    """`quantised` without compiled code, in bands that fit the cache."""
     made: list[list[NDArray[np.int16]]] = [[] for _ in components]
     tall, wide = (math.lcm(*(part.footprint[axis] for part in components)) for axis in (0, 1))
     height = -(-_BAND // tall) * tall

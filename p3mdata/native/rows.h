@@ -1,0 +1,292 @@
+// Rows of each kind of layer, written once for all instruction sets. Whoever includes this defines before:
+//   FN               attributes of functions for the instruction set
+//   LANES            32-bit whole numbers of a vector
+//   ints, reals      vectors of whole numbers and of floats
+//   MOST_VECTORS     vectors of filters that a convolution computes together, and PIXELS_OF_n: for so many pixels where
+//                    there are n of them, MOST_PIXELS of which is the largest
+//   the functions v_*, see rows_generic.c
+//
+// Sums of products stay below 2^24 (network.py sees to it), so that they are exact as floats; what is rounded is one product.
+
+#define ALWAYS static inline __attribute__((always_inline)) FN
+#define SMALLER(a, b) ((a) < (b) ? (a) : (b))
+
+struct target {
+    const struct layer *layer;
+    const int32_t *biases;
+    float low, high;
+    uint8_t *at; // Where the first pixel's channels go.
+    size_t step; // Bytes to the next one.
+    float *plane;
+    size_t plane_size;
+    int channels; // Left in planes.
+};
+
+static struct target target_of(const struct network *network, int i, int y) {
+    const struct layer *layer = &network->layers[i];
+    const struct map *map = &network->maps[i];
+    struct target target = {.layer = layer, .biases = layer->biases, .low = (float)layer->low, .high = (float)layer->high};
+    if (layer->store == FLOATS) {
+        target.plane_size = (size_t)map->height * (size_t)map->width;
+        target.plane = map->planes + (size_t)y * (size_t)map->width;
+        target.channels = layer->channels;
+    } else {
+        target.at = row_of(map, y) + map->pixel;
+        target.step = map->pixel;
+    }
+    return target;
+}
+
+// Whole numbers of LANES channels from `channel` on, of the pixel `x`.
+ALWAYS void put(const struct target *target, int x, int channel, ints values) {
+    if (target->layer->store == BYTES)
+        v_store_bytes(target->at + (size_t)x * target->step + channel, v_add(values, v_all(target->layer->zero)));
+    else
+        v_store_shorts(target->at + (size_t)x * target->step + 2 * (size_t)channel, values);
+}
+
+// A convolution's sum: scaled, rounded and kept within limits, or given as it is.
+ALWAYS void put_sum(const struct target *target, int x, int channel, ints sum) {
+    const reals product = v_times(v_reals(sum), v_load_reals(target->layer->scales + channel));
+    if (target->layer->store == FLOATS) {
+        float lanes[LANES];
+        v_store_reals(lanes, product);
+        const int count = SMALLER(LANES, target->channels - channel);
+        for (int j = 0; j < count; j++)
+            target->plane[(size_t)(channel + j) * target->plane_size + (size_t)x] = lanes[j];
+    } else {
+        put(target, x, channel, v_nearest(v_clip(product, target->low, target->high)));
+    }
+}
+
+ALWAYS ints get(const struct layer *layer, const uint8_t *pixel, int channel) {
+    if (layer->store == BYTES)
+        return v_add(v_load_bytes(pixel + channel), v_all(-layer->zero));
+    return v_load_shorts(pixel + 2 * (size_t)channel);
+}
+
+struct taps {
+    const uint8_t *rows[3]; // The first tap of the first pixel, of each row of the kernel.
+    int down, across, groups;
+    size_t step, tap; // Bytes between neighbouring pixels and between neighbouring taps.
+};
+
+// Sums of F vectors of filters for up to P pixels, from x on.
+ALWAYS void conv_pixels(const int F, const int P, const int bytes, const struct taps *taps, const uint8_t *weights,
+                        const struct target *target, int channel, int x, int pixels) {
+    // Of fixed size, so that compilers keep them in registers.
+    ints sums[MOST_PIXELS][MOST_VECTORS];
+    size_t from[MOST_PIXELS];
+#pragma GCC unroll 16
+    for (int p = 0; p < P; p++) {
+        // Those beyond the row repeat the last one, and are not put anywhere.
+        from[p] = (size_t)(x + (p < pixels ? p : pixels - 1)) * taps->step;
+#pragma GCC unroll 4
+        for (int f = 0; f < F; f++)
+            sums[p][f] = v_load(target->biases + channel + f * LANES);
+    }
+    for (int down = 0; down < taps->down; down++)
+        for (int across = 0; across < taps->across; across++) {
+            const uint8_t *tap = taps->rows[down] + (size_t)across * taps->tap;
+            for (int group = 0; group < taps->groups; group++) {
+                ints row[MOST_VECTORS];
+#pragma GCC unroll 4
+                for (int f = 0; f < F; f++)
+                    row[f] = v_load(weights + (size_t)f * LANES * 4);
+                weights += (size_t)F * LANES * 4;
+#pragma GCC unroll 16
+                for (int p = 0; p < P; p++) {
+                    const ints values = v_four_bytes(tap + from[p] + 4 * (size_t)group);
+#pragma GCC unroll 4
+                    for (int f = 0; f < F; f++)
+                        sums[p][f] = bytes ? v_dot_bytes(sums[p][f], values, row[f]) : v_dot(sums[p][f], values, row[f]);
+                }
+            }
+        }
+#pragma GCC unroll 16
+    for (int p = 0; p < P; p++) {
+        if (p < pixels)
+#pragma GCC unroll 4
+            for (int f = 0; f < F; f++)
+                put_sum(target, x + p, channel + f * LANES, sums[p][f]);
+    }
+}
+
+#define CONV_ROW(F, P)                                                                                                  \
+    FN static void conv_row_##F(const struct taps *taps, int bytes, const uint8_t *weights, const struct target *target, \
+                                int channel, int width) {                                                               \
+        for (int x = 0; x < width; x += P) {                                                                            \
+            const int pixels = SMALLER(P, width - x);                                                                   \
+            if (HAS_BYTES && bytes)                                                                                     \
+                conv_pixels(F, P, 1, taps, weights, target, channel, x, pixels);                                        \
+            else                                                                                                        \
+                conv_pixels(F, P, 0, taps, weights, target, channel, x, pixels);                                        \
+        }                                                                                                               \
+    }
+CONV_ROW(1, PIXELS_OF_1)
+CONV_ROW(2, PIXELS_OF_2)
+#if MOST_VECTORS > 2
+CONV_ROW(3, PIXELS_OF_3)
+CONV_ROW(4, PIXELS_OF_4)
+#endif
+
+// Rows of a convolution; of one that enlarges, kernels of 2x2 are four convolutions of 1x1, each for every other pixel.
+FN static void conv_rows(const struct network *network, int i, int first, int count) {
+    const struct layer *layer = &network->layers[i];
+    const struct layer *source_layer = &network->layers[layer->sources[0]];
+    const struct map *map = &network->maps[i], *source = &network->maps[layer->sources[0]];
+    const int enlarge = layer->kind == ENLARGE, picture = source_layer->kind == PICTURE;
+    const int bytes = source_layer->store == BYTES, per_group = bytes ? 4 : 2;
+    const int side = enlarge ? 1 : layer->side;
+    // A picture's pixels lie without gaps: taps side by side are as one with more channels.
+    const int run = picture ? side * source_layer->channels : source_layer->channels;
+    struct taps taps = {.down = side, .across = picture ? 1 : side, .groups = (run + per_group - 1) / per_group};
+    taps.tap = source->pixel;
+    taps.step = source->pixel * (size_t)(enlarge ? 1 : layer->stride);
+    const int vectors = map->depth / LANES, blocks = (vectors + MOST_VECTORS - 1) / MOST_VECTORS;
+    const size_t one = (size_t)taps.down * (size_t)taps.across * (size_t)taps.groups * LANES * 4;
+    for (int phase = 0; phase < (enlarge ? 4 : 1); phase++) {
+        const uint8_t *weights = (const uint8_t *)layer->weights + (size_t)phase * (size_t)vectors * one;
+        for (int block = 0, channel = 0; block < blocks; block++) {
+            const int size = vectors / blocks + (block < vectors % blocks);
+            for (int y = first; y < first + count; y++) {
+                struct target target = target_of(network, i, y);
+                int width = map->width;
+                if (enlarge) {
+                    if (y % 2 != phase / 2)
+                        continue;
+                    target.biases += (size_t)phase * (size_t)map->depth;
+                    target.at += (size_t)(phase % 2) * target.step;
+                    target.step *= 2;
+                    width /= 2;
+                }
+                for (int down = 0; down < side; down++) {
+                    const int above = enlarge ? y / 2 : y * layer->stride - side / 2 + down;
+                    taps.rows[down] = row_of(source, above) + (size_t)(1 - side / 2) * source->pixel;
+                }
+                if (size == 1)
+                    conv_row_1(&taps, bytes, weights, &target, channel, width);
+                else if (size == 2)
+                    conv_row_2(&taps, bytes, weights, &target, channel, width);
+#if MOST_VECTORS > 2
+                else if (size == 3)
+                    conv_row_3(&taps, bytes, weights, &target, channel, width);
+                else
+                    conv_row_4(&taps, bytes, weights, &target, channel, width);
+#endif
+            }
+            channel += size * LANES;
+            weights += (size_t)size * one;
+        }
+    }
+}
+
+// Pixels of LANES channels: of each column of three the upper two in pairs, then the lower one alone.
+FN static void depthwise_strip(const uint8_t *const rows[3], size_t pixel, int stride, const int32_t *weights,
+                               const struct target *target, int channel, int begin, int end) {
+    const ints bias = v_load(target->biases + channel);
+    ints pairs[3], singles[3];
+    for (int across = 0; across < 3; across++) {
+        pairs[across] = v_load(weights + 2 * across * LANES);
+        singles[across] = v_load(weights + (2 * across + 1) * LANES);
+    }
+    const size_t start = 2 * (size_t)channel;
+    if (stride == 1) {
+        // A column goes into the sums of the three pixels around it.
+        ints left = bias, middle = bias;
+        for (int x = begin - 2; x < end; x++) {
+            if (x + 2 < begin)
+                continue;
+            const size_t at = start + (size_t)(x + 2) * pixel;
+            const ints upper = v_pairs(rows[0] + at, rows[1] + at), lower = v_singles(rows[2] + at);
+            const ints whole = v_dot(v_dot(left, upper, pairs[2]), lower, singles[2]);
+            left = v_dot(v_dot(middle, upper, pairs[1]), lower, singles[1]);
+            middle = v_dot(v_dot(bias, upper, pairs[0]), lower, singles[0]);
+            if (x >= begin)
+                put_sum(target, x, channel, whole);
+        }
+    } else {
+        for (int x = begin; x < end; x++) {
+            ints sum = bias;
+            for (int across = 0; across < 3; across++) {
+                const size_t at = start + (size_t)(x * stride + across) * pixel;
+                sum = v_dot(sum, v_pairs(rows[0] + at, rows[1] + at), pairs[across]);
+                sum = v_dot(sum, v_singles(rows[2] + at), singles[across]);
+            }
+            put_sum(target, x, channel, sum);
+        }
+    }
+}
+
+FN static void depthwise_row(const struct network *network, int i, int y) {
+    const struct layer *layer = &network->layers[i];
+    const struct map *map = &network->maps[i], *source = &network->maps[layer->sources[0]];
+    const struct target target = target_of(network, i, y);
+    const uint8_t *const rows[3] = {
+        row_of(source, y * layer->stride - 1),
+        row_of(source, y * layer->stride),
+        row_of(source, y * layer->stride + 1),
+    };
+    // So many pixels that all their channels stay in the nearest cache.
+    const int fitting = (int)((size_t)16384 / (3 * source->pixel)) / layer->stride, strip = fitting < 8 ? 8 : fitting;
+    for (int begin = 0; begin < map->width; begin += strip)
+        for (int channel = 0; channel < map->depth; channel += LANES)
+            depthwise_strip(rows, source->pixel, layer->stride, (const int32_t *)layer->weights + 6 * (size_t)channel,
+                            &target, channel, begin, SMALLER(begin + strip, map->width));
+}
+
+// The largest of 2x2, or a sum of two layers, of which the first may have half the size.
+FN static void joined_row(const struct network *network, int i, int y) {
+    const struct layer *layer = &network->layers[i], *first = &network->layers[layer->sources[0]];
+    const struct map *map = &network->maps[i], *source = &network->maps[layer->sources[0]];
+    const struct target target = target_of(network, i, y);
+    const ints low = v_all(layer->low), high = v_all(layer->high);
+    if (layer->kind == POOL) {
+        const uint8_t *upper = row_of(source, 2 * y) + source->pixel, *lower = row_of(source, 2 * y + 1) + source->pixel;
+        for (int x = 0; x < map->width; x++, upper += 2 * source->pixel, lower += 2 * source->pixel)
+            for (int channel = 0; channel < map->depth; channel += LANES)
+                put(&target, x, channel,
+                    v_larger(v_larger(get(first, upper, channel), get(first, upper + source->pixel, channel)),
+                             v_larger(get(first, lower, channel), get(first, lower + source->pixel, channel))));
+        return;
+    }
+    const struct layer *second = &network->layers[layer->sources[1]];
+    const struct map *other = &network->maps[layer->sources[1]];
+    const int doubled = layer->kind == DOUBLED;
+    const uint8_t *one = row_of(source, doubled ? y / 2 : y) + source->pixel, *two = row_of(other, y) + other->pixel;
+    for (int x = 0; x < map->width; x++, two += other->pixel)
+        for (int channel = 0; channel < map->depth; channel += LANES) {
+            const ints sum = v_add(get(first, one + (size_t)(doubled ? x / 2 : x) * source->pixel, channel),
+                                   get(second, two, channel));
+            put(&target, x, channel, v_larger(v_smaller(sum, high), low));
+        }
+}
+
+FN static void picture_row(const struct network *network, int i, int y) {
+    const struct map *map = &network->maps[i];
+    int16_t *restrict row = (int16_t *)(row_of(map, y) + map->pixel);
+    int values = 0;
+    if (y < network->rgb_height) {
+        const uint8_t *restrict rgb = network->rgb + y * network->rgb_stride;
+        values = 3 * network->rgb_width;
+        for (int v = 0; v < values; v++)
+            row[v] = rgb[v];
+    }
+    memset(row + values, 0, (size_t)(3 * map->width - values) * 2);
+}
+
+FN void ROWS(const struct network *network, int i, int first, int count) {
+    const int kind = network->layers[i].kind;
+    if (kind == CONV || kind == ENLARGE) {
+        conv_rows(network, i, first, count);
+        return;
+    }
+    for (int y = first; y < first + count; y++) {
+        if (kind == PICTURE)
+            picture_row(network, i, y);
+        else if (kind == DEPTHWISE)
+            depthwise_row(network, i, y);
+        else
+            joined_row(network, i, y);
+    }
+}

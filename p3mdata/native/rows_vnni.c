@@ -1,0 +1,52 @@
+// Rows of layers by AVX-512 with dot products of whole numbers.
+#include "network.h"
+
+#if P3M_X86
+#include <immintrin.h>
+
+#define FN FOR_VNNI
+#define V static inline __attribute__((always_inline)) FN
+#define ROWS p3m_rows_vnni
+enum { LANES = 16, HAS_BYTES = 1 };
+#define MOST_PIXELS 14
+#define MOST_VECTORS 4
+enum { PIXELS_OF_1 = 14, PIXELS_OF_2 = 12, PIXELS_OF_3 = 8, PIXELS_OF_4 = 6 };
+
+typedef __m512i ints;
+typedef __m512 reals;
+
+V ints v_all(int value) { return _mm512_set1_epi32(value); }
+V ints v_load(const void *from) { return _mm512_loadu_si512(from); }
+V reals v_load_reals(const float *from) { return _mm512_loadu_ps(from); }
+V void v_store_reals(float *to, reals values) { _mm512_storeu_ps(to, values); }
+V ints v_load_bytes(const uint8_t *from) { return _mm512_cvtepu8_epi32(_mm_loadu_si128((const __m128i *)from)); }
+V ints v_load_shorts(const uint8_t *from) { return _mm512_cvtepi16_epi32(_mm256_loadu_si256((const __m256i *)from)); }
+V void v_store_bytes(uint8_t *to, ints values) { _mm_storeu_si128((__m128i *)to, _mm512_cvtepi32_epi8(values)); }
+V void v_store_shorts(uint8_t *to, ints values) { _mm256_storeu_si256((__m256i *)to, _mm512_cvtepi32_epi16(values)); }
+V ints v_add(ints a, ints b) { return _mm512_add_epi32(a, b); }
+V ints v_larger(ints a, ints b) { return _mm512_max_epi32(a, b); }
+V ints v_smaller(ints a, ints b) { return _mm512_min_epi32(a, b); }
+V reals v_reals(ints values) { return _mm512_cvtepi32_ps(values); }
+V reals v_times(reals a, reals b) { return _mm512_mul_ps(a, b); }
+V ints v_nearest(reals values) { return _mm512_cvtps_epi32(values); }
+V reals v_clip(reals values, float low, float high) {
+    return _mm512_min_ps(_mm512_max_ps(values, _mm512_set1_ps(low)), _mm512_set1_ps(high));
+}
+V ints v_four_bytes(const uint8_t *from) {
+    int32_t four;
+    memcpy(&four, from, 4);
+    return _mm512_set1_epi32(four);
+}
+V ints v_dot(ints sum, ints a, ints b) { return _mm512_dpwssd_epi32(sum, a, b); }
+V ints v_dot_bytes(ints sum, ints a, ints b) { return _mm512_dpbusd_epi32(sum, a, b); }
+V ints v_singles(const uint8_t *from) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)); }
+V ints v_pairs(const uint8_t *first, const uint8_t *second) {
+    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
+                                           20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
+    const __m512i one = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)first));
+    return _mm512_permutexvar_epi16(
+        order, _mm512_inserti64x4(one, _mm256_loadu_si256((const __m256i *)second), 1));
+}
+
+#include "rows.h"
+#endif

@@ -1,0 +1,75 @@
+"""Compiled loops of JPEG editing and of its proofs: the bytes and counts that numpy comes to."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from p3mdata.anonymize.proofs import _changes
+from p3mdata.native import LEVELS
+from p3mdata.native.changes import changes
+from p3mdata.native.jpeg import differing, exchange
+from tests.native_levels import use
+
+
+@pytest.mark.parametrize("level", [LEVELS[0], "off"])
+def test_blocks_change_places(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, level)
+    rng = np.random.default_rng(4)
+    plane, chosen = rng.integers(-9, 9, (3, 7, 64)).astype(np.int16)[:, :6], rng.random((3, 6)) < 0.5
+    others = rng.integers(-9, 9, (np.count_nonzero(chosen), 64)).astype(np.int16)
+    before, wanted = plane.copy(), others.copy()
+    assert exchange(plane, chosen, others) == (level != "off")
+    if level != "off":
+        assert np.array_equal(plane[chosen], wanted) and np.array_equal(others, before[chosen])
+        assert np.array_equal(plane[~chosen], before[~chosen])
+        for wrong in ((plane, chosen, others[1:]), (plane, chosen[:2], others)):
+            with pytest.raises(ValueError, match="expected"):
+                exchange(*wrong)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_changes_are_counted_as_by_numpy(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(3)
+    for shape in ((40, 67, 3), (40, 67), (1, 1, 3), (5, 300)):
+        before = rng.integers(0, 256, shape).astype(np.uint8)
+        after = before.copy()
+        after[rng.random(shape) < 0.2] ^= 0x41
+        after[shape[0] // 2 :] = before[shape[0] // 2 :]
+        masks = [rng.random(shape[:2]) < share for share in (0.5, 0.3, 0.6)]
+        window = slice(0, shape[0]), slice(shape[1] // 3, shape[1])
+        for place in (window, (slice(0, 0), slice(0, 0))):
+            given = before[place], after[place], *(mask[place] for mask in masks)
+            use(monkeypatch, level)
+            found = changes(*given[:2], given[2:])
+            use(monkeypatch, "off")
+            assert changes(*given[:2], given[2:]) is None
+            if before[place].size:
+                assert found == _changes(*given) and found.outside + found.replaced > 0 or shape[:2] == (1, 1)
+            else:
+                assert found is not None and not any((*found[:4], *found.channels))
+
+
+def test_masks_of_another_size_are_refused() -> None:
+    pixels, mask = np.zeros((4, 4, 3), np.uint8), np.zeros((4, 4), bool)
+    if changes(pixels, pixels, [mask] * 3) is None:
+        pytest.skip("nothing is compiled here")
+    for wrong in ((pixels, pixels[:3], [mask] * 3), (pixels, pixels, [mask, mask, mask[:3]])):
+        with pytest.raises(ValueError, match="expected"):
+            changes(*wrong)
+
+
+@pytest.mark.parametrize("level", [LEVELS[0], "off"])
+def test_differing_blocks_are_found_whichever_coefficient_it_is(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, level)
+    one = np.random.default_rng(4).integers(-9, 9, (3, 7, 64)).astype(np.int16)
+    for place in ((0, 0, 0), (1, 3, 31), (2, 6, 63)):
+        other = one.copy()
+        other[place] += 1
+        expected = np.zeros((3, 7), bool)
+        expected[place[:2]] = True
+        assert np.array_equal(differing(one, other), expected)
+        assert np.array_equal(differing(one[:, :6], other[:, :6]), expected[:, :6])
+        assert np.array_equal(differing(one[:, ::2], other[:, ::2]), expected[:, ::2])
+    with pytest.raises(ValueError, match="expected"):
+        differing(one, one[:2])
