@@ -56,8 +56,8 @@ def spend(
         sizes: Pictures by set.
         most_tested: Largest number of pictures of each set.
         before: Seconds that are gone already.
-        besides: Of those of the trainings, what their steps do not take. A budget that holds a step of each, but not all
-            that is around them, is exceeded rather than refused.
+        besides: Of those of the trainings, what their steps do not take. A budget that holds a step of each, but not
+            all that is around them, is exceeded rather than refused.
 
     Raises:
         SettingsError: Not a single step of each fits; the sentence says the least budget.
@@ -106,8 +106,8 @@ def between_looks(epochs: int) -> int:
 
 
 def looks_of(epochs: int) -> int:
-    """How often that is."""
-    return math.ceil(epochs / between_looks(epochs))
+    """How often that is at most; more epochs are never fewer looks."""
+    return min(_LOOKS, epochs)
 
 
 def used_up(budget: float, planned: float, done: Sequence[float], planned_done: float) -> bool:
