@@ -24,7 +24,7 @@ from p3mdata.imaging import decode
 from p3mdata.records import Sample
 from p3mdata.run import receipts, verify
 from p3mdata.run.job import anonymize_job, verify_run
-from p3mdata.run.layout import LEDGER, MANIFEST, PROVED, SECRET
+from p3mdata.run.layout import LEDGER, MANIFEST, PROVED, PROVED_HERE, SECRET
 from p3mdata.run.plan import read_plan
 from p3mdata.run.rows import finished_rows
 from tests.factories import astronaut, encoded, matte
@@ -38,6 +38,8 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.out, self.source, self.alphas = folder / "out", folder / "src", folder / "alphas"
+        # What the run itself noted as proved.
+        self.receipts: dict[Path, bytes] = {}
 
     @property
     def rows(self) -> dict[str, dict[str, Any]]:
@@ -72,6 +74,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, kept_models: FaceFinder) 
         (run.alphas / name).write_bytes(encoded(matte(SIDE + index), "PNG"))
     job = Job(source=run.source, out=run.out, alphas=run.alphas, execution=Execution(workers=1))
     assert anonymize_job(job).released == 2
+    run.receipts = {path.relative_to(run.out): path.read_bytes() for path in run.out.glob(f"shards/*/{PROVED_HERE}")}
+    assert sum(map(len, run.receipts.values())) == 16
     # Faults are planted in a run of which all was proved.
     assert verify_run(run.out) == (2, [])
     return run
@@ -82,6 +86,7 @@ def run(finished: Run, tmp_path: Path) -> Run:
     """A copy to tamper with; its plan points to the copied sources."""
     shutil.copytree(finished.out.parent, tmp_path / "copy")
     run = Run(tmp_path / "copy")
+    run.receipts = finished.receipts
     job = run.out / "private" / "job.json"
     job.write_text(job.read_text().replace(str(finished.out.parent), str(tmp_path / "copy")))
     return run
@@ -239,6 +244,7 @@ def test_a_matte_of_an_earlier_run_that_shows_the_face(tmp_path: Path, kept_mode
     job = Job(source=run.source, out=run.out, alphas=run.alphas, execution=Execution(workers=1))
     with pytest.MonkeyPatch.context() as earlier:
         earlier.setattr("p3mdata.anonymize.doubts.shows_face", lambda alpha, box: False)
+        earlier.setattr(receipts, "_program", lambda: ["p3mdata 0.0.1"])
         assert anonymize_job(job).released == 1
     assert run.findings() == {("a.png", "matte_is_picture")}
 
@@ -381,6 +387,46 @@ def test_receipts_count_for_one_program_its_settings_and_the_runs_secret(
     assert len((run.out / PROVED).read_bytes()) == 16
     (run.out / SECRET).write_text("0" * 64 + "\n")
     assert held() == 0
+
+
+def as_just_made(run: Run) -> None:
+    """Leave the receipts that the run itself kept, and no others."""
+    (run.out / PROVED).unlink()
+    for path, content in run.receipts.items():
+        (run.out / path).write_bytes(content)
+
+
+def test_what_a_run_proved_as_it_made_it_is_not_proved_again_for_a_dataset(run: Run, proved: list[str]) -> None:
+    as_just_made(run)
+    assert verify_run(run.out, again=False) == (2, []) and not proved
+    assert len((run.out / PROVED).read_bytes()) == 16
+    assert not list(run.out.glob(f"shards/*/{PROVED_HERE}"))
+    as_just_made(run)
+    assert verify_run(run.out) == (2, []) and sorted(proved) == ["a.jpg", "b.png"]
+    assert not list(run.out.glob(f"shards/*/{PROVED_HERE}"))
+
+
+@pytest.mark.parametrize("kind", ["images", "facemasks", "alphas", "source"])
+def test_what_was_changed_since_it_was_made_is_proved(run: Run, proved: list[str], kind: str) -> None:
+    as_just_made(run)
+    path = run.source / "a.jpg" if kind == "source" else run.path("a.jpg", kind)
+    path.write_bytes(path.read_bytes() + b" ")
+    assert {finding.code for finding in verify_run(run.out, again=False)[1]} & {"changed_file", "changed"}
+    assert proved == ["a.jpg"]
+
+
+def test_an_alpha_that_is_not_the_sources_is_proved_though_its_hash_is_told_right(run: Run, proved: list[str]) -> None:
+    as_just_made(run)
+    alpha = cv2.imread(str(run.path("a.jpg", "alphas")), cv2.IMREAD_UNCHANGED)
+    alpha[0, 0] ^= 1
+    run.accept("a.jpg", "alphas", cv2.imencode(".png", alpha)[1].tobytes())
+    plan, samples = read_plan(run.out)
+    pairs = list(zip(samples, finished_rows(plan, samples), strict=True))
+    receipts.keep_of_run(run.out / next(iter(run.receipts)).parent, plan.job, pairs)
+    kept = receipts.Receipts(plan)
+    assert all(kept.holds_of_run(kept.of(*pair)) == pair[1].outcome.released for pair in pairs)
+    found = verify_run(run.out, again=False)[1]
+    assert [finding.code for finding in found] == ["changed_alpha"] and proved == ["a.jpg"]
 
 
 def test_an_image_that_fails_gets_no_receipt(run: Run) -> None:

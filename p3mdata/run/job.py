@@ -153,7 +153,8 @@ def verify_run(
         out: The run folder; what was proved is noted in its private folder.
         progress: Gets the number of released images; gives a function that is called after each.
         workers: Processes; 0 chooses, 1 works in this one.
-        again: Also those that this program proved before and that are, with their inputs, plan and row, as they were.
+        again: Also those that this program proved before, from the files or when it made them, and that are, with their
+            inputs, plan and row, as they were.
 
     Returns:
         Number of released images and what was found wrong, in source order.
@@ -174,7 +175,8 @@ def verify_run(
             if not row.outcome.released:
                 continue
             receipt = receipts.of(sample, row)
-            if not again and receipts.holds(receipt) and is_intact(plan, sample, row):
+            by_run = receipts.holds_of_run(receipt)
+            if not again and (by_run or receipts.holds(receipt)) and is_intact(plan, sample, row, as_made=by_run):
                 receipts.add([receipt])
                 step()
                 continue

@@ -61,6 +61,8 @@ PROVED = "private/proved"
 
 # Of a shard.
 DONE, RESULTS, STATS = "DONE", "results.jsonl", "stats.json"
+# Of what the run itself proved, as `PROVED`.
+PROVED_HERE = "proved"
 # Traces of faults of the program: of a run, and at images of one shard in a store.
 TRACES, ERRORS = "private/errors.jsonl", "errors.jsonl"
 ERROR = "internal_error"
@@ -68,7 +70,7 @@ ERROR = "internal_error"
 
 _BELONGS = re.compile(
     r"plan\.json|manifest\.jsonl|report\.html|(audit|advice)\.(json|png)|(attackers|recall)\.json|removed\.jsonl"
-    r"|review/(queue|sample)\.jsonl|shards/[0-9]{5,}/(DONE|(results|errors|stored)\.jsonl|stats\.json)"
+    r"|review/(queue|sample)\.jsonl|shards/[0-9]{5,}/(DONE|proved|(results|errors|stored)\.jsonl|stats\.json)"
     r"|((private|shards|review)/)?\.gitignore"
     r"|private/(lock|workers|(part|task)-[0-9]+-of-[0-9]+|(memory|alone|lent)-[0-9]+|planning\.[0-9]+|secret|proved|job\.json|ids\.csv|passed_over\.json"
     r"|(sources|decisions|suspects|looks|ledger|derived|errors)\.jsonl|masks/[^/]+\.png|stages/.+)"

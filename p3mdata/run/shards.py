@@ -19,7 +19,7 @@ from pathlib import Path
 
 from p3mdata.anonymize.inputs import Inputs
 from p3mdata.anonymize.pipeline import Anonymized, anonymize
-from p3mdata.base.files import sha256, write_atomic, write_released
+from p3mdata.base.files import sha256, write_atomic, write_released_together
 from p3mdata.base.jsonl import PRIVATE_MODE, append_row, write_json, write_rows
 from p3mdata.config import Job
 from p3mdata.errors import BrokenInput, Interrupted, P3MError, deleted_meanwhile
@@ -28,6 +28,7 @@ from p3mdata.records import Action, Decision, ImageResult, Outcome, Sample, Shar
 from p3mdata.run.ahead import ReadAhead
 from p3mdata.run.inputs import inputs_digest, read_inputs
 from p3mdata.run.layout import DONE, KINDS, PLAN, RESULTS, STATS, TRACES, open_shard, shard_folder
+from p3mdata.run.receipts import keep_of_run
 from p3mdata.run.room import room_for
 from p3mdata.run.rows import read_results
 from p3mdata.run.stages import Stage, anonymize_staged, run_stage
@@ -123,9 +124,9 @@ def publish(done: Anonymized, sample: Sample, out: Path) -> None:
     """Write an image's files, the image last, after removing what an earlier outcome released of it."""
     withdraw(sample, out, keep={kind: name for kind, (name, _) in done.result.files.items()})
     try:
-        for kind in KINDS:
-            if kind in done.files:
-                write_released(out / kind / done.result.files[kind][0], done.files[kind][1])
+        write_released_together(
+            [(out / kind / done.result.files[kind][0], done.files[kind][1]) for kind in KINDS if kind in done.files]
+        )
     except OSError:
         with contextlib.suppress(OSError):
             withdraw(sample, out)
@@ -224,6 +225,9 @@ def run_shard(
             there()
             append_row(results, done[sample.id].to_json())
     refuse_lost(job)
+    if stage is Stage.ALL and job.store is None:
+        # What was made is proved on the bytes that were written.
+        keep_of_run(folder, job, [(sample, done[sample.id]) for sample in todo])
     finish_shard(folder, [done[sample.id] for sample in samples], seconds)
 
 

@@ -23,6 +23,7 @@ from p3mdata.base.pool import CRASH_SENTENCE, CRASHED
 from p3mdata.errors import BrokenInput
 from p3mdata.faces.ensemble import Detection, FaceFinder
 from p3mdata.imaging import Picture, decode
+from p3mdata.imaging.decode import exif_orientation, open_picture
 from p3mdata.imaging.encode import encode_facemask
 from p3mdata.imaging.facemask import RECOMPOSED, changed, facemask_of, is_facemask, replaced
 from p3mdata.records import ImageResult, Mask, Outcome, Sample
@@ -31,12 +32,12 @@ from p3mdata.run.layout import KINDS, LEDGER, MANIFEST, PLANNING, PRIVATE, files
 from p3mdata.run.look import Looking, look_over
 from p3mdata.run.plan import Plan
 from p3mdata.run.public import public_row
+from p3mdata.run.receipts import WITHOUT_MASK
 from p3mdata.typing import Json
 
 # Another version of an image library may round otherwise; a clear face differs by far more.
 _MOST_DEVIATION = 1 / 255
 _WORTH_A_WORKER = 8
-_WITHOUT_MASK = (Outcome.NO_FACE_CONFIRMED, Outcome.SHOWN_BY_PERMISSION)
 
 
 @dataclass(frozen=True)
@@ -153,7 +154,7 @@ def check_image(plan: Plan, sample: Sample, row: ImageResult, finder: FaceFinder
             continue
         yield FailedProof(row.id, doubt.code, doubt.sentence)
     yield from _about_inside(row, contents["images"], render(loaded, masked, plan.job.settings)[0], facemask)
-    if row.outcome not in _WITHOUT_MASK and not facemask.any():
+    if row.outcome not in WITHOUT_MASK and not facemask.any():
         yield FailedProof(row.id, "empty_mask", "the facemask is empty")
 
 
@@ -197,13 +198,31 @@ def _promise(row: ImageResult, facemask: NDArray[np.uint8], masked: Masked) -> P
     )
 
 
-def is_intact(plan: Plan, sample: Sample, row: ImageResult) -> bool:
-    """Whether an image's released files and its inputs are, byte for byte, those that its row and the plan tell of."""
+def is_intact(plan: Plan, sample: Sample, row: ImageResult, as_made: bool = False) -> bool:
+    """Whether an image's released files and its inputs are, byte for byte, those that its row and the plan tell of.
+
+    Args:
+        plan, sample, row: Of the image.
+        as_made: Ask besides what is not proved when an image is made: whether its alpha is that of the source, where
+            this can be told without the photograph's pixels.
+    """
     try:
-        read_inputs(sample, plan.job)
-        return not _released_files(plan, row)[1]
+        inputs = read_inputs(sample, plan.job)
+        contents, missing = _released_files(plan, row)
+        if missing or (as_made and "alphas" in contents) != (as_made and inputs.alpha is not None):
+            return False
+        return not as_made or inputs.alpha is None or _same_alpha(plan, inputs.photo, inputs.alpha, contents["alphas"])
     except (BrokenInput, OSError):
         return False
+
+
+def _same_alpha(plan: Plan, photo: bytes, alpha: bytes, released: bytes) -> bool:
+    """Whether a matte is the source's; not where it may have been turned with its photograph."""
+    most = plan.job.settings.max_pixels
+    if exif_orientation(open_picture(photo, most)) != 1:
+        return False
+    matte = cv2.imdecode(np.frombuffer(released, np.uint8), cv2.IMREAD_UNCHANGED)
+    return matte is not None and np.array_equal(decode(alpha, most).pixels, matte)
 
 
 def _released_files(plan: Plan, row: ImageResult) -> tuple[dict[str, bytes], list[FailedProof]]:
