@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from p3mdata.base.files import sha256, write_atomic
+from p3mdata.base.files import RELEASED_AT, sha256, write_atomic, write_released_together
 from p3mdata.errors import BrokenInput
 from p3mdata.imaging import Picture, decode, decode_matte, encode, encode_grey, extension, orient, target_format
 from p3mdata.imaging.metadata import leftovers
@@ -233,6 +233,31 @@ def test_write_atomic_leaves_no_trace_when_it_fails(step: str, tmp_path: Path, m
     with pytest.raises(OSError, match="disk full"):
         write_atomic(path, b"new")
     assert path.read_bytes() == b"old" and [p.name for p in tmp_path.iterdir()] == ["x.png"]
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace", "utime"])
+def test_files_written_together_leave_no_trace_when_they_fail(
+    step: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = [(tmp_path / "a" / "x.png", b"new"), (tmp_path / "b" / "y.jpg", b"newer")]
+    write_released_together([(path, b"old") for path, _ in files])
+    really, calls = getattr(os, step), []
+
+    def fail_second(*args: Any) -> None:
+        calls.append(args)
+        if len(calls) == (1 if step == "replace" else 2):
+            raise OSError("disk full")
+        really(*args)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, step, fail_second)
+        with pytest.raises(OSError, match="disk full"):
+            write_released_together(files)
+    assert [path.read_bytes() for path, _ in files] == [b"old", b"old"]
+    write_released_together(files)
+    assert [path.read_bytes() for path, _ in files] == [b"new", b"newer"]
+    assert {path.stat().st_mtime for path, _ in files} == {RELEASED_AT}
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["a", "b", "x.png", "y.jpg"]
 
 
 def test_sha256_is_the_usual_one() -> None:

@@ -12,7 +12,7 @@ from p3mdata.faces import weights
 from p3mdata.faces.detectors import CenterFace, LibFaceDetection, iou
 from p3mdata.faces.engine import Engine
 from p3mdata.faces.inference import Blob, session
-from p3mdata.faces.integers import _STEPS, IMAGE, Counted, Layer, encoded, in_integers, told
+from p3mdata.faces.integers import IMAGE, STEPS, Counted, Layer, encoded, in_integers, told
 from p3mdata.native import library
 from tests.factories import astronaut
 from tools import ranges
@@ -134,9 +134,9 @@ def test_a_table_of_another_network_is_refused(cut: int, more: bytes) -> None:
 
 def test_ranges_are_rounded_up_to_a_quarter_of_an_octave() -> None:
     values = np.random.default_rng(0).uniform(0.01, 90, 500)
-    kept = _STEPS[np.frombuffer(encoded(values), np.uint8)]
+    kept = STEPS[np.frombuffer(encoded(values), np.uint8)]
     assert (kept >= values).all() and (kept < 1.1893 * values).all()
-    assert encoded(np.array([0.0, 1e9])) == bytes((0, len(_STEPS) - 1))
+    assert encoded(np.array([0.0, 1e9])) == bytes((0, len(STEPS) - 1))
 
 
 @pytest.mark.slow

@@ -236,7 +236,7 @@ def test_a_full_disk_is_told(run: HeldRun, client: Client, monkeypatch: pytest.M
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("p3mdata.run.shards.write_released", full)
+        patched.setattr("p3mdata.run.shards.write_released_together", full)
         status, answer = client.decide(run.id("none.png"), "no_face")
     assert status == 507 and "No space left" in answer["error"]
     assert client.post("api/finish", {})[1] == {"released": 3, "open": 1}

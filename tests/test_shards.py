@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -127,15 +128,16 @@ def test_a_picture_that_crashes_is_not_opened_in_this_run_but_in_the_next(
 def test_a_place_that_takes_no_more_stops_the_shard_and_leaves_no_part_of_the_image(
     job: Job, samples: list[Sample], models: FaceFinder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(path: Path, data: bytes) -> None:
+    def full(temporary: Path, path: Path) -> None:
         if path.parent.name == "images":
             raise OSError(errno.ENOSPC, "No space left on device")
-        real(path, data)
+        real(temporary, path)
 
-    real = shards.write_released
-    monkeypatch.setattr(shards, "write_released", full)
-    with pytest.raises(OSError, match="No space left"):
-        run(job, samples, models)
+    real = os.replace
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "replace", full)
+        with pytest.raises(OSError, match="No space left"):
+            run(job, samples, models)
     assert not [path for kind in shards.KINDS for path in (job.out / kind).glob("*")]
     assert not read_results(shard_folder(job.out, 0))
 

@@ -10,8 +10,9 @@ import os
 import platform
 import re
 import shutil
+import threading
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
@@ -262,3 +263,59 @@ def keep_out_of_git(folder: Path, *names: str) -> None:
 def write_released(path: Path, data: bytes) -> None:
     """`write_atomic` for a file that belongs to one image of a release."""
     write_atomic(path, data, time=RELEASED_AT)
+
+
+def write_released_together(files: Sequence[tuple[Path, bytes]]) -> None:
+    """`write_released` for files of one image: they appear in their order, and none before all are on the disk.
+
+    The system is asked for all of them at once, and is as soon done with them as with the slowest.
+
+    Raises:
+        OSError: As the system says; no temporary file is left, and none that was there before is harmed.
+    """
+    temporaries = [temporary_name(path) for path, _ in files]
+    try:
+        for (path, data), temporary in zip(files, temporaries, strict=True):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
+            with os.fdopen(descriptor, "wb") as sink:
+                sink.write(data)
+                sink.flush()
+                os.utime(sink.fileno(), (RELEASED_AT, RELEASED_AT))
+        _synced(temporaries)
+        for (path, _), temporary in zip(files, temporaries, strict=True):
+            os.replace(temporary, path)
+    except BaseException:
+        for temporary in temporaries:
+            temporary.unlink(missing_ok=True)
+        raise
+
+
+def _synced(paths: Sequence[Path]) -> None:
+    """Have files on the disk, all at once.
+
+    Raises:
+        OSError: One of them cannot be.
+    """
+    failed: list[OSError] = []
+
+    def sync(path: Path) -> None:
+        try:
+            # Windows wants to be allowed to write.
+            descriptor = os.open(path, os.O_RDWR)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
+        except OSError as exc:
+            failed.append(exc)
+
+    others = [threading.Thread(target=sync, args=(path,)) for path in paths[:-1]]
+    for thread in others:
+        thread.start()
+    for path in paths[-1:]:
+        sync(path)
+    for thread in others:
+        thread.join()
+    if failed:
+        raise failed[0]

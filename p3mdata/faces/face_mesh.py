@@ -1,8 +1,9 @@
-"""Landmarks of one face: MediaPipe's 478-point mesh, its two networks run in onnxruntime.
+"""Landmarks of one face: MediaPipe's 478-point mesh.
 
 The steps are those of MediaPipe's FaceLandmarker for a single picture: a small network finds the face and its eyes, a
-square around it is turned upright, and in that the second network places the mesh. MediaPipe itself takes half as long
-again, a tenth of a second and 90 MB to start, and tells its maker that it was used. `p3mdata doctor` compares both.
+square around it is turned upright, and in that the second network, counted in integers (`mesh_integers`), places the
+mesh. MediaPipe itself takes several times as long, a tenth of a second and 90 MB to start, and tells its maker that it
+was used. `p3mdata doctor` compares both.
 
 Where both detectors see a face, their boxes and points tell the square as well (`place`); the first network is asked
 about all others, and where the mesh does not lie as they say.
@@ -10,11 +11,13 @@ about all others, and where the mesh does not lie as they say.
 
 from __future__ import annotations
 
+import functools
 import io
 import math
 import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +26,8 @@ from numpy.typing import NDArray
 from p3mdata.faces import weights
 from p3mdata.faces.detectors import Box, iou
 from p3mdata.faces.inference import session
-from p3mdata.faces.landmarks import MESH_POINTS, Points
+from p3mdata.faces.landmarks import Points
+from p3mdata.faces.mesh_integers import MeshNetwork
 from p3mdata.faces.pyramid import Pyramid
 from p3mdata.faces.tflite import IMAGE, as_onnx
 
@@ -62,15 +66,15 @@ class _Square:
         cos, sin = math.cos(self.turned), math.sin(self.turned)
         return self.side * np.array([[cos, -sin], [sin, cos]])
 
-    def cut(self, rgb: NDArray[np.uint8], size: int, border: int, most: float) -> NDArray[np.float32]:
-        """The image in the square, (1, 3, size, size) in 0..`most`."""
+    def cut(self, rgb: NDArray[np.uint8], size: int, border: int) -> NDArray[np.uint8]:
+        """The image in the square, (size, size, 3)."""
         axes = self.axes()
         corner = self.centre - axes @ (0.5, 0.5)
         matrix = np.concatenate([axes / size, corner[:, None]], 1)
         cut = cv2.warpAffine(
             rgb, matrix, (size, size), flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP, borderMode=border
         )
-        return np.multiply(cut.transpose(2, 0, 1)[None], np.float32(most / 255), order="C", dtype=np.float32)
+        return np.asarray(cut, np.uint8)
 
     def in_half(self, smaller: int) -> _Square:
         """The same in a half of the image, as `Pyramid.at_least` gives it."""
@@ -82,11 +86,17 @@ class FaceMesh:
 
     def __init__(self) -> None:
         with zipfile.ZipFile(io.BytesIO(weights.load("face_landmarker"))) as task:
-            finder, self._finder_outputs = as_onnx(task.read("face_detector.tflite"))
-            mesh, self._mesh_outputs = as_onnx(task.read("face_landmarks_detector.tflite"))
-        self._finder, self._mesh = session(finder), session(mesh)
+            self._finder_file = task.read("face_detector.tflite")
+            mesh = task.read("face_landmarks_detector.tflite")
+        self._mesh = MeshNetwork(mesh, weights.load("mesh_ranges"))
         cells = [(np.indices((side, side)).reshape(2, -1)[::-1].T + 0.5, side, boxes) for side, boxes in _LEVELS]
         self._anchors = np.concatenate([np.repeat(centres / side, boxes, axis=0) for centres, side, boxes in cells])
+
+    @functools.cached_property
+    def _finder(self) -> tuple[Any, list[str]]:
+        """The first network, which not every picture needs, and the names of its outputs."""
+        model, outputs = as_onnx(self._finder_file)
+        return session(model), outputs
 
     def locate(self, crop: NDArray[np.uint8]) -> Points | None:
         """478x2 points in pixels of `crop` (HxWx3, 8-bit RGB), or None when no face is certain enough."""
@@ -115,11 +125,10 @@ class FaceMesh:
 
     def _in(self, rgb: NDArray[np.uint8], square: _Square, least: float) -> Points | None:
         """The mesh in a square of a picture, in its pixels; None where its logit is below `least`."""
-        image = square.cut(rgb, _MESH_SIDE, cv2.BORDER_REPLICATE, 1)
-        _, present, points = self._mesh.run(self._mesh_outputs, {IMAGE: image})
-        if present.item() < least:
+        present, points = self._mesh(square.cut(rgb, _MESH_SIDE, cv2.BORDER_REPLICATE))
+        if present < least:
             return None
-        offsets = points.reshape(MESH_POINTS, 3)[:, :2].astype(np.float64) / _MESH_SIDE - 0.5
+        offsets = points[:, :2].astype(np.float64) / _MESH_SIDE - 0.5
         mesh: Points = (offsets @ square.axes().T + square.centre).astype(np.float32)
         return mesh
 
@@ -130,8 +139,10 @@ class FaceMesh:
         """The square around the most certain face, its eyes level."""
         height, width = crop.shape[:2]
         whole = _Square(np.array([width, height]) / 2, float(max(height, width)))
-        image = whole.cut(crop, _FINDER_SIDE, cv2.BORDER_CONSTANT, 2) - np.float32(1)
-        outputs = self._finder.run(self._finder_outputs, {IMAGE: image})
+        cut = whole.cut(crop, _FINDER_SIDE, cv2.BORDER_CONSTANT).transpose(2, 0, 1)[None]
+        image = np.multiply(cut, np.float32(2 / 255), order="C", dtype=np.float32) - np.float32(1)
+        finder, names = self._finder
+        outputs = finder.run(names, {IMAGE: image})
         fine, coarse = outputs[:2], outputs[2:]
         logits, rows = (
             np.concatenate([level[kind][0].transpose(1, 2, 0).reshape(-1, values) for level in (fine, coarse)])

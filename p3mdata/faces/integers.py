@@ -33,7 +33,7 @@ _MOST_BIAS = 1 << 22
 _LEAST_RANGE, _ROOM = 1 / 8, 2.0
 # Ranges are kept as quarters of octaves above the lowest, one byte each.
 _OCTAVE, _LOWEST, _HIGHEST = (1.0, 1.1892, 1.4142, 1.6818), -16, 16
-_STEPS = np.array([part * 2.0**octave for octave in range(_LOWEST, _HIGHEST) for part in _OCTAVE])
+STEPS = np.array([part * 2.0**octave for octave in range(_LOWEST, _HIGHEST) for part in _OCTAVE])
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def told(network: Sequence[Layer]) -> list[Layer]:
 
 def encoded(ranges: Values) -> bytes:
     """Ranges as one byte each, rounded up."""
-    return np.minimum(np.searchsorted(_STEPS, ranges), len(_STEPS) - 1).astype(np.uint8).tobytes()
+    return np.minimum(np.searchsorted(STEPS, ranges), len(STEPS) - 1).astype(np.uint8).tobytes()
 
 
 def in_integers(network: Sequence[Layer], table: bytes) -> list[Counted]:
@@ -163,7 +163,7 @@ def _steps(network: Sequence[Layer], table: bytes, limits: Mapping[str, tuple[in
             ranges[layer.name] = ranges[layer.sources[0]]
             continue
         count = len(ranges[layer.sources[0]]) if layer.biases is None else len(layer.biases)
-        kept = _STEPS[np.frombuffer(table[place : place + count], np.uint8)]
+        kept = STEPS[np.frombuffer(table[place : place + count], np.uint8)]
         if len(kept) != count:
             break
         ranges[layer.name] = np.maximum(kept, kept.max() * _LEAST_RANGE) * _ROOM

@@ -21,7 +21,7 @@ Weights = NDArray[np.float32]
 IMAGE = "image"
 
 # Kinds of an operation that are understood, and those that only shape outputs.
-_ADD, _CONV, _DEPTHWISE, _DEQUANTIZE, _MAX_POOL, _RELU, _PAD, _PRELU = 0, 3, 4, 6, 17, 19, 34, 54
+ADD, CONV, DEPTHWISE, _DEQUANTIZE, MAX_POOL, _RELU, _PAD, PRELU = 0, 3, 4, 6, 17, 19, 34, 54
 _SHAPING = frozenset((2, 14, 22))  # concatenation, logistic, reshape
 # Sides of a tensor that is an image.
 _OF_IMAGES = 4
@@ -79,7 +79,7 @@ class _Table:
 
 
 @dataclass(frozen=True)
-class _Operation:
+class Operation:
     kind: int
     inputs: list[int]
     output: int
@@ -90,7 +90,7 @@ class _Operation:
         return self.given.table(4)
 
 
-class _Network:
+class Network:
     """What a file holds, and the graph that is made of it."""
 
     def __init__(self, data: bytes) -> None:
@@ -102,7 +102,7 @@ class _Network:
         self.input = graph.numbers(1)[0]
         self.outputs = graph.numbers(2)
         self.operations = [
-            _Operation(codes[op.number(0, "I")], op.numbers(1), op.numbers(2)[0], op) for op in graph.tables(3)
+            Operation(codes[op.number(0, "I")], op.numbers(1), op.numbers(2)[0], op) for op in graph.tables(3)
         ]
         self._same = {op.output: op.inputs[0] for op in self.operations if op.kind == _DEQUANTIZE}
         self.model = new_model()
@@ -147,12 +147,12 @@ class _Network:
         return bytes(self.model.SerializeToString(deterministic=True))
 
 
-def _name(net: _Network, tensor: int) -> str:
+def _name(net: Network, tensor: int) -> str:
     return IMAGE if tensor == net.input else str(tensor)
 
 
-def _convolution(net: _Network, op: _Operation) -> None:
-    options, depthwise = op.options(), op.kind == _DEPTHWISE
+def _convolution(net: Network, op: Operation) -> None:
+    options, depthwise = op.options(), op.kind == DEPTHWISE
     if options.number(4 if depthwise else 3, "b") != _NO_ACTIVATION:
         raise ValueError("a convolution with an activation of its own is not known")
     weights = net.constant(op.inputs[1]).transpose((3, 0, 1, 2) if depthwise else (0, 3, 1, 2))
@@ -173,7 +173,7 @@ def _convolution(net: _Network, op: _Operation) -> None:
     )
 
 
-def _prelu(net: _Network, op: _Operation) -> None:
+def _prelu(net: Network, op: Operation) -> None:
     """x where it is positive, else a x: as a x + (1 - a) relu(x), since PReLU itself takes four times as long."""
     source, name = _name(net, op.inputs[0]), str(op.output)
     slopes = net.constant(op.inputs[1]).reshape(-1)
@@ -185,13 +185,13 @@ def _prelu(net: _Network, op: _Operation) -> None:
     net.node("Add", [net.scaled(source, f"{name}.all", slopes), positive], name)
 
 
-def _max_pool(net: _Network, op: _Operation) -> None:
+def _max_pool(net: Network, op: Operation) -> None:
     options = op.options()
     sides, steps = ([options.number(2), options.number(1)], [options.number(4), options.number(3)])
     net.node("MaxPool", [_name(net, op.inputs[0])], str(op.output), kernel_shape=steps, strides=sides)
 
 
-def _more_channels(net: _Network, op: _Operation) -> None:
+def _more_channels(net: Network, op: Operation) -> None:
     """Channels of zeros at the end, as a convolution: it keeps the layout as well, and is as exact."""
     before, after = net.shape(op.inputs[0]), net.shape(op.output)
     if before[:3] != after[:3] or np.any(net.constant(op.inputs[1])[:, 0]):
@@ -199,22 +199,22 @@ def _more_channels(net: _Network, op: _Operation) -> None:
     net.conv(_name(net, op.inputs[0]), str(op.output), np.eye(after[3], before[3], dtype=np.float32)[:, :, None, None])
 
 
-def _sum(net: _Network, op: _Operation) -> None:
+def _sum(net: Network, op: Operation) -> None:
     net.node("Add", [_name(net, tensor) for tensor in op.inputs], str(op.output))
 
 
-def _relu(net: _Network, op: _Operation) -> None:
+def _relu(net: Network, op: Operation) -> None:
     net.node("Relu", [_name(net, op.inputs[0])], str(op.output))
 
 
-_KNOWN: dict[int, Callable[[_Network, _Operation], None]] = {
-    _ADD: _sum,
-    _CONV: _convolution,
-    _DEPTHWISE: _convolution,
-    _MAX_POOL: _max_pool,
+_KNOWN: dict[int, Callable[[Network, Operation], None]] = {
+    ADD: _sum,
+    CONV: _convolution,
+    DEPTHWISE: _convolution,
+    MAX_POOL: _max_pool,
     _RELU: _relu,
     _PAD: _more_channels,
-    _PRELU: _prelu,
+    PRELU: _prelu,
     _DEQUANTIZE: lambda net, op: None,
 }
 
@@ -232,7 +232,7 @@ def as_onnx(data: bytes) -> tuple[bytes, list[str]]:
     Raises:
         ValueError: There is an operation in it that is not known.
     """
-    net = _Network(data)
+    net = Network(data)
     shaped: set[int] = set()
     ends = set(net.outputs)
     for op in net.operations:

@@ -26,6 +26,7 @@ _FLAGS = (
     "-O3",
     "-ffp-contract=off",
     "-fno-math-errno",
+    "-fno-trapping-math",
     "-fvisibility=hidden",
     "-Wall",
     "-Wextra",

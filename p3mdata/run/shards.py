@@ -19,7 +19,7 @@ from pathlib import Path
 
 from p3mdata.anonymize.inputs import Inputs
 from p3mdata.anonymize.pipeline import Anonymized, anonymize
-from p3mdata.base.files import sha256, write_atomic, write_released
+from p3mdata.base.files import sha256, write_atomic, write_released_together
 from p3mdata.base.jsonl import PRIVATE_MODE, append_row, write_json, write_rows
 from p3mdata.config import Job
 from p3mdata.errors import BrokenInput, Interrupted, P3MError, deleted_meanwhile
@@ -124,9 +124,9 @@ def publish(done: Anonymized, sample: Sample, out: Path) -> None:
     """Write an image's files, the image last, after removing what an earlier outcome released of it."""
     withdraw(sample, out, keep={kind: name for kind, (name, _) in done.result.files.items()})
     try:
-        for kind in KINDS:
-            if kind in done.files:
-                write_released(out / kind / done.result.files[kind][0], done.files[kind][1])
+        write_released_together(
+            [(out / kind / done.result.files[kind][0], done.files[kind][1]) for kind in KINDS if kind in done.files]
+        )
     except OSError:
         with contextlib.suppress(OSError):
             withdraw(sample, out)

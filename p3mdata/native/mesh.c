@@ -1,0 +1,292 @@
+// The face mesh in integers. Convolutions sum products of 16-bit integers in 32 bits, which their makers have seen to
+// suffice; all else is one float operation after another, none of them contracted.
+#include "native.h"
+
+#if P3M_X86
+#include <immintrin.h>
+#endif
+
+// Sides of the picture and of the first layer, filters side by side, values of a row of any layer, and with a margin
+// of a pixel at each end; the largest integer that a convolution sees, and a depthwise one.
+enum { SIDE = 256, FIRST = 128, LANES = 16, ROW = 2048, WIDE_ROW = ROW + 2 * 64, STEM_INPUTS = 28, MOST = 16383,
+       MOST_OF_SPREAD = 2047 };
+// Fields of a block in the plan: numbers of channels, then where its arrays begin among all of their type.
+enum { DOWN, IN, MID, OUT, FIRST_WEIGHTS, LAST_WEIGHTS, FIRST_BIASES, LAST_BIASES, POSITIVE, NEGATIVE, SPREAD,
+       SPREAD_BIASES, SPREAD_SCALES, SCALES, SLOPES, INVERSE, FIELDS };
+
+// Sums of `pixels` pixels, `step` integers apart: of each, `inputs` integers at `a`, and as many at `b` if that is not
+// NULL. Weights are (filters / LANES, all inputs / 2, LANES, 2), sums (pixels, filters).
+#define PRODUCTS                                                                                                        \
+    const int16_t *a, const int16_t *b, int inputs, int step, int pixels, const int16_t *weights,                      \
+        const int32_t *biases, int filters, int32_t *sums
+
+#if P3M_X86
+static inline __attribute__((always_inline)) int32_t two(const int16_t *x) {
+    int32_t both;
+    memcpy(&both, x, sizeof both);
+    return both;
+}
+
+// A tile of P pixels by B times LANES filters, sums in registers.
+#define P3M_TILE(SET, P, B, VECTOR, PARTS, LOAD, STORE, TWICE, ADD)                                                     \
+    SET static inline __attribute__((always_inline)) void tile_##P##_##B##_##PARTS(                                     \
+        const int16_t *a, const int16_t *b, int inputs, int step, const int16_t *weights, const int32_t *biases,        \
+        int filters, int32_t *sums) {                                                                                   \
+        const size_t chunk = (size_t)(b ? 2 * inputs : inputs) * LANES;                                                 \
+        VECTOR sum[P][B * PARTS];                                                                                       \
+        for (int p = 0; p < P; p++)                                                                                     \
+            for (int c = 0; c < B * PARTS; c++)                                                                         \
+                sum[p][c] = LOAD((const void *)(biases + c * (LANES / PARTS)));                                         \
+        for (int part = 0; part < (b ? 2 : 1); part++) {                                                                \
+            const int16_t *x = part ? b : a, *w = weights + (size_t)part * (size_t)inputs * LANES;                      \
+            for (int i = 0; i < inputs; i += 2, w += 2 * LANES) {                                                       \
+                VECTOR some[B * PARTS];                                                                                 \
+                for (int c = 0; c < B * PARTS; c++)                                                                     \
+                    some[c] = LOAD((const void *)(w + (size_t)(c / PARTS) * chunk + c % PARTS * (2 * LANES / PARTS)));  \
+                for (int p = 0; p < P; p++) {                                                                           \
+                    const VECTOR seen = TWICE(two(x + (size_t)p * (size_t)step + i));                                   \
+                    for (int c = 0; c < B * PARTS; c++)                                                                 \
+                        sum[p][c] = ADD(sum[p][c], some[c], seen);                                                      \
+                }                                                                                                       \
+            }                                                                                                           \
+        }                                                                                                               \
+        for (int p = 0; p < P; p++)                                                                                     \
+            for (int c = 0; c < B * PARTS; c++)                                                                         \
+                STORE((void *)(sums + (size_t)p * (size_t)filters + c * (LANES / PARTS)), sum[p][c]);                   \
+    }
+#define ADD_SSE2(SUM, W, X) _mm_add_epi32(SUM, _mm_madd_epi16(W, X))
+#define ADD_AVX2(SUM, W, X) _mm256_add_epi32(SUM, _mm256_madd_epi16(W, X))
+#define TILE_VNNI(P, B)                                                                                                 \
+    P3M_TILE(FOR_VNNI, P, B, __m512i, 1, _mm512_loadu_si512, _mm512_storeu_si512, _mm512_set1_epi32, _mm512_dpwssd_epi32)
+#define TILE_AVX2(P, B)                                                                                                 \
+    P3M_TILE(FOR_AVX2, P, B, __m256i, 2, _mm256_loadu_si256, _mm256_storeu_si256, _mm256_set1_epi32, ADD_AVX2)
+#define TILE_SSE2(P, B)                                                                                                 \
+    P3M_TILE(, P, B, __m128i, 4, _mm_loadu_si128, _mm_storeu_si128, _mm_set1_epi32, ADD_SSE2)
+TILE_VNNI(8, 1)
+TILE_VNNI(8, 2)
+TILE_VNNI(4, 4)
+TILE_VNNI(1, 1)
+TILE_VNNI(1, 2)
+TILE_VNNI(1, 4)
+TILE_AVX2(4, 1)
+TILE_AVX2(1, 1)
+TILE_SSE2(2, 1)
+TILE_SSE2(1, 1)
+
+// All tiles of one height of B chunks of filters: P pixels at once, then single ones.
+#define TILES(P, B, PARTS)                                                                                              \
+    while (filters - filter >= B * LANES) {                                                                             \
+        const int16_t *w = weights + (size_t)(filter / LANES) * chunk;                                                  \
+        int pixel = 0;                                                                                                  \
+        for (; pixel + P <= pixels; pixel += P)                                                                         \
+            tile_##P##_##B##_##PARTS(a + (size_t)pixel * (size_t)step, b ? b + (size_t)pixel * (size_t)step : b, inputs, \
+                                     step, w, biases + filter, filters, sums + (size_t)pixel * (size_t)filters + filter); \
+        for (; pixel < pixels; pixel++)                                                                                 \
+            tile_1_##B##_##PARTS(a + (size_t)pixel * (size_t)step, b ? b + (size_t)pixel * (size_t)step : b, inputs,    \
+                                 step, w, biases + filter, filters, sums + (size_t)pixel * (size_t)filters + filter);   \
+        filter += B * LANES;                                                                                            \
+    }
+static void products_generic(PRODUCTS) {
+    const size_t chunk = (size_t)(b ? 2 * inputs : inputs) * LANES;
+    int filter = 0;
+    TILES(2, 1, 4)
+}
+FOR_VNNI static void products_vnni(PRODUCTS) {
+    const size_t chunk = (size_t)(b ? 2 * inputs : inputs) * LANES;
+    int filter = 0;
+    TILES(4, 4, 1)
+    TILES(8, 2, 1)
+    TILES(8, 1, 1)
+}
+FOR_AVX2 static void products_avx2(PRODUCTS) {
+    const size_t chunk = (size_t)(b ? 2 * inputs : inputs) * LANES;
+    int filter = 0;
+    TILES(4, 1, 2)
+}
+#else
+static void products_generic(PRODUCTS) {
+    const size_t chunk = (size_t)(b ? 2 * inputs : inputs) * LANES;
+    for (int pixel = 0; pixel < pixels; pixel++)
+        for (int filter = 0; filter < filters; filter += LANES) {
+            int32_t sum[LANES];
+            memcpy(sum, biases + filter, sizeof sum);
+            const int16_t *w = weights + (size_t)(filter / LANES) * chunk;
+            for (int part = 0; part < (b ? 2 : 1); part++) {
+                const int16_t *x = (part ? b : a) + (size_t)pixel * (size_t)step;
+                for (int i = 0; i < inputs; i += 2, w += 2 * LANES)
+                    for (int lane = 0; lane < LANES; lane++)
+                        sum[lane] += x[i] * w[2 * lane] + x[i + 1] * w[2 * lane + 1];
+            }
+            memcpy(sums + (size_t)pixel * (size_t)filters + filter, sum, sizeof sum);
+        }
+}
+#endif
+
+// The nearest whole number within the limits, halves to even numbers.
+BODY float whole(float value, float most) {
+    value = value > most ? most : value;
+    value = value < -most ? -most : value;
+    return (value + 12582912.0f) - 12582912.0f;
+}
+
+// A value times one of two factors, by its sign. Without a branch, which would keep compilers from using vectors.
+BODY float sloped(float value, float positive, float negative) {
+    const float above = value > 0 ? value : 0, below = value < 0 ? value : 0;
+    return above * positive + below * negative;
+}
+
+BODY void middle_body(const int32_t *restrict sums, int pixels, int filters, const float *restrict positive,
+                      const float *restrict negative, float *restrict seen) {
+    for (int pixel = 0; pixel < pixels; pixel++)
+        for (int begin = 0; begin < filters; begin += LANES, sums += LANES, seen += LANES)
+            for (int lane = 0; lane < LANES; lane++) {
+                seen[lane] = whole(sloped((float)sums[lane], positive[begin + lane], negative[begin + lane]), MOST_OF_SPREAD);
+            }
+}
+KERNEL(middle,
+       (const int32_t *sums, int pixels, int filters, const float *positive, const float *negative, float *seen),
+       (sums, pixels, filters, positive, negative, seen))
+
+// A row of the depthwise convolution; rows of its input begin with a margin of a pixel.
+BODY void spread_body(const float *restrict above, const float *restrict here, const float *restrict below, int pixels,
+                      int filters, const float *restrict weights, const float *restrict biases,
+                      const float *restrict scales, int16_t *restrict seen) {
+    for (int begin = 0; begin < filters; begin += LANES)
+        for (int pixel = 0; pixel < pixels; pixel++) {
+            const size_t at = (size_t)pixel * (size_t)filters + (size_t)begin;
+            const float *restrict w = weights + begin;
+            const size_t next = (size_t)filters, last = 2 * next;
+            for (int lane = 0; lane < LANES; lane++) {
+                const size_t i = at + (size_t)lane;
+                const float sum = biases[begin + lane] + above[i] * w[lane] + above[i + next] * w[next + lane] +
+                                  above[i + last] * w[last + lane] + here[i] * w[3 * next + lane] +
+                                  here[i + next] * w[4 * next + lane] + here[i + last] * w[5 * next + lane] +
+                                  below[i] * w[6 * next + lane] + below[i + next] * w[7 * next + lane] +
+                                  below[i + last] * w[8 * next + lane];
+                seen[i] = (int16_t)whole(sum * scales[begin + lane], MOST);
+            }
+        }
+}
+KERNEL(spread,
+       (const float *above, const float *here, const float *below, int pixels, int filters, const float *weights,
+        const float *biases, const float *scales, int16_t *seen),
+       (above, here, below, pixels, filters, weights, biases, scales, seen))
+
+// What convolutions see of values.
+BODY void seen_body(const float *restrict values, int pixels, int filters, const float *restrict inverse,
+                    int16_t *restrict seen) {
+    for (int pixel = 0; pixel < pixels; pixel++)
+        for (int begin = 0; begin < filters; begin += LANES, values += LANES, seen += LANES)
+            for (int lane = 0; lane < LANES; lane++)
+                seen[lane] = (int16_t)whole(values[lane] * inverse[begin + lane], MOST);
+}
+KERNEL(seen, (const float *values, int pixels, int filters, const float *inverse, int16_t *seen),
+       (values, pixels, filters, inverse, seen))
+
+// Values and sums of a block together, in the place of the values.
+BODY void added_body(const int32_t *restrict sums, int pixels, int filters, const float *restrict scales,
+                     const float *restrict slopes, float *restrict values) {
+    for (int pixel = 0; pixel < pixels; pixel++)
+        for (int begin = 0; begin < filters; begin += LANES, values += LANES, sums += LANES)
+            for (int lane = 0; lane < LANES; lane++) {
+                const float product = (float)sums[lane] * scales[begin + lane];
+                values[lane] = sloped(product + values[lane], 1, slopes[begin + lane]);
+            }
+}
+KERNEL(added, (const int32_t *sums, int pixels, int filters, const float *scales, const float *slopes, float *values),
+       (sums, pixels, filters, scales, slopes, values))
+
+// The largest of each 2x2 of two rows, channels filled up with zeros.
+BODY void pooled_body(const float *restrict upper, const float *restrict lower, int pixels, int before, int after,
+                      float *restrict out) {
+    for (int pixel = 0; pixel < pixels; pixel++) {
+        for (int channel = 0; channel < before; channel++) {
+            const size_t at = (size_t)(2 * pixel) * (size_t)before + (size_t)channel;
+            const float left = upper[at] > lower[at] ? upper[at] : lower[at];
+            const float right = upper[at + before] > lower[at + before] ? upper[at + before] : lower[at + before];
+            out[(size_t)pixel * (size_t)after + channel] = left > right ? left : right;
+        }
+        memset(out + (size_t)pixel * (size_t)after + before, 0, (size_t)(after - before) * sizeof(float));
+    }
+}
+KERNEL(pooled, (const float *upper, const float *lower, int pixels, int before, int after, float *out),
+       (upper, lower, pixels, before, after, out))
+
+static void products(int level, PRODUCTS) {
+    CALL(products, level, (a, b, inputs, step, pixels, weights, biases, filters, sums));
+}
+
+// Pixels of a row as the first layer takes them: 3x3 of three channels each, what lies beyond the picture is 0.
+static void gather(const uint8_t *rgb, ptrdiff_t stride, int y, int16_t *out) {
+    for (int x = 0; x < FIRST; x++, out += STEM_INPUTS) {
+        memset(out, 0, STEM_INPUTS * sizeof *out);
+        const int count = x + 1 < FIRST ? 9 : 6;
+        for (int row = 0; row < 3 && 2 * y + row < SIDE; row++)
+            for (int i = 0; i < count; i++)
+                out[9 * row + i] = rgb[(2 * y + row) * stride + 6 * x + i];
+    }
+}
+
+// The network's outputs, (outputs,) floats, of a picture (SIDE, SIDE, 3), rows `stride` bytes apart. `plan` has FIELDS
+// numbers for each of `blocks` blocks; the first and the last layer have the places before all others' and after them.
+// `values` is memory for two layers, the second from `half` on.
+P3M_API void p3m_mesh(int level, const uint8_t *rgb, ptrdiff_t stride, const int32_t *plan, int blocks,
+                      const int16_t *weights, const int32_t *biases, const float *floats, const int32_t *head,
+                      float *values, ptrdiff_t half, int outputs, float *out) {
+    int32_t sums[ROW];
+    float ring[3][WIDE_ROW], nothing[WIDE_ROW];
+    // Two rows before a halving are as long as four after it.
+    int16_t row[2 * ROW];
+    memset(nothing, 0, sizeof nothing);
+    for (int y = 0; y < FIRST; y++) {
+        gather(rgb, stride, y, row);
+        products(level, row, NULL, STEM_INPUTS, STEM_INPUTS, FIRST, weights, biases, LANES, sums);
+        float *at = values + (size_t)y * FIRST * LANES;
+        memset(at, 0, FIRST * LANES * sizeof *at);
+        CALL(added, level, (sums, FIRST, LANES, floats, floats + LANES, at));
+    }
+    int side = FIRST;
+    float *value = values, *other = values + half;
+    for (const int32_t *block = plan; block < plan + (size_t)blocks * FIELDS; block += FIELDS) {
+        const int down = block[DOWN], in = block[IN], mid = block[MID], to = block[OUT];
+        const int before = side;
+        side = down ? side / 2 : side;
+        float *made = down ? other : value;
+        const size_t margin = (size_t)mid, wide = (size_t)(side + 2) * (size_t)mid;
+        for (int i = 0; i < 3; i++)
+            memset(ring[i], 0, wide * sizeof(float));
+        for (int y = 0; y <= side; y++) {
+            if (y < side) {
+                const int rows = down ? 2 : 1;
+                const size_t size = (size_t)before * (size_t)in;
+                CALL(seen, level,
+                     (value + (size_t)(rows * y) * size, rows * before, in, floats + block[INVERSE], row));
+                products(level, row, down ? row + size : NULL, rows * in, rows * in, side,
+                         weights + block[FIRST_WEIGHTS], biases + block[FIRST_BIASES], mid, sums);
+                CALL(middle, level,
+                     (sums, side, mid, floats + block[POSITIVE], floats + block[NEGATIVE], ring[y % 3] + margin));
+            }
+            if (y == 0)
+                continue;
+            const int at = y - 1;
+            CALL(spread, level,
+                 (at ? ring[(at + 2) % 3] : nothing, ring[at % 3], y < side ? ring[y % 3] : nothing, side, mid,
+                  floats + block[SPREAD], floats + block[SPREAD_BIASES], floats + block[SPREAD_SCALES], row));
+            products(level, row, NULL, mid, mid, side, weights + block[LAST_WEIGHTS], biases + block[LAST_BIASES], to, sums);
+            float *place = made + (size_t)at * (size_t)side * (size_t)to;
+            if (down) {
+                const float *upper = value + 2 * (size_t)at * (size_t)before * (size_t)in;
+                CALL(pooled, level, (upper, upper + (size_t)before * (size_t)in, side, in, to, place));
+            }
+            CALL(added, level, (sums, side, to, floats + block[SCALES], floats + block[SLOPES], place));
+        }
+        if (down)
+            other = value, value = made;
+    }
+    const int32_t count = head[2];
+    CALL(seen, level, (value, side * side, head[0] / (side * side), floats + head[5], row));
+    products(level, row, NULL, head[0], head[0], 1, weights + head[1], biases + head[3], count, sums);
+    const float *scales = floats + head[4];
+    for (int i = 0; i < outputs; i++)
+        out[i] = (float)sums[i] * scales[i];
+}
