@@ -92,9 +92,58 @@ def unpool(x: Tensor, index: Tensor, kernel: int) -> Tensor:
 def upsample(x: Tensor, ratio: int) -> Tensor:
     """[N, C, H, W] -> [N, C, ratio * H, ratio * W], bilinear, corners not aligned, in the type of `x`; even ratio."""
     if not by_place(x) or torch.compiler.is_exporting():
-        return F.interpolate(x, scale_factor=float(ratio), mode="bilinear", align_corners=False)
+        return _bilinear(x, ratio)
+    if not torch.compiler.is_compiling():
+        found: Tensor = _Upsample.apply(x, ratio)  # type: ignore[no-untyped-call]
+        return found
+    # One kernel of a compiled program.
     grid = x.permute(0, 2, 3, 1)
     return _stretched(_stretched(grid, ratio, 1), ratio, 2).permute(0, 3, 1, 2)
+
+
+def _bilinear(x: Tensor, ratio: int) -> Tensor:
+    return F.interpolate(x, scale_factor=float(ratio), mode="bilinear", align_corners=False)
+
+
+class _Upsample(torch.autograd.Function):
+    """`upsample` by PyTorch's operator, with a gradient that is gathered place by place, in few kernels."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, ratio: int) -> Tensor:
+        ctx.ratio = ratio
+        # Autocast would have it in 32 bits.
+        with torch.autocast(x.device.type, enabled=False):
+            return _bilinear(x, ratio)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        grid = gradients[0].permute(0, 2, 3, 1)
+        return _gathered(_gathered(grid, ctx.ratio, 1), ctx.ratio, 2).permute(0, 3, 1, 2), None
+
+
+def _gathered(x: Tensor, ratio: int, axis: int) -> Tensor:
+    """Gradient [N, H, W, C] of `_stretched` along an axis: what each old place has given to its new ones."""
+    half, length = ratio // 2, x.shape[axis] // ratio
+    parts = x.reshape(*x.shape[:axis], length, 2, half, *x.shape[axis + 1 :])
+    first, second = parts.select(axis + 1, 0), parts.select(axis + 1, 1)
+    if half == 1:
+        # The most frequent by far: a sum of one is none.
+        before, after, share = first.squeeze(axis + 1), second.squeeze(axis + 1), 0.25
+        found = (before + after).mul_(1 - share)
+    else:
+        # How far the first half of the new places lies towards the place before; the second half mirrors it.
+        towards = torch.arange(0.5 - half, 0.0, 1.0, device=x.device).div_(-ratio).to(x.dtype)
+        towards = towards.reshape(half, *(1,) * (x.dim() - axis - 1))
+        before, after, share = (first * towards).sum(axis + 1), (second * towards.flip(0)).sum(axis + 1), 1.0
+        found = (first + second).sum(axis + 1).sub_(before).sub_(after)
+    inner = length - 1
+    # Beyond the border lies what is at it.
+    for given, here in ((before, 0), (after, inner)):
+        found.narrow(axis, here, 1).add_(given.narrow(axis, here, 1), alpha=share)
+    if inner:
+        found.narrow(axis, 0, inner).add_(before.narrow(axis, 1, inner), alpha=share)
+        found.narrow(axis, 1, inner).add_(after.narrow(axis, 0, inner), alpha=share)
+    return found
 
 
 def _stretched(x: Tensor, ratio: int, axis: int) -> Tensor:
@@ -180,26 +229,21 @@ def _placed(x: Tensor, index: Tensor, kernel: int, adding: bool) -> Tensor:
     """Values [N, C, H, W] at their positions [2 * H, 2 * W]: the last of a place in row order, or the sum."""
     values, index = x.permute(0, 2, 3, 1), index.permute(0, 2, 3, 1)
     n, height, width, channels = values.shape
-    two = torch.arange(2, device=x.device)
-    rows, columns = (2 * torch.arange(side, device=x.device) for side in (height, width))
     # Of each place: number in the flattened plane; [H, 2, W, 2, 1], as the places of a 2x2 block lie.
-    places = (rows[:, None] + two)[:, :, None, None] * (2 * width) + columns[:, None] + two
-    places = places[..., None]
+    places = torch.arange(4 * height * width, device=x.device).reshape(height, 2, width, 2, 1)
     none = values.new_zeros(())
     # The window of each block holds all of its four places.
     blocks = torch.where(index[:, :, None, :, None] == places, values[:, :, None, :, None], none)
     if kernel == 3:
         # Its last column and row lie in the windows to the right, below, and across too.
-        here, there = slice(None), slice(1, None)
-        but_last = slice(None, -1)
-        for row, column, down, right in ((0, 1, 0, 1), (1, 1, 0, 1), (1, 0, 1, 0), (1, 1, 1, 0), (1, 1, 1, 1)):
-            mine = (here, but_last if down else here, row, but_last if right else here, column)
-            theirs = (here, there if down else here, there if right else here)
-            found = index[theirs] == places[mine[1:]]
+        for down, right in ((0, 1), (1, 0), (1, 1)):
+            mine = (slice(None), slice(height - down), slice(down, None), slice(width - right), slice(right, None))
+            theirs = (slice(None), slice(down, None), None, slice(right, None), None)
+            meant, given, found = blocks[mine], values[theirs], index[theirs] == places[mine[1:]]
             if adding:
-                blocks[mine] += torch.where(found, values[theirs], none)
+                meant += torch.where(found, given, none)
             else:
-                blocks[mine] = torch.where(found, values[theirs], blocks[mine])
+                meant.copy_(torch.where(found, given, meant))
     return blocks.reshape(n, 2 * height, 2 * width, channels).permute(0, 3, 1, 2)
 
 

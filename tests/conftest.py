@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, cast
 
 from tests import surroundings
@@ -23,9 +23,11 @@ import pytest  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
 from p3mdata.base import console  # noqa: E402
-from p3mdata.faces.detectors import Detector  # noqa: E402
+from p3mdata.faces.detectors import Box, Detector  # noqa: E402
 from p3mdata.faces.ensemble import FaceFinder  # noqa: E402
-from p3mdata.faces.landmarks import LandmarkModel  # noqa: E402
+from p3mdata.faces.face_mesh import FaceMesh  # noqa: E402
+from p3mdata.faces.landmarks import Points  # noqa: E402
+from p3mdata.faces.pyramid import Pyramid  # noqa: E402
 from p3mdata.imaging.jpeg import library  # noqa: E402
 
 # No case fails because the machine is busy.
@@ -89,6 +91,27 @@ class Remembered:
     locate = detect
 
 
+class RememberedMesh(FaceMesh):
+    """Landmarks that are looked for once: as runs in processes of their own place them, so do runs in this one."""
+
+    def __init__(self, mesh: FaceMesh) -> None:
+        self._kept = mesh
+        self._located = Remembered(mesh)
+        self._placed: dict[tuple[bytes, str], Points | None] = {}
+
+    def locate(self, crop: NDArray[np.uint8]) -> Points | None:
+        return cast("Points | None", self._located.locate(crop))
+
+    def place(self, image: Pyramid, hits: Sequence[Box]) -> Points | None:
+        key = hashlib.sha256(repr(image.size).encode() + image.at(max(image.size))[0].tobytes()).digest(), repr(hits)
+        if key not in self._placed:
+            self._placed[key] = self._kept.place(image, hits)
+        return copy.deepcopy(self._placed[key])
+
+    def close(self) -> None:
+        pass
+
+
 @pytest.fixture(autouse=True)
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """No test depends on the working folder, or leaves anything there."""
@@ -123,7 +146,8 @@ def models() -> Iterator[FaceFinder]:
 def remembering(models: FaceFinder) -> FaceFinder:
     """The same models, each asked about a picture once."""
     detectors: dict[str, Detector] = {name: Remembered(detector) for name, detector in models._detectors.items()}
-    return KeptModels(detectors, cast(LandmarkModel, Remembered(models._landmarks)))
+    assert isinstance(models._landmarks, FaceMesh)
+    return KeptModels(detectors, RememberedMesh(models._landmarks))
 
 
 @pytest.fixture(scope="module")

@@ -12,10 +12,12 @@ torch = pytest.importorskip("torch")
 from numpy.typing import NDArray  # noqa: E402
 from pydantic import ValidationError  # noqa: E402
 from torch import Tensor  # noqa: E402
+from torch.nn import functional as F  # noqa: E402
 
 from p3mnet.create import create_model  # noqa: E402
 from p3mnet.losses import LossWeights, matting_losses  # noqa: E402
 from p3mnet.model import Matting, fuse  # noqa: E402
+from p3mnet.networks import terms  # noqa: E402
 
 SIDE = 64
 SIDES = ("ce_side2", "ce_side1", "ce_side0")
@@ -101,6 +103,30 @@ def test_equals_the_transcription() -> None:
     batch, output = make_batch(), make_output()
     found = {name: float(value) for name, value in matting_losses(output, batch).items()}
     assert found == pytest.approx(transcribed(output, batch), rel=1e-5)
+
+
+@pytest.mark.parametrize("whole", [False, True])
+@pytest.mark.parametrize("size", [(32, 64), (40, 48)])
+def test_the_pyramid_and_its_gradient(size: tuple[int, int], whole: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As by PyTorch's convolution: the window in x and y apart, as on a CPU, and at once, as on a GPU."""
+    monkeypatch.setattr(terms, "_whole", lambda x: whole)
+    draw = torch.Generator().manual_seed(0)
+    given = torch.randn(2, 3, 1, *size, generator=draw, dtype=torch.float64, requires_grad=True)
+    bell = torch.exp(-(torch.arange(-2.0, 3.0, dtype=torch.float64).square()))
+    window = (bell[:, None] + bell) / (bell[:, None] + bell).sum()
+    want, x = torch.zeros(2, dtype=torch.float64), given
+    for _ in range(terms.LEVELS):
+        smooth = F.conv2d(F.pad(x.flatten(0, 1), (2, 2, 2, 2), mode="replicate"), window[None, None]).reshape(x.shape)
+        want = want + (x - smooth).abs().flatten(1).mean(1)
+        halved = F.avg_pool2d(smooth.flatten(0, 1), 2)
+        x = halved.reshape(2, 3, 1, *halved.shape[-2:])
+    want = want + x.abs().flatten(1).mean(1)
+    (gradient,) = torch.autograd.grad(want @ torch.tensor([1.0, 2.0], dtype=torch.float64), given)
+    found = terms.laplacian(given)
+    (ours,) = torch.autograd.grad(found @ torch.tensor([1.0, 2.0], dtype=torch.float64), given)
+    # Coefficients of the window on a GPU have 24 bits.
+    torch.testing.assert_close(found, want, rtol=1e-6, atol=0)
+    torch.testing.assert_close(ours, gradient, rtol=1e-5, atol=1e-8)
 
 
 def test_a_perfect_prediction_costs_nothing() -> None:

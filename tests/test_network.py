@@ -118,6 +118,11 @@ def everything(seed: int, picture: NDArray[np.uint8]) -> Making:
     made.join("added", "sum", "signed", "window")
     made.conv("large", "added", 40, 2, kind="enlarge", stride=2)
     made.join("joined", "sum", "large", "each")
+    # Bytes with and without a sign, channel by channel.
+    made.conv("signs each", "signed", 37, 3, kind="depthwise", low=-127, high=127)
+    made.conv("bytes each", "stem", 20, 3, kind="depthwise", stride=2)
+    made.conv("out of signs", "signs each", 4, output=True)
+    made.conv("out of bytes", "bytes each", 4, output=True)
     made.conv("again", "added", 40, low=0, high=4095)
     made.join("doubled", "doubled", "again", "joined")
     made.join("pooled", "pool", "doubled")

@@ -168,6 +168,10 @@ def test_a_whole_train_check(whole: Path) -> None:
         assert ("SAD_FACE" in row["metrics"]) == (row["test"] != "NP")
         assert row["metrics"]["SAD"]["seeds"] == 2 and row["metrics"]["SAD"]["sd"] is not None
     steps = {row["steps"] for row in found["trainings"]}
+    assert (
+        found["budget"]["seconds"].keys() == {"before", "training", "testing"}
+        and found["budget"]["seconds"]["before"] > 0
+    )
     assert len(found["trainings"]) == 4 and len(steps) == 1 and all(row["done"] for row in found["trainings"])
     cost = {row["test"]: row["metrics"]["SAD"] for row in found["costs"]}
     assert set(cost) == {"P-normal", "NP"} and cost["P-normal"]["pictures"] == 3

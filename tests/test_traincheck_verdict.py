@@ -12,8 +12,8 @@ import pytest
 
 from p3mdata.config import Method
 from p3mdata.errors import SettingsError
-from p3mnet.traincheck.budget import drawn, spend, used_up
-from p3mnet.traincheck.config import TrainCheckSettings, seconds_of
+from p3mnet.traincheck.budget import between_looks, drawn, looks_of, spend, used_up
+from p3mnet.traincheck.config import SHORT, Scale, TrainCheckSettings, recipe, seconds_of
 from p3mnet.traincheck.plots import colours, curves, intervals
 from p3mnet.traincheck.protocols import Design, design, trainings
 from p3mnet.traincheck.statistics import (
@@ -231,6 +231,36 @@ def test_a_budget_is_kept_and_used() -> None:
         some = spend(budget, **SPENDING)
         more = SPENDING["training_seconds"](some.steps + 1)
         assert some.training_seconds + some.test_seconds <= budget < more + some.test_seconds
+
+
+def test_what_was_done_before_counts_for_the_budget() -> None:
+    found = spend(1000, **SPENDING, before=300)
+    assert found.steps == (700 - 20 - 10) // 4
+    # But for no more than half, however slow the machine was.
+    assert spend(1000, **SPENDING, before=5000).steps == (500 - 20 - 10) // 4
+    with pytest.raises(SettingsError, match="at least (1[0-9][0-9])s"):
+        spend(2, **SPENDING, before=100)
+    # A budget that holds a step of each, and not what is around them, is exceeded.
+    around = SPENDING | {"training_seconds": lambda steps: 20 + 4.0 * steps}
+    assert spend(6, **around, before=5, besides=20).steps == 1
+    with pytest.raises(SettingsError, match="too short for one step"):
+        spend(6, **around, before=5, besides=10)
+
+
+def test_short_trainings_take_the_larger_rate_and_say_so() -> None:
+    for weights, rate in (("hub", 1e-5), ("random", 1e-4)):
+        full = recipe(TrainCheckSettings(encoder_weights=weights), Scale.FULL)
+        short, long = full.of(1000), full.of(SHORT)
+        assert (full.learning_rate, short.learning_rate, long.learning_rate) == (rate, 1e-4, rate)
+        assert "learning rate 0.0001 for 1,000 steps" in short.words and long.words == full.words
+    for settings, scale in ((TrainCheckSettings(variant="modnet"), Scale.FULL), (TrainCheckSettings(), Scale.SMOKE)):
+        plain = recipe(settings, scale)
+        assert plain.of(10) == plain
+
+
+@pytest.mark.parametrize(("epochs", "looks"), [(1, 1), (8, 8), (9, 5), (100, 8)])
+def test_a_training_looks_at_its_curve_a_few_times(epochs: int, looks: int) -> None:
+    assert len(range(0, epochs, between_looks(epochs))) == looks <= looks_of(epochs) <= looks_of(epochs + 1) <= 8
 
 
 def test_too_short_a_budget_says_the_least_one() -> None:

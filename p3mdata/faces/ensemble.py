@@ -56,7 +56,7 @@ _SAME_FACE_INSIDE = 0.75
 _CROPS = (2.0, 1.5)
 # Enlargements, relative to the box, in which a face that only one detector saw is looked for again.
 _SECOND_LOOKS = (1.6, 2.2, 3.0)
-_SECOND_LOOK_SIDE = 320
+_SECOND_LOOK_SIDE = 224
 # The one in which a face that was found on an output is looked for by whoever did not see it.
 _AGAIN, _AGAIN_SIDE = 3.0, 192
 # A mesh that lies elsewhere than the box belongs to another face.

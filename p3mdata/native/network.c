@@ -4,7 +4,7 @@
 typedef void (*rows_function)(const struct network *, int, int, int);
 
 // Pixels that a layer makes at once at least, so that its weights are fetched for many.
-enum { PIXELS_AT_ONCE = 128 };
+enum { PIXELS_AT_ONCE = 32 };
 
 // The first and the last row of source `which` that row y is made of.
 static int first_needed(const struct layer *layer, int which, int y) {

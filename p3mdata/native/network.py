@@ -184,7 +184,7 @@ class Network:
         expected = 1 if layer.kind == "depthwise" else source.channels
         fits = (
             *(channels == expected, side == across, side in sides, layer.stride in strides),
-            *(layer.kind != "depthwise" or (side == 3 and filters == source.channels and source.store == _SHORTS),),
+            *(layer.kind != "depthwise" or (side == 3 and filters == source.channels),),
             *(filters <= _MOST_CHANNELS, np.abs(weights).max() <= _SHORT),
             biases.shape == layer.scales.shape == (filters,),
         )
@@ -198,6 +198,8 @@ class Network:
         biases = biases[:, None]
         if layer.kind == "depthwise":
             packed = _packed_depthwise(weights, depth, _LANES[level])
+            if source.store == _BYTES:
+                biases = biases - source.zero * weights.sum((1, 2, 3))[:, None]
         else:
             if layer.kind == "enlarge":
                 # Four convolutions of 1x1, one after another.
@@ -239,7 +241,7 @@ def _stores(layers: Sequence[Layer], native: Library) -> dict[str, int]:
         and (0, 0) <= (layer.low + _SIGNED_BYTE, layer.high) <= (_SIGNED_BYTE, _BYTE)
     }
     for layer in layers:
-        takes_bytes = layer.kind in ("pool", "sum", "doubled") or (
+        takes_bytes = layer.kind in ("depthwise", "pool", "sum", "doubled") or (
             layer.kind in ("conv", "enlarge")
             and layer.weights is not None
             and np.abs(layer.weights).max() <= _SIGNED_BYTE

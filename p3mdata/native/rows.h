@@ -12,9 +12,9 @@
 #define SMALLER(a, b) ((a) < (b) ? (a) : (b))
 
 struct target {
-    const struct layer *layer;
+    const float *scales;
     const int32_t *biases;
-    float low, high;
+    int store, low, high, zero;
     uint8_t *at; // Where the first pixel's channels go.
     size_t step; // Bytes to the next one.
     float *plane;
@@ -25,7 +25,10 @@ struct target {
 static struct target target_of(const struct network *network, int i, int y) {
     const struct layer *layer = &network->layers[i];
     const struct map *map = &network->maps[i];
-    struct target target = {.layer = layer, .biases = layer->biases, .low = (float)layer->low, .high = (float)layer->high};
+    struct target target = {.scales = layer->scales, .biases = layer->biases, .store = layer->store};
+    target.low = layer->low;
+    target.high = layer->high;
+    target.zero = layer->zero;
     if (layer->store == FLOATS) {
         target.plane_size = (size_t)map->height * (size_t)map->width;
         target.plane = map->planes + (size_t)y * (size_t)map->width;
@@ -39,24 +42,46 @@ static struct target target_of(const struct network *network, int i, int y) {
 
 // Whole numbers of LANES channels from `channel` on, of the pixel `x`.
 ALWAYS void put(const struct target *target, int x, int channel, ints values) {
-    if (target->layer->store == BYTES)
-        v_store_bytes(target->at + (size_t)x * target->step + channel, v_add(values, v_all(target->layer->zero)));
+    if (target->store == BYTES)
+        v_store_bytes(target->at + (size_t)x * target->step + channel, v_add(values, v_all(target->zero)));
     else
         v_store_shorts(target->at + (size_t)x * target->step + 2 * (size_t)channel, values);
 }
 
-// A convolution's sum: scaled, rounded and kept within limits, or given as it is.
-ALWAYS void put_sum(const struct target *target, int x, int channel, ints sum) {
-    const reals product = v_times(v_reals(sum), v_load_reals(target->layer->scales + channel));
-    if (target->layer->store == FLOATS) {
-        float lanes[LANES];
-        v_store_reals(lanes, product);
-        const int count = SMALLER(LANES, target->channels - channel);
-        for (int j = 0; j < count; j++)
-            target->plane[(size_t)(channel + j) * target->plane_size + (size_t)x] = lanes[j];
-    } else {
-        put(target, x, channel, v_nearest(v_clip(product, target->low, target->high)));
+// A convolution's sums of F vectors of filters: scaled, rounded and kept within limits, or given as they are.
+ALWAYS void put_sums(const int F, const struct target *target, int x, int channel, const ints *sums) {
+    reals products[MOST_VECTORS];
+#pragma GCC unroll 4
+    for (int f = 0; f < F; f++)
+        products[f] = v_times(v_reals(sums[f]), v_load_reals(target->scales + channel + f * LANES));
+    if (target->store == FLOATS) {
+        for (int f = 0; f < F; f++) {
+            float lanes[LANES];
+            v_store_reals(lanes, products[f]);
+            for (int j = 0; j < LANES && channel + f * LANES + j < target->channels; j++)
+                target->plane[(size_t)(channel + f * LANES + j) * target->plane_size + (size_t)x] = lanes[j];
+        }
+        return;
     }
+    if (target->store == BYTES) {
+        uint8_t *to = target->at + (size_t)x * target->step + channel;
+        if (HAS_PACKS && F == 4)
+            v_store_four(to, products, target->low, target->zero);
+        else
+#pragma GCC unroll 4
+            for (int f = 0; f < F; f++)
+                v_store_nearest_bytes(to + f * LANES, products[f], target->low, target->high, target->zero);
+        return;
+    }
+    uint8_t *to = target->at + (size_t)x * target->step + 2 * (size_t)channel;
+#pragma GCC unroll 4
+    for (int f = 0; f < F; f++)
+        if (HAS_PACKS && f + 1 < F) {
+            v_store_two(to + 2 * f * LANES, products + f, target->low, target->high);
+            f++;
+        } else {
+            v_store_nearest_shorts(to + 2 * f * LANES, products[f], target->low, target->high);
+        }
 }
 
 ALWAYS ints get(const struct layer *layer, const uint8_t *pixel, int channel) {
@@ -106,9 +131,7 @@ ALWAYS void conv_pixels(const int F, const int P, const int bytes, const struct 
 #pragma GCC unroll 16
     for (int p = 0; p < P; p++) {
         if (p < pixels)
-#pragma GCC unroll 4
-            for (int f = 0; f < F; f++)
-                put_sum(target, x + p, channel + f * LANES, sums[p][f]);
+            put_sums(F, target, x + p, channel, sums[p]);
     }
 }
 
@@ -181,41 +204,58 @@ FN static void conv_rows(const struct network *network, int i, int first, int co
     }
 }
 
+ALWAYS ints column_pairs(const int bytes, const uint8_t *const rows[3], size_t at) {
+    return bytes ? v_byte_pairs(rows[0] + at, rows[1] + at) : v_pairs(rows[0] + at, rows[1] + at);
+}
+
+ALWAYS ints column_singles(const int bytes, const uint8_t *const rows[3], size_t at) {
+    return bytes ? v_byte_singles(rows[2] + at) : v_singles(rows[2] + at);
+}
+
 // Pixels of LANES channels: of each column of three the upper two in pairs, then the lower one alone.
-FN static void depthwise_strip(const uint8_t *const rows[3], size_t pixel, int stride, const int32_t *weights,
-                               const struct target *target, int channel, int begin, int end) {
+ALWAYS void depthwise_strip(const int bytes, const uint8_t *const rows[3], size_t pixel, int stride,
+                            const int32_t *weights, const struct target *target, int channel, int begin, int end) {
     const ints bias = v_load(target->biases + channel);
     ints pairs[3], singles[3];
+#pragma GCC unroll 3
     for (int across = 0; across < 3; across++) {
         pairs[across] = v_load(weights + 2 * across * LANES);
         singles[across] = v_load(weights + (2 * across + 1) * LANES);
     }
-    const size_t start = 2 * (size_t)channel;
+    size_t at = (size_t)channel * (bytes ? 1 : 2) + (size_t)(begin * stride) * pixel;
     if (stride == 1) {
         // A column goes into the sums of the three pixels around it.
         ints left = bias, middle = bias;
-        for (int x = begin - 2; x < end; x++) {
-            if (x + 2 < begin)
-                continue;
-            const size_t at = start + (size_t)(x + 2) * pixel;
-            const ints upper = v_pairs(rows[0] + at, rows[1] + at), lower = v_singles(rows[2] + at);
+        for (int x = begin - 2; x < end; x++, at += pixel) {
+            const ints upper = column_pairs(bytes, rows, at), lower = column_singles(bytes, rows, at);
             const ints whole = v_dot(v_dot(left, upper, pairs[2]), lower, singles[2]);
             left = v_dot(v_dot(middle, upper, pairs[1]), lower, singles[1]);
             middle = v_dot(v_dot(bias, upper, pairs[0]), lower, singles[0]);
             if (x >= begin)
-                put_sum(target, x, channel, whole);
+                put_sums(1, target, x, channel, &whole);
         }
     } else {
-        for (int x = begin; x < end; x++) {
+        for (int x = begin; x < end; x++, at += (size_t)stride * pixel) {
             ints sum = bias;
+#pragma GCC unroll 3
             for (int across = 0; across < 3; across++) {
-                const size_t at = start + (size_t)(x * stride + across) * pixel;
-                sum = v_dot(sum, v_pairs(rows[0] + at, rows[1] + at), pairs[across]);
-                sum = v_dot(sum, v_singles(rows[2] + at), singles[across]);
+                const size_t column = at + (size_t)across * pixel;
+                sum = v_dot(sum, column_pairs(bytes, rows, column), pairs[across]);
+                sum = v_dot(sum, column_singles(bytes, rows, column), singles[across]);
             }
-            put_sum(target, x, channel, sum);
+            put_sums(1, target, x, channel, &sum);
         }
     }
+}
+
+FN static void depthwise_shorts(const uint8_t *const rows[3], size_t pixel, int stride, const int32_t *weights,
+                                const struct target *target, int channel, int begin, int end) {
+    depthwise_strip(0, rows, pixel, stride, weights, target, channel, begin, end);
+}
+
+FN static void depthwise_bytes(const uint8_t *const rows[3], size_t pixel, int stride, const int32_t *weights,
+                               const struct target *target, int channel, int begin, int end) {
+    depthwise_strip(HAS_BYTES, rows, pixel, stride, weights, target, channel, begin, end);
 }
 
 FN static void depthwise_row(const struct network *network, int i, int y) {
@@ -229,10 +269,12 @@ FN static void depthwise_row(const struct network *network, int i, int y) {
     };
     // So many pixels that all their channels stay in the nearest cache.
     const int fitting = (int)((size_t)16384 / (3 * source->pixel)) / layer->stride, strip = fitting < 8 ? 8 : fitting;
+    const int bytes = network->layers[layer->sources[0]].store == BYTES;
     for (int begin = 0; begin < map->width; begin += strip)
         for (int channel = 0; channel < map->depth; channel += LANES)
-            depthwise_strip(rows, source->pixel, layer->stride, (const int32_t *)layer->weights + 6 * (size_t)channel,
-                            &target, channel, begin, SMALLER(begin + strip, map->width));
+            (bytes ? depthwise_bytes : depthwise_shorts)(
+                rows, source->pixel, layer->stride, (const int32_t *)layer->weights + 6 * (size_t)channel, &target, channel,
+                begin, SMALLER(begin + strip, map->width));
 }
 
 // The largest of 2x2, or a sum of two layers, of which the first may have half the size.

@@ -7,10 +7,10 @@
 #define FN FOR_VNNI
 #define V static inline __attribute__((always_inline)) FN
 #define ROWS p3m_rows_vnni
-enum { LANES = 16, HAS_BYTES = 1 };
-#define MOST_PIXELS 14
+enum { LANES = 16, HAS_BYTES = 1, HAS_PACKS = 1 };
+#define MOST_PIXELS 8
 #define MOST_VECTORS 4
-enum { PIXELS_OF_1 = 14, PIXELS_OF_2 = 12, PIXELS_OF_3 = 8, PIXELS_OF_4 = 6 };
+enum { PIXELS_OF_1 = 8, PIXELS_OF_2 = 8, PIXELS_OF_3 = 8, PIXELS_OF_4 = 6 };
 
 typedef __m512i ints;
 typedef __m512 reals;
@@ -32,6 +32,37 @@ V ints v_nearest(reals values) { return _mm512_cvtps_epi32(values); }
 V reals v_clip(reals values, float low, float high) {
     return _mm512_min_ps(_mm512_max_ps(values, _mm512_set1_ps(low)), _mm512_set1_ps(high));
 }
+// What is too large for a byte becomes the largest; only what is too small for one is left to be kept within limits.
+V void v_store_nearest_bytes(uint8_t *to, reals values, int low, int high, int zero) {
+    (void)high;
+    ints whole = _mm512_max_epi32(v_nearest(values), v_all(low));
+    if (zero != 0)
+        whole = v_add(whole, v_all(zero));
+    _mm_storeu_si128((__m128i *)to, _mm512_cvtusepi32_epi8(whole));
+}
+V void v_store_nearest_shorts(uint8_t *to, reals values, int low, int high) {
+    v_store_shorts(to, v_nearest(v_clip(values, (float)low, (float)high)));
+}
+// Four vectors of bytes, or two of shorts: packed together, which keeps them within what a byte or a short holds.
+V void v_store_four(uint8_t *to, const reals values[4], int low, int zero) {
+    __m512i bytes;
+    const __m512i first = _mm512_packs_epi32(v_nearest(values[0]), v_nearest(values[1]));
+    const __m512i second = _mm512_packs_epi32(v_nearest(values[2]), v_nearest(values[3]));
+    if (zero == 0) {
+        bytes = _mm512_packus_epi16(first, second);
+    } else {
+        bytes = _mm512_max_epi8(_mm512_packs_epi16(first, second), _mm512_set1_epi8((char)low));
+        bytes = _mm512_xor_si512(bytes, _mm512_set1_epi8((char)zero));
+    }
+    const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    _mm512_storeu_si512(to, _mm512_permutexvar_epi32(order, bytes));
+}
+V void v_store_two(uint8_t *to, const reals values[2], int low, int high) {
+    __m512i shorts = _mm512_packs_epi32(v_nearest(values[0]), v_nearest(values[1]));
+    shorts = _mm512_min_epi16(_mm512_max_epi16(shorts, _mm512_set1_epi16((short)low)), _mm512_set1_epi16((short)high));
+    const __m512i order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
+    _mm512_storeu_si512(to, _mm512_permutexvar_epi64(order, shorts));
+}
 V ints v_four_bytes(const uint8_t *from) {
     int32_t four;
     memcpy(&four, from, 4);
@@ -40,6 +71,12 @@ V ints v_four_bytes(const uint8_t *from) {
 V ints v_dot(ints sum, ints a, ints b) { return _mm512_dpwssd_epi32(sum, a, b); }
 V ints v_dot_bytes(ints sum, ints a, ints b) { return _mm512_dpbusd_epi32(sum, a, b); }
 V ints v_singles(const uint8_t *from) { return _mm512_cvtepu16_epi32(_mm256_loadu_si256((const __m256i *)from)); }
+V ints v_byte_singles(const uint8_t *from) { return v_load_bytes(from); }
+V ints v_byte_pairs(const uint8_t *first, const uint8_t *second) {
+    const __m128i a = _mm_loadu_si128((const __m128i *)first), b = _mm_loadu_si128((const __m128i *)second);
+    const __m256i low = _mm256_castsi128_si256(_mm_unpacklo_epi8(a, b));
+    return _mm512_cvtepu8_epi16(_mm256_inserti128_si256(low, _mm_unpackhi_epi8(a, b), 1));
+}
 V ints v_pairs(const uint8_t *first, const uint8_t *second) {
     const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
                                            20, 4, 19, 3, 18, 2, 17, 1, 16, 0);

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -74,20 +75,70 @@ _BELL = tuple(math.exp(-(distance**2)) for distance in range(3))
 _WINDOW_SUM = 2 * 5 * (_BELL[0] + 2 * _BELL[1] + 2 * _BELL[2])
 
 
-def _taps(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Sums of five neighbours along an axis, all equal and weighted by the bell; the border repeats its values."""
-    length = x.shape[axis]
-    first, last = x.narrow(axis, 0, 1), x.narrow(axis, length - 1, 1)
-    padded = torch.cat([first, first, x, last, last], axis)
+def _sums(padded: Tensor, axis: int, length: int) -> tuple[Tensor, Tensor]:
+    """Sums of five neighbours along an axis, all equal and weighted by the bell."""
     at = [padded.narrow(axis, place, length) for place in range(5)]
     near, far = at[1] + at[3], at[0] + at[4]
-    return x + near + far, torch.add(_BELL[0] * x + _BELL[1] * near, far, alpha=_BELL[2])
+    return at[2] + near + far, torch.add(_BELL[0] * at[2] + _BELL[1] * near, far, alpha=_BELL[2])
 
 
-def _smooth(x: Tensor) -> Tensor:
-    """The recipe's window, in x and y apart: the bell in one direction of the sum in the other, both ways."""
-    flat, bell = _taps(x, -1)
-    return (_taps(flat, -2)[1] + _taps(bell, -2)[0]) / _WINDOW_SUM
+def _taps(x: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Both sums at each place; the border repeats its values."""
+    length = x.shape[axis]
+    first, last = x.narrow(axis, 0, 1), x.narrow(axis, length - 1, 1)
+    return _sums(torch.cat([first, first, x, last, last], axis), axis, length)
+
+
+def _taps_back(gradient: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """What a gradient of both sums is for the values: each sum of it, where the border has what it was repeated for."""
+    length = gradient.shape[axis]
+    none = torch.zeros_like(gradient.narrow(axis, 0, 1)).repeat_interleave(4, axis)
+    flat, bell = _sums(torch.cat([none, gradient, none], axis), axis, length + 4)
+    return _folded(flat, axis), _folded(bell, axis)
+
+
+def _folded(wide: Tensor, axis: int) -> Tensor:
+    """The two places beyond each border given to it."""
+    length = wide.shape[axis] - 4
+    for border, beyond in ((2, 0), (length + 1, length + 2)):
+        wide.narrow(axis, border, 1).add_(wide.narrow(axis, beyond, 2).sum(axis, keepdim=True))
+    return wide.narrow(axis, 2, length)
+
+
+def _window(x: Tensor) -> Tensor:
+    """The recipe's window [1, 1, 5, 5]."""
+    bell = torch.arange(-2.0, 3.0, device=x.device).square_().neg_().exp_()
+    return ((bell[:, None] + bell) / _WINDOW_SUM)[None, None].to(x.dtype)
+
+
+def _whole(x: Tensor) -> bool:
+    """Whether the window is taken at once: two kernels in place of thirty, which a compiler would make one."""
+    return x.is_cuda and not torch.compiler.is_compiling()
+
+
+class _Smooth(torch.autograd.Function):
+    """The recipe's window, in x and y apart: the bell in one direction of the sum in the other, both ways.
+
+    Its gradient is as cheap; that of each sum alone would fill a map with zeros for every neighbour, and PyTorch's of
+    the window is slow on a GPU.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        if _whole(x):
+            flat = F.pad(x.flatten(0, -4), (2, 2, 2, 2), mode="replicate")
+            return F.conv2d(flat, _window(x)).reshape(x.shape)
+        flat, bell = _taps(x, -1)
+        return (_taps(flat, -2)[1] + _taps(bell, -2)[0]) / _WINDOW_SUM
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        shape = gradients[0].shape
+        if _whole(gradients[0]):
+            wide = F.conv2d(F.pad(gradients[0].flatten(0, -4), (4, 4, 4, 4)), _window(gradients[0]))
+            return _folded(_folded(wide, -1), -2).reshape(shape)
+        flat, bell = _taps_back(gradients[0], -2)
+        return (_taps_back(flat, -1)[1] + _taps_back(bell, -1)[0]) / _WINDOW_SUM
 
 
 def laplacian(differences: Tensor) -> Tensor:
@@ -104,7 +155,7 @@ def laplacian(differences: Tensor) -> Tensor:
     loss = differences.new_zeros(differences.shape[0])
     x = differences
     for _ in range(LEVELS):
-        smooth = _smooth(x)
+        smooth: Tensor = _Smooth.apply(x)  # type: ignore[no-untyped-call]
         loss = loss + (x - smooth).abs().flatten(1).mean(1)
         halved = F.avg_pool2d(smooth.flatten(0, 1), 2)
         x = halved.reshape(*x.shape[:2], *halved.shape[1:])

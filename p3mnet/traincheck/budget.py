@@ -14,6 +14,10 @@ _TESTS = 0.35
 _LEAST_TESTED = 4
 # Speeds are measured anew by each call.
 _MARGIN = 1.25
+# Of the budget, what the checks before all trainings may count for: the rest is spent whatever they took.
+_BEFORE = 0.5
+# Looks at the curve of a training, at most.
+_LOOKS = 8
 # A machine that became so much slower ends after whole seeds.
 _OVER = 1.5
 
@@ -37,6 +41,8 @@ def spend(
     tests: Mapping[str, int],
     sizes: Mapping[str, int],
     most_tested: int | None,
+    before: float = 0.0,
+    besides: float = 0.0,
 ) -> Spending:
     """Decide.
 
@@ -49,9 +55,12 @@ def spend(
         tests: How often each set is tested.
         sizes: Pictures by set.
         most_tested: Largest number of pictures of each set.
+        before: Seconds that are gone already.
+        besides: Of those of the trainings, what their steps do not take. A budget that holds a step of each, but not
+            all that is around them, is exceeded rather than refused.
 
     Raises:
-        SettingsError: Not a single step fits; the sentence says the least budget.
+        SettingsError: Not a single step of each fits; the sentence says the least budget.
     """
     wanted = {name: min(size, most_tested or size) for name, size in sizes.items()}
 
@@ -61,14 +70,17 @@ def spend(
     if fixed_steps is not None:
         return Spending(fixed_steps, wanted, training_seconds(fixed_steps), cost(wanted))
     assert budget is not None
+    left = budget - min(before, _BEFORE * budget)
     least = {name: min(number, _LEAST_TESTED) for name, number in wanted.items()}
-    share = min(1.0, _TESTS * budget / max(cost(wanted), 1e-9))
+    share = min(1.0, _TESTS * left / max(cost(wanted), 1e-9))
     tested = {name: max(least[name], math.floor(share * number)) for name, number in wanted.items()}
-    if budget - cost(tested) < training_seconds(1):
+    if left - cost(tested) < training_seconds(1):
         tested = least
-    steps = _most_steps(budget - cost(tested), training_seconds)
+    steps = _most_steps(left - cost(tested), training_seconds)
+    if steps < 1 and budget - cost(least) >= training_seconds(1) - besides:
+        steps, tested = 1, least
     if steps < 1:
-        needed = math.ceil(_MARGIN * (cost(least) + training_seconds(1)))
+        needed = math.ceil(_MARGIN * (before + cost(least) + training_seconds(1)))
         raise SettingsError(
             f"--budget {budget:g}s is too short for one step of each of the {trainings} trainings and their tests. "
             f"Give at least {needed}s, or fewer --seeds, --protocols or --methods."
@@ -86,6 +98,16 @@ def _most_steps(seconds: float, training_seconds: Callable[[int], float]) -> int
         if training_seconds(steps + (1 << bit)) <= seconds:
             steps += 1 << bit
     return steps
+
+
+def between_looks(epochs: int) -> int:
+    """Epochs after which the pictures that are held out are looked at, in a training of so many."""
+    return math.ceil(epochs / _LOOKS)
+
+
+def looks_of(epochs: int) -> int:
+    """How often that is at most; more epochs are never fewer looks."""
+    return min(_LOOKS, epochs)
 
 
 def used_up(budget: float, planned: float, done: Sequence[float], planned_done: float) -> bool:

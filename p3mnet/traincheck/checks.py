@@ -41,6 +41,8 @@ _NAMED = 5
 _SAMPLES = 4
 _STEPS = 3
 _MOST_HELPERS = 8
+# Seconds that starting one of many loaders takes.
+_FORK = 0.1
 
 
 def fingerprint(dataset: Dataset, sets: Iterator[str]) -> str:
@@ -211,12 +213,16 @@ class Speeds:
         first: What reading a picture for the first time adds, by domain, where pictures are kept in memory.
         loader: Of loading a sample in one process, by domain.
         tested: Of a tested picture.
+        start: Of a training, before its steps have their speed.
+        looked: Of a picture that is held out for a training's curve.
     """
 
     step: dict[str, float]
     first: dict[str, float]
     loader: dict[str, float]
     tested: float
+    start: float = 0.0
+    looked: float = 0.0
 
     def to_json(self) -> Json:
         return dict(vars(self))
@@ -249,11 +255,14 @@ def try_steps(
         SetupError: Weights are missing, or too many pictures cannot be used.
     """
     torch.manual_seed(0)
+    begun = time.monotonic()
     cuda = device.type == "cuda"
     model = create_model(**recipe.model).train().to(device)
     # As in training.
     model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizer = torch.optim.Adam(model.parameters(), recipe.learning_rate, fused=cuda)
+    # Of each training: its network, and the loaders that it starts.
+    start = time.monotonic() - begun + _FORK * workers
     step, first, loader = {}, {}, {}
     for domain, images in domains.items():
         pictures = TrainingSet(root, None, DataConfig(**recipe.data), images)
@@ -283,6 +292,7 @@ def try_steps(
         loading = batch * again
         # The first step has to warm up.
         computing = min(times[1:])
+        start += max(0.0, times[0] - computing) / len(domains)
         step[domain] = max(computing, loading / workers) if workers else computing + loading
     # On a GPU the first passes are recorded.
     tester = replaying(folded(model)) if cuda else model.eval()
@@ -296,7 +306,7 @@ def try_steps(
     told = f"forward and backward are finite; loader {rates} per process; a step takes " + ", ".join(
         f"{seconds:.2g} s ({domain})" for domain, seconds in step.items()
     )
-    return Rule("step", State.PASS, told), Speeds(step, first, loader, tested)
+    return Rule("step", State.PASS, told), Speeds(step, first, loader, tested, start, predicting + files)
 
 
 def helpers_of_tests(device: torch.device) -> int:

@@ -27,6 +27,9 @@ VARIANTS: dict[str, Json] = {
     "gfm": {"name": "gfm_resnet34"},
     "modnet": {"name": "modnet"},
 }
+# Steps from which a training is long enough for the paper's learning rate, which took 176,000: Adam moves a weight by
+# about the rate in a step, and a decoder's first weights lie at a few hundredths.
+SHORT = 20_000
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
@@ -151,6 +154,7 @@ class Recipe:
         budget: Seconds, where none is given.
         mode, max_side: See `p3mnet.predict.predict_alpha`.
         words: What the page says of it.
+        short_rate: Learning rate of trainings of fewer than `SHORT` steps; None for that of all.
     """
 
     model: Json
@@ -162,6 +166,14 @@ class Recipe:
     max_side: int
     words: str
     training: Json = field(default_factory=dict)
+    short_rate: float | None = None
+
+    def of(self, steps: int) -> Recipe:
+        """The recipe for trainings of so many steps: short ones take larger steps, and their words say so."""
+        if self.short_rate is None or steps >= SHORT:
+            return self
+        words = f"{self.words}, learning rate {self.short_rate:g} for {steps:,} steps"
+        return replace(self, learning_rate=self.short_rate, words=words)
 
 
 def _title(variant: str) -> str:
@@ -184,6 +196,7 @@ def recipe(settings: TrainCheckSettings, scale: Scale) -> Recipe:
             batch=16 if modnet else 8,
             learning_rate=1e-2 if modnet else 1e-5 if settings.encoder_weights != "random" else 1e-4,
             training={"optimizer": {"name": "sgd"}, "schedule": {"name": "step"}} if modnet else {},
+            short_rate=None if modnet else 1e-4,
             budget=3600,
             mode="hybrid",
             max_side=1600,

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import shutil
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -27,10 +29,18 @@ from p3mdata.typing import Json
 from p3mnet.devices import device_name, pick_device
 from p3mnet.image_files import BadFile, read_grey
 from p3mnet.originals import Images, find_originals, images_of
-from p3mnet.traincheck.budget import drawn, spend
+from p3mnet.traincheck.budget import drawn, looks_of, spend
 from p3mnet.traincheck.checks import area_rules, dataset_rule, fingerprint, try_steps
 from p3mnet.traincheck.config import Recipe, Scale, TrainCheckSettings, recipe
-from p3mnet.traincheck.experiments import PREDICTIONS, RUNS, SCORES, Work, batches_of, run_all
+from p3mnet.traincheck.experiments import (
+    PREDICTIONS,
+    RUNS,
+    SCORES,
+    Work,
+    batches_of,
+    held_out,
+    run_all,
+)
 from p3mnet.traincheck.layout import PAGE, REPORT
 from p3mnet.traincheck.page import write_page
 from p3mnet.traincheck.plan import PLAN, CheckPlan, Schedule, read_plan
@@ -57,6 +67,7 @@ class _Bar(ConsoleWatch):
 
 def run(root: Path, out: Path, settings: TrainCheckSettings, reporter: Reporter) -> Report:
     """See `p3mnet.traincheck.train_check`; gives what it came to."""
+    begun = time.monotonic()
     dataset = open_dataset(root)
     if (root / BUILDING).exists():
         raise SettingsError(f"{root}: is not whole. Run the command that builds it again.")
@@ -70,7 +81,7 @@ def run(root: Path, out: Path, settings: TrainCheckSettings, reporter: Reporter)
         reporter.say(note)
     device = pick_device(settings.device)
     scale = plan.scale if plan else _scale(settings, device)
-    check = _Check(out, dataset, chosen, settings, scale, recipe(settings, scale), device, reporter)
+    check = _Check(out, dataset, chosen, settings, scale, recipe(settings, scale), device, reporter, begun)
     if scale is Scale.SMOKE:
         reporter.say(f"{scale.words}: {check.how.words}")
     with _threads(scale), owned_folder(out):
@@ -89,6 +100,7 @@ class _Check:
     how: Recipe
     device: torch.device
     reporter: Reporter
+    begun: float
 
     @property
     def training(self) -> str:
@@ -108,8 +120,9 @@ class _Check:
     def plan(
         self, rules: Iterable[Rule], figures: Mapping[str, Any], device: str, schedule: Schedule | None = None
     ) -> CheckPlan:
+        how = self.how if schedule is None else self.how.of(schedule.steps)
         return CheckPlan(
-            self.settings.to_json(), fingerprint(self.dataset, self.dataset.sets()), self.scale, self.how.words,
+            self.settings.to_json(), fingerprint(self.dataset, self.dataset.sets()), self.scale, how.words,
             device, tuple(rules), figures, schedule,
         )  # fmt: skip
 
@@ -150,9 +163,11 @@ def _run(check: _Check, shown: Mapping[str, Images | None], plan: CheckPlan) -> 
     """Train and test whatever is left, and report, also when it ends early."""
     schedule, reporter = plan.schedule, check.reporter
     assert schedule is not None
+    # A plan of an earlier version goes on as it began.
+    how = check.how if plan.recipe == check.how.words else check.how.of(schedule.steps)
     files = {name: check.dataset.items(name) for name in schedule.tested}
     work = Work(
-        check.out, check.dataset, check.design, check.how, check.settings.with_workers(schedule.workers),
+        check.out, check.dataset, check.design, how, check.settings.with_workers(schedule.workers),
         schedule.pictures, schedule.steps, schedule.batch, schedule.accumulation,
         {name: {stem: check.dataset.root / files[name][stem].files["image"][0] for stem in stems}
          for name, stems in schedule.tested.items()},
@@ -307,22 +322,27 @@ def _planned(check: _Check, shown: Mapping[str, Images | None], rules: list[Rule
     else:
         raise SettingsError("The GPU's memory does not hold a single crop. Use another one, or --scale smoke.")
     accumulation = max(1, batch // micro)
+    held = max(1, round(held_out(pictures) * pictures))
     rules, figures, device = [*rules, rule], figures | {"speeds": speeds.to_json()}, device_name(check.device)
     if rule.state is State.FAIL:
         return check.plan(rules, figures, device)
 
     def training_seconds(steps: int) -> float:
         read = min(steps * micro * accumulation, pictures)
+        besides = speeds.start + looks_of(math.ceil(steps / per_epoch)) * held * speeds.looked
         return settings.seeds * sum(
-            steps * accumulation * speeds.step[domain] + read * speeds.first[domain] for domain in check.design.domains
+            besides + steps * accumulation * speeds.step[domain] + read * speeds.first[domain]
+            for domain in check.design.domains
         )
 
     names = {test.set: sorted(dataset.items(test.set)) for test in check.design.tests}
     sizes = {name: len(mine) for name, mine in names.items()}
     tests = Counter(test.set for _, test in check.design.pairs for _ in range(settings.seeds))
+    before = time.monotonic() - check.begun
     spending = spend(
         check.budget, settings.epochs and settings.epochs * per_epoch, settings.seeds * len(check.design.domains),
-        training_seconds, speeds.tested, tests, sizes, settings.most_tested,
+        training_seconds, speeds.tested, tests, sizes, settings.most_tested, before,
+        settings.seeds * len(check.design.domains) * (speeds.start + held * speeds.looked),
     )  # fmt: skip
     tested = {name: drawn(mine, spending.tested[name]) for name, mine in names.items()}
     schedule = Schedule(
@@ -337,6 +357,7 @@ def _planned(check: _Check, shown: Mapping[str, Images | None], rules: list[Rule
         constant={name: _constant(dataset, name, stems) for name, stems in tested.items()},
         training_seconds=spending.training_seconds,
         testing_seconds=spending.test_seconds,
+        before_seconds=before,
     )
     return check.plan(rules, figures, device, schedule)
 

@@ -37,7 +37,7 @@ from p3mnet.memory import MEMORY_ERRORS, out_of_memory
 from p3mnet.model import MattingNetwork, folded
 from p3mnet.originals import Images
 from p3mnet.predict import predict_alpha, to_8_bit
-from p3mnet.traincheck.budget import used_up
+from p3mnet.traincheck.budget import between_looks, used_up
 from p3mnet.traincheck.checks import helpers_of_tests
 from p3mnet.traincheck.config import Recipe, TrainCheckSettings
 from p3mnet.traincheck.protocols import NORMAL, Design, Test, trainings
@@ -47,9 +47,8 @@ from p3mnet.training.state import EPOCHS, LAST, STEPS
 from p3mnet.training.stopping import Stop
 
 RUNS, PREDICTIONS, SCORES = "runs", "predictions", "scores"
-# Held out of the training set for the curve, at most; looked at as often as this.
+# Held out of the training set for the curve, at most.
 HELD_OUT, _HELD_SHARE = 12, 0.05
-_LOOKS = 8
 _CHECKPOINTS = 10
 # Fewer predictions than this are not worth the start of other processes.
 _WORTH_WORKERS, _WORTH_ON_A_GPU = 64, 8
@@ -135,7 +134,7 @@ class Work:
                 "copy_paste": pasted,
                 "sources": str(settings.faces.resolve()) if settings.faces is not None and paste != "none" else None,
                 "validation": {
-                    "share": held_out(self.pictures), "every": math.ceil(epochs / _LOOKS), "mode": self.recipe.mode,
+                    "share": held_out(self.pictures), "every": between_looks(epochs), "mode": self.recipe.mode,
                     "max_side": self.recipe.max_side,
                 },
                 **self.recipe.training,

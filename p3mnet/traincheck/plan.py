@@ -41,6 +41,7 @@ class Schedule:
         of: Pictures by set.
         constant: By set, the mean SAD of the better constant matte of each tested picture.
         training_seconds, testing_seconds: What all of it should take.
+        before_seconds: What was done before.
     """
 
     pictures: int
@@ -54,10 +55,11 @@ class Schedule:
     constant: Mapping[str, float]
     training_seconds: float
     testing_seconds: float
+    before_seconds: float = 0.0
 
     @property
     def seconds(self) -> dict[str, float]:
-        return {"training": self.training_seconds, "testing": self.testing_seconds}
+        return {"before": self.before_seconds, "training": self.training_seconds, "testing": self.testing_seconds}
 
     def sets(self) -> dict[str, TestedSet]:
         """What is tested, by set."""
@@ -65,7 +67,7 @@ class Schedule:
 
     def to_json(self) -> Json:
         row = asdict(self)
-        del row["training_seconds"], row["testing_seconds"]
+        del row["training_seconds"], row["testing_seconds"], row["before_seconds"]
         return row | {"seconds": self.seconds}
 
 

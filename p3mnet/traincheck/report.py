@@ -191,7 +191,8 @@ def _later_rules(
     ]
     if not learning:
         return [Rule("learning", State.INCONCLUSIVE, "no network is tested yet")]
-    more = longer(schedule.steps, schedule.training_seconds, schedule.testing_seconds, settings.epochs is not None)
+    rest = schedule.before_seconds + schedule.testing_seconds
+    more = longer(schedule.steps, schedule.training_seconds, rest, settings.epochs is not None)
     rules = [judge_learning(learning, more)]
     if settings.protocols is not None and not {"B:N", "N:N"} <= set(settings.protocols):
         # Whoever chose other protocols did not ask for the cost.
@@ -203,5 +204,5 @@ def _later_rules(
     found = [row.metrics for row in costs if judged and row.test == judged.key and row.domain == BLURRED]
     cost = found[0].get("SAD") if found else None
     learned = rules[0].state is State.PASS
-    seconds = schedule.training_seconds + schedule.testing_seconds
+    seconds = sum(schedule.seconds.values())
     return [*rules, judge_cost(cost, settings.tolerance, scale is Scale.SMOKE, learned, why, seconds)]

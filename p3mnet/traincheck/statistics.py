@@ -183,15 +183,15 @@ def _settling(cost: Cost, limit: float, seconds: float | None) -> str:
     return f"if the figures stay as they are, --seeds {seeds}{budget} settles it"
 
 
-def longer(steps: int, training_seconds: float, testing_seconds: float, by_epochs: bool) -> str:
+def longer(steps: int, training_seconds: float, other_seconds: float, by_epochs: bool) -> str:
     """What training longer would take, at the speed that was measured.
 
     Args:
         steps: Of each training.
-        training_seconds, testing_seconds: Of all trainings, and of all tests.
+        training_seconds, other_seconds: Of all trainings, and of what is done before and after them.
         by_epochs: Whether epochs were asked for, not a budget.
     """
-    minutes = math.ceil((_LONGER * training_seconds + testing_seconds) / 60)
+    minutes = math.ceil((_LONGER * training_seconds + other_seconds) / 60)
     how = f"{_LONGER} times the --epochs" if by_epochs else f"--budget {minutes}m"
     return f": {steps:,} steps were trained; at the speed measured here {how}, about {minutes} minutes, gives " + (
         f"{_LONGER * steps:,}"
