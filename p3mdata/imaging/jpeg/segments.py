@@ -29,6 +29,12 @@ class Segment(NamedTuple):
     scan: bytes = b""
 
 
+def number_of(marker: int, data: bytes) -> int:
+    """How often a marker's two bytes occur in a file, wherever that is: at least as often as it has the marker."""
+    values = np.frombuffer(data, np.uint8)
+    return int(np.count_nonzero(values[1:][np.flatnonzero(values[:-1] == 0xFF)] == marker))
+
+
 def split(data: bytes) -> Generator[Segment, None, int]:
     """Walk through a file from SOI to EOI; what it returns is where the file goes on behind that."""
     if data[:2] != bytes((0xFF, SOI)):
@@ -54,12 +60,6 @@ def split(data: bytes) -> Generator[Segment, None, int]:
                 raise UnsupportedJpeg("truncated file")
             scan, at = data[at : end.start()], end.start()
         yield Segment(marker, payload, scan)
-
-
-def count(data: bytes, marker: int) -> int:
-    """How often a marker's two bytes stand in a file, whatever they are there; five times as fast as `bytes.count`."""
-    values = np.frombuffer(data, np.uint8)
-    return int(np.count_nonzero((values[:-1] == 0xFF) & (values[1:] == marker)))
 
 
 def end_of(data: bytes) -> int:
