@@ -28,10 +28,12 @@ class Library:
     Attributes:
         functions: Its functions. Each takes `level` first; addresses are given as `numpy.ndarray.ctypes.data`.
         level: The instruction set in use, a place in `LEVELS`.
+        asked: Whether the environment asks for it by name.
     """
 
     functions: Any
     level: int
+    asked: bool = False
 
 
 def library() -> Library | None:
@@ -51,6 +53,8 @@ def finding() -> tuple[bool, str]:
     """
     used = library()
     if used is not None:
+        if used.level == 0:
+            return True, "compiled, but not for this processor's vectors: networks are computed by onnxruntime"
         return True, f"compiled, with instructions for {LEVELS[used.level]}"
     if os.environ.get(VARIABLE) == _OFF:
         return False, f"switched off by {VARIABLE}, which {_COST}"
@@ -68,7 +72,7 @@ def _chosen(asked: str) -> Library | None:
         return Library(functions, best)
     if LEVELS.index(asked) > best:
         raise SettingsError(f"{VARIABLE} is '{asked}', which this processor lacks. Use {_AUTO} or {LEVELS[best]}.")
-    return Library(functions, LEVELS.index(asked))
+    return Library(functions, LEVELS.index(asked), asked=True)
 
 
 @functools.cache
