@@ -22,7 +22,6 @@ from p3mdata.faces.detectors import Box
 from p3mdata.faces.inference import Blob, session
 from p3mdata.faces.integers import IMAGE, Layer, encoded, told
 from p3mdata.faces.onnx_graph import Graph, add_node
-from p3mdata.faces.pyramid import Pyramid
 from tools.proposals.people import Painter, canonical_mesh
 from tools.proposals.scenes import Stage, free_photographs
 
@@ -50,13 +49,20 @@ def pictures(side: int, people: int, scenes: int, seed: int) -> list[Image]:
     """What a network looks at, `side` pixels on the longer side."""
     person = portrait()
     shown = [*free_photographs(), *(cv2.convertScaleAbs(person, alpha=factor) for factor in BRIGHTNESS)]
-    shown += [person[:, ::-1].copy(), person[HEAD].copy(), np.tile(Pyramid(person).at(side // REPEATED)[0], (4, 4, 1))]
+    shown += [person[:, ::-1].copy(), person[HEAD].copy(), np.tile(_at(person, side // REPEATED), (4, 4, 1))]
     rng = np.random.default_rng(seed)
     painter = Painter(canonical_mesh())
     drawn = [painter.person(rng) for _ in range(people)]
     stage = Stage(painter, drawn, _Nobody(), free_photographs())
     shown += [stage.sample(rng).rgb for _ in range(scenes)]
-    return [Pyramid(np.asarray(picture, np.uint8)).at(side)[0] for picture in shown]
+    return [_at(np.asarray(picture, np.uint8), side) for picture in shown]
+
+
+def _at(picture: Image, side: int) -> Image:
+    """A picture at `side` pixels of its longer side."""
+    factor = side / max(picture.shape[:2])
+    size = [max(1, round(length * factor)) for length in picture.shape[1::-1]]
+    return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR))
 
 
 def ranges(network: Sequence[Layer], shown: list[Image]) -> bytes:

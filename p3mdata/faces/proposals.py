@@ -24,7 +24,7 @@ from p3mdata.records import Mask
 LOGITS = "logits"
 SIDE, CELL = 768, 8
 # From where on a place is proposed, by the network and by the look before.
-_LEAST_CHANCE, _LEAST_SCORE = 0.6, 0.05
+_LEAST_CHANCE, _LEAST_SCORE = 0.5, 0.03
 # Cells around a proposed one that are looked at with it.
 _AROUND = 2
 # Windows begin at multiples of this many pixels, as the cells of the look's network do.
