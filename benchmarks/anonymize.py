@@ -82,7 +82,7 @@ def _floor(library: str, out: Path) -> Work:
 def _ours(jpeg: str, source: Path, out: Path, stages: Counter[str]) -> Work:
     from p3mdata.anonymize import proofs
     from p3mdata.config import Job, JpegMode, Settings
-    from p3mdata.faces.ensemble import FaceFinder
+    from p3mdata.faces.models import Models
     from p3mdata.records import Outcome
     from p3mdata.run.plan import make_plan
     from p3mdata.run.shards import process
@@ -90,8 +90,9 @@ def _ours(jpeg: str, source: Path, out: Path, stages: Counter[str]) -> Work:
 
     job = Job(source=source, out=out, settings=Settings(jpeg=JpegMode(jpeg)))
     samples = {sample.source: sample for sample in make_plan(job)[1]}
-    finder = FaceFinder()
-    atexit.register(finder.close)
+    models = Models()
+    models()
+    atexit.register(models.close)
     redetect, last = proofs.redetect, 0.0
 
     def tick(stage: str) -> None:
@@ -107,7 +108,7 @@ def _ours(jpeg: str, source: Path, out: Path, stages: Counter[str]) -> Work:
     def work(path: Path) -> None:
         nonlocal last
         last = time.perf_counter()
-        result = process(samples[path.name], job, lambda: finder, Stage.ALL, tick)
+        result = process(samples[path.name], job, models, Stage.ALL, tick)
         if result.outcome is Outcome.BROKEN:
             raise RuntimeError(result.detail)
 

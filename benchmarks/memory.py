@@ -10,6 +10,7 @@ number is reached.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import tempfile
 from pathlib import Path
@@ -19,7 +20,7 @@ from PIL import Image
 
 from benchmarks.anonymize import portraits
 from p3mdata.config import Job
-from p3mdata.faces.ensemble import FaceFinder
+from p3mdata.faces.models import Models
 from p3mdata.imaging import decode
 from p3mdata.run.plan import make_plan
 from p3mdata.run.shards import process
@@ -63,7 +64,7 @@ def main() -> None:
     photographs = portraits(options.photographs)
     if not photographs:
         parser.error("there are no photographs: give a folder with --photographs")
-    with tempfile.TemporaryDirectory(prefix="p3mdata-memory-") as work, FaceFinder() as finder:
+    with tempfile.TemporaryDirectory(prefix="p3mdata-memory-") as work, contextlib.closing(Models()) as models:
         source = Path(work, "src")
         source.mkdir()
         write_cuts(photographs, min(_FILES, options.images), source, options.side)
@@ -72,7 +73,7 @@ def main() -> None:
         order = np.random.default_rng(1)
         print("| images | MB | peak MB since the row before |\n|---|---|---|")
         for number in range(1, options.images + 1):
-            process(samples[order.integers(len(samples))], job, lambda: finder, Stage.ALL, lambda stage: None)
+            process(samples[order.integers(len(samples))], job, models, Stage.ALL, lambda stage: None)
             if number == 1 or number % max(1, options.images // _ROWS) == 0:
                 now, peak = resident()
                 print(f"| {number:,} | {now} | {peak} |", flush=True)

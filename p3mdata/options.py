@@ -41,7 +41,7 @@ TrustOption = Annotated[bool | None, _option("trust_no_face", "--trust-no-face/-
 RecursiveOption = Annotated[bool | None, _option("recursive", "--recursive/--no-recursive")]
 NamesOption = Annotated[Names | None, _option("names")]
 SeedOption = Annotated[int | None, _option("seed")]
-WorkersOption = Annotated[int | None, _option("workers")]
+WorkersOption = Annotated[int | None, _option("workers", min=0)]
 LimitOption = Annotated[int | None, _option("limit")]
 SecretOption = Annotated[Path | None, _option("secret_file", metavar="FILE")]
 FilesOption = Annotated[Path | None, _option("files")]

@@ -467,3 +467,9 @@ def test_codes_of_emoji_are_printed_as_they_are(capsys: pytest.CaptureFixture[st
 
     console.say("a :b: c :smile: [bold]d")
     assert capsys.readouterr().err == "a :b: c :smile: [bold]d\n"
+
+
+@pytest.mark.parametrize("verb", ["verify", "check"])
+def test_no_verb_takes_fewer_workers_than_none(verb: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    assert in_process(verb, tmp_path, "--workers", "-1") == EXIT_USAGE
+    assert "--workers" in capfd.readouterr().err

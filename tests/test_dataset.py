@@ -598,3 +598,9 @@ def test_poses_are_told_when_asked_for(run: Path, tmp_path: Path, built: Path) -
     assert len(told) == 3 and all(pose["yaw"] % 15 == pose["pitch"] % 15 == pose["roll"] % 15 == 0 for pose in told)
     assert all(set(pose) == {"at", "yaw", "pitch", "roll"} and 0 < pose["at"][0] < 1 for pose in told)
     assert not any("poses" in row for row in rows_of(built))
+
+
+def test_a_run_is_told_from_a_dataset(tmp_path: Path) -> None:
+    (tmp_path / "plan.json").write_text("{}")
+    with pytest.raises(SettingsError, match=r"is a run\. Make a dataset of it first: 'p3mdata build-split"):
+        open_dataset(tmp_path)

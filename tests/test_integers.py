@@ -13,8 +13,9 @@ from p3mdata.faces.detectors import CenterFace, LibFaceDetection, iou
 from p3mdata.faces.engine import Engine
 from p3mdata.faces.inference import Blob, session
 from p3mdata.faces.integers import IMAGE, STEPS, Counted, Layer, encoded, in_integers, told
-from p3mdata.native import library
+from p3mdata.native import LEVELS
 from tests.factories import astronaut
+from tests.native_levels import use
 from tools import ranges
 from tools.ranges import NETWORKS, in_floats
 
@@ -110,10 +111,12 @@ def test_sums_are_exact_in_floats_and_weights_fit(name: str) -> None:
     assert 1 << 23 < most < 1 << 24
 
 
+@pytest.mark.parametrize("level", LEVELS)
 @pytest.mark.parametrize("name", NETWORKS)
-def test_the_library_and_onnxruntime_give_the_same_bytes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if library() is None:
-        pytest.skip("not compiled")
+def test_the_library_and_onnxruntime_give_the_same_bytes(
+    name: str, level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, level)
     counted = _counted(name)
     compiled = Engine(counted)
     monkeypatch.setenv("P3MDATA_NATIVE", "off")

@@ -77,7 +77,7 @@ def test_the_forehead_stays(degrees: float) -> None:
     face = turned(degrees)
     mesh = face.mesh()
     brow = mesh[list(BROW_UPPER), 1].min()
-    high = [i for i in FOREHEAD if mesh[i, 1] < brow - 0.08 * face.width]
+    high = [i for i in FOREHEAD if mesh[i, 1] < brow - 0.06 * face.width]
     assert len(high) >= 8
     assert not inside(full(private_area(face, SHAPE)), mesh[high]).any()
 
@@ -90,7 +90,7 @@ def test_oval_and_head_are_ever_larger() -> None:
     assert inside(oval, face.mesh()[:468]).all()
 
 
-@pytest.mark.parametrize("move", [(-225, 0), (240, 0), (0, -120), (0, 400), (-225, -120), (240, 400)])
+@pytest.mark.parametrize("move", [(-225, 0), (245, 0), (0, -120), (0, 400), (-225, -120), (245, 400)])
 def test_a_face_cut_by_the_border_is_the_part_of_the_whole_one(move: tuple[int, int]) -> None:
     face = astronaut_face()
     mesh = face.mesh() + move

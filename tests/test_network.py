@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from p3mdata.native import LEVELS, Library, library
 from p3mdata.native.network import Network
+from p3mdata.native.network import network as network_of
 from tests.native_levels import use
 
 Values = NDArray[np.int64]
@@ -176,6 +177,12 @@ def native(monkeypatch: pytest.MonkeyPatch) -> Library:
     found = library()
     assert found is not None
     return found
+
+
+def test_plain_c_leaves_networks_to_onnxruntime(native: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert native.asked and network_of([layer(output=True)]) is not None
+    monkeypatch.setattr("p3mdata.native.network.library", lambda: Library(native.functions, 0))
+    assert network_of([layer(output=True)]) is None
 
 
 def layer(**changes: Any) -> Counted:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import time
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -37,7 +39,7 @@ from p3mdata.review.session import reviewing
 from p3mdata.run import plan as planning
 from p3mdata.run.derived import register_derived
 from p3mdata.run.job import anonymize_job, verify_run
-from p3mdata.run.layout import LOOKS, MANIFEST, RECALL, SUSPECTS
+from p3mdata.run.layout import LEDGER, LOOKS, MANIFEST, RECALL, REPORT, SUSPECTS
 from p3mdata.run.merge import merge_runs
 from p3mdata.run.plan import read_plan
 from p3mdata.run.recall import Counted, InReview, Looked, counted, neither, recall_of
@@ -371,6 +373,10 @@ def test_a_run_that_was_not_closed_is_closed_by_what_comes_next(
     def killed(*args: Any) -> Any:
         raise KeyboardInterrupt
 
+    # The clock has gone back since the run was closed.
+    later = time.time() + 3600
+    for name in (LEDGER, REPORT):
+        os.utime(run.out / name, (later, later))
     with monkeypatch.context() as killing:
         killing.setattr(recall, "close_run", killed)
         with pytest.raises(KeyboardInterrupt):

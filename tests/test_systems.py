@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import platform
 import subprocess
 import sys
 import zipfile
@@ -228,3 +229,32 @@ def test_a_machine_without_sys_is_told_instead_of_aborting(tmp_path: Path, monke
     monkeypatch.setattr("p3mdata.faces.landmarks._PROCESSORS", tmp_path / "possible")
     with pytest.raises(SetupError, match="mount -t sysfs"):
         MediaPipeLandmarks()
+
+
+_FAULTS = """
+import ctypes, os, resource, sys
+from p3mdata.base.system import keep_freed_memory
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+malloc, free = ctypes.CDLL(None).malloc, ctypes.CDLL(None).free
+malloc.argtypes, malloc.restype, free.argtypes = [ctypes.c_size_t], ctypes.c_void_p, [ctypes.c_void_p]
+def taken():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    block = malloc(24 << 20)
+    ctypes.memset(block, 1, 24 << 20)
+    free(block)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+print(max([taken() for _ in range(4)][1:]))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library decides for itself")
+def test_memory_that_is_freed_is_kept_for_the_next_picture() -> None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+
+    def faults(how: str, **more: str) -> int:
+        command = [sys.executable, "-c", _FAULTS, how]
+        return int(subprocess.run(command, env={**environment, **more}, capture_output=True, check=True).stdout)
+
+    assert faults("kept") < 50 < 5000 < faults("left")
+    assert faults("kept", MALLOC_ARENA_MAX="1") > 5000

@@ -33,7 +33,7 @@ from p3mdata.faces.slow import Seen, look_slowly
 from p3mdata.records import XYXY, Action, Face, ImageResult, Outcome, Sample, Suspect
 from p3mdata.run.close import close_run, is_closed
 from p3mdata.run.inputs import read_inputs
-from p3mdata.run.layout import DONE, IMAGES, LOOKS, PLAN, RECALL, RESULTS, shard_folder
+from p3mdata.run.layout import IMAGES, LOOKS, PLAN, RECALL, RESULTS, open_shard, shard_folder
 from p3mdata.run.locks import finished_run
 from p3mdata.run.look import Looking, look_over
 from p3mdata.run.plan import Plan, refuse_other_version
@@ -164,7 +164,7 @@ class _Holding:
         out = self._plan.job.out
         folder = shard_folder(out, sample.index // self._plan.shard_size)
         suspects = (*sample.suspects, *(Suspect(face, sample.decision) for face in faces))
-        (folder / DONE).unlink(missing_ok=True)
+        open_shard(folder)
         self._changed = True
         append_suspects(out, sample.id, suspects)
         self._samples.suspect(sample.id, suspects)

@@ -33,22 +33,28 @@ def free_memory() -> int | None:
 def all_memory() -> int | None:
     """Bytes that all processes here can have together; None where nothing tells."""
     here = system.all_memory()
-    return None if here is None else min(here, *(limit for limit, _ in _groups()))
+    return None if here is None else min(here, *(limit for limit, _ in _groups(used=False)))
 
 
-def _groups() -> list[tuple[int, int]]:
-    """Limit and use of each control group that limits this process; one without a limit has a huge one."""
+def _groups(used: bool = True) -> list[tuple[int, int]]:
+    """Limit, and use or 0, of each control group that limits this process; one without a limit has a huge one."""
     found = [(1 << 62, 0)]
     with contextlib.suppress(OSError):
         for line in Path("/proc/self/cgroup").read_text().splitlines():
             _, controllers, path = line.split(":", 2)
-            for controller, limit, used, cache in _FILES:
+            for controller, *names in _FILES:
                 if controller in controllers.split(","):
                     # Inside a container the group may be mounted as the root.
                     inner = (_CGROUPS / controller / path.strip("/"), _CGROUPS / controller)
                     for folder in {*inner, *(above for above in inner[0].parents if _CGROUPS in above.parents)}:
-                        found += _group(folder, limit, used, cache)
+                        found += _group(folder, *names) if used else _limit(folder, names[0])
     return found
+
+
+def _limit(folder: Path, limit: str) -> list[tuple[int, int]]:
+    with contextlib.suppress(OSError, ValueError):
+        return [(int((folder / limit).read_text()), 0)]
+    return []
 
 
 def _group(folder: Path, limit: str, used: str, cache: str) -> list[tuple[int, int]]:

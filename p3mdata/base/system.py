@@ -10,6 +10,7 @@ import contextlib
 import ctypes
 import errno
 import os
+import platform
 import signal
 import stat
 import threading
@@ -131,6 +132,26 @@ def cores() -> int:
     """Cores that this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+# Parameters of glibc's `mallopt`: how much freed memory at the end of the heap is kept, and from which size on, of at
+# most 32 MiB, a block is mapped by itself.
+_TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
+_KEPT, _MAPPED = 1 << 28, 1 << 25
+
+
+def keep_freed_memory() -> None:
+    """Have this process keep memory that it frees for what it allocates next, where glibc is its C library.
+
+    The pixels of one picture are freed before the next one's are needed. Given back and asked for again, each page of
+    them is a call of the system, and is cleared: a sixth of the time of a 4K picture. An environment that sets the
+    allocator up itself is left alone.
+    """
+    if platform.libc_ver()[0] != "glibc" or any(name.startswith(("MALLOC_", "GLIBC_TUNABLES")) for name in os.environ):
+        return
+    libc = ctypes.CDLL(None)
+    for parameter, value in ((_MMAP_THRESHOLD, _MAPPED), (_TRIM_THRESHOLD, _KEPT)):
+        libc.mallopt(parameter, value)
 
 
 def free_memory() -> int | None:

@@ -16,6 +16,7 @@ from p3mdata.dataset.about import ABOUT, About, read_about, read_begun
 from p3mdata.dataset.layout import KINDS, OBFUSCATED, Layout, layouts, read_layout
 from p3mdata.errors import RunFolderError, SettingsError
 from p3mdata.imaging.listing import pictures
+from p3mdata.run.layout import PLAN
 from p3mdata.typing import Json
 
 LISTING = "manifest.jsonl"
@@ -125,6 +126,8 @@ def open_dataset(root: Path, layout: str | None = None) -> Dataset:
     candidates = list(layouts()) if layout is None else [read_layout(layout)]
     best = max((Dataset(root, chosen, name) for chosen in candidates for name in OBFUSCATED.values()), key=_fitting)
     if not _fitting(best):
+        if (root / PLAN).is_file():
+            raise SettingsError(f"{root}: is a run. Make a dataset of it first: 'p3mdata build-split {root} DATASET'.")
         names = ", ".join(chosen.name for chosen in candidates)
         raise SettingsError(f"{root}: is no dataset of layout {names}. Give --layout with its folders' names.")
     return best

@@ -127,29 +127,24 @@ def _layer(real: _Real, steps: Reals, most: int, limit: float, after: Reals | No
 
     Its sums times `positive`, or `negative` where they are negative, are units of `after`, else values.
     """
-    depthwise = real.kernel.shape[1] == 1
-    kernel = real.kernel * (steps[:, None, None, None] if depthwise else steps[None, :, None, None])
-    largest, total = np.abs(kernel).max((1, 2, 3)), np.abs(kernel).sum((1, 2, 3)) * most + np.abs(real.biases)
-    scale = np.maximum(np.maximum(largest / _MOST_WEIGHT, total / limit), 1e-30)
-    whole = np.rint(kernel / scale[:, None, None, None])
-    biases = np.rint(real.biases / scale)
+    filters, depthwise = len(real.biases), real.kernel.shape[1] == 1
     # Inputs by rows, columns and channels; filters last, filled up.
-    weights = whole.transpose(2, 3, 1, 0).reshape(-1, len(biases))
-    across = -len(biases) % LANES
-    down = 0 if depthwise or real.kernel.shape[2] > 1 else -len(weights) % LANES
-    unit = scale if after is None else scale / after
-    positive = np.pad(_float(unit), (0, across))
-    slopes = np.ones(len(biases)) if real.slopes is None else real.slopes
-    negative = positive * np.pad(_float(slopes), (0, across))
-    return Layer(
-        np.pad(weights, ((0, down), (0, across))).astype(np.int16),
-        np.pad(biases, (0, across)).astype(np.int32),
-        positive,
-        negative,
-        np.pad(_float(slopes), (0, across)),
-        real.kernel.shape[2],
-        len(biases),
-    )
+    by_input = steps if depthwise else np.tile(steps, real.kernel.shape[2] * real.kernel.shape[3])[:, None]
+    kernel = real.kernel.transpose(2, 3, 1, 0).reshape(-1, filters) * by_input
+    sizes = np.abs(kernel)
+    largest, total = sizes.max(0), sizes.sum(0) * most + np.abs(real.biases)
+    scale = np.maximum(np.maximum(largest / _MOST_WEIGHT, total / limit), 1e-30)
+    wide = filters + -filters % LANES
+    # Of single pixels all inputs are there, filled up as the filters before them are.
+    rows = len(kernel) + (-len(kernel) % LANES if real.kernel.shape[2] == 1 else 0)
+    weights = np.zeros((rows, wide), np.int16)
+    weights[: len(kernel), :filters] = np.rint(kernel / scale)
+    biases = np.zeros(wide, np.int32)
+    biases[:filters] = np.rint(real.biases / scale)
+    positive, slopes = np.zeros(wide, np.float32), np.zeros(wide, np.float32)
+    positive[:filters] = scale if after is None else scale / after
+    slopes[:filters] = 1 if real.slopes is None else real.slopes
+    return Layer(weights, biases, positive, positive * slopes, slopes, real.kernel.shape[2], filters)
 
 
 def _float(values: Reals) -> Floats:

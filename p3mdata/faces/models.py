@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import cv2
 
+from p3mdata.base.system import keep_freed_memory
 from p3mdata.errors import P3MError, SetupError
 from p3mdata.faces.ensemble import FaceFinder
 
@@ -18,6 +19,7 @@ class Models:
         if self._finder is None:
             # The workers supply the parallelism; libraries must not start threads of their own beside it.
             cv2.setNumThreads(1)
+            keep_freed_memory()
             try:
                 self._finder = FaceFinder()
             except P3MError:

@@ -28,7 +28,7 @@ from p3mdata.imaging.containers import (
 )
 from p3mdata.imaging.encode import EXTENSIONS
 from p3mdata.imaging.jpeg import JpegBlocks
-from p3mdata.imaging.jpeg.segments import SOS, UnsupportedJpeg, split
+from p3mdata.imaging.jpeg.segments import SOS, UnsupportedJpeg, number_of, split
 from p3mdata.imaging.jpeg.structure import MAX_SCANS
 from p3mdata.imaging.metadata import needed_icc
 from p3mdata.imaging.picture import Picture, Pixels, orient
@@ -122,7 +122,7 @@ def open_picture(data: bytes, max_pixels: int) -> Image.Image:
 def _check_scans(data: bytes) -> None:
     """Refuse a JPEG of more scans than any encoder makes: each is a pass over all pixels, however few bytes it has."""
     # Other data that follows the picture may look like scans; only then the segments are counted one by one.
-    if data.count(bytes((0xFF, SOS))) <= MAX_SCANS:
+    if number_of(SOS, data) <= MAX_SCANS:
         return
     try:
         many = sum(segment.marker == SOS for segment in split(data)) > MAX_SCANS

@@ -6,7 +6,7 @@ import contextlib
 import re
 import struct
 
-from p3mdata.imaging.jpeg.segments import EOI, UnsupportedJpeg, end_of
+from p3mdata.imaging.jpeg.segments import EOI, UnsupportedJpeg, end_of, number_of
 
 _PNG_END = b"\0\0\0\0IEND\xaeB`\x82"
 # Grey or colours as bytes; width, height and the largest value, with comments between them.
@@ -40,12 +40,11 @@ def goes_on(form: str | None, data: bytes) -> bool:
 
 
 def _jpeg_goes_on(data: bytes) -> bool:
-    end = bytes((0xFF, EOI))
     # A thumbnail in EXIF has an end of its own, and so has a whole picture behind the picture.
-    if data.count(end) >= 2:
+    if number_of(EOI, data) >= 2:
         with contextlib.suppress(UnsupportedJpeg):
             return end_of(data) < len(data)
-    return not data.endswith(end)
+    return not data.endswith(bytes((0xFF, EOI)))
 
 
 def _gif_end(data: bytes) -> int | None:

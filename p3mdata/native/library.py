@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ VARIABLE = "P3MDATA_NATIVE"
 LEVELS = ("generic", "avx2", "vnni")
 _AUTO, _OFF = "auto", "off"
 _COMMAND = "python -m p3mdata.native"
-_COST = "takes longer for the same bytes"
+_COST = "takes more than twice the time for the same bytes"
 
 
 @dataclass(frozen=True)
@@ -28,10 +29,12 @@ class Library:
     Attributes:
         functions: Its functions. Each takes `level` first; addresses are given as `numpy.ndarray.ctypes.data`.
         level: The instruction set in use, a place in `LEVELS`.
+        asked: Whether the environment asks for it by name.
     """
 
     functions: Any
     level: int
+    asked: bool = False
 
 
 def library() -> Library | None:
@@ -51,6 +54,8 @@ def finding() -> tuple[bool, str]:
     """
     used = library()
     if used is not None:
+        if used.level == 0:
+            return True, "compiled, but not for this processor's vectors: networks are computed by onnxruntime"
         return True, f"compiled, with instructions for {LEVELS[used.level]}"
     if os.environ.get(VARIABLE) == _OFF:
         return False, f"switched off by {VARIABLE}, which {_COST}"
@@ -68,12 +73,14 @@ def _chosen(asked: str) -> Library | None:
         return Library(functions, best)
     if LEVELS.index(asked) > best:
         raise SettingsError(f"{VARIABLE} is '{asked}', which this processor lacks. Use {_AUTO} or {LEVELS[best]}.")
-    return Library(functions, LEVELS.index(asked))
+    return Library(functions, LEVELS.index(asked), asked=True)
 
 
 @functools.cache
 def load(folder: Path) -> tuple[Any, str]:
     """The library that lies beside its sources in a folder, or None and why it is not used."""
+    if sys.byteorder != "little":
+        return None, "not for this processor"
     path = compiling.library_path(folder)
     if not path.exists():
         return None, "not compiled"

@@ -95,7 +95,9 @@ class Program:
 
     def _add(self, layer: Layer) -> tuple[int, int]:
         """Where the weights and biases of a layer of products begin."""
-        weights = np.pad(layer.weights, ((0, len(layer.weights) % 2), (0, 0)))
+        weights = layer.weights
+        if len(weights) % 2:
+            weights = np.concatenate([weights, np.zeros_like(weights[:1])])
         chunks = weights.reshape(len(weights) // 2, 2, -1, LANES).transpose(2, 0, 3, 1)
         return _put(self._weights, chunks.reshape(-1)), _put(self._biases, layer.biases)
 

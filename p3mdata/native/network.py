@@ -286,6 +286,8 @@ def _packed_depthwise(weights: NDArray[Any], depth: int, lanes: int) -> NDArray[
 
 
 def network(layers: Sequence[Layer]) -> Network | None:
-    """A network, or None without the library."""
+    """A network, or None without the library, and where that is plain C: onnxruntime is faster then."""
     native = library()
-    return None if native is None else Network(layers, native)
+    if native is None or (native.level == 0 and not native.asked):
+        return None
+    return Network(layers, native)

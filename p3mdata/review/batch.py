@@ -26,7 +26,7 @@ from p3mdata.run.close import RunSummary, close_run
 from p3mdata.run.decisions import append, keep_mask, now, read_log, standing, told_apart
 from p3mdata.run.executors import Work, local
 from p3mdata.run.inputs import read_inputs
-from p3mdata.run.layout import DONE, LOG, QUEUE, SOURCES, shard_folder
+from p3mdata.run.layout import LOG, QUEUE, SOURCES, open_shard, shard_folder
 from p3mdata.run.locks import finished_run
 from p3mdata.run.plan import Plan, of_this_version, refuse_other_version
 from p3mdata.run.rows import open_shards
@@ -150,7 +150,7 @@ def _log(plan: Plan, wish: _Wish) -> None:
     if _same(wish.sample.decision, decision) and not wish.sample.suspected:
         return
     # A shard that is not done is looked through again: a crash after this line loses nothing.
-    (shard_folder(out, wish.sample.index // plan.shard_size) / DONE).unlink(missing_ok=True)
+    open_shard(shard_folder(out, wish.sample.index // plan.shard_size))
     append(out, wish.sample.id, told_apart(decision, wish.sample.suspects))
 
 

@@ -18,7 +18,7 @@ from p3mdata.review.views import View
 from p3mdata.run.close import RunSummary, close_run, is_closed
 from p3mdata.run.decisions import append, keep_mask, now, read_log, told_apart
 from p3mdata.run.inputs import read_inputs
-from p3mdata.run.layout import DONE, QUEUE, RESULTS, SAMPLE, shard_folder
+from p3mdata.run.layout import QUEUE, RESULTS, SAMPLE, open_shard, shard_folder
 from p3mdata.run.locks import finished_run
 from p3mdata.run.plan import Plan, of_this_version, refuse_other_version
 from p3mdata.run.rows import open_shards, read_results
@@ -264,7 +264,7 @@ class Session:
         number = index // self.plan.shard_size
         rows = {**(self._shard[1] if self._shard and self._shard[0] == number else {})}
         # The order makes a crash harmless: a shard that is not done is looked through again, and the log says what for.
-        (shard_folder(self._out, number) / DONE).unlink(missing_ok=True)
+        open_shard(shard_folder(self._out, number))
         self._changed = True
         decision = told_apart(decision, self._samples[index].suspects)
         append(self._out, identity, decision)

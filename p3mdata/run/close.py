@@ -140,7 +140,8 @@ def close_run(plan: Plan, seconds: float) -> RunSummary:
 def is_closed(plan: Plan) -> bool:
     """Whether a finished run was closed since its last shard was finished; a process killed between leaves it open.
 
-    By the files' times: where those do not tell, it counts as open, and closing it again changes nothing.
+    By the files' times, and who opens a shard makes the report older than all; where times do not tell, it counts as
+    open, and closing it again changes nothing.
     """
     out = plan.job.out
     # The report is written last, and by itself after audits.

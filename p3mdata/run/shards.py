@@ -27,7 +27,7 @@ from p3mdata.faces.ensemble import FaceFinder
 from p3mdata.records import Action, Decision, ImageResult, Outcome, Sample, ShardStats
 from p3mdata.run.ahead import ReadAhead
 from p3mdata.run.inputs import inputs_digest, read_inputs
-from p3mdata.run.layout import DONE, KINDS, PLAN, RESULTS, STATS, TRACES, shard_folder
+from p3mdata.run.layout import DONE, KINDS, PLAN, RESULTS, STATS, TRACES, open_shard, shard_folder
 from p3mdata.run.receipts import keep_of_run
 from p3mdata.run.room import room_for
 from p3mdata.run.rows import read_results
@@ -206,7 +206,7 @@ def run_shard(
     if len(done) == len(samples) and (folder / DONE).exists():
         return
     refuse_lost(job)
-    (folder / DONE).unlink(missing_ok=True)
+    open_shard(folder)
     results = folder / RESULTS
     # Rewritten without a torn last line, so that appending continues on a line of its own.
     write_rows(results, (row.to_json() for row in done.values()), PRIVATE_MODE)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -221,8 +222,16 @@ def _same_alpha(plan: Plan, photo: bytes, alpha: bytes, released: bytes) -> bool
     most = plan.job.settings.max_pixels
     if exif_orientation(open_picture(photo, most)) != 1:
         return False
-    matte = cv2.imdecode(np.frombuffer(released, np.uint8), cv2.IMREAD_UNCHANGED)
-    return matte is not None and np.array_equal(decode(alpha, most).pixels, matte)
+    matte, header = _grey(released), open_picture(alpha, most)
+    # Of files without anything unusual OpenCV gives what `decode` does, in a third of the time.
+    plain = header.format == "PNG" and header.mode == "L" and not {"transparency", "exif"} & set(header.info)
+    source = _grey(alpha) if plain else decode(alpha, most).pixels
+    return matte is not None and source is not None and np.array_equal(source, matte)
+
+
+def _grey(data: bytes) -> NDArray[Any] | None:
+    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    return None if array is None else np.asarray(array)
 
 
 def _released_files(plan: Plan, row: ImageResult) -> tuple[dict[str, bytes], list[FailedProof]]:
@@ -243,7 +252,7 @@ def _released_files(plan: Plan, row: ImageResult) -> tuple[dict[str, bytes], lis
 def _alpha_differs(loaded: Loaded, contents: Mapping[str, bytes]) -> bool:
     if loaded.alpha is None or "alphas" not in contents:
         return False
-    alpha = cv2.imdecode(np.frombuffer(contents["alphas"], np.uint8), cv2.IMREAD_UNCHANGED)
+    alpha = _grey(contents["alphas"])
     return alpha is None or not np.array_equal(alpha, loaded.alpha)
 
 
@@ -276,5 +285,5 @@ def _deviation(one: Picture, other: Picture, facemask: Mask) -> float:
 
 
 def _read_facemask(data: bytes) -> NDArray[np.uint8] | None:
-    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    return np.asarray(array, np.uint8) if array is not None and is_facemask(np.asarray(array)) else None
+    array = _grey(data)
+    return array if array is not None and is_facemask(array) else None

@@ -6,6 +6,8 @@ import re
 from collections.abc import Generator, Iterable
 from typing import NamedTuple
 
+import numpy as np
+
 DHT, SOI, EOI, SOS, DQT, DRI, APP0, APP14 = 0xC4, 0xD8, 0xD9, 0xDA, 0xDB, 0xDD, 0xE0, 0xEE
 PROGRESSIVE = 0xC2
 FRAMES = {0xC0, 0xC1, PROGRESSIVE}
@@ -25,6 +27,12 @@ class Segment(NamedTuple):
     marker: int
     payload: bytes
     scan: bytes = b""
+
+
+def number_of(marker: int, data: bytes) -> int:
+    """How often a marker's two bytes occur in a file, wherever that is: at least as often as it has the marker."""
+    values = np.frombuffer(data, np.uint8)
+    return int(np.count_nonzero(values[1:][np.flatnonzero(values[:-1] == 0xFF)] == marker))
 
 
 def split(data: bytes) -> Generator[Segment, None, int]:
