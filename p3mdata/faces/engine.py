@@ -13,6 +13,7 @@ from p3mdata.faces import weights
 from p3mdata.faces.inference import session
 from p3mdata.faces.integers import IMAGE, Counted, Layer, in_integers
 from p3mdata.faces.onnx_graph import BYTE, FLOAT, Graph, add_constant, add_node, set_shape
+from p3mdata.native import LEVELS, library
 from p3mdata.native.network import network as native_network
 
 # What the sides of networks' pictures are multiples of.
@@ -25,14 +26,17 @@ def engine(name: str, layers: Callable[[bytes], list[Layer]]) -> Engine:
 
 
 class Engine:
-    """Computes one network, by the compiled library or by onnxruntime.
+    """Computes one network, by the compiled library where it has fast instructions, or by onnxruntime.
 
     Args:
         network: Its layers.
     """
 
     def __init__(self, network: Sequence[Counted]) -> None:
-        self._native = native_network(network)
+        native = library()
+        # Without instructions for it the library takes ten times as long as onnxruntime.
+        fast = native is not None and native.level > LEVELS.index("generic")
+        self._native = native_network(network) if fast else None
         self._outputs = [layer.name for layer in network if layer.output]
         if self._native is None:
             # Scales folded into weights would leave no whole numbers.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -78,6 +79,8 @@ def _chosen(asked: str) -> Library | None:
 @functools.cache
 def load(folder: Path) -> tuple[Any, str]:
     """The library that lies beside its sources in a folder, or None and why it is not used."""
+    if sys.byteorder != "little":
+        return None, "not for this processor"
     path = compiling.library_path(folder)
     if not path.exists():
         return None, "not compiled"

@@ -213,7 +213,7 @@ class Speeds:
         first: What reading a picture for the first time adds, by domain, where pictures are kept in memory.
         loader: Of loading a sample in one process, by domain.
         tested: Of a tested picture.
-        start: Of a training, before its steps have their speed.
+        start: Of a training, before its first step.
         looked: Of a picture that is held out for a training's curve.
     """
 
@@ -290,9 +290,8 @@ def try_steps(
             optimizer.step()
             times.append(time.monotonic() - begun)
         loading = batch * again
-        # The first step has to warm up.
+        # The first step has to warm up, once for all trainings of this process.
         computing = min(times[1:])
-        start += max(0.0, times[0] - computing) / len(domains)
         step[domain] = max(computing, loading / workers) if workers else computing + loading
     # On a GPU the first passes are recorded.
     tester = replaying(folded(model)) if cuda else model.eval()
