@@ -111,7 +111,7 @@ def test_a_row_that_cannot_be_measured_is_told() -> None:
 
     assert gpu_place.tried({"a": 1}, broken) == {"a": 1, "failed": "no compiler"}
     about = {"network": "p3mnet_resnet34", "batch": 8, "compiled": False}
-    assert gpu_place.tried(about, lambda: {"images/s": 160})["expected"] == "150-175"
+    assert gpu_place.tried(about, lambda: {"images/s": 130})["expected"] == "110-145"
 
     def lost() -> gpu.Row:
         raise torch.AcceleratorError("CUDA error: device-side assert triggered")
