@@ -148,6 +148,12 @@ def infer(
     trimap_network: Annotated[
         Path | None, typer.Option("--trimap-network", help="or weights of a network that finds them: P3M-Net, GFM")
     ] = None,
+    batch: Annotated[
+        int,
+        typer.Option(
+            "--batch", help="pictures at a time, for small ones on a GPU; alphas then depend on neighbours by rounding"
+        ),
+    ] = 1,
     json: opt.JsonOption = False,
     quiet: opt.QuietOption = False,
     progress: opt.ProgressOption = True,
@@ -160,8 +166,10 @@ def infer(
     with console.counted() as start:
         done = run(
             images, out, checkpoint, mode, max_side, cutouts, device, published, start, precision,  # type: ignore[arg-type]
-            trimaps, trimap_network,
+            trimaps, trimap_network, batch,
         )  # fmt: skip
+    if done.batch < batch:
+        console.say(f"memory did not hold {batch} pictures at a time: went on as with --batch {done.batch}")
     for name, sentence in done.broken:
         console.say(f"broken: {name} {sentence}")
     if done.with_opacity:

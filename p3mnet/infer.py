@@ -5,10 +5,11 @@ from __future__ import annotations
 import contextlib
 import itertools
 from collections import Counter, deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -34,7 +35,7 @@ from p3mnet.devices import arithmetic, gpu_guarded, pick_device
 from p3mnet.graphs import replaying
 from p3mnet.memory import MEMORY_ERRORS, out_of_memory
 from p3mnet.model import MattingNetwork, folded
-from p3mnet.predict import MAX_SIDE, MODES, Mode, open_network, predict_alpha, to_8_bit
+from p3mnet.predict import MAX_SIDE, MODES, Mode, open_network, predict_alphas, seen_sizes, to_8_bit
 from p3mnet.trimap_finder import TrimapFinder, trimap_finder
 
 ALPHAS, CUTOUTS = "alpha", "cutout"
@@ -54,6 +55,7 @@ class Inferred:
         kept: Of these, there already.
         broken: Name and reason of pictures that cannot be used.
         with_opacity: Of those made, pictures with an opacity of their own, which was not looked at.
+        batch: Pictures that were seen at a time in the end: fewer than asked for where memory did not hold as many.
     """
 
     out: Path
@@ -62,6 +64,7 @@ class Inferred:
     kept: int = 0
     broken: list[tuple[str, str]] = field(default_factory=list)
     with_opacity: int = 0
+    batch: int = 1
 
     @property
     def exit_code(self) -> int:
@@ -144,11 +147,12 @@ def infer(
     precision: str = "auto",
     trimaps: Path | None = None,
     trimap_network: Path | None = None,
+    batch: int = 1,
 ) -> Inferred:
     """Write `out/alpha/NAME.png` (8-bit grey) and `out/cutout/NAME.png` (RGBA) for each picture of a folder.
 
-    Each picture is seen alone, so that its result does not depend on the others. A second call goes on where the
-    first ended; to have a picture made again, delete its alpha.
+    Each picture is seen alone, so that its result does not depend on the others, unless `batch` is larger than 1. A
+    second call goes on where the first ended; to have a picture made again, delete its alpha.
 
     Cut-outs keep the picture's colours everywhere, also where alpha is 0: who opens one without its alpha sees the
     whole photograph, so keep cut-outs of private pictures private. An opacity that a picture brings along is not looked
@@ -169,6 +173,9 @@ def infer(
             half a step of 8 bits); "auto" is tf32. A CPU computes in float32.
         trimaps: For networks that need trimaps: folder of them (0, 128, 255) of the pictures' names.
         trimap_network: Instead, weights of a network that finds trimaps itself, such as P3M-Net's.
+        batch: Pictures that the network sees at a time, of those that follow each other and that it sees in the same
+            size; alphas may then depend on these neighbours by rounding. Where memory does not hold as many, the rest
+            is done with half as many, and so on.
 
     Returns:
         What was done; broken pictures are named there and skipped.
@@ -182,6 +189,10 @@ def infer(
         raise SettingsError(f"mode must be {', '.join(MODES[:-1])} or {MODES[-1]}, not '{mode}'.")
     if max_side < 32:
         raise SettingsError(f"max_side must be at least 32, not {max_side}.")
+    if batch < 1:
+        raise SettingsError(f"batch must be at least 1, not {batch}.")
+    if batch > 1 and mode == "legacy_resize":
+        raise SettingsError("legacy_resize is for published figures, picture by picture: leave --batch out.")
     names = _pictures(images)
     try:
         digest = sha256(checkpoint.read_bytes())
@@ -192,7 +203,7 @@ def infer(
     place = pick_device(device)
     model = folded(open_network(checkpoint, published)).to(place)
     finder = trimap_finder(model, images, trimaps, trimap_network, max_side)
-    done = Inferred(out, len(names))
+    done = Inferred(out, len(names), batch=batch)
     lost = "What is written is whole: when it is back, run the same command again."
     with arithmetic(place, tf32=precision != "float32"), gpu_guarded(lost):
         # Trimaps of known areas differ from picture to picture in more than their values.
@@ -200,6 +211,16 @@ def infer(
         record = _Record(digest, mode, max_side, cutouts)
         _Call(images, out, record, seen, finder, done).all(names, progress)
     return done
+
+
+class _Given(NamedTuple):
+    """A picture that is to be seen, its trimap where the network needs one, and its files."""
+
+    name: str
+    picture: Picture
+    rgb: NDArray[np.uint8]
+    trimap: NDArray[np.uint8] | None
+    targets: dict[str, Path]
 
 
 @dataclass(frozen=True)
@@ -225,6 +246,7 @@ class _Call:
     def all(self, names: Mapping[str, str], progress: Progress | None) -> None:
         """Every picture: others decode the next ones and encode the last ones while the network sees this one."""
         hands = _helpers(next(self.model.parameters()).device)
+        ahead = max(2 * hands, self.done.batch)
         show = progress(len(names)) if progress else lambda: None
         try:
             with (
@@ -234,10 +256,20 @@ class _Call:
             ):
                 begun: deque[tuple[str, dict[str, Path], Future[Picture] | None]] = deque()
                 ended: deque[Future[None]] = deque()
+                together: list[_Given] = []
+
+                def settle() -> None:
+                    for given, alpha in self._alphas(together):
+                        ended.append(writers.submit(_write, given.picture, alpha, given.targets))
+                        while len(ended) > 2 * hands or (ended and ended[0].done()):
+                            self._finished(ended.popleft())
+                        show()
+                    together.clear()
+
                 left = iter(names.items())
                 try:
                     while True:
-                        for name, stem in itertools.islice(left, 2 * hands - len(begun)):
+                        for name, stem in itertools.islice(left, ahead - len(begun)):
                             targets = self._targets(stem)
                             there = all(path.is_file() for path in targets.values())
                             begun.append((name, targets, None if there else readers.submit(_read, self.images / name)))
@@ -246,11 +278,16 @@ class _Call:
                         name, targets, reading = begun.popleft()
                         if reading is None:
                             self.done.kept += 1
-                        elif (found := self._seen(name, reading)) is not None:
-                            ended.append(writers.submit(_write, *found, targets))
-                        while len(ended) > 2 * hands or (ended and ended[0].done()):
-                            self._finished(ended.popleft())
-                        show()
+                            show()
+                        elif (given := self._given(name, reading, targets)) is None:
+                            show()
+                        else:
+                            if together and self._sizes(given) != self._sizes(together[0]):
+                                settle()
+                            together.append(given)
+                            if len(together) >= self.done.batch:
+                                settle()
+                    settle()
                     while ended:
                         self._finished(ended.popleft())
                 finally:
@@ -267,24 +304,54 @@ class _Call:
         kinds = (ALPHAS, CUTOUTS) if self.record.cutouts else (ALPHAS,)
         return {kind: self.out / kind / f"{stem}.png" for kind in kinds}
 
-    def _seen(self, name: str, reading: Future[Picture]) -> tuple[Picture, NDArray[np.float32]] | None:
-        """A picture and its alpha; None, and the reason noted, where it cannot be used."""
+    def _given(self, name: str, reading: Future[Picture], targets: dict[str, Path]) -> _Given | None:
+        """A picture as the network takes it; None, and the reason noted, where it cannot be used."""
         try:
             picture = reading.result()
             self.done.with_opacity += picture.opacity is not None
             rgb = picture.rgb8()
-            trimap = self.trimap(name, rgb)
-            return picture, predict_alpha(self.model, rgb, self.record.mode, self.record.max_side, trimap)
+            return _Given(name, picture, rgb, self.trimap(name, rgb), targets)
         except BrokenInput as error:
             self.done.broken.append((name, error.sentence))
             return None
         except MEMORY_ERRORS as error:
             if not out_of_memory(error):
                 raise
-            raise SettingsError(
-                f"{name}: needs more memory than there is with a max_side of {self.record.max_side}. Give a smaller "
-                "one."
-            ) from error
+            raise self._too_large(name) from error
+
+    def _sizes(self, given: _Given) -> tuple[tuple[int, int], ...]:
+        """In which the network sees a picture: those that it sees together have the same."""
+        height, width = given.rgb.shape[:2]
+        return seen_sizes(self.model, height, width, self.record.mode, self.record.max_side)
+
+    def _alphas(self, together: Sequence[_Given]) -> Iterator[tuple[_Given, NDArray[np.float32]]]:
+        """Pictures of the same sizes and their alphas, in order; in parts where memory does not hold them at a time."""
+        left = list(together)
+        while left:
+            part = left[: self.done.batch]
+            try:
+                found = predict_alphas(
+                    self.model, [given.rgb for given in part], self.record.mode, self.record.max_side,
+                    [given.trimap for given in part],
+                )  # fmt: skip
+            except MEMORY_ERRORS as error:
+                if not out_of_memory(error):
+                    raise
+                if len(part) == 1:
+                    raise self._too_large(part[0].name) from error
+                self.done.batch = len(part) // 2
+                found = []
+            if found:
+                yield from zip(part, found, strict=True)
+                del left[: len(part)]
+            elif next(self.model.parameters()).is_cuda:
+                # Only here is what the failed pass held given back.
+                torch.cuda.empty_cache()
+
+    def _too_large(self, name: str) -> SettingsError:
+        return SettingsError(
+            f"{name}: needs more memory than there is with a max_side of {self.record.max_side}. Give a smaller one."
+        )
 
     def _finished(self, written: Future[None]) -> None:
         """Count a picture whose files are there; raises what their writer did."""

@@ -1,4 +1,4 @@
-"""One picture and a network: `predict_alpha`, and `predict_trimap` of networks that find one.
+"""Pictures and a network: `predict_alpha` of one, `predict_alphas`, and `predict_trimap` of networks that find one.
 
 Two ways to look at a picture (paper, section 'Experiments', after GFM):
 
@@ -14,6 +14,7 @@ compared (there, a map of 0, 128 and 255); 8 bits are rounded (there truncated, 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -62,7 +63,26 @@ def _resized(x: Tensor, height: int, width: int) -> Tensor:
     return F.interpolate(x, (height, width), mode="bilinear", align_corners=False, antialias=shrinks)
 
 
-@torch.inference_mode()
+def seen_sizes(
+    model: MattingNetwork, height: int, width: int, mode: Mode = "hybrid", max_side: int = MAX_SIDE
+) -> tuple[tuple[int, int], ...]:
+    """Heights and widths in which a network sees a picture of a size, pass by pass; not for "legacy_resize".
+
+    Args:
+        model: The network.
+        height, width: Of the picture.
+        mode, max_side: See `predict_alpha`.
+    """
+    scale = min(1.0, max_side / max(height, width))
+    if model.short_side is not None:
+        scale = min(scale, model.short_side / min(height, width))
+    if model.one_alpha:
+        shares: tuple[float, ...] = (scale,)
+    else:
+        shares = (scale / 2, scale) if mode == "hybrid" else (scale / 2,)
+    return tuple((max(1, round(height * share)), max(1, round(width * share))) for share in shares)
+
+
 def predict_alpha(
     model: MattingNetwork,
     rgb: NDArray[np.uint8],
@@ -86,42 +106,83 @@ def predict_alpha(
     Raises:
         SettingsError: The network needs a trimap and there is none.
     """
+    return predict_alphas(model, [rgb], mode, max_side, [trimap])[0]
+
+
+@torch.inference_mode()
+def predict_alphas(
+    model: MattingNetwork,
+    pictures: Sequence[NDArray[np.uint8]],
+    mode: Mode = "hybrid",
+    max_side: int = MAX_SIDE,
+    trimaps: Sequence[NDArray[np.uint8] | None] = (),
+) -> list[NDArray[np.float32]]:
+    """Alphas of pictures whose `seen_sizes` are equal, in one pass of the network; they differ by rounding from those
+    that `predict_alpha` gives for each alone. Under "legacy_resize" each is seen alone.
+
+    Args:
+        model: In eval mode, on any device.
+        pictures: Each [H, W, 3] uint8, with a height and a width of its own.
+        mode, max_side: See `predict_alpha`.
+        trimaps: Of each picture, for networks that need them.
+
+    Returns:
+        [H, W] float32 in 0..1 of each.
+
+    Raises:
+        SettingsError: The network needs trimaps and one is not there.
+    """
     if model.needs_trimap:
-        return _by_trimap(model, rgb, trimap, max_side)
+        return _by_trimaps(model, pictures, trimaps, max_side)
     if mode == "legacy_resize":
-        return legacy_alpha(model, rgb)
-    height, width = rgb.shape[:2]
+        return [legacy_alpha(model, rgb) for rgb in pictures]
     device = next(model.parameters()).device
-    image = normalise(torch.tensor(rgb, device=device).permute(2, 0, 1)[None])
-    scale = min(1.0, max_side / max(height, width))
+    images = [normalise(torch.tensor(rgb, device=device).permute(2, 0, 1)[None]) for rgb in pictures]
+    height, width = pictures[0].shape[:2]
+    sizes = seen_sizes(model, height, width, mode, max_side)
+    seen = model(_together([_resized(image, *sizes[0]) for image in images]))
     if model.one_alpha:
-        if model.short_side is not None:
-            scale = min(scale, model.short_side / min(height, width))
-        seen = model(_resized(image, max(1, round(height * scale)), max(1, round(width * scale))))
-        return _resized(seen.fusion.float(), height, width)[0, 0].clamp(0, 1).cpu().numpy()
-    full, half = ((max(1, round(height * share)), max(1, round(width * share))) for share in (scale, scale / 2))
-    seen = model(_resized(image, *half))
-    probabilities = _resized(seen.global_logits.float().softmax(1), height, width)
-    local = model(_resized(image, *full)).local if mode == "hybrid" else seen.local
-    alpha = fuse(probabilities, _resized(local.float(), height, width))
-    return alpha[0, 0].clamp(0, 1).cpu().numpy()
+        return [
+            _resized(alpha.float(), *image.shape[-2:])[0, 0].clamp(0, 1).cpu().numpy()
+            for alpha, image in zip(seen.fusion.split(1), images, strict=True)
+        ]
+    local = model(_together([_resized(image, *sizes[1]) for image in images])).local if mode == "hybrid" else seen.local
+    alphas = []
+    for image, logits, strands in zip(images, seen.global_logits.split(1), local.split(1), strict=True):
+        size = image.shape[-2:]
+        alpha = fuse(_resized(logits.float().softmax(1), *size), _resized(strands.float(), *size))
+        alphas.append(alpha[0, 0].clamp(0, 1).cpu().numpy())
+    return alphas
 
 
-def _by_trimap(
-    model: MattingNetwork, rgb: NDArray[np.uint8], trimap: NDArray[np.uint8] | None, max_side: int
-) -> NDArray[np.float32]:
-    if trimap is None:
+def _together(images: list[Tensor]) -> Tensor:
+    """Images [1, C, H, W] -> [N, C, H, W]; one alone is not copied."""
+    return images[0] if len(images) == 1 else torch.cat(images)
+
+
+def _by_trimaps(
+    model: MattingNetwork,
+    pictures: Sequence[NDArray[np.uint8]],
+    trimaps: Sequence[NDArray[np.uint8] | None],
+    max_side: int,
+) -> list[NDArray[np.float32]]:
+    known = [trimap for trimap in trimaps if trimap is not None]
+    if len(known) != len(pictures):
         raise SettingsError(f"{model.config.name} needs a trimap of each picture.")
-    height, width = rgb.shape[:2]
-    scale = min(1.0, max_side / max(height, width))
-    size = max(1, round(height * scale)), max(1, round(width * scale))
+    height, width = pictures[0].shape[:2]
+    (size,) = seen_sizes(model, height, width, max_side=max_side)
     device = next(model.parameters()).device
-    image = _resized(normalise(torch.tensor(rgb, device=device).permute(2, 0, 1)[None]), *size)
+    images = [_resized(normalise(torch.tensor(rgb, device=device).permute(2, 0, 1)[None]), *size) for rgb in pictures]
     # 0, 128 and 255 -> the classes 0, 1 and 2.
-    classes = torch.tensor((trimap > 0).astype(np.float32) + (trimap == FOREGROUND), device=device)[None, None]
-    seen = model(image, None, F.interpolate(classes, size, mode="nearest-exact").to(torch.int64))
-    alpha = _resized(seen.fusion.float(), height, width)[0, 0].clamp(0, 1).cpu().numpy()
-    return np.where(trimap == UNKNOWN, alpha, (trimap == FOREGROUND).astype(np.float32)).astype(np.float32)
+    values = [(trimap > 0).astype(np.float32) + (trimap == FOREGROUND) for trimap in known]
+    classes = [F.interpolate(torch.tensor(plane, device=device)[None, None], size, mode="nearest-exact")
+               for plane in values]  # fmt: skip
+    seen = model(_together(images), None, _together(classes).to(torch.int64))
+    alphas = []
+    for part, trimap in zip(seen.fusion.split(1), known, strict=True):
+        alpha = _resized(part.float(), *trimap.shape)[0, 0].clamp(0, 1).cpu().numpy()
+        alphas.append(np.where(trimap == UNKNOWN, alpha, (trimap == FOREGROUND).astype(np.float32)).astype(np.float32))
+    return alphas
 
 
 @torch.inference_mode()

@@ -33,7 +33,7 @@ from p3mnet.networks.dim import DIM  # noqa: E402
 from p3mnet.networks.fba import distance_maps, fuse_colours  # noqa: E402
 from p3mnet.networks.hatt import structural_similarity  # noqa: E402
 from p3mnet.networks.trimap_based import TrimapMatting, as_channel, keep_known  # noqa: E402
-from p3mnet.predict import open_network, predict_alpha, predict_trimap  # noqa: E402
+from p3mnet.predict import open_network, predict_alpha, predict_alphas, predict_trimap  # noqa: E402
 from p3mnet.registry import BASELINES, RANDOM, build  # noqa: E402
 from p3mnet.training import train  # noqa: E402
 from tests.test_train import config, rows, write_set  # noqa: E402
@@ -173,6 +173,9 @@ def test_a_prediction_has_the_pictures_size_and_keeps_what_is_known(name: str) -
     again = predict_alpha(folded(model), rgb, trimap=trimap if model.needs_trimap else None)
     # FBA's last step divides by what random weights leave small.
     assert np.abs(again - found).max() < (1e-3 if name == "fba" else 1e-4)
+    other = rgb[::-1].copy(), trimap[::-1].copy()
+    pair = predict_alphas(model, [other[0], rgb], trimaps=[other[1], trimap])
+    assert np.abs(pair[1] - found).max() < (1e-3 if name == "fba" else 1e-4)
 
 
 def test_known_areas_are_kept_to_the_pixel() -> None:

@@ -175,11 +175,11 @@ def test_copy_and_paste_on_a_gpu(mode: str, dataset: Path, tmp_path: Path) -> No
         assert train(chosen, tmp_path / "out").steps == 2
 
 
-@pytest.mark.parametrize("device", ["auto", "cuda:1"])
-def test_infer_on_a_gpu(device: str, dataset: Path, checkpoint: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("device", "batch"), [("auto", 1), ("cuda:1", 2)])
+def test_infer_on_a_gpu(device: str, batch: int, dataset: Path, checkpoint: Path, tmp_path: Path) -> None:
     with simulated_gpus():
-        done = infer(dataset / "train/images", tmp_path / "out", checkpoint, device=device)
-    assert (done.made, done.exit_code) == (5, 0)
+        done = infer(dataset / "train/images", tmp_path / "out", checkpoint, device=device, batch=batch)
+    assert (done.made, done.exit_code, done.batch) == (5, 0, batch)
     infer(dataset / "train/images", tmp_path / "cpu", checkpoint, device="cpu")
     for name in (f"alpha/p{number}.png" for number in range(5)):
         np.testing.assert_array_equal(Image.open(tmp_path / "out" / name), Image.open(tmp_path / "cpu" / name))

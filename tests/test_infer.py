@@ -6,12 +6,14 @@ import errno
 import json
 import os
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from typer.testing import CliRunner
 
 from p3mdata.base.files import temporary_name
 from p3mdata.base.jsonl import read_rows
@@ -23,6 +25,7 @@ torch = pytest.importorskip("torch")
 
 from p3mnet import infer as infer_module  # noqa: E402
 from p3mnet.checkpoint import save_checkpoint  # noqa: E402
+from p3mnet.cli import app  # noqa: E402
 from p3mnet.create import create_model  # noqa: E402
 from p3mnet.infer import infer  # noqa: E402
 from p3mnet.model import Matting, P3MNet  # noqa: E402
@@ -143,7 +146,7 @@ def test_resumed_work_is_kept_and_comes_to_the_same(
     images: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     infer(images, tmp_path / "whole", checkpoint, device="cpu")
-    predict, calls = infer_module.predict_alpha, []
+    predict, calls = infer_module.predict_alphas, []
 
     def interrupted(*args: Any) -> Any:
         calls.append(1)
@@ -153,7 +156,7 @@ def test_resumed_work_is_kept_and_comes_to_the_same(
 
     out = tmp_path / "out"
     with monkeypatch.context() as patch:
-        patch.setattr(infer_module, "predict_alpha", interrupted)
+        patch.setattr(infer_module, "predict_alphas", interrupted)
         with pytest.raises(KeyboardInterrupt):
             infer(images, out, checkpoint, device="cpu")
     done = infer(images, out, checkpoint, device="cpu")
@@ -203,6 +206,8 @@ def test_bad_settings_and_checkpoints(images: Path, checkpoint: Path, tmp_path: 
         (SettingsError, "is no folder", {"images": tmp_path / "absent"}),
         (SettingsError, "mode must be", {"mode": "tiled"}),
         (SettingsError, "max_side must be", {"max_side": 8}),
+        (SettingsError, "batch must be at least 1", {"batch": 0}),
+        (SettingsError, "leave --batch out", {"batch": 2, "mode": "legacy_resize"}),
         (SettingsError, "does not exist", {"device": "abacus"}),
         (SetupError, "cannot be read", {"checkpoint": tmp_path / "absent.pt"}),
         (SettingsError, "There is no network", {"published": "p3mnet_big"}),
@@ -227,7 +232,7 @@ def test_memory_and_disk_at_their_end(
         raise torch.OutOfMemoryError("out of memory")
 
     with monkeypatch.context() as patch:
-        patch.setattr(infer_module, "predict_alpha", small_memory)
+        patch.setattr(infer_module, "predict_alphas", small_memory)
         with pytest.raises(SettingsError, match=r"a\.jpg: needs more memory .* max_side of 1600"):
             infer(images, tmp_path / "out", checkpoint, device="cpu")
     if not Path("/dev/full").exists():
@@ -249,6 +254,76 @@ def test_memory_and_disk_at_their_end(
     done = infer(images, tmp_path / "out", checkpoint, device="cpu")
     # Those after the failed one may have been under way.
     assert done.kept >= 2 and done.kept + done.made == 5
+
+
+# Side by side, A and A' are seen in one size: A A A' A B B A, and what is no picture between the first two.
+A, A_LARGE, B = (48, 64), (72, 96), (40, 40)
+IN_A_ROW = {f"p{number}": size for number, size in enumerate((A, A, A_LARGE, A, B, B, A))}
+
+
+@pytest.fixture
+def row(tmp_path: Path) -> Path:
+    """Pictures in which one is followed by others of its size."""
+    folder = tmp_path / "row"
+    folder.mkdir()
+    for number, (name, (height, width)) in enumerate(IN_A_ROW.items()):
+        (folder / f"{name}.png").write_bytes(encoded(synthetic_portrait(96, number)[0][:height, :width], "PNG"))
+    return folder
+
+
+def test_pictures_in_batches_have_the_mattes_that_they_have_alone(
+    row: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[tuple[int, ...]] = []
+    written: list[str] = []
+    predict, write = infer_module.predict_alphas, infer_module.write_atomic
+
+    def watched(model: Any, pictures: Any, *given: Any) -> Any:
+        seen.append(tuple(len(rgb) for rgb in pictures))
+        return predict(model, pictures, *given)
+
+    def told(path: Path, content: bytes) -> None:
+        written.append(path.stem)
+        write(path, content)
+
+    (row / "p0_torn.png").write_bytes((row / "p0.png").read_bytes()[:200])
+    call = partial(infer, row, checkpoint=checkpoint, max_side=64, cutouts=False, device="cpu")
+    alone = call(out=tmp_path / "alone")
+    monkeypatch.setattr(infer_module, "predict_alphas", watched)
+    monkeypatch.setattr(infer_module, "write_atomic", told)
+    shown: list[int] = []
+    together = call(out=tmp_path / "together", batch=3, progress=lambda count: lambda: shown.append(count))
+    assert seen == [(48, 48, 72), (48,), (40, 40), (48,)] and shown == [8] * 8
+    assert (together.made, together.broken) == (7, alone.broken) and together.batch == 3
+    assert [name for name, _ in together.broken] == ["p0_torn.png"]
+    # On a CPU there is one writer; several on a GPU may overtake each other.
+    assert written == list(IN_A_ROW)
+    for name, size in IN_A_ROW.items():
+        one, other = (np.asarray(Image.open(tmp_path / out / f"alpha/{name}.png")) for out in ("alone", "together"))
+        assert one.shape == other.shape == size and len(np.unique(one)) > 8
+        assert np.abs(one.astype(int) - other).max() <= 1, name
+
+
+def test_a_batch_that_memory_does_not_hold_is_halved(
+    row: Path, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+    predict = infer_module.predict_alphas
+
+    def small_memory(model: Any, pictures: Any, *given: Any) -> Any:
+        seen.append(len(pictures))
+        if len(pictures) > 2:
+            raise torch.OutOfMemoryError("out of memory")
+        return predict(model, pictures, *given)
+
+    infer(row, tmp_path / "alone", checkpoint, max_side=64, device="cpu")
+    monkeypatch.setattr(infer_module, "predict_alphas", small_memory)
+    command = ("infer", str(row), str(tmp_path / "out"), "--checkpoint", str(checkpoint), "--max-side", "64")
+    told = CliRunner().invoke(app, [*command, "--device", "cpu", "--batch", "4"])
+    assert told.exit_code == 0 and "7 of 7 pictures" in told.output, told.output
+    assert told.output.count("memory did not hold 4 pictures at a time: went on as with --batch 2") == 1
+    assert seen == [4, 2, 2, 2, 1]
+    assert contents(tmp_path / "out").keys() == contents(tmp_path / "alone").keys()
 
 
 @pytest.mark.slow

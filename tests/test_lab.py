@@ -153,12 +153,12 @@ def test_the_end_of_memory_on_a_cpu_is_one_sentence(
     monkeypatch.setattr(selection_module, "predict_alpha", short)
     with pytest.raises(SettingsError, match="memory does not suffice to validate it"):
         train(config(tmp_path / "data", epochs=1), tmp_path / "out")
-    monkeypatch.setattr(infer_module, "predict_alpha", short)
+    monkeypatch.setattr(infer_module, "predict_alphas", short)
     save_checkpoint(tmp_path / "net.pt", create_model("narrow", encoder_weights="random"))
     with pytest.raises(SettingsError, match="needs more memory than there is with a max_side of 1600"):
         infer(tmp_path / "data/train/images", tmp_path / "mattes", tmp_path / "net.pt", device="cpu")
     # Other faults stay faults.
-    monkeypatch.setattr(infer_module, "predict_alpha", lambda *given: 1 / 0)
+    monkeypatch.setattr(infer_module, "predict_alphas", lambda *given: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         infer(tmp_path / "data/train/images", tmp_path / "more", tmp_path / "net.pt", device="cpu")
 
