@@ -230,7 +230,7 @@ def _sizes_and_folders(at: Place, name: str) -> Iterator[Row]:
     model = folded(create_model(name, encoder_weights="random")).to(at.device)
     if at.cuda:
         model.forward = Replay(model.forward)  # type: ignore[method-assign]
-    for long, _ in at.sizes.folders:
+    for long in dict.fromkeys(long for long, _, together in at.sizes.folders if together == 1):
         rgb = np.zeros((long, long * 9 // 16, 3), np.uint8)
 
         def seen(rgb: Any = rgb) -> Row:
@@ -241,12 +241,12 @@ def _sizes_and_folders(at: Place, name: str) -> Iterator[Row]:
         yield tried({"network": name, "size": f"{rgb.shape[1]}x{long}", "hybrid": True}, seen)
     weights = at.out / "inference.pt"
     save_checkpoint(weights, create_model(name, encoder_weights="random"))
-    for long, number in at.sizes.folders:
-        about = {"network": "folder", "size": f"{number} of {long}", "hybrid": True}
-        yield tried(about, functools.partial(_folder_seen, at, weights, long, number))
+    for long, number, together in at.sizes.folders:
+        about = {"network": "folder", "size": f"{number} of {long}", "hybrid": True, "batch": together}
+        yield tried(about, functools.partial(_folder_seen, at, weights, long, number, together))
 
 
-def _folder_seen(at: Place, weights: Path, long: int, number: int) -> Row:
+def _folder_seen(at: Place, weights: Path, long: int, number: int, together: int) -> Row:
     """Images/s of `p3mnet.infer.infer` from files to files, with what the first pictures of a size take longer."""
     pictures, out = at.out / f"pictures-{long}", at.out / f"mattes-{long}"
     pictures.mkdir(exist_ok=True)
@@ -260,7 +260,7 @@ def _folder_seen(at: Place, weights: Path, long: int, number: int) -> Row:
         elif not (pictures / f"p{index}.jpg").exists():
             os.link(first, pictures / f"p{index}.jpg")
     begun = time.monotonic()
-    done = infer(pictures, out, weights, device=str(at.device), cutouts=False)
+    done = infer(pictures, out, weights, device=str(at.device), cutouts=False, batch=together)
     return {"images/s": round(done.made / (time.monotonic() - begun), 2)}
 
 

@@ -38,7 +38,7 @@ class Sizes:
         compared: Networks whose inference is timed; `repeated`, that are trained twice.
         trials: Passes of which the mean is told.
         pictures: Width and height of the pictures, how many are drawn and how many there are, by set.
-        folders: Longer side and number of pictures that `infer` is given.
+        folders: Height and number of pictures that `infer` is given, and how many it takes at a time.
         huge: Batch and side of crops that no memory holds.
         budget: Seconds of the train-check.
         patience: Seconds after which one run of training is given up.
@@ -57,7 +57,7 @@ class Sizes:
     shape: tuple[int, int] = (1080, 1620)
     drawn: int = 24
     pictures: tuple[int, int] = (384, 48)
-    folders: tuple[tuple[int, int], ...] = ((1920, 64), (3840, 24))
+    folders: tuple[tuple[int, int, int], ...] = ((1920, 64, 1), (3840, 24, 1), (512, 256, 1), (512, 256, 8))
     huge: tuple[int, int] = (256, 1024)
     budget: int = 25
     patience: float = 45
@@ -68,8 +68,8 @@ REAL = Sizes()
 # For a CPU: whether the script itself works.
 SMALL = Sizes(
     networks=(SMOKE,), batches=(2,), side=64, warm=1, steps=2, runs=(("batch 32", 32),), compared=(SMOKE,),
-    repeated=(SMOKE,), trials=2, shape=(128, 160), drawn=4, pictures=(12, 4), folders=((96, 3),), huge=(8, 64),
-    budget=8, patience=300,
+    repeated=(SMOKE,), trials=2, shape=(128, 160), drawn=4, pictures=(12, 4), folders=((96, 3, 1), (96, 3, 2)),
+    huge=(8, 64), budget=8, patience=300,
     settings=(("model.name", SMOKE), ("data.size", 64), ("data.crop_sides", [64, 128]), ("batch", 2)),
 )  # fmt: skip
 

@@ -178,7 +178,7 @@ def test_real_sizes_fit_into_their_limits_at_the_speed_of_version_0_3() -> None:
         "old": 2 * _RUN + count * 8 / 64 + (REAL.warm + REAL.steps) * 32 / 195,
         "inference": _START
         + sum(2 + 1.5 * REAL.trials * _PASS[name] / 1000 for name in REAL.compared)
-        + sum(number * long * long * 9 / 16 / 4e7 for long, number in REAL.folders),
+        + sum(number * long * long * 9 / 16 / 4e7 for long, number, _ in REAL.folders),
         "memory": 20,
         "determinism": _START + sum(2 * 4 * (0.2 if name in REAL.networks else 0.15) + 2 for name in REAL.repeated),
         # What it does before and after its budget: data, speeds, starts of trainings.
