@@ -48,6 +48,13 @@ ALWAYS void put(const struct target *target, int x, int channel, ints values) {
         v_store_shorts(target->at + (size_t)x * target->step + 2 * (size_t)channel, values);
 }
 
+// Floats of some pixels' LANES channels from `channel` on.
+static __attribute__((noinline)) void put_floats(const float *lanes, float *plane, size_t size, int channels, int pixels) {
+    for (int j = 0; j < channels; j++, plane += size)
+        for (int p = 0; p < pixels; p++)
+            plane[p] = lanes[p * LANES + j];
+}
+
 // A convolution's sums of F vectors of filters: scaled, rounded and kept within limits, or given as they are.
 ALWAYS void put_sums(const int F, const struct target *target, int x, int channel, const ints *sums) {
     reals products[MOST_VECTORS];
@@ -58,8 +65,9 @@ ALWAYS void put_sums(const int F, const struct target *target, int x, int channe
         for (int f = 0; f < F; f++) {
             float lanes[LANES];
             v_store_reals(lanes, products[f]);
-            for (int j = 0; j < LANES && channel + f * LANES + j < target->channels; j++)
-                target->plane[(size_t)(channel + f * LANES + j) * target->plane_size + (size_t)x] = lanes[j];
+            const int from = channel + f * LANES;
+            put_floats(lanes, target->plane + (size_t)from * target->plane_size + (size_t)x, target->plane_size,
+                       SMALLER(LANES, target->channels - from), 1);
         }
         return;
     }
@@ -195,8 +203,22 @@ ALWAYS void conv_pixels(const int F, const int P, const int bytes, const struct 
                 }
             }
         }
+    if (target->store == FLOATS) {
+#pragma GCC unroll 4
+        for (int f = 0; f < F; f++) {
+            const reals scales = v_load_reals(target->scales + channel + f * LANES);
+            const int from = channel + f * LANES;
+            float lanes[MOST_PIXELS * LANES];
+#pragma GCC unroll 16
+            for (int p = 0; p < P; p++)
+                v_store_reals(lanes + p * LANES, v_times(v_reals(sums[p][f]), scales));
+            put_floats(lanes, target->plane + (size_t)from * target->plane_size + (size_t)x, target->plane_size,
+                       SMALLER(LANES, target->channels - from), pixels);
+        }
+        return;
+    }
 #if HAS_PACKS
-    if (pixels == P && target->store != FLOATS) {
+    if (pixels == P) {
         put_block(F, P, target, x, channel, sums);
         return;
     }
@@ -412,7 +434,7 @@ FN static void depthwise_rows(const struct network *network, int i, int y) {
     const struct target target = target_of(network, i, y);
     uint8_t *second = row_of(map, y + 1) + map->pixel;
     const uint8_t *const rows[4] = {row_of(source, y - 1), row_of(source, y), row_of(source, y + 1), row_of(source, y + 2)};
-    const int fitting = (int)((size_t)16384 / (4 * source->pixel)), strip = fitting < 8 ? 8 : fitting;
+    const int fitting = (int)((size_t)65536 / (4 * source->pixel)), strip = fitting < 8 ? 8 : fitting;
     const int bytes = network->layers[layer->sources[0]].store == BYTES;
     for (int begin = 0; begin < map->width; begin += strip)
         for (int channel = 0; channel < map->depth; channel += LANES)
@@ -441,8 +463,8 @@ FN static void depthwise_row(const struct network *network, int i, int y) {
         row_of(source, y * layer->stride),
         row_of(source, y * layer->stride + 1),
     };
-    // So many pixels that all their channels stay in the nearest cache.
-    const int fitting = (int)((size_t)16384 / (3 * source->pixel)) / layer->stride, strip = fitting < 8 ? 8 : fitting;
+    // So many pixels that all their channels stay near.
+    const int fitting = (int)((size_t)65536 / (3 * source->pixel)) / layer->stride, strip = fitting < 8 ? 8 : fitting;
     const int bytes = network->layers[layer->sources[0]].store == BYTES;
     for (int begin = 0; begin < map->width; begin += strip)
         for (int channel = 0; channel < map->depth; channel += LANES)
