@@ -1,4 +1,4 @@
-"""Networks in whole numbers in C: all kinds of layers, sizes and instruction sets equal numpy's whole numbers."""
+"""Networks in integers in C: all kinds of layers, sizes and instruction sets equal numpy's integers."""
 
 from __future__ import annotations
 
