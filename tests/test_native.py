@@ -60,8 +60,8 @@ def test_line_ends_of_a_checkout_are_no_other_sources(sources: Path) -> None:
 @pytest.mark.parametrize(("attribute", "value"), [("byteorder", "big"), ("maxsize", 2**31 - 1)])
 def test_other_processors_go_without(attribute: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, attribute, value)
-    monkeypatch.setattr("p3mdata.native.library.load", load.__wrapped__)
-    monkeypatch.setattr("p3mdata.native.library.library", lambda: None)
+    monkeypatch.setitem(finding.__globals__, "load", load.__wrapped__)
+    monkeypatch.setitem(finding.__globals__, "library", lambda: None)
     assert finding() == (False, "not for this processor, which takes more than twice the time for the same bytes")
 
 
