@@ -119,9 +119,10 @@ def _shown(value: Any) -> str:
 
 def markdown(head: Mapping[str, Any], parts: Sequence[Row], held: Sequence[Target] = ()) -> str:
     """The section of RESULTS."""
-    told = ", ".join(f"{key} {value}" for key, value in head.items())
+    # Nothing where the part that tells it was left out.
+    told = ": " + ", ".join(f"{key} {value}" for key, value in head.items()) if head else ""
     asked = [*table(held), ""] if held else []
-    return "\n".join(["## On a GPU", "", f"`python -m benchmarks.gpu --out DIR`: {told}.", "", *asked, *tables(parts)])
+    return "\n".join(["## On a GPU", "", f"`python -m benchmarks.gpu --out DIR`{told}.", "", *asked, *tables(parts)])
 
 
 def tables(parts: Sequence[Row]) -> Iterator[str]:

@@ -67,7 +67,7 @@ class Sizes:
 REAL = Sizes()
 # For a CPU: whether the script itself works.
 SMALL = Sizes(
-    networks=(SMOKE,), batches=(2,), side=64, warm=1, steps=2, runs=(("batch 32", 24),), compared=(SMOKE,),
+    networks=(SMOKE,), batches=(2,), side=64, warm=1, steps=2, runs=(("batch 32", 32),), compared=(SMOKE,),
     repeated=(SMOKE,), trials=2, shape=(128, 160), drawn=4, pictures=(12, 4), folders=((96, 3),), huge=(8, 64),
     budget=8, patience=300,
     settings=(("model.name", SMOKE), ("data.size", 64), ("data.crop_sides", [64, 128]), ("batch", 2)),

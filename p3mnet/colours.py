@@ -1,6 +1,7 @@
 """Colours of foreground and background, estimated where a network is trained, as `p3mnet.crops` does it in loaders.
 
-On a GPU they cost its loaders nothing then (40 of 67 ms a crop), and six of fourteen bytes of a pixel need not cross.
+On a GPU they cost its loaders nothing then (half of their time for a crop), and six of fourteen bytes of a pixel need
+not cross.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ _AT_ONCE = 8
 def estimate_colours(image: Tensor, alpha: Tensor) -> tuple[Tensor, Tensor]:
     """Foreground and background of crops, to a level of 8 bits what `p3mnet.crops.estimate_colours` gives.
 
-    Sums of the coarse look are those of whole numbers, so that their order does not matter: the same bits each time.
+    Sums of the coarse look are those of integers, so that their order does not matter: the same bits each time.
 
     Args:
         image: [N, 3, H, W] uint8.
@@ -69,7 +70,7 @@ def _mirrored(x: Tensor, reach: int, axis: int) -> Tensor:
 
 
 def _summed(x: Tensor, axis: int) -> Tensor:
-    """Sums of whole numbers over windows of the coarse look along an axis."""
+    """Sums of integers over windows of the coarse look along an axis."""
     ends = _mirrored(x, _COARSE // 2, axis).cumsum(axis, dtype=torch.int64)
     length = x.shape[axis]
     first = ends.narrow(axis, _COARSE - 1, length)

@@ -1,4 +1,4 @@
-"""Networks in whole numbers: what they find beside their files' floats, their bounds, and how their steps are made."""
+"""Networks in integers: what they find beside their files' floats, their bounds, and how their steps are made."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_any_size_is_looked_at() -> None:
     assert abs(same.xyxy[0] + 11 - hit.xyxy[0]) < 6
 
 
-def test_whole_numbers_score_as_floats_do_at_every_level_of_libfacedetection() -> None:
+def test_integers_score_as_floats_do_at_every_level_of_libfacedetection() -> None:
     scene = _crowd((576, 672), 0.5)
     whole = LibFaceDetection()._network(scene)
     names = [layer.name for layer in _layers("libfacedetection") if layer.output]

@@ -121,7 +121,8 @@ def test_nothing_but_this_module_needs_calls_of_posix() -> None:
         "import importlib, pkgutil, p3mdata, p3mnet\n"
         "for package in (p3mdata, p3mnet):\n"
         "    for module in pkgutil.walk_packages(package.__path__, package.__name__ + '.'):\n"
-        "        if not module.name.endswith('__main__'):\n"
+        # The C library is loaded by ctypes, though its file ends as a module's does.
+        "        if not module.name.endswith(('__main__', '._p3mdata')):\n"
         "            try:\n"
         "                importlib.import_module(module.name)\n"
         "            except ImportError as exc:\n"
