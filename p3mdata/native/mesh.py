@@ -163,7 +163,7 @@ def _check(mesh: Mesh) -> None:
         fits &= all(len(part) == middle for part in (first.positive, first.negative, spread.biases, spread.positive))
         fits &= all(len(part) == after for part in (last.positive, last.slopes, block.inverse))
         channels = after
-    fits &= len(mesh.head.weights) == side**2 * channels and mesh.head.weights.shape[1] <= _ROW
+    fits &= len(mesh.head.weights) == side**2 * channels <= 2 * _ROW and mesh.head.weights.shape[1] <= _ROW
     fits &= mesh.head.outputs <= mesh.head.weights.shape[1] == len(mesh.head.positive)
     layers = [mesh.stem, mesh.head]
     layers += [layer for block in mesh.blocks for layer in (block.first, block.spread, block.last)]
