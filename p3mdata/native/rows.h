@@ -93,6 +93,29 @@ ALWAYS void put_sums(const int F, const struct target *target, int x, int channe
 }
 
 #if HAS_PACKS
+// Sums of P pixels of F vectors of filters as shorts, which are positive or have a sign.
+ALWAYS void put_block_shorts(const int F, const int P, const int positive, const struct target *target, uint8_t *to,
+                             ints sums[MOST_PIXELS][MOST_VECTORS], const reals scales[MOST_VECTORS]) {
+    const size_t step = target->step;
+    const int gapless = step == (size_t)F * 2 * LANES;
+#pragma GCC unroll 16
+    for (int v = 0; v < F * P; v += 2) {
+        reals products[2];
+#pragma GCC unroll 2
+        for (int j = 0; j < 2; j++)
+            products[j] = v_times(v_reals(sums[(v + j) / F][(v + j) % F]), scales[(v + j) % F]);
+        const ints two = positive ? v_pack_two_positive(products, target->high)
+                                  : v_pack_two(products, target->low, target->high);
+        uint8_t *first = to + (size_t)(v / F) * step + (size_t)(v % F) * 2 * LANES;
+        if (F % 2 == 0 || v / F == (v + 1) / F || gapless) {
+            v_store(first, two);
+        } else {
+            v_store_half(first, two, 0);
+            v_store_half(to + (size_t)((v + 1) / F) * step + (size_t)((v + 1) % F) * 2 * LANES, two, 1);
+        }
+    }
+}
+
 // Sums of P pixels of F vectors of filters: packed together across pixels.
 ALWAYS void put_block(const int F, const int P, const struct target *target, int x, int channel,
                       ints sums[MOST_PIXELS][MOST_VECTORS]) {
@@ -118,22 +141,10 @@ ALWAYS void put_block(const int F, const int P, const struct target *target, int
                 for (int j = 0; j < 4; j++)
                     v_store_quarter(to + (size_t)((v + j) / F) * step + (size_t)((v + j) % F) * LANES, four, j);
         }
+    } else if (target->low == 0) {
+        put_block_shorts(F, P, 1, target, to, sums, scales);
     } else {
-#pragma GCC unroll 16
-        for (int v = 0; v < F * P; v += 2) {
-            reals products[2];
-#pragma GCC unroll 2
-            for (int j = 0; j < 2; j++)
-                products[j] = v_times(v_reals(sums[(v + j) / F][(v + j) % F]), scales[(v + j) % F]);
-            const ints two = v_pack_two(products, target->low, target->high);
-            uint8_t *first = to + (size_t)(v / F) * step + (size_t)(v % F) * 2 * LANES;
-            if (F % 2 == 0 || v / F == (v + 1) / F || gapless) {
-                v_store(first, two);
-            } else {
-                v_store_half(first, two, 0);
-                v_store_half(to + (size_t)((v + 1) / F) * step + (size_t)((v + 1) % F) * 2 * LANES, two, 1);
-            }
-        }
+        put_block_shorts(F, P, 0, target, to, sums, scales);
     }
 }
 
@@ -473,6 +484,43 @@ FN static void depthwise_row(const struct network *network, int i, int y) {
                 begin, SMALLER(begin + strip, map->width));
 }
 
+#if HAS_PACKS
+// As below where all is stored in the same way, without making 32 bits of it; 0 where it is not.
+FN static int joined_row_stored(const struct network *network, int i, int y) {
+    const struct layer *layer = &network->layers[i], *first = &network->layers[layer->sources[0]];
+    const struct layer *second = layer->kind == POOL ? first : &network->layers[layer->sources[1]];
+    const struct map *map = &network->maps[i], *source = &network->maps[layer->sources[0]];
+    if (layer->store == FLOATS || first->store != layer->store || second->store != layer->store ||
+        first->zero != layer->zero || second->zero != layer->zero || source->pixel != map->pixel)
+        return 0;
+    uint8_t *to = row_of(map, y) + map->pixel;
+    const size_t pixel = map->pixel, size = (size_t)map->width * pixel;
+    if (layer->kind == POOL) {
+        if (layer->store != BYTES)
+            return 0;
+        const uint8_t *upper = row_of(source, 2 * y) + pixel, *lower = row_of(source, 2 * y + 1) + pixel;
+        for (const uint8_t *end = to + size; to < end; upper += pixel, lower += pixel)
+            for (size_t channel = 0; channel < pixel; channel += LANES, to += LANES, upper += LANES, lower += LANES)
+                v_store_largest(to, upper, upper + pixel, lower, lower + pixel);
+        return 1;
+    }
+    // Adding bytes keeps sums within these alone.
+    if (layer->kind != SUM ||
+        (layer->store == BYTES && (layer->zero == 0 ? layer->low != 0 || layer->high != 255 : layer->high != 127)))
+        return 0;
+    const uint8_t *one = row_of(source, y) + pixel, *two = row_of(&network->maps[layer->sources[1]], y) + pixel;
+    // Pixels lie without gaps.
+    for (size_t at = 0; at < size; at += 4 * LANES) {
+        const ints a = v_load(one + at), b = v_load(two + at);
+        const ints sum = layer->store == SHORTS ? v_sum_shorts(a, b, layer->low, layer->high)
+                         : layer->zero == 0     ? v_sum_positive(a, b)
+                                                : v_sum_signed(a, b, layer->low);
+        v_store_first(to + at, sum, size - at);
+    }
+    return 1;
+}
+#endif
+
 // The largest of 2x2, or a sum of two layers, of which the first may have half the size.
 FN static void joined_row(const struct network *network, int i, int y) {
     const struct layer *layer = &network->layers[i], *first = &network->layers[layer->sources[0]];
@@ -530,6 +578,10 @@ FN void ROWS(const struct network *network, int i, int first, int count) {
             picture_row(network, i, y);
         else if (kind == DEPTHWISE)
             depthwise_row(network, i, y);
+#if HAS_PACKS
+        else if (joined_row_stored(network, i, y))
+            continue;
+#endif
         else
             joined_row(network, i, y);
     }
