@@ -43,4 +43,4 @@ bench: .venv/.installed-dev .venv/.compiled
 	$(BIN)/python -m benchmarks.anonymize
 
 clean:
-	rm -rf .venv demo build dist p3mdata/native/_p3mdata.*
+	rm -rf .venv demo build dist p3mdata/native/_p3mdata.* p3mdata/native/.made-*

@@ -5,6 +5,7 @@ Without a compiler, or where it fails, both go without the library.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 from pathlib import Path
 from typing import Any
@@ -24,8 +25,11 @@ class NativeBuildHook(BuildHookInterface):  # type: ignore[type-arg]
         try:
             compiling.compile_library()
         except compiling.CannotCompile as exc:
-            # One that was left from elsewhere must not get into a wheel for every machine.
-            made.unlink(missing_ok=True)
+            if version != "editable":
+                # One that was left from elsewhere must not get into a wheel for every machine. Where it cannot be
+                # removed it is left out still, since git ignores it.
+                with contextlib.suppress(OSError):
+                    made.unlink()
             self.app.display_warning(f"p3mdata goes without its C library, which makes it slower: {exc}")
             return
         if version != "editable":

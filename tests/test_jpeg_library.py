@@ -11,6 +11,7 @@ import textwrap
 import weakref
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -143,6 +144,26 @@ def test_damage_is_left_to_the_other_way() -> None:
     coefs, file = coefficients.read_coefficients(inspect(data[:-200] + data[-2:]))
     assert file is None and len(coefs) == 3 and not library._Guard.closed
     assert coefficients.read_coefficients(inspect(data))[1] is not None or library._usable() is None
+
+
+@pytest.mark.parametrize("native", ["auto", "off"])
+def test_what_the_library_allocates_is_freed_by_the_process(native: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under another allocator (LD_PRELOAD), `free` of what the library is linked with would end the process."""
+    called = library._usable()
+    if called is None:
+        pytest.skip("libjpeg cannot be called here")
+    monkeypatch.setenv(VARIABLE, native)
+    found = inspect(encode(picture(64, 96, 1), "420"))
+
+    class Linked:
+        def __getattr__(self, name: str) -> Any:
+            assert name != "free"
+            return getattr(called, name)
+
+    # As if the file had become larger than its source and more.
+    monkeypatch.setattr("p3mdata.native.jpeg._ROOM", 1 - len(found.stream) * 5 // 4)
+    file = library.Opened(Linked(), found.stream, [part.grid for part in found.components])
+    assert decode(file.filled(file.coefs)).shape == (64, 96, 3)
 
 
 @pytest.mark.parametrize("native", ["auto", "off"])

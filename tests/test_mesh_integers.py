@@ -99,6 +99,11 @@ def test_another_network_is_refused(data: bytes, mesh: Mesh) -> None:
     wide = replace(mesh.blocks[0], inverse=np.ones(32, np.float32))
     with pytest.raises(ValueError, match="another network"):
         Program(replace(mesh, blocks=(wide, *mesh.blocks[1:])))
+    # More is left for the last layer than the library has memory for.
+    count, few = (SIDE // 2) ** 2 * 16, np.zeros(16, np.float32)
+    head = replace(mesh.head, weights=np.zeros((count, 16), np.int16), biases=np.zeros(16, np.int32), positive=few)
+    with pytest.raises(ValueError, match="another network"):
+        Program(replace(mesh, blocks=(), head=replace(head, outputs=16)))
 
 
 @pytest.mark.parametrize(

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
+import sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -53,6 +57,14 @@ def test_line_ends_of_a_checkout_are_no_other_sources(sources: Path) -> None:
     assert compiling.digest(sources) != before
 
 
+@pytest.mark.parametrize(("attribute", "value"), [("byteorder", "big"), ("maxsize", 2**31 - 1)])
+def test_other_processors_go_without(attribute: str, value: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, attribute, value)
+    monkeypatch.setitem(finding.__globals__, "load", load.__wrapped__)
+    monkeypatch.setitem(finding.__globals__, "library", lambda: None)
+    assert finding() == (False, "not for this processor, which takes more than twice the time for the same bytes")
+
+
 def test_a_library_that_cannot_be_loaded_is_not_used(sources: Path) -> None:
     assert load(sources) == (None, "not compiled")
     load.cache_clear()
@@ -69,7 +81,46 @@ def test_a_compiler_that_is_missing_or_fails_is_named(sources: Path, monkeypatch
     monkeypatch.setenv("CC", "/nowhere/cc -m64")
     with pytest.raises(compiling.CannotCompile, match="/nowhere/cc -m64 cannot be run"):
         compiling.compile_library(compiling.library_path(sources), folder=sources)
+    monkeypatch.setenv("CC", "'gcc")
+    with pytest.raises(compiling.CannotCompile, match="CC is ''gcc', which is no command"):
+        compiling.compile_library(compiling.library_path(sources), folder=sources)
+    monkeypatch.setenv("CC", " ")
+    with pytest.raises(compiling.CannotCompile, match="no C compiler"):
+        compiling.compile_library(compiling.library_path(sources), folder=sources)
     assert {path.name for path in sources.iterdir()} == {"native.h", "about.c"}
+
+
+def test_a_compiler_may_speak_any_encoding(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "CC", f"{sys.executable} -c \"import sys; sys.stderr.buffer.write(b'error: \\xabno\\xbb'); exit(1)\""
+    )
+    with pytest.raises(compiling.CannotCompile, match="error: .no"):
+        compiling.compile_library(compiling.library_path(sources), folder=sources)
+
+
+@pytest.mark.parametrize(("version", "left"), [("editable", True), ("standard", False)])
+def test_building_without_a_compiler(version: str, left: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library of a tree that others use stays; none gets into a wheel; one that stays in the way is no error."""
+    interface = ModuleType("hatchling.builders.hooks.plugin.interface")
+    vars(interface)["BuildHookInterface"] = object
+    monkeypatch.setitem(sys.modules, interface.__name__, interface)
+    for parent in ("hatchling", "hatchling.builders", "hatchling.builders.hooks", "hatchling.builders.hooks.plugin"):
+        monkeypatch.setitem(sys.modules, parent, ModuleType(parent))
+    build: dict[str, Any] = runpy.run_path(str(Path(__file__).parents[1] / "hatch_build.py"))
+    folder = tmp_path / "p3mdata" / "native"
+    folder.mkdir(parents=True)
+    for name in ("native.h", "about.c", "compiling.py"):
+        shutil.copy(compiling.HERE / name, folder)
+    monkeypatch.setenv("CC", "/nowhere/cc")
+    hook, warnings = build["NativeBuildHook"](), []
+    hook.root, hook.app = str(tmp_path), SimpleNamespace(display_warning=warnings.append)
+    made, data = compiling.library_path(folder), {"artifacts": []}
+    made.write_bytes(b"others use it")
+    hook.initialize(version, data)
+    assert made.exists() is left and data == {"artifacts": []} and "goes without its C library" in warnings[0]
+    made.unlink(missing_ok=True)
+    made.mkdir()  # cannot be removed as a file, as in a tree that cannot be written to
+    hook.initialize(version, data)
 
 
 def test_an_error_in_the_sources_leaves_no_library(sources: Path) -> None:

@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 
 from p3mdata.native import LEVELS, Library, library
 from p3mdata.native.network import Network
-from p3mdata.native.network import network as network_of
 from tests.native_levels import use
 
 Values = NDArray[np.int64]
@@ -117,6 +116,10 @@ def everything(seed: int, picture: NDArray[np.uint8]) -> Making:
     made.conv("signed", "halved", 37, low=-127, high=127)
     made.conv("window", "signed", 37, 3, low=-127, high=127)
     made.join("added", "sum", "signed", "window")
+    made.conv("whole", "signed", 37)
+    # Neither bytes with a sign nor without one hold it.
+    made.join("mixed", "sum", "whole", "window")
+    made.conv("out of mixed", "mixed", 6, output=True)
     made.conv("large", "added", 40, 2, kind="enlarge", stride=2)
     made.join("joined", "sum", "large", "each")
     # Bytes with and without a sign, channel by channel.
@@ -179,17 +182,14 @@ def native(monkeypatch: pytest.MonkeyPatch) -> Library:
     return found
 
 
-def test_plain_c_leaves_networks_to_onnxruntime(native: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert native.asked and network_of([layer(output=True)]) is not None
-    monkeypatch.setattr("p3mdata.native.network.library", lambda: Library(native.functions, 0))
-    assert network_of([layer(output=True)]) is None
-
-
 def layer(**changes: Any) -> Counted:
     """A convolution of 1x1 on the picture."""
     weights = np.ones((4, 3, 1, 1), np.int16)
     plain: dict[str, Any] = {"weights": weights, "biases": np.ones(4, np.int32), "scales": np.ones(4, np.float32)}
     return Counted(**{"name": "one", "kind": "conv", "sources": ("picture",), **plain, **changes})
+
+
+OF_THREE = {"biases": np.ones(3, np.int32), "scales": np.ones(3, np.float32)}
 
 
 @pytest.mark.parametrize(
@@ -204,11 +204,53 @@ def layer(**changes: Any) -> Counted:
         ({"weights": np.full((4, 3, 1, 1), 32767, np.int16)}, "may not be exact"),
         ({"kind": "sum"}, "other sources"),
         ({"sources": ()}, "other sources"),
+        ({"kind": "depthwise", "weights": np.ones((3, 1, 3, 3), np.int16), **OF_THREE}, "cannot be computed"),
+        ({"kind": "enlarge", "weights": np.ones((4, 3, 2, 2), np.int16)}, "cannot be computed"),
     ],
 )
 def test_what_cannot_be_computed_is_refused(native: Library, changes: dict[str, Any], why: str) -> None:
     with pytest.raises(ValueError, match=why):
         Network([layer(**changes)], native)
+
+
+def test_outputs_end_a_network_and_are_of_convolutions(native: Library) -> None:
+    behind = layer(name="two", sources=("one",), weights=np.ones((4, 4, 1, 1), np.int16))
+    with pytest.raises(ValueError, match="'two' is made of an output"):
+        Network([layer(output=True), behind], native)
+    with pytest.raises(ValueError, match="'half' cannot be an output"):
+        Network([layer(), Counted("half", "pool", ("one",), output=True)], native)
+
+
+class Shared(dict[Any, Any]):
+    """What many threads share: whatever one of them has just seen another one takes away."""
+
+    def __contains__(self, key: object) -> bool:
+        seen = super().__contains__(key)
+        self.clear()
+        return seen
+
+
+class Emptied(list[Any]):
+    """As `Shared`."""
+
+    def __bool__(self) -> bool:
+        seen = len(self) > 0
+        self.clear()
+        return seen
+
+
+def test_threads_may_share_a_network(native: Library) -> None:
+    network, picture = Network([layer(output=True)], native), np.full((2, 2, 3), 7, np.uint8)
+    network._plans, network._memory = Shared(), Emptied()
+    for _ in range(2):
+        assert np.array_equal(network(picture, 1)[0], np.full((4, 2, 2), 22, np.float32))
+
+
+def test_plans_of_so_many_sizes_are_kept(native: Library) -> None:
+    network = Network([layer(output=True)], native)
+    for width in range(1, 71):
+        network(np.zeros((1, width, 3), np.uint8), 1)
+    assert [width for _, width in network._plans] == list(range(7, 71))
 
 
 def test_pictures_that_c_cannot_walk_through_are_refused(native: Library) -> None:

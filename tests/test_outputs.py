@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ import pytest
 from p3mdata.anonymize import proofs
 from p3mdata.anonymize.masks import around
 from p3mdata.anonymize.outputs import _Edited, opened
+from p3mdata.errors import SetupError
 from p3mdata.faces.pyramid import Pyramid
 from p3mdata.imaging import Picture
 from p3mdata.imaging import decode as decode_file
-from p3mdata.imaging.jpeg import JpegBlocks
+from p3mdata.imaging.jpeg import JpegBlocks, coefficients
 from p3mdata.native.jpeg import usable
 from p3mdata.records import Mask, Proofs
 from tests.test_jpeg import encode, picture
@@ -108,3 +110,11 @@ def test_the_source_is_itself_again_whatever_happens_meanwhile() -> None:
         assert np.array_equal(shown.pixels, decode_file(data).pixels)
         raise KeyError
     assert np.array_equal(source.pixels, before)
+
+
+def test_without_jpeglib_damaged_files_are_no_other_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the library remarks on damage, jpeglib is asked: one broken file must not end a run."""
+    monkeypatch.setattr(coefficients, "_library", Mock(side_effect=SetupError("not installed")))
+    source, damaged = decode_file(BEFORE, coefficients=True), OUTPUTS["damaged"][0]()
+    assert _Edited.of(source, damaged, around(WANTED)) is None
+    assert np.array_equal(decode_file(damaged, coefficients=True).pixels, decode_file(damaged).pixels)

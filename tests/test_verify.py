@@ -5,10 +5,13 @@ from __future__ import annotations
 import io
 import json
 import shutil
+import struct
+import zlib
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import cv2
 import numpy as np
@@ -90,6 +93,11 @@ def run(finished: Run, tmp_path: Path) -> Run:
     job = run.out / "private" / "job.json"
     job.write_text(job.read_text().replace(str(finished.out.parent), str(tmp_path / "copy")))
     return run
+
+
+def png_of_too_many_pixels() -> bytes:
+    head = b"IHDR" + struct.pack(">IIBBBBB", 1 << 20, 1 << 20, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + head + struct.pack(">I", zlib.crc32(head)) + bytes(12)
 
 
 def test_a_clean_run_passes(run: Run) -> None:
@@ -210,6 +218,14 @@ def test_a_size_that_is_another_everywhere(run: Run) -> None:
         assert f'"height":{SIDE},' in text
         listing.write_text(text.replace(f'"height":{SIDE},', f'"height":{SIDE + 1},'))
     assert run.findings() == {("a.jpg", "other_size")}
+
+
+@pytest.mark.parametrize("data", [b"", png_of_too_many_pixels()])
+@pytest.mark.parametrize(("kind", "code"), [("facemasks", "bad_facemask"), ("alphas", "changed_alpha")])
+def test_files_that_no_library_opens_are_named(run: Run, kind: str, code: str, data: bytes) -> None:
+    """A process that was killed, or a full disk, leaves empty ones."""
+    run.path("a.jpg", kind).write_bytes(data)
+    assert run.findings() == {("a.jpg", "changed_file"), ("a.jpg", code)}
 
 
 def test_a_facemask_of_another_size(run: Run) -> None:
@@ -396,12 +412,16 @@ def as_just_made(run: Run) -> None:
         (run.out / path).write_bytes(content)
 
 
-def test_what_a_run_proved_as_it_made_it_is_not_proved_again_for_a_dataset(run: Run, proved: list[str]) -> None:
+def test_what_a_run_proved_as_it_made_it_is_not_proved_again_for_a_dataset(
+    run: Run, proved: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     as_just_made(run)
     assert verify_run(run.out, again=False) == (2, []) and not proved
     assert len((run.out / PROVED).read_bytes()) == 16
     assert not list(run.out.glob(f"shards/*/{PROVED_HERE}"))
     as_just_made(run)
+    # Of a full disk too: what failed must not go by what was told before.
+    monkeypatch.setattr(receipts, "write_atomic", Mock(side_effect=OSError))
     assert verify_run(run.out) == (2, []) and sorted(proved) == ["a.jpg", "b.png"]
     assert not list(run.out.glob(f"shards/*/{PROVED_HERE}"))
 

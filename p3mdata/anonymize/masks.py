@@ -335,8 +335,8 @@ def bare_parts(face: Face, covered: Mask, beside: Mask | None = None, margin: fl
         reach = _POINT_RADIUS * face.width
         parts = {name: _outline((x, y), (reach, reach)) for name, (x, y) in zip(FIVE_POINTS, five, strict=True)}
     if margin:
-        around = _outline((0.0, 0.0), (margin * face.width, margin * face.width))[::6]
-        parts = {name: (points[:, None] + around).reshape(-1, 2) for name, points in parts.items()}
+        rim = _outline((0.0, 0.0), (margin * face.width, margin * face.width))[::6]
+        parts = {name: (points[:, None] + rim).reshape(-1, 2) for name, points in parts.items()}
     bare = [name for name, points in parts.items() if _hulls_share(points, covered, beside) < COVERED]
     if not bare and _hulls_share(_core_outline(face), covered, beside) < COVERED:
         bare = ["eyes, nose or mouth"]

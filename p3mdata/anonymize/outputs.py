@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.errors import SetupError
 from p3mdata.imaging import Picture, decode
 from p3mdata.imaging.jpeg import JpegBlocks, UnsupportedJpeg
 
@@ -142,7 +143,7 @@ class _Edited:
             return None
         try:
             blocks = JpegBlocks.read(output, to_write=False)
-        except UnsupportedJpeg:
+        except (UnsupportedJpeg, SetupError):
             return None
         differing = source.blocks.where_differing(blocks)
         if differing is None:

@@ -3,7 +3,7 @@
 Every channel of every layer has a step of its own, told by the largest value it takes on pictures (`tools.ranges`), so
 that all channels fill their bits. Steps are folded into the weights: a layer takes whole numbers and gives whole
 numbers. A sum of products stays below 2^24, up to which 32-bit floats count exactly: whether integers or floats add it
-up, and in which order, it is the same. What is then rounded is one product of two floats. `engine` computes a plan.
+up, and in which order, it is the same. What is then rounded is one product of two floats. `engine` computes it.
 """
 
 from __future__ import annotations

@@ -62,7 +62,8 @@ class Picture:
         if values.dtype == np.uint8:
             # What a partition finds, of few values in a fraction of its time.
             counts = cv2.calcHist([values.reshape(1, -1)], [0], None, [256], [0, 256])
-            found = int(np.searchsorted(np.cumsum(counts), at, side="right"))
+            # They are floats, whose sums beyond 2^24 were off.
+            found = int(np.searchsorted(np.cumsum(counts.astype(np.int64)), at, side="right"))
         else:
             found = int(np.partition(values, at, axis=None)[at])
         return found / int(np.iinfo(values.dtype).max)

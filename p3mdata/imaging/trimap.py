@@ -53,7 +53,11 @@ def trimap_of(alpha: NDArray[Any], kernel: int = KERNEL, facemask: NDArray[Any] 
 
 def stored_plane(data: bytes) -> NDArray[Any] | None:
     """A one-channel picture as it is stored, HxW; None when it is none."""
-    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    try:
+        array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+    except cv2.error:
+        # Of an empty file, and of one with more pixels than OpenCV takes.
+        return None
     return array if array is not None and array.ndim == 2 else None
 
 

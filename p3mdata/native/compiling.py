@@ -65,8 +65,12 @@ def compiler() -> list[str]:
     Raises:
         CannotCompile: There is none.
     """
-    if asked := os.environ.get("CC"):
-        return shlex.split(asked)
+    asked = os.environ.get("CC", "")
+    try:
+        if command := shlex.split(asked):
+            return command
+    except ValueError as exc:
+        raise CannotCompile(f"CC is '{asked}', which is no command ({exc})") from exc
     for name in ("cc", "gcc", "clang"):
         if found := shutil.which(name):
             return [found]
@@ -99,10 +103,11 @@ def compile_library(target: Path | None = None, extra: tuple[str, ...] = (), fol
     try:
         files = [str(path) for path in sources(folder) if path.suffix == ".c"]
         done = subprocess.run(
-            [*command, *flags, "-o", made, *files], capture_output=True, text=True, timeout=_SECONDS, check=False
+            [*command, *flags, "-o", made, *files], capture_output=True, timeout=_SECONDS, check=False
         )
         if done.returncode:
-            told = (done.stderr.strip() or f"exit code {done.returncode}").splitlines()
+            # A compiler speaks the terminal's language, in whatever encoding.
+            told = (done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}").splitlines()
             error = next((line for line in told if "error" in line), told[0])
             raise CannotCompile(f"{shlex.join(command)} fails: {error}")
         # Temporary files are their owner's alone.

@@ -51,7 +51,7 @@ class JpegFile:
             raise CannotRead
         if not 1 <= len(grids) <= 3 or not all(0 < side <= _MOST_SIDE for grid in grids for side in grid):
             raise ValueError(f"expected one to three components of a picture, got {grids}")
-        self._native, self._libjpeg, self._stream, self._grids = native, libjpeg, stream, grids
+        self._native, self._stream, self._grids = native, stream, grids
         self._functions = _addresses(libjpeg)
         self._file = ctypes.create_string_buffer(native.functions.p3m_jpeg_size(native.level))
         self._begin, self._strides = (ctypes.c_void_p * 3)(), (ctypes.c_ssize_t * 3)()
@@ -138,7 +138,7 @@ class JpegFile:
         if made.value == room.ctypes.data:
             return room[: size.value].tobytes()
         data = ctypes.string_at(made.value or 0, size.value)
-        self._libjpeg.free(made)
+        free(made)
         return data
 
     def __del__(self) -> None:
@@ -161,6 +161,14 @@ def coefficients_at(file: object, address: int, grid: tuple[int, int], stride: i
     """Coefficients [block rows, block columns, 64] in memory that lasts as long as `file`; rows are `stride` bytes
     apart."""
     return np.asarray(_Memory(file, address, (*grid, _COEFS), (stride, _COEFS * 2, 2)))
+
+
+def free(address: ctypes.c_void_p) -> None:
+    """Give back memory that libjpeg allocated.
+
+    By the process, whose allocator may be another one (LD_PRELOAD) than that of what libjpeg was linked with.
+    """
+    ctypes.CDLL(None).free(address)
 
 
 def usable() -> Library | None:

@@ -19,6 +19,7 @@ VARIABLE = "P3MDATA_NATIVE"
 LEVELS = ("generic", "avx2", "vnni")
 _AUTO, _OFF = "auto", "off"
 _COMMAND = "python -m p3mdata.native"
+_NOT_HERE = "not for this processor"
 _COST = "takes more than twice the time for the same bytes"
 
 
@@ -29,12 +30,10 @@ class Library:
     Attributes:
         functions: Its functions. Each takes `level` first; addresses are given as `numpy.ndarray.ctypes.data`.
         level: The instruction set in use, a place in `LEVELS`.
-        asked: Whether the environment asks for it by name.
     """
 
     functions: Any
     level: int
-    asked: bool = False
 
 
 def library() -> Library | None:
@@ -59,7 +58,10 @@ def finding() -> tuple[bool, str]:
         return True, f"compiled, with instructions for {LEVELS[used.level]}"
     if os.environ.get(VARIABLE) == _OFF:
         return False, f"switched off by {VARIABLE}, which {_COST}"
-    return False, f"{load(compiling.HERE)[1]}, which {_COST}: install a C compiler, then run '{_COMMAND}'"
+    why = load(compiling.HERE)[1]
+    return False, f"{why}, which {_COST}" + (
+        "" if why == _NOT_HERE else f": install a C compiler, then run '{_COMMAND}'"
+    )
 
 
 @functools.cache
@@ -73,23 +75,24 @@ def _chosen(asked: str) -> Library | None:
         return Library(functions, best)
     if LEVELS.index(asked) > best:
         raise SettingsError(f"{VARIABLE} is '{asked}', which this processor lacks. Use {_AUTO} or {LEVELS[best]}.")
-    return Library(functions, LEVELS.index(asked), asked=True)
+    return Library(functions, LEVELS.index(asked))
 
 
 @functools.cache
 def load(folder: Path) -> tuple[Any, str]:
     """The library that lies beside its sources in a folder, or None and why it is not used."""
-    if sys.byteorder != "little":
-        return None, "not for this processor"
+    # Arithmetic of 32-bit processors rounds floats at other places.
+    if sys.byteorder != "little" or sys.maxsize < 1 << 32:
+        return None, _NOT_HERE
     path = compiling.library_path(folder)
     if not path.exists():
         return None, "not compiled"
     try:
         functions = ctypes.CDLL(str(path))
         functions.p3m_sources.restype = ctypes.c_char_p
-        made_from = functions.p3m_sources().decode()
+        stale = functions.p3m_sources().decode() != compiling.digest(folder)
     except (OSError, AttributeError) as exc:
         return None, f"not used, since it cannot be loaded ({exc})"
-    if made_from != compiling.digest(folder):
+    if stale:
         return None, "not used, since it was compiled from other sources"
     return functions, ""

@@ -15,6 +15,8 @@ from p3mdata.native.library import library
 Floats = NDArray[np.float32]
 # Channels are filled up to multiples of this.
 LANES = 16
+# In the middle of a block to this where that suffices, so that two pixels lie in a vector.
+_NARROW = 8
 # Sides of the picture.
 SIDE = 256
 # Values of a row that the library has memory for, and of a pixel in the middle of a block.
@@ -93,22 +95,29 @@ class Program:
         self._half = (SIDE // 2) ** 2 * mesh.stem.weights.shape[1]
         self._values = np.zeros(2 * self._half, np.float32)
 
-    def _add(self, layer: Layer) -> tuple[int, int]:
-        """Where the weights and biases of a layer of products begin."""
-        weights = layer.weights
+    def _add(self, layer: Layer, inputs: int | None = None, lanes: int = LANES) -> tuple[int, int]:
+        """Where the weights and biases of a layer of products begin, of its first `inputs` alone."""
+        weights, biases = layer.weights[:inputs], layer.biases
+        if lanes < LANES:
+            weights, biases = weights[:, :lanes], biases[:lanes]
         if len(weights) % 2:
             weights = np.concatenate([weights, np.zeros_like(weights[:1])])
-        chunks = weights.reshape(len(weights) // 2, 2, -1, LANES).transpose(2, 0, 3, 1)
-        return _put(self._weights, chunks.reshape(-1)), _put(self._biases, layer.biases)
+        chunks = weights.reshape(len(weights) // 2, 2, -1, lanes).transpose(2, 0, 3, 1)
+        return _put(self._weights, chunks.reshape(-1)), _put(self._biases, biases)
 
     def _block(self, block: Block) -> list[int]:
         """Its numbers in the plan."""
         first, spread, last = block.first, block.spread, block.last
         inputs = len(first.weights) // first.side**2
-        (first_weights, first_biases), (last_weights, last_biases) = self._add(first), self._add(last)
-        floats = (first.positive, first.negative, spread.weights.reshape(-1), spread.biases, spread.positive)
+        middle = _NARROW if _is_narrow(block) else first.weights.shape[1]
+        first_weights, first_biases = self._add(first, lanes=min(middle, LANES))
+        last_weights, last_biases = self._add(last, middle)
+        # Of fewer than LANES channels, those of pixels side by side fill a vector.
+        times = max(1, LANES // middle)
+        parts = (first.positive, first.negative, spread.weights, spread.biases, spread.positive)
+        floats = [np.tile(values[..., :middle], times).reshape(-1) for values in parts]
         places = [_put(self._floats, values.astype(np.float32)) for values in (*floats, last.positive, last.slopes)]
-        sizes = [int(first.side > 1), inputs, first.weights.shape[1], last.weights.shape[1]]
+        sizes = [int(first.side > 1), inputs, middle, last.weights.shape[1]]
         return [*sizes, first_weights, last_weights, first_biases, last_biases, *places]
 
     def __call__(self, rgb: NDArray[np.uint8]) -> Floats | None:
@@ -135,6 +144,10 @@ class Program:
         return out
 
 
+def _is_narrow(block: Block) -> bool:
+    return max(block.first.outputs, block.spread.outputs) <= _NARROW
+
+
 def _at(array: NDArray[Any]) -> ctypes.c_void_p:
     return ctypes.c_void_p(array.ctypes.data)
 
@@ -159,11 +172,12 @@ def _check(mesh: Mesh) -> None:
         middle, after = first.weights.shape[1], last.weights.shape[1]
         fits &= first.side in (1, 2) and len(first.weights) == first.side**2 * channels and len(last.weights) == middle
         fits &= spread.weights.shape == (9, middle) and after >= channels and (first.side == 2 or after == channels)
+        fits &= not _is_narrow(block) or side % _NARROW == 0
         fits &= side > 0 and side * max(middle, after) <= _ROW and middle <= _MARGIN
         fits &= all(len(part) == middle for part in (first.positive, first.negative, spread.biases, spread.positive))
         fits &= all(len(part) == after for part in (last.positive, last.slopes, block.inverse))
         channels = after
-    fits &= len(mesh.head.weights) == side**2 * channels and mesh.head.weights.shape[1] <= _ROW
+    fits &= len(mesh.head.weights) == side**2 * channels <= 2 * _ROW and mesh.head.weights.shape[1] <= _ROW
     fits &= mesh.head.outputs <= mesh.head.weights.shape[1] == len(mesh.head.positive)
     layers = [mesh.stem, mesh.head]
     layers += [layer for block in mesh.blocks for layer in (block.first, block.spread, block.last)]

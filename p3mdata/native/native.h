@@ -33,9 +33,12 @@ enum { GENERIC = 0, AVX2 = 1, VNNI = 2 };
 // KERNEL(NAME, (parameters with types), (arguments))
 #if P3M_X86
 #define KERNEL(NAME, PARAMETERS, ARGUMENTS)                                                                             \
-    static void NAME##_generic PARAMETERS { NAME##_body ARGUMENTS; }                                                    \
-    FOR_AVX2 static void NAME##_avx2 PARAMETERS { NAME##_body ARGUMENTS; }                                              \
+    KERNEL_BELOW_VNNI(NAME, PARAMETERS, ARGUMENTS)                                                                      \
     FOR_VNNI static void NAME##_vnni PARAMETERS { NAME##_body ARGUMENTS; }
+// Where NAME_vnni is written by hand.
+#define KERNEL_BELOW_VNNI(NAME, PARAMETERS, ARGUMENTS)                                                                  \
+    static void NAME##_generic PARAMETERS { NAME##_body ARGUMENTS; }                                                    \
+    FOR_AVX2 static void NAME##_avx2 PARAMETERS { NAME##_body ARGUMENTS; }
 #define CALL(NAME, LEVEL, ARGUMENTS)                                                                                    \
     do {                                                                                                                \
         if ((LEVEL) >= VNNI)                                                                                            \
@@ -48,6 +51,7 @@ enum { GENERIC = 0, AVX2 = 1, VNNI = 2 };
 #else
 #define KERNEL(NAME, PARAMETERS, ARGUMENTS)                                                                             \
     static void NAME##_generic PARAMETERS { NAME##_body ARGUMENTS; }
+#define KERNEL_BELOW_VNNI KERNEL
 #define CALL(NAME, LEVEL, ARGUMENTS)                                                                                    \
     do {                                                                                                                \
         (void)(LEVEL);                                                                                                  \

@@ -6,6 +6,8 @@ typedef void (*rows_function)(const struct network *, int, int, int);
 // Pixels that a layer makes at once at least, so that its weights are fetched for many.
 enum { PIXELS_AT_ONCE = 32 };
 
+static size_t lines(size_t bytes) { return (bytes + LINE - 1) / LINE * LINE; }
+
 // The first and the last row of source `which` that row y is made of.
 static int first_needed(const struct layer *layer, int which, int y) {
     switch (layer->kind) {
@@ -72,8 +74,12 @@ static int measure(struct network *network, int height, int width) {
         map->depth = layer->kind == PICTURE ? layer->channels : whole;
         map->pixel = (size_t)map->depth * (layer->store == BYTES ? 1 : 2);
         // Whatever reads whole vectors may read past the last pixel.
-        map->row_bytes = (((size_t)map->width + 2) * map->pixel + 2 * LINE - 1) / LINE * LINE;
+        map->lead = lines(map->pixel) - map->pixel;
+        map->row_bytes = lines(map->lead + ((size_t)map->width + 2) * map->pixel + LINE);
         map->batch = (PIXELS_AT_ONCE + map->width - 1) / map->width;
+        // Two rows share what they are made of.
+        if (layer->kind == DEPTHWISE && layer->stride == 1 && map->batch % 2 != 0)
+            map->batch++;
         map->done = 0;
     }
     return 1;
@@ -133,8 +139,6 @@ static void advance(struct network *network, int i, rows_function rows) {
     }
 }
 
-static size_t lines(size_t bytes) { return (bytes + LINE - 1) / LINE * LINE; }
-
 // Bytes of memory that a run on a picture of this size needs; how many rows each layer keeps meanwhile; and height and
 // width of each. 0 if the layers do not fit together.
 P3M_API int64_t p3m_network_plan(const struct layer *layers, int count, int height, int width, int32_t *rings,
@@ -192,10 +196,10 @@ P3M_API int p3m_network_run(int level, const struct layer *layers, int count, co
         map->rows = memory + map->row_bytes;
         memory = map->rows + (size_t)map->ring * map->row_bytes;
         fill(&layers[i], map->blank, map->row_bytes);
-        const size_t filled = ((size_t)map->width + 1) * map->pixel;
+        const size_t filled = map->lead + ((size_t)map->width + 1) * map->pixel;
         for (int y = 0; y < map->ring; y++) {
             uint8_t *row = map->rows + (size_t)y * map->row_bytes;
-            fill(&layers[i], row, map->pixel);
+            fill(&layers[i], row, map->lead + map->pixel);
             fill(&layers[i], row + filled, map->row_bytes - filled);
         }
     }

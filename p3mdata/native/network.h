@@ -37,6 +37,8 @@ struct map {
     // Rows that are kept, rows that are done, rows that are made at once.
     int ring, done, batch;
     size_t row_bytes;
+    // Bytes before the pixel before the first one, so that the first one begins a line of the cache.
+    size_t lead;
     // The ring, and a row of zeros for what lies above and below the map.
     uint8_t *rows, *blank;
     // Of an output: (channels, height, width).
@@ -55,8 +57,8 @@ struct network {
 // The pixel before the first one of a row, which may lie above or below the map.
 static inline uint8_t *row_of(const struct map *map, int y) {
     if (y < 0 || y >= map->height)
-        return map->blank;
-    return map->rows + (size_t)(y % map->ring) * map->row_bytes;
+        return map->blank + map->lead;
+    return map->rows + (size_t)(y % map->ring) * map->row_bytes + map->lead;
 }
 
 // Compute `count` rows of a layer, from `first` on.

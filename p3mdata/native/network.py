@@ -128,7 +128,10 @@ class Network:
         outputs = [np.empty(shape, np.float32) for shape in shapes]
         addresses = (ctypes.c_void_p * len(outputs))(*(values.ctypes.data for values in outputs))
         # Memory that a call before this one is done with: fresh pages would cost more than some layers.
-        memory = self._memory.pop() if self._memory else np.empty(0, np.uint8)
+        try:
+            memory = self._memory.pop()
+        except IndexError:
+            memory = np.empty(0, np.uint8)
         if memory.size < size:
             memory = np.empty(size, np.uint8)
         failed = self._native.functions.p3m_network_run(
@@ -143,7 +146,9 @@ class Network:
 
     def _plan(self, height: int, width: int) -> _Plan:
         """For pictures of a size."""
-        if (height, width) not in self._plans:
+        # Other threads put plans here and take them away meanwhile.
+        known = self._plans.get((height, width))
+        if known is None:
             rings = (ctypes.c_int32 * len(self._layers))()
             sides = (ctypes.c_int32 * (2 * len(self._layers)))()
             plan = self._native.functions.p3m_network_plan
@@ -152,16 +157,19 @@ class Network:
             if not size:
                 raise ValueError(f"layers do not fit together in a picture of {width}x{height}")
             shapes = [(channels, sides[2 * number], sides[2 * number + 1]) for number, channels in self._outputs]
-            while len(self._plans) >= _MOST_PLANS:
-                self._plans.pop(next(iter(self._plans)), None)
-            self._plans[height, width] = size, rings, shapes
-            return size, rings, shapes
-        return self._plans[height, width]
+            for oldest in list(self._plans)[: 1 - _MOST_PLANS]:
+                self._plans.pop(oldest, None)
+            known = self._plans[height, width] = size, rings, shapes
+        return known
 
     def _add(self, number: int, layer: Layer, store: int) -> None:
         sources = [self._places.get(name, 0) for name in layer.sources]
         if not sources or max(sources) >= number or len(sources) != (2 if layer.kind in ("sum", "doubled") else 1):
             raise ValueError(f"layer '{layer.name}' has other sources than a '{layer.kind}' before them")
+        if any(self._layers[place].store == _FLOATS for place in sources):
+            raise ValueError(f"layer '{layer.name}' is made of an output")
+        if store == _FLOATS and layer.kind not in ("conv", "depthwise"):
+            raise ValueError(f"layer '{layer.name}' cannot be an output")
         source = self._layers[sources[0]]
         zero = _zero(layer) if store == _BYTES else 0
         made = _Layer(_KINDS[layer.kind], (*sources, *[-1] * (2 - len(sources))), 1, layer.stride)
@@ -185,6 +193,7 @@ class Network:
         fits = (
             *(channels == expected, side == across, side in sides, layer.stride in strides),
             *(layer.kind != "depthwise" or (side == 3 and filters == source.channels),),
+            *(layer.kind == "conv" or source.kind != _KINDS["picture"],),
             *(filters <= _MOST_CHANNELS, np.abs(weights).max() <= _SHORT),
             biases.shape == layer.scales.shape == (filters,),
         )
@@ -238,7 +247,7 @@ def _stores(layers: Sequence[Layer], native: Library) -> dict[str, int]:
         layer.name
         for layer in layers
         if native.level == LEVELS.index("vnni")
-        and (0, 0) <= (layer.low + _SIGNED_BYTE, layer.high) <= (_SIGNED_BYTE, _BYTE)
+        and (layer.low, layer.high) in ((0, _BYTE), (-_SIGNED_BYTE, _SIGNED_BYTE))
     }
     for layer in layers:
         takes_bytes = layer.kind in ("depthwise", "pool", "sum", "doubled") or (
@@ -286,8 +295,6 @@ def _packed_depthwise(weights: NDArray[Any], depth: int, lanes: int) -> NDArray[
 
 
 def network(layers: Sequence[Layer]) -> Network | None:
-    """A network, or None without the library, and where that is plain C: onnxruntime is faster then."""
+    """A network, or None without the library."""
     native = library()
-    if native is None or (native.level == 0 and not native.asked):
-        return None
-    return Network(layers, native)
+    return None if native is None else Network(layers, native)

@@ -48,6 +48,13 @@ ALWAYS void put(const struct target *target, int x, int channel, ints values) {
         v_store_shorts(target->at + (size_t)x * target->step + 2 * (size_t)channel, values);
 }
 
+// Floats of some pixels' LANES channels from `channel` on.
+static __attribute__((noinline)) void put_floats(const float *lanes, float *plane, size_t size, int channels, int pixels) {
+    for (int j = 0; j < channels; j++, plane += size)
+        for (int p = 0; p < pixels; p++)
+            plane[p] = lanes[p * LANES + j];
+}
+
 // A convolution's sums of F vectors of filters: scaled, rounded and kept within limits, or given as they are.
 ALWAYS void put_sums(const int F, const struct target *target, int x, int channel, const ints *sums) {
     reals products[MOST_VECTORS];
@@ -58,8 +65,9 @@ ALWAYS void put_sums(const int F, const struct target *target, int x, int channe
         for (int f = 0; f < F; f++) {
             float lanes[LANES];
             v_store_reals(lanes, products[f]);
-            for (int j = 0; j < LANES && channel + f * LANES + j < target->channels; j++)
-                target->plane[(size_t)(channel + f * LANES + j) * target->plane_size + (size_t)x] = lanes[j];
+            const int from = channel + f * LANES;
+            put_floats(lanes, target->plane + (size_t)from * target->plane_size + (size_t)x, target->plane_size,
+                       SMALLER(LANES, target->channels - from), 1);
         }
         return;
     }
@@ -83,6 +91,73 @@ ALWAYS void put_sums(const int F, const struct target *target, int x, int channe
             v_store_nearest_shorts(to + 2 * f * LANES, products[f], target->low, target->high);
         }
 }
+
+#if HAS_PACKS
+// Sums of P pixels of F vectors of filters: packed together across pixels.
+ALWAYS void put_block(const int F, const int P, const struct target *target, int x, int channel,
+                      ints sums[MOST_PIXELS][MOST_VECTORS]) {
+    reals scales[MOST_VECTORS];
+#pragma GCC unroll 4
+    for (int f = 0; f < F; f++)
+        scales[f] = v_load_reals(target->scales + channel + f * LANES);
+    const size_t vector = target->store == BYTES ? LANES : 2 * LANES, step = target->step;
+    uint8_t *to = target->at + (size_t)x * step + (size_t)channel / LANES * vector;
+    const int gapless = step == (size_t)F * vector;
+    if (target->store == BYTES) {
+#pragma GCC unroll 16
+        for (int v = 0; v < F * P; v += 4) {
+            reals products[4];
+#pragma GCC unroll 4
+            for (int j = 0; j < 4; j++)
+                products[j] = v_times(v_reals(sums[(v + j) / F][(v + j) % F]), scales[(v + j) % F]);
+            const ints four = v_pack_four(products, target->low, target->zero);
+            if (F == 4 || gapless)
+                v_store(to + (size_t)(v / F) * step + (size_t)(v % F) * LANES, four);
+            else
+#pragma GCC unroll 4
+                for (int j = 0; j < 4; j++)
+                    v_store_quarter(to + (size_t)((v + j) / F) * step + (size_t)((v + j) % F) * LANES, four, j);
+        }
+    } else {
+#pragma GCC unroll 16
+        for (int v = 0; v < F * P; v += 2) {
+            reals products[2];
+#pragma GCC unroll 2
+            for (int j = 0; j < 2; j++)
+                products[j] = v_times(v_reals(sums[(v + j) / F][(v + j) % F]), scales[(v + j) % F]);
+            const ints two = v_pack_two(products, target->low, target->high);
+            uint8_t *first = to + (size_t)(v / F) * step + (size_t)(v % F) * 2 * LANES;
+            if (F % 2 == 0 || v / F == (v + 1) / F || gapless) {
+                v_store(first, two);
+            } else {
+                v_store_half(first, two, 0);
+                v_store_half(to + (size_t)((v + 1) / F) * step + (size_t)((v + 1) % F) * 2 * LANES, two, 1);
+            }
+        }
+    }
+}
+
+// Two by two pixels, or four in a row, of one vector of filters: where each of them goes.
+ALWAYS void put_four(const struct target *target, reals scales, const ints sums[4], uint8_t *const to[4]) {
+    reals products[4];
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; j++)
+        products[j] = v_times(v_reals(sums[j]), scales);
+    if (target->store == BYTES) {
+        const ints four = v_pack_four(products, target->low, target->zero);
+#pragma GCC unroll 4
+        for (int j = 0; j < 4; j++)
+            v_store_quarter(to[j], four, j);
+    } else {
+#pragma GCC unroll 2
+        for (int j = 0; j < 4; j += 2) {
+            const ints two = v_pack_two(products + j, target->low, target->high);
+            v_store_half(to[j], two, 0);
+            v_store_half(to[j + 1], two, 1);
+        }
+    }
+}
+#endif
 
 ALWAYS ints get(const struct layer *layer, const uint8_t *pixel, int channel) {
     if (layer->store == BYTES)
@@ -128,6 +203,26 @@ ALWAYS void conv_pixels(const int F, const int P, const int bytes, const struct 
                 }
             }
         }
+    if (target->store == FLOATS) {
+#pragma GCC unroll 4
+        for (int f = 0; f < F; f++) {
+            const reals scales = v_load_reals(target->scales + channel + f * LANES);
+            const int from = channel + f * LANES;
+            float lanes[MOST_PIXELS * LANES];
+#pragma GCC unroll 16
+            for (int p = 0; p < P; p++)
+                v_store_reals(lanes + p * LANES, v_times(v_reals(sums[p][f]), scales));
+            put_floats(lanes, target->plane + (size_t)from * target->plane_size + (size_t)x, target->plane_size,
+                       SMALLER(LANES, target->channels - from), pixels);
+        }
+        return;
+    }
+#if HAS_PACKS
+    if (pixels == P) {
+        put_block(F, P, target, x, channel, sums);
+        return;
+    }
+#endif
 #pragma GCC unroll 16
     for (int p = 0; p < P; p++) {
         if (p < pixels)
@@ -136,8 +231,11 @@ ALWAYS void conv_pixels(const int F, const int P, const int bytes, const struct 
 }
 
 #define CONV_ROW(F, P)                                                                                                  \
-    FN static void conv_row_##F(const struct taps *taps, int bytes, const uint8_t *weights, const struct target *target, \
-                                int channel, int width) {                                                               \
+    FN static void conv_row_##F(const struct taps *given_taps, int bytes, const uint8_t *weights,                        \
+                                const struct target *given, int channel, int width) {                                   \
+        /* Copies, which nothing that is stored may alias. */                                                           \
+        const struct taps taps_here = *given_taps, *taps = &taps_here;                                                  \
+        const struct target target_here = *given, *target = &target_here;                                               \
         for (int x = 0; x < width; x += P) {                                                                            \
             const int pixels = SMALLER(P, width - x);                                                                   \
             if (HAS_BYTES && bytes)                                                                                     \
@@ -214,7 +312,8 @@ ALWAYS ints column_singles(const int bytes, const uint8_t *const rows[3], size_t
 
 // Pixels of LANES channels: of each column of three the upper two in pairs, then the lower one alone.
 ALWAYS void depthwise_strip(const int bytes, const uint8_t *const rows[3], size_t pixel, int stride,
-                            const int32_t *weights, const struct target *target, int channel, int begin, int end) {
+                            const int32_t *weights, const struct target *given, int channel, int begin, int end) {
+    const struct target copy = *given, *target = &copy;
     const ints bias = v_load(target->biases + channel);
     ints pairs[3], singles[3];
 #pragma GCC unroll 3
@@ -235,7 +334,28 @@ ALWAYS void depthwise_strip(const int bytes, const uint8_t *const rows[3], size_
                 put_sums(1, target, x, channel, &whole);
         }
     } else {
-        for (int x = begin; x < end; x++, at += (size_t)stride * pixel) {
+        int x = begin;
+#if HAS_PACKS
+        const reals scales = v_load_reals(target->scales + channel);
+        uint8_t *to = target->at + (size_t)x * target->step + (size_t)channel * (target->store == BYTES ? 1 : 2);
+        for (; target->store != FLOATS && x + 4 <= end; x += 4, to += 4 * target->step) {
+            ints sums[4];
+            ints upper = column_pairs(bytes, rows, at), lower = column_singles(bytes, rows, at);
+#pragma GCC unroll 4
+            for (int p = 0; p < 4; p++, at += 2 * pixel) {
+                sums[p] = v_dot(v_dot(bias, upper, pairs[0]), lower, singles[0]);
+#pragma GCC unroll 2
+                for (int across = 1; across < 3; across++) {
+                    upper = column_pairs(bytes, rows, at + (size_t)across * pixel);
+                    lower = column_singles(bytes, rows, at + (size_t)across * pixel);
+                    sums[p] = v_dot(v_dot(sums[p], upper, pairs[across]), lower, singles[across]);
+                }
+            }
+            uint8_t *const each[4] = {to, to + target->step, to + 2 * target->step, to + 3 * target->step};
+            put_four(target, scales, sums, each);
+        }
+#endif
+        for (; x < end; x++, at += (size_t)stride * pixel) {
             ints sum = bias;
 #pragma GCC unroll 3
             for (int across = 0; across < 3; across++) {
@@ -247,6 +367,82 @@ ALWAYS void depthwise_strip(const int bytes, const uint8_t *const rows[3], size_
         }
     }
 }
+
+#if HAS_PACKS
+// A column goes into the sums of the three pixels around it, of the row above and of the one below.
+ALWAYS void depthwise_column(const int bytes, const uint8_t *const rows[4], size_t at, ints bias,
+                             const ints weights[4][3], ints sums[4], ints *above, ints *below) {
+    const ints upper = bytes ? v_byte_pairs(rows[0] + at, rows[1] + at) : v_pairs(rows[0] + at, rows[1] + at);
+    const ints lower = bytes ? v_byte_pairs(rows[2] + at, rows[3] + at) : v_pairs(rows[2] + at, rows[3] + at);
+    *above = v_dot(v_dot(sums[0], upper, weights[0][2]), lower, weights[1][2]);
+    *below = v_dot(v_dot(sums[2], upper, weights[2][2]), lower, weights[3][2]);
+    sums[0] = v_dot(v_dot(sums[1], upper, weights[0][1]), lower, weights[1][1]);
+    sums[2] = v_dot(v_dot(sums[3], upper, weights[2][1]), lower, weights[3][1]);
+    sums[1] = v_dot(v_dot(bias, upper, weights[0][0]), lower, weights[1][0]);
+    sums[3] = v_dot(v_dot(bias, upper, weights[2][0]), lower, weights[3][0]);
+}
+
+// Two rows at once, of a stride of 1: four rows of the source are fetched for both.
+ALWAYS void depthwise_two(const int bytes, const uint8_t *const given_rows[4], size_t pixel, const int32_t *packed,
+                          const struct target *given, uint8_t *second, int channel, int begin, int end) {
+    struct target target = *given;
+    const uint8_t *const rows[4] = {given_rows[0], given_rows[1], given_rows[2], given_rows[3]};
+    const ints bias = v_load(target.biases + channel);
+    const reals scales = v_load_reals(target.scales + channel);
+    ints weights[4][3];
+#pragma GCC unroll 3
+    for (int across = 0; across < 3; across++) {
+        weights[0][across] = v_load(packed + 2 * across * LANES);
+        weights[1][across] = v_load(packed + (2 * across + 1) * LANES);
+        weights[2][across] = v_up(weights[0][across]);
+        weights[3][across] = v_either(v_down(weights[0][across]), v_up(weights[1][across]));
+    }
+    size_t at = (size_t)channel * (bytes ? 1 : 2) + (size_t)begin * pixel;
+    ints sums[4] = {bias, bias, bias, bias}, four[4];
+    for (int x = 0; x < 2; x++, at += pixel)
+        depthwise_column(bytes, rows, at, bias, weights, sums, four, four + 2);
+    const size_t place = (size_t)begin * target.step + (size_t)channel * (target.store == BYTES ? 1 : 2);
+    uint8_t *above = target.at + place, *below = second + place;
+    int x = begin;
+    for (; x + 2 <= end; x += 2, at += 2 * pixel, above += 2 * target.step, below += 2 * target.step) {
+        depthwise_column(bytes, rows, at, bias, weights, sums, four, four + 2);
+        depthwise_column(bytes, rows, at + pixel, bias, weights, sums, four + 1, four + 3);
+        uint8_t *const to[4] = {above, above + target.step, below, below + target.step};
+        put_four(&target, scales, four, to);
+    }
+    if (x < end) {
+        depthwise_column(bytes, rows, at, bias, weights, sums, four, four + 2);
+        put_sums(1, &target, x, channel, four);
+        target.at = second;
+        put_sums(1, &target, x, channel, four + 2);
+    }
+}
+
+FN static void depthwise_two_shorts(const uint8_t *const rows[4], size_t pixel, const int32_t *weights,
+                                    const struct target *target, uint8_t *second, int channel, int begin, int end) {
+    depthwise_two(0, rows, pixel, weights, target, second, channel, begin, end);
+}
+
+FN static void depthwise_two_bytes(const uint8_t *const rows[4], size_t pixel, const int32_t *weights,
+                                   const struct target *target, uint8_t *second, int channel, int begin, int end) {
+    depthwise_two(1, rows, pixel, weights, target, second, channel, begin, end);
+}
+
+FN static void depthwise_rows(const struct network *network, int i, int y) {
+    const struct layer *layer = &network->layers[i];
+    const struct map *map = &network->maps[i], *source = &network->maps[layer->sources[0]];
+    const struct target target = target_of(network, i, y);
+    uint8_t *second = row_of(map, y + 1) + map->pixel;
+    const uint8_t *const rows[4] = {row_of(source, y - 1), row_of(source, y), row_of(source, y + 1), row_of(source, y + 2)};
+    const int fitting = (int)((size_t)65536 / (4 * source->pixel)), strip = fitting < 8 ? 8 : fitting;
+    const int bytes = network->layers[layer->sources[0]].store == BYTES;
+    for (int begin = 0; begin < map->width; begin += strip)
+        for (int channel = 0; channel < map->depth; channel += LANES)
+            (bytes ? depthwise_two_bytes : depthwise_two_shorts)(
+                rows, source->pixel, (const int32_t *)layer->weights + 6 * (size_t)channel, &target, second, channel, begin,
+                SMALLER(begin + strip, map->width));
+}
+#endif
 
 FN static void depthwise_shorts(const uint8_t *const rows[3], size_t pixel, int stride, const int32_t *weights,
                                 const struct target *target, int channel, int begin, int end) {
@@ -267,8 +463,8 @@ FN static void depthwise_row(const struct network *network, int i, int y) {
         row_of(source, y * layer->stride),
         row_of(source, y * layer->stride + 1),
     };
-    // So many pixels that all their channels stay in the nearest cache.
-    const int fitting = (int)((size_t)16384 / (3 * source->pixel)) / layer->stride, strip = fitting < 8 ? 8 : fitting;
+    // So many pixels that all their channels stay near.
+    const int fitting = (int)((size_t)65536 / (3 * source->pixel)) / layer->stride, strip = fitting < 8 ? 8 : fitting;
     const int bytes = network->layers[layer->sources[0]].store == BYTES;
     for (int begin = 0; begin < map->width; begin += strip)
         for (int channel = 0; channel < map->depth; channel += LANES)
@@ -323,7 +519,13 @@ FN void ROWS(const struct network *network, int i, int first, int count) {
         conv_rows(network, i, first, count);
         return;
     }
-    for (int y = first; y < first + count; y++) {
+    int y = first;
+#if HAS_PACKS
+    if (kind == DEPTHWISE && network->layers[i].stride == 1 && network->layers[i].store != FLOATS)
+        for (; y + 2 <= first + count; y += 2)
+            depthwise_rows(network, i, y);
+#endif
+    for (; y < first + count; y++) {
         if (kind == PICTURE)
             picture_row(network, i, y);
         else if (kind == DEPTHWISE)

@@ -7,7 +7,8 @@
 #define FN FOR_AVX2
 #define V static inline __attribute__((always_inline)) FN
 #define ROWS p3m_rows_avx2
-enum { LANES = 8, HAS_BYTES = 0, HAS_PACKS = 0 };
+#define HAS_PACKS 0
+enum { LANES = 8, HAS_BYTES = 0 };
 #define MOST_PIXELS 8
 #define MOST_VECTORS 2
 enum { PIXELS_OF_1 = 8, PIXELS_OF_2 = 5 };

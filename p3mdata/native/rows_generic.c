@@ -4,7 +4,8 @@
 #define FN
 #define V static inline __attribute__((always_inline))
 #define ROWS p3m_rows_generic
-enum { LANES = 8, HAS_BYTES = 0, HAS_PACKS = 0 };
+#define HAS_PACKS 0
+enum { LANES = 8, HAS_BYTES = 0 };
 #define MOST_PIXELS 2
 #define MOST_VECTORS 2
 enum { PIXELS_OF_1 = 2, PIXELS_OF_2 = 2 };

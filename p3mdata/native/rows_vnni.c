@@ -7,7 +7,8 @@
 #define FN FOR_VNNI
 #define V static inline __attribute__((always_inline)) FN
 #define ROWS p3m_rows_vnni
-enum { LANES = 16, HAS_BYTES = 1, HAS_PACKS = 1 };
+#define HAS_PACKS 1
+enum { LANES = 16, HAS_BYTES = 1 };
 #define MOST_PIXELS 8
 #define MOST_VECTORS 4
 enum { PIXELS_OF_1 = 8, PIXELS_OF_2 = 8, PIXELS_OF_3 = 8, PIXELS_OF_4 = 6 };
@@ -44,25 +45,41 @@ V void v_store_nearest_shorts(uint8_t *to, reals values, int low, int high) {
     v_store_shorts(to, v_nearest(v_clip(values, (float)low, (float)high)));
 }
 // Four vectors of bytes, or two of shorts: packed together, which keeps them within what a byte or a short holds.
-V void v_store_four(uint8_t *to, const reals values[4], int low, int zero) {
-    __m512i bytes;
-    const __m512i first = _mm512_packs_epi32(v_nearest(values[0]), v_nearest(values[1]));
-    const __m512i second = _mm512_packs_epi32(v_nearest(values[2]), v_nearest(values[3]));
+V ints v_pack_four(const reals values[4], int low, int zero) {
+    ints bytes;
+    const ints first = _mm512_packs_epi32(v_nearest(values[0]), v_nearest(values[1]));
+    const ints second = _mm512_packs_epi32(v_nearest(values[2]), v_nearest(values[3]));
     if (zero == 0) {
         bytes = _mm512_packus_epi16(first, second);
     } else {
         bytes = _mm512_max_epi8(_mm512_packs_epi16(first, second), _mm512_set1_epi8((char)low));
         bytes = _mm512_xor_si512(bytes, _mm512_set1_epi8((char)zero));
     }
-    const __m512i order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
-    _mm512_storeu_si512(to, _mm512_permutexvar_epi32(order, bytes));
+    const ints order = _mm512_set_epi32(15, 11, 7, 3, 14, 10, 6, 2, 13, 9, 5, 1, 12, 8, 4, 0);
+    return _mm512_permutexvar_epi32(order, bytes);
 }
-V void v_store_two(uint8_t *to, const reals values[2], int low, int high) {
-    __m512i shorts = _mm512_packs_epi32(v_nearest(values[0]), v_nearest(values[1]));
+V ints v_pack_two(const reals values[2], int low, int high) {
+    ints shorts = _mm512_packs_epi32(v_nearest(values[0]), v_nearest(values[1]));
     shorts = _mm512_min_epi16(_mm512_max_epi16(shorts, _mm512_set1_epi16((short)low)), _mm512_set1_epi16((short)high));
-    const __m512i order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
-    _mm512_storeu_si512(to, _mm512_permutexvar_epi64(order, shorts));
+    const ints order = _mm512_set_epi64(7, 5, 3, 1, 6, 4, 2, 0);
+    return _mm512_permutexvar_epi64(order, shorts);
 }
+V void v_store(uint8_t *to, ints values) { _mm512_storeu_si512(to, values); }
+V void v_store_half(uint8_t *to, ints values, const int which) {
+    _mm256_storeu_si256((__m256i *)to, which ? _mm512_extracti64x4_epi64(values, 1) : _mm512_castsi512_si256(values));
+}
+V void v_store_quarter(uint8_t *to, ints values, const int which) {
+    _mm_storeu_si128((__m128i *)to, which == 0   ? _mm512_castsi512_si128(values)
+                                    : which == 1 ? _mm512_extracti32x4_epi32(values, 1)
+                                    : which == 2 ? _mm512_extracti32x4_epi32(values, 2)
+                                                 : _mm512_extracti32x4_epi32(values, 3));
+}
+V void v_store_four(uint8_t *to, const reals values[4], int low, int zero) { v_store(to, v_pack_four(values, low, zero)); }
+V void v_store_two(uint8_t *to, const reals values[2], int low, int high) { v_store(to, v_pack_two(values, low, high)); }
+// The lower of each pair of shorts becomes the upper one, or the other way round; the other is 0.
+V ints v_up(ints pairs) { return _mm512_slli_epi32(pairs, 16); }
+V ints v_down(ints pairs) { return _mm512_srli_epi32(pairs, 16); }
+V ints v_either(ints a, ints b) { return _mm512_or_si512(a, b); }
 V ints v_four_bytes(const uint8_t *from) {
     int32_t four;
     memcpy(&four, from, 4);

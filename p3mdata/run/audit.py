@@ -208,7 +208,7 @@ class Audit:
             max_rank1=row["gate"]["max_rank1"],
         )
         # Of no row there is no worst one, which is a ValueError.
-        assert audit.worst_rank1 <= 1
+        audit.to_json()
         return audit
 
 

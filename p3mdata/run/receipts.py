@@ -36,9 +36,7 @@ _DOMAIN = b"p3mdata.proved.v1/"
 # Of a hash: a run has millions of images, and a wrong receipt would have to be met by chance.
 _BYTES = 8
 _LIBRARIES = ("jpeglib", "numpy", "onnxruntime", "opencv-python", "pillow", "simplejpeg")
-
-
-# What a released image has no mask in.
+# Outcomes of released images in which nothing is hidden.
 WITHOUT_MASK = (Outcome.NO_FACE_CONFIRMED, Outcome.SHOWN_BY_PERMISSION)
 
 
@@ -137,15 +135,18 @@ class Receipts:
         self._new |= {receipt for receipt in receipts if receipt is not None}
 
     def keep(self) -> None:
-        """Write those that were noted, in the place of all earlier ones; nothing where nothing can be written."""
+        """Write those that were noted in the place of all earlier ones, which go even where nothing can be written."""
         if not self._stamp.usable:
             return
-        with contextlib.suppress(OSError):
-            if not np.array_equal(np.array(sorted(self._new), np.uint64), self._kept):
-                write_atomic(self._path, _packed(self._new), PRIVATE_MODE)
-            # Each image was proved anew or failed: what was told when it was made does not count any more.
-            for path in self._shards():
+        # Each image was proved anew or failed: what was told before does not count any more, whatever can be written.
+        wanted = np.array(sorted(self._new), np.uint64)
+        others = [] if np.array_equal(wanted, self._kept) else [self._path]
+        for path in (*others, *self._shards()):
+            with contextlib.suppress(OSError):
                 path.unlink(missing_ok=True)
+        if others:
+            with contextlib.suppress(OSError):
+                write_atomic(self._path, _packed(self._new), PRIVATE_MODE)
 
 
 @cache

@@ -6,9 +6,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -27,6 +25,7 @@ from p3mdata.imaging import Picture, decode
 from p3mdata.imaging.decode import exif_orientation, open_picture
 from p3mdata.imaging.encode import encode_facemask
 from p3mdata.imaging.facemask import RECOMPOSED, changed, facemask_of, is_facemask, replaced
+from p3mdata.imaging.trimap import stored_plane
 from p3mdata.records import ImageResult, Mask, Outcome, Sample
 from p3mdata.run.inputs import read_inputs
 from p3mdata.run.layout import KINDS, LEDGER, MANIFEST, PLANNING, PRIVATE, files_below, strays
@@ -222,16 +221,11 @@ def _same_alpha(plan: Plan, photo: bytes, alpha: bytes, released: bytes) -> bool
     most = plan.job.settings.max_pixels
     if exif_orientation(open_picture(photo, most)) != 1:
         return False
-    matte, header = _grey(released), open_picture(alpha, most)
+    matte, header = stored_plane(released), open_picture(alpha, most)
     # Of files without anything unusual OpenCV gives what `decode` does, in a third of the time.
     plain = header.format == "PNG" and header.mode == "L" and not {"transparency", "exif"} & set(header.info)
-    source = _grey(alpha) if plain else decode(alpha, most).pixels
+    source = stored_plane(alpha) if plain else decode(alpha, most).pixels
     return matte is not None and source is not None and np.array_equal(source, matte)
-
-
-def _grey(data: bytes) -> NDArray[Any] | None:
-    array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    return None if array is None else np.asarray(array)
 
 
 def _released_files(plan: Plan, row: ImageResult) -> tuple[dict[str, bytes], list[FailedProof]]:
@@ -252,7 +246,7 @@ def _released_files(plan: Plan, row: ImageResult) -> tuple[dict[str, bytes], lis
 def _alpha_differs(loaded: Loaded, contents: Mapping[str, bytes]) -> bool:
     if loaded.alpha is None or "alphas" not in contents:
         return False
-    alpha = _grey(contents["alphas"])
+    alpha = stored_plane(contents["alphas"])
     return alpha is None or not np.array_equal(alpha, loaded.alpha)
 
 
@@ -285,5 +279,5 @@ def _deviation(one: Picture, other: Picture, facemask: Mask) -> float:
 
 
 def _read_facemask(data: bytes) -> NDArray[np.uint8] | None:
-    array = _grey(data)
+    array = stored_plane(data)
     return array if array is not None and is_facemask(array) else None

@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from p3mdata.errors import SetupError
 from p3mdata.imaging.jpeg.coefficients import read_coefficients, rewrite, write_coefficients
 from p3mdata.imaging.jpeg.library import Coefs, Opened
 from p3mdata.imaging.jpeg.segments import UnsupportedJpeg
@@ -91,7 +92,7 @@ class JpegBlocks:
         """
         try:
             blocks = cls.read(data)
-        except UnsupportedJpeg:
+        except (UnsupportedJpeg, SetupError):
             return None
         pixels = blocks.pixels(slice(0, blocks.height), slice(0, blocks.width))
         return None if pixels is None else (blocks, pixels)

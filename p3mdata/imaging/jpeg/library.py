@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from PIL import Image, _imaging, features
 
 from p3mdata.imaging.jpeg.structure import inspect
-from p3mdata.native.jpeg import CannotRead, JpegFile, coefficients_at, exchange, usable
+from p3mdata.native.jpeg import CannotRead, JpegFile, coefficients_at, exchange, free, usable
 
 Coefs = NDArray[np.int16]  # [block rows, block columns, 64]
 
@@ -52,7 +52,6 @@ _SIGNATURES: dict[str, tuple[Any, ...]] = {
     "jpeg_finish_compress": (ctypes.c_void_p,),
     "jpeg_destroy_compress": (ctypes.c_void_p,),
     "jpeg_destroy_decompress": (ctypes.c_void_p,),
-    "free": (ctypes.c_void_p,),
 }
 
 
@@ -155,7 +154,7 @@ class _File:
         self._library.jpeg_finish_compress(info)
         data = ctypes.string_at(made.value or 0, size.value)
         self._library.jpeg_destroy_compress(info)
-        self._library.free(made)
+        free(made)
         return data
 
     def __del__(self) -> None:

@@ -2,7 +2,7 @@
 
 The walkers read the bytes of the file themselves and judge every segment, chunk or tag against a strict
 allow-list: what is not known to be needed for decoding the pixels is named. They ask no image library and
-share no code with `p3mdata.jpeg`, so that they do not share the blind spots of what wrote the file.
+share no code with `p3mdata.imaging.jpeg`, so that they do not share the blind spots of what wrote the file.
 """
 
 from p3mdata.imaging.metadata.formats import leftovers, walk
