@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from p3mdata.anonymize.doubts import coverage_doubts, matte_doubts
 from p3mdata.anonymize.masks import (
     Patch,
+    _hulls,
+    _hulls_share,
+    _share,
     bare_parts,
     core_coverage,
     disjoint,
@@ -362,3 +365,16 @@ def test_strokes_of_one_drawing_are_one_area_and_far_ones_are_not() -> None:
     for patch in (hatched, dot):
         patch.paint(union)
     assert np.array_equal(union, drawn)
+
+
+@settings(max_examples=60)
+@given(seed=st.integers(0, 10**6), at=st.tuples(st.integers(-40, 120), st.integers(-40, 120)))
+def test_hull_in_a_covered_rectangle_needs_no_drawing(seed: int, at: tuple[int, int]) -> None:
+    rng = np.random.default_rng(seed)
+    points = rng.uniform(0, 1, (9, 2)) * rng.uniform(1, 50, 2) + at
+    covered = np.ones((90, 100), bool)
+    if seed % 3:
+        covered[tuple(rng.integers(0, (90, 100), (seed % 30, 2)).T)] = False
+    beside = rng.random(covered.shape) < 0.3
+    for other in (None, beside):
+        assert _hulls_share(points, covered, other) == _share(_hulls([points], (90, 100)), covered, other)

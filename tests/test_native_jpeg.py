@@ -1,14 +1,18 @@
-"""Compiled loops of JPEG editing and of its proofs: the bytes and counts that numpy comes to."""
+"""Compiled loops of JPEG files and of its proofs: the bytes and counts that numpy comes to."""
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from p3mdata.anonymize.proofs import _changes
+from p3mdata.imaging.jpeg.library import _usable, encoded
 from p3mdata.native import LEVELS
 from p3mdata.native.changes import changes
-from p3mdata.native.jpeg import differing, exchange
+from p3mdata.native.jpeg import JpegFile, differing, exchange, usable
 from tests.native_levels import use
 
 
@@ -31,12 +35,14 @@ def test_blocks_change_places(level: str, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize("level", LEVELS)
 def test_changes_are_counted_as_by_numpy(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(3)
-    for shape in ((40, 67, 3), (40, 67), (1, 1, 3), (5, 300)):
+    for shape in ((40, 67, 3), (40, 300, 3), (40, 67), (1, 1, 3), (5, 300)):
         before = rng.integers(0, 256, shape).astype(np.uint8)
         after = before.copy()
         after[rng.random(shape) < 0.2] ^= 0x41
         after[shape[0] // 2 :] = before[shape[0] // 2 :]
         masks = [rng.random(shape[:2]) < share for share in (0.5, 0.3, 0.6)]
+        for mask in masks:
+            mask[: shape[0] // 4] = False
         window = slice(0, shape[0]), slice(shape[1] // 3, shape[1])
         for place in (window, (slice(0, 0), slice(0, 0))):
             given = before[place], after[place], *(mask[place] for mask in masks)
@@ -74,3 +80,38 @@ def test_differing_blocks_are_found_whichever_coefficient_it_is(level: str, monk
         assert np.array_equal(differing(one[:, ::2], other[:, ::2]), expected[:, ::2])
     with pytest.raises(ValueError, match="expected"):
         differing(one, one[:2])
+
+
+@pytest.mark.parametrize("level", [LEVELS[0], "off"])
+def test_pixels_become_the_file_that_pillow_makes(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, level)
+    rng = np.random.default_rng(6)
+    for number in range(24):
+        height, width = (int(side) for side in rng.integers(1, 70, 2))
+        pixels = rng.integers(0, 256, (height, width) if number % 3 == 0 else (height, width, 3)).astype(np.uint8)
+        tables = [rng.integers(1, 256, 64).tolist() for _ in range(1 + number % 4)]
+        options = {"quality": 4 * number + 4, "subsampling": 0}
+        if number % 2:
+            options = {"qtables": tables, "subsampling": number % 3}
+        sink = io.BytesIO()
+        Image.fromarray(pixels).save(sink, "JPEG", **options)
+        found = encoded(pixels, **options)
+        if level == "off":
+            assert found is None
+        elif found is None:
+            pytest.skip("libjpeg cannot be called here")
+        else:
+            assert found == sink.getvalue()
+
+
+def test_pixels_of_another_kind_are_refused() -> None:
+    if usable() is None or (library := _usable()) is None:
+        pytest.skip("libjpeg cannot be called here")
+    sink = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(sink, "JPEG", subsampling=0)
+    file = JpegFile(library, sink.getvalue(), [(1, 1)] * 3)
+    fine = np.zeros((20, 30, 3), np.uint8)
+    assert file.of_pixels(fine)
+    for wrong in (fine[:, :, 0], fine[:, ::2], fine[..., :2], fine.astype(np.uint16), fine[:0]):
+        with pytest.raises(ValueError, match="expected|cannot hold"):
+            file.of_pixels(wrong)

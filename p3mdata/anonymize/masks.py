@@ -292,7 +292,16 @@ def spread(patches: Sequence[Patch], target: Mask, reach: int) -> list[Patch]:
 
 def core_coverage(face: Face, covered: Mask) -> float:
     """Share of the face's core (eyes, nose and mouth by its box) that is covered; 1 where it is outside the image."""
-    return _share(_hulls([_core_outline(face)], (covered.shape[0], covered.shape[1])), covered)
+    return _hulls_share(_core_outline(face), covered)
+
+
+def _hulls_share(points: NDArray[np.float64], covered: Mask, beside: Mask | None = None) -> float:
+    """`_share` of a convex hull, which is only drawn where something around it is not covered."""
+    shape = covered.shape[0], covered.shape[1]
+    top, left, bottom, right = _window(points, shape)
+    if covered[max(0, top) : max(0, bottom), max(0, left) : max(0, right)].all():
+        return 1.0
+    return _share(_hulls([points], shape), covered, beside)
 
 
 def _share(patch: Patch, covered: Mask, beside: Mask | None = None) -> float:
@@ -319,7 +328,6 @@ def bare_parts(face: Face, covered: Mask, beside: Mask | None = None, margin: fl
         margin: By how much each part is larger than its landmarks, as a share of the face's width.
     """
     mesh, five = face.mesh(), face.five()
-    shape = covered.shape[0], covered.shape[1]
     parts: dict[str, NDArray[np.float64]] = {}
     if mesh is not None:
         parts = {name: mesh[ids] for name, ids in _PARTS.items()}
@@ -329,8 +337,8 @@ def bare_parts(face: Face, covered: Mask, beside: Mask | None = None, margin: fl
     if margin:
         rim = _outline((0.0, 0.0), (margin * face.width, margin * face.width))[::6]
         parts = {name: (points[:, None] + rim).reshape(-1, 2) for name, points in parts.items()}
-    bare = [name for name, points in parts.items() if _share(_hulls([points], shape), covered, beside) < COVERED]
-    if not bare and _share(_hulls([_core_outline(face)], shape), covered, beside) < COVERED:
+    bare = [name for name, points in parts.items() if _hulls_share(points, covered, beside) < COVERED]
+    if not bare and _hulls_share(_core_outline(face), covered, beside) < COVERED:
         bare = ["eyes, nose or mouth"]
     return bare
 

@@ -7,6 +7,7 @@ import errno
 import os
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 from p3mdata.base import system
@@ -45,16 +46,25 @@ def _groups(used: bool = True) -> list[tuple[int, int]]:
             for controller, *names in _FILES:
                 if controller in controllers.split(","):
                     # Inside a container the group may be mounted as the root.
-                    inner = (_CGROUPS / controller / path.strip("/"), _CGROUPS / controller)
-                    for folder in {*inner, *(above for above in inner[0].parents if _CGROUPS in above.parents)}:
-                        found += _group(folder, *names) if used else _limit(folder, names[0])
+                    for folder in _folders(_CGROUPS, controller, path.strip("/")):
+                        found += _group(folder, *names) if used else _limit(os.path.join(folder, names[0]))
     return found
 
 
-def _limit(folder: Path, limit: str) -> list[tuple[int, int]]:
-    with contextlib.suppress(OSError, ValueError):
-        return [(int((folder / limit).read_text()), 0)]
-    return []
+@cache
+def _folders(root: Path, controller: str, path: str) -> tuple[Path, ...]:
+    """Of a group and those above it."""
+    inner = (root / controller / path, root / controller)
+    return tuple({*inner, *(above for above in inner[0].parents if root in above.parents)})
+
+
+def _limit(path: str) -> list[tuple[int, int]]:
+    # Asked for each picture.
+    try:
+        with open(path, "rb") as file:
+            return [(int(file.read()), 0)]
+    except (OSError, ValueError):
+        return []
 
 
 def _group(folder: Path, limit: str, used: str, cache: str) -> list[tuple[int, int]]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from p3mdata.errors import BrokenInput
+from p3mdata.imaging.jpeg.library import encoded
 from p3mdata.imaging.metadata import with_icc
 from p3mdata.imaging.metadata.made_profile import rgb_of_grey
 from p3mdata.imaging.picture import Picture, Pixels
@@ -89,9 +90,14 @@ def _encode_jpeg(picture: Picture, quality: int | None) -> tuple[bytes, str]:
         # A list, for Pillow takes the tables of a dictionary only if they are numbered from 0 without a gap.
         qtables = [[int(x) for x in table] for _, table in sorted(tables.items())]
         options = {"qtables": qtables, "subsampling": max(sampling, 0)}
-        return _save(picture, "JPEG", **options), "jpeg reencoded, source tables"
+        return _save_jpeg(picture, **options), "jpeg reencoded, source tables"
     quality = quality or _EXPORT_QUALITY
-    return _save(picture, "JPEG", quality=quality, subsampling=0), f"jpeg reencoded, quality {quality}"
+    return _save_jpeg(picture, quality=quality, subsampling=0), f"jpeg reencoded, quality {quality}"
+
+
+def _save_jpeg(picture: Picture, **options: Any) -> bytes:
+    data = encoded(picture.pixels, **options) if picture.pixels.dtype == np.uint8 else None
+    return _save(picture, "JPEG", **options) if data is None else data
 
 
 def _save(picture: Picture, name: str, **options: Any) -> bytes:

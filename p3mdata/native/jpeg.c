@@ -6,6 +6,7 @@
 #include <setjmp.h>
 
 enum { INFO = 632, WRITER = 520, ERRORS = 168, VERSION = 62, PARTS = 3, BLOCK_BYTES = 128, ROWS_AT_ONCE = 16 };
+enum { GREY = 1, RGB = 2 };
 
 // What both of its structures begin with.
 typedef struct {
@@ -63,6 +64,8 @@ typedef struct {
     void (*write_coefficients)(void *, void *);
     void (*finish_writing)(void *);
     void (*destroy_writer)(void *);
+    void (*start_writing)(void *, int);
+    unsigned (*write_rows)(void *, const uint8_t **, unsigned);
 } Functions;
 
 // A file between calls, in memory of the caller.
@@ -177,13 +180,13 @@ P3M_API int p3m_jpeg_pixels(int level, const Functions *library, File *file, int
     return file->errors.warnings == before;
 }
 
-// A sequential file of the coefficients as they are now. `*made` and `*size` tell of memory that may be used, and then
-// where the file lies: there, or in memory that is to be freed. 1 if all went well.
-P3M_API int p3m_jpeg_encode(int level, const Functions *library, File *file, uint8_t **made, unsigned long *size) {
-    (void)level;
+// What both ways of writing share: see `p3m_jpeg_encode`, and `p3m_jpeg_write` where there are pixels.
+static int write_file(const Functions *library, File *file, const uint8_t *pixels, ptrdiff_t stride, unsigned height,
+                      unsigned width, int values, uint8_t **made, unsigned long *size) {
     jmp_buf back;
     union {
-        Common common;
+        // What the writer begins with, up to the space of its pixels, is laid out as in the reader.
+        Info info;
         uint8_t bytes[WRITER];
         max_align_t aligned;
     } writer;
@@ -192,7 +195,7 @@ P3M_API int p3m_jpeg_encode(int level, const Functions *library, File *file, uin
         uint8_t bytes[ERRORS];
     } handler;
     memset(&writer, 0, sizeof writer);
-    attach(library, &writer.common, &handler.errors, &back);
+    attach(library, &writer.info.common, &handler.errors, &back);
     file->info.common.client = &back;
     volatile int created = 0;
     if (setjmp(back)) {
@@ -203,10 +206,41 @@ P3M_API int p3m_jpeg_encode(int level, const Functions *library, File *file, uin
     created = 1;
     library->into_memory(&writer, made, size);
     library->copy_parameters(&file->info, &writer);
-    library->write_coefficients(&writer, file->arrays);
+    if (pixels == NULL) {
+        library->write_coefficients(&writer, file->arrays);
+    } else {
+        writer.info.width = width;
+        writer.info.height = height;
+        writer.info.components = values;
+        writer.info.stored_space = values == 3 ? RGB : GREY;
+        library->start_writing(&writer, 1);
+        for (unsigned row = 0; row < height;) {
+            const uint8_t *at[ROWS_AT_ONCE];
+            unsigned many = 0;
+            for (; many < ROWS_AT_ONCE && row + many < height; many++) at[many] = pixels + stride * (row + many);
+            const unsigned written = library->write_rows(&writer, at, many);
+            if (written == 0) give_up(&writer.info.common);
+            row += written;
+        }
+    }
     library->finish_writing(&writer);
     library->destroy_writer(&writer);
     return 1;
+}
+
+// A sequential file of the coefficients as they are now. `*made` and `*size` tell of memory that may be used, and then
+// where the file lies: there, or in memory that is to be freed. 1 if all went well.
+P3M_API int p3m_jpeg_encode(int level, const Functions *library, File *file, uint8_t **made, unsigned long *size) {
+    (void)level;
+    return write_file(library, file, NULL, 0, 0, 0, 0, made, size);
+}
+
+// The same of other pixels, 1 (grey) or 3 (RGB) `values` each, with the tables and the sampling of the file.
+P3M_API int p3m_jpeg_write(int level, const Functions *library, File *file, const uint8_t *pixels, ptrdiff_t stride,
+                           unsigned height, unsigned width, int values, uint8_t **made, unsigned long *size) {
+    (void)level;
+    if (file->info.components != values) return 0;
+    return write_file(library, file, pixels, stride, height, width, values, made, size);
 }
 
 P3M_API void p3m_jpeg_close(int level, const Functions *library, File *file) {

@@ -18,6 +18,7 @@ FUNCTIONS = (
     *("jpeg_skip_scanlines", "jpeg_crop_scanline", "jpeg_finish_output", "jpeg_destroy_decompress"),
     *("jpeg_CreateCompress", "jpeg_mem_dest", "jpeg_copy_critical_parameters", "jpeg_write_coefficients"),
     *("jpeg_finish_compress", "jpeg_destroy_compress"),
+    *("jpeg_start_compress", "jpeg_write_scanlines"),
 )
 _COEFS = 64
 _MOST_SIDE = 65500
@@ -106,9 +107,34 @@ class JpegFile:
         Raises:
             CannotRead: The library gives up.
         """
-        room = np.empty(len(self._stream) * 5 // 4 + _ROOM, np.uint8)
+        return self._written("p3m_jpeg_encode", len(self._stream) * 5 // 4)
+
+    def of_pixels(self, pixels: NDArray[np.uint8]) -> bytes:
+        """A sequential file of other pixels, with this one's tables and sampling and the standard Huffman tables.
+
+        Args:
+            pixels: HxWx3 (RGB) where this file has three components, HxW (grey) where it has one; those of a row must
+                lie side by side.
+
+        Raises:
+            CannotRead: The library gives up.
+            ValueError: Another shape, type or layout.
+        """
+        values = len(self._grids)
+        shape, steps = ((values,), (values, 1)) if values > 1 else ((), (1,))
+        fits = pixels.dtype == np.uint8 and pixels.ndim == 2 + len(shape) and pixels.shape[2:] == shape
+        if values == 2 or not fits or pixels.strides[1:] != steps:
+            raise ValueError(f"expected whole rows of {values} bytes a pixel, got {pixels.dtype} {pixels.shape}")
+        height, width = pixels.shape[:2]
+        if not (0 < height <= _MOST_SIDE and 0 < width <= _MOST_SIDE):
+            raise ValueError(f"a file cannot hold {width}x{height} pixels")
+        of_them = ctypes.c_void_p(pixels.ctypes.data), ctypes.c_ssize_t(pixels.strides[0]), height, width, values
+        return self._written("p3m_jpeg_write", pixels.size // 4, *of_them)
+
+    def _written(self, name: str, expected: int, *arguments: Any) -> bytes:
+        room = np.empty(expected + _ROOM, np.uint8)
         made, size = ctypes.c_void_p(room.ctypes.data), ctypes.c_ulong(len(room))
-        self._call("p3m_jpeg_encode", ctypes.byref(made), ctypes.byref(size))
+        self._call(name, *arguments, ctypes.byref(made), ctypes.byref(size))
         if made.value == room.ctypes.data:
             return room[: size.value].tobytes()
         data = ctypes.string_at(made.value or 0, size.value)

@@ -120,11 +120,11 @@ V ints v_byte_pairs(const uint8_t *first, const uint8_t *second) {
     return _mm512_cvtepu8_epi16(_mm256_inserti128_si256(low, _mm_unpackhi_epi8(a, b), 1));
 }
 V ints v_pairs(const uint8_t *first, const uint8_t *second) {
-    const __m512i order = _mm512_set_epi16(31, 15, 30, 14, 29, 13, 28, 12, 27, 11, 26, 10, 25, 9, 24, 8, 23, 7, 22, 6, 21, 5,
-                                           20, 4, 19, 3, 18, 2, 17, 1, 16, 0);
-    const __m512i one = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)first));
-    return _mm512_permutexvar_epi16(
-        order, _mm512_inserti64x4(one, _mm256_loadu_si256((const __m256i *)second), 1));
+    const ints order = _mm512_set_epi16(47, 15, 46, 14, 45, 13, 44, 12, 43, 11, 42, 10, 41, 9, 40, 8, 39, 7, 38, 6, 37, 5, 36, 4,
+                                        35, 3, 34, 2, 33, 1, 32, 0);
+    const ints one = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)first));
+    const ints two = _mm512_castsi256_si512(_mm256_loadu_si256((const __m256i *)second));
+    return _mm512_permutex2var_epi16(one, order, two);
 }
 
 #include "rows.h"

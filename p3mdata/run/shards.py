@@ -8,6 +8,7 @@ a shard that is done is looked through again, and what does not count any more i
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 import traceback
 from collections import Counter
@@ -136,9 +137,11 @@ def publish(done: Anonymized, sample: Sample, out: Path) -> None:
 def withdraw(sample: Sample, out: Path, keep: Mapping[str, str] | None = None) -> None:
     """Remove released files of a sample, the image first; `keep` names one file of a kind that stays."""
     for kind in reversed(KINDS):
+        folder = os.path.join(out, kind)
         for name in (sample.released_as(kind, extension) for extension in _EXTENSIONS):
             if name != (keep or {}).get(kind):
-                (out / kind / name).unlink(missing_ok=True)
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(os.path.join(folder, name))
 
 
 def counts_for(row: ImageResult, sample: Sample) -> bool:

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, _imaging, features
 
+from p3mdata.imaging.jpeg.structure import inspect
 from p3mdata.native.jpeg import CannotRead, JpegFile, coefficients_at, exchange, free, usable
 
 Coefs = NDArray[np.int16]  # [block rows, block columns, 64]
@@ -238,6 +239,16 @@ class Opened:
             plane[...] = new
         return self._encoded()
 
+    def of_pixels(self, pixels: NDArray[np.uint8]) -> bytes | None:
+        """A file of other pixels, uint8 RGB or grey as this one is, with its tables and sampling; None where it cannot
+        be had."""
+        if not isinstance(self._file, JpegFile):
+            return None
+        try:
+            return self._file.of_pixels(pixels)
+        except CannotRead:
+            return None
+
     def _exchange(self, chosen: Sequence[NDArray[np.bool_]], others: Sequence[NDArray[np.int16]]) -> None:
         """Have blocks of the planes and others change places."""
         for plane, which, other in zip(self._planes, chosen, others, strict=True):
@@ -274,6 +285,44 @@ def opened(stream: bytes, grids: Sequence[tuple[int, int]], blank: bool = False)
         return Opened(library, stream, grids, blank)
     except GaveUp:
         return None
+
+
+def encoded(pixels: NDArray[np.uint8], **options: Any) -> bytes | None:
+    """The file that Pillow makes of pixels, without a copy of them; None where that cannot be had.
+
+    Args:
+        pixels: HxW (grey) or HxWx3 (RGB).
+        options: `qtables`, `quality` and `subsampling`, as Pillow has them.
+    """
+    return _as_pillow(pixels, options) if usable() is not None and _encodes() else None
+
+
+def _as_pillow(pixels: NDArray[np.uint8], options: dict[str, Any]) -> bytes | None:
+    mode = "RGB" if pixels.ndim == 3 else "L"
+    if (library := _usable()) is None or not pixels.flags.c_contiguous:
+        return None
+    # Tables and sampling are taken from a small file.
+    sink = io.BytesIO()
+    Image.new(mode, (_COEFS, _COEFS)).save(sink, "JPEG", **options)
+    small = sink.getvalue()
+    try:
+        return Opened(library, small, [c.grid for c in inspect(small).components]).of_pixels(pixels)
+    except (GaveUp, ValueError):
+        # Pillow has words for what no file can hold.
+        return None
+
+
+@cache
+def _encodes() -> bool:
+    """Whether small pictures become the files that Pillow makes of them."""
+    ramp = np.arange(24 * 17 * 3, dtype=np.uint8)
+    for pixels, sampling in ((ramp.reshape(17, 24, 3), 2), (ramp.reshape(17, 24, 3), 0), (ramp[: 17 * 24], 0)):
+        picture, sink = pixels.reshape(17, 24, *pixels.shape[2:]), io.BytesIO()
+        options = {"qtables": [[3] * _COEFS, [5] * _COEFS], "subsampling": sampling}
+        Image.fromarray(picture).save(sink, "JPEG", **options)
+        if _as_pillow(picture, options) != sink.getvalue():
+            return False
+    return True
 
 
 @cache
