@@ -91,7 +91,8 @@ def test_steps_lower_the_loss(network: MattingNetwork) -> None:
     network.train()
     optimizer = torch.optim.Adam(network.parameters(), 1e-4)
     found = []
-    for _ in range(5):
+    # So many that four seeds pass: batch norm over two pictures of 32 px makes of rounding another way down.
+    for _ in range(8):
         optimizer.zero_grad()
         parts = matting_losses(network(batch["image"]), batch)
         parts["total"].backward()
