@@ -35,12 +35,10 @@ from p3mdata.review.removal import remove_images
 from p3mdata.review.session import reviewing
 from p3mdata.run.job import anonymize_job
 from p3mdata.run.layout import LEDGER
-from tests.factories import astronaut, encoded, matte, texture
+from tests.factories import FACELESS, astronaut, encoded, matte, texture
 from tests.runs import p3mdata_here
 
 SIDE = 160
-# Seeds of textures in which no detector sees a face.
-_FACELESS = (2, 3, 7, 9, 10, 12, 14, 15, 18, 24, 29, 35)
 P3M = read_layout("p3m10k")
 
 
@@ -72,7 +70,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, kept_models: FaceFinder) -> Pa
         )
     for i in range(12):
         name = f"ann__{i}" if i < 3 else f"free{i}"
-        (source / f"{name}.png").write_bytes(encoded(texture(SIDE, SIDE + i, seed=_FACELESS[i]), "PNG"))
+        (source / f"{name}.png").write_bytes(encoded(texture(SIDE, SIDE + i, seed=FACELESS[i]), "PNG"))
         (alphas / f"{name}.png").write_bytes(encoded(cv2.resize(soft_disc(SIDE, i), (SIDE + i, SIDE)), "PNG"))
     job = Job(
         source=source,

@@ -45,7 +45,7 @@ from p3mdata.run.job import anonymize_job
 from p3mdata.run.layout import AUDIT, LEDGER, MANIFEST, SAMPLE
 from p3mdata.run.sampling import LookedAt
 from tests.audits import some_audit
-from tests.factories import astronaut, encoded, matte, texture
+from tests.factories import FACELESS, astronaut, encoded, matte, texture
 
 SIDE = 160
 SECRETS = ("zürich_anna__1", "o'hara-portrait", *(f"private-name-{i}" for i in range(6)))
@@ -70,7 +70,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, kept_models: FaceFinder) -> Pa
     alphas.mkdir()
     for i, name in enumerate(SECRETS):
         side = SIDE + (8 * i if i < 2 else i - 2)
-        photo = astronaut(side) if i < 2 else texture(SIDE, side, seed=i - 2)
+        photo = astronaut(side) if i < 2 else texture(SIDE, side, seed=FACELESS[i - 2])
         alpha = matte(side) if i < 2 else soft(SIDE, side)
         suffix, kind = (".jpg", "JPEG") if i == 1 else (".png", "PNG")
         (source / f"{name}{suffix}").write_bytes(encoded(photo, kind))
