@@ -26,8 +26,9 @@ FORMATS = (torch.contiguous_format, torch.channels_last)
 # Without a repeatable form on a GPU, or slow in it, forward or backward (PyTorch's documentation of
 # `use_deterministic_algorithms`, and its sources for pooling). Sums of `index_put` are sorted there.
 UNREPEATABLE = (
-    "max_unpool2d", "nll_loss", "upsample_bilinear2d", "replication_pad2d_backward", "reflection_pad2d_backward",
-    "max_pool2d_with_indices_backward", "scatter", "index_add", "cumsum", "adaptive", "put_",
+    "max_unpool2d", "nll_loss", "upsample_bilinear2d_backward", "replication_pad2d_backward",
+    "reflection_pad2d_backward", "max_pool2d_with_indices_backward", "scatter", "index_add", "cumsum", "adaptive",
+    "put_",
 )  # fmt: skip
 
 
