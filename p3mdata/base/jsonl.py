@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from p3mdata.base.files import atomic, write_atomic
+from p3mdata.base.files import atomic, lock, write_atomic
+from p3mdata.base.system import LOCK_EX
 from p3mdata.errors import RunFolderError, reason_of
 from p3mdata.typing import Json
 
@@ -64,6 +65,8 @@ def append_row(path: Path, row: Any, mode: int = PRIVATE_MODE) -> None:
     path.parent.mkdir(exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode)
     with os.fdopen(descriptor, "r+b") as file:
+        # A line that another process is about to write is no rest of a crash.
+        lock(file.fileno(), LOCK_EX)
         # Behind what is left of a line it would be no line, and the file damaged in its middle.
         start = _whole_lines(file)
         file.write(start + (dumps(row) + "\n").encode("utf-8", "surrogateescape"))
