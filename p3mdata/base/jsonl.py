@@ -122,16 +122,6 @@ def read_rows(path: Path, torn_tail: bool = False, needs: Iterable[str] = (), wa
             yield row
 
 
-def cut_torn_tail(path: Path, way_out: str = RESTORE) -> None:
-    """Cut off a last line that a crash left unfinished, so that the next row begins a line of its own.
-
-    Raises:
-        RunFolderError: Another line is damaged.
-    """
-    if path.exists() and not path.read_bytes().endswith(b"\n"):
-        write_rows(path, list(read_rows(path, torn_tail=True, way_out=way_out)), PRIVATE_MODE)
-
-
 def read_json(path: Path, way_out: str = RESTORE) -> Json:
     """One JSON document.
 
