@@ -72,8 +72,8 @@ class _Finder:
     def __init__(self) -> None:
         self.detectors = {name: _Spots(name) for name in ("centerface", "libfacedetection")}
 
-    def find(self, rgb: Any) -> Detection:
-        height, width = rgb.shape[:2]
+    def find(self, image: Any) -> Detection:
+        height, width = image.size
         if width == _PORTRAIT:
             return Detection((self.portrait,), ())
         if width % 2:
