@@ -133,7 +133,7 @@ def _damaged(path: Path) -> None:
 
 def _enormous(path: Path) -> None:
     data = path.read_bytes()
-    header = b"IHDR" + 2 * (1 << 21).to_bytes(4, "big") + data[24:29]
+    header = b"IHDR" + 2 * (100_000).to_bytes(4, "big") + data[24:29]
     path.write_bytes(data[:12] + header + zlib.crc32(header).to_bytes(4, "big") + data[33:])
 
 
