@@ -25,7 +25,7 @@ from p3mdata.records import Action, Decision, Doubt
 from p3mdata.review.batch import apply_file, redo_held
 from p3mdata.review.session import Conflict, Refused, Session, SourceGone, reviewing
 from p3mdata.run import decisions
-from p3mdata.run.decisions import append, keep_mask, read_log, repair_log
+from p3mdata.run.decisions import append, keep_mask, read_log
 from p3mdata.run.job import verify_run
 from p3mdata.run.layout import LOG, MANIFEST, QUEUE
 from tests.factories import encoded, matte
@@ -221,7 +221,6 @@ def test_an_interrupted_decision_is_carried_out_by_the_next_run(run: HeldRun) ->
     run.anonymize()
     assert run.rows["held.png"]["outcome"] == "masked_by_hand"
     holds(run)
-    repair_log(run.out)
     with reviewing(run.out) as session:
         session.decide(identity, Action.EXCLUDE)
     assert [decision.action for _, decision in read_log(run.out)] == [Action.MASK, Action.EXCLUDE]

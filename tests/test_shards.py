@@ -12,7 +12,9 @@ from typing import Any
 
 import pytest
 
-from p3mdata.base.jsonl import append_row, read_json, read_rows, write_rows
+from p3mdata.base.files import lock
+from p3mdata.base.jsonl import append_row, dumps, read_json, read_rows, write_rows
+from p3mdata.base.system import LOCK_EX
 from p3mdata.config import Job
 from p3mdata.errors import Interrupted, RunFolderError
 from p3mdata.faces.ensemble import FaceFinder
@@ -222,6 +224,21 @@ def test_a_row_is_appended_behind_what_a_crash_left(tmp_path: Path) -> None:
     path.write_bytes(b'{"n"')
     append_row(path, {"n": 2})
     assert path.read_bytes() == b'{"n":2}\n'
+
+
+def test_a_row_that_another_process_is_writing_is_waited_for(tmp_path: Path) -> None:
+    path, row = tmp_path / "rows.jsonl", {"trace": "x" * 20_000}
+    written = (dumps(row) + "\n").encode()
+    with path.open("ab", buffering=0) as other:
+        lock(other.fileno(), LOCK_EX)
+        other.write(written[:8192])
+        beside = threading.Thread(target=append_row, args=(path, {"n": 1}))
+        beside.start()
+        # It waits as long as the other one takes.
+        beside.join(0.1)
+        other.write(written[8192:])
+    beside.join()
+    assert list(read_rows(path)) == [row, {"n": 1}]
 
 
 def test_the_next_image_is_read_while_one_is_worked_on(

@@ -251,7 +251,7 @@ def _areas(
     for patch in wanted:
         patch.paint(every)
     patches = disjoint(wanted, every) if len(wanted) > 1 else wanted
-    # Without a recomposed face every pixel is plain, and what is mixed or keeps its matte is nowhere.
+    # Without a recomposed face every pixel is plain, and nothing below looks at the other three.
     plain = mixed = hidden = keeps = every
     if shares:
         plain, mixed, hidden, keeps = (np.zeros(size, bool) for _ in range(4))

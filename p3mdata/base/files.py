@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO
 
-from p3mdata.base.system import LOCK_EX, LOCK_NB, flock
+from p3mdata.base import system
 from p3mdata.errors import RunFolderError
 
 # Time of every file that is released: when each was written tells the order of the work. 2000-01-01, UTC.
@@ -27,7 +27,7 @@ GIT_IGNORE = ".gitignore"
 _WHY_IGNORED = "# By p3mdata: names of photographs, keys, landmarks or clear faces, none of which is to be published."
 
 # File systems of clusters may have no locks; what is done there twice comes to the same bytes.
-_NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
+NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
 
 
 class BusyFolder(RunFolderError):
@@ -46,14 +46,23 @@ def locked(path: Path, kind: int) -> Iterator[None]:
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        try:
-            flock(descriptor, kind)
-        except OSError as exc:
-            if exc.errno not in _NO_LOCKS:
-                raise
+        lock(descriptor, kind)
         yield
     finally:
         os.close(descriptor)
+
+
+def lock(descriptor: int, kind: int) -> None:
+    """Lock an open file as `locked` does, until it is closed; nothing where the file system has no locks.
+
+    Raises:
+        BlockingIOError: Another process has it.
+    """
+    try:
+        system.flock(descriptor, kind)
+    except OSError as exc:
+        if exc.errno not in NO_LOCKS:
+            raise
 
 
 @contextlib.contextmanager
@@ -88,12 +97,12 @@ def owned_folder(folder: Path, make: Callable[[Path], object] | None = None, dee
                 raise
             held.callback(os.close, descriptor)
             try:
-                flock(descriptor, LOCK_EX | LOCK_NB)
+                system.flock(descriptor, system.LOCK_EX | system.LOCK_NB)
             except BlockingIOError as exc:
                 raise BusyFolder(f"{folder}: another p3mdata process is at it. Wait for it to end.") from exc
             except OSError as exc:
                 # Locks over a network want a descriptor for writing, which folders have none of.
-                if exc.errno not in {*_NO_LOCKS, errno.EBADF}:
+                if exc.errno not in {*NO_LOCKS, errno.EBADF}:
                     raise
             # Who had it before may have removed it.
             with contextlib.suppress(FileNotFoundError):

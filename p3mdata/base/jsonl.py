@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
-from p3mdata.base.files import atomic, write_atomic
+from p3mdata.base.files import atomic, lock, write_atomic
+from p3mdata.base.system import LOCK_EX
 from p3mdata.errors import RunFolderError, reason_of
 from p3mdata.typing import Json
 
@@ -64,6 +65,8 @@ def append_row(path: Path, row: Any, mode: int = PRIVATE_MODE) -> None:
     path.parent.mkdir(exist_ok=True)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, mode)
     with os.fdopen(descriptor, "r+b") as file:
+        # A line that another process is about to write is no rest of a crash.
+        lock(file.fileno(), LOCK_EX)
         # Behind what is left of a line it would be no line, and the file damaged in its middle.
         start = _whole_lines(file)
         file.write(start + (dumps(row) + "\n").encode("utf-8", "surrogateescape"))
@@ -117,16 +120,6 @@ def read_rows(path: Path, torn_tail: bool = False, needs: Iterable[str] = (), wa
             if not isinstance(row, dict) or not needed <= row.keys():
                 raise RunFolderError(f"{path}: line {number} is damaged. {way_out}")
             yield row
-
-
-def cut_torn_tail(path: Path, way_out: str = RESTORE) -> None:
-    """Cut off a last line that a crash left unfinished, so that the next row begins a line of its own.
-
-    Raises:
-        RunFolderError: Another line is damaged.
-    """
-    if path.exists() and not path.read_bytes().endswith(b"\n"):
-        write_rows(path, list(read_rows(path, torn_tail=True, way_out=way_out)), PRIVATE_MODE)
 
 
 def read_json(path: Path, way_out: str = RESTORE) -> Json:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import time
 from collections.abc import Iterator
@@ -11,7 +10,7 @@ from functools import cache
 from pathlib import Path
 
 from p3mdata.base import system
-from p3mdata.base.files import this_machine, write_atomic
+from p3mdata.base.files import NO_LOCKS, lock, this_machine, write_atomic
 
 _CGROUPS = Path("/sys/fs/cgroup")
 # Limit, use, and what of the use is file cache that makes room when it is asked to.
@@ -108,7 +107,8 @@ class SharedMemory:
                 yield
                 return
             held.callback(os.close, alone)
-            _flock(alone, system.LOCK_SH if units <= there else system.LOCK_EX)
+            # A file system without locks: workers count on their shares alone.
+            lock(alone, system.LOCK_SH if units <= there else system.LOCK_EX)
             if 0 < units <= there:
                 lent = os.open(self._lent, os.O_RDWR | os.O_CREAT, 0o600)
                 held.callback(os.close, lent)
@@ -122,19 +122,10 @@ class SharedMemory:
         return 0
 
 
-def _flock(descriptor: int, kind: int) -> None:
-    try:
-        system.flock(descriptor, kind)
-    except OSError as exc:
-        # A file system without locks: workers count on their shares alone.
-        if exc.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
-            raise
-
-
 def _take(descriptor: int, start: int, units: int) -> bool:
     try:
         return system.lock_bytes(descriptor, start, units)
     except OSError as exc:
-        if exc.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+        if exc.errno not in NO_LOCKS:
             raise
     return True

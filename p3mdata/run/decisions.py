@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from p3mdata.base.files import sha256, write_atomic
-from p3mdata.base.jsonl import PRIVATE_MODE, append_row, cut_torn_tail, read_rows, write_rows
+from p3mdata.base.jsonl import PRIVATE_MODE, append_row, read_rows, write_rows
 from p3mdata.base.parsing import fault
 from p3mdata.errors import RunFolderError
 from p3mdata.records import Action, Decision, Suspect, boxes_of
@@ -67,11 +67,6 @@ def standing(log: Iterable[tuple[str, Decision]]) -> dict[str, Decision]:
     """The decision that counts for each id; images that were reopened have none."""
     last = dict(log)
     return {identity: decision for identity, decision in last.items() if decision.action is not Action.REOPEN}
-
-
-def repair_log(out: Path) -> None:
-    """Cut off a last line that a crash left unfinished."""
-    cut_torn_tail(out / LOG, _WAY_OUT)
 
 
 def append(out: Path, identity: str, decision: Decision) -> None:

@@ -9,12 +9,10 @@ from pathlib import Path
 from p3mdata.base.files import locked
 from p3mdata.base.system import LOCK_EX, LOCK_NB
 from p3mdata.errors import RunFolderError, deleted_meanwhile, not_finished
-from p3mdata.run.decisions import repair_log
 from p3mdata.run.executors import local
 from p3mdata.run.layout import LEDGER, LOCK, PLAN, PRIVATE, make_private_folder, sweep_run
 from p3mdata.run.plan import Plan, read_plan
 from p3mdata.run.samples import Samples
-from p3mdata.run.suspects import repair_suspects
 
 
 @contextmanager
@@ -50,8 +48,6 @@ def finished_run(out: Path) -> Iterator[tuple[Plan, Samples]]:
     """
     read_plan(out)
     with only_run(out):
-        repair_log(out)
-        repair_suspects(out)
         if not (out / LEDGER).exists():
             raise not_finished(out)
         yield read_plan(out)

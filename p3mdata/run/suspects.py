@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from p3mdata.base.jsonl import append_row, cut_torn_tail, read_rows
+from p3mdata.base.jsonl import append_row, read_rows
 from p3mdata.base.parsing import fault
 from p3mdata.errors import RunFolderError
 from p3mdata.records import Suspect
@@ -33,11 +33,6 @@ def read_suspects(out: Path) -> dict[str, tuple[Suspect, ...]]:
                 f"{out / SUSPECTS}: holds a row that is no finding ({fault(exc)}). {_WAY_OUT}"
             ) from exc
     return found
-
-
-def repair_suspects(out: Path) -> None:
-    """Cut off a last line that a crash left unfinished."""
-    cut_torn_tail(out / SUSPECTS, _WAY_OUT)
 
 
 def append_suspects(out: Path, identity: str, suspects: tuple[Suspect, ...]) -> None:
