@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -130,6 +131,12 @@ def _damaged(path: Path) -> None:
     path.write_bytes(data)
 
 
+def _enormous(path: Path) -> None:
+    data = path.read_bytes()
+    header = b"IHDR" + 2 * (100_000).to_bytes(4, "big") + data[24:29]
+    path.write_bytes(data[:12] + header + zlib.crc32(header).to_bytes(4, "big") + data[33:])
+
+
 def _half_size(path: Path) -> None:
     path.write_bytes(encoded(np.zeros((SIDE // 2, SIDE // 2, 3), np.uint8), "PNG"))
 
@@ -139,6 +146,7 @@ def _half_size(path: Path) -> None:
     [
         ("unreadable_part", _truncated),
         ("unreadable_part", _damaged),
+        ("unreadable_part", _enormous),
         ("unreadable_part", lambda path: path.write_bytes(b"")),
         ("unreadable_part", lambda path: (path.unlink(), path.mkdir())),
         ("other_size", _half_size),

@@ -114,6 +114,35 @@ def test_a_mesh_that_contradicts_the_detectors_is_not_taken(wrong: str, detector
     assert FaceMesh().place(Pyramid(np.asarray(shown, np.uint8)), hits) is None
 
 
+@pytest.mark.parametrize("side", [0.0, float("nan")])
+def test_boxes_without_a_size_place_no_mesh(side: float) -> None:
+    hits = [Box((9, 9, 9, 9), 0.9, np.full((5, 2), 9, np.float32), name) for name in REGISTRY]
+    hits[0] = replace(hits[0], xyxy=(9, 9, 9 + side, 9 + side))
+    assert FaceMesh().place(Pyramid(crop(0, 1.1)), hits) is None
+
+
+def test_a_box_without_a_size_stays_a_face() -> None:
+    hits = [Box((9, 9, 9, 9), 0.9, np.full((5, 2), 9, np.float32), name) for name in REGISTRY]
+    with FaceFinder() as finder:
+        face = finder.look_closer(Pyramid(crop(0, 1.1)), hits)
+    assert face.box == (9, 9, 9, 9) and len(face.seen_by) == len(REGISTRY) and face.landmarks is None
+
+
+@pytest.mark.parametrize("wrong", ["logit", "a point", "points"])
+def test_what_is_no_number_is_no_mesh(wrong: str, detectors: dict[str, Detector]) -> None:
+    shown, model = crop(0, 1.1), FaceMesh()
+    hits, network = seen(shown, detectors), model._mesh
+    assert model.locate(shown) is not None and model.place(Pyramid(shown), hits) is not None
+
+    def broken(rgb: NDArray[np.uint8]) -> tuple[float, NDArray[np.float32]]:
+        present, points = network(rgb)
+        points[: {"logit": 0, "a point": 1, "points": len(points)}[wrong]] = np.nan
+        return float("nan") if wrong == "logit" else present, points
+
+    vars(model)["_mesh"] = broken
+    assert model.locate(shown) is None and model.place(Pyramid(shown), hits) is None
+
+
 def test_only_what_both_see_needs_no_third_opinion(monkeypatch: pytest.MonkeyPatch) -> None:
     looked: list[int] = []
     locate = FaceMesh.locate

@@ -27,7 +27,7 @@ from p3mdata.faces.pyramid import Pyramid
 from p3mdata.imaging import Picture
 from p3mdata.records import XYXY, Doubt, Face
 from tests.factories import astronaut, astronaut_face, face_at, texture
-from tools.ranges import in_floats
+from tools.ranges import in_floats, planes
 
 Image = NDArray[np.uint8]
 
@@ -166,7 +166,7 @@ def test_the_layers_of_libfacedetection_compute_what_the_library_computes(side: 
     rows = _what_the_library_itself_finds(image)
     network = yunet.layers(weights.load("libfacedetection"))
     levels = inference.session(in_floats(network)).run(
-        [layer.name for layer in network if layer.output], {IMAGE: inference.Blob()(image)}
+        [layer.name for layer in network if layer.output], {IMAGE: planes(image)}
     )
     hits = LibFaceDetection()._boxes([cells[0] for cells in levels])
     assert len(rows) >= 2

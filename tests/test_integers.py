@@ -11,14 +11,14 @@ from numpy.typing import NDArray
 from p3mdata.faces import weights
 from p3mdata.faces.detectors import CenterFace, LibFaceDetection, iou
 from p3mdata.faces.engine import Engine
-from p3mdata.faces.inference import Blob, session
+from p3mdata.faces.inference import session
 from p3mdata.faces.integers import IMAGE, STEPS, Counted, Layer, encoded, in_integers, told
 from p3mdata.native import LEVELS
 from p3mdata.native.network import network
 from tests.factories import astronaut
 from tests.native_levels import use
 from tools import ranges
-from tools.ranges import NETWORKS, in_floats
+from tools.ranges import NETWORKS, in_floats, planes
 
 Image = NDArray[np.uint8]
 
@@ -52,7 +52,7 @@ def _crowd(shape: tuple[int, int], dim: float) -> Image:
 @pytest.mark.parametrize("dim", [1.0, 0.25])
 def test_integers_find_what_the_files_floats_find(dim: float, floats: onnxruntime.InferenceSession) -> None:
     scene = _crowd((576, 672), dim)
-    cells = floats.run(["cells"], {IMAGE: Blob()(scene)})[0][0]
+    cells = floats.run(["cells"], {IMAGE: planes(scene)})[0][0]
     heat, log_size, offset, points = 1 / (1 + np.exp(-cells[:1])), cells[1:3], cells[3:5], cells[5:]
     found = CenterFace().detect(scene)
     assert len(found) >= 4
@@ -85,7 +85,7 @@ def test_integers_score_as_floats_do_at_every_level_of_libfacedetection() -> Non
     scene = _crowd((576, 672), 0.5)
     whole = LibFaceDetection()._network(scene)
     names = [layer.name for layer in _layers("libfacedetection") if layer.output]
-    exact = session(in_floats(_layers("libfacedetection"))).run(names, {IMAGE: Blob()(scene)})
+    exact = session(in_floats(_layers("libfacedetection"))).run(names, {IMAGE: planes(scene)})
     sure = 0
     for ours, floats in zip(whole, (values[0] for values in exact), strict=True):
         here, there = (1 / np.sqrt((1 + np.exp(-c[0])) * (1 + np.exp(-c[1]))) for c in (ours, floats))

@@ -1,4 +1,4 @@
-"""The C library: made, found, refused when stale; and images as networks take them."""
+"""The C library: made, found, and refused when it is stale or another one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,8 @@ import numpy as np
 import pytest
 
 from p3mdata.errors import SettingsError
-from p3mdata.faces.inference import Blob
 from p3mdata.native import LEVELS, VARIABLE, compiling, finding, library
-from p3mdata.native.images import planes
+from p3mdata.native.images import size_of
 from p3mdata.native.library import load
 from tests.native_levels import use
 
@@ -71,6 +70,14 @@ def test_a_library_that_cannot_be_loaded_is_not_used(sources: Path) -> None:
     compiling.library_path(sources).write_bytes(b"\x7fELF, but cut off")
     functions, why = load(sources)
     assert functions is None and why.startswith("not used, since it cannot be loaded")
+
+
+@pytest.mark.parametrize("text", ['"\\xff\\xfe"', "0", '""'])
+def test_a_library_that_tells_something_else_is_not_used(sources: Path, text: str) -> None:
+    about = sources / "about.c"
+    about.write_text(about.read_text().replace("{ return P3M_SOURCES; }", f"{{ return {text}; }}"))
+    compiled(sources)
+    assert load(sources) == (None, "not used, since it was compiled from other sources")
 
 
 def test_a_compiler_that_is_missing_or_fails_is_named(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,36 +159,10 @@ def test_instructions_that_the_processor_lacks_are_refused(monkeypatch: pytest.M
             library()
 
 
-@pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("size", [(1, 1), (1, 37), (33, 1), (31, 65), (64, 96)])
-@pytest.mark.parametrize("reverse", [False, True])
-def test_planes_are_the_same_with_and_without(
-    level: str, size: tuple[int, int], reverse: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Rows lie apart, as those of a window of a larger image do.
-    image = np.random.default_rng(sum(size)).integers(0, 256, (size[0] + 2, size[1] + 3, 3), np.uint8)
-    window = image[1:-1, 2:-1]
-    use(monkeypatch, "off")
-    expected = Blob(reverse=reverse)(window).copy()
-    use(monkeypatch, level)
-    assert np.array_equal(Blob(reverse=reverse)(window), expected)
-    assert np.array_equal(expected[0, 1, : size[0], : size[1]], window[:, :, 1])
-
-
-def test_planes_write_no_further_than_their_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    use(monkeypatch, "generic")
-    memory = np.full(3 * 5 * 7 + 2, -1, np.float32)
-    assert planes(np.ones((4, 6, 3), np.uint8), memory[1:-1].reshape(3, 5, 7))
-    assert memory[0] == memory[-1] == -1 and not (memory[1:-1] == -1).any()
-
-
-def test_planes_refuse_what_they_cannot_walk_through() -> None:
-    image, out = np.zeros((4, 6, 3), np.uint8), np.zeros((3, 4, 6), np.float32)
-    for wrong in (image[:, ::2], image.transpose(1, 0, 2), image[:, :, :2], image.astype(np.int8)):
+@pytest.mark.parametrize("wrong", [np.s_[:, ::2], np.s_[:, :, :2], np.s_[:, :, ::-1], np.s_[0]])
+def test_images_that_c_cannot_walk_through_are_refused(wrong: Any) -> None:
+    image = np.zeros((4, 6, 3), np.uint8)
+    assert size_of(image[1:, 1:5]) == (3, 4) and size_of(image[::-1]) == (4, 6)
+    for other in (image[wrong], image.astype(np.int8), image.transpose(1, 0, 2)):
         with pytest.raises(ValueError, match="whole rows"):
-            planes(wrong, out)
-    for other in (out[:, :, ::2], out[:2], out.astype(np.float64)):
-        with pytest.raises(ValueError, match="contiguous float32"):
-            planes(image, other)
-    with pytest.raises(ValueError, match="6x4 does not fit into 6x3"):
-        planes(image, out[:, :3].copy())
+            size_of(other)

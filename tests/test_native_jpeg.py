@@ -12,7 +12,7 @@ from p3mdata.anonymize.proofs import _changes
 from p3mdata.imaging.jpeg.library import _usable, encoded
 from p3mdata.native import LEVELS
 from p3mdata.native.changes import changes
-from p3mdata.native.jpeg import JpegFile, differing, exchange, usable
+from p3mdata.native.jpeg import FUNCTIONS, CannotRead, JpegFile, differing, exchange, usable
 from tests.native_levels import use
 
 
@@ -115,3 +115,31 @@ def test_pixels_of_another_kind_are_refused() -> None:
     for wrong in (fine[:, :, 0], fine[:, ::2], fine[..., :2], fine.astype(np.uint16), fine[:0]):
         with pytest.raises(ValueError, match="expected|cannot hold"):
             file.of_pixels(wrong)
+
+
+def _opened(columns: int = 2) -> JpegFile:
+    if usable() is None or (library := _usable()) is None:
+        pytest.skip("libjpeg cannot be called here")
+    sink = io.BytesIO()
+    Image.new("L", (16, 24), 99).save(sink, "JPEG")
+    return JpegFile(library, sink.getvalue(), [(3, columns)])
+
+
+@pytest.mark.parametrize("function", ["jpeg_CreateCompress", "jpeg_copy_critical_parameters", "jpeg_finish_compress"])
+def test_a_file_is_there_still_when_writing_it_was_given_up(function: str) -> None:
+    file = _opened()
+    expected, place = file.encoded(), FUNCTIONS.index(function)
+    kept = file._functions[place]
+    # A fatal error, since this is nothing for what is being written.
+    file._functions[place] = file._functions[FUNCTIONS.index("jpeg_finish_output")]
+    for write in (file.encoded, lambda: file.of_pixels(np.zeros((9, 9), np.uint8))):
+        with pytest.raises(CannotRead):
+            write()
+    file._functions[place] = kept
+    assert file.encoded() == expected and file.of_pixels(np.zeros((9, 9), np.uint8))
+
+
+def test_a_file_of_other_columns_than_told_is_not_read() -> None:
+    assert _opened().plane(0).shape == (3, 2, 64)
+    with pytest.raises(CannotRead):
+        _opened(columns=300)

@@ -253,6 +253,16 @@ def test_plans_of_so_many_sizes_are_kept(native: Library) -> None:
     assert [width for _, width in network._plans] == list(range(7, 71))
 
 
+@pytest.mark.parametrize(
+    ("size", "error"), [(0, ValueError), (63, ValueError), (200, ValueError), (1 << 60, MemoryError)]
+)
+def test_without_memory_there_are_no_outputs(size: int, error: type[Exception], native: Library) -> None:
+    network = Network([layer(), layer(name="two", sources=("one",), weights=np.ones((4, 4, 1, 1), np.int16))], native)
+    network._plans[2, 2] = size, *network._plan(2, 2)[1:]
+    with pytest.raises(error):
+        network(np.zeros((2, 2, 3), np.uint8), 1)
+
+
 def test_pictures_that_c_cannot_walk_through_are_refused(native: Library) -> None:
     network = Network([layer(output=True)], native)
     image = np.zeros((8, 8, 3), np.uint8)

@@ -19,7 +19,7 @@ from p3mdata.base.files import sha256
 from p3mdata.cli.sample import portrait
 from p3mdata.faces import centerface, proposals, weights, yunet
 from p3mdata.faces.detectors import Box
-from p3mdata.faces.inference import Blob, session
+from p3mdata.faces.inference import session
 from p3mdata.faces.integers import IMAGE, Layer, encoded, told
 from p3mdata.faces.onnx_graph import Graph, add_node
 from tools.proposals.people import Painter, canonical_mesh
@@ -68,13 +68,20 @@ def _at(picture: Image, side: int) -> Image:
 def ranges(network: Sequence[Layer], shown: list[Image]) -> bytes:
     """The table: the largest absolute value of each channel of each layer that is told."""
     names = [layer.name for layer in told(network)]
-    run, blob = session(in_floats(network)), Blob()
+    run = session(in_floats(network))
     largest: dict[str, NDArray[np.float64]] = {}
     for picture in shown:
-        for name, values in zip(names, run.run(names, {IMAGE: blob(picture)}), strict=True):
+        for name, values in zip(names, run.run(names, {IMAGE: planes(picture)}), strict=True):
             here = np.abs(values).max((0, 2, 3)).astype(np.float64)
             largest[name] = np.maximum(largest.get(name, 0.0), here)
     return b"".join(encoded(largest[name]) for name in names)
+
+
+def planes(picture: Image) -> NDArray[np.float32]:
+    """A picture (HxWx3) as networks of floats take it: (1, 3, h, w) in 0..255, with zeros up to multiples of 32."""
+    down, across = (-side % 32 for side in picture.shape[:2])
+    filled = np.pad(picture, ((0, down), (0, across), (0, 0)))
+    return np.ascontiguousarray(filled.transpose(2, 0, 1)[None], np.float32)
 
 
 def in_floats(network: Sequence[Layer]) -> bytes:

@@ -16,6 +16,7 @@ import numpy as np
 from p3mdata.celebamask.geometry import BROWS, EYES, MOUTH, FaceRule, Refusal, brow_line, facemask_below
 from p3mdata.errors import BrokenInput, SettingsError
 from p3mdata.imaging import Pixels, decode
+from p3mdata.imaging.trimap import stored_plane
 from p3mdata.records import Mask
 
 IMAGES, MASKS = "CelebA-HQ-img", "CelebAMask-HQ-mask-anno"
@@ -140,7 +141,7 @@ def _file_name(number: int, part: str) -> str:
 def _grey(data: bytes) -> Pixels:
     """HxW uint8 of a part, whatever number of equal channels it was saved with."""
     if data.startswith(_PNG_BEGIN) and data.endswith(_PNG_END):
-        grey = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+        grey = stored_plane(data, cv2.IMREAD_GRAYSCALE)
         if grey is None:
             raise BrokenInput("cannot_decode", "is damaged. Copy the file again.")
         return grey

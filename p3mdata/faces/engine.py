@@ -1,4 +1,4 @@
-"""What computes networks in whole numbers: the compiled library, or onnxruntime by floats that hold them exactly."""
+"""What computes networks in integers: the compiled library, or onnxruntime by floats that hold them exactly."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Engine:
         self._native = native_network(network) if fast else None
         self._outputs = [layer.name for layer in network if layer.output]
         if self._native is None:
-            # Scales folded into weights would leave no whole numbers.
+            # Scales folded into weights would leave no integers.
             self._session = session(as_onnx(network), without=("ConvMulFusion",))
 
     def __call__(self, rgb: NDArray[np.uint8]) -> list[NDArray[np.float32]]:

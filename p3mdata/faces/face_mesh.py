@@ -112,6 +112,8 @@ class FaceMesh:
         """
         five = np.mean([hit.points for hit in hits if hit.points is not None], axis=0)
         square = _around(hits)
+        if not 0 < square.side < math.inf:
+            return None
         level, smaller = image.at_least(_MESH_SIDE / square.side)
         mesh = self._in(level, square.in_half(smaller), _SURE)
         if mesh is None:
@@ -119,14 +121,14 @@ class FaceMesh:
         mesh = (mesh * smaller + (smaller - 1) / 2).astype(np.float32)
         seen = np.array([(mesh[a] + mesh[b]) / 2 for a, b in _FIVE])
         across, down = (seen[1] - seen[0]) @ square.axes() / square.side**2
-        if abs(math.atan2(down, across)) > _LEVEL or np.hypot(*(seen - five).T).max() > _NEAR * square.side:
-            return None
-        return mesh
+        # Asked so that what is no number is none either.
+        level_eyes = abs(math.atan2(down, across)) <= _LEVEL
+        return mesh if level_eyes and np.hypot(*(seen - five).T).max() <= _NEAR * square.side else None
 
     def _in(self, rgb: NDArray[np.uint8], square: _Square, least: float) -> Points | None:
         """The mesh in a square of a picture, in its pixels; None where its logit is below `least`."""
         present, points = self._mesh(square.cut(rgb, _MESH_SIDE, cv2.BORDER_REPLICATE))
-        if present < least:
+        if not (present >= least and np.isfinite(points).all()):
             return None
         offsets = points[:, :2].astype(np.float64) / _MESH_SIDE - 0.5
         mesh: Points = (offsets @ square.axes().T + square.centre).astype(np.float32)

@@ -1,9 +1,9 @@
-"""Networks in whole numbers: several times as fast as floats, and equal on every processor.
+"""Networks in integers: several times as fast as floats, and equal on every processor.
 
 Every channel of every layer has a step of its own, told by the largest value it takes on pictures (`tools.ranges`), so
-that all channels fill their bits. Steps are folded into the weights: a layer takes whole numbers and gives whole
-numbers. A sum of products stays below 2^24, up to which 32-bit floats count exactly: whether integers or floats add it
-up, and in which order, it is the same. What is then rounded is one product of two floats. `engine` computes it.
+that all channels fill their bits. Steps are folded into the weights: a layer takes integers and gives integers.
+A sum of products stays below 2^24, up to which 32-bit floats count exactly: whether integers or floats add it up, and
+in which order, it is the same. What is then rounded is one product of two floats. `engine` computes it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Values = NDArray[np.float64]
 Kind = Literal["conv", "depthwise", "enlarge", "pool", "sum", "doubled"]
 # Source of the first layer.
 IMAGE = "image"
-# Largest whole number of a byte without and with a sign, and of a layer that is finer.
+# Largest integer of a byte without and with a sign, and of a layer that is finer.
 _BYTE, _SIGNED, _FINE = 255, 127, 4095
 # Largest weight beside bytes, and beside anything finer.
 _MOST_BYTE, _MOST = 127, 32767
@@ -65,10 +65,10 @@ class Layer:
 
 @dataclass(frozen=True)
 class Counted:
-    """A layer in whole numbers.
+    """A layer in integers.
 
     A convolution's sum of products of `weights` and its source, plus bias, is multiplied by its filter's scale in
-    floats (one product, rounded once), rounded to the nearest whole number (halves to the even one), and kept between
+    floats (one product, rounded once), rounded to the nearest integer (halves to the even one), and kept between
     `low` and `high`. An output is the product alone, in floats. Sums are kept between `low` and `high`. Beyond the
     border sources are 0.
 
@@ -111,7 +111,7 @@ def encoded(ranges: Values) -> bytes:
 
 
 def in_integers(network: Sequence[Layer], table: bytes) -> list[Counted]:
-    """A network in whole numbers.
+    """A network in integers.
 
     Args:
         network: Its layers, each behind its sources.
@@ -140,7 +140,7 @@ def in_integers(network: Sequence[Layer], table: bytes) -> list[Counted]:
 
 
 def _limits(network: Sequence[Layer]) -> dict[str, tuple[int, int]]:
-    """Least and largest whole number of each layer."""
+    """Least and largest integer of each layer."""
     limits = {IMAGE: (0, _BYTE)}
     for layer in network:
         if layer.kernel is None:

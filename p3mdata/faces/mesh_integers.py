@@ -49,6 +49,11 @@ class _Chain:
     head: _Real
     activated: dict[int, int]
 
+    @property
+    def told(self) -> list[_Real]:
+        """The convolutions whose results have steps of their own: all but the head."""
+        return [self.stem, *(layer for block in self.blocks for layer in block)]
+
 
 def _chain(data: bytes) -> _Chain:
     file = Network(data)
@@ -82,8 +87,7 @@ def told(data: bytes) -> list[tuple[int, int]]:
     """Tensors of the file whose ranges are in the table, and their numbers of channels: the stem's result, then of each
     block what its first and its depthwise convolution and the block itself give."""
     chain = _chain(data)
-    layers = [chain.stem, *(layer for block in chain.blocks for layer in block)]
-    return [(chain.activated.get(layer.output, layer.output), len(layer.biases)) for layer in layers]
+    return [(chain.activated.get(layer.output, layer.output), len(layer.biases)) for layer in chain.told]
 
 
 def in_integers(data: bytes, table: bytes) -> Mesh:
@@ -97,8 +101,7 @@ def in_integers(data: bytes, table: bytes) -> Mesh:
         ValueError: The file or the table is another one.
     """
     chain = _chain(data)
-    layers = [chain.stem, *(layer for block in chain.blocks for layer in block)]
-    counts = [len(layer.biases) for layer in layers]
+    counts = [len(layer.biases) for layer in chain.told]
     if sum(counts) != len(table):
         raise ValueError("the table of ranges belongs to another network")
     parts = np.split(STEPS[np.frombuffer(table, np.uint8)], np.cumsum(counts)[:-1])
@@ -191,7 +194,7 @@ def by_numpy(mesh: Mesh, rgb: NDArray[np.uint8]) -> Floats:
 
 
 def _sums(seen: NDArray[np.generic], layer: Layer) -> Floats:
-    """Whole numbers, which float64 holds exactly in any order of summing, as floats."""
+    """Integers, which float64 holds exactly in any order of summing, as floats."""
     rows = seen.reshape(-1, seen.shape[-1]).astype(np.float64)
     sums = rows @ layer.weights[: rows.shape[1]].astype(np.float64)
     sums += layer.biases

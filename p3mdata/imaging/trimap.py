@@ -51,10 +51,10 @@ def trimap_of(alpha: NDArray[Any], kernel: int = KERNEL, facemask: NDArray[Any] 
     return trimap
 
 
-def stored_plane(data: bytes) -> NDArray[Any] | None:
-    """A one-channel picture as it is stored, HxW; None when it is none."""
+def stored_plane(data: bytes, flags: int = cv2.IMREAD_UNCHANGED) -> NDArray[Any] | None:
+    """A one-channel picture as it is stored, or as `flags` of OpenCV make it one, HxW; None when it is none."""
     try:
-        array = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        array = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:
         # Of an empty file, and of one with more pixels than OpenCV takes.
         return None

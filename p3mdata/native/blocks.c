@@ -58,7 +58,7 @@ BODY void samples_of(const Part *part, int top, int left, int columns, int tall,
     }
 }
 
-// The transform, whose whole numbers 64-bit floats hold exactly, and the division, rounded halves away from zero.
+// The transform, whose integers 64-bit floats hold exactly, and the division, rounded halves away from zero.
 BODY void coefficients_of(const Part *part, const int32_t *restrict samples, int16_t *restrict out) {
     Ints cosines[SIDE];
     Reals half[SIDE];

@@ -82,6 +82,21 @@ typedef struct {
     int created, cropped;
 } File;
 
+// A file that is being written.
+typedef struct {
+    union {
+        // What the writer begins with, up to the space of its pixels, is laid out as in the reader.
+        Info info;
+        uint8_t bytes[WRITER];
+        max_align_t aligned;
+    };
+    union {
+        Errors errors;
+        uint8_t handler[ERRORS];
+    };
+    int created;
+} Writer;
+
 #if UINTPTR_MAX > 0xFFFFFFFFu && !defined(_WIN32)
 #define P3M_JPEG 1
 _Static_assert(offsetof(Errors, warnings) == 128 && offsetof(Info, buffered) == 88 && offsetof(Info, row) == 168, "6.2");
@@ -101,6 +116,8 @@ static void give_up(Common *common) { longjmp(*(jmp_buf *)common->client, 1); }
 
 static void silent(Common *common) { (void)common; }
 
+// In whichever function sets a jump, what changes before it is used again after a jump lies in its caller's memory:
+// the language does not say what a local variable holds then.
 static void attach(const Functions *library, Common *common, Errors *errors, jmp_buf *back) {
     common->errors = library->std_error(errors);
     common->client = back;
@@ -155,7 +172,8 @@ P3M_API int p3m_jpeg_pixels(int level, const Functions *library, File *file, int
     jmp_buf back;
     Info *info = &file->info;
     info->common.client = &back;
-    if (file->cropped || setjmp(back)) return 0;
+    if (setjmp(back)) return 0;
+    if (file->cropped) return 0;
     if (info->out_values != values || (size_t)stride < (size_t)info->out_width * (size_t)values) return 0;
     if ((unsigned)(top + rows) > info->out_height || *left + *columns > info->out_width) return 0;
     const long before = file->errors.warnings;
@@ -180,52 +198,53 @@ P3M_API int p3m_jpeg_pixels(int level, const Functions *library, File *file, int
     return file->errors.warnings == before;
 }
 
-// What both ways of writing share: see `p3m_jpeg_encode`, and `p3m_jpeg_write` where there are pixels.
-static int write_file(const Functions *library, File *file, const uint8_t *pixels, ptrdiff_t stride, unsigned height,
-                      unsigned width, int values, uint8_t **made, unsigned long *size) {
+static void destroy(void (*by)(void *), Common *common) {
     jmp_buf back;
-    union {
-        // What the writer begins with, up to the space of its pixels, is laid out as in the reader.
-        Info info;
-        uint8_t bytes[WRITER];
-        max_align_t aligned;
-    } writer;
-    union {
-        Errors errors;
-        uint8_t bytes[ERRORS];
-    } handler;
-    memset(&writer, 0, sizeof writer);
-    attach(library, &writer.info.common, &handler.errors, &back);
+    common->client = &back;
+    if (setjmp(back)) return;
+    by(common);
+}
+
+static int written_by(const Functions *library, File *file, Writer *writer, const uint8_t *pixels, ptrdiff_t stride,
+                      unsigned height, unsigned width, int values, uint8_t **made, unsigned long *size) {
+    jmp_buf back;
+    Info *info = &writer->info;
+    attach(library, &info->common, &writer->errors, &back);
     file->info.common.client = &back;
-    volatile int created = 0;
-    if (setjmp(back)) {
-        if (created) library->destroy_writer(&writer);
-        return 0;
-    }
-    library->create_writer(&writer, VERSION, WRITER);
-    created = 1;
-    library->into_memory(&writer, made, size);
-    library->copy_parameters(&file->info, &writer);
+    if (setjmp(back)) return 0;
+    library->create_writer(info, VERSION, WRITER);
+    writer->created = 1;
+    library->into_memory(info, made, size);
+    library->copy_parameters(&file->info, info);
     if (pixels == NULL) {
-        library->write_coefficients(&writer, file->arrays);
+        library->write_coefficients(info, file->arrays);
     } else {
-        writer.info.width = width;
-        writer.info.height = height;
-        writer.info.components = values;
-        writer.info.stored_space = values == 3 ? RGB : GREY;
-        library->start_writing(&writer, 1);
+        info->width = width;
+        info->height = height;
+        info->components = values;
+        info->stored_space = values == 3 ? RGB : GREY;
+        library->start_writing(info, 1);
         for (unsigned row = 0; row < height;) {
             const uint8_t *at[ROWS_AT_ONCE];
             unsigned many = 0;
             for (; many < ROWS_AT_ONCE && row + many < height; many++) at[many] = pixels + stride * (row + many);
-            const unsigned written = library->write_rows(&writer, at, many);
-            if (written == 0) give_up(&writer.info.common);
+            const unsigned written = library->write_rows(info, at, many);
+            if (written == 0) return 0;
             row += written;
         }
     }
-    library->finish_writing(&writer);
-    library->destroy_writer(&writer);
+    library->finish_writing(info);
     return 1;
+}
+
+// What both ways of writing share: see `p3m_jpeg_encode`, and `p3m_jpeg_write` where there are pixels.
+static int write_file(const Functions *library, File *file, const uint8_t *pixels, ptrdiff_t stride, unsigned height,
+                      unsigned width, int values, uint8_t **made, unsigned long *size) {
+    Writer writer;
+    memset(&writer, 0, sizeof writer);
+    const int done = written_by(library, file, &writer, pixels, stride, height, width, values, made, size);
+    if (writer.created) destroy(library->destroy_writer, &writer.info.common);
+    return done;
 }
 
 // A sequential file of the coefficients as they are now. `*made` and `*size` tell of memory that may be used, and then
@@ -245,9 +264,7 @@ P3M_API int p3m_jpeg_write(int level, const Functions *library, File *file, cons
 
 P3M_API void p3m_jpeg_close(int level, const Functions *library, File *file) {
     (void)level;
-    jmp_buf back;
-    file->info.common.client = &back;
-    if (file->created && !setjmp(back)) library->destroy_reader(&file->info);
+    if (file->created) destroy(library->destroy_reader, &file->info.common);
     file->created = 0;
 }
 

@@ -60,6 +60,10 @@ class JpegFile:
             "p3m_jpeg_open", ctypes.c_char_p(stream), ctypes.c_size_t(len(stream)), int(blank), len(grids), rows,
             self._begin, self._strides,
         )  # fmt: skip
+        # Of another size than the headers were taken to tell: arrays would reach beyond its memory.
+        least = [columns * _COEFS * 2 for _, columns in grids]
+        if any(stride and stride < length for stride, length in zip(self._strides, least, strict=False)):
+            raise CannotRead
 
     def _call(self, name: str, *arguments: Any) -> None:
         if not getattr(self._native.functions, name)(self._native.level, self._functions, self._file, *arguments):

@@ -90,7 +90,7 @@ def load(folder: Path) -> tuple[Any, str]:
     try:
         functions = ctypes.CDLL(str(path))
         functions.p3m_sources.restype = ctypes.c_char_p
-        stale = functions.p3m_sources().decode() != compiling.digest(folder)
+        stale = functions.p3m_sources() != compiling.digest(folder).encode()
     except (OSError, AttributeError) as exc:
         return None, f"not used, since it cannot be loaded ({exc})"
     if stale:

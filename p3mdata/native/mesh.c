@@ -140,7 +140,7 @@ static void products_generic(PRODUCTS) {
 }
 #endif
 
-// The nearest whole number within the limits, halves to even numbers.
+// The nearest integer within the limits, halves to even numbers.
 BODY float whole(float value, float most) {
     value = value > most ? most : value;
     value = value < -most ? -most : value;
@@ -235,7 +235,7 @@ KERNEL(pooled, (const float *upper, const float *lower, int pixels, int before, 
 #if P3M_X86
 // The same by vectors of 512 bits, of which compilers make two of 256 and limits by masks.
 #define VNNI_INLINE FOR_VNNI static inline __attribute__((always_inline))
-// Added to a whole number, it has that in its lowest bits, and halves are rounded to even numbers.
+// Added to an integer, it has that in its lowest bits, and halves are rounded to even numbers.
 #define TO_WHOLE 12582912.0f
 
 VNNI_INLINE __m512 shifted(__m512 value, float most) {

@@ -179,7 +179,7 @@ P3M_API int p3m_network_run(int level, const struct layer *layers, int count, co
     struct network network = {.layers = layers, .count = count, .rgb = rgb, .rgb_stride = stride};
     network.rgb_height = height;
     network.rgb_width = width;
-    if (count < 1 || count > MOST_LAYERS || !measure(&network, filled_height, filled_width))
+    if (count < 1 || count > MOST_LAYERS || size < LINE || !measure(&network, filled_height, filled_width))
         return 1;
     uint8_t *const end = memory + size;
     memory += (LINE - (uintptr_t)memory % LINE) % LINE;
@@ -190,7 +190,7 @@ P3M_API int p3m_network_run(int level, const struct layer *layers, int count, co
             continue;
         }
         map->ring = rings[i];
-        if (map->ring < 1 || (size_t)(end - memory) < lines(((size_t)map->ring + 1) * map->row_bytes))
+        if (map->ring < 1 || (size_t)(end - memory) < ((size_t)map->ring + 1) * map->row_bytes)
             return 1;
         map->blank = memory;
         map->rows = memory + map->row_bytes;

@@ -1,4 +1,4 @@
-// A network in whole numbers, as network.py hands it over, and its maps while it runs.
+// A network in integers, as network.py hands it over, and its maps while it runs.
 //
 // A map's rows lie in a ring: only those that some layer still needs are kept, so that they stay in the cache. A row has
 // one pixel more at each side, which holds zeros, and each pixel has its channels side by side, filled up to a multiple

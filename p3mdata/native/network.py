@@ -1,4 +1,4 @@
-"""Networks in whole numbers, computed row by row in C."""
+"""Networks in integers, computed row by row in C."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from p3mdata.native.library import LEVELS, Library, library
 _KINDS = {"picture": 0, "conv": 1, "depthwise": 2, "enlarge": 3, "pool": 4, "sum": 5, "doubled": 6}
 _BYTES, _SHORTS, _FLOATS = range(3)
 _MOST_LAYERS, _CHANNELS_STEP = 128, 16
-# Whole numbers of a vector, and vectors of filters that are computed together, of each instruction set.
+# Integers of a vector, and vectors of filters that are computed together, of each instruction set.
 _LANES, _MOST_VECTORS = (8, 8, 16), (2, 2, 4)
 _BYTE, _SIGNED_BYTE, _SHORT = 255, 127, 32767
 # A sum of products and bias stays below; so do sides of pictures and channels.

@@ -1,15 +1,37 @@
 // Rows of each kind of layer, written once for all instruction sets. Whoever includes this defines before:
 //   FN               attributes of functions for the instruction set
-//   LANES            32-bit whole numbers of a vector
-//   ints, reals      vectors of whole numbers and of floats
+//   LANES            32-bit integers of a vector
+//   HAS_BYTES        whether convolutions of bytes have instructions of their own
+//   HAS_PACKS        whether several vectors are packed and stored as one
+//   ints, reals      vectors of integers and of floats
 //   MOST_VECTORS     vectors of filters that a convolution computes together, and PIXELS_OF_n: for so many pixels where
 //                    there are n of them, MOST_PIXELS of which is the largest
-//   the functions v_*, see rows_generic.c
+//   the functions v_* of rows_generic.c, and where it HAS_PACKS those that take the place of the ones below
 //
 // Sums of products stay below 2^24 (network.py sees to it), so that they are exact as floats; what is rounded is one product.
 
 #define ALWAYS static inline __attribute__((always_inline)) FN
 #define SMALLER(a, b) ((a) < (b) ? (a) : (b))
+
+ALWAYS void v_store_nearest_shorts(uint8_t *to, reals values, int low, int high) {
+    v_store_shorts(to, v_nearest(v_clip(values, (float)low, (float)high)));
+}
+
+#if !HAS_PACKS
+// Where vectors are stored one by one, and bytes are taken as shorts. The last two are never called.
+ALWAYS void v_store_nearest_bytes(uint8_t *to, reals values, int low, int high, int zero) {
+    v_store_bytes(to, v_add(v_nearest(v_clip(values, (float)low, (float)high)), v_all(zero)));
+}
+ALWAYS ints v_dot_bytes(ints sum, ints a, ints b) { return v_dot(sum, a, b); }
+ALWAYS ints v_byte_singles(const uint8_t *from) { return v_singles(from); }
+ALWAYS ints v_byte_pairs(const uint8_t *first, const uint8_t *second) { return v_pairs(first, second); }
+ALWAYS void v_store_four(uint8_t *to, const reals values[4], int low, int zero) {
+    (void)to, (void)values, (void)low, (void)zero;
+}
+ALWAYS void v_store_two(uint8_t *to, const reals values[2], int low, int high) {
+    (void)to, (void)values, (void)low, (void)high;
+}
+#endif
 
 struct target {
     const float *scales;
@@ -40,7 +62,7 @@ static struct target target_of(const struct network *network, int i, int y) {
     return target;
 }
 
-// Whole numbers of LANES channels from `channel` on, of the pixel `x`.
+// Integers of LANES channels from `channel` on, of the pixel `x`.
 ALWAYS void put(const struct target *target, int x, int channel, ints values) {
     if (target->store == BYTES)
         v_store_bytes(target->at + (size_t)x * target->step + channel, v_add(values, v_all(target->zero)));

@@ -1,4 +1,4 @@
-// Rows of layers by AVX2, which multiplies whole numbers of 16 bits in pairs; bytes are kept as such.
+// Rows of layers by AVX2, which multiplies integers of 16 bits in pairs; bytes are kept as such.
 #include "network.h"
 
 #if P3M_X86
@@ -45,23 +45,11 @@ V ints v_four_bytes(const uint8_t *from) {
     return _mm256_set1_epi32(four);
 }
 V ints v_dot(ints sum, ints a, ints b) { return _mm256_add_epi32(sum, _mm256_madd_epi16(a, b)); }
-V ints v_dot_bytes(ints sum, ints a, ints b) { return v_dot(sum, a, b); }
 V ints v_singles(const uint8_t *from) { return _mm256_cvtepu16_epi32(_mm_loadu_si128((const __m128i *)from)); }
 V ints v_pairs(const uint8_t *first, const uint8_t *second) {
     const __m128i a = _mm_loadu_si128((const __m128i *)first), b = _mm_loadu_si128((const __m128i *)second);
     return _mm256_inserti128_si256(_mm256_castsi128_si256(_mm_unpacklo_epi16(a, b)), _mm_unpackhi_epi16(a, b), 1);
 }
-
-V void v_store_nearest_bytes(uint8_t *to, reals values, int low, int high, int zero) {
-    v_store_bytes(to, v_add(v_nearest(v_clip(values, (float)low, (float)high)), v_all(zero)));
-}
-V void v_store_nearest_shorts(uint8_t *to, reals values, int low, int high) {
-    v_store_shorts(to, v_nearest(v_clip(values, (float)low, (float)high)));
-}
-V ints v_byte_singles(const uint8_t *from) { return v_singles(from); }
-V ints v_byte_pairs(const uint8_t *first, const uint8_t *second) { return v_pairs(first, second); }
-V void v_store_four(uint8_t *to, const reals values[4], int low, int zero) { (void)to, (void)values, (void)low, (void)zero; }
-V void v_store_two(uint8_t *to, const reals values[2], int low, int high) { (void)to, (void)values, (void)low, (void)high; }
 
 #include "rows.h"
 #endif

@@ -97,7 +97,6 @@ V ints v_dot(ints sum, ints a, ints b) {
     EACH sum.at[j] += low_short(a.at[j]) * low_short(b.at[j]) + high_short(a.at[j]) * high_short(b.at[j]);
     return sum;
 }
-V ints v_dot_bytes(ints sum, ints a, ints b) { return v_dot(sum, a, b); }
 V ints v_singles(const uint8_t *from) {
     ints values = v_load_shorts(from);
     EACH values.at[j] &= 0xFFFF;
@@ -109,16 +108,5 @@ V ints v_pairs(const uint8_t *first, const uint8_t *second) {
     EACH pairs.at[j] = (int32_t)((uint32_t)a.at[j] | (uint32_t)b.at[j] << 16);
     return pairs;
 }
-
-V void v_store_nearest_bytes(uint8_t *to, reals values, int low, int high, int zero) {
-    v_store_bytes(to, v_add(v_nearest(v_clip(values, (float)low, (float)high)), v_all(zero)));
-}
-V void v_store_nearest_shorts(uint8_t *to, reals values, int low, int high) {
-    v_store_shorts(to, v_nearest(v_clip(values, (float)low, (float)high)));
-}
-V ints v_byte_singles(const uint8_t *from) { return v_singles(from); }
-V ints v_byte_pairs(const uint8_t *first, const uint8_t *second) { return v_pairs(first, second); }
-V void v_store_four(uint8_t *to, const reals values[4], int low, int zero) { (void)to, (void)values, (void)low, (void)zero; }
-V void v_store_two(uint8_t *to, const reals values[2], int low, int high) { (void)to, (void)values, (void)low, (void)high; }
 
 #include "rows.h"

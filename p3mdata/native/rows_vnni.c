@@ -1,4 +1,4 @@
-// Rows of layers by AVX-512 with dot products of whole numbers.
+// Rows of layers by AVX-512 with dot products of integers.
 #include "network.h"
 
 #if P3M_X86
@@ -40,9 +40,6 @@ V void v_store_nearest_bytes(uint8_t *to, reals values, int low, int high, int z
     if (zero != 0)
         whole = v_add(whole, v_all(zero));
     _mm_storeu_si128((__m128i *)to, _mm512_cvtusepi32_epi8(whole));
-}
-V void v_store_nearest_shorts(uint8_t *to, reals values, int low, int high) {
-    v_store_shorts(to, v_nearest(v_clip(values, (float)low, (float)high)));
 }
 // Four vectors of bytes, or two of shorts: packed together, which keeps them within what a byte or a short holds.
 V ints v_pack_four(const reals values[4], int low, int zero) {

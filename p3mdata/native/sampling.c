@@ -1,7 +1,7 @@
 // Images at other sizes: every pixel is a weighted mean of some that lie side by side, rows first, then columns.
 #include "native.h"
 
-// Weights of a row or column add up to this: a pixel times both is a whole number below 2^24.
+// Weights of a row or column add up to this: a pixel times both is an integer below 2^24.
 enum { ONE = 256, HALF = 1 << 15 };
 
 // Bytes of `taps` rows, weighted, without the sign bit that they would need: -32768 stands for 0.

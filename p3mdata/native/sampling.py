@@ -50,7 +50,7 @@ class Taps:
 
 
 def sampled(rgb: NDArray[np.uint8], rows: Taps, columns: Taps) -> NDArray[np.uint8] | None:
-    """An image at another size, HxWx3: means are rounded once, to the nearest whole number, halves up.
+    """An image at another size, HxWx3: means are rounded once, to the nearest integer, halves up.
 
     Args:
         rgb: HxWx3; pixels of a row must lie side by side.
