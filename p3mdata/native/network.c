@@ -209,6 +209,13 @@ P3M_API int p3m_network_run(int level, const struct layer *layers, int count, co
         rows = p3m_rows_vnni;
     else if (level == AVX2)
         rows = p3m_rows_avx2;
+#elif P3M_ARM
+    if (level >= NEON)
+        rows = p3m_rows_neon;
+#if P3M_DOTPROD
+    if (level >= DOTPROD)
+        rows = p3m_rows_dotprod;
+#endif
 #else
     (void)level;
 #endif

@@ -67,5 +67,11 @@ void p3m_rows_generic(const struct network *network, int layer, int first, int c
 void p3m_rows_avx2(const struct network *network, int layer, int first, int count);
 void p3m_rows_vnni(const struct network *network, int layer, int first, int count);
 #endif
+#if P3M_ARM
+void p3m_rows_neon(const struct network *network, int layer, int first, int count);
+#endif
+#if P3M_DOTPROD
+void p3m_rows_dotprod(const struct network *network, int layer, int first, int count);
+#endif
 
 #endif
