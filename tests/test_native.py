@@ -24,7 +24,7 @@ def sources(tmp_path: Path) -> Path:
     """A folder with the smallest sources that make a library."""
     folder = tmp_path / "native"
     folder.mkdir()
-    for name in ("native.h", "about.c"):
+    for name in ("native.h", "processor.h", "about.c"):
         shutil.copy(compiling.HERE / name, folder)
     return folder
 
@@ -94,7 +94,7 @@ def test_a_compiler_that_is_missing_or_fails_is_named(sources: Path, monkeypatch
     monkeypatch.setenv("CC", " ")
     with pytest.raises(compiling.CannotCompile, match="no C compiler"):
         compiling.compile_library(compiling.library_path(sources), folder=sources)
-    assert {path.name for path in sources.iterdir()} == {"native.h", "about.c"}
+    assert {path.name for path in sources.iterdir()} == {"native.h", "processor.h", "about.c"}
 
 
 def test_a_compiler_may_speak_any_encoding(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_building_without_a_compiler(version: str, left: bool, tmp_path: Path, m
     build: dict[str, Any] = runpy.run_path(str(Path(__file__).parents[1] / "hatch_build.py"))
     folder = tmp_path / "p3mdata" / "native"
     folder.mkdir(parents=True)
-    for name in ("native.h", "about.c", "compiling.py"):
+    for name in ("native.h", "processor.h", "about.c", "compiling.py"):
         shutil.copy(compiling.HERE / name, folder)
     monkeypatch.setenv("CC", "/nowhere/cc")
     hook, warnings = build["NativeBuildHook"](), []
@@ -134,7 +134,7 @@ def test_an_error_in_the_sources_leaves_no_library(sources: Path) -> None:
     (sources / "about.c").write_text("#error not like this\n")
     with pytest.raises(compiling.CannotCompile, match="not like this"):
         compiled(sources)
-    assert {path.name for path in sources.iterdir()} == {"native.h", "about.c"}
+    assert {path.name for path in sources.iterdir()} == {"native.h", "processor.h", "about.c"}
 
 
 def test_the_environment_chooses(monkeypatch: pytest.MonkeyPatch) -> None:
