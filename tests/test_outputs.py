@@ -162,10 +162,13 @@ def test_whatever_differs_beside_a_place_is_in_the_window(shape: tuple[int, ...]
         assert _beside_which_equal(before, after, PLACE) == (slice(0, 96), slice(0, 128)), pixel
 
 
-def test_a_grey_picture_in_a_file_of_colours_is_compared_channel_by_channel() -> None:
+def test_what_a_file_cannot_hold_is_compared_as_it_holds_it() -> None:
     grey = Picture(picture(*SIZE, 1)[:, :, 0], None, "WEBP", None, 1)
     found = opened(grey, encode_file(grey, "WEBP")[0], PLACE, exact=True, bare=True)
     assert found.window == PLACE and found.after.shape == (20, 30, 3) and np.array_equal(found.before, found.after)
+    deep = Picture(picture(*SIZE, 1).astype(np.uint16) * 257, None, "PNG", None, 1)
+    found = opened(deep, encode_file(deep, "WEBP")[0], PLACE, exact=True, bare=True)
+    assert found.window == PLACE and found.after.dtype == np.uint8 and np.array_equal(found.before, found.after)
     for other in (picture(96, 127, 1), picture(96, 127, 1)[:, :, 0], picture(95, 128, 1)):
         with pytest.raises(ValueError, match="the output is"):
             opened(grey, encode_file(Picture(other, None, "PNG", None, 1), "PNG")[0], PLACE, exact=True, bare=True)
