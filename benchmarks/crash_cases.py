@@ -34,6 +34,7 @@ from p3mdata.records import Doubt, Face
 from p3mdata.review import batch, session
 from p3mdata.review.removal import remove_images
 from p3mdata.run import decisions, secret, verify
+from p3mdata.run import tasks as run_tasks
 from p3mdata.run.close import renew_report
 from p3mdata.run.fetch import fetch_run
 from p3mdata.run.job import anonymize_job, merge_tasks, run_staged
@@ -114,6 +115,8 @@ def stand_in() -> None:
     for module in (ensemble, models, verify):
         module.FaceFinder = _Finder  # type: ignore[attr-defined]
     secret.new_secret = lambda: _SECRET  # type: ignore[attr-defined]
+    # A killed process that was at the plan is waited for no longer than that.
+    run_tasks._PATIENCE_SECONDS = 1.0
     for module in (decisions, session, batch):
         if hasattr(module, "now"):
             module.now = lambda: "2026-01-01T00:00:00Z"
