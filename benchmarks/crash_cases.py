@@ -30,6 +30,7 @@ from p3mdata.export import export
 from p3mdata.faces import ensemble, models
 from p3mdata.faces.detectors import Box
 from p3mdata.faces.ensemble import Detection
+from p3mdata.faces.pyramid import Pyramid
 from p3mdata.records import Doubt, Face
 from p3mdata.review import batch, session
 from p3mdata.review.removal import remove_images
@@ -73,8 +74,8 @@ class _Finder:
     def __init__(self) -> None:
         self.detectors = {name: _Spots(name) for name in ("centerface", "libfacedetection")}
 
-    def find(self, image: Any) -> Detection:
-        height, width = image.size
+    def find(self, rgb: Any) -> Detection:
+        height, width = (rgb if isinstance(rgb, Pyramid) else Pyramid(rgb)).size
         if width == _PORTRAIT:
             return Detection((self.portrait,), ())
         if width % 2:
@@ -103,7 +104,9 @@ def stand_in() -> None:
     """Put the stand-ins in their places; processes that are forked have them too."""
     # Loaded here, since it looks for a compiler by way of temporary files.
     importlib.import_module("mediapipe")
-    # Found by a process of its own: threads that OpenCV starts here would be missing in processes that are forked.
+    # Threads that OpenCV starts here, now or while it looks at what a case left, would be missing in forked processes,
+    # which would wait for them for ever.
+    cv2.setNumThreads(1)
     ask = f"from tests.factories import *; print(dumps(astronaut_face({_PORTRAIT}).to_json()))"
     found = subprocess.run(
         [sys.executable, "-c", f"from p3mdata.base.jsonl import dumps; {ask}"],
