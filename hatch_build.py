@@ -1,7 +1,7 @@
 """Compiles p3mdata/native when a wheel or an editable installation is built.
 
-Where no compiler works, ziglang is asked for, a C compiler as a package, which is there while it builds; where that cannot
-be had either, both go without the library. `tools/wheels.py` has wheels made for other systems.
+Where no compiler works, ziglang is asked for, a C compiler as a package, which is there while it builds; where that
+cannot be had either, both go without the library. `tools/wheels.py` has wheels made for other systems.
 """
 
 from __future__ import annotations

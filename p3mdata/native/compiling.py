@@ -138,9 +138,7 @@ def _failure(command: list[str], cache: Path) -> str:
     # What ziglang keeps for the next time is removed, unless the environment says where to keep it.
     caches = {name: str(cache) for name in ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")}
     try:
-        done = subprocess.run(
-            command, capture_output=True, timeout=_SECONDS, check=False, env={**caches, **os.environ}
-        )
+        done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False, env={**caches, **os.environ})
     except (OSError, subprocess.TimeoutExpired) as exc:
         return f"cannot be run: {exc}"
     if not done.returncode:
