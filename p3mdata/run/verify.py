@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.anonymize.areas import Masked, mask
+from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.doubts import matte_is_picture
 from p3mdata.anonymize.inputs import Loaded, load
+from p3mdata.anonymize.masked import Masked
 from p3mdata.anonymize.permission import difference, is_shown
 from p3mdata.anonymize.pipeline import as_made, render
 from p3mdata.anonymize.proofs import Promise, proof_doubts, prove
