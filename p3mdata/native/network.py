@@ -97,7 +97,7 @@ class Layer(Protocol):
 
 
 # Bytes of memory, rows that each layer keeps, and shapes of the outputs.
-_Plan = tuple[int, Any, list[tuple[int, int, int]]]
+_Plan = tuple[int, "ctypes.Array[ctypes.c_int32]", list[tuple[int, int, int]]]
 
 
 class _Layer(ctypes.Structure):
@@ -198,6 +198,8 @@ class Network:
             raise ValueError(f"layer '{layer.name}' is made of an output")
         if store == _FLOATS and layer.kind not in ("conv", "depthwise"):
             raise ValueError(f"layer '{layer.name}' cannot be an output")
+        if not -_SHORT <= layer.low <= layer.high <= _SHORT:
+            raise ValueError(f"values of layer '{layer.name}' do not fit 16 bits")
         source = self._layers[sources[0]]
         zero = _zero(layer, self._form) if store == _BYTES else 0
         made = _Layer(_KINDS[layer.kind], (*sources, *[-1] * (2 - len(sources))), 1, layer.stride)
@@ -273,8 +275,7 @@ def _stores(layers: Sequence[Layer], form: _Form) -> dict[str, int]:
     small = {
         layer.name
         for layer in layers
-        if form.bytes
-        and (layer.low, layer.high) in ((0, _BYTE), (-_SIGNED_BYTE, _SIGNED_BYTE))
+        if form.bytes and (layer.low, layer.high) in ((0, _BYTE), (-_SIGNED_BYTE, _SIGNED_BYTE))
     }
     for layer in layers:
         takes_bytes = layer.kind in ("depthwise", "pool", "sum", "doubled") or (
