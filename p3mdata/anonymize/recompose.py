@@ -29,6 +29,8 @@ _TOP = np.iinfo(np.uint16).max
 _COARSE, _FINE = 0.25, 0.02
 _MOST_REACH, _LEAST_REACH = 90, 8
 _LEAST_FINE = 2
+# Rows that are computed at a time; those around them, which colours are gathered from, are computed again.
+_STRIP = 1024
 
 
 def hide(
@@ -68,31 +70,37 @@ def recompose(
         return
     reach = int(np.clip(round(_COARSE * region.width), _LEAST_REACH, _MOST_REACH))
     fine = max(_LEAST_FINE, round(_FINE * region.width))
-    window, inner = _grown(patch, source.shape[:2], reach + fine)
-    block = source[window]
-    block = block if block.ndim == 3 else block[:, :, None]
     top = float(np.iinfo(region.share.dtype).max)
     scale = _TOP // np.iinfo(source.dtype).max
-    share = region.share[window].astype(np.float64)
-    gathered = [_Gathered.of(share, top, radius) for radius in (reach, fine)]
-    # One channel after another: floats of all of them at once would be most of a worker's memory.
-    layer = np.empty((*patch.mask.shape, block.shape[2]), np.uint16)
-    for channel in range(block.shape[2]):
-        image = block[:, :, channel].astype(np.float64) * scale
-        layer[:, :, channel] = _layer(image, share, top, gathered, inner)
-    del image
-    share = share[inner] / top
+    pixels, view = (a if a.ndim == 3 else a[:, :, None] for a in (source, out[patch.window]))
+    channels = pixels.shape[2]
+    # One strip and channel after another: floats of all of them at once would be most of a worker's memory.
+    strips = [slice(start, start + _STRIP) for start in range(0, len(patch.mask), _STRIP)]
+    layer = np.empty((*patch.mask.shape, channels), np.uint16)
+    for rows in strips:
+        window, inner = _grown(_strip(patch, rows), source.shape[:2], reach + fine)
+        share = region.share[window].astype(np.float64)
+        gathered = [_Gathered.of(share, top, radius) for radius in (reach, fine)]
+        for channel in range(channels):
+            image = pixels[window][:, :, channel].astype(np.float64) * scale
+            layer[rows, :, channel] = _layer(image, share, top, gathered, inner)
     # Eight bits are plenty for weights, and leave room for exact sums.
     weights = np.maximum(region.share[patch.window].astype(np.int64) * 255 // int(top), 1)
     weights *= patch.mask & (region.share[patch.window] > 0)
     hidden = obfuscated(layer, weights, method, strength, region.width, noise)
-    view = out[patch.window]
-    view = view if view.ndim == 3 else view[:, :, None]
-    for channel in range(block.shape[2]):
-        image = block[:, :, channel][inner].astype(np.float64) * scale
-        gap = hidden[:, :, channel].astype(np.float64) - layer[:, :, channel]
-        made = np.clip(np.rint((image + share * gap) / scale), 0, np.iinfo(out.dtype).max)
-        np.copyto(view[:, :, channel], made.astype(out.dtype), where=weights > 0)
+    for rows in strips:
+        window = _strip(patch, rows).window
+        share = region.share[window].astype(np.float64) / top
+        for channel in range(channels):
+            image = pixels[window][:, :, channel].astype(np.float64) * scale
+            gap = hidden[rows, :, channel].astype(np.float64) - layer[rows, :, channel]
+            made = np.clip(np.rint((image + share * gap) / scale), 0, np.iinfo(out.dtype).max)
+            np.copyto(view[rows, :, channel], made.astype(out.dtype), where=weights[rows] > 0)
+
+
+def _strip(patch: Patch, rows: slice) -> Patch:
+    """Some rows of a patch."""
+    return Patch(patch.top + rows.start, patch.left, patch.mask[rows])
 
 
 def _grown(patch: Patch, shape: tuple[int, ...], by: int) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
