@@ -1,7 +1,7 @@
-"""Wheels for every platform, made on any of them: `python -m tools.wheels [FOLDER]` (`make wheels`), by default in dist/.
+"""Wheels for every platform, made on any of them: `python -m tools.wheels [FOLDER]` (`make wheels`), else in dist/.
 
-Each holds the C library for its platform and is else the same as all others, which is checked. ziglang, which compiles, and
-hatchling are there while a wheel is built only. The same sources give the same bytes.
+Each holds the C library for its platform and is else the same as all others, which is checked. ziglang, which compiles,
+and hatchling are there while a wheel is built only. The same sources give the same bytes.
 """
 
 from __future__ import annotations
@@ -38,10 +38,8 @@ def shared(wheel: Path, library: str) -> dict[str, str]:
         names = archive.namelist()
         if [name for name in names if name.startswith("p3mdata/native/_p3mdata")] != [library]:
             raise SystemExit(f"{wheel}: does not hold {library} alone")
-        kept = [
-            name for name in names if name != library and not name.endswith((".dist-info/WHEEL", ".dist-info/RECORD"))
-        ]
-        return {name: hashlib.sha256(archive.read(name)).hexdigest() for name in kept}
+        own = (library, *(name for name in names if name.endswith((".dist-info/WHEEL", ".dist-info/RECORD"))))
+        return {name: hashlib.sha256(archive.read(name)).hexdigest() for name in names if name not in own}
 
 
 def main(folder: Path) -> None:
