@@ -15,6 +15,7 @@ import pytest
 
 from p3mdata.errors import SettingsError
 from p3mdata.native import LEVELS, VARIABLE, compiling, finding, library
+from p3mdata.native import __main__ as in_place
 from p3mdata.native.images import size_of
 from p3mdata.native.library import load
 from tests.native_levels import use
@@ -209,6 +210,28 @@ def test_instructions_are_those_that_the_system_lists(sources: Path) -> None:
     flags, best = set(line.split()), LEVELS[functions.p3m_best_level()]
     assert (best != "generic") == ({"avx2", "fma", "bmi2"} <= flags)
     assert (best == "vnni") == ({"avx2", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"} <= flags)
+
+
+def test_who_has_no_library_is_told_how_to_get_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    monkeypatch.setitem(finding.__globals__, "load", lambda folder: (None, "not compiled"))
+    monkeypatch.setitem(finding.__globals__, "library", lambda: None)
+    used, words = finding()
+    assert not used and words.endswith(
+        f": install a C compiler, or one by 'pip install {compiling.ZIGLANG}', then run 'python -m p3mdata.native'"
+    )
+
+
+@pytest.mark.parametrize("fresh", [True, False])
+def test_compiling_in_place_without_a_compiler(
+    fresh: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A library that a compiler made which is gone, as at installation, is no failure."""
+    monkeypatch.setenv("CC", "/nowhere/cc")
+    monkeypatch.setattr(in_place, "load", lambda folder: (object(), "") if fresh else (None, "not compiled"))
+    assert in_place.main() == (0 if fresh else 1)
+    told = capsys.readouterr()
+    assert ("compiled before" in told.out, "not compiled: /nowhere/cc" in told.err) == (fresh, not fresh)
 
 
 def test_an_error_in_the_sources_leaves_no_library(sources: Path) -> None:

@@ -19,7 +19,7 @@ VARIABLE = "P3MDATA_NATIVE"
 LEVELS = (
     ("generic", "neon", "dotprod")
     if platform.machine().lower() in ("aarch64", "arm64")
-    else ("generic", "avx2", "vnni")
+    else ("generic", "avx2", "avxvnni", "vnni")
 )
 _AUTO, _OFF = "auto", "off"
 _COMMAND = "python -m p3mdata.native"
@@ -64,7 +64,9 @@ def finding() -> tuple[bool, str]:
         return False, f"switched off by {VARIABLE}, which {_COST}"
     why = load(compiling.HERE)[1]
     return False, f"{why}, which {_COST}" + (
-        "" if why == _NOT_HERE else f": install a C compiler, then run '{_COMMAND}'"
+        ""
+        if why == _NOT_HERE
+        else f": install a C compiler, or one by 'pip install {compiling.ZIGLANG}', then run '{_COMMAND}'"
     )
 
 

@@ -46,6 +46,7 @@ class _Form:
 _FORMS = {
     "generic": _Form(8, 2),
     "avx2": _Form(8, 2),
+    "avxvnni": _Form(8, 2, bytes=True),
     "vnni": _Form(16, 4, bytes=True),
     "neon": _Form(8, 2, apart=True),
     "dotprod": _Form(8, 2, bytes=True, apart=True, signed=True),
