@@ -110,6 +110,8 @@ def test_sums_are_exact_in_floats_and_weights_fit(name: str) -> None:
         if high[source] <= 255 and source != IMAGE and layer.kind != "depthwise":
             assert kernel.max() <= 127
     assert 1 << 23 < most < 1 << 24
+    limits = {(layer.low, layer.high) for layer in counted if not layer.output}
+    assert limits <= {(0, 255), (-127, 127), (0, 4095), (-4095, 4095)}
 
 
 @pytest.mark.parametrize("level", LEVELS)

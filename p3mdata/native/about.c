@@ -1,5 +1,5 @@
 // What the library was made from, and what the processor can do.
-#include "native.h"
+#include "processor.h"
 
 #ifndef P3M_SOURCES
 #define P3M_SOURCES "unknown"
@@ -9,13 +9,8 @@ P3M_API const char *p3m_sources(void) { return P3M_SOURCES; }
 
 P3M_API int p3m_best_level(void) {
 #if P3M_X86
-    __builtin_cpu_init();
-    if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma") || !__builtin_cpu_supports("bmi2"))
-        return GENERIC;
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512cd") &&
-        __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512vnni"))
-        return VNNI;
-    return AVX2;
+    const struct features found = features_of_processor();
+    return !found.avx2 ? GENERIC : found.avx512 ? VNNI : AVX2;
 #else
     return GENERIC;
 #endif

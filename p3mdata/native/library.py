@@ -59,7 +59,9 @@ def finding() -> tuple[bool, str]:
         return False, f"switched off by {VARIABLE}, which {_COST}"
     why = load(compiling.HERE)[1]
     return False, f"{why}, which {_COST}" + (
-        "" if why == _NOT_HERE else f": install a C compiler, then run '{_COMMAND}'"
+        ""
+        if why == _NOT_HERE
+        else f": install a C compiler, or one by 'pip install {compiling.ZIGLANG}', then run '{_COMMAND}'"
     )
 
 
