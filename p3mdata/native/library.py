@@ -15,7 +15,7 @@ from p3mdata.native import compiling
 # Environment variable: 'auto', 'off', or the name of the instruction set to use.
 VARIABLE = "P3MDATA_NATIVE"
 # Instruction sets by the library's numbers; all give the same bytes.
-LEVELS = ("generic", "avx2", "vnni")
+LEVELS = ("generic", "avx2", "avxvnni", "vnni")
 _AUTO, _OFF = "auto", "off"
 _COMMAND = "python -m p3mdata.native"
 _NOT_HERE = "not for this processor"
