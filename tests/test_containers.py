@@ -16,8 +16,8 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, PngImagePlugin
 
-from p3mdata.anonymize.areas import _jpeg_blocks
 from p3mdata.anonymize.inputs import Inputs, load
+from p3mdata.anonymize.masked import _jpeg_blocks
 from p3mdata.base.jsonl import read_json, read_rows
 from p3mdata.config import Execution, Job, Settings
 from p3mdata.errors import BrokenInput

@@ -12,9 +12,10 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.mattes import Shot, coverage, detail_left, layer_shares
-from p3mdata.anonymize.areas import Masked, mask
+from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.doubts import coverage_doubts
 from p3mdata.anonymize.inputs import Inputs, load
+from p3mdata.anonymize.masked import Masked
 from p3mdata.anonymize.masks import Patch, Region, bare_parts, patch_of
 from p3mdata.anonymize.noise import Noise
 from p3mdata.anonymize.pipeline import anonymize, as_made, promised, render

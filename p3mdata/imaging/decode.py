@@ -32,6 +32,7 @@ from p3mdata.imaging.jpeg.segments import SOS, UnsupportedJpeg, number_of, split
 from p3mdata.imaging.jpeg.structure import MAX_SCANS
 from p3mdata.imaging.metadata import needed_icc
 from p3mdata.imaging.picture import Picture, Pixels, orient
+from p3mdata.imaging.plane import plane_of
 
 try:
     import pillow_heif
@@ -339,6 +340,8 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, coefficients: bool = False
         orientation = exif_orientation(image) if turned else 1
         extra = _extra_samples(image)
         intact, blocks = _intact_jpeg(data, image, coefficients)
+        if image.format == "PNG":
+            intact = plane_of(data)
         if mended and (intact is None or lacks_scans(data)):
             raise BrokenInput("cannot_decode", "cannot be decoded, it is truncated or damaged. Copy the file again.")
         if intact is None:

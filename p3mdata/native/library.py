@@ -8,7 +8,6 @@ import os
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from p3mdata.errors import SettingsError
 from p3mdata.native import compiling
@@ -32,7 +31,7 @@ class Library:
         level: The instruction set in use, a place in `LEVELS`.
     """
 
-    functions: Any
+    functions: ctypes.CDLL
     level: int
 
 
@@ -79,7 +78,7 @@ def _chosen(asked: str) -> Library | None:
 
 
 @functools.cache
-def load(folder: Path) -> tuple[Any, str]:
+def load(folder: Path) -> tuple[ctypes.CDLL | None, str]:
     """The library that lies beside its sources in a folder, or None and why it is not used."""
     # Arithmetic of 32-bit processors rounds floats at other places.
     if sys.byteorder != "little" or sys.maxsize < 1 << 32:

@@ -70,7 +70,7 @@ class Layer(Protocol):
 
 
 # Bytes of memory, rows that each layer keeps, and shapes of the outputs.
-_Plan = tuple[int, Any, list[tuple[int, int, int]]]
+_Plan = tuple[int, "ctypes.Array[ctypes.c_int32]", list[tuple[int, int, int]]]
 
 
 class _Layer(ctypes.Structure):
@@ -170,6 +170,8 @@ class Network:
             raise ValueError(f"layer '{layer.name}' is made of an output")
         if store == _FLOATS and layer.kind not in ("conv", "depthwise"):
             raise ValueError(f"layer '{layer.name}' cannot be an output")
+        if not -_SHORT <= layer.low <= layer.high <= _SHORT:
+            raise ValueError(f"values of layer '{layer.name}' do not fit 16 bits")
         source = self._layers[sources[0]]
         zero = _zero(layer) if store == _BYTES else 0
         made = _Layer(_KINDS[layer.kind], (*sources, *[-1] * (2 - len(sources))), 1, layer.stride)

@@ -10,9 +10,10 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.anonymize.areas import Masked, mask
+from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.doubts import matte_is_picture
 from p3mdata.anonymize.inputs import Loaded, load
+from p3mdata.anonymize.masked import Masked
 from p3mdata.anonymize.permission import difference, is_shown
 from p3mdata.anonymize.pipeline import as_made, render
 from p3mdata.anonymize.proofs import Promise, proof_doubts, prove
@@ -221,11 +222,8 @@ def _same_alpha(plan: Plan, photo: bytes, alpha: bytes, released: bytes) -> bool
     most = plan.job.settings.max_pixels
     if exif_orientation(open_picture(photo, most)) != 1:
         return False
-    matte, header = stored_plane(released), open_picture(alpha, most)
-    # Of files without anything unusual OpenCV gives what `decode` does, in a third of the time.
-    plain = header.format == "PNG" and header.mode == "L" and not {"transparency", "exif"} & set(header.info)
-    source = stored_plane(alpha) if plain else decode(alpha, most).pixels
-    return matte is not None and source is not None and np.array_equal(source, matte)
+    matte, source = stored_plane(released), decode(alpha, most).pixels
+    return matte is not None and np.array_equal(source, matte)
 
 
 def _released_files(plan: Plan, row: ImageResult) -> tuple[dict[str, bytes], list[FailedProof]]:
