@@ -1,25 +1,21 @@
-// Sequential JPEG files encoded: colour, samples, transform, quantisation and entropy coding, each as libjpeg-turbo does
-// them, to the same bytes.
+// Coefficients of sequential JPEG files coded, to the bytes that libjpeg writes.
 #include "native.h"
 
-enum { SIDE = 8, COEFS = 64, PARTS = 3, SYMBOLS = 256, MOST_AC = 10, MOST_DC = 11, NO_CODE = 128, BLOCK_BYTES = 512 };
+enum { SIDE = 8, COEFS = 64, PARTS = 3, MOST_AC = 10, NO_CODE = 128, BLOCK_BYTES = 512 };
 
 typedef struct {
     // Blocks of a unit, down and across; and rows and columns of blocks that show a part of the picture.
     int32_t tall, wide, rows, columns;
-    // Coefficients (rows, columns, 64), rows of blocks `stride` bytes apart; NULL where they are made of pixels.
+    // Coefficients (rows, columns, 64), rows of blocks `stride` bytes apart.
     const int16_t *coefs;
     int64_t stride;
-    // Quantisation, row by row, where they are made of pixels.
-    const uint16_t *table;
-    // Of each symbol of DC and AC: its code, and below that in eight bits how many bits that has, or NO_CODE.
+    // Of each symbol of DC and AC: its code, and below that in eight bits how many bits that has, and NO_CODE too
+    // where it has none.
     const uint32_t *dc, *ac;
 } Part;
 
 typedef struct {
     int32_t height, width, parts;
-    const uint8_t *pixels;
-    int64_t pixels_stride;
     uint8_t *out;
     int64_t size;
     // Memory to work in.
@@ -203,7 +199,8 @@ encode_vnni(const Job *job) {
 // Whether `p3m_encode` can be asked.
 P3M_API int p3m_encodes(int level) { return P3M_X86 && level >= AVX2; }
 
-// Entropy-coded data of coefficients, or of pixels. How many bytes it has; below 0 where it cannot be made.
+// Entropy-coded data of coefficients, in which nothing is stuffed yet behind bytes of 255. How many bytes it has; below 0
+// where there is no code for one, or no room.
 P3M_API int64_t p3m_encode(int level, const Job *job) {
 #if P3M_X86
     if (level >= AVX2) return level >= VNNI ? encode_vnni(job) : encode_avx2(job);
