@@ -134,15 +134,23 @@ FOR_AVX2 static __attribute__((noinline)) Entry slow(uint64_t bits, const Lookup
     return (Entry){(int8_t)(length + size), (uint8_t)ahead, (int16_t)value};
 }
 
-// The next value: at most 26 bits, and 11 where the table tells it.
+INLINE void drop(Reader *from, int count) {
+    from->bits <<= count;
+    from->count -= count;
+}
+
+// The next value, of which the table tells LOOK bits; more are read where it is longer.
 INLINE Entry next_value(Reader *from, const Lookup *table) {
     Entry entry = table->entries[from->bits >> (64 - LOOK)];
     if (__builtin_expect(entry.bits <= 0, 0)) {
         refill(from);
         entry = slow(from->bits, table);
+        drop(from, entry.bits);
+        // As many are there as if it had been a short one.
+        refill(from);
+    } else {
+        drop(from, entry.bits);
     }
-    from->bits <<= entry.bits;
-    from->count -= entry.bits;
     return entry;
 }
 
