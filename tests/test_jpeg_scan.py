@@ -121,7 +121,7 @@ def test_values_that_no_picture_has_are_left_to_libjpeg(level: str, monkeypatch:
 
 @COMPILED
 @pytest.mark.parametrize("kind", KINDS)
-def test_coefficients_are_written_as_libjpeg_writes_them(kind: str, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_coefficients_are_written_as_by_libjpeg(kind: str, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, level)
     for number, (height, width) in enumerate(SIZES):
         for quality in (99, 60, 3):
@@ -186,5 +186,9 @@ def test_another_size_or_place_is_refused() -> None:
     for rows, columns in ((slice(0, 25), slice(0, 40)), (slice(3, 3), slice(0, 40)), (slice(0, 24), slice(-1, 40))):
         with pytest.raises(ValueError, match="no rows"):
             shown(found, planes, rows, columns)
-    for changed in ({"tables": (np.full(64, 256, np.uint16),) * 3}, {"factors": ((2, 1), (1, 1), (1, 1))}, {"codes": {}}):
+    for changed in (
+        {"tables": (np.full(64, 256, np.uint16),) * 3},
+        {"factors": ((2, 1), (1, 1), (1, 1))},
+        {"codes": {}},
+    ):
         assert decoded(replace(found, **changed), True) is None

@@ -30,7 +30,7 @@ class Scan:
         size: Height and width of the picture.
         factors: Of each component, blocks of a unit, down and across.
         tables: Their quantisation, uint16 (64,), row by row.
-        codes: Huffman tables, by 0 for DC or 1 for AC and a number: how many codes have 1 to 16 bits, and their symbols.
+        codes: Huffman tables by 0 for DC or 1 for AC and a number: how many codes have 1 to 16 bits, and their symbols.
         chosen: Of each component, the numbers of its tables of DC and AC.
         interval: Units from one restart marker to the next; 0 without.
         data: What is coded.
@@ -55,13 +55,14 @@ class Scan:
         """Of each component, rows and columns of the blocks that show a part of the picture."""
         most, (height, width) = self.factors[0], self.size
         return [
-            (-(-height * tall // (_BLOCK * most[0])), -(-width * wide // (_BLOCK * most[1]))) for tall, wide in self.factors
+            (-(-height * tall // (_BLOCK * most[0])), -(-width * wide // (_BLOCK * most[1])))
+            for tall, wide in self.factors
         ]
 
     @property
     def known(self) -> bool:
         """Whether compiled code has a way for it."""
-        shapes = [table.shape == (_COEFS,) and 0 < table.min() and table.max() <= _MOST_TABLE for table in self.tables]
+        shapes = [table.shape == (_COEFS,) and table.min() > 0 and table.max() <= _MOST_TABLE for table in self.tables]
         numbers = [(kind, of[kind]) for of in self.chosen for kind in (0, 1)]
         return (
             (self.factors == _GREY or self.factors in _COLOURS)
@@ -137,9 +138,7 @@ def decoded(
     return (planes, shown) if _run(native, scan, planes, shown, rows, columns, True) else None
 
 
-def shown(
-    scan: Scan, planes: Sequence[NDArray[np.int16]], rows: slice, columns: slice
-) -> NDArray[np.uint8] | None:
+def shown(scan: Scan, planes: Sequence[NDArray[np.int16]], rows: slice, columns: slice) -> NDArray[np.uint8] | None:
     """Pixels of coefficients that `decoded` gave for a file; otherwise as that.
 
     Raises:
@@ -175,7 +174,9 @@ def _run(
     job = _Job(height=scan.size[0], width=scan.size[1], parts=len(scan.factors), interval=scan.interval)
     if from_data:
         job.data, job.size = scan.data, len(scan.data)
-    codes = {number: _Code.from_buffer_copy(code.ljust(_LONGEST + _SYMBOLS, b"\0")) for number, code in scan.codes.items()}
+    codes = {
+        number: _Code.from_buffer_copy(code.ljust(_LONGEST + _SYMBOLS, b"\0")) for number, code in scan.codes.items()
+    }
     for (kind, number), code in codes.items():
         if number < _CODES:
             job.codes[kind * _CODES + number] = ctypes.addressof(code)

@@ -1,7 +1,7 @@
 """Files of one sequential scan, as nearly all photographs are: decoded and written by compiled code of our own.
 
-It takes two thirds of the time that libjpeg-turbo needs, to the same coefficients, pixels and bytes, and takes only what
-encoders write: on any other data it gives up, and libjpeg, which knows what to make of damage, is asked.
+It takes three quarters of the time that libjpeg-turbo needs, to the same coefficients, pixels and bytes, and takes only
+what encoders write: on any other data it gives up, and libjpeg, which knows what to make of damage, is asked.
 """
 
 from __future__ import annotations
