@@ -315,6 +315,8 @@ UNSUPPORTED: dict[str, tuple[Callable[[], bytes], str]] = {
     "rgb by names": (lambda: replaced_header(COLOUR, b"", b"RGB"), "RGB"),
     "12-bit": (lambda: edited(COLOUR, SOF, 0, 12), "12-bit"),
     "arithmetic": (lambda: COLOUR.replace(SOF, b"\xff\xc9", 1), "arithmetic"),
+    "table of arithmetic coding": (lambda: COLOUR[:2] + b"\xff\xcc\0\4\0\x10" + COLOUR[2:], "arithmetic"),
+    "segment that decoders refuse": (lambda: COLOUR[:2] + b"\xff\xf0\0\4ab" + COLOUR[2:], "unknown marker"),
     "lossless": (lambda: COLOUR.replace(SOF, b"\xff\xc3", 1), "lossless"),
     "fractional": (lambda: edited(edited(COLOUR, SOF, 7, 0x31), SOF, 10, 0x21), "fractional"),
     "subsampled luma": (lambda: edited(edited(COLOUR, SOF, 7, 0x11), SOF, 10, 0x22), "luma"),

@@ -246,7 +246,7 @@ def explain(
         photo, Inputs(data, _read(alpha), _read(trimap), _read(mask), secret=new_secret().encode()), settings
     )
     sink = io.BytesIO()
-    drawn.save(sink, "PNG", optimize=True)
+    drawn.save(sink, "PNG")
     try:
         write_alone(out, sink.getvalue(), PRIVATE_MODE)
     except OSError as exc:

@@ -29,7 +29,7 @@ from p3mdata.imaging.containers import (
 from p3mdata.imaging.encode import EXTENSIONS
 from p3mdata.imaging.jpeg import JpegBlocks, decoded_pixels
 from p3mdata.imaging.jpeg.segments import SOS, UnsupportedJpeg, number_of, split
-from p3mdata.imaging.jpeg.structure import MAX_SCANS
+from p3mdata.imaging.jpeg.structure import MAX_SCANS, inspect
 from p3mdata.imaging.metadata import needed_icc
 from p3mdata.imaging.picture import Picture, Pixels, orient
 from p3mdata.imaging.plane import plane_of
@@ -267,6 +267,21 @@ def _intact_jpeg(data: bytes, image: Image.Image, coefficients: bool) -> tuple[P
     return pixels if image.mode == "RGB" else pixels[:, :, 0], None
 
 
+def _is_mended(data: bytes) -> bool:
+    """Whether libjpeg decodes a file, but has something to remark on its image data, some of which it makes up."""
+    with contextlib.suppress(UnsupportedJpeg):
+        # Remarks on what other programs left beside the picture are not meant.
+        data = inspect(data).stream
+    try:
+        simplejpeg.decode_jpeg(data, strict=True)
+    except ValueError:
+        with contextlib.suppress(ValueError):
+            # What it cannot do at all it refuses here as well.
+            simplejpeg.decode_jpeg(data, strict=False)
+            return True
+    return False
+
+
 def _decode_8_bit(
     image: Image.Image, icc: bytes | None, depth: int
 ) -> tuple[Pixels, Pixels | None, str | None, bytes | None]:
@@ -367,6 +382,8 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, coefficients: bool = False
         notes.append("lossless JPEG encoded anew")
     with _decoding():
         notes += [*left_out(image, data), *(["missing end marker added"] if mended else [])]
+        if jpeg and intact is None and FAST_JPEG and image.mode in ("L", "RGB") and _is_mended(data):
+            notes.append("damaged image data shown as decoders mend it")
     if bits > 8:
         notes.append(f"{bits} bits reduced to 8")
     if other := _not_written(form, icc, pixels):

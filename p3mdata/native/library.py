@@ -15,7 +15,7 @@ from p3mdata.native import compiling
 # Environment variable: 'auto', 'off', or the name of the instruction set to use.
 VARIABLE = "P3MDATA_NATIVE"
 # Instruction sets by the library's numbers; all give the same bytes.
-LEVELS = ("generic", "avx2", "vnni")
+LEVELS = ("generic", "avx2", "avxvnni", "vnni")
 _AUTO, _OFF = "auto", "off"
 _COMMAND = "python -m p3mdata.native"
 _NOT_HERE = "not for this processor"
@@ -59,7 +59,9 @@ def finding() -> tuple[bool, str]:
         return False, f"switched off by {VARIABLE}, which {_COST}"
     why = load(compiling.HERE)[1]
     return False, f"{why}, which {_COST}" + (
-        "" if why == _NOT_HERE else f": install a C compiler, then run '{_COMMAND}'"
+        ""
+        if why == _NOT_HERE
+        else f": install a C compiler, or one by 'pip install {compiling.ZIGLANG}', then run '{_COMMAND}'"
     )
 
 

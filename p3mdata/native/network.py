@@ -17,7 +17,7 @@ _KINDS = {"picture": 0, "conv": 1, "depthwise": 2, "enlarge": 3, "pool": 4, "sum
 _BYTES, _SHORTS, _FLOATS = range(3)
 _MOST_LAYERS, _CHANNELS_STEP = 128, 16
 # Integers of a vector, and vectors of filters that are computed together, of each instruction set.
-_LANES, _MOST_VECTORS = (8, 8, 16), (2, 2, 4)
+_LANES, _MOST_VECTORS = (8, 8, 8, 16), (2, 2, 2, 4)
 _BYTE, _SIGNED_BYTE, _SHORT = 255, 127, 32767
 # A sum of products and bias stays below; so do sides of pictures and channels.
 _MOST_SUM, _MOST_SIDE, _MOST_CHANNELS = 1 << 24, 1 << 14, 1 << 12
@@ -248,7 +248,7 @@ def _stores(layers: Sequence[Layer], native: Library) -> dict[str, int]:
     small = {
         layer.name
         for layer in layers
-        if native.level == LEVELS.index("vnni")
+        if native.level >= LEVELS.index("avxvnni")
         and (layer.low, layer.high) in ((0, _BYTE), (-_SIGNED_BYTE, _SIGNED_BYTE))
     }
     for layer in layers:

@@ -1,6 +1,6 @@
 // Rows of each kind of layer, written once for all instruction sets. Whoever includes this defines before:
 //   FN               attributes of functions for the instruction set
-//   LANES            32-bit integers of a vector
+//   LANES            32-bit integers of a vector, 8 or 16
 //   HAS_BYTES        whether convolutions of bytes have instructions of their own
 //   HAS_PACKS        whether several vectors are packed and stored as one
 //   ints, reals      vectors of integers and of floats
@@ -95,7 +95,7 @@ ALWAYS void put_sums(const int F, const struct target *target, int x, int channe
     }
     if (target->store == BYTES) {
         uint8_t *to = target->at + (size_t)x * target->step + channel;
-        if (HAS_PACKS && F == 4)
+        if (HAS_PACKS && MOST_VECTORS >= 4 && F == 4)
             v_store_four(to, products, target->low, target->zero);
         else
 #pragma GCC unroll 4
@@ -204,24 +204,25 @@ struct taps {
     size_t step, tap; // Bytes between neighbouring pixels and between neighbouring taps.
 };
 
-// Sums of F vectors of filters for up to P pixels, from x on.
-ALWAYS void conv_pixels(const int F, const int P, const int bytes, const struct taps *taps, const uint8_t *weights,
-                        const struct target *target, int channel, int x, int pixels) {
+// Sums of F vectors of filters for P pixels, from x on; of a row that is narrower than P for its `pixels`.
+ALWAYS void conv_pixels(const int F, const int P, const int bytes, const int narrow, const struct taps *taps,
+                        const uint8_t *weights, const struct target *target, int channel, int x, int pixels) {
     // Of fixed size, so that compilers keep them in registers.
     ints sums[MOST_PIXELS][MOST_VECTORS];
-    size_t from[MOST_PIXELS];
 #pragma GCC unroll 16
-    for (int p = 0; p < P; p++) {
-        // Those beyond the row repeat the last one, and are not put anywhere.
-        from[p] = (size_t)(x + (p < pixels ? p : pixels - 1)) * taps->step;
+    for (int p = 0; p < P; p++)
 #pragma GCC unroll 4
         for (int f = 0; f < F; f++)
             sums[p][f] = v_load(target->biases + channel + f * LANES);
-    }
+    const size_t step = taps->step;
+    size_t three = 3 * step, five = 5 * step, seven = 7 * step;
+    // Four registers, whose multiples addresses hold, instead of eight: compilers shall not undo it.
+    __asm__("" : "+r"(three), "+r"(five), "+r"(seven));
     for (int down = 0; down < taps->down; down++)
         for (int across = 0; across < taps->across; across++) {
-            const uint8_t *tap = taps->rows[down] + (size_t)across * taps->tap;
-            for (int group = 0; group < taps->groups; group++) {
+            const uint8_t *tap = taps->rows[down] + (size_t)x * taps->step + (size_t)across * taps->tap;
+#pragma GCC unroll 2
+            for (int group = 0; group < taps->groups; group++, tap += 4) {
                 ints row[MOST_VECTORS];
 #pragma GCC unroll 4
                 for (int f = 0; f < F; f++)
@@ -229,7 +230,14 @@ ALWAYS void conv_pixels(const int F, const int P, const int bytes, const struct 
                 weights += (size_t)F * LANES * 4;
 #pragma GCC unroll 16
                 for (int p = 0; p < P; p++) {
-                    const ints values = v_four_bytes(tap + from[p] + 4 * (size_t)group);
+                    // Those beyond the row repeat the last one, and are not put anywhere.
+                    const size_t from = narrow   ? (size_t)SMALLER(p, pixels - 1) * step
+                                        : p == 3 ? three
+                                        : p == 5 ? five
+                                        : p == 6 ? 2 * three
+                                        : p == 7 ? seven
+                                                 : (size_t)p * step;
+                    const ints values = v_four_bytes(tap + from);
 #pragma GCC unroll 4
                     for (int f = 0; f < F; f++)
                         sums[p][f] = bytes ? v_dot_bytes(sums[p][f], values, row[f]) : v_dot(sums[p][f], values, row[f]);
@@ -251,7 +259,7 @@ ALWAYS void conv_pixels(const int F, const int P, const int bytes, const struct 
         return;
     }
 #if HAS_PACKS
-    if (pixels == P) {
+    if (!narrow && pixels == P) {
         put_block(F, P, target, x, channel, sums);
         return;
     }
@@ -264,17 +272,32 @@ ALWAYS void conv_pixels(const int F, const int P, const int bytes, const struct 
 }
 
 #define CONV_ROW(F, P)                                                                                                  \
+    FN static __attribute__((noinline)) void conv_narrow_##F(const struct taps *taps, int bytes, const uint8_t *weights, \
+                                                             const struct target *target, int channel, int width) {     \
+        if (HAS_BYTES && bytes)                                                                                         \
+            conv_pixels(F, P, 1, 1, taps, weights, target, channel, 0, width);                                          \
+        else                                                                                                            \
+            conv_pixels(F, P, 0, 1, taps, weights, target, channel, 0, width);                                          \
+    }                                                                                                                   \
     FN static void conv_row_##F(const struct taps *given_taps, int bytes, const uint8_t *weights,                        \
                                 const struct target *given, int channel, int width) {                                   \
         /* Copies, which nothing that is stored may alias. */                                                           \
         const struct taps taps_here = *given_taps, *taps = &taps_here;                                                  \
         const struct target target_here = *given, *target = &target_here;                                               \
-        for (int x = 0; x < width; x += P) {                                                                            \
-            const int pixels = SMALLER(P, width - x);                                                                   \
+        if (width < P) {                                                                                                \
+            conv_narrow_##F(given_taps, bytes, weights, given, channel, width);                                         \
+            return;                                                                                                     \
+        }                                                                                                               \
+        for (int next = 0; next < width; next += P) {                                                                   \
+            /* What is left at the end goes with some that were computed before. */                                     \
+            const int x = SMALLER(next, width - P);                                                                     \
+            /* Compilers that know it move what is stored into the sums' registers. */                                  \
+            int pixels = P;                                                                                             \
+            __asm__("" : "+r"(pixels));                                                                                 \
             if (HAS_BYTES && bytes)                                                                                     \
-                conv_pixels(F, P, 1, taps, weights, target, channel, x, pixels);                                        \
+                conv_pixels(F, P, 1, 0, taps, weights, target, channel, x, pixels);                                     \
             else                                                                                                        \
-                conv_pixels(F, P, 0, taps, weights, target, channel, x, pixels);                                        \
+                conv_pixels(F, P, 0, 0, taps, weights, target, channel, x, pixels);                                     \
         }                                                                                                               \
     }
 CONV_ROW(1, PIXELS_OF_1)
@@ -518,12 +541,14 @@ FN static int joined_row_stored(const struct network *network, int i, int y) {
     uint8_t *to = row_of(map, y) + map->pixel;
     const size_t pixel = map->pixel, size = (size_t)map->width * pixel;
     if (layer->kind == POOL) {
-        if (layer->store != BYTES)
-            return 0;
         const uint8_t *upper = row_of(source, 2 * y) + pixel, *lower = row_of(source, 2 * y + 1) + pixel;
+        const int bytes = layer->store == BYTES;
         for (const uint8_t *end = to + size; to < end; upper += pixel, lower += pixel)
-            for (size_t channel = 0; channel < pixel; channel += LANES, to += LANES, upper += LANES, lower += LANES)
-                v_store_largest(to, upper, upper + pixel, lower, lower + pixel);
+            for (size_t at = 0; at < pixel; at += CHANNELS_STEP, to += CHANNELS_STEP) {
+                v_store_largest(to, upper, upper + pixel, lower, lower + pixel, bytes);
+                upper += CHANNELS_STEP;
+                lower += CHANNELS_STEP;
+            }
         return 1;
     }
     // Adding bytes keeps sums within these alone.

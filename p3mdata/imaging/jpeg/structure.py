@@ -32,11 +32,16 @@ MAX_PIXELS = 200_000_000  # the coefficients of one file take up to 12 bytes per
 MAX_SCANS = 256  # every scan costs a pass over all blocks, however few bytes it has
 MAX_MCU_BLOCKS = 10  # of one interleaved scan, which is what gets written
 MAX_QUANT = 32767
+# With the table (0xCC) that only arithmetic coding has.
 OTHER_FRAMES = {
-    **dict.fromkeys((0xC9, 0xCA, 0xCD, 0xCE), "arithmetic coding"),
+    **dict.fromkeys((0xC9, 0xCA, 0xCC, 0xCD, 0xCE), "arithmetic coding"),
     **dict.fromkeys((0xC3, 0xC7, 0xC8, 0xCB, 0xCF), "lossless coding"),
     **dict.fromkeys((0xC5, 0xC6), "hierarchical coding"),
 }
+
+_DNL, _COM = 0xDC, 0xFE
+# What decoders pass over; they give up on other markers that are not the picture's, which must not be hidden from them.
+_PASSED_OVER = frozenset((*range(APP0, APP0 + 16), _DNL, _COM))
 
 Table = NDArray[np.uint16]
 
@@ -153,6 +158,8 @@ class _Headers:
             raise UnsupportedJpeg("damaged file: restart interval")
         elif marker == SOS:
             self._read_scan(payload)
+        elif marker not in _PASSED_OVER and marker != DRI:
+            raise UnsupportedJpeg("damaged file: unknown marker")
         if marker in FRAMES or marker in (DQT, DHT, DRI, SOS):
             self.kept.append(segment)
 
