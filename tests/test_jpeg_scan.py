@@ -47,27 +47,27 @@ def test_coefficients_and_pixels_are_those_of_libjpeg(kind: str, level: str, mon
     use(monkeypatch, level)
     rng = np.random.default_rng(1)
     for number, (height, width) in enumerate(SIZES):
-        for options in OPTIONS:
-            for quality in (97, 75, 4):
-                noise = (0, 12, 90)[number % 3]
-                data = encode(picture(height, width, number, noise), kind, quality, **options)
-                both = decoded(scan(data), True, slice(0, height), slice(0, width))
-                assert both is not None
-                wanted = decode(data)
-                assert np.array_equal(both[1], wanted)
-                assert all(np.array_equal(*pair) for pair in zip(both[0], by_libjpeg(data), strict=True))
-                alone = decoded(scan(data), False, slice(0, height), slice(0, width))
-                assert alone is not None and np.array_equal(alone[1], wanted)
-                for _ in range(3):
-                    rows, columns = (
-                        slice(first, int(rng.integers(first, side)) + 1)
-                        for side in (height, width)
-                        for first in (int(rng.integers(side)),)
-                    )
-                    part = shown(scan(data), both[0], rows, columns)
-                    assert part is not None and np.array_equal(part, wanted[rows, columns])
-                    part = decoded(scan(data), False, rows, columns)
-                    assert part is not None and np.array_equal(part[1], wanted[rows, columns])
+        for turn, options in enumerate(OPTIONS):
+            quality = (97, 75, 4)[(number + turn) % 3]
+            noise = (0, 12, 90)[number % 3]
+            data = encode(picture(height, width, number, noise), kind, quality, **options)
+            both = decoded(scan(data), True, slice(0, height), slice(0, width))
+            assert both is not None
+            wanted = decode(data)
+            assert np.array_equal(both[1], wanted)
+            assert all(np.array_equal(*pair) for pair in zip(both[0], by_libjpeg(data), strict=True))
+            alone = decoded(scan(data), False, slice(0, height), slice(0, width))
+            assert alone is not None and np.array_equal(alone[1], wanted)
+            for _ in range(3):
+                rows, columns = (
+                    slice(first, int(rng.integers(first, side)) + 1)
+                    for side in (height, width)
+                    for first in (int(rng.integers(side)),)
+                )
+                part = shown(scan(data), both[0], rows, columns)
+                assert part is not None and np.array_equal(part, wanted[rows, columns])
+                part = decoded(scan(data), False, rows, columns)
+                assert part is not None and np.array_equal(part[1], wanted[rows, columns])
 
 
 @COMPILED
@@ -80,7 +80,7 @@ def test_what_is_damaged_is_left_to_libjpeg_or_decoded_as_it_does(level: str, mo
     for kind, options in (("420", {}), ("444", {"rst_interval": 2}), ("grey", {})):
         data = encode(picture(48, 80, 1), kind, 88, **options)
         begin = data.index(b"\xff\xda") + 14
-        for number in range(150):
+        for number in range(100):
             broken = bytearray(data)
             at = int(rng.integers(begin, len(data) - 2))
             if number % 3 == 0:
@@ -100,7 +100,7 @@ def test_what_is_damaged_is_left_to_libjpeg_or_decoded_as_it_does(level: str, mo
             wanted = simplejpeg.decode_jpeg(bytes(broken), "GRAY" if kind == "grey" else "RGB", strict=True)
             assert np.array_equal(both[1], wanted.reshape(both[1].shape if both[1] is not None else ()))
             taken += 1
-    assert taken > 5 and refused > 100
+    assert taken > 5 and refused > 60
 
 
 @COMPILED
