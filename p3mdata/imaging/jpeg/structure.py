@@ -116,6 +116,20 @@ def inspect(data: bytes) -> Structure:
     return Structure(frame.height, frame.width, components, headers.kept, headers.plain)
 
 
+def tells_all(data: bytes) -> bool:
+    """Whether a file's scans tell every bit of every coefficient, and the lack of some of their data would be noticed.
+
+    Of arithmetic coding it would not: where data ends, decoders go on with zeros and say nothing.
+    """
+    headers = _Headers()
+    try:
+        for segment in split(data):
+            headers.read(segment)
+    except UnsupportedJpeg:
+        return False
+    return headers.complete
+
+
 class _Headers:
     """What the segments say, one after another.
 
@@ -137,6 +151,11 @@ class _Headers:
     def plain(self) -> bool:
         """As `Structure.plain`."""
         return not self._late_tables and self._frame is not None and bytes(self._frame.ids) != b"RGB"
+
+    @property
+    def complete(self) -> bool:
+        """Whether no bits of coefficients are yet to come."""
+        return self._frame is not None and not self._missing_bits[: len(self._frame.ids)].any()
 
     def read(self, segment: Segment) -> None:
         """Take one segment."""
@@ -192,7 +211,7 @@ class _Headers:
         # JFIF goes before Adobe's marker, in libjpeg and in viewers.
         if len(frame.ids) == COLOUR and ((self._adobe == 0 and not self._jfif) or spelt_rgb):
             raise UnsupportedJpeg("RGB colour")
-        if self._missing_bits[: len(frame.ids)].any():
+        if not self.complete:
             # Decoders smooth over what a progressive file has not sent; written out, that would be lost.
             raise UnsupportedJpeg("incomplete scans")
         return frame
