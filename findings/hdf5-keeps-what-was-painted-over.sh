@@ -3,9 +3,9 @@
 # the file. That deleted data sets leave their bytes behind is known; this one is not deleted, it has a new content.
 # Happens: with compression (or any filter) a chunk that needs more room than before is written elsewhere, and the old
 # one stays where it was, whole, listed by nothing: its zlib stream opens with any program that looks for one. Noise,
-# a pattern or another face in the place of a smooth one needs more room; a grey box, which needs less, goes over the
-# beginning of the old chunk, and tests with that find nothing. Without compression it is written over. `h5repack`, or
-# a copy into a new file, leaves the rest behind. Nothing is said; the file grows.
+# a pattern or another face in the place of a smooth one needs more room; a grey box needs less, and a test with that
+# finds nothing. Without compression it is written over. A copy into a new file leaves the rest behind. Nothing is
+# said; the file grows.
 # Met in: whoever keeps a set in HDF5: anonymize the pictures first, then make the file.
 # Seen with h5py 3.16.0, numpy 2.4.6, Python 3.11; two smooth pictures of 128x128, the first written over, found in
 # the bytes:
