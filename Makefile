@@ -5,7 +5,7 @@ BIN := .venv/bin
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: demo lint test test-slow bench clean
+.PHONY: demo lint test test-slow bench wheels clean
 
 .venv/.installed: pyproject.toml
 	tools/system-libraries $(PYTHON)
@@ -41,6 +41,10 @@ test-slow: .venv/.installed-dev .venv/.compiled
 
 bench: .venv/.installed-dev .venv/.compiled
 	$(BIN)/python -m benchmarks.anonymize
+
+# For a release: one for each platform, in dist/.
+wheels: .venv/.installed
+	$(BIN)/python -m tools.wheels
 
 clean:
 	rm -rf .venv demo build dist p3mdata/native/_p3mdata.* p3mdata/native/.made-*

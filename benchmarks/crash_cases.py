@@ -30,10 +30,12 @@ from p3mdata.export import export
 from p3mdata.faces import ensemble, models
 from p3mdata.faces.detectors import Box
 from p3mdata.faces.ensemble import Detection
+from p3mdata.faces.pyramid import Pyramid
 from p3mdata.records import Doubt, Face
 from p3mdata.review import batch, session
 from p3mdata.review.removal import remove_images
 from p3mdata.run import decisions, secret, verify
+from p3mdata.run import tasks as run_tasks
 from p3mdata.run.close import renew_report
 from p3mdata.run.fetch import fetch_run
 from p3mdata.run.job import anonymize_job, merge_tasks, run_staged
@@ -72,8 +74,8 @@ class _Finder:
     def __init__(self) -> None:
         self.detectors = {name: _Spots(name) for name in ("centerface", "libfacedetection")}
 
-    def find(self, image: Any) -> Detection:
-        height, width = image.size
+    def find(self, rgb: Any) -> Detection:
+        height, width = (rgb if isinstance(rgb, Pyramid) else Pyramid(rgb)).size
         if width == _PORTRAIT:
             return Detection((self.portrait,), ())
         if width % 2:
@@ -102,7 +104,9 @@ def stand_in() -> None:
     """Put the stand-ins in their places; processes that are forked have them too."""
     # Loaded here, since it looks for a compiler by way of temporary files.
     importlib.import_module("mediapipe")
-    # Found by a process of its own: threads that OpenCV starts here would be missing in processes that are forked.
+    # Threads that OpenCV starts here, now or while it looks at what a case left, would be missing in forked processes,
+    # which would wait for them for ever.
+    cv2.setNumThreads(1)
     ask = f"from tests.factories import *; print(dumps(astronaut_face({_PORTRAIT}).to_json()))"
     found = subprocess.run(
         [sys.executable, "-c", f"from p3mdata.base.jsonl import dumps; {ask}"],
@@ -114,6 +118,8 @@ def stand_in() -> None:
     for module in (ensemble, models, verify):
         module.FaceFinder = _Finder  # type: ignore[attr-defined]
     secret.new_secret = lambda: _SECRET  # type: ignore[attr-defined]
+    # A killed process that was at the plan is waited for no longer than that.
+    run_tasks._PATIENCE_SECONDS = 1.0
     for module in (decisions, session, batch):
         if hasattr(module, "now"):
             module.now = lambda: "2026-01-01T00:00:00Z"

@@ -15,7 +15,8 @@ the one whose turn it is. Then:
 
 Faces come from a stand-in for the detectors and networks are narrow, so that a case takes seconds; all else is the
 product. Times of decisions are fixed, clocks of trainings stand still. Left out of the comparison: seconds in
-stats.json, lock files, times of files in copies of pictures, the files of TensorBoard, of which each call adds one.
+stats.json, lock files, receipts that the killed process would have kept, times of files in copies of pictures, the
+files of TensorBoard, of which each call adds one.
 Exit 1 when a case fails.
 """
 
@@ -49,7 +50,7 @@ from p3mdata.base.jsonl import dumps
 from p3mdata.base.object_store import Store
 from p3mdata.dataset.about import ABOUT, BUILDING
 from p3mdata.dataset.check import check_dataset
-from p3mdata.run.layout import PLAN, strays
+from p3mdata.run.layout import PLAN, PROVED_HERE, strays
 
 CASES = (*RUN_CASES, *TRAINING_CASES)
 _LOCKS = re.compile(r"(lock|workers|(alone|lent|memory)-[0-9]+|task-[0-9]+-of-[0-9]+)")
@@ -250,12 +251,29 @@ def run_case(case: Case, root: Path, most: int) -> tuple[int, list[str]]:
             continue
         now = below(root)
         now_objects = objects() if case.store else {}
-        different = sorted(name for name in wanted.keys() | now.keys() if wanted.get(name) != now.get(name))
+        different = sorted(
+            name
+            for name in wanted.keys() | now.keys()
+            if wanted.get(name) != now.get(name) and not lacks_receipts(name, now, wanted)
+        )
         names = wanted_objects.keys() | now_objects.keys()
         different += sorted(name for name in names if wanted_objects.get(name) != now_objects.get(name))
         if different:
             faults.append(f"{moment}: differs from the undisturbed one in {different[:5]}")
     return kills, faults
+
+
+def lacks_receipts(name: str, now: dict[str, tuple[int, bytes]], wanted: dict[str, tuple[int, bytes]]) -> bool:
+    """Whether a file holds a run's own receipts, and none but those that the undisturbed one has.
+
+    What a killed process made has none: the next one has not proved it on the bytes that were written.
+    """
+    if not name.endswith(f"/{PROVED_HERE}"):
+        return False
+    have, others = (files.get(name, (0, b""))[1] for files in (now, wanted))
+    return {have[at : at + 8] for at in range(0, len(have), 8)} <= {
+        others[at : at + 8] for at in range(0, len(others), 8)
+    }
 
 
 def below(root: Path) -> dict[str, tuple[int, bytes]]:

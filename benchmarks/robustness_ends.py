@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.robustness import HELD, NOT_TRIED, PATIENCE, Case, Ended, Tool, at_import, at_name, waited
+from benchmarks.robustness_tool import HELD, NOT_TRIED, PATIENCE, Case, Ended, Tool, at_import, at_name, waited
 
 _STUBBORN = 20
 _BROKEN = "verify of a bad run"

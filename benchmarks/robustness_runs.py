@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.local_store import BUCKET, serve_store
-from benchmarks.robustness import HELD, Case, Ended, Tool, at_name, torn, waited
+from benchmarks.robustness_tool import HELD, Case, Ended, Tool, at_name, torn, waited
 from p3mdata.base.ids import sample_id
 from p3mdata.base.jsonl import read_rows
 from p3mdata.cli.sample import portrait

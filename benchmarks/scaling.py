@@ -31,7 +31,7 @@ from p3mdata.config import Execution, Job
 # How often threads of workers are looked at, in seconds.
 _LOOK = 0.25
 # As often as the progress bar counts.
-_COUNT = 0.5
+_COUNT = 0.2
 
 
 def _threads(own: int) -> dict[int, list[float]]:
@@ -53,7 +53,7 @@ def child(source: Path, out: Path, report: Path, workers: int, delay: float, in_
     """One run, with what it took written to `report`."""
     from p3mdata.run import ahead
     from p3mdata.run.job import anonymize_job
-    from p3mdata.run.rows import done_counter
+    from p3mdata.run.progress import RunProgress
 
     if delay:
         read = ahead.read_inputs
@@ -73,7 +73,7 @@ def child(source: Path, out: Path, report: Path, workers: int, delay: float, in_
             busy.update(_threads(os.getpid()))
 
     job = Job(source=source, out=out, execution=Execution(workers=workers))
-    done = done_counter(out)
+    done = RunProgress(out)
     # Of images that are done, and when: at a tenth, with what is told then, and at the last.
     seen: dict[str, Any] = {}
 
@@ -86,7 +86,7 @@ def child(source: Path, out: Path, report: Path, workers: int, delay: float, in_
             if now - last < _COUNT and seen.get("done") != total:
                 return
             last, number = now, done()
-            pace.seen(number, now)
+            pace.seen(done.work(), now)
             if number >= total / 10 and "tenth" not in seen:
                 seen.update(tenth=number, at=now, left=pace.left(total))
             if number > seen.get("done", 0):

@@ -388,6 +388,16 @@ def test_a_jpeg_decodes_as_pillow_decodes_it(intact: bytes, rng: random.Random, 
         assert np.array_equal(decode(bytes(data)).pixels, expected)
 
 
+def test_damage_that_decoders_mend_is_told() -> None:
+    word = "damaged image data shown as decoders mend it"
+    for data in INTACT[:4]:
+        assert word not in decode(data).notes and word not in decode(data, coefficients=True).notes
+        # Nothing but the segment's version is odd: no word about the picture.
+        assert word not in decode(data.replace(b"JFIF\0\1", b"JFIF\0\2", 1)).notes
+        half = data[: (data.rindex(b"\xff\xda") + len(data)) // 2] + b"\xff\xd9"
+        assert word in decode(half).notes and word in decode(half, coefficients=True).notes
+
+
 FUZZ = {**{name: sample[0] for name, sample in SAMPLES.items()}, **{k: v for k, (v, _) in BROKEN.items() if v}}
 
 

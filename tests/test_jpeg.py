@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from p3mdata.imaging.jpeg import JpegBlocks, UnsupportedJpeg, coefficients, library
+from p3mdata.native import VARIABLE
 
 SIZES = [(77, 123), (9, 17), (1, 1), (8, 8), (40, 3), (64, 96)]
 CV_SAMPLING = {
@@ -314,6 +315,8 @@ UNSUPPORTED: dict[str, tuple[Callable[[], bytes], str]] = {
     "rgb by names": (lambda: replaced_header(COLOUR, b"", b"RGB"), "RGB"),
     "12-bit": (lambda: edited(COLOUR, SOF, 0, 12), "12-bit"),
     "arithmetic": (lambda: COLOUR.replace(SOF, b"\xff\xc9", 1), "arithmetic"),
+    "table of arithmetic coding": (lambda: COLOUR[:2] + b"\xff\xcc\0\4\0\x10" + COLOUR[2:], "arithmetic"),
+    "segment that decoders refuse": (lambda: COLOUR[:2] + b"\xff\xf0\0\4ab" + COLOUR[2:], "unknown marker"),
     "lossless": (lambda: COLOUR.replace(SOF, b"\xff\xc3", 1), "lossless"),
     "fractional": (lambda: edited(edited(COLOUR, SOF, 7, 0x31), SOF, 10, 0x21), "fractional"),
     "subsampled luma": (lambda: edited(edited(COLOUR, SOF, 7, 0x11), SOF, 10, 0x22), "luma"),
@@ -344,6 +347,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     """Coefficients in the library's own memory, and where that cannot be."""
     if request.param == "by jpeglib":
         monkeypatch.setattr(library, "_usable", lambda: None)
+        monkeypatch.setenv(VARIABLE, "off")
 
 
 @pytest.mark.usefixtures("way")
@@ -419,6 +423,7 @@ def test_wrong_arguments_are_refused() -> None:
 
 def test_jpeglib_keeps_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "_usable", lambda: None)
+    monkeypatch.setenv(VARIABLE, "off")
     # As if it were asked for the first time.
     coefficients._library.cache_clear()
     with jpeglib.version("6b"):
@@ -435,6 +440,7 @@ def test_without_memory_files_a_private_folder_is_used_and_removed(
     pixels = picture(40, 40, 9)
     # Where the library can be called directly, no file is made at all.
     monkeypatch.setattr(library, "_usable", lambda: None)
+    monkeypatch.setenv(VARIABLE, "off")
     monkeypatch.delattr("os.memfd_create", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     seen: list[tuple[Path, int]] = []

@@ -11,11 +11,12 @@ import pytest
 
 from p3mdata.anonymize import proofs
 from p3mdata.anonymize.masks import around
-from p3mdata.anonymize.outputs import _Edited, opened
+from p3mdata.anonymize.outputs import _beside_which_equal, _Edited, opened
 from p3mdata.errors import SetupError
 from p3mdata.faces.pyramid import Pyramid
 from p3mdata.imaging import Picture
 from p3mdata.imaging import decode as decode_file
+from p3mdata.imaging.encode import encode as encode_file
 from p3mdata.imaging.jpeg import JpegBlocks, coefficients
 from p3mdata.native.jpeg import usable
 from p3mdata.records import Mask, Proofs
@@ -118,3 +119,56 @@ def test_without_jpeglib_damaged_files_are_no_other_ones(monkeypatch: pytest.Mon
     source, damaged = decode_file(BEFORE, coefficients=True), OUTPUTS["damaged"][0]()
     assert _Edited.of(source, damaged, around(WANTED)) is None
     assert np.array_equal(decode_file(damaged, coefficients=True).pixels, decode_file(damaged).pixels)
+
+
+def test_of_a_turned_source_blocks_tell_nothing() -> None:
+    """They lie otherwise than in the output, though a half turn leaves the size as it is."""
+    source, turned = (decode_file(with_orientation(BEFORE), coefficients=with_blocks) for with_blocks in (True, False))
+    jpeg = JpegBlocks.read(BEFORE).turned(3)
+    data = jpeg.rewrite(OTHER, jpeg.reach(WANTED))
+    found = opened(source, data, around(blocks()[1]), True, bare=True)
+    assert source.orientation == 3 and not isinstance(found, _Edited)
+    assert np.array_equal(found.before, turned.pixels[found.window])
+    assert np.array_equal(found.after, decode_file(data).pixels[found.window])
+
+
+PLACE = slice(20, 40), slice(30, 60)
+AROUND = [
+    (0, 0),
+    (0, 127),
+    (95, 0),
+    (95, 127),
+    (19, 40),
+    (40, 40),
+    (30, 0),
+    (30, 29),
+    (30, 60),
+    (30, 127),
+    (19, 0),
+    (40, 127),
+]
+
+
+@pytest.mark.parametrize("shape", [SIZE, (*SIZE, 3)])
+def test_whatever_differs_beside_a_place_is_in_the_window(shape: tuple[int, ...]) -> None:
+    before = np.zeros(shape, np.uint8)
+    for pixel in ((20, 30), (39, 59)):
+        after = before.copy()
+        after[pixel] = 1
+        assert _beside_which_equal(before, after, PLACE) == PLACE
+    for pixel in AROUND:
+        after = before.copy()
+        after[(*pixel, 2)[: before.ndim]] = 1
+        assert _beside_which_equal(before, after, PLACE) == (slice(0, 96), slice(0, 128)), pixel
+
+
+def test_what_a_file_cannot_hold_is_compared_as_it_holds_it() -> None:
+    grey = Picture(picture(*SIZE, 1)[:, :, 0], None, "WEBP", None, 1)
+    found = opened(grey, encode_file(grey, "WEBP")[0], PLACE, exact=True, bare=True)
+    assert found.window == PLACE and found.after.shape == (20, 30, 3) and np.array_equal(found.before, found.after)
+    deep = Picture(picture(*SIZE, 1).astype(np.uint16) * 257, None, "PNG", None, 1)
+    found = opened(deep, encode_file(deep, "WEBP")[0], PLACE, exact=True, bare=True)
+    assert found.window == PLACE and found.after.dtype == np.uint8 and np.array_equal(found.before, found.after)
+    for other in (picture(96, 127, 1), picture(96, 127, 1)[:, :, 0], picture(95, 128, 1)):
+        with pytest.raises(ValueError, match="the output is"):
+            opened(grey, encode_file(Picture(other, None, "PNG", None, 1), "PNG")[0], PLACE, exact=True, bare=True)

@@ -12,9 +12,11 @@ import pytest
 from numpy.typing import NDArray
 
 from benchmarks.mattes import Shot, coverage, detail_left, layer_shares
-from p3mdata.anonymize.areas import Masked, mask
+from p3mdata.anonymize import recompose
+from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.doubts import coverage_doubts
 from p3mdata.anonymize.inputs import Inputs, load
+from p3mdata.anonymize.masked import Masked
 from p3mdata.anonymize.masks import Patch, Region, bare_parts, patch_of
 from p3mdata.anonymize.noise import Noise
 from p3mdata.anonymize.pipeline import anonymize, as_made, promised, render
@@ -111,6 +113,17 @@ def test_the_bytes_do_not_depend_on_threads_or_on_what_lies_far_away() -> None:
     moved = replace(inner, patch=Patch(inner.patch.top + 200, inner.patch.left + 300, inner.patch.mask), share=matte_)
     # Beyond the border of the small picture there was nothing, in the large one there is no foreground.
     assert np.array_equal(hide(wide, [moved], Method.BLUR, 0.25)[200:, 300:][:, 70:], found[0][:, 70:])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_the_bytes_do_not_depend_on_strips(dtype: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pixels, alpha, *_ = scene(dtype)
+    for picture in (pixels, pixels[:, :, 0]):
+        whole = hide(picture, [region_of(alpha)], Method.BLUR, 0.25)
+        with monkeypatch.context() as patch:
+            patch.setattr(recompose, "_STRIP", 17)
+            assert np.array_equal(hide(picture, [region_of(alpha)], Method.BLUR, 0.25), whole)
+        assert not np.array_equal(picture, whole)
 
 
 def detection() -> Detection:

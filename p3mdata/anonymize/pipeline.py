@@ -10,8 +10,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from p3mdata.anonymize.areas import Masked, mask
+from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.inputs import Inputs, Loaded, load
+from p3mdata.anonymize.masked import Masked
 from p3mdata.anonymize.masks import hull
 from p3mdata.anonymize.noise import Noise
 from p3mdata.anonymize.opacity import hide as hide_opacity

@@ -14,8 +14,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from p3mdata.anonymize.areas import Masked, mask
+from p3mdata.anonymize.areas import mask
 from p3mdata.anonymize.inputs import Loaded, load
+from p3mdata.anonymize.masked import Masked
 from p3mdata.anonymize.masks import core_coverage
 from p3mdata.anonymize.pipeline import as_made
 from p3mdata.anonymize.proofs import MISS_BELOW, MISS_BELOW_UNCONFIRMED

@@ -93,8 +93,12 @@ def page(text: Text) -> None:
 
 
 @contextmanager
-def progress(done: Callable[[], int]) -> Iterator[Progress]:
-    """Show how far a run is; `done` reads the number of finished images.
+def progress(done: Callable[[], int], work: Callable[[], float] | None = None) -> Iterator[Progress]:
+    """Show how far a run is.
+
+    Args:
+        done: Reads the number of finished images.
+        work: What these amount to, in images of mean size, where some take more than others; asked after `done`.
 
     Yields:
         A function that takes the total and gives a function to call now and then.
@@ -103,7 +107,7 @@ def progress(done: Callable[[], int]) -> Iterator[Progress]:
         yield silent
         return
     if not (out.progress and screen(stderr=True).is_terminal):
-        yield lambda total: _plain(total, done)
+        yield lambda total: _plain(total, _Speed(done, work))
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
     from rich.progress import Progress as Bar
@@ -116,18 +120,17 @@ def progress(done: Callable[[], int]) -> Iterator[Progress]:
     with bar:
 
         def start(total: int) -> Callable[[], None]:
-            first, shown = done(), 0.0
-            pace = Pace(first, time.monotonic())
-            task = bar.add_task("images", total=total, completed=first, rate="", left="")
+            speed, shown = _Speed(done, work), 0.0
+            task = bar.add_task("images", total=total, completed=speed.done, rate="", left="")
 
             def show() -> None:
                 nonlocal shown
                 # Counting opens files: not for every image.
                 if time.monotonic() - shown < _BAR_SECONDS:
                     return
-                shown, number = time.monotonic(), done()
-                pace.seen(number, shown)
-                bar.update(task, completed=number, rate=f"{pace.rate:.1f} images/s", left=_left(pace, number, total))
+                shown = time.monotonic()
+                speed.look()
+                bar.update(task, completed=speed.done, rate=f"{speed.rate:.1f} images/s", left=speed.left(total))
 
             return show
 
@@ -153,26 +156,47 @@ def counted() -> Iterator[Progress]:
         yield start_counting
 
 
-def _plain(total: int, done: Callable[[], int]) -> Callable[[], None]:
+class _Speed:
+    """Images a second and the time that is left, by looks at what is done."""
+
+    def __init__(self, count: Callable[[], int], work: Callable[[], float] | None) -> None:
+        self._count, self._work = count, work
+        self.done, now = count(), time.monotonic()
+        self._images, self._all = Pace(self.done, now), Pace(self._amount(), now)
+
+    def _amount(self) -> float:
+        return self.done if self._work is None else self._work()
+
+    def look(self) -> None:
+        """See what is done by now."""
+        self.done, now = self._count(), time.monotonic()
+        self._images.seen(self.done, now)
+        self._all.seen(self._amount(), now)
+
+    @property
+    def rate(self) -> float:
+        return self._images.rate
+
+    def left(self, total: int) -> str:
+        """In words; empty before anything tells, and at the end."""
+        left = self._all.left(total)
+        return f"{duration(left)} left" if left is not None and self.done < total else ""
+
+
+def _plain(total: int, speed: _Speed) -> Callable[[], None]:
     begun = last = time.monotonic()
-    pace = Pace(done(), begun)
 
     def show() -> None:
         nonlocal last
         now = time.monotonic()
         if now - last < min(_MOST_LINE_SECONDS, max(_FIRST_LINE_SECONDS, _LINE_SHARE * (now - begun))):
             return
-        last, number = now, done()
-        pace.seen(number, now)
-        left = _left(pace, number, total)
-        say(f"{number} of {total} images, {pace.rate:.2f} images/s{', ' if left else ''}{left}")
+        last = now
+        speed.look()
+        left = speed.left(total)
+        say(f"{speed.done} of {total} images, {speed.rate:.2f} images/s{', ' if left else ''}{left}")
 
     return show
-
-
-def _left(pace: Pace, done: int, total: int) -> str:
-    left = pace.left(total)
-    return f"{duration(left)} left" if left is not None and done < total else ""
 
 
 def duration(seconds: float) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import pickle
 import sqlite3
 import tempfile
@@ -11,6 +10,7 @@ from array import array
 from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
 from typing import Any, Generic, TypeVar, overload
 
+from p3mdata.base import system
 from p3mdata.errors import SettingsError
 
 S = TypeVar("S")
@@ -76,7 +76,7 @@ class DiskList(Sequence[T]):
         data, start = memoryview(pickle.dumps(item, pickle.HIGHEST_PROTOCOL)), self._end
         try:
             while data:
-                written = os.pwrite(self._descriptor, data, self._end)
+                written = system.write_at(self._descriptor, data, self._end)
                 data, self._end = data[written:], self._end + written
         except OSError as exc:
             raise _unwritable(exc.strerror) from exc
@@ -92,7 +92,7 @@ class DiskList(Sequence[T]):
     def __getitem__(self, index: int | slice) -> Any:
         if isinstance(index, slice):
             return LazyMap(self.__getitem__, range(len(self))[index])
-        return pickle.loads(os.pread(self._descriptor, self._sizes[index], self._starts[index]))
+        return pickle.loads(system.read_at(self._descriptor, self._sizes[index], self._starts[index]))
 
 
 class DiskDict(MutableMapping[str, T]):

@@ -150,18 +150,8 @@ def _tidy(folder: Path, name: str) -> None:
     ours = re.compile(rf"\..+\.{this_machine()}([0-9]+)\.tmp")
     for left in folder.glob(f".{name if name == '*' else glob.escape(name)}.*.tmp"):
         writer = ours.fullmatch(left.name)
-        if writer and not _alive(int(writer[1])):
+        if writer and not system.is_alive(int(writer[1])):
             left.unlink(missing_ok=True)
-
-
-def _alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
 
 
 def this_machine() -> int:
@@ -225,7 +215,7 @@ def atomic(path: Path, mode: int = 0o644, time: float | None = None) -> Iterator
             yield sink
             sink.flush()
             if time is not None:
-                os.utime(sink.fileno(), (time, time))
+                system.set_time(sink.fileno(), time)
             os.fsync(sink.fileno())
         os.replace(temporary, path)
     except BaseException:
@@ -290,7 +280,7 @@ def write_released_together(files: Sequence[tuple[Path, bytes]]) -> None:
             with os.fdopen(descriptor, "wb") as sink:
                 sink.write(data)
                 sink.flush()
-                os.utime(sink.fileno(), (RELEASED_AT, RELEASED_AT))
+                system.set_time(sink.fileno(), RELEASED_AT)
         _synced(temporaries)
         for (path, _), temporary in zip(files, temporaries, strict=True):
             os.replace(temporary, path)

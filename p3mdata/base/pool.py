@@ -18,11 +18,10 @@ from dataclasses import dataclass
 from functools import partial
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnContext
-from multiprocessing.resource_tracker import ensure_running
 from typing import Any, Generic, TypeAlias, TypeVar
 
 from p3mdata.base.streams import STOP_SIGNALS
-from p3mdata.base.system import signals_held
+from p3mdata.base.system import signals_held, start_tracker
 from p3mdata.errors import P3MError, SetupError
 
 CRASHES_ALLOWED = 3
@@ -154,8 +153,7 @@ class _Pool(Generic[T, R]):
             if idle:
                 worker = idle.pop()
             else:
-                # Lets signals through that are held: before.
-                ensure_running()
+                start_tracker()
                 # A worker that Ctrl-C kept off the list would be told by nobody to end. And signals reach the whole
                 # process group, but the parent alone decides: the process inherits this.
                 with signals_held(*STOP_SIGNALS):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TypeAlias
 
@@ -17,17 +17,33 @@ def silent(total: int) -> Callable[[], None]:
     return lambda: None
 
 
-class Pace:
-    """How fast work goes, told from when its first step was seen done: what comes before is models and plans."""
+# What a picture takes, whatever its size, as a share of what one of mean size takes for each of its bytes. Of 24
+# photographs at 1080p and 223 of 0.1 to 3.7 megapixels the least error lies between 0.5 and 2.
+_WHATEVER_ITS_SIZE = 0.7
 
-    def __init__(self, done: int, now: float) -> None:
+
+def weights(sizes: Sequence[int]) -> list[float]:
+    """How much of the work each picture is, by the sizes of their files in bytes; 1 in the mean."""
+    mean = sum(sizes) / max(len(sizes), 1)
+    if not mean:
+        return [1.0] * len(sizes)
+    return [(size / mean + _WHATEVER_ITS_SIZE) / (1 + _WHATEVER_ITS_SIZE) for size in sizes]
+
+
+class Pace:
+    """How fast work goes, told from when its first step was seen done: what comes before is models and plans.
+
+    Steps need not be whole: of steps that take more than others, what is done is counted in steps of mean size.
+    """
+
+    def __init__(self, done: float, now: float) -> None:
         """Begin with some steps done before, at a time in seconds."""
         self._done, self._now = done, now
-        self._first: tuple[int, float] | None = None
+        self._first: tuple[float, float] | None = None
         self._last = done, now
 
-    def seen(self, done: int, now: float) -> None:
-        """Note how many steps are done at a time."""
+    def seen(self, done: float, now: float) -> None:
+        """Note how much is done at a time."""
         if self._first is None and done > self._done:
             self._first = done, now
         self._last = done, now

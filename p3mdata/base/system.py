@@ -1,4 +1,4 @@
-"""Calls that not every operating system has, each behind one function: locks, signals held back, owners, memory.
+"""Calls that not every operating system has, each behind one function: locks, times, processes, signals, memory.
 
 Linux is what the tool is developed and tested on. For Windows the calls below are the documented counterparts; they
 have been tried with stand-ins only, never on a Windows machine (docs/install.md).
@@ -29,6 +29,12 @@ except ImportError:
 LOCK_SH, LOCK_EX, LOCK_NB = 1, 2, 4
 # Of LockFileEx: flags, the error for "another has it", and a byte that no file reaches: locked bytes are unreadable.
 _AT_ONCE, _EXCLUSIVE, _TAKEN, _FAR_BYTE = 1, 2, 33, 0x7FFFFFFF
+# Of SetFileTime: seconds from 1601 to 1970, and its units of a second.
+_FROM_1601, _TICKS = 11_644_473_600, 10_000_000
+# Of OpenProcess and WaitForSingleObject: the right to wait for its end, the error for "there is none", still running.
+_MAY_WAIT, _NO_PROCESS, _RUNNING = 0x0010_0000, 87, 0x102
+# Who reads and writes at a place of a file that others use as well.
+_PLACED = threading.Lock()
 
 
 def flock(descriptor: int, kind: int) -> None:
@@ -66,7 +72,7 @@ class _Overlapped(ctypes.Structure):
 
 
 def _lock_file_ex(descriptor: int, kind: int) -> None:
-    handle, kernel = _windows(descriptor)
+    handle, kernel = _handle(descriptor), _kernel()
     flags = (_EXCLUSIVE if kind & LOCK_EX else 0) | (_AT_ONCE if kind & LOCK_NB else 0)
     place = _Overlapped(offset_high=_FAR_BYTE)
     if not kernel.LockFileEx(ctypes.c_void_p(handle), flags, 0, 1, 0, ctypes.byref(place)):
@@ -76,12 +82,79 @@ def _lock_file_ex(descriptor: int, kind: int) -> None:
         raise OSError(errno.EIO, f"LockFileEx failed with {code}")
 
 
-def _windows(descriptor: int) -> tuple[int, Any]:
-    """The system's handle of an open file, and its kernel functions."""
+def _handle(descriptor: int) -> int:
+    """What Windows calls an open file."""
     import msvcrt
 
-    handle = msvcrt.get_osfhandle(descriptor)  # type: ignore[attr-defined]
-    return handle, ctypes.windll.kernel32  # type: ignore[attr-defined]
+    handle: int = msvcrt.get_osfhandle(descriptor)  # type: ignore[attr-defined]
+    return handle
+
+
+def _kernel() -> Any:
+    """Functions of Windows."""
+    return ctypes.windll.kernel32  # type: ignore[attr-defined]
+
+
+def set_time(descriptor: int, seconds: float) -> None:
+    """Have an open file say that it was last changed then, in seconds since 1970.
+
+    Raises:
+        OSError: As the system says.
+    """
+    if os.utime in os.supports_fd:
+        os.utime(descriptor, (seconds, seconds))
+        return
+    # By its handle: what is set by its name is set again when a file that was written to is closed.
+    kernel, time = _kernel(), ctypes.c_uint64(round((seconds + _FROM_1601) * _TICKS))
+    if not kernel.SetFileTime(ctypes.c_void_p(_handle(descriptor)), None, ctypes.byref(time), ctypes.byref(time)):
+        raise OSError(errno.EIO, f"SetFileTime failed with {kernel.GetLastError()}")
+
+
+def is_alive(process: int) -> bool:
+    """Whether there is a process of that number; who cannot tell takes it for alive."""
+    if fcntl is None:
+        # There `os.kill` with a 0 is Ctrl-C.
+        kernel = _kernel()
+        handle = kernel.OpenProcess(_MAY_WAIT, 0, process)
+        if not handle:
+            return bool(kernel.GetLastError() != _NO_PROCESS)
+        running = kernel.WaitForSingleObject(ctypes.c_void_p(handle), 0) == _RUNNING
+        kernel.CloseHandle(ctypes.c_void_p(handle))
+        return bool(running)
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def read_at(descriptor: int, size: int, place: int) -> bytes:
+    """So many bytes of an open file from a place on, less at its end."""
+    if hasattr(os, "pread"):
+        return os.pread(descriptor, size, place)
+    with _PLACED:
+        os.lseek(descriptor, place, os.SEEK_SET)
+        return os.read(descriptor, size)
+
+
+def write_at(descriptor: int, data: memoryview, place: int) -> int:
+    """Write into an open file from a place on; how many bytes were written."""
+    if hasattr(os, "pwrite"):
+        return os.pwrite(descriptor, data, place)
+    with _PLACED:
+        os.lseek(descriptor, place, os.SEEK_SET)
+        return os.write(descriptor, data)
+
+
+def start_tracker() -> None:
+    """Start the process that new ones need beside their parent, where they need one: it lets signals through that are
+    held, so that it is to be there before."""
+    if hasattr(signal, "pthread_sigmask"):
+        from multiprocessing import resource_tracker
+
+        resource_tracker.ensure_running()
 
 
 @contextlib.contextmanager
@@ -166,7 +239,7 @@ def all_memory() -> int | None:
 
 def _meminfo(what: str) -> int | None:
     with contextlib.suppress(OSError, ValueError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text(encoding="ascii").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:")) * 1024
     with contextlib.suppress(AttributeError, OSError, ValueError):
         return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +12,7 @@ from p3mdata.base import console
 from p3mdata.config import OLD_NAMES, Execution, Job, Names, Settings, resolve
 
 if TYPE_CHECKING:
+    from p3mdata.base.progress import Progress
     from p3mdata.run.close import RunSummary
     from p3mdata.run.stages import Stage
 
@@ -31,20 +33,27 @@ def pick(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name in known}
 
 
+def progress_of(run: Path, task: tuple[int, int] | None = None) -> AbstractContextManager[Progress]:
+    """Shows how far a run is while a block lasts, or one task of it."""
+    from p3mdata.run.progress import RunProgress
+
+    far = RunProgress(run, task)
+    return console.progress(far, far.work)
+
+
 def run_job(job: Job, stage: Stage) -> None:
     """Run a job with progress, and show how it ended."""
     from p3mdata.base.jsonl import read_json
     from p3mdata.imaging.listing import PassedOver
     from p3mdata.run.job import anonymize_job
     from p3mdata.run.layout import PASSED_OVER
-    from p3mdata.run.rows import done_counter
 
     if job.settings.names is Names.KEEP:
         console.say(
             "Released files keep the names and folders of their sources (--names keep): names may identify people. "
             "Look at them before you pass anything on."
         )
-    with console.progress(done_counter(job.out, job.execution.task_number)) as start:
+    with progress_of(job.out, job.execution.task_number) as start:
         summary = anonymize_job(job, stage, start)
     if (job.out / PASSED_OVER).is_file():
         console.say(console.one_line(PassedOver.from_json(read_json(job.out / PASSED_OVER)).sentence()))
@@ -68,9 +77,8 @@ def finish(summary: RunSummary, out: Path, stage: Stage) -> None:
 def later_stage(run: Path, stage: Stage, workers: int | None, output: console.Output) -> None:
     """Run one stage of a run that `detect` began, and show how it ended."""
     from p3mdata.run.job import run_staged
-    from p3mdata.run.rows import done_counter
 
     console.out = output
-    with console.progress(done_counter(run)) as start:
+    with progress_of(run) as start:
         summary = run_staged(run, stage, start, workers or 0)
     finish(summary, run, stage)

@@ -12,10 +12,9 @@ from p3mdata import options as opt
 from p3mdata.base import console
 from p3mdata.base.commands import App
 from p3mdata.cli import render
-from p3mdata.cli.common import RunArgument, finish
+from p3mdata.cli.common import RunArgument, finish, progress_of
 from p3mdata.errors import EXIT_HELD_BACK, EXIT_PROOF_FAILED, SettingsError, SetupError
 from p3mdata.run.close import renew_report
-from p3mdata.run.rows import done_counter
 from p3mdata.run.stages import Stage
 
 app = App()
@@ -45,7 +44,7 @@ def review(
     if apply is not None:
         from p3mdata.review.batch import apply_file
 
-        with console.progress(done_counter(run)) as start:
+        with progress_of(run) as start:
             finish(apply_file(run, apply, masks, reviewer, workers or 0, start), run, Stage.ALL)
         return
     if redo:
@@ -55,7 +54,7 @@ def review(
         if wrong := next((pair for pair in pairs if not pair[1]), None):
             raise SettingsError(f"--redo {wrong[0]}: write KEY=VALUE, such as boundary=recomposite.")
         settings = {key.replace("-", "_"): value for key, _, value in pairs}
-        with console.progress(done_counter(run)) as start:
+        with progress_of(run) as start:
             finish(redo_held(run, settings, reviewer, workers or 0, start), run, Stage.ALL)
         return
     if masks is not None:

@@ -13,13 +13,12 @@ from p3mdata import options as opt
 from p3mdata.base import console
 from p3mdata.base.commands import App
 from p3mdata.cli import datasets, people, render, training
-from p3mdata.cli.common import later_stage, pick, read_settings, run_job
+from p3mdata.cli.common import later_stage, pick, progress_of, read_settings, run_job
 from p3mdata.cli.runs import verify
 from p3mdata.config import Job, resolve
 from p3mdata.errors import EXIT_BUG, EXIT_HELD_BACK, EXIT_USAGE, SettingsError
 from p3mdata.run.job import anonymize_job
 from p3mdata.run.layout import REPORT
-from p3mdata.run.rows import done_counter
 from p3mdata.run.stages import Stage
 
 app = App()
@@ -148,7 +147,7 @@ def demo(
         source=sample.photos, alphas=sample.mattes, out=out / "run", settings=settings,
         execution=execution.model_copy(update={"overwrite": True}),
     )  # fmt: skip
-    with console.progress(done_counter(job.out, job.execution.task_number)) as start:
+    with progress_of(job.out, job.execution.task_number) as start:
         summary = anonymize_job(job, Stage.ALL, start)
     render.summary(summary, job.out / REPORT)
     if summary.outcomes != sample.expected:

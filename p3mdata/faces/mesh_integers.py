@@ -24,8 +24,9 @@ Reals = NDArray[np.float64]
 MOST, MOST_OF_SPREAD, _MOST_WEIGHT = 16383, 2047, 32767
 # Pictures may exceed what was seen by this, and a channel is told no finer than this, relative to the layer's largest.
 _ROOM, _LEAST_RANGE = 2.0, 1 / 64
-# What sums stay below: 32 bits; for depthwise convolutions what a float holds exactly.
-_SUM, _SMALL_SUM = 0.99 * 2**31, 0.99 * 2**24
+# What sums stay below: 32 bits; for depthwise convolutions what a float holds exactly. Rounding weights may add some.
+_INT_SUM, _FLOAT_SUM = 1 << 31, 1 << 24
+_SUM, _SMALL_SUM = 0.99 * _INT_SUM, 0.99 * _FLOAT_SUM
 # Which of the outputs is the logit of a face being there, and which are the points: the second and the third.
 _PRESENT, _POINTS = 1, 2
 
@@ -144,6 +145,9 @@ def _layer(real: _Real, steps: Reals, most: int, limit: float, after: Reals | No
     weights[: len(kernel), :filters] = np.rint(kernel / scale)
     biases = np.zeros(wide, np.int32)
     biases[:filters] = np.rint(real.biases / scale)
+    # Rounded up, weights may add to what `limit` leaves free.
+    most_sum = np.abs(weights.astype(np.int64)).sum(0) * most + np.abs(biases)
+    assert (most_sum < (_FLOAT_SUM if depthwise else _INT_SUM)).all()
     positive, slopes = np.zeros(wide, np.float32), np.zeros(wide, np.float32)
     positive[:filters] = scale if after is None else scale / after
     slopes[:filters] = 1 if real.slopes is None else real.slopes

@@ -18,7 +18,6 @@ from p3mdata.imaging.containers import (
     dropped_pages,
     is_small_copy,
     jp2_bits,
-    lacks_scans,
     left_out,
     map_top,
     tiff_channels,
@@ -27,11 +26,13 @@ from p3mdata.imaging.containers import (
     with_end,
 )
 from p3mdata.imaging.encode import EXTENSIONS
-from p3mdata.imaging.jpeg import JpegBlocks
+from p3mdata.imaging.jpeg import JpegBlocks, decoded_pixels
+from p3mdata.imaging.jpeg.library import opened
 from p3mdata.imaging.jpeg.segments import SOS, UnsupportedJpeg, number_of, split
-from p3mdata.imaging.jpeg.structure import MAX_SCANS
+from p3mdata.imaging.jpeg.structure import MAX_SCANS, inspect, tells_all
 from p3mdata.imaging.metadata import needed_icc
 from p3mdata.imaging.picture import Picture, Pixels, orient
+from p3mdata.imaging.plane import plane_of
 
 try:
     import pillow_heif
@@ -255,6 +256,8 @@ def _intact_jpeg(data: bytes, image: Image.Image, coefficients: bool) -> tuple[P
         return None, None
     if coefficients and (both := JpegBlocks.decoded(data)):
         return both[1], both[0]
+    if (own := decoded_pixels(data)) is not None and own.ndim == (3 if image.mode == "RGB" else 2):
+        return own, None
     if not FAST_JPEG:
         return None, None
     try:
@@ -262,6 +265,30 @@ def _intact_jpeg(data: bytes, image: Image.Image, coefficients: bool) -> tuple[P
     except ValueError:
         return None, None
     return pixels if image.mode == "RGB" else pixels[:, :, 0], None
+
+
+def _is_sound(data: bytes) -> bool:
+    """Whether libjpeg has nothing to remark on a file whose sampling simplejpeg does not know."""
+    try:
+        found = inspect(data)
+    except UnsupportedJpeg:
+        return False
+    return found.plain and opened(found.stream, [part.grid for part in found.components]) is not None
+
+
+def _is_mended(data: bytes) -> bool:
+    """Whether libjpeg decodes a file, but has something to remark on its image data, some of which it makes up."""
+    with contextlib.suppress(UnsupportedJpeg):
+        # Remarks on what other programs left beside the picture are not meant.
+        data = inspect(data).stream
+    try:
+        simplejpeg.decode_jpeg(data, strict=True)
+    except ValueError:
+        with contextlib.suppress(ValueError):
+            # What it cannot do at all it refuses here as well.
+            simplejpeg.decode_jpeg(data, strict=False)
+            return True
+    return False
 
 
 def _decode_8_bit(
@@ -339,7 +366,9 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, coefficients: bool = False
         orientation = exif_orientation(image) if turned else 1
         extra = _extra_samples(image)
         intact, blocks = _intact_jpeg(data, image, coefficients)
-        if mended and (intact is None or lacks_scans(data)):
+        if image.format == "PNG":
+            intact = plane_of(data)
+        if mended and not (tells_all(data) and (intact is not None or _is_sound(data))):
             raise BrokenInput("cannot_decode", "cannot be decoded, it is truncated or damaged. Copy the file again.")
         if intact is None:
             # Load first: PNG keeps its EXIF after the pixels, and damage shows here.
@@ -362,6 +391,8 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, coefficients: bool = False
         notes.append("lossless JPEG encoded anew")
     with _decoding():
         notes += [*left_out(image, data), *(["missing end marker added"] if mended else [])]
+        if jpeg and intact is None and FAST_JPEG and image.mode in ("L", "RGB") and _is_mended(data):
+            notes.append("damaged image data shown as decoders mend it")
     if bits > 8:
         notes.append(f"{bits} bits reduced to 8")
     if other := _not_written(form, icc, pixels):

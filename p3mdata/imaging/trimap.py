@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.imaging.facemask import replaced
+from p3mdata.imaging.plane import plane_of
 from p3mdata.records import Mask
 
 BACKGROUND, UNKNOWN, FOREGROUND = 0, 128, 255
@@ -53,6 +54,8 @@ def trimap_of(alpha: NDArray[Any], kernel: int = KERNEL, facemask: NDArray[Any] 
 
 def stored_plane(data: bytes, flags: int = cv2.IMREAD_UNCHANGED) -> NDArray[Any] | None:
     """A one-channel picture as it is stored, or as `flags` of OpenCV make it one, HxW; None when it is none."""
+    if flags == cv2.IMREAD_UNCHANGED and (plane := plane_of(data)) is not None:
+        return plane
     try:
         array = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error:

@@ -112,7 +112,7 @@ P3M_API size_t p3m_jpeg_size(int level) {
 
 #if P3M_JPEG
 
-static void give_up(Common *common) { longjmp(*(jmp_buf *)common->client, 1); }
+_Noreturn static void give_up(Common *common) { longjmp(*(jmp_buf *)common->client, 1); }
 
 static void silent(Common *common) { (void)common; }
 
@@ -270,11 +270,10 @@ P3M_API void p3m_jpeg_close(int level, const Functions *library, File *file) {
 
 #endif
 
-// Which of rows x columns blocks of 64 coefficients differ, 1 or 0 each; rows lie `stride` bytes apart. Tells how many.
-P3M_API long p3m_blocks_differ(int level, const uint8_t *one, ptrdiff_t one_stride, const uint8_t *other,
+// Which of rows x columns blocks of 64 coefficients differ, 1 or 0 each; rows lie `stride` bytes apart.
+P3M_API void p3m_blocks_differ(int level, const uint8_t *one, ptrdiff_t one_stride, const uint8_t *other,
                                ptrdiff_t other_stride, int rows, int columns, uint8_t *differ) {
     (void)level;
-    long found = 0;
     for (int y = 0; y < rows; y++) {
         const uint8_t *a = one + y * one_stride, *b = other + y * other_stride;
         uint8_t *out = differ + (size_t)y * (size_t)columns;
@@ -282,12 +281,9 @@ P3M_API long p3m_blocks_differ(int level, const uint8_t *one, ptrdiff_t one_stri
             memset(out, 0, (size_t)columns);
             continue;
         }
-        for (int x = 0; x < columns; x++) {
+        for (int x = 0; x < columns; x++)
             out[x] = memcmp(a + (size_t)x * BLOCK_BYTES, b + (size_t)x * BLOCK_BYTES, BLOCK_BYTES) != 0;
-            found += out[x];
-        }
     }
-    return found;
 }
 
 // Exchanges the chosen ones of rows x columns blocks, whose rows are `stride` bytes apart, with those that `others` has

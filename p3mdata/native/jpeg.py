@@ -45,7 +45,9 @@ class JpegFile:
         CannotRead: The library gives up, or remarks on damage; or nothing is compiled here.
     """
 
-    def __init__(self, libjpeg: Any, stream: bytes, grids: Sequence[tuple[int, int]], blank: bool = False) -> None:
+    def __init__(
+        self, libjpeg: ctypes.CDLL, stream: bytes, grids: Sequence[tuple[int, int]], blank: bool = False
+    ) -> None:
         native = usable()
         if native is None:
             raise CannotRead
@@ -184,7 +186,7 @@ def usable() -> Library | None:
     return native if native.functions.p3m_jpeg_size(native.level) else None
 
 
-def _addresses(libjpeg: Any) -> Any:
+def _addresses(libjpeg: ctypes.CDLL) -> ctypes.Array[ctypes.c_void_p]:
     found = [ctypes.cast(getattr(libjpeg, name), ctypes.c_void_p).value for name in FUNCTIONS]
     return (ctypes.c_void_p * len(found))(*found)
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from p3mdata.errors import SettingsError
 from p3mdata.native import compiling
 
 # Environment variable: 'auto', 'off', or the name of the instruction set to use.
 VARIABLE = "P3MDATA_NATIVE"
-# Instruction sets by the library's numbers; all give the same bytes.
-LEVELS = ("generic", "avx2", "vnni")
+# Instruction sets of this kind of processor by the library's numbers; all give the same bytes.
+LEVELS = (
+    ("generic", "neon", "dotprod")
+    if platform.machine().lower() in ("aarch64", "arm64")
+    else ("generic", "avx2", "avxvnni", "vnni")
+)
 _AUTO, _OFF = "auto", "off"
 _COMMAND = "python -m p3mdata.native"
 _NOT_HERE = "not for this processor"
@@ -32,7 +36,7 @@ class Library:
         level: The instruction set in use, a place in `LEVELS`.
     """
 
-    functions: Any
+    functions: ctypes.CDLL
     level: int
 
 
@@ -60,7 +64,9 @@ def finding() -> tuple[bool, str]:
         return False, f"switched off by {VARIABLE}, which {_COST}"
     why = load(compiling.HERE)[1]
     return False, f"{why}, which {_COST}" + (
-        "" if why == _NOT_HERE else f": install a C compiler, then run '{_COMMAND}'"
+        ""
+        if why == _NOT_HERE
+        else f": install a C compiler, or one by 'pip install {compiling.ZIGLANG}', then run '{_COMMAND}'"
     )
 
 
@@ -79,7 +85,7 @@ def _chosen(asked: str) -> Library | None:
 
 
 @functools.cache
-def load(folder: Path) -> tuple[Any, str]:
+def load(folder: Path) -> tuple[ctypes.CDLL | None, str]:
     """The library that lies beside its sources in a folder, or None and why it is not used."""
     # Arithmetic of 32-bit processors rounds floats at other places.
     if sys.byteorder != "little" or sys.maxsize < 1 << 32:

@@ -89,7 +89,8 @@ class Program:
         scales = _put(self._floats, mesh.head.positive)
         self._head = np.array([len(mesh.head.weights), head[0], filters, head[1], scales, inverses[-1]], np.int32)
         self._outputs = mesh.head.outputs
-        self._arrays = [np.concatenate(arrays) for arrays in (self._weights, self._biases, self._floats)]
+        kinds = ((self._weights, np.int16), (self._biases, np.int32), (self._floats, np.float32))
+        self._arrays = [np.concatenate(arrays, dtype=kind) for arrays, kind in kinds]
         del self._weights, self._biases, self._floats
         self._plan = np.array(plan, np.int32)
         self._half = (SIDE // 2) ** 2 * mesh.stem.weights.shape[1]
@@ -116,7 +117,7 @@ class Program:
         times = max(1, LANES // middle)
         parts = (first.positive, first.negative, spread.weights, spread.biases, spread.positive)
         floats = [np.tile(values[..., :middle], times).reshape(-1) for values in parts]
-        places = [_put(self._floats, values.astype(np.float32)) for values in (*floats, last.positive, last.slopes)]
+        places = [_put(self._floats, values) for values in (*floats, last.positive, last.slopes)]
         sizes = [int(first.side > 1), inputs, middle, last.weights.shape[1]]
         return [*sizes, first_weights, last_weights, first_biases, last_biases, *places]
 

@@ -9,8 +9,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from p3mdata.anonymize.areas import Masked, mask, transition_of
+from p3mdata.anonymize.areas import mask, transition_of
 from p3mdata.anonymize.inputs import Inputs, Loaded, load
+from p3mdata.anonymize.masked import Masked
 from p3mdata.anonymize.pipeline import as_made, render
 from p3mdata.config import Job
 from p3mdata.faces.ensemble import Detection

@@ -161,7 +161,7 @@ def _merged_job(plans: Sequence[Plan], out: Path) -> tuple[Job, list[dict[str, s
             continue
         roots[name] = Path(os.path.commonpath(given))
         for plan, own in zip(plans, prefixes, strict=True):
-            inner = os.path.relpath(getattr(plan.job, name) or roots[name], roots[name])
+            inner = Path(os.path.relpath(getattr(plan.job, name) or roots[name], roots[name])).as_posix()
             own[name] = "" if inner == "." else f"{inner}/"
     return Job(out=out, settings=first.job.settings, **roots), prefixes
 

@@ -35,7 +35,7 @@ from p3mdata.version import __version__
 _DOMAIN = b"p3mdata.proved.v1/"
 # Of a hash: a run has millions of images, and a wrong receipt would have to be met by chance.
 _BYTES = 8
-_LIBRARIES = ("jpeglib", "numpy", "onnxruntime", "opencv-python", "pillow", "simplejpeg")
+_LIBRARIES = ("deflate", "jpeglib", "numpy", "onnxruntime", "opencv-python", "pillow", "simplejpeg")
 # Outcomes of released images in which nothing is hidden.
 WITHOUT_MASK = (Outcome.NO_FACE_CONFIRMED, Outcome.SHOWN_BY_PERMISSION)
 

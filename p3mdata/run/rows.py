@@ -81,24 +81,28 @@ def open_shards(plan: Plan) -> list[int]:
 
 def count_done(out: Path) -> int:
     """Images that have an outcome so far, read from the run folder."""
-    return done_counter(out)()
+    return sum(shard_counter(out)().values())
 
 
-def done_counter(out: Path, task: tuple[int, int] | None = None) -> Callable[[], int]:
-    """`count_done` for calls again and again: shards that were done are not opened twice. Of a task, its shards."""
-    known: dict[str, int] = {}
+def shard_counter(out: Path, task: tuple[int, int] | None = None) -> Callable[[], dict[int, int]]:
+    """What tells, again and again, how many images of each begun shard have an outcome.
+
+    Shards that were done are not opened twice. Of a task, its shards.
+    """
+    known: dict[int, int] = {}
     number, of = task or (1, 1)
 
-    def count() -> int:
-        total = 0
+    def count() -> dict[int, int]:
+        found = {}
         for folder in (out / SHARDS).glob("[0-9]*"):
-            if int(folder.name) % of != number - 1:
+            index = int(folder.name)
+            if index % of != number - 1:
                 continue
             with suppress(FileNotFoundError):
-                if folder.name not in known and (folder / DONE).exists():
-                    known[folder.name] = read_stats(folder).samples
-                total += known.get(folder.name) or (folder / RESULTS).read_bytes().count(b"\n")
-        return total
+                if index not in known and (folder / DONE).exists():
+                    known[index] = read_stats(folder).samples
+                found[index] = known.get(index) or (folder / RESULTS).read_bytes().count(b"\n")
+        return found
 
     return count
 

@@ -113,7 +113,7 @@ def _pointers(address: int) -> Any:
 class _File:
     """A file in the library, from its decoding on; its memory is freed with this object."""
 
-    def __init__(self, library: Any, stream: bytes, rows: Sequence[int], blank: bool) -> None:
+    def __init__(self, library: ctypes.CDLL, stream: bytes, rows: Sequence[int], blank: bool) -> None:
         self._library, self._guard, self._blank = library, _Guard(), blank
         self._errors, self._info = ctypes.create_string_buffer(_ERRORS), ctypes.create_string_buffer(_DECOMPRESS)
         self._created, self._arrays = False, 0
@@ -175,7 +175,9 @@ class Opened:
 
     coefs: list[Coefs]
 
-    def __init__(self, library: Any, stream: bytes, grids: Sequence[tuple[int, int]], blank: bool = False) -> None:
+    def __init__(
+        self, library: ctypes.CDLL, stream: bytes, grids: Sequence[tuple[int, int]], blank: bool = False
+    ) -> None:
         """Raises GaveUp where the library gives up, or remarks on damage."""
         self._file: _Coded
         if usable() is not None:
@@ -217,11 +219,11 @@ class Opened:
             GaveUp: It cannot be encoded.
         """
         others = [np.array(new) for new in blocks]
-        self._exchange(chosen, others)
+        exchanged(self._planes, chosen, others)
         try:
             return self._encoded()
         finally:
-            self._exchange(chosen, others)
+            exchanged(self._planes, chosen, others)
 
     def _encoded(self) -> bytes:
         try:
@@ -249,13 +251,14 @@ class Opened:
         except CannotRead:
             return None
 
-    def _exchange(self, chosen: Sequence[NDArray[np.bool_]], others: Sequence[NDArray[np.int16]]) -> None:
-        """Have blocks of the planes and others change places."""
-        for plane, which, other in zip(self._planes, chosen, others, strict=True):
-            if not exchange(plane, which, other):
-                kept = plane[which]
-                plane[which] = other
-                other[...] = kept
+
+def exchanged(planes: Sequence[Coefs], chosen: Sequence[NDArray[np.bool_]], others: Sequence[Coefs]) -> None:
+    """Have blocks of planes and others change places."""
+    for plane, which, other in zip(planes, chosen, others, strict=True):
+        if not exchange(plane, which, other):
+            kept = plane[which]
+            plane[which] = other
+            other[...] = kept
 
 
 def _plane(file: _File, addresses: Sequence[int], grid: tuple[int, int]) -> Coefs:
@@ -334,7 +337,7 @@ def _skips() -> bool:
 
 
 @cache
-def _usable() -> Any:
+def _usable() -> ctypes.CDLL | None:
     """The library, or None where it cannot be called or does not do what it should."""
     if sys.maxsize <= 1 << 32:
         return None
@@ -348,7 +351,7 @@ def _usable() -> Any:
         return None
 
 
-def _tried(library: Any) -> bool:
+def _tried(library: ctypes.CDLL) -> bool:
     """Whether a small file comes out of the library as it should."""
     picture, sink = Image.new("L", (16, 8), 128), io.BytesIO()
     picture.paste(192, (8, 0, 16, 8))

@@ -1,0 +1,44 @@
+// What an x86-64 processor has and its system saves. __builtin_cpu_supports is not asked: it says no to everything where
+// the compiler's run-time library is ziglang's.
+#ifndef P3M_PROCESSOR_H
+#define P3M_PROCESSOR_H
+
+#include "native.h"
+
+#if P3M_X86
+#include <cpuid.h>
+
+struct features {
+    int avx2, avx512, avxvnni; // AVX2 with FMA and BMI2; AVX-512 as in FOR_VNNI; dot products in 256 bits without it.
+};
+
+static inline int has_all(unsigned found, const int *bits, int count) {
+    for (int i = 0; i < count; i++)
+        if (!(found >> bits[i] & 1))
+            return 0;
+    return 1;
+}
+
+static inline struct features features_of_processor(void) {
+    // FMA, OSXSAVE, AVX; AVX2, BMI2; AVX-512 F, DQ, CD, BW, VL; VNNI.
+    static const int first[] = {12, 27, 28}, wide[] = {5, 8}, wider[] = {16, 17, 28, 30, 31}, products = 11;
+    struct features found = {0, 0, 0};
+    unsigned a, b, c, d, saved, upper;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !has_all(c, first, 3))
+        return found;
+    // Registers that the system keeps for each thread: those of SSE and AVX, and of AVX-512 the three kinds.
+    __asm__ volatile("xgetbv" : "=a"(saved), "=d"(upper) : "c"(0));
+    if ((saved & 0x06) != 0x06 || !__get_cpuid_count(7, 0, &a, &b, &c, &d) || !has_all(b, wide, 2))
+        return found;
+    found.avx2 = 1;
+#ifdef __APPLE__
+    // It keeps them as soon as they are used, and says so only then.
+    saved |= 0xE0;
+#endif
+    found.avx512 = (saved & 0xE0) == 0xE0 && has_all(b, wider, 5) && has_all(c, &products, 1);
+    found.avxvnni = __get_cpuid_count(7, 1, &a, &b, &c, &d) && (a >> 4 & 1);
+    return found;
+}
+#endif
+
+#endif
