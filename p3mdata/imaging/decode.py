@@ -26,7 +26,7 @@ from p3mdata.imaging.containers import (
     with_end,
 )
 from p3mdata.imaging.encode import EXTENSIONS
-from p3mdata.imaging.jpeg import JpegBlocks
+from p3mdata.imaging.jpeg import JpegBlocks, decoded_pixels
 from p3mdata.imaging.jpeg.library import opened
 from p3mdata.imaging.jpeg.segments import SOS, UnsupportedJpeg, number_of, split
 from p3mdata.imaging.jpeg.structure import MAX_SCANS, inspect, tells_all
@@ -256,6 +256,8 @@ def _intact_jpeg(data: bytes, image: Image.Image, coefficients: bool) -> tuple[P
         return None, None
     if coefficients and (both := JpegBlocks.decoded(data)):
         return both[1], both[0]
+    if (own := decoded_pixels(data)) is not None and own.ndim == (3 if image.mode == "RGB" else 2):
+        return own, None
     if not FAST_JPEG:
         return None, None
     try:

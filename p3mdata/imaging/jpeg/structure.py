@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,8 +78,13 @@ class Structure:
     height: int
     width: int
     components: list[Component]
-    stream: bytes
+    kept: list[Segment]
     plain: bool
+
+    @cached_property
+    def stream(self) -> bytes:
+        """A file of what the image needs."""
+        return join(self.kept)
 
 
 @dataclass(frozen=True)
@@ -103,11 +109,11 @@ def inspect(data: bytes) -> Structure:
     for segment in split(data):
         headers.read(segment)
     frame = headers.checked_frame()
-    components, stream = _components(frame, headers.tables), join(headers.kept)
-    if 8 * len(stream) < sum(c.grid[0] * c.grid[1] for c in components):
+    components, size = _components(frame, headers.tables), sum(len(s.payload) + len(s.scan) for s in headers.kept)
+    if 8 * size < sum(c.grid[0] * c.grid[1] for c in components):
         # Each block takes a bit at least: a size without data must not make us allocate memory.
         raise UnsupportedJpeg("too little image data")
-    return Structure(frame.height, frame.width, components, stream, headers.plain)
+    return Structure(frame.height, frame.width, components, headers.kept, headers.plain)
 
 
 def tells_all(data: bytes) -> bool:
