@@ -4,6 +4,8 @@
 
 #if P3M_X86
 #include <immintrin.h>
+#elif P3M_ARM
+#include <arm_neon.h>
 #endif
 
 // Sides of the picture and of the first layer, filters side by side (in the middle of a block also half as many),
@@ -137,6 +139,62 @@ static void products_generic(PRODUCTS) {
             }
             memcpy(sums + (size_t)pixel * (size_t)filters + filter, sum, (size_t)lanes * sizeof *sum);
         }
+}
+#endif
+
+#if P3M_ARM
+// A tile of P pixels by EIGHTS times eight filters, sums in registers.
+BODY void tile_neon(const int P, const int EIGHTS, const int16_t *a, const int16_t *b, int inputs, int step,
+                    const int16_t *weights, const int32_t *biases, int filters, int32_t *sums) {
+    int32x4_t sum[4][4];
+    for (int p = 0; p < P; p++)
+        for (int c = 0; c < 2 * EIGHTS; c++)
+            sum[p][c] = vld1q_s32(biases + 4 * c);
+    for (int part = 0; part < (b ? 2 : 1); part++) {
+        const int16_t *x = part ? b : a, *w = weights + (size_t)part * (size_t)inputs * 8 * (size_t)EIGHTS;
+        for (int i = 0; i < inputs; i += 2, w += 16 * EIGHTS) {
+            int16x8x2_t pairs[2];
+            for (int e = 0; e < EIGHTS; e++)
+                pairs[e] = vld2q_s16(w + 16 * e);
+            for (int p = 0; p < P; p++) {
+                uint32_t both;
+                memcpy(&both, x + (size_t)p * (size_t)step + i, sizeof both);
+                const int16x4_t two = vcreate_s16(both);
+                for (int e = 0; e < EIGHTS; e++) {
+                    const int16x8_t one = pairs[e].val[0], other = pairs[e].val[1];
+                    sum[p][2 * e] = vmlal_lane_s16(sum[p][2 * e], vget_low_s16(one), two, 0);
+                    sum[p][2 * e + 1] = vmlal_high_lane_s16(sum[p][2 * e + 1], one, two, 0);
+                    sum[p][2 * e] = vmlal_lane_s16(sum[p][2 * e], vget_low_s16(other), two, 1);
+                    sum[p][2 * e + 1] = vmlal_high_lane_s16(sum[p][2 * e + 1], other, two, 1);
+                }
+            }
+        }
+    }
+    for (int p = 0; p < P; p++)
+        for (int c = 0; c < 2 * EIGHTS; c++)
+            vst1q_s32(sums + (size_t)p * (size_t)filters + 4 * c, sum[p][c]);
+}
+
+static void products_neon(PRODUCTS) {
+    const int eights = filters == NARROW ? 1 : 2;
+    const size_t chunk = (size_t)(b ? 2 * inputs : inputs) * LANES;
+    for (int filter = 0; filter < filters; filter += 8 * eights) {
+        const int16_t *w = weights + (size_t)(filter / LANES) * chunk;
+        for (int pixel = 0; pixel < pixels;) {
+            const int count = pixels - pixel < 4 ? 1 : 4;
+            const int16_t *x = a + (size_t)pixel * (size_t)step, *y = b ? b + (size_t)pixel * (size_t)step : NULL;
+            int32_t *to = sums + (size_t)pixel * (size_t)filters + filter;
+            if (eights == 1 && count == 4)
+                tile_neon(4, 1, x, y, inputs, step, w, biases, filters, to);
+            else if (count == 4)
+                tile_neon(4, 2, x, y, inputs, step, w, biases + filter, filters, to);
+            else if (eights == 1)
+                tile_neon(1, 1, x, y, inputs, step, w, biases, filters, to);
+            else
+                tile_neon(1, 2, x, y, inputs, step, w, biases + filter, filters, to);
+            pixel += count;
+        }
+    }
 }
 #endif
 
@@ -382,6 +440,12 @@ FOR_VNNI static void added_vnni(const int32_t *sums, int pixels, int filters, co
 #endif
 
 static void products(int level, PRODUCTS) {
+#if P3M_ARM
+    if (level >= NEON) {
+        products_neon(a, b, inputs, step, pixels, weights, biases, filters, sums);
+        return;
+    }
+#endif
     CALL(products, level, (a, b, inputs, step, pixels, weights, biases, filters, sums));
 }
 
