@@ -13,6 +13,7 @@ from p3mdata.imaging.jpeg.library import _usable, encoded
 from p3mdata.native import LEVELS
 from p3mdata.native.changes import changes
 from p3mdata.native.jpeg import FUNCTIONS, CannotRead, JpegFile, differing, exchange, usable
+from p3mdata.native.levels import levels
 from tests.native_levels import use
 
 
@@ -150,3 +151,14 @@ def test_a_file_of_other_columns_than_told_is_not_read() -> None:
         _opened(columns=300)
     with pytest.raises(ValueError, match="expected one to three components"):
         _opened(columns=0)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_levels_are_counted_as_by_numpy(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, level)
+    pixels = np.random.default_rng(5).integers(0, 256, (37, 51, 3)).astype(np.uint8)
+    for seen in (pixels, pixels[::4, ::3], pixels[:, :, 1], pixels[:0], pixels[:, ::-1]):
+        assert np.array_equal(levels(seen), np.bincount(seen.ravel(), minlength=256))
+    assert levels(pixels.transpose(2, 0, 1)) is None
+    with pytest.raises(ValueError, match="expected"):
+        levels(pixels.astype(np.uint16))
