@@ -316,7 +316,7 @@ def _as_pillow(pixels: NDArray[np.uint8], options: dict[str, Any]) -> bytes | No
 
 @lru_cache(8)
 def _small(mode: str, options: str) -> tuple[bytes, list[tuple[int, int]]]:
-    """A file that Pillow makes, and rows and columns of blocks of its components; photographs often share their tables."""
+    """A file that Pillow makes, and rows and columns of blocks of its components; many photographs have its tables."""
     sink = io.BytesIO()
     Image.new(mode, (_COEFS, _COEFS)).save(sink, "JPEG", **json.loads(options))
     return sink.getvalue(), [part.grid for part in inspect(sink.getvalue()).components]
