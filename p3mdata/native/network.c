@@ -180,6 +180,14 @@ static rows_function rows_of(int level) {
     if (level == AVX2)
         return p3m_rows_avx2;
 #else
+#if P3M_DOTPROD
+    if (level >= DOTPROD)
+        return p3m_rows_dotprod;
+#endif
+#if P3M_ARM
+    if (level >= NEON)
+        return p3m_rows_neon;
+#endif
     (void)level;
 #endif
     return p3m_rows_generic;

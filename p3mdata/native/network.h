@@ -71,5 +71,11 @@ void p3m_rows_avxvnni(const struct network *network, int layer, int first, int c
 void p3m_rows_avx512vl(const struct network *network, int layer, int first, int count);
 void p3m_rows_vnni(const struct network *network, int layer, int first, int count);
 #endif
+#if P3M_ARM
+void p3m_rows_neon(const struct network *network, int layer, int first, int count);
+#endif
+#if P3M_DOTPROD
+void p3m_rows_dotprod(const struct network *network, int layer, int first, int count);
+#endif
 
 #endif

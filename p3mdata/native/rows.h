@@ -7,6 +7,9 @@
 //   MOST_VECTORS     vectors of filters that a convolution computes together, and PIXELS_OF_n: for so many pixels where
 //                    there are n of them, MOST_PIXELS of which is the largest
 //   the functions v_* of rows_generic.c, and where it HAS_PACKS those that take the place of the ones below
+//   PAIRS_APART, if pairs of shorts lie in another way than side by side: then there are also `fours`, four bytes or two
+//   shorts for all lanes, which v_four_bytes gives and v_dot_bytes and v_dot_shorts take, and v_dot_first and v_dot_second,
+//   where the other shorts of all pairs of `b` are 0
 //
 // Sums of products stay below 2^24 (network.py sees to it), so that they are exact as floats; what is rounded is one product.
 
@@ -31,6 +34,13 @@ ALWAYS void v_store_four(uint8_t *to, const reals values[4], int low, int zero) 
 ALWAYS void v_store_two(uint8_t *to, const reals values[2], int low, int high) {
     (void)to, (void)values, (void)low, (void)high;
 }
+#endif
+
+#if !PAIRS_APART
+typedef ints fours;
+ALWAYS ints v_dot_shorts(ints sum, fours values, ints row) { return v_dot(sum, values, row); }
+ALWAYS ints v_dot_first(ints sum, ints a, ints b) { return v_dot(sum, a, b); }
+ALWAYS ints v_dot_second(ints sum, ints a, ints b) { return v_dot(sum, a, b); }
 #endif
 
 struct target {
@@ -237,10 +247,10 @@ ALWAYS void conv_pixels(const int F, const int P, const int bytes, const int nar
                                         : p == 6 ? 2 * three
                                         : p == 7 ? seven
                                                  : (size_t)p * step;
-                    const ints values = v_four_bytes(tap + from);
+                    const fours values = v_four_bytes(tap + from);
 #pragma GCC unroll 4
                     for (int f = 0; f < F; f++)
-                        sums[p][f] = bytes ? v_dot_bytes(sums[p][f], values, row[f]) : v_dot(sums[p][f], values, row[f]);
+                        sums[p][f] = bytes ? v_dot_bytes(sums[p][f], values, row[f]) : v_dot_shorts(sums[p][f], values, row[f]);
                 }
             }
         }
@@ -383,9 +393,9 @@ ALWAYS void depthwise_strip(const int bytes, const uint8_t *const rows[3], size_
         ints left = bias, middle = bias;
         for (int x = begin - 2; x < end; x++, at += pixel) {
             const ints upper = column_pairs(bytes, rows, at), lower = column_singles(bytes, rows, at);
-            const ints whole = v_dot(v_dot(left, upper, pairs[2]), lower, singles[2]);
-            left = v_dot(v_dot(middle, upper, pairs[1]), lower, singles[1]);
-            middle = v_dot(v_dot(bias, upper, pairs[0]), lower, singles[0]);
+            const ints whole = v_dot_first(v_dot(left, upper, pairs[2]), lower, singles[2]);
+            left = v_dot_first(v_dot(middle, upper, pairs[1]), lower, singles[1]);
+            middle = v_dot_first(v_dot(bias, upper, pairs[0]), lower, singles[0]);
             if (x >= begin)
                 put_sums(1, target, x, channel, &whole);
         }
@@ -399,12 +409,12 @@ ALWAYS void depthwise_strip(const int bytes, const uint8_t *const rows[3], size_
             ints upper = column_pairs(bytes, rows, at), lower = column_singles(bytes, rows, at);
 #pragma GCC unroll 4
             for (int p = 0; p < 4; p++, at += 2 * pixel) {
-                sums[p] = v_dot(v_dot(bias, upper, pairs[0]), lower, singles[0]);
+                sums[p] = v_dot_first(v_dot(bias, upper, pairs[0]), lower, singles[0]);
 #pragma GCC unroll 2
                 for (int across = 1; across < 3; across++) {
                     upper = column_pairs(bytes, rows, at + (size_t)across * pixel);
                     lower = column_singles(bytes, rows, at + (size_t)across * pixel);
-                    sums[p] = v_dot(v_dot(sums[p], upper, pairs[across]), lower, singles[across]);
+                    sums[p] = v_dot_first(v_dot(sums[p], upper, pairs[across]), lower, singles[across]);
                 }
             }
             uint8_t *const each[4] = {to, to + target->step, to + 2 * target->step, to + 3 * target->step};
@@ -417,7 +427,7 @@ ALWAYS void depthwise_strip(const int bytes, const uint8_t *const rows[3], size_
             for (int across = 0; across < 3; across++) {
                 const size_t column = at + (size_t)across * pixel;
                 sum = v_dot(sum, column_pairs(bytes, rows, column), pairs[across]);
-                sum = v_dot(sum, column_singles(bytes, rows, column), singles[across]);
+                sum = v_dot_first(sum, column_singles(bytes, rows, column), singles[across]);
             }
             put_sums(1, target, x, channel, &sum);
         }
@@ -430,12 +440,12 @@ ALWAYS void depthwise_column(const int bytes, const uint8_t *const rows[4], size
                              const ints weights[4][3], ints sums[4], ints *above, ints *below) {
     const ints upper = bytes ? v_byte_pairs(rows[0] + at, rows[1] + at) : v_pairs(rows[0] + at, rows[1] + at);
     const ints lower = bytes ? v_byte_pairs(rows[2] + at, rows[3] + at) : v_pairs(rows[2] + at, rows[3] + at);
-    *above = v_dot(v_dot(sums[0], upper, weights[0][2]), lower, weights[1][2]);
-    *below = v_dot(v_dot(sums[2], upper, weights[2][2]), lower, weights[3][2]);
-    sums[0] = v_dot(v_dot(sums[1], upper, weights[0][1]), lower, weights[1][1]);
-    sums[2] = v_dot(v_dot(sums[3], upper, weights[2][1]), lower, weights[3][1]);
-    sums[1] = v_dot(v_dot(bias, upper, weights[0][0]), lower, weights[1][0]);
-    sums[3] = v_dot(v_dot(bias, upper, weights[2][0]), lower, weights[3][0]);
+    *above = v_dot_first(v_dot(sums[0], upper, weights[0][2]), lower, weights[1][2]);
+    *below = v_dot(v_dot_second(sums[2], upper, weights[2][2]), lower, weights[3][2]);
+    sums[0] = v_dot_first(v_dot(sums[1], upper, weights[0][1]), lower, weights[1][1]);
+    sums[2] = v_dot(v_dot_second(sums[3], upper, weights[2][1]), lower, weights[3][1]);
+    sums[1] = v_dot_first(v_dot(bias, upper, weights[0][0]), lower, weights[1][0]);
+    sums[3] = v_dot(v_dot_second(bias, upper, weights[2][0]), lower, weights[3][0]);
 }
 
 // Two rows at once, of a stride of 1: four rows of the source are fetched for both.
@@ -553,14 +563,14 @@ FN static int joined_row_stored(const struct network *network, int i, int y) {
     }
     // Adding bytes keeps sums within these alone.
     if (layer->kind != SUM ||
-        (layer->store == BYTES && (layer->zero == 0 ? layer->low != 0 || layer->high != 255 : layer->high != 127)))
+        (layer->store == BYTES && (layer->low == 0 ? layer->high != 255 : layer->high != 127)))
         return 0;
     const uint8_t *one = row_of(source, y) + pixel, *two = row_of(&network->maps[layer->sources[1]], y) + pixel;
     // Pixels lie without gaps.
     for (size_t at = 0; at < size; at += 4 * LANES) {
         const ints a = v_load(one + at), b = v_load(two + at);
         const ints sum = layer->store == SHORTS ? v_sum_shorts(a, b, layer->low, layer->high)
-                         : layer->zero == 0     ? v_sum_positive(a, b)
+                         : layer->low == 0      ? v_sum_positive(a, b)
                                                 : v_sum_signed(a, b, layer->low);
         v_store_first(to + at, sum, size - at);
     }
