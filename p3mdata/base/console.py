@@ -168,6 +168,9 @@ def counted() -> Iterator[Progress]:
     done = 0
 
     def start_counting(total: int) -> Callable[[], None]:
+        nonlocal done
+        # Work may go over them more than once.
+        done = 0
         show = start(total)
 
         def step() -> None:
