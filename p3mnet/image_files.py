@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from p3mdata.base.files import atomic, keep_out_of_git, tidy_folder
+from p3mdata.base.files import atomic, holds_nothing, keep_out_of_git, tidy_folder
 from p3mdata.dataset.foregrounds import multi_level_colours, require_pymatting
 from p3mdata.dataset.layout import PICTURES
 from p3mdata.errors import BrokenInput, P3MError, SetupError
@@ -152,8 +152,9 @@ class RawCache:
     def _write(self, copy: Path, key: tuple[bytes, int, int], pixels: Array, mode: int) -> None:
         """A copy, for nobody who may not read the file of that mode; raises SetupError when it cannot be written."""
         try:
-            if not self.folder.exists():
-                self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            # Also one whose maker was killed; what lies in other folders is not for us to hide.
+            if holds_nothing(self.folder):
                 keep_out_of_git(self.folder)
             with atomic(copy, 0o600 | mode & 0o066) as sink:
                 sink.write(_RAW_HEADER.pack(*key, *pixels.shape[:2], pixels.size // math.prod(pixels.shape[:2])))

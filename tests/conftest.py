@@ -22,7 +22,7 @@ import numpy as np  # noqa: E402
 import pytest  # noqa: E402
 from numpy.typing import NDArray  # noqa: E402
 
-from p3mdata.base import console  # noqa: E402
+from p3mdata.base import console, system  # noqa: E402
 from p3mdata.faces.detectors import Box, Detector  # noqa: E402
 from p3mdata.faces.ensemble import FaceFinder  # noqa: E402
 from p3mdata.faces.face_mesh import FaceMesh  # noqa: E402
@@ -132,6 +132,15 @@ def open_way(monkeypatch: pytest.MonkeyPatch) -> None:
 def own_output(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that a test runs in this process prints as it likes; the next test's does not follow it."""
     monkeypatch.setattr(console, "out", console.Output())
+
+
+@pytest.fixture(scope="module")
+def one_core() -> Iterator[None]:
+    """Calls that choose their workers choose one, in this process: processes, each of which starts Python and loads
+    OpenCV, are what another test is about."""
+    with pytest.MonkeyPatch.context() as monkeypatch:
+        monkeypatch.setattr(system, "cores", lambda: 1)
+        yield
 
 
 @pytest.fixture(scope="session")

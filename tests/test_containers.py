@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import struct
 import zlib
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import jpeglib
 import numpy as np
 import pytest
 import tifffile
@@ -26,6 +28,7 @@ from p3mdata.imaging import decode, decode_matte, encode, encode_grey, orient
 from p3mdata.imaging.listing import PassedOver, passed_over
 from p3mdata.imaging.metadata import leftovers
 from p3mdata.imaging.metadata.made_profile import made_grey_profile
+from p3mdata.native.library import VARIABLE
 from p3mdata.run.job import anonymize_job
 from p3mdata.run.layout import LEDGER, MANIFEST, PASSED_OVER
 from p3mdata.run.plan import make_plan
@@ -245,6 +248,40 @@ def test_a_jpeg_that_lacks_only_its_end_marker_is_used(progressive: bool) -> Non
     assert blocks is not None and note is None
     for cut in (3, 40, 400, len(whole) // 2):
         assert "truncated" in refused(whole[:-cut])
+
+
+@pytest.mark.parametrize("way", ["auto", "off"])
+def test_a_rare_sampling_without_an_end_is_used_with_the_c_library_and_without(
+    way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(VARIABLE, way)
+    made = jpeglib.from_spatial(texture(40, 50))
+    made.samp_factor = np.array([(2, 4), (1, 1), (1, 1)])
+    made.write_spatial(str(tmp_path / "x.jpg"), qt=80)
+    rare = (tmp_path / "x.jpg").read_bytes()
+    for coefficients in (False, True):
+        assert "missing end marker added" in decode(rare[:-2], coefficients=coefficients).notes
+    assert "truncated" in refused(rare[:-40])
+
+
+# 24x24 grey, arithmetic-coded, as libjpeg-turbo's `cjpeg -arithmetic` writes it.
+ARITHMETIC = base64.b64decode(
+    "/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZGNywtQFdBRkxOUlNSMj5aYVpQYEpR"
+    "Uk//yQALCAAYABgBAREA/8wABgAQEAX/2gAIAQEAAD8A0oyXCvNdUoHBpZ2uSvJGrDJ5Nrz/ALDsIOZ2kz5vWoyHFvgGyZFUtmeomla57hKnIsNkBncG"
+    "IP/Z"
+)
+
+
+def test_a_jpeg_without_an_end_is_refused_where_its_coding_does_not_tell_that_nothing_is_lacking() -> None:
+    """Decoders go on with zeros where arithmetic coding ends, and with coarse values where scans are lacking."""
+    assert decode(ARITHMETIC).size == (24, 24)
+    for cut in (2, 12, 30):
+        assert "truncated" in refused(ARITHMETIC[:-cut])
+    progressive = encoded(RGB, "JPEG", progressive=True)
+    adobe = struct.pack(">HH5sHHHB", 0xFFEE, 14, b"Adobe", 100, 0, 0, 0)
+    stored = progressive[:2] + adobe + progressive[20:]
+    assert decode(stored[:-2]).size == decode(stored).size
+    assert "truncated" in refused(stored[: stored.rindex(b"\xff\xda")])
 
 
 def test_jfif_goes_before_the_marker_of_adobe() -> None:

@@ -414,6 +414,16 @@ def test_reduced_pictures_are_read_once(dataset: Path, monkeypatch: pytest.Monke
         unkept.sample(0, seeded(1))
 
 
+def test_git_passes_over_a_cache_whose_maker_was_killed_and_over_no_other_folder(dataset: Path, tmp_path: Path) -> None:
+    picture = next((dataset / "train").rglob("*.png"))
+    for name, files in {"killed": [], "torn": [".gitignore.12345.tmp"], "mine": ["notes.txt"]}.items():
+        (tmp_path / name).mkdir()
+        for file in files:
+            (tmp_path / name / file).touch()
+        RawCache(tmp_path / name).read("image", picture)
+        assert (tmp_path / name / ".gitignore").exists() == (name != "mine")
+
+
 def test_a_cache_follows_its_files(changeable: Path, tmp_path: Path) -> None:
     pictures = small_set(changeable, cache=tmp_path / "cache")
     before = pictures[0]

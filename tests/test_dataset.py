@@ -50,6 +50,9 @@ def soft_disc(side: int, seed: int) -> np.ndarray:
     return np.clip((side * 0.3 - distance) * 20 + 128, 0, 255).astype(np.uint8)
 
 
+pytestmark = pytest.mark.usefixtures("one_core")
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory, kept_models: FaceFinder) -> Path:
     """A run of one face and its near-duplicates, two series of a person each, free pictures, and one without matte."""
@@ -102,7 +105,7 @@ def files(folder: Path) -> dict[str, str]:
 
 def codes(folder: Path, **options: Any) -> set[tuple[str, str]]:
     """(file, code) of all errors."""
-    return {(f.file, f.code) for f in check_dataset(folder, workers=2, **options).findings if f.error}
+    return {(f.file, f.code) for f in check_dataset(folder, **options).findings if f.error}
 
 
 def rows_of(folder: Path) -> list[dict[str, Any]]:
@@ -164,7 +167,7 @@ def sets_of(folder: Path, run: Path) -> dict[str, str]:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_near_duplicates_and_persons_share_a_set(run: Path, tmp_path: Path, seed: int) -> None:
-    build_split(run, tmp_path / "d", SplitSettings(P3M, validation=0.4, seed=seed, verify=False), workers=2)
+    build_split(run, tmp_path / "d", SplitSettings(P3M, validation=0.4, seed=seed, verify=False))
     sets = sets_of(tmp_path / "d", run)
     assert len({sets[name] for name in ("zoe.png", "zoeflipped.png", "zoesmall.png")}) == 1
     assert len({sets[f"ann__{i}.png"] for i in range(3)}) == 1
@@ -479,7 +482,7 @@ def test_a_duplicate_across_sets_is_an_error(dataset: Path) -> None:
     shutil.copy(dataset / TRAIN / "mask" / f"{source.stem}.png", target / "trimap" / "twin.png")
     flipped = cv2.flip(cv2.imread(str(source)), 1)
     cv2.imwrite(str(target / "blurred_image" / "twin.jpg"), flipped, [cv2.IMWRITE_JPEG_QUALITY, 70])
-    assert "duplicate_across_sets" in {code for _, code in codes(dataset)}
+    assert "duplicate_across_sets" in {code for _, code in codes(dataset, workers=2)}
     assert "duplicate_across_sets" not in {code for _, code in codes(dataset, duplicates=False)}
 
 

@@ -147,6 +147,17 @@ def test_ranges_are_rounded_up_to_a_quarter_of_an_octave() -> None:
     assert encoded(np.array([0.0, 1e9])) == bytes((0, len(STEPS) - 1))
 
 
+def test_pictures_may_exceed_what_was_seen_by_as_much_again() -> None:
+    """And a channel that was hardly used is told no finer than an eighth of the layer's largest."""
+    kernel = np.array([[0.1, 0.2, 0.3], [0.03, 0.02, 0.01]])[:, :, None, None]
+    first = Layer("first", "conv", (IMAGE,), kernel, np.zeros(2), relu=True)
+    last = Layer("last", "conv", ("first",), np.ones((1, 2, 1, 1)), np.zeros(1), output=True)
+    counted = in_integers([first, last], encoded(np.array([64.0, 0.5])))[0]
+    assert counted.weights is not None and counted.scales is not None
+    steps = kernel / (counted.weights * counted.scales[:, None, None, None])
+    assert np.allclose(steps[:, :, 0, 0], np.array([[64.0], [8.0]]) * 2 / 255, rtol=1e-3)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NETWORKS)
 def test_the_table_is_made_anew(name: str) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from p3mdata.imaging.jpeg import JpegBlocks, UnsupportedJpeg, coefficients, library
+from p3mdata.native import VARIABLE
 
 SIZES = [(77, 123), (9, 17), (1, 1), (8, 8), (40, 3), (64, 96)]
 CV_SAMPLING = {
@@ -346,6 +347,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None
     """Coefficients in the library's own memory, and where that cannot be."""
     if request.param == "by jpeglib":
         monkeypatch.setattr(library, "_usable", lambda: None)
+        monkeypatch.setenv(VARIABLE, "off")
 
 
 @pytest.mark.usefixtures("way")
@@ -421,6 +423,7 @@ def test_wrong_arguments_are_refused() -> None:
 
 def test_jpeglib_keeps_its_version(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(library, "_usable", lambda: None)
+    monkeypatch.setenv(VARIABLE, "off")
     # As if it were asked for the first time.
     coefficients._library.cache_clear()
     with jpeglib.version("6b"):
@@ -437,6 +440,7 @@ def test_without_memory_files_a_private_folder_is_used_and_removed(
     pixels = picture(40, 40, 9)
     # Where the library can be called directly, no file is made at all.
     monkeypatch.setattr(library, "_usable", lambda: None)
+    monkeypatch.setenv(VARIABLE, "off")
     monkeypatch.delattr("os.memfd_create", raising=False)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     seen: list[tuple[Path, int]] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import zipfile
 from dataclasses import replace
@@ -99,6 +100,18 @@ def test_another_network_is_refused(data: bytes, mesh: Mesh) -> None:
     wide = replace(mesh.blocks[0], inverse=np.ones(32, np.float32))
     with pytest.raises(ValueError, match="another network"):
         Program(replace(mesh, blocks=(wide, *mesh.blocks[1:])))
+    # A row of the picture's half, times 16 channels, is what it has memory for.
+    first, spread, last = (getattr(mesh.blocks[0], name) for name in ("first", "spread", "last"))
+    for middle, fits in ((16, True), (32, False), (80, False)):
+        many = {name: np.zeros(middle, np.float32) for name in ("positive", "negative")}
+        wider = replace(
+            mesh.blocks[0],
+            first=replace(first, weights=np.zeros((16, middle), np.int16), biases=np.zeros(middle, np.int32), **many),
+            spread=replace(spread, weights=np.zeros((9, middle), np.int16), biases=np.zeros(middle, np.int32), **many),
+            last=replace(last, weights=np.zeros((middle, 16), np.int16)),
+        )
+        with contextlib.nullcontext() if fits else pytest.raises(ValueError, match="another network"):
+            Program(replace(mesh, blocks=(wider, *mesh.blocks[1:])))
     # More is left for the last layer than the library has memory for.
     count, few = (SIDE // 2) ** 2 * 16, np.zeros(16, np.float32)
     head = replace(mesh.head, weights=np.zeros((count, 16), np.int16), biases=np.zeros(16, np.int32), positive=few)

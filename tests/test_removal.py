@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from p3mdata.base.jsonl import read_rows
+from p3mdata.base.jsonl import dumps, read_rows
 from p3mdata.dataset.build import SplitSettings, build_split
 from p3mdata.dataset.layout import read_layout
 from p3mdata.errors import RunFolderError, SettingsError
@@ -18,10 +21,12 @@ from p3mdata.records import Action, Decision
 from p3mdata.review.batch import apply_file
 from p3mdata.review.removal import remove_images
 from p3mdata.review.session import Refused, reviewing
+from p3mdata.run.close import renew_report
 from p3mdata.run.decisions import append, now
 from p3mdata.run.derived import dataset_version
 from p3mdata.run.job import verify_run
 from p3mdata.run.layout import MANIFEST, PASSED_OVER, REPORT, TOMBSTONES
+from p3mdata.run.sampling import sample_run
 from tests.reviews import HeldRun
 from tests.runs import contents, p3mdata_here
 
@@ -200,3 +205,29 @@ def test_a_damaged_dataset_keeps_the_images_in_no_other(run: HeldRun) -> None:
     whole.rename(run.folder / "moved")
     done = remove_images(run.out, ["fine.png"])
     assert (done.cleaned, done.gone) == ((str(damaged),), (str(whole),))
+
+
+@pytest.mark.parametrize("verb", ["apply", "sample", "report", "remove", "build-split"])
+def test_a_full_disk_under_a_run_is_told_with_the_way_out(
+    run: HeldRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, verb: str
+) -> None:
+    said = tmp_path / "said.jsonl"
+    said.write_text(dumps({"source": "none.png", "action": "exclude"}) + "\n")
+    call: dict[str, Callable[[], object]] = {
+        "apply": lambda: apply_file(run.out, said, workers=1),
+        "sample": lambda: sample_run(run.out, 1),
+        "report": lambda: renew_report(run.out),
+        "remove": lambda: remove_images(run.out, ["fine.png"]),
+        "build-split": lambda: build_split(
+            run.out, tmp_path / "data", SplitSettings(read_layout("p3m10k"), validation=0, verify=False), workers=1
+        ),
+    }
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fsync", full)
+        with pytest.raises(RunFolderError, match=r"out: cannot be written \(No space .* run the same command again"):
+            call[verb]()
+    call[verb]()

@@ -25,7 +25,7 @@ from p3mdata.dataset.split import Candidate, Sets, Size, assign
 from p3mdata.errors import RunFolderError, SettingsError, unwritable
 from p3mdata.imaging.trimap import KERNEL
 from p3mdata.run.derived import DATASET, dataset_version, register_derived
-from p3mdata.run.locks import only_run
+from p3mdata.run.locks import only_run, writing
 from p3mdata.run.plan import Plan, read_plan
 from p3mdata.typing import Json
 from p3mdata.version import __version__
@@ -119,7 +119,7 @@ def build_split(
         require_pymatting()
     workers = workers or default_workers()
     # Swept, before it is proved.
-    with only_run(run):
+    with writing(run), only_run(run):
         pass
     everything, usable, refused = usable_of(plan, samples, settings.verify, workers, progress or silent)
     candidates = candidates_of(plan, usable, settings.group_by, settings.free_list, workers, progress or silent)
@@ -133,7 +133,7 @@ def build_split(
         candidates = [candidate for candidate in candidates if candidate.id in chosen]
     method, _ = plan.job.settings.obfuscation()
     obfuscated = settings.obfuscated or OBFUSCATED[method]
-    with only_run(run):
+    with writing(run), only_run(run):
         register_derived(run, DATASET, out)
     try:
         with owned_dataset(out):

@@ -13,7 +13,6 @@ from PIL import Image, TiffImagePlugin
 
 from p3mdata.imaging.ends import goes_on
 from p3mdata.imaging.jpeg.segments import EOI, SOS, UnsupportedJpeg, split
-from p3mdata.imaging.jpeg.structure import inspect
 
 _SUBFILE_TAG, _REDUCED, _SUB_IFDS_TAG = 254, 1, 330
 _BITS_TAG, _SAMPLES_TAG, _EXTRA_TAG, _KIND_TAG = 258, 277, 338, 339
@@ -30,15 +29,6 @@ def with_end(data: bytes) -> tuple[bytes, bool]:
     if data[-2:] == end or data[:3] != b"\xff\xd8\xff" or data.rfind(end) > data.rfind(bytes((0xFF, SOS))):
         return data, False
     return data + end, True
-
-
-def lacks_scans(data: bytes) -> bool:
-    """Whether a progressive JPEG ends before all of its detail is there."""
-    try:
-        inspect(data)
-    except UnsupportedJpeg as exc:
-        return "incomplete" in str(exc)
-    return False
 
 
 def dropped_pages(image: Image.Image) -> int | None:

@@ -18,7 +18,6 @@ from p3mdata.imaging.containers import (
     dropped_pages,
     is_small_copy,
     jp2_bits,
-    lacks_scans,
     left_out,
     map_top,
     tiff_channels,
@@ -27,9 +26,10 @@ from p3mdata.imaging.containers import (
     with_end,
 )
 from p3mdata.imaging.encode import EXTENSIONS
-from p3mdata.imaging.jpeg import JpegBlocks
+from p3mdata.imaging.jpeg import JpegBlocks, decoded_pixels
+from p3mdata.imaging.jpeg.library import opened
 from p3mdata.imaging.jpeg.segments import SOS, UnsupportedJpeg, number_of, split
-from p3mdata.imaging.jpeg.structure import MAX_SCANS, inspect
+from p3mdata.imaging.jpeg.structure import MAX_SCANS, inspect, tells_all
 from p3mdata.imaging.metadata import needed_icc
 from p3mdata.imaging.picture import Picture, Pixels, orient
 from p3mdata.imaging.plane import plane_of
@@ -256,6 +256,8 @@ def _intact_jpeg(data: bytes, image: Image.Image, coefficients: bool) -> tuple[P
         return None, None
     if coefficients and (both := JpegBlocks.decoded(data)):
         return both[1], both[0]
+    if (own := decoded_pixels(data)) is not None and own.ndim == (3 if image.mode == "RGB" else 2):
+        return own, None
     if not FAST_JPEG:
         return None, None
     try:
@@ -263,6 +265,15 @@ def _intact_jpeg(data: bytes, image: Image.Image, coefficients: bool) -> tuple[P
     except ValueError:
         return None, None
     return pixels if image.mode == "RGB" else pixels[:, :, 0], None
+
+
+def _is_sound(data: bytes) -> bool:
+    """Whether libjpeg has nothing to remark on a file whose sampling simplejpeg does not know."""
+    try:
+        found = inspect(data)
+    except UnsupportedJpeg:
+        return False
+    return found.plain and opened(found.stream, [part.grid for part in found.components]) is not None
 
 
 def _is_mended(data: bytes) -> bool:
@@ -357,7 +368,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, coefficients: bool = False
         intact, blocks = _intact_jpeg(data, image, coefficients)
         if image.format == "PNG":
             intact = plane_of(data)
-        if mended and (intact is None or lacks_scans(data)):
+        if mended and not (tells_all(data) and (intact is not None or _is_sound(data))):
             raise BrokenInput("cannot_decode", "cannot be decoded, it is truncated or damaged. Copy the file again.")
         if intact is None:
             # Load first: PNG keeps its EXIF after the pixels, and damage shows here.

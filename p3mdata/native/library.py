@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import os
+import platform
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,8 +15,12 @@ from p3mdata.native import compiling
 
 # Environment variable: 'auto', 'off', or the name of the instruction set to use.
 VARIABLE = "P3MDATA_NATIVE"
-# Instruction sets by the library's numbers; all give the same bytes.
-LEVELS = ("generic", "avx2", "vnni")
+# Instruction sets of this kind of processor by the library's numbers; all give the same bytes.
+LEVELS = (
+    ("generic", "neon", "dotprod")
+    if platform.machine().lower() in ("aarch64", "arm64")
+    else ("generic", "avx2", "avxvnni", "vnni")
+)
 _AUTO, _OFF = "auto", "off"
 _COMMAND = "python -m p3mdata.native"
 _NOT_HERE = "not for this processor"

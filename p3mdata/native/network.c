@@ -166,6 +166,33 @@ static void fill(const struct layer *layer, uint8_t *at, size_t bytes) {
     memset(at, layer->store == BYTES ? layer->zero : 0, bytes);
 }
 
+static rows_function rows_of(int level) {
+#if P3M_X86
+    if (level >= VNNI)
+        return p3m_rows_vnni;
+    if (level == AVXVNNI) {
+#if P3M_AVXVNNI
+        if (!p3m_has_avx512())
+            return p3m_rows_avxvnni;
+#endif
+        return p3m_rows_avx512vl;
+    }
+    if (level == AVX2)
+        return p3m_rows_avx2;
+#else
+#if P3M_DOTPROD
+    if (level >= DOTPROD)
+        return p3m_rows_dotprod;
+#endif
+#if P3M_ARM
+    if (level >= NEON)
+        return p3m_rows_neon;
+#endif
+    (void)level;
+#endif
+    return p3m_rows_generic;
+}
+
 // The outputs of a network for a picture.
 //
 // rgb: (height, width, 3), rows `stride` bytes apart, filled up with zeros to (filled_height, filled_width).
@@ -203,15 +230,6 @@ P3M_API int p3m_network_run(int level, const struct layer *layers, int count, co
             fill(&layers[i], row + filled, map->row_bytes - filled);
         }
     }
-    rows_function rows = p3m_rows_generic;
-#if P3M_X86
-    if (level >= VNNI)
-        rows = p3m_rows_vnni;
-    else if (level == AVX2)
-        rows = p3m_rows_avx2;
-#else
-    (void)level;
-#endif
-    advance(&network, 0, rows);
+    advance(&network, 0, rows_of(level));
     return 0;
 }

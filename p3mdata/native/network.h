@@ -65,7 +65,17 @@ static inline uint8_t *row_of(const struct map *map, int y) {
 void p3m_rows_generic(const struct network *network, int layer, int first, int count);
 #if P3M_X86
 void p3m_rows_avx2(const struct network *network, int layer, int first, int count);
+#if P3M_AVXVNNI
+void p3m_rows_avxvnni(const struct network *network, int layer, int first, int count);
+#endif
+void p3m_rows_avx512vl(const struct network *network, int layer, int first, int count);
 void p3m_rows_vnni(const struct network *network, int layer, int first, int count);
+#endif
+#if P3M_ARM
+void p3m_rows_neon(const struct network *network, int layer, int first, int count);
+#endif
+#if P3M_DOTPROD
+void p3m_rows_dotprod(const struct network *network, int layer, int first, int count);
 #endif
 
 #endif

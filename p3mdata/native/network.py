@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,13 +17,40 @@ from p3mdata.native.library import LEVELS, Library, library
 _KINDS = {"picture": 0, "conv": 1, "depthwise": 2, "enlarge": 3, "pool": 4, "sum": 5, "doubled": 6}
 _BYTES, _SHORTS, _FLOATS = range(3)
 _MOST_LAYERS, _CHANNELS_STEP = 128, 16
-# Integers of a vector, and vectors of filters that are computed together, of each instruction set.
-_LANES, _MOST_VECTORS = (8, 8, 16), (2, 2, 4)
 _BYTE, _SIGNED_BYTE, _SHORT = 255, 127, 32767
 # A sum of products and bias stays below; so do sides of pictures and channels.
 _MOST_SUM, _MOST_SIDE, _MOST_CHANNELS = 1 << 24, 1 << 14, 1 << 12
 # Sizes of pictures whose plans are kept.
 _MOST_PLANS = 64
+
+
+@dataclass(frozen=True)
+class _Form:
+    """How an instruction set takes weights and values.
+
+    Attributes:
+        lanes: Integers of a vector.
+        most: Vectors of filters that are computed together.
+        bytes: Whether it multiplies bytes.
+        apart: Whether shorts that are multiplied in pairs lie apart, all first ones of a vector before all second ones.
+        signed: Whether bytes have a sign.
+    """
+
+    lanes: int
+    most: int
+    bytes: bool = False
+    apart: bool = False
+    signed: bool = False
+
+
+_FORMS = {
+    "generic": _Form(8, 2),
+    "avx2": _Form(8, 2),
+    "avxvnni": _Form(8, 2, bytes=True),
+    "vnni": _Form(16, 4, bytes=True),
+    "neon": _Form(8, 2, apart=True),
+    "dotprod": _Form(8, 2, bytes=True, apart=True, signed=True),
+}
 
 
 class Layer(Protocol):
@@ -97,6 +125,7 @@ class Network:
         if len(layers) >= _MOST_LAYERS:
             raise ValueError(f"{len(layers)} layers are more than {_MOST_LAYERS - 1}")
         self._native = native
+        self._form = _FORMS[LEVELS[native.level]]
         self._layers = (_Layer * (len(layers) + 1))()
         # What C has addresses of.
         self._kept: list[NDArray[Any]] = []
@@ -105,7 +134,7 @@ class Network:
         self._outputs: list[tuple[int, int]] = []
         self._places = {layer.name: number for number, layer in enumerate(layers, 1)}
         self._layers[0] = _Layer(_KINDS["picture"], (-1, -1), 1, 1, 3, 0, _BYTE, _SHORTS, 0)
-        stores = _stores(layers, native)
+        stores = _stores(layers, self._form)
         for number, layer in enumerate(layers, 1):
             self._add(number, layer, stores[layer.name])
 
@@ -173,7 +202,7 @@ class Network:
         if not -_SHORT <= layer.low <= layer.high <= _SHORT:
             raise ValueError(f"values of layer '{layer.name}' do not fit 16 bits")
         source = self._layers[sources[0]]
-        zero = _zero(layer) if store == _BYTES else 0
+        zero = _zero(layer, self._form) if store == _BYTES else 0
         made = _Layer(_KINDS[layer.kind], (*sources, *[-1] * (2 - len(sources))), 1, layer.stride)
         made.channels, made.low, made.high, made.store, made.zero = source.channels, layer.low, layer.high, store, zero
         if layer.kind in ("conv", "depthwise", "enlarge"):
@@ -205,10 +234,9 @@ class Network:
         if sums.max() >= _MOST_SUM:
             raise ValueError(f"sums of layer '{layer.name}' may not be exact")
         depth = filters + -filters % _CHANNELS_STEP
-        level = self._native.level
         biases = biases[:, None]
         if layer.kind == "depthwise":
-            packed = _packed_depthwise(weights, depth, _LANES[level])
+            packed = _packed_depthwise(weights, depth, self._form)
             if source.store == _BYTES:
                 biases = biases - source.zero * weights.sum((1, 2, 3))[:, None]
         else:
@@ -220,8 +248,7 @@ class Network:
                 parts = [weights.transpose(0, 3, 1, 2).reshape(filters, side * channels, side, 1)]
             else:
                 parts = [weights]
-            each = [_packed(part, depth, source.store == _BYTES, _LANES[level], _MOST_VECTORS[level]) for part in parts]
-            packed = np.concatenate(each)
+            packed = np.concatenate([_packed(part, depth, source.store == _BYTES, self._form) for part in parts])
             if source.store == _BYTES:
                 # Values are stored as those above their zero.
                 biases = np.stack([biases[:, 0] - source.zero * part.sum((1, 2, 3)) for part in parts], 1)
@@ -237,19 +264,19 @@ class Network:
         return self._kept[-1].ctypes.data
 
 
-def _zero(layer: Layer) -> int:
+def _zero(layer: Layer, form: _Form) -> int:
     """What stands for 0 in a byte."""
-    return 0 if layer.low >= 0 else _SIGNED_BYTE + 1
+    zero = 0 if layer.low >= 0 else _SIGNED_BYTE + 1
+    return zero - (_SIGNED_BYTE + 1) if form.signed else zero
 
 
-def _stores(layers: Sequence[Layer], native: Library) -> dict[str, int]:
+def _stores(layers: Sequence[Layer], form: _Form) -> dict[str, int]:
     """How each layer's values lie in memory: bytes where all that is made of them takes bytes."""
     known = {layer.name: layer for layer in layers}
     small = {
         layer.name
         for layer in layers
-        if native.level == LEVELS.index("vnni")
-        and (layer.low, layer.high) in ((0, _BYTE), (-_SIGNED_BYTE, _SIGNED_BYTE))
+        if form.bytes and (layer.low, layer.high) in ((0, _BYTE), (-_SIGNED_BYTE, _SIGNED_BYTE))
     }
     for layer in layers:
         takes_bytes = layer.kind in ("depthwise", "pool", "sum", "doubled") or (
@@ -267,33 +294,36 @@ def _widened(values: NDArray[Any], size: int) -> NDArray[Any]:
     return np.concatenate([values, np.zeros((size - len(values), *values.shape[1:]), values.dtype)])
 
 
-def _packed(weights: NDArray[Any], depth: int, as_bytes: bool, lanes: int, most: int) -> NDArray[Any]:
+def _packed(weights: NDArray[Any], depth: int, as_bytes: bool, form: _Form) -> NDArray[Any]:
     """Weights (filters, channels, h, w) in the order in which C takes them.
 
-    That is by blocks of up to `most` vectors of `lanes` filters, taps, and groups of channels that fill 32 bits.
+    That is by blocks of vectors of filters, taps, and groups of channels that fill 32 bits.
     """
     group = 4 if as_bytes else 2
     wide = _widened(weights, depth)
     wide = np.pad(wide, ((0, 0), (0, -wide.shape[1] % group), (0, 0), (0, 0)))
-    vectors = depth // lanes
-    blocks = -(-vectors // most)
+    vectors = depth // form.lanes
+    blocks = -(-vectors // form.most)
     parts, place = [], 0
     for block in range(blocks):
-        size = (vectors // blocks + (block < vectors % blocks)) * lanes
+        size = (vectors // blocks + (block < vectors % blocks)) * form.lanes
         part = wide[place : place + size]
-        # (filters, groups, of a group, h, w) -> (h, w, groups, filters, of a group)
-        part = part.reshape(size, -1, group, *part.shape[2:]).transpose(3, 4, 1, 0, 2)
+        # (vectors, lanes, groups, of a group, h, w) -> (h, w, groups, vectors, lanes, of a group)
+        part = part.reshape(-1, form.lanes, part.shape[1] // group, group, *part.shape[2:]).transpose(4, 5, 2, 0, 1, 3)
+        if form.apart and not as_bytes:
+            part = part.swapaxes(-1, -2)
         parts.append(part.reshape(-1))
         place += size
     return np.concatenate(parts).astype(np.int8 if as_bytes else np.int16)
 
 
-def _packed_depthwise(weights: NDArray[Any], depth: int, lanes: int) -> NDArray[Any]:
+def _packed_depthwise(weights: NDArray[Any], depth: int, form: _Form) -> NDArray[Any]:
     """Weights (filters, 1, 3, 3) by vectors of filters and columns: the upper two rows in pairs, then the third."""
     wide = _widened(weights[:, 0], depth)
     wide = np.concatenate([wide, np.zeros((depth, 1, 3), wide.dtype)], 1)
     # (vectors, lanes, pair, of a pair, columns) -> (vectors, columns, pair, lanes, of a pair)
-    return wide.reshape(-1, lanes, 2, 2, 3).transpose(0, 4, 2, 1, 3).reshape(-1).astype(np.int16)
+    packed = wide.reshape(-1, form.lanes, 2, 2, 3).transpose(0, 4, 2, 1, 3)
+    return (packed.swapaxes(-1, -2) if form.apart else packed).reshape(-1).astype(np.int16)
 
 
 def network(layers: Sequence[Layer]) -> Network | None:

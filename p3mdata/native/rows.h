@@ -1,12 +1,15 @@
 // Rows of each kind of layer, written once for all instruction sets. Whoever includes this defines before:
 //   FN               attributes of functions for the instruction set
-//   LANES            32-bit integers of a vector
+//   LANES            32-bit integers of a vector, 8 or 16
 //   HAS_BYTES        whether convolutions of bytes have instructions of their own
 //   HAS_PACKS        whether several vectors are packed and stored as one
 //   ints, reals      vectors of integers and of floats
 //   MOST_VECTORS     vectors of filters that a convolution computes together, and PIXELS_OF_n: for so many pixels where
 //                    there are n of them, MOST_PIXELS of which is the largest
 //   the functions v_* of rows_generic.c, and where it HAS_PACKS those that take the place of the ones below
+//   PAIRS_APART, if pairs of shorts lie in another way than side by side: then there are also `fours`, four bytes or two
+//   shorts for all lanes, which v_four_bytes gives and v_dot_bytes and v_dot_shorts take, and v_dot_first and v_dot_second,
+//   where the other shorts of all pairs of `b` are 0
 //
 // Sums of products stay below 2^24 (network.py sees to it), so that they are exact as floats; what is rounded is one product.
 
@@ -31,6 +34,13 @@ ALWAYS void v_store_four(uint8_t *to, const reals values[4], int low, int zero) 
 ALWAYS void v_store_two(uint8_t *to, const reals values[2], int low, int high) {
     (void)to, (void)values, (void)low, (void)high;
 }
+#endif
+
+#if !PAIRS_APART
+typedef ints fours;
+ALWAYS ints v_dot_shorts(ints sum, fours values, ints row) { return v_dot(sum, values, row); }
+ALWAYS ints v_dot_first(ints sum, ints a, ints b) { return v_dot(sum, a, b); }
+ALWAYS ints v_dot_second(ints sum, ints a, ints b) { return v_dot(sum, a, b); }
 #endif
 
 struct target {
@@ -95,7 +105,7 @@ ALWAYS void put_sums(const int F, const struct target *target, int x, int channe
     }
     if (target->store == BYTES) {
         uint8_t *to = target->at + (size_t)x * target->step + channel;
-        if (HAS_PACKS && F == 4)
+        if (HAS_PACKS && MOST_VECTORS >= 4 && F == 4)
             v_store_four(to, products, target->low, target->zero);
         else
 #pragma GCC unroll 4
@@ -204,24 +214,25 @@ struct taps {
     size_t step, tap; // Bytes between neighbouring pixels and between neighbouring taps.
 };
 
-// Sums of F vectors of filters for up to P pixels, from x on.
-ALWAYS void conv_pixels(const int F, const int P, const int bytes, const struct taps *taps, const uint8_t *weights,
-                        const struct target *target, int channel, int x, int pixels) {
+// Sums of F vectors of filters for P pixels, from x on; of a row that is narrower than P for its `pixels`.
+ALWAYS void conv_pixels(const int F, const int P, const int bytes, const int narrow, const struct taps *taps,
+                        const uint8_t *weights, const struct target *target, int channel, int x, int pixels) {
     // Of fixed size, so that compilers keep them in registers.
     ints sums[MOST_PIXELS][MOST_VECTORS];
-    size_t from[MOST_PIXELS];
 #pragma GCC unroll 16
-    for (int p = 0; p < P; p++) {
-        // Those beyond the row repeat the last one, and are not put anywhere.
-        from[p] = (size_t)(x + (p < pixels ? p : pixels - 1)) * taps->step;
+    for (int p = 0; p < P; p++)
 #pragma GCC unroll 4
         for (int f = 0; f < F; f++)
             sums[p][f] = v_load(target->biases + channel + f * LANES);
-    }
+    const size_t step = taps->step;
+    size_t three = 3 * step, five = 5 * step, seven = 7 * step;
+    // Four registers, whose multiples addresses hold, instead of eight: compilers shall not undo it.
+    __asm__("" : "+r"(three), "+r"(five), "+r"(seven));
     for (int down = 0; down < taps->down; down++)
         for (int across = 0; across < taps->across; across++) {
-            const uint8_t *tap = taps->rows[down] + (size_t)across * taps->tap;
-            for (int group = 0; group < taps->groups; group++) {
+            const uint8_t *tap = taps->rows[down] + (size_t)x * taps->step + (size_t)across * taps->tap;
+#pragma GCC unroll 2
+            for (int group = 0; group < taps->groups; group++, tap += 4) {
                 ints row[MOST_VECTORS];
 #pragma GCC unroll 4
                 for (int f = 0; f < F; f++)
@@ -229,10 +240,17 @@ ALWAYS void conv_pixels(const int F, const int P, const int bytes, const struct 
                 weights += (size_t)F * LANES * 4;
 #pragma GCC unroll 16
                 for (int p = 0; p < P; p++) {
-                    const ints values = v_four_bytes(tap + from[p] + 4 * (size_t)group);
+                    // Those beyond the row repeat the last one, and are not put anywhere.
+                    const size_t from = narrow   ? (size_t)SMALLER(p, pixels - 1) * step
+                                        : p == 3 ? three
+                                        : p == 5 ? five
+                                        : p == 6 ? 2 * three
+                                        : p == 7 ? seven
+                                                 : (size_t)p * step;
+                    const fours values = v_four_bytes(tap + from);
 #pragma GCC unroll 4
                     for (int f = 0; f < F; f++)
-                        sums[p][f] = bytes ? v_dot_bytes(sums[p][f], values, row[f]) : v_dot(sums[p][f], values, row[f]);
+                        sums[p][f] = bytes ? v_dot_bytes(sums[p][f], values, row[f]) : v_dot_shorts(sums[p][f], values, row[f]);
                 }
             }
         }
@@ -251,7 +269,7 @@ ALWAYS void conv_pixels(const int F, const int P, const int bytes, const struct 
         return;
     }
 #if HAS_PACKS
-    if (pixels == P) {
+    if (!narrow && pixels == P) {
         put_block(F, P, target, x, channel, sums);
         return;
     }
@@ -264,17 +282,32 @@ ALWAYS void conv_pixels(const int F, const int P, const int bytes, const struct 
 }
 
 #define CONV_ROW(F, P)                                                                                                  \
+    FN static __attribute__((noinline)) void conv_narrow_##F(const struct taps *taps, int bytes, const uint8_t *weights, \
+                                                             const struct target *target, int channel, int width) {     \
+        if (HAS_BYTES && bytes)                                                                                         \
+            conv_pixels(F, P, 1, 1, taps, weights, target, channel, 0, width);                                          \
+        else                                                                                                            \
+            conv_pixels(F, P, 0, 1, taps, weights, target, channel, 0, width);                                          \
+    }                                                                                                                   \
     FN static void conv_row_##F(const struct taps *given_taps, int bytes, const uint8_t *weights,                        \
                                 const struct target *given, int channel, int width) {                                   \
         /* Copies, which nothing that is stored may alias. */                                                           \
         const struct taps taps_here = *given_taps, *taps = &taps_here;                                                  \
         const struct target target_here = *given, *target = &target_here;                                               \
-        for (int x = 0; x < width; x += P) {                                                                            \
-            const int pixels = SMALLER(P, width - x);                                                                   \
+        if (width < P) {                                                                                                \
+            conv_narrow_##F(given_taps, bytes, weights, given, channel, width);                                         \
+            return;                                                                                                     \
+        }                                                                                                               \
+        for (int next = 0; next < width; next += P) {                                                                   \
+            /* What is left at the end goes with some that were computed before. */                                     \
+            const int x = SMALLER(next, width - P);                                                                     \
+            /* Compilers that know it move what is stored into the sums' registers. */                                  \
+            int pixels = P;                                                                                             \
+            __asm__("" : "+r"(pixels));                                                                                 \
             if (HAS_BYTES && bytes)                                                                                     \
-                conv_pixels(F, P, 1, taps, weights, target, channel, x, pixels);                                        \
+                conv_pixels(F, P, 1, 0, taps, weights, target, channel, x, pixels);                                     \
             else                                                                                                        \
-                conv_pixels(F, P, 0, taps, weights, target, channel, x, pixels);                                        \
+                conv_pixels(F, P, 0, 0, taps, weights, target, channel, x, pixels);                                     \
         }                                                                                                               \
     }
 CONV_ROW(1, PIXELS_OF_1)
@@ -360,9 +393,9 @@ ALWAYS void depthwise_strip(const int bytes, const uint8_t *const rows[3], size_
         ints left = bias, middle = bias;
         for (int x = begin - 2; x < end; x++, at += pixel) {
             const ints upper = column_pairs(bytes, rows, at), lower = column_singles(bytes, rows, at);
-            const ints whole = v_dot(v_dot(left, upper, pairs[2]), lower, singles[2]);
-            left = v_dot(v_dot(middle, upper, pairs[1]), lower, singles[1]);
-            middle = v_dot(v_dot(bias, upper, pairs[0]), lower, singles[0]);
+            const ints whole = v_dot_first(v_dot(left, upper, pairs[2]), lower, singles[2]);
+            left = v_dot_first(v_dot(middle, upper, pairs[1]), lower, singles[1]);
+            middle = v_dot_first(v_dot(bias, upper, pairs[0]), lower, singles[0]);
             if (x >= begin)
                 put_sums(1, target, x, channel, &whole);
         }
@@ -376,12 +409,12 @@ ALWAYS void depthwise_strip(const int bytes, const uint8_t *const rows[3], size_
             ints upper = column_pairs(bytes, rows, at), lower = column_singles(bytes, rows, at);
 #pragma GCC unroll 4
             for (int p = 0; p < 4; p++, at += 2 * pixel) {
-                sums[p] = v_dot(v_dot(bias, upper, pairs[0]), lower, singles[0]);
+                sums[p] = v_dot_first(v_dot(bias, upper, pairs[0]), lower, singles[0]);
 #pragma GCC unroll 2
                 for (int across = 1; across < 3; across++) {
                     upper = column_pairs(bytes, rows, at + (size_t)across * pixel);
                     lower = column_singles(bytes, rows, at + (size_t)across * pixel);
-                    sums[p] = v_dot(v_dot(sums[p], upper, pairs[across]), lower, singles[across]);
+                    sums[p] = v_dot_first(v_dot(sums[p], upper, pairs[across]), lower, singles[across]);
                 }
             }
             uint8_t *const each[4] = {to, to + target->step, to + 2 * target->step, to + 3 * target->step};
@@ -394,7 +427,7 @@ ALWAYS void depthwise_strip(const int bytes, const uint8_t *const rows[3], size_
             for (int across = 0; across < 3; across++) {
                 const size_t column = at + (size_t)across * pixel;
                 sum = v_dot(sum, column_pairs(bytes, rows, column), pairs[across]);
-                sum = v_dot(sum, column_singles(bytes, rows, column), singles[across]);
+                sum = v_dot_first(sum, column_singles(bytes, rows, column), singles[across]);
             }
             put_sums(1, target, x, channel, &sum);
         }
@@ -407,12 +440,12 @@ ALWAYS void depthwise_column(const int bytes, const uint8_t *const rows[4], size
                              const ints weights[4][3], ints sums[4], ints *above, ints *below) {
     const ints upper = bytes ? v_byte_pairs(rows[0] + at, rows[1] + at) : v_pairs(rows[0] + at, rows[1] + at);
     const ints lower = bytes ? v_byte_pairs(rows[2] + at, rows[3] + at) : v_pairs(rows[2] + at, rows[3] + at);
-    *above = v_dot(v_dot(sums[0], upper, weights[0][2]), lower, weights[1][2]);
-    *below = v_dot(v_dot(sums[2], upper, weights[2][2]), lower, weights[3][2]);
-    sums[0] = v_dot(v_dot(sums[1], upper, weights[0][1]), lower, weights[1][1]);
-    sums[2] = v_dot(v_dot(sums[3], upper, weights[2][1]), lower, weights[3][1]);
-    sums[1] = v_dot(v_dot(bias, upper, weights[0][0]), lower, weights[1][0]);
-    sums[3] = v_dot(v_dot(bias, upper, weights[2][0]), lower, weights[3][0]);
+    *above = v_dot_first(v_dot(sums[0], upper, weights[0][2]), lower, weights[1][2]);
+    *below = v_dot(v_dot_second(sums[2], upper, weights[2][2]), lower, weights[3][2]);
+    sums[0] = v_dot_first(v_dot(sums[1], upper, weights[0][1]), lower, weights[1][1]);
+    sums[2] = v_dot(v_dot_second(sums[3], upper, weights[2][1]), lower, weights[3][1]);
+    sums[1] = v_dot_first(v_dot(bias, upper, weights[0][0]), lower, weights[1][0]);
+    sums[3] = v_dot(v_dot_second(bias, upper, weights[2][0]), lower, weights[3][0]);
 }
 
 // Two rows at once, of a stride of 1: four rows of the source are fetched for both.
@@ -518,24 +551,26 @@ FN static int joined_row_stored(const struct network *network, int i, int y) {
     uint8_t *to = row_of(map, y) + map->pixel;
     const size_t pixel = map->pixel, size = (size_t)map->width * pixel;
     if (layer->kind == POOL) {
-        if (layer->store != BYTES)
-            return 0;
         const uint8_t *upper = row_of(source, 2 * y) + pixel, *lower = row_of(source, 2 * y + 1) + pixel;
+        const int bytes = layer->store == BYTES;
         for (const uint8_t *end = to + size; to < end; upper += pixel, lower += pixel)
-            for (size_t channel = 0; channel < pixel; channel += LANES, to += LANES, upper += LANES, lower += LANES)
-                v_store_largest(to, upper, upper + pixel, lower, lower + pixel);
+            for (size_t at = 0; at < pixel; at += CHANNELS_STEP, to += CHANNELS_STEP) {
+                v_store_largest(to, upper, upper + pixel, lower, lower + pixel, bytes);
+                upper += CHANNELS_STEP;
+                lower += CHANNELS_STEP;
+            }
         return 1;
     }
     // Adding bytes keeps sums within these alone.
     if (layer->kind != SUM ||
-        (layer->store == BYTES && (layer->zero == 0 ? layer->low != 0 || layer->high != 255 : layer->high != 127)))
+        (layer->store == BYTES && (layer->low == 0 ? layer->high != 255 : layer->high != 127)))
         return 0;
     const uint8_t *one = row_of(source, y) + pixel, *two = row_of(&network->maps[layer->sources[1]], y) + pixel;
     // Pixels lie without gaps.
     for (size_t at = 0; at < size; at += 4 * LANES) {
         const ints a = v_load(one + at), b = v_load(two + at);
         const ints sum = layer->store == SHORTS ? v_sum_shorts(a, b, layer->low, layer->high)
-                         : layer->zero == 0     ? v_sum_positive(a, b)
+                         : layer->low == 0      ? v_sum_positive(a, b)
                                                 : v_sum_signed(a, b, layer->low);
         v_store_first(to + at, sum, size - at);
     }

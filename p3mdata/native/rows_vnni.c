@@ -82,10 +82,12 @@ V void v_store_two(uint8_t *to, const reals values[2], int low, int high) { v_st
 V void v_store_first(uint8_t *to, ints values, size_t count) {
     _mm512_mask_storeu_epi8(to, count >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << count) - 1, values);
 }
-V void v_store_largest(uint8_t *to, const uint8_t *a, const uint8_t *b, const uint8_t *c, const uint8_t *d) {
-    const __m128i upper = _mm_max_epu8(_mm_loadu_si128((const __m128i *)a), _mm_loadu_si128((const __m128i *)b));
-    const __m128i lower = _mm_max_epu8(_mm_loadu_si128((const __m128i *)c), _mm_loadu_si128((const __m128i *)d));
-    _mm_storeu_si128((__m128i *)to, _mm_max_epu8(upper, lower));
+// Of CHANNELS_STEP bytes each.
+V void v_store_largest(uint8_t *to, const uint8_t *a, const uint8_t *b, const uint8_t *c, const uint8_t *d, int bytes) {
+    const __m128i one = _mm_loadu_si128((const __m128i *)a), two = _mm_loadu_si128((const __m128i *)b);
+    const __m128i three = _mm_loadu_si128((const __m128i *)c), four = _mm_loadu_si128((const __m128i *)d);
+    _mm_storeu_si128((__m128i *)to, bytes ? _mm_max_epu8(_mm_max_epu8(one, two), _mm_max_epu8(three, four))
+                                          : _mm_max_epi16(_mm_max_epi16(one, two), _mm_max_epi16(three, four)));
 }
 // Sums of stored values: shorts, bytes of 0 to 255, and bytes that count from 128 and are -127 to 127.
 V ints v_sum_shorts(ints a, ints b, int low, int high) {

@@ -27,7 +27,7 @@ from p3mdata.run.decisions import append, keep_mask, now, read_log, standing, to
 from p3mdata.run.executors import Work, local
 from p3mdata.run.inputs import read_inputs
 from p3mdata.run.layout import LOG, QUEUE, SOURCES, open_shard, shard_folder
-from p3mdata.run.locks import finished_run
+from p3mdata.run.locks import finished_run, writing
 from p3mdata.run.plan import Plan, of_this_version, refuse_other_version
 from p3mdata.run.rows import open_shards
 from p3mdata.run.samples import Samples
@@ -72,7 +72,7 @@ def apply_file(
         SettingsError: Lines that cannot be carried out, each named; nothing was done.
         RunFolderError: Not a run, not finished, or in use.
     """
-    with finished_run(out) as (plan, samples):
+    with writing(out), finished_run(out) as (plan, samples):
         wishes = _checked(plan, samples, decisions, masks or decisions.parent, reviewer)
         if any(not wish.decision.action.withholds for wish in wishes):
             refuse_other_version(plan)
@@ -97,7 +97,7 @@ def redo_held(
         SettingsError: They are no settings of a picture, or out of range; nothing was done.
         RunFolderError: Not a run, not finished, or in use.
     """
-    with finished_run(out) as (plan, samples):
+    with writing(out), finished_run(out) as (plan, samples):
         refuse_other_version(plan)
         asked = Decision(Action.REDO, time=now(), reviewer=reviewer, settings=dict(settings))
         checked = plan.job.settings.decided(asked).model_dump(mode="json")

@@ -19,7 +19,7 @@ from p3mdata.run.close import RunSummary, close_run, is_closed
 from p3mdata.run.decisions import append, keep_mask, now, read_log, told_apart
 from p3mdata.run.inputs import read_inputs
 from p3mdata.run.layout import QUEUE, RESULTS, SAMPLE, open_shard, shard_folder
-from p3mdata.run.locks import finished_run
+from p3mdata.run.locks import finished_run, writing
 from p3mdata.run.plan import Plan, of_this_version, refuse_other_version
 from p3mdata.run.rows import open_shards, read_results
 from p3mdata.run.samples import Samples
@@ -327,7 +327,7 @@ def reviewing(out: Path, reviewer: str | None = None, takes_down: bool = False) 
     Raises:
         RunFolderError: Not a run, not finished, or in use by another process.
     """
-    with finished_run(out) as (plan, samples), contextlib.closing(Models()) as models:
+    with writing(out), finished_run(out) as (plan, samples), contextlib.closing(Models()) as models:
         session = Session(plan, samples, models, reviewer, takes_down)
         try:
             yield session

@@ -31,7 +31,7 @@ from p3mdata.run.layout import (
     shard_folder,
     stages_folder,
 )
-from p3mdata.run.locks import finished_run
+from p3mdata.run.locks import finished_run, writing
 from p3mdata.run.plan import Plan
 from p3mdata.run.public import public_row
 from p3mdata.run.rows import Rows, finished_rows, names_file, open_shards
@@ -157,7 +157,7 @@ def renew_report(out: Path) -> None:
     """Write the report of a finished run again, after an audit or a sample."""
     from p3mdata.run.report import write_report
 
-    with finished_run(out) as (plan, samples):
+    with writing(out), finished_run(out) as (plan, samples):
         write_report(plan, finished_rows(plan, samples), out / REPORT)
 
 

@@ -34,7 +34,7 @@ from p3mdata.run.layout import (
     make_private_folder,
     stages_folder,
 )
-from p3mdata.run.locks import only_run
+from p3mdata.run.locks import only_run, writing
 from p3mdata.run.plan import Plan, make_plan, read_plan
 from p3mdata.run.receipts import Receipts
 from p3mdata.run.rows import Rows, finished_rows, open_shards
@@ -134,7 +134,7 @@ def merge_tasks(out: Path) -> RunSummary:
         RunFolderError: Not a run, in use, or shards are not done.
     """
     plan, _ = read_plan(out)
-    with only_run(out):
+    with writing(out), only_run(out):
         if left := open_shards(plan):
             numbers = ", ".join(str(index + 1) for index in left[:_SHOWN]) + (" ..." if len(left) > _SHOWN else "")
             raise RunFolderError(

@@ -8,11 +8,26 @@ from pathlib import Path
 
 from p3mdata.base.files import locked
 from p3mdata.base.system import LOCK_EX, LOCK_NB
-from p3mdata.errors import RunFolderError, deleted_meanwhile, not_finished
+from p3mdata.errors import RunFolderError, deleted_meanwhile, not_finished, unwritable
 from p3mdata.run.executors import local
 from p3mdata.run.layout import LEDGER, LOCK, PLAN, PRIVATE, make_private_folder, sweep_run
 from p3mdata.run.plan import Plan, read_plan
 from p3mdata.run.samples import Samples
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """Tell that a run folder cannot be written, of whatever the block does in it; the same call may go on later.
+
+    Raises:
+        RunFolderError: It cannot.
+    """
+    try:
+        yield
+    except FileNotFoundError:
+        raise
+    except OSError as exc:
+        raise unwritable(out, exc) from exc
 
 
 @contextmanager

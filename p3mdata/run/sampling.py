@@ -13,7 +13,7 @@ from p3mdata.base.jsonl import PRIVATE_MODE, read_rows, write_rows
 from p3mdata.errors import SettingsError
 from p3mdata.records import Action, ImageResult, Outcome
 from p3mdata.run.layout import REVIEW, SAMPLE, make_private_folder
-from p3mdata.run.locks import finished_run
+from p3mdata.run.locks import finished_run, writing
 from p3mdata.run.rows import finished_rows
 
 # Upper ends of the size classes of an image's smallest face, as shares of the long side: detectors miss small faces
@@ -112,7 +112,7 @@ def sample_run(out: Path, n: int) -> list[str]:
     """
     if n < 1:
         raise SettingsError(f"--sample cannot be {n}. Give the number of images to look at.")
-    with finished_run(out) as (plan, samples):
+    with writing(out), finished_run(out) as (plan, samples):
         drawn = draw_sample(finished_rows(plan, samples), n, plan.job.settings.seed)
         if not drawn:
             raise SettingsError(f"{out}: nothing was released, so there is nothing to draw a sample from.")

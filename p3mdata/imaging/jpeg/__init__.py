@@ -4,12 +4,12 @@ Re-encoding a whole photograph to hide one face damages every other pixel a litt
 DCT coefficients of the source are carried over bit for bit, and only the 8x8 blocks that have to change
 are computed anew, with the file's own quantisation tables and chroma subsampling.
 
-From the bottom up: `segments` cuts a file at its markers, `structure` checks every header, `coefficients`
-calls the C library, `transform` makes coefficients of pixels, `turn` applies an EXIF orientation to them, and
-`blocks` ties them together.
+From the bottom up: `segments` cuts a file at its markers, `structure` checks every header, `scan` decodes and
+writes most files by code of our own, `coefficients` calls libjpeg for the others, `transform` makes coefficients of
+pixels, `turn` applies an EXIF orientation to them, and `blocks` ties them together.
 """
 
-from p3mdata.imaging.jpeg.blocks import JpegBlocks, Reach
+from p3mdata.imaging.jpeg.blocks import JpegBlocks, Reach, decoded_pixels
 from p3mdata.imaging.jpeg.segments import UnsupportedJpeg
 
-__all__ = ["JpegBlocks", "Reach", "UnsupportedJpeg"]
+__all__ = ["JpegBlocks", "Reach", "UnsupportedJpeg", "decoded_pixels"]

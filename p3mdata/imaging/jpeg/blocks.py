@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from p3mdata.errors import SetupError
 from p3mdata.imaging.jpeg.coefficients import read_coefficients, rewrite, write_coefficients
 from p3mdata.imaging.jpeg.library import Coefs, Opened
+from p3mdata.imaging.jpeg.scan import OneScan, pixels_of
 from p3mdata.imaging.jpeg.segments import UnsupportedJpeg
 from p3mdata.imaging.jpeg.structure import BLOCK, COLOUR, Component, inspect
 from p3mdata.imaging.jpeg.transform import quantised
@@ -19,6 +20,15 @@ from p3mdata.imaging.jpeg.turn import turn
 from p3mdata.native.jpeg import differing
 
 BoolArray = NDArray[np.bool_]
+
+
+def decoded_pixels(data: bytes) -> NDArray[np.uint8] | None:
+    """Pixels of an intact file of grey or YCbCr, as any decoder of libjpeg gives them, uint8 RGB [height, width, 3], or
+    [height, width] of a grey file, as stored; None leaves it to such a decoder."""
+    try:
+        return pixels_of(inspect(data))
+    except UnsupportedJpeg:
+        return None
 
 
 @dataclass(frozen=True)
@@ -53,7 +63,11 @@ class JpegBlocks:
     height: int
 
     def __init__(
-        self, size: tuple[int, int], components: list[Component], coefs: list[Coefs], file: Opened | None = None
+        self,
+        size: tuple[int, int],
+        components: list[Component],
+        coefs: list[Coefs],
+        file: Opened | OneScan | None = None,
     ) -> None:
         self.height, self.width = size
         self._components = components
@@ -61,7 +75,7 @@ class JpegBlocks:
         self._file = file
 
     @classmethod
-    def read(cls, data: bytes, to_write: bool = True) -> JpegBlocks:
+    def read(cls, data: bytes, to_write: bool = True, with_pixels: bool = False) -> JpegBlocks:
         """Read the coefficients of a JPEG file.
 
         Entropy-coded data that is damaged but well framed is read as libjpeg repairs it; a caller who wants
@@ -70,13 +84,14 @@ class JpegBlocks:
         Args:
             data: the whole file. Bytes after the end-of-image marker are ignored.
             to_write: whether coefficients that nobody could write again are refused.
+            with_pixels: whether those of the whole picture will be asked for, which then come in the same pass.
 
         Raises:
             UnsupportedJpeg: anything but an intact 8-bit Huffman-coded grey or YCbCr file with luma at full
                 resolution and chroma at an integral fraction of it.
         """
         found = inspect(data)
-        return cls((found.height, found.width), found.components, *read_coefficients(found, to_write))
+        return cls((found.height, found.width), found.components, *read_coefficients(found, to_write, with_pixels))
 
     @classmethod
     def decoded(cls, data: bytes) -> tuple[JpegBlocks, NDArray[np.uint8]] | None:
@@ -91,7 +106,7 @@ class JpegBlocks:
             The blocks, and uint8 RGB [height, width, 3], or [height, width] of a grey file, as stored.
         """
         try:
-            blocks = cls.read(data)
+            blocks = cls.read(data, with_pixels=True)
         except (UnsupportedJpeg, SetupError):
             return None
         pixels = blocks.pixels(slice(0, blocks.height), slice(0, blocks.width))

@@ -25,6 +25,7 @@ from PIL import Image
 
 from p3mdata.errors import SetupError
 from p3mdata.imaging.jpeg.library import Coefs, GaveUp, Opened, opened
+from p3mdata.imaging.jpeg.scan import OneScan
 from p3mdata.imaging.jpeg.segments import APP0, DHT, DQT, FRAMES, SOS, Segment, UnsupportedJpeg, join, split
 from p3mdata.imaging.jpeg.structure import COEFS, COLOUR, GREY, ZIGZAG, Component, Structure
 
@@ -35,12 +36,15 @@ _WIDEST_BYTE = 255
 _JFIF = Segment(APP0, b"JFIF\0" + bytes((1, 1, 0, 0, 1, 0, 1, 0, 0)))
 
 
-def read_coefficients(structure: Structure, to_write: bool = True) -> tuple[list[Coefs], Opened | None]:
+def read_coefficients(
+    structure: Structure, to_write: bool = True, with_pixels: bool = False
+) -> tuple[list[Coefs], Opened | OneScan | None]:
     """Decode the entropy coding of a file whose headers are in order.
 
     Args:
         structure: of the file.
         to_write: whether coefficients that nobody could write again are refused.
+        with_pixels: whether pixels of the whole picture will be asked for.
 
     Returns:
         The coefficients, not to be written to, and the file they lie in where `rewrite` can be used.
@@ -48,9 +52,13 @@ def read_coefficients(structure: Structure, to_write: bool = True) -> tuple[list
     Raises:
         UnsupportedJpeg: the library gives up on the data, or the coefficients are refused.
     """
-    file = opened(structure.stream, [c.grid for c in structure.components]) if structure.plain else None
+    file: Opened | OneScan | None = OneScan.of(structure, with_pixels)
+    if file is None and structure.plain:
+        file = opened(structure.stream, [c.grid for c in structure.components])
     coefs = _copied(structure) if file is None else file.coefs
-    if to_write and not all(_expressible(c) for c in coefs):
+    # AC values of `OneScan` are within bounds.
+    looked_at = [c[..., 0] for c in coefs] if isinstance(file, OneScan) else coefs
+    if to_write and not all(_expressible(c) for c in looked_at):
         raise UnsupportedJpeg("coefficients out of range")
     return coefs, file
 
@@ -68,12 +76,12 @@ def _copied(structure: Structure) -> list[Coefs]:
 def _expressible(coefs: Coefs) -> bool:
     low, high = coefs.min(), coefs.max()
     if low < -MAX_AC:  # as only a DC value may be
-        return bool(low >= MIN_DC and high <= MAX_DC and coefs[..., 1:].min() >= -MAX_AC)
+        return bool(low >= MIN_DC and high <= MAX_DC and (coefs.ndim < 3 or coefs[..., 1:].min() >= -MAX_AC))
     return bool(high <= MAX_DC)
 
 
 def rewrite(
-    file: Opened,
+    file: Opened | OneScan,
     size: tuple[int, int],
     components: list[Component],
     chosen: Sequence[NDArray[np.bool_]],
@@ -87,6 +95,8 @@ def rewrite(
         chosen: bool [block rows, block columns] of each component.
         blocks: [n, 64] of each component, row after row.
     """
+    if isinstance(file, OneScan):
+        return _of_one_scan(file, size, components, chosen, blocks)
     try:
         return _headed(file.rewritten(chosen, blocks), size, components)
     except (GaveUp, UnsupportedJpeg):
@@ -99,15 +109,36 @@ def _headed(written: bytes, size: tuple[int, int], components: list[Component]) 
     return join([_JFIF, *_quantisation(tables), *_about(list(split(written)), size, components, slots)])
 
 
+def _of_one_scan(
+    file: OneScan,
+    size: tuple[int, int],
+    components: list[Component],
+    chosen: Sequence[NDArray[np.bool_]],
+    blocks: Sequence[NDArray[np.int16]],
+) -> bytes | None:
+    """`rewrite`, of which nothing is written by libjpeg."""
+    # Grey has those of brightness alone.
+    huffman = _standard_tables()[: 2 * min(2, len(components))]
+    scan = file.rewritten(chosen, blocks, huffman)
+    return None if scan is None else join([_JFIF, *_sequential(size, components, huffman, scan)])
+
+
+def _sequential(
+    size: tuple[int, int], components: list[Component], huffman: list[Segment], data: bytes
+) -> Iterator[Segment]:
+    """The segments of a file of one scan, but for what goes before them."""
+    tables, slots = _tables(components)
+    yield from _quantisation(tables)
+    yield _frame(0xC1 if any(table.max() > _WIDEST_BYTE for table in tables) else 0xC0, size, components, slots)
+    yield from huffman
+    numbers = zip(range(1, 1 + len(components)), (0x00, 0x11, 0x11), strict=False)
+    head = bytes((len(components), *(value for pair in numbers for value in pair), 0, COEFS - 1, 0))
+    yield Segment(SOS, head, data)
+
+
 def _filled(size: tuple[int, int], components: list[Component], coefs: list[Coefs]) -> bytes | None:
     """`write_coefficients` where the library can be called: into a file of that size without image data."""
-    tables, slots = _tables(components)
-    marker = 0xC1 if any(table.max() > _WIDEST_BYTE for table in tables) else 0xC0
-    huffman = zip(range(1, 1 + len(components)), (0x00, 0x11, 0x11), strict=False)
-    scan = bytes((len(components), *(value for pair in huffman for value in pair), 0, COEFS - 1, 0))
-    stream = join(
-        [*_quantisation(tables), _frame(marker, size, components, slots), *_standard_tables(), Segment(SOS, scan)]
-    )
+    stream = join(_sequential(size, components, _standard_tables(), b""))
     file = opened(stream, [c.grid for c in components], blank=True)
     try:
         return None if file is None else _headed(file.filled(coefs), size, components)

@@ -219,11 +219,11 @@ class Opened:
             GaveUp: It cannot be encoded.
         """
         others = [np.array(new) for new in blocks]
-        self._exchange(chosen, others)
+        exchanged(self._planes, chosen, others)
         try:
             return self._encoded()
         finally:
-            self._exchange(chosen, others)
+            exchanged(self._planes, chosen, others)
 
     def _encoded(self) -> bytes:
         try:
@@ -251,13 +251,14 @@ class Opened:
         except CannotRead:
             return None
 
-    def _exchange(self, chosen: Sequence[NDArray[np.bool_]], others: Sequence[NDArray[np.int16]]) -> None:
-        """Have blocks of the planes and others change places."""
-        for plane, which, other in zip(self._planes, chosen, others, strict=True):
-            if not exchange(plane, which, other):
-                kept = plane[which]
-                plane[which] = other
-                other[...] = kept
+
+def exchanged(planes: Sequence[Coefs], chosen: Sequence[NDArray[np.bool_]], others: Sequence[Coefs]) -> None:
+    """Have blocks of planes and others change places."""
+    for plane, which, other in zip(planes, chosen, others, strict=True):
+        if not exchange(plane, which, other):
+            kept = plane[which]
+            plane[which] = other
+            other[...] = kept
 
 
 def _plane(file: _File, addresses: Sequence[int], grid: tuple[int, int]) -> Coefs:

@@ -8,6 +8,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from p3mdata.native.markers import count, scan_end
+
 DHT, SOI, EOI, SOS, DQT, DRI, APP0, APP14 = 0xC4, 0xD8, 0xD9, 0xDA, 0xDB, 0xDD, 0xE0, 0xEE
 PROGRESSIVE = 0xC2
 FRAMES = {0xC0, 0xC1, PROGRESSIVE}
@@ -31,6 +33,8 @@ class Segment(NamedTuple):
 
 def number_of(marker: int, data: bytes) -> int:
     """How often a marker's two bytes occur in a file, wherever that is: at least as often as it has the marker."""
+    if (counted := count(marker, data)) is not None:
+        return counted
     values = np.frombuffer(data, np.uint8)
     return int(np.count_nonzero(values[1:][np.flatnonzero(values[:-1] == 0xFF)] == marker))
 
@@ -55,11 +59,19 @@ def split(data: bytes) -> Generator[Segment, None, int]:
             raise UnsupportedJpeg("truncated file")
         scan = b""
         if marker == SOS:
-            end = _SCAN_END.search(data, at)
-            if end is None:
-                raise UnsupportedJpeg("truncated file")
-            scan, at = data[at : end.start()], end.start()
+            end = _scan_end(data, at)
+            scan, at = data[at:end], end
         yield Segment(marker, payload, scan)
+
+
+def _scan_end(data: bytes, at: int) -> int:
+    """Where entropy-coded data ends that goes on at a place."""
+    if (end := scan_end(data, min(at, len(data)))) is None:
+        found = _SCAN_END.search(data, at)
+        end = len(data) if found is None else found.start()
+    if end == len(data):
+        raise UnsupportedJpeg("truncated file")
+    return end
 
 
 def end_of(data: bytes) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -77,8 +78,13 @@ class Structure:
     height: int
     width: int
     components: list[Component]
-    stream: bytes
+    kept: list[Segment]
     plain: bool
+
+    @cached_property
+    def stream(self) -> bytes:
+        """A file of what the image needs."""
+        return join(self.kept)
 
 
 @dataclass(frozen=True)
@@ -103,11 +109,25 @@ def inspect(data: bytes) -> Structure:
     for segment in split(data):
         headers.read(segment)
     frame = headers.checked_frame()
-    components, stream = _components(frame, headers.tables), join(headers.kept)
-    if 8 * len(stream) < sum(c.grid[0] * c.grid[1] for c in components):
+    components, size = _components(frame, headers.tables), sum(len(s.payload) + len(s.scan) for s in headers.kept)
+    if 8 * size < sum(c.grid[0] * c.grid[1] for c in components):
         # Each block takes a bit at least: a size without data must not make us allocate memory.
         raise UnsupportedJpeg("too little image data")
-    return Structure(frame.height, frame.width, components, stream, headers.plain)
+    return Structure(frame.height, frame.width, components, headers.kept, headers.plain)
+
+
+def tells_all(data: bytes) -> bool:
+    """Whether a file's scans tell every bit of every coefficient, and the lack of some of their data would be noticed.
+
+    Of arithmetic coding it would not: where data ends, decoders go on with zeros and say nothing.
+    """
+    headers = _Headers()
+    try:
+        for segment in split(data):
+            headers.read(segment)
+    except UnsupportedJpeg:
+        return False
+    return headers.complete
 
 
 class _Headers:
@@ -131,6 +151,11 @@ class _Headers:
     def plain(self) -> bool:
         """As `Structure.plain`."""
         return not self._late_tables and self._frame is not None and bytes(self._frame.ids) != b"RGB"
+
+    @property
+    def complete(self) -> bool:
+        """Whether no bits of coefficients are yet to come."""
+        return self._frame is not None and not self._missing_bits[: len(self._frame.ids)].any()
 
     def read(self, segment: Segment) -> None:
         """Take one segment."""
@@ -186,7 +211,7 @@ class _Headers:
         # JFIF goes before Adobe's marker, in libjpeg and in viewers.
         if len(frame.ids) == COLOUR and ((self._adobe == 0 and not self._jfif) or spelt_rgb):
             raise UnsupportedJpeg("RGB colour")
-        if self._missing_bits[: len(frame.ids)].any():
+        if not self.complete:
             # Decoders smooth over what a progressive file has not sent; written out, that would be lost.
             raise UnsupportedJpeg("incomplete scans")
         return frame
