@@ -126,6 +126,8 @@ FOR_AVX2 static __attribute__((noinline)) Entry slow(uint64_t bits, const Lookup
     int length = -entry.bits, ahead = entry.ahead, size = entry.value;
     if (length == 0) {
         const int next = (int)(bits >> (64 - LONGEST));
+        // A shorter one, for what no encoder writes.
+        if (next < table->last[LOOK]) return (Entry){0, 0, 0};
         length = LOOK + 1;
         while (length <= LONGEST && next >= table->last[length]) length++;
         if (length > LONGEST) return (Entry){0, 0, 0};
