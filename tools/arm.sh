@@ -1,7 +1,7 @@
 #!/bin/sh
 # Runs a command with this tree as Linux on 64-bit ARM would, under qemu: bytes are as there, times are not.
 #
-#   sh tools/arm.sh FOLDER COMMAND...     such as: sh tools/arm.sh /tmp/arm python3.11 -m p3mdata doctor
+#   sh tools/arm.sh FOLDER COMMAND...     first: sh tools/arm.sh /tmp/arm python3.11 -m p3mdata doctor --fetch-models
 #
 # The first time it fills FOLDER (3 GB) with Debian and with our requirements' ARM wheels, from pip's index. FOLDER/work is
 # /work to the command. QEMU_CPU=cortex-a72 has no dot products of bytes, neoverse-n1 (here the default) has them.
