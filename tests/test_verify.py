@@ -27,7 +27,7 @@ from p3mdata.imaging import decode
 from p3mdata.records import Sample
 from p3mdata.run import receipts, verify
 from p3mdata.run.job import anonymize_job, verify_run
-from p3mdata.run.layout import LEDGER, MANIFEST, PROVED, PROVED_HERE, SECRET
+from p3mdata.run.layout import LEDGER, MANIFEST, PLAN, PROVED, PROVED_HERE, SECRET
 from p3mdata.run.plan import read_plan
 from p3mdata.run.rows import finished_rows
 from tests.factories import astronaut, encoded, matte
@@ -303,6 +303,19 @@ def test_a_damaged_manifest(run: Run, damage: bytes) -> None:
     assert {finding.code for finding in verify_run(run.out)[1]} == {"manifest"}
     (run.out / MANIFEST).unlink()
     assert {finding.code for finding in verify_run(run.out)[1]} == {"manifest"}
+
+
+def test_rows_of_a_run_from_before_there_were_secrets_are_named_as_such(run: Run) -> None:
+    plan, samples = read_plan(run.out)
+    rows = list(finished_rows(plan, samples))
+    (run.out / MANIFEST).write_bytes(b"")
+    (found,) = verify.check_files(plan, rows)
+    assert found.sentence == f"{MANIFEST} is not the list of what was released"
+    planned = json.loads((run.out / PLAN).read_text())
+    del planned["ids"]
+    (run.out / PLAN).write_text(json.dumps(planned))
+    (found,) = verify.check_files(plan, rows)
+    assert found.sentence.endswith("released; it was made before 0.4: prove it with the version that made it")
 
 
 def test_a_source_that_changed_or_went_away(run: Run) -> None:

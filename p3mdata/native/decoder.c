@@ -85,7 +85,7 @@ static int prepare(const Code *code, int is_dc, Lookup *made) {
         made->offset[length] = place - next;
         for (int i = 0; i < code->counts[length - 1]; i++, next++, place++) {
             int ahead, size;
-            if (place >= 256 || next >= 1 << length) return 0;
+            if (place >= 256 || next >= 1 << length || (is_dc && code->symbols[place] > 15)) return 0;
             if (length > LOOK || !known(code->symbols[place], is_dc, &ahead, &size)) continue;
             const int more = LOOK - length;
             for (int rest = 0; rest < 1 << more; rest++) {
@@ -96,6 +96,8 @@ static int prepare(const Code *code, int is_dc, Lookup *made) {
                 entry->value = (int16_t)(size <= more ? value_of(rest >> (more - size), size) : size);
             }
         }
+        // libjpeg takes no table that has a code of ones alone, nor one of DC with a symbol that is no number of bits.
+        if (code->counts[length - 1] && next >= 1 << length) return 0;
         made->last[length] = next << (LONGEST - length);
         next <<= 1;
     }
