@@ -210,11 +210,15 @@ def test_the_same_bytes_for_any_number_of_workers_and_after_an_interruption(
     build_split(run, tmp_path / "one", settings, workers=1)
     assert files(tmp_path / "one") == files(built)
     calls = 0
+    passes: list[int] = []
 
-    def stop(*args: Any) -> Callable[[], None]:
+    def stop(total: int) -> Callable[[], None]:
+        passes.append(total)
+
         def step() -> None:
             nonlocal calls
-            calls += 1
+            # Copies are looked for before anything is written.
+            calls += len(passes) == 2
             if calls == 5:
                 raise KeyboardInterrupt
 
@@ -222,6 +226,7 @@ def test_the_same_bytes_for_any_number_of_workers_and_after_an_interruption(
 
     with pytest.raises(KeyboardInterrupt):
         build_split(run, tmp_path / "two", settings, workers=2, progress=stop)
+    assert len(passes) == 2 and passes[0] == passes[1]
     assert ("dataset.json", "half_built") in codes(tmp_path / "two", layout="p3m10k", duplicates=False)
     build_split(run, tmp_path / "two", settings, workers=2)
     assert files(tmp_path / "two") == files(built)
@@ -334,8 +339,13 @@ def test_a_renewed_dataset_that_changed_is_a_new_version(own_run: Path, tmp_path
     assert (tmp_path / "d" / "dataset.json").read_bytes() == before
     other = SplitSettings(P3M, validation=2, verify=False, kernel=15)
 
+    passes: list[int] = []
+
     def stop(total: int) -> Callable[[], None]:
-        raise KeyboardInterrupt
+        passes.append(total)
+        if len(passes) == 2:
+            raise KeyboardInterrupt
+        return lambda: None
 
     # An interruption forgets nothing.
     with pytest.raises(KeyboardInterrupt):

@@ -86,7 +86,7 @@ def run(tmp_path_factory: pytest.TempPathFactory, kept_models: FaceFinder) -> Pa
 def build(run: Path, out: Path) -> Path:
     """A dataset of the run; which of its pictures are alike is not what is tested here."""
     with pytest.MonkeyPatch.context() as monkeypatch:
-        monkeypatch.setattr("p3mdata.dataset.candidates.group_ids", lambda paths, workers: range(len(paths)))
+        monkeypatch.setattr("p3mdata.dataset.candidates.group_ids", lambda paths, workers, progress: range(len(paths)))
         build_split(run, out, SplitSettings(read_layout("p3m10k"), validation=2, free=2, verify=False), 1)
     return out
 

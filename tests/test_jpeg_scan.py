@@ -104,6 +104,24 @@ def test_what_is_damaged_is_left_to_libjpeg_or_decoded_as_it_does(level: str, mo
 
 
 @COMPILED
+def test_tables_that_libjpeg_refuses_are_left_to_it(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where nothing in the file is told by what is wrong in them."""
+    use(monkeypatch, level)
+    data = encode(picture(16, 24, 1), "grey", 60)
+    at = data.index(b"\xff\xc4\x00\x1f\x00") + 5
+    counts, symbols, rest = bytearray(data[at : at + 16]), data[at + 16 : at + 28], data[at + 28 :]
+    assert decoded(scan(data), True) is not None and symbols == bytes(range(12)) and counts[8] == 1
+    # A DC value of so many bits; then one more code of nine bits, which are all ones.
+    no_size = data[: at + 27] + b"\x10" + rest
+    counts[8] += 1
+    all_ones = data[: at - 2] + b"\x20\x00" + counts + symbols + b"\x0c" + rest
+    for wrong in (no_size, all_ones):
+        assert decoded(scan(wrong), True) is None
+        structure = inspect(wrong)
+        assert library.opened(structure.stream, [part.grid for part in structure.components]) is None
+
+
+@COMPILED
 def test_values_that_no_picture_has_are_left_to_libjpeg(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, level)
     found = replace(scan(encode(picture(16, 32, 1), "grey")), tables=(np.full(64, 255, np.uint16),))

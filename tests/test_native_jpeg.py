@@ -13,6 +13,7 @@ from p3mdata.imaging.jpeg.library import _usable, encoded
 from p3mdata.native import LEVELS
 from p3mdata.native.changes import changes
 from p3mdata.native.jpeg import FUNCTIONS, CannotRead, JpegFile, differing, exchange, usable
+from p3mdata.native.levels import levels
 from tests.native_levels import use
 
 
@@ -43,6 +44,8 @@ def test_changes_are_counted_as_by_numpy(level: str, monkeypatch: pytest.MonkeyP
         masks = [rng.random(shape[:2]) < share for share in (0.5, 0.3, 0.6)]
         for mask in masks:
             mask[: shape[0] // 4] = False
+            # Groups of pixels beside all masks lie among others.
+            mask[:, 100:230] = False
         window = slice(0, shape[0]), slice(shape[1] // 3, shape[1])
         for place in (window, (slice(0, 0), slice(0, 0))):
             given = before[place], after[place], *(mask[place] for mask in masks)
@@ -148,3 +151,14 @@ def test_a_file_of_other_columns_than_told_is_not_read() -> None:
         _opened(columns=300)
     with pytest.raises(ValueError, match="expected one to three components"):
         _opened(columns=0)
+
+
+@pytest.mark.parametrize("level", LEVELS)
+def test_levels_are_counted_as_by_numpy(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    use(monkeypatch, level)
+    pixels = np.random.default_rng(5).integers(0, 256, (37, 51, 3)).astype(np.uint8)
+    for seen in (pixels, pixels[::4, ::3], pixels[:, :, 1], pixels[:0], pixels[:, ::-1]):
+        assert np.array_equal(levels(seen), np.bincount(seen.ravel(), minlength=256))
+    assert levels(pixels.transpose(2, 0, 1)) is None
+    with pytest.raises(ValueError, match="expected"):
+        levels(pixels.astype(np.uint16))

@@ -8,12 +8,13 @@ from __future__ import annotations
 import contextlib
 import functools
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from p3mdata.base.progress import Pace, Progress, silent
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 # A line soon, then ever fewer: a run of days must not fill its log.
 _FIRST_LINE_SECONDS, _MOST_LINE_SECONDS, _LINE_SHARE = 5.0, 300.0, 0.1
 _BAR_SECONDS = 0.2
+# Variables by which rich takes any stream for a terminal.
+_SHOW_STYLES = ("FORCE_COLOR", "TTY_COMPATIBLE")
 
 
 @dataclass
@@ -47,11 +50,31 @@ def screen(stderr: bool) -> Console:
     return Console(stderr=stderr, highlight=False, soft_wrap=True, emoji=False)
 
 
+def _printable(text: str) -> str:
+    """Text in which nothing of a file name reaches the terminal as a control sequence."""
+    return "".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text)
+
+
 def plain_text(text: str) -> str:
-    """Markup-safe text in which nothing of a file name reaches the terminal as a control sequence."""
+    """Markup-safe text, and printable."""
     from rich.markup import escape
 
-    return escape("".join(c if c.isprintable() or c == "\n" else ascii(c)[1:-1] for c in text))
+    return escape(_printable(text))
+
+
+def _shows_styles(stream: TextIO | None) -> bool:
+    """Whether rich may take a stream for a terminal; it knows what to do without a stream."""
+    return stream is None or stream.isatty() or any(map(os.environ.get, _SHOW_STYLES))
+
+
+def _print(text: str, stderr: bool, title: str = "", style: str = "") -> None:
+    """Print a line behind a title in a style of its own, which a stream that shows no styles gets without rich."""
+    stream = sys.stderr if stderr else sys.stdout
+    if not _shows_styles(stream):
+        stream.write(f"{title}{_printable(text)}\n")
+        stream.flush()
+    else:
+        screen(stderr).print((f"[{style}]{title}[/]" if title else "") + plain_text(text))
 
 
 def one_line(text: str) -> str:
@@ -62,12 +85,12 @@ def one_line(text: str) -> str:
 def say(text: str) -> None:
     """A message for a person; nothing for an empty one."""
     if text and not out.quiet:
-        screen(stderr=True).print(plain_text(text))
+        _print(text, stderr=True)
 
 
 def error(text: str) -> None:
     """One sentence about what went wrong; shown even when quiet."""
-    screen(stderr=True).print(f"[bold red]Error:[/] {plain_text(text)}")
+    _print(text, True, "Error: ", "bold red")
 
 
 def failure(code: int, sentence: str) -> None:
@@ -83,8 +106,10 @@ def result(row: Any, text: str | Table | None = None) -> None:
         sys.stdout.write(json.dumps(row, sort_keys=True) + "\n")
         # Whoever reads it acts on it while the command goes on: an address to open, a stage that is done.
         sys.stdout.flush()
+    elif isinstance(text, str) and not out.quiet:
+        _print(text, stderr=False)
     elif text is not None and not out.quiet:
-        screen(stderr=False).print(plain_text(text) if isinstance(text, str) else text)
+        screen(stderr=False).print(text)
 
 
 def page(text: Text) -> None:
@@ -106,7 +131,7 @@ def progress(done: Callable[[], int], work: Callable[[], float] | None = None) -
     if out.quiet:
         yield silent
         return
-    if not (out.progress and screen(stderr=True).is_terminal):
+    if not (out.progress and _shows_styles(sys.stderr) and screen(stderr=True).is_terminal):
         yield lambda total: _plain(total, _Speed(done, work))
         return
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
@@ -143,6 +168,9 @@ def counted() -> Iterator[Progress]:
     done = 0
 
     def start_counting(total: int) -> Callable[[], None]:
+        nonlocal done
+        # Work may go over them more than once.
+        done = 0
         show = start(total)
 
         def step() -> None:

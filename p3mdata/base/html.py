@@ -83,7 +83,8 @@ def count(number: int, noun: str, nouns: str = "") -> str:
 
 def _printable(value: Any) -> Any:
     """Characters that HTML may not hold or that change the reading direction become a sign."""
-    if not isinstance(value, str) or hasattr(value, "__html__"):
+    # Most texts are, and data of pictures are long.
+    if not isinstance(value, str) or hasattr(value, "__html__") or value.isprintable():
         return value
     return "".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in value)
 

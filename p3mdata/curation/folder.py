@@ -92,7 +92,7 @@ def find_duplicates(folder: Path, workers: int = 0, progress: Progress | None = 
     return _duplicates(pictures, run, names, looks, _clusters(looks, NEAR))
 
 
-def group_ids(paths: Sequence[Path], workers: int = 0) -> list[int]:
+def group_ids(paths: Sequence[Path], workers: int = 0, progress: Progress | None = None) -> list[int]:
     """A number per file that copies of one photograph have in common, from 0 in the order of first appearance.
 
     A file that cannot be read has a number of its own.
@@ -101,7 +101,7 @@ def group_ids(paths: Sequence[Path], workers: int = 0) -> list[int]:
         Interrupted: Stopped by Ctrl-C.
     """
     first = np.arange(len(paths))
-    for members in _clusters(look_at_all(LazyMap(Task, paths), workers), NEAR):
+    for members in _clusters(look_at_all(LazyMap(Task, paths), workers, progress), NEAR):
         first[members] = members[0]
     return list(np.unique(first, return_inverse=True)[1].tolist())
 

@@ -106,7 +106,8 @@ def build_split(
         out: The dataset's folder: new, empty, or an earlier dataset of this run (whose split is kept).
         settings: What it shall be like.
         workers: Threads; 0 chooses.
-        progress: Gets the number of images; gives a function to call after each.
+        progress: Gets the number of images; gives a function to call after each. Asked for proofs, for the look for
+            copies, and for writing.
 
     Raises:
         SettingsError: The settings do not fit the data; nothing was written.
@@ -120,8 +121,8 @@ def build_split(
     # Swept, before it is proved.
     with writing(run), only_run(run):
         pass
-    everything, usable, refused = usable_of(plan, samples, settings.verify, workers)
-    candidates = candidates_of(plan, usable, settings.group_by, settings.free_list, workers)
+    everything, usable, refused = usable_of(plan, samples, settings.verify, workers, progress or silent)
+    candidates = candidates_of(plan, usable, settings.group_by, settings.free_list, workers, progress or silent)
     sets = Sets(settings.layout.training, settings.layout.validation, settings.layout.free)
     chosen = assign(
         candidates, sets, settings.validation, settings.free, settings.seed, _previous(settings.previous or out)

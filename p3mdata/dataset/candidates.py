@@ -9,6 +9,7 @@ from pathlib import Path
 
 from p3mdata.base.disk_backed import DiskList, LazyMap
 from p3mdata.base.jsonl import read_rows
+from p3mdata.base.progress import Progress, silent
 from p3mdata.curation import group_ids
 from p3mdata.dataset.attributes import Pose, poses_of, traits_of
 from p3mdata.dataset.split import Candidate, join_groups
@@ -51,7 +52,7 @@ class Entrant:
 
 
 def usable_of(
-    plan: Plan, samples: Iterable[Sample], verify: bool, workers: int
+    plan: Plan, samples: Iterable[Sample], verify: bool, workers: int, progress: Progress = silent
 ) -> tuple[Counts, DiskList[Entrant], list[tuple[str, str]]]:
     """Counts of all rows, the released ones that can enter a dataset, and (source, why) of the other released ones.
 
@@ -59,13 +60,14 @@ def usable_of(
         plan, samples: Of the run.
         verify: Have every released image proved first, where it was not and is not as it was.
         workers: Processes for that.
+        progress: Of that.
 
     Raises:
         SettingsError: No image can enter.
         RunFolderError: The run is not finished, or its manifest or ledger is not what it was.
     """
     if verify:
-        _, findings = verify_run(plan.job.out, workers=workers, again=False)
+        _, findings = verify_run(plan.job.out, progress, workers, again=False)
         if general := [finding for finding in findings if not finding.id]:
             raise RunFolderError(f"{plan.job.out}: {general[0].sentence}. Run 'p3mdata verify' and repair the run.")
         failed = {finding.id: finding.sentence for finding in findings}
@@ -96,7 +98,12 @@ def usable_of(
 
 
 def candidates_of(
-    plan: Plan, rows: Sequence[Entrant], group_by: Sequence[str], free_list: Path | None, workers: int
+    plan: Plan,
+    rows: Sequence[Entrant],
+    group_by: Sequence[str],
+    free_list: Path | None,
+    workers: int,
+    progress: Progress = silent,
 ) -> list[Candidate]:
     """What the split knows of each image; see `build.SplitSettings` for `group_by` and `free_list`.
 
@@ -104,7 +111,7 @@ def candidates_of(
         SettingsError: A file of persons or the list of free images cannot be used.
     """
     declared = [_declared(LazyMap(lambda row: row.source, rows), how, plan) for how in group_by]
-    alike = group_ids(LazyMap(lambda row: plan.job.out / IMAGES / row.files["images"][0], rows), workers)
+    alike = group_ids(LazyMap(lambda row: plan.job.out / IMAGES / row.files["images"][0], rows), workers, progress)
     groups = join_groups(len(rows), alike, *(_named(names, number) for number, names in enumerate(declared)))
     allowed = _free_ids(free_list, rows)
     # One object for all images of a stratum, of which there are few.

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from p3mdata.faces import centerface, yunet
 from p3mdata.faces.engine import engine
+from p3mdata.faces.exponential import exp
 
 
 @dataclass(frozen=True)
@@ -94,8 +95,8 @@ class CenterFace:
         if not len(rows):
             return []
         found = cells[:, rows, cols]
-        scores = 1 / (1 + np.exp(-found[0]))
-        size = np.exp(found[1:3].T) * self._stride
+        scores = np.asarray(1 / (1 + exp(-found[0])), np.float32)
+        size = exp(found[1:3].T) * self._stride
         centre = np.stack([rows, cols], 1) + found[3:5].T + 0.5
         top_left = centre * self._stride - size / 2
         boxes = np.concatenate([top_left[:, ::-1], (top_left + size)[:, ::-1]], 1).astype(np.float64)
@@ -114,6 +115,8 @@ class LibFaceDetection:
     threshold = 0.3
     # Below this logit of class or object the other cannot make up for it.
     _least_logit = -2.32
+    # The same for a score of 0.02.
+    _least_told = -7.83
     _nms_iou = 0.45
 
     def __init__(self) -> None:
@@ -124,11 +127,14 @@ class LibFaceDetection:
         return self._boxes(self._network(rgb))
 
     def look(self, rgb: NDArray[np.uint8]) -> tuple[list[Box], NDArray[np.float32]]:
-        """Boxes, and the scores (h / 8, w / 8), however low, of places at which a small face may lie."""
+        """Boxes, and the scores (h / 8, w / 8) of places at which a small face may lie; those below 0.02 may be 0."""
         levels = self._network(rgb)
         height, width = (-(-side // yunet.LEVELS[0][1]) for side in rgb.shape[:2])
-        scores = 1 / np.sqrt(_odds(levels[0][:, :height, :width]))
-        return self._boxes(levels), scores.astype(np.float32)
+        cells = levels[0][:2, :height, :width]
+        scores = np.zeros((height, width), np.float32)
+        some = np.minimum(cells[0], cells[1]) > self._least_told
+        scores[some] = 1 / np.sqrt(_odds(cells[:, some]))
+        return self._boxes(levels), scores
 
     def _boxes(self, levels: list[NDArray[np.float32]]) -> list[Box]:
         hits = [self._hits(cells, stride) for cells, (_, stride) in zip(levels, yunet.LEVELS, strict=True)]
@@ -155,7 +161,7 @@ class LibFaceDetection:
         rows, cols, odds = rows[kept], cols[kept], odds[kept]
         found = cells[2:, rows, cols].T.astype(np.float64)
         corner = np.stack([cols, rows], 1)
-        centre, half = found[:, :2] + corner, np.exp(found[:, 2:4]) / 2
+        centre, half = found[:, :2] + corner, exp(found[:, 2:4]) / 2
         boxes = np.concatenate([centre - half, centre + half], 1) * stride
         fives = (found[:, 4:].reshape(-1, 5, 2) + corner[:, None]) * stride
         return (1 / np.sqrt(odds)).astype(np.float32), boxes, fives.astype(np.float32)
@@ -163,7 +169,8 @@ class LibFaceDetection:
 
 def _odds(cells: NDArray[np.float32]) -> NDArray[np.float32]:
     """1 / score^2 of cells (channels, ...), by the first two channels."""
-    odds: NDArray[np.float32] = (1 + np.exp(-cells[0])) * (1 + np.exp(-cells[1]))
+    both: NDArray[np.float32] = 1 + exp(-cells[:2])
+    odds: NDArray[np.float32] = both[0] * both[1]
     return odds
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from p3mdata.imaging.jpeg import JpegBlocks
+from p3mdata.native.levels import levels
 
 Pixels = NDArray[Any]
 # Shares of the range of values: a quarter is 14 bits in a file of 16, a sixteenth 12 bits.
@@ -61,9 +62,11 @@ class Picture:
         at = int(0.99 * (values.size - 1))
         if values.dtype == np.uint8:
             # What a partition finds, of few values in a fraction of its time.
-            counts = cv2.calcHist([values.reshape(1, -1)], [0], None, [256], [0, 256])
-            # They are floats, whose sums beyond 2^24 were off.
-            found = int(np.searchsorted(np.cumsum(counts.astype(np.int64)), at, side="right"))
+            if (counts := levels(values)) is None:
+                of_floats = cv2.calcHist([values.reshape(1, -1)], [0], None, [256], [0, 256])
+                # Their sums beyond 2^24 were off.
+                counts = of_floats.astype(np.int64)
+            found = int(np.searchsorted(np.cumsum(counts), at, side="right"))
         else:
             found = int(np.partition(values, at, axis=None)[at])
         return found / int(np.iinfo(values.dtype).max)

@@ -97,6 +97,8 @@ static int prepare(const Code *code, int is_dc, Lookup *made) {
                 entry->value = (int16_t)(size <= more ? value_of(rest >> (more - size), size) : size);
             }
         }
+        // libjpeg takes no table that has a code of ones alone, nor one of DC with a symbol that is no number of bits.
+        if (code->counts[length - 1] && next >= 1 << length) return 0;
         made->last[length] = next << (LONGEST - length);
         next <<= 1;
     }

@@ -27,7 +27,7 @@ typedef struct {
 #if P3M_X86
 #include <immintrin.h>
 
-// Whatever has AVX2 and BMI2 has these as well.
+// Without which no processor counts as one with AVX2: processor.h.
 #define FOR_BITS __attribute__((target("avx2,fma,bmi,bmi2,lzcnt")))
 #define INLINE FOR_BITS static inline __attribute__((always_inline))
 

@@ -219,7 +219,7 @@ BODY void middle_body(const int32_t *restrict sums, int pixels, int filters, con
                 seen[lane] = whole(sloped((float)sums[lane], positive[begin + lane], negative[begin + lane]), MOST_OF_SPREAD);
             }
 }
-KERNEL_BELOW_VNNI(middle,
+KERNEL_BELOW_AVX2(middle,
        (const int32_t *sums, int pixels, int filters, const float *positive, const float *negative, float *seen),
        (sums, pixels, filters, positive, negative, seen))
 
@@ -244,7 +244,7 @@ BODY void spread_body(const float *restrict above, const float *restrict here, c
             }
         }
 }
-KERNEL_BELOW_VNNI(spread,
+KERNEL_BELOW_AVX2(spread,
        (const float *above, const float *here, const float *below, int pixels, int filters, size_t next,
         const float *weights, const float *biases, const float *scales, int16_t *seen),
        (above, here, below, pixels, filters, next, weights, biases, scales, seen))
@@ -257,7 +257,7 @@ BODY void seen_body(const float *restrict values, int pixels, int filters, const
             for (int lane = 0; lane < LANES; lane++)
                 seen[lane] = (int16_t)whole(values[lane] * inverse[begin + lane], MOST);
 }
-KERNEL_BELOW_VNNI(seen, (const float *values, int pixels, int filters, const float *inverse, int16_t *seen),
+KERNEL_BELOW_AVX2(seen, (const float *values, int pixels, int filters, const float *inverse, int16_t *seen),
        (values, pixels, filters, inverse, seen))
 
 // Values and sums of a block together, in the place of the values.
@@ -291,10 +291,79 @@ KERNEL(pooled, (const float *upper, const float *lower, int pixels, int before, 
        (upper, lower, pixels, before, after, out))
 
 #if P3M_X86
-// The same by vectors of 512 bits, of which compilers make two of 256 and limits by masks.
-#define VNNI_INLINE FOR_VNNI static inline __attribute__((always_inline))
 // Added to an integer, it has that in its lowest bits, and halves are rounded to even numbers.
 #define TO_WHOLE 12582912.0f
+
+// The same by vectors, of which compilers make detours for limits and for what becomes shorts. All sums of `spread` are
+// exact, so that fused operations give the same.
+#define AVX2_INLINE FOR_AVX2 static inline __attribute__((always_inline))
+enum { HALF = LANES / 2 };
+
+AVX2_INLINE __m256 shifted_half(__m256 value, float most) {
+    value = _mm256_max_ps(_mm256_min_ps(value, _mm256_set1_ps(most)), _mm256_set1_ps(-most));
+    return _mm256_add_ps(value, _mm256_set1_ps(TO_WHOLE));
+}
+
+AVX2_INLINE void put_seen_halves(__m256 low, __m256 high, int16_t *seen) {
+    const __m256i none = _mm256_castps_si256(_mm256_set1_ps(TO_WHOLE));
+    const __m256i one = _mm256_sub_epi32(_mm256_castps_si256(shifted_half(low, MOST)), none);
+    const __m256i two = _mm256_sub_epi32(_mm256_castps_si256(shifted_half(high, MOST)), none);
+    _mm256_storeu_si256((void *)seen, _mm256_permute4x64_epi64(_mm256_packs_epi32(one, two), 0xD8));
+}
+
+FOR_AVX2 static void middle_avx2(const int32_t *sums, int pixels, int filters, const float *positive,
+                                 const float *negative, float *seen) {
+    for (int begin = 0; begin < filters; begin += HALF) {
+        const __m256 above = _mm256_loadu_ps(positive + begin), below = _mm256_loadu_ps(negative + begin);
+        for (int pixel = 0; pixel < pixels; pixel++) {
+            const size_t at = (size_t)pixel * (size_t)filters + (size_t)begin;
+            const __m256 sum = _mm256_cvtepi32_ps(_mm256_loadu_si256((const void *)(sums + at)));
+            const __m256 value = _mm256_mul_ps(sum, _mm256_blendv_ps(above, below, sum));
+            _mm256_storeu_ps(seen + at, _mm256_sub_ps(shifted_half(value, MOST_OF_SPREAD), _mm256_set1_ps(TO_WHOLE)));
+        }
+    }
+}
+
+FOR_AVX2 static void spread_avx2(const float *above, const float *here, const float *below, int pixels, int filters,
+                                 size_t next, const float *weights, const float *biases, const float *scales,
+                                 int16_t *seen) {
+    for (int begin = 0; begin < filters; begin += HALF) {
+        const __m256 bias = _mm256_loadu_ps(biases + begin), scale = _mm256_loadu_ps(scales + begin);
+        __m256 w[9];
+#pragma GCC unroll 9
+        for (int tap = 0; tap < 9; tap++)
+            w[tap] = _mm256_loadu_ps(weights + (size_t)tap * (size_t)filters + (size_t)begin);
+        for (int pixel = 0; pixel < pixels; pixel++) {
+            const size_t at = (size_t)pixel * (size_t)filters + (size_t)begin;
+            __m256 sum = bias;
+#pragma GCC unroll 3
+            for (int tap = 0; tap < 3; tap++) {
+                const size_t i = at + (size_t)tap * next;
+                sum = _mm256_fmadd_ps(_mm256_loadu_ps(above + i), w[tap], sum);
+                sum = _mm256_fmadd_ps(_mm256_loadu_ps(here + i), w[3 + tap], sum);
+                sum = _mm256_fmadd_ps(_mm256_loadu_ps(below + i), w[6 + tap], sum);
+            }
+            const __m256i bits = _mm256_castps_si256(shifted_half(_mm256_mul_ps(sum, scale), MOST));
+            const __m256i made = _mm256_sub_epi32(bits, _mm256_castps_si256(_mm256_set1_ps(TO_WHOLE)));
+            _mm_storeu_si128((void *)(seen + at),
+                             _mm_packs_epi32(_mm256_castsi256_si128(made), _mm256_extracti128_si256(made, 1)));
+        }
+    }
+}
+
+FOR_AVX2 static void seen_avx2(const float *values, int pixels, int filters, const float *inverse, int16_t *seen) {
+    for (int begin = 0; begin < filters; begin += LANES) {
+        const __m256 low = _mm256_loadu_ps(inverse + begin), high = _mm256_loadu_ps(inverse + begin + HALF);
+        for (int pixel = 0; pixel < pixels; pixel++) {
+            const size_t at = (size_t)pixel * (size_t)filters + (size_t)begin;
+            put_seen_halves(_mm256_mul_ps(_mm256_loadu_ps(values + at), low),
+                            _mm256_mul_ps(_mm256_loadu_ps(values + at + HALF), high), seen + at);
+        }
+    }
+}
+
+// By vectors of 512 bits, of which compilers make two of 256 and limits by masks.
+#define VNNI_INLINE FOR_VNNI static inline __attribute__((always_inline))
 
 VNNI_INLINE __m512 shifted(__m512 value, float most) {
     value = _mm512_max_ps(_mm512_min_ps(value, _mm512_set1_ps(most)), _mm512_set1_ps(-most));
@@ -324,7 +393,6 @@ FOR_VNNI static void middle_vnni(const int32_t *sums, int pixels, int filters, c
     }
 }
 
-// All sums are exact, so that fused operations give the same.
 FOR_VNNI static void spread_vnni(const float *above, const float *here, const float *below, int pixels, int filters,
                                  size_t next, const float *weights, const float *biases, const float *scales,
                                  int16_t *seen) {

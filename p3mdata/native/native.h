@@ -67,8 +67,11 @@ int p3m_has_avx512(void);
     FOR_VNNI static void NAME##_vnni PARAMETERS { NAME##_body ARGUMENTS; }
 // Where NAME_vnni is written by hand.
 #define KERNEL_BELOW_VNNI(NAME, PARAMETERS, ARGUMENTS)                                                                  \
-    static void NAME##_generic PARAMETERS { NAME##_body ARGUMENTS; }                                                    \
+    KERNEL_BELOW_AVX2(NAME, PARAMETERS, ARGUMENTS)                                                                      \
     FOR_AVX2 static void NAME##_avx2 PARAMETERS { NAME##_body ARGUMENTS; }
+// Where NAME_avx2 is too.
+#define KERNEL_BELOW_AVX2(NAME, PARAMETERS, ARGUMENTS)                                                                  \
+    static void NAME##_generic PARAMETERS { NAME##_body ARGUMENTS; }
 #define CALL(NAME, LEVEL, ARGUMENTS)                                                                                    \
     do {                                                                                                                \
         if ((LEVEL) >= VNNI)                                                                                            \
@@ -82,6 +85,7 @@ int p3m_has_avx512(void);
 #define KERNEL(NAME, PARAMETERS, ARGUMENTS)                                                                             \
     static void NAME##_generic PARAMETERS { NAME##_body ARGUMENTS; }
 #define KERNEL_BELOW_VNNI KERNEL
+#define KERNEL_BELOW_AVX2 KERNEL
 #define CALL(NAME, LEVEL, ARGUMENTS)                                                                                    \
     do {                                                                                                                \
         (void)(LEVEL);                                                                                                  \

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -33,7 +34,8 @@ class Rows(Sequence[ImageResult]):
     def __init__(self, plan: Plan, shards: Sequence[int] | None = None) -> None:
         self._plan = plan
         self._shards = range(plan.shards) if shards is None else shards
-        self._last: tuple[int, list[ImageResult]] = -1, []
+        # Lines of the shard that was asked last: a row of it is parsed when it is asked for.
+        self._last: tuple[int, list[bytes]] = -1, []
 
     def __len__(self) -> int:
         size, samples = self._plan.shard_size, self._plan.samples
@@ -53,9 +55,16 @@ class Rows(Sequence[ImageResult]):
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         place, inner = divmod(range(len(self))[index], self._plan.shard_size)
+        folder = shard_folder(self._plan.job.out, self._shards[place])
         if self._last[0] != place:
-            self._last = place, read_results(shard_folder(self._plan.job.out, self._shards[place]))
-        return self._last[1][inner]
+            self._last = place, (folder / RESULTS).read_bytes().split(b"\n")[:-1]
+        lines = self._last[1]
+        size, samples = self._plan.shard_size, self._plan.samples
+        if len(lines) == min(size, samples - self._shards[place] * size):
+            # What is damaged is told below.
+            with suppress(KeyError, TypeError, ValueError):
+                return ImageResult.from_json(json.loads(lines[inner]))
+        return read_results(folder)[inner]
 
 
 def finished_rows(plan: Plan, samples: Iterable[Sample]) -> Rows:

@@ -14,10 +14,11 @@ from __future__ import annotations
 
 import ctypes
 import io
+import json
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -305,14 +306,20 @@ def _as_pillow(pixels: NDArray[np.uint8], options: dict[str, Any]) -> bytes | No
     if (library := _usable()) is None or not pixels.flags.c_contiguous:
         return None
     # Tables and sampling are taken from a small file.
-    sink = io.BytesIO()
-    Image.new(mode, (_COEFS, _COEFS)).save(sink, "JPEG", **options)
-    small = sink.getvalue()
+    small, grids = _small(mode, json.dumps(options))
     try:
-        return Opened(library, small, [c.grid for c in inspect(small).components]).of_pixels(pixels)
+        return Opened(library, small, grids).of_pixels(pixels)
     except (GaveUp, ValueError):
         # Pillow has words for what no file can hold.
         return None
+
+
+@lru_cache(8)
+def _small(mode: str, options: str) -> tuple[bytes, list[tuple[int, int]]]:
+    """A file that Pillow makes, and rows and columns of blocks of its components; many photographs have its tables."""
+    sink = io.BytesIO()
+    Image.new(mode, (_COEFS, _COEFS)).save(sink, "JPEG", **json.loads(options))
+    return sink.getvalue(), [part.grid for part in inspect(sink.getvalue()).components]
 
 
 @cache
