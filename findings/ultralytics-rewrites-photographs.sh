@@ -10,7 +10,7 @@
 # in the mark.
 # Seen with ultralytics 8.4.190, torch 2.13.0, Pillow 13.0.0, Python 3.11; a JPEG of 60x40 with orientation 6, 6 kB
 # behind its end:
-#   before 60x40, orientation 6; after 40x60, no orientation, other pixels, 6 kB less; one without anything behind it: untouched
+#   before 60x40, orientation 6; after 40x60, no orientation, other pixels; one without anything behind it: untouched
 # PyTorch for Linux may weigh several GB.
 set -eu
 folder=$(mktemp -d)

@@ -225,3 +225,17 @@ def test_another_size_or_place_is_refused() -> None:
         {"codes": {}},
     ):
         assert decoded(replace(found, **changed), True) is None
+
+
+@COMPILED
+def test_tables_that_no_encoder_writes_are_read_as_libjpeg_reads_them(
+    level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Symbols without a meaning at short codes too, and DC symbols that libjpeg refuses though nothing uses them."""
+    use(monkeypatch, level)
+    data, at = encode(picture(44, 52, 3, 12), "420", 85), 0
+    while (at := data.find(b"\xff\xc4", at + 2)) >= 0:
+        for place in range(at + 21, at + 21 + (60 if data[at + 4] >> 4 else 12), 2):
+            odd = data[:place] + (b"\x80" if data[at + 4] >> 4 else b"\x10") + data[place + 1 :]
+            both = decoded(scan(odd), False, slice(0, 44), slice(0, 52))
+            assert both is None or np.array_equal(both[1], decode(odd))

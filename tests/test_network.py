@@ -157,12 +157,16 @@ def test_every_kind_of_layer_is_exact(level: str, size: tuple[int, int], monkeyp
 
 
 @pytest.mark.parametrize("level", LEVELS)
-@pytest.mark.parametrize("filters", [1, 16, 33, 64, 80, 96, 144, 161])
-def test_any_number_of_filters_and_pixels(level: str, filters: int, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("filters", "width"), [(1, 31), (16, 5), (33, 7), (64, 9), (80, 10), (96, 20), (144, 3), (161, 31)]
+)
+def test_any_number_of_filters_and_pixels(
+    level: str, filters: int, width: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     use(monkeypatch, level)
     native = library()
     assert native is not None
-    picture = np.random.default_rng(2).integers(0, 256, (5, 31, 3), np.uint8)
+    picture = np.random.default_rng(2).integers(0, 256, (5, width, 3), np.uint8)
     made = Making(filters, picture)
     made.conv("bytes", "picture", 24)
     made.conv("many", "bytes", filters)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.mattes import Shot, coverage, detail_left, layer_shares
 from p3mdata.anonymize import recompose
-from p3mdata.anonymize.areas import mask
+from p3mdata.anonymize.areas import _holds, mask
 from p3mdata.anonymize.doubts import coverage_doubts
 from p3mdata.anonymize.inputs import Inputs, load
 from p3mdata.anonymize.masked import Masked
@@ -205,6 +205,26 @@ def test_a_face_behind_the_person_takes_nothing_of_the_person() -> None:
         assert covered(face, across, 1)[0] == covered(face, across, 0)[0] > 500
 
 
+@pytest.mark.parametrize("behind", [False, True])
+def test_a_pixel_hides_its_face_by_two_thirds_and_is_replaced_where_all_is_its_layer(behind: bool) -> None:
+    """Below two thirds what is composed may still show the face; the matte stays true wherever it may be uncertain."""
+    height, width = MATTE.shape
+    # From nothing to all of the person, across the face and beyond.
+    level = np.linspace(FACE.box[0] + 5, FACE.box[2] + 60, 256)
+    alpha = np.tile(np.clip(np.interp(np.arange(width), level, np.arange(256)).round(), 0, 255), (height, 1))
+    alpha = (255 - alpha if behind else alpha).astype(np.uint8)
+    loaded = load(Inputs(encoded(PHOTO, "PNG"), encode_grey(alpha)), Settings(transition_width=0))
+    settings = Settings(boundary="recomposite", transition_width=0)
+    found = mask(loaded, detection(), settings)
+    private, own = np.zeros((height, width), bool), found.regions[0].share
+    found.private[0].paint(private)
+    assert own is not None and found.recomposed is not None
+    assert own[private].min() < 150 and own[private].max() == 255
+    assert np.array_equal(found.facemask, private & (own > 0))
+    assert np.array_equal(found.covered, private & (own >= 170))
+    assert np.array_equal(found.recomposed, private & (own > 0) & ((own < 250) | found.transition))
+
+
 def test_jpeg_blocks_that_were_asked_for_keep_all_else_and_tell_how_far_the_background_moved(
     finder: FaceFinder,
 ) -> None:
@@ -248,6 +268,14 @@ def test_a_renderer_that_changes_too_much_is_found_by_the_proofs(finder: FaceFin
     bad[masked.facemask] = 255 - loaded.picture.pixels[masked.facemask]
     found = prove(loaded.picture, encoded(bad, "PNG"), promise, finder)
     assert found.not_composite > 0 and "not_composite" in {doubt.code for doubt in proof_doubts(found)}
+
+
+def test_a_drawn_area_is_of_the_faces_whose_middle_it_holds() -> None:
+    patch = Patch(100, 40, np.ones((20, 30), bool))
+    around = [
+        (x, y, x + 10.0, y + 40.0) for x, y in ((50.0, 90.0), (34.0, 90.0), (66.0, 90.0), (50.0, 79.0), (50.0, 101.0))
+    ]
+    assert [_holds(patch, box) for box in around] == [True, False, False, False, False]
 
 
 def test_a_part_that_lies_beside_the_matte_stays_a_doubt() -> None:

@@ -85,7 +85,8 @@ static int prepare(const Code *code, int is_dc, Lookup *made) {
         made->offset[length] = place - next;
         for (int i = 0; i < code->counts[length - 1]; i++, next++, place++) {
             int ahead, size;
-            if (place >= 256 || next >= 1 << length || (is_dc && code->symbols[place] > 15)) return 0;
+            // libjpeg refuses codes of ones alone, and symbols that no DC value has, also where they are not used.
+            if (place >= 256 || next >= (1 << length) - 1 || (is_dc && code->symbols[place] > 15)) return 0;
             if (length > LOOK || !known(code->symbols[place], is_dc, &ahead, &size)) continue;
             const int more = LOOK - length;
             for (int rest = 0; rest < 1 << more; rest++) {
@@ -126,9 +127,8 @@ FOR_AVX2 static __attribute__((noinline)) Entry slow(uint64_t bits, const Lookup
     int length = -entry.bits, ahead = entry.ahead, size = entry.value;
     if (length == 0) {
         const int next = (int)(bits >> (64 - LONGEST));
-        // A shorter one, for what no encoder writes.
-        if (next < table->last[LOOK]) return (Entry){0, 0, 0};
-        length = LOOK + 1;
+        // Of all lengths: a short code may stand for what no encoder writes.
+        length = 1;
         while (length <= LONGEST && next >= table->last[length]) length++;
         if (length > LONGEST) return (Entry){0, 0, 0};
         const int place = (next >> (LONGEST - length)) + table->offset[length];

@@ -281,34 +281,51 @@ ALWAYS void conv_pixels(const int F, const int P, const int bytes, const int nar
     }
 }
 
+// Pixels at once where a row's end leaves fewer.
+enum { FEW = SMALLER(MOST_PIXELS, 4) };
+
+// P pixels of a row of P at least, from x on.
+#define CONV_TILE(F, P)                                                                                                 \
+    do {                                                                                                                \
+        /* Compilers that know it move what is stored into the sums' registers. */                                      \
+        int pixels = P;                                                                                                 \
+        __asm__("" : "+r"(pixels));                                                                                     \
+        /* What is left at the end goes with some that were computed before. */                                         \
+        if (HAS_BYTES && bytes)                                                                                         \
+            conv_pixels(F, P, 1, 0, taps, weights, target, channel, SMALLER(x, width - P), pixels);                     \
+        else                                                                                                            \
+            conv_pixels(F, P, 0, 0, taps, weights, target, channel, SMALLER(x, width - P), pixels);                     \
+    } while (0)
+
 #define CONV_ROW(F, P)                                                                                                  \
     FN static __attribute__((noinline)) void conv_narrow_##F(const struct taps *taps, int bytes, const uint8_t *weights, \
                                                              const struct target *target, int channel, int width) {     \
         if (HAS_BYTES && bytes)                                                                                         \
-            conv_pixels(F, P, 1, 1, taps, weights, target, channel, 0, width);                                          \
+            conv_pixels(F, FEW, 1, 1, taps, weights, target, channel, 0, width);                                        \
         else                                                                                                            \
-            conv_pixels(F, P, 0, 1, taps, weights, target, channel, 0, width);                                          \
+            conv_pixels(F, FEW, 0, 1, taps, weights, target, channel, 0, width);                                        \
+    }                                                                                                                   \
+    FN static __attribute__((noinline)) void conv_few_##F(const struct taps *taps, int bytes, const uint8_t *weights,    \
+                                                          const struct target *target, int channel, int x, int width) { \
+        CONV_TILE(F, FEW);                                                                                              \
     }                                                                                                                   \
     FN static void conv_row_##F(const struct taps *given_taps, int bytes, const uint8_t *weights,                        \
                                 const struct target *given, int channel, int width) {                                   \
         /* Copies, which nothing that is stored may alias. */                                                           \
         const struct taps taps_here = *given_taps, *taps = &taps_here;                                                  \
         const struct target target_here = *given, *target = &target_here;                                               \
-        if (width < P) {                                                                                                \
+        if (width < FEW) {                                                                                              \
             conv_narrow_##F(given_taps, bytes, weights, given, channel, width);                                         \
             return;                                                                                                     \
         }                                                                                                               \
-        for (int next = 0; next < width; next += P) {                                                                   \
-            /* What is left at the end goes with some that were computed before. */                                     \
-            const int x = SMALLER(next, width - P);                                                                     \
-            /* Compilers that know it move what is stored into the sums' registers. */                                  \
-            int pixels = P;                                                                                             \
-            __asm__("" : "+r"(pixels));                                                                                 \
-            if (HAS_BYTES && bytes)                                                                                     \
-                conv_pixels(F, P, 1, 0, taps, weights, target, channel, x, pixels);                                     \
-            else                                                                                                        \
-                conv_pixels(F, P, 0, 0, taps, weights, target, channel, x, pixels);                                     \
+        int x = 0;                                                                                                      \
+        /* As few as possible are computed twice: 10 are 4 and 6. */                                                    \
+        while (P > FEW && x < width && (width < P || ((width - x) % P != 0 && (width - x) % P <= FEW))) {                \
+            conv_few_##F(given_taps, bytes, weights, given, channel, x, width);                                         \
+            x += FEW;                                                                                                   \
         }                                                                                                               \
+        for (; x < width; x += P)                                                                                       \
+            CONV_TILE(F, P);                                                                                            \
     }
 CONV_ROW(1, PIXELS_OF_1)
 CONV_ROW(2, PIXELS_OF_2)
