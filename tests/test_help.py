@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -128,6 +130,8 @@ def test_lines_of_progress_where_there_is_no_terminal(
 ) -> None:
     clock = [0.0]
     monkeypatch.setattr(console, "time", SimpleNamespace(monotonic=lambda: clock[0]))
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE"):
+        monkeypatch.delenv(name, raising=False)
     for progress in (True, False):
         monkeypatch.setattr(console, "out", console.Output(progress=progress))
         clock[0] = 0.0
@@ -157,6 +161,22 @@ def test_lines_of_progress_where_there_is_no_terminal(
         clock[0] += 100
         start(3)()
     assert capsys.readouterr().err == ""
+
+
+def test_results_under_a_bar_reach_whoever_reads_stdout(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # One for this terminal, which no other test gets.
+    monkeypatch.setattr(console, "screen", functools.cache(inspect.unwrap(console.screen)))
+    for name, value in {"FORCE_COLOR": "1", "TERM": "xterm", "TTY_COMPATIBLE": "1", "TTY_INTERACTIVE": "1"}.items():
+        monkeypatch.setenv(name, value)
+    for as_json, told in ((True, '{"a": 1}'), (False, "one a")):
+        monkeypatch.setattr(console, "out", console.Output(json=as_json))
+        with console.counted() as start:
+            start(3)()
+            console.result({"a": 1}, "one a")
+        captured = capsys.readouterr()
+        assert captured.out == f"{told}\n" and "\x1b" in captured.err
 
 
 def test_completion_knows_commands_options_and_values(

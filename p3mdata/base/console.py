@@ -140,7 +140,8 @@ def progress(done: Callable[[], int], work: Callable[[], float] | None = None) -
     bar = Bar(
         TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
         TextColumn("{task.fields[rate]}"), TimeElapsedColumn(), TextColumn("{task.fields[left]}"),
-        console=screen(stderr=True), transient=True,
+        # What goes to a file, rich would print beside the bar.
+        console=screen(stderr=True), transient=True, redirect_stdout=bool(sys.stdout and sys.stdout.isatty()),
     )  # fmt: skip
     with bar:
 

@@ -45,7 +45,8 @@ def review(
         from p3mdata.review.batch import apply_file
 
         with progress_of(run) as start:
-            finish(apply_file(run, apply, masks, reviewer, workers or 0, start), run, Stage.ALL)
+            summary = apply_file(run, apply, masks, reviewer, workers or 0, start)
+        finish(summary, run, Stage.ALL)
         return
     if redo:
         from p3mdata.review.batch import redo_held
@@ -55,7 +56,8 @@ def review(
             raise SettingsError(f"--redo {wrong[0]}: write KEY=VALUE, such as boundary=recomposite.")
         settings = {key.replace("-", "_"): value for key, _, value in pairs}
         with progress_of(run) as start:
-            finish(redo_held(run, settings, reviewer, workers or 0, start), run, Stage.ALL)
+            summary = redo_held(run, settings, reviewer, workers or 0, start)
+        finish(summary, run, Stage.ALL)
         return
     if masks is not None:
         raise SettingsError("--masks: goes with --apply; on the page masks are drawn.")
