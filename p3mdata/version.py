@@ -1,3 +1,3 @@
 """The version of the product: part of plans, manifests and reports."""
 
-__version__ = "0.7.0"
+__version__ = "0.8.0"

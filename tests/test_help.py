@@ -140,6 +140,18 @@ def test_lines_of_progress_where_there_is_no_terminal(
         assert lines[0] == "5 of 1000 images, 1.00 images/s, 16 min 35 s left"
         # Ever fewer of them.
         assert 20 < len(lines) < 60
+    # Of 16 seconds, nearly 5 of them models: no line foresees that start for each image.
+    for models, left in ((4.9, "11 s left"), (6.0, None)):
+        monkeypatch.setattr(console, "out", console.Output())
+        clock[0] = 0.0
+        with console.counted() as start:
+            step = start(130)
+            clock[0] = models
+            for _ in range(130):
+                step()
+                clock[0] += 0.085
+        line = capsys.readouterr().err.splitlines()[0]
+        assert line.endswith(left or "images/s") and " of 130 images" in line
     monkeypatch.setattr(console, "out", console.Output(quiet=True))
     with console.counted() as start:
         clock[0] += 100

@@ -122,6 +122,21 @@ def test_tables_that_libjpeg_refuses_are_left_to_it(level: str, monkeypatch: pyt
 
 
 @COMPILED
+def test_a_short_code_that_no_encoder_writes_is_not_taken_for_a_longer_one(
+    level: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(monkeypatch, level)
+    counts = {(0, 0): {1: 1}, (1, 0): {2: 2, 12: 1}}
+    codes = {key: bytes(of.get(length, 0) for length in range(1, 17)) for key, of in counts.items()}
+    # AC: 00 ends a block, 01 is followed by eleven bits, more than encoders write.
+    codes = {(0, 0): codes[0, 0] + b"\0", (1, 0): codes[1, 0] + b"\0\x0b\x01"}
+    found = Scan((8, 8), ((1, 1),), (np.ones(64, np.uint16),), codes, ((0, 0),), 0, b"")
+    ended, odd = (int(bits, 2).to_bytes(len(bits) // 8, "big") for bits in ("00011111", "0011111111110111"))
+    assert decoded(replace(found, data=ended), True) is not None
+    assert decoded(replace(found, data=odd), True) is None
+
+
+@COMPILED
 def test_values_that_no_picture_has_are_left_to_libjpeg(level: str, monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch, level)
     found = replace(scan(encode(picture(16, 32, 1), "grey")), tables=(np.full(64, 255, np.uint16),))

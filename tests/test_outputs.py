@@ -17,7 +17,7 @@ from p3mdata.faces.pyramid import Pyramid
 from p3mdata.imaging import Picture
 from p3mdata.imaging import decode as decode_file
 from p3mdata.imaging.encode import encode as encode_file
-from p3mdata.imaging.jpeg import JpegBlocks, coefficients
+from p3mdata.imaging.jpeg import JpegBlocks, coefficients, scan
 from p3mdata.native.jpeg import usable
 from p3mdata.records import Mask, Proofs
 from tests.test_jpeg import encode, picture
@@ -172,3 +172,19 @@ def test_what_a_file_cannot_hold_is_compared_as_it_holds_it() -> None:
     for other in (picture(96, 127, 1), picture(96, 127, 1)[:, :, 0], picture(95, 128, 1)):
         with pytest.raises(ValueError, match="the output is"):
             opened(grey, encode_file(Picture(other, None, "PNG", None, 1), "PNG")[0], PLACE, exact=True, bare=True)
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_outputs_are_read_by_libjpeg_and_not_by_the_code_that_wrote_them(
+    exact: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, output = decode_file(BEFORE, coefficients=True), rewritten(WANTED)
+    place = around(blocks()[1].astype(np.uint8))
+    wanted = decode_file(output).pixels
+    own = Mock(return_value=None)
+    monkeypatch.setattr(scan, "decoded", own)
+    released = opened(source, output, place, exact, bare=exact)
+    assert np.array_equal(released.after, wanted[released.window])
+    assert not own.called
+    # Which is asked for others.
+    assert np.array_equal(decode_file(output).pixels, wanted) and own.called

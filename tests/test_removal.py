@@ -26,6 +26,7 @@ from p3mdata.run.decisions import append, now
 from p3mdata.run.derived import dataset_version
 from p3mdata.run.job import verify_run
 from p3mdata.run.layout import MANIFEST, PASSED_OVER, REPORT, TOMBSTONES
+from p3mdata.run.locks import writing
 from p3mdata.run.sampling import sample_run
 from tests.reviews import HeldRun
 from tests.runs import contents, p3mdata_here
@@ -205,6 +206,17 @@ def test_a_damaged_dataset_keeps_the_images_in_no_other(run: HeldRun) -> None:
     whole.rename(run.folder / "moved")
     done = remove_images(run.out, ["fine.png"])
     assert (done.cleaned, done.gone) == ((str(damaged),), (str(whole),))
+
+
+def test_only_the_run_folder_is_said_not_to_be_writable(tmp_path: Path) -> None:
+    def denied(file: Path) -> None:
+        with writing(tmp_path / "run"):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
+
+    with pytest.raises(RunFolderError, match="run: cannot be written"):
+        denied(tmp_path / "run/private/log.jsonl")
+    with pytest.raises(PermissionError, match="photo.jpg"):
+        denied(tmp_path / "photos/photo.jpg")
 
 
 @pytest.mark.parametrize("verb", ["apply", "sample", "report", "remove", "build-split"])

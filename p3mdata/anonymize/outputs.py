@@ -3,7 +3,8 @@
 Most outputs are decoded as a whole. Of a JPEG file of which only blocks were to change, coefficients tell where it
 differs from its source, and only that part becomes pixels: a file whose size, sampling and tables are those of another
 one, and whose coefficients are equal to its beside a rectangle, decodes to equal pixels there, whoever decodes both.
-That is a proof about the files' bytes, and takes no second picture in memory.
+That is a proof about the files' bytes, and takes no second picture in memory. Outputs are read by libjpeg, as everybody
+else reads them, and never by the code that wrote them.
 """
 
 from __future__ import annotations
@@ -83,7 +84,7 @@ class _Whole:
 
     @classmethod
     def of(cls, source: Picture, output: bytes, place: Window, exact: bool) -> _Whole:
-        picture = decode(output, max_pixels=max(1, source.pixels.size))
+        picture = decode(output, max_pixels=max(1, source.pixels.size), by_libjpeg=True)
         before, after = source.pixels, picture.pixels
         if after.dtype != before.dtype:
             before, after = as_8_bit(before), as_8_bit(after)
@@ -142,7 +143,7 @@ class _Edited:
         if source.blocks is None or source.orientation != 1:
             return None
         try:
-            blocks = JpegBlocks.read(output, to_write=False)
+            blocks = JpegBlocks.read(output, to_write=False, by_libjpeg=True)
         except (UnsupportedJpeg, SetupError):
             return None
         differing = source.blocks.where_differing(blocks)

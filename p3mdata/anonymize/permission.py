@@ -95,13 +95,13 @@ def difference(loaded: Loaded, output: bytes) -> list[Doubt]:
         loaded: The decoded source.
         output: The released file's bytes.
     """
-    released = decode(output, max_pixels=max(1, loaded.picture.pixels.size))
+    released = decode(output, max_pixels=max(1, loaded.picture.pixels.size), by_libjpeg=True)
     if released.format == "JPEG":
         blocks = _blocks(loaded)
         if blocks is None:
             return [Doubt("not_the_same", "the coefficients of its source cannot be read, so nothing can be compared")]
         try:
-            found = blocks.differing(JpegBlocks.read(output))
+            found = blocks.differing(JpegBlocks.read(output, by_libjpeg=True))
         except UnsupportedJpeg as exc:
             return [Doubt("not_the_same", f"the coefficients of the output cannot be read ({exc})")]
         return [Doubt("not_the_same", f"{found} coefficients differ from those of the source")] if found else []

@@ -146,6 +146,9 @@ def progress(done: Callable[[], int], work: Callable[[], float] | None = None) -
 
         def start(total: int) -> Callable[[], None]:
             speed, shown = _Speed(done, work), 0.0
+            # Work may go over the images more than once.
+            for before in bar.task_ids:
+                bar.remove_task(before)
             task = bar.add_task("images", total=total, completed=speed.done, rate="", left="")
 
             def show() -> None:
@@ -212,15 +215,19 @@ class _Speed:
 
 
 def _plain(total: int, speed: _Speed) -> Callable[[], None]:
-    begun = last = time.monotonic()
+    begun = last = looked = time.monotonic()
 
     def show() -> None:
-        nonlocal last
+        nonlocal last, looked
         now = time.monotonic()
-        if now - last < min(_MOST_LINE_SECONDS, max(_FIRST_LINE_SECONDS, _LINE_SHARE * (now - begun))):
+        due = now - last >= min(_MOST_LINE_SECONDS, max(_FIRST_LINE_SECONDS, _LINE_SHARE * (now - begun)))
+        # The pace counts from the first image on, which is not to wait for a line.
+        if due or (not speed.rate and now - looked >= _BAR_SECONDS):
+            looked = now
+            speed.look()
+        if not due:
             return
         last = now
-        speed.look()
         left = speed.left(total)
         say(f"{speed.done} of {total} images, {speed.rate:.2f} images/s{', ' if left else ''}{left}")
 

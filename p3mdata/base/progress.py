@@ -58,5 +58,8 @@ class Pace:
         return (self._last[0] - since[0]) / max(self._last[1] - since[1], 1e-6)
 
     def left(self, total: int) -> float | None:
-        """Seconds until all of the steps are done; None while nothing tells."""
-        return max(0, total - self._last[0]) / self.rate if self.rate else None
+        """Seconds until all of the steps are done; None until more than the first is seen done, which tells of the
+        start, not of a pace."""
+        if self._first is None or self._last[0] <= self._first[0]:
+            return None
+        return max(0, total - self._last[0]) / self.rate

@@ -246,7 +246,9 @@ def _split(image: Image.Image) -> tuple[Pixels, Pixels | None]:
     return array, None
 
 
-def _intact_jpeg(data: bytes, image: Image.Image, coefficients: bool) -> tuple[Pixels | None, JpegBlocks | None]:
+def _intact_jpeg(
+    data: bytes, image: Image.Image, coefficients: bool, by_libjpeg: bool
+) -> tuple[Pixels | None, JpegBlocks | None]:
     """Pixels of a grey or RGB JPEG file about which libjpeg has nothing to remark; None leaves it to Pillow.
 
     The same library with the same transform and interpolation as Pillow's, so the same pixels, in half the time. With
@@ -256,7 +258,8 @@ def _intact_jpeg(data: bytes, image: Image.Image, coefficients: bool) -> tuple[P
         return None, None
     if coefficients and (both := JpegBlocks.decoded(data)):
         return both[1], both[0]
-    if (own := decoded_pixels(data)) is not None and own.ndim == (3 if image.mode == "RGB" else 2):
+    own = None if by_libjpeg else decoded_pixels(data)
+    if own is not None and own.ndim == (3 if image.mode == "RGB" else 2):
         return own, None
     if not FAST_JPEG:
         return None, None
@@ -340,13 +343,15 @@ def _not_written(form: str, icc: bytes | None, pixels: Pixels) -> str | None:
     return "16-bit TIFF with a colour profile" if deep else None
 
 
-def decode(data: bytes, max_pixels: int = MAX_PIXELS, coefficients: bool = False) -> Picture:
+def decode(data: bytes, max_pixels: int = MAX_PIXELS, coefficients: bool = False, by_libjpeg: bool = False) -> Picture:
     """Decode one image file.
 
     Args:
         data: The file's bytes.
         max_pixels: Limit on width x height, checked before decoding.
         coefficients: Whether those of a JPEG file are wanted as well.
+        by_libjpeg: Whether a JPEG file is decoded as everybody else does it, and not by code of our own: outputs, of
+            which something is to be proved. It gives no coefficients then.
 
     Returns:
         The picture in displayed orientation.
@@ -365,7 +370,7 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, coefficients: bool = False
         turned = image.format == "TIFF"
         orientation = exif_orientation(image) if turned else 1
         extra = _extra_samples(image)
-        intact, blocks = _intact_jpeg(data, image, coefficients)
+        intact, blocks = _intact_jpeg(data, image, coefficients and not by_libjpeg, by_libjpeg)
         if image.format == "PNG":
             intact = plane_of(data)
         if mended and not (tells_all(data) and (intact is not None or _is_sound(data))):

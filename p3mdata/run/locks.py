@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from p3mdata.base.files import locked
+from p3mdata.base.files import lies_in, locked
 from p3mdata.base.system import LOCK_EX, LOCK_NB
 from p3mdata.errors import RunFolderError, deleted_meanwhile, not_finished, unwritable
 from p3mdata.run.executors import local
@@ -19,6 +20,8 @@ from p3mdata.run.samples import Samples
 def writing(out: Path) -> Iterator[None]:
     """Tell that a run folder cannot be written, of whatever the block does in it; the same call may go on later.
 
+    What the system says of files that lie elsewhere, such as photographs, stays as it is.
+
     Raises:
         RunFolderError: It cannot.
     """
@@ -27,6 +30,8 @@ def writing(out: Path) -> Iterator[None]:
     except FileNotFoundError:
         raise
     except OSError as exc:
+        if isinstance(exc.filename, str | os.PathLike) and not lies_in(Path(exc.filename), out):
+            raise
         raise unwritable(out, exc) from exc
 
 

@@ -10,7 +10,7 @@ from typing import overload
 
 from p3mdata.base.disk_backed import DiskDict
 from p3mdata.base.files import atomic
-from p3mdata.base.jsonl import PRIVATE_MODE, read_json, read_rows
+from p3mdata.base.jsonl import NOT_JSON, PRIVATE_MODE, read_json, read_rows
 from p3mdata.base.parsing import fault
 from p3mdata.base.tables import csv_line
 from p3mdata.errors import RunFolderError, not_finished
@@ -62,8 +62,8 @@ class Rows(Sequence[ImageResult]):
         size, samples = self._plan.shard_size, self._plan.samples
         if len(lines) == min(size, samples - self._shards[place] * size):
             # What is damaged is told below.
-            with suppress(KeyError, TypeError, ValueError):
-                return ImageResult.from_json(json.loads(lines[inner]))
+            with suppress(KeyError, TypeError, *NOT_JSON):
+                return ImageResult.from_json(json.loads(lines[inner].decode("utf-8", "surrogateescape")))
         return read_results(folder)[inner]
 
 

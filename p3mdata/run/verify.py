@@ -257,7 +257,7 @@ def _about_inside(
     """Whether what replaced the faces is what the source comes to."""
     if released == rendered:
         return
-    one, other = (decode(data, max_pixels=facemask.size) for data in (released, rendered))
+    one, other = (decode(data, max_pixels=facemask.size, by_libjpeg=True) for data in (released, rendered))
     for kind, which in (("inside the facemask", replaced(facemask)), ("a recomposed face", facemask == RECOMPOSED)):
         if _deviation(one, other, which) > _MOST_DEVIATION:
             yield FailedProof(row.id, "other_obfuscation", f"{kind} is not what obfuscating the source comes to")

@@ -75,7 +75,9 @@ class JpegBlocks:
         self._file = file
 
     @classmethod
-    def read(cls, data: bytes, to_write: bool = True, with_pixels: bool = False) -> JpegBlocks:
+    def read(
+        cls, data: bytes, to_write: bool = True, with_pixels: bool = False, by_libjpeg: bool = False
+    ) -> JpegBlocks:
         """Read the coefficients of a JPEG file.
 
         Entropy-coded data that is damaged but well framed is read as libjpeg repairs it; a caller who wants
@@ -85,13 +87,16 @@ class JpegBlocks:
             data: the whole file. Bytes after the end-of-image marker are ignored.
             to_write: whether coefficients that nobody could write again are refused.
             with_pixels: whether those of the whole picture will be asked for, which then come in the same pass.
+            by_libjpeg: whether it is read as everybody else does it, and not by the code that wrote it.
 
         Raises:
             UnsupportedJpeg: anything but an intact 8-bit Huffman-coded grey or YCbCr file with luma at full
                 resolution and chroma at an integral fraction of it.
         """
         found = inspect(data)
-        return cls((found.height, found.width), found.components, *read_coefficients(found, to_write, with_pixels))
+        return cls(
+            (found.height, found.width), found.components, *read_coefficients(found, to_write, with_pixels, by_libjpeg)
+        )
 
     @classmethod
     def decoded(cls, data: bytes) -> tuple[JpegBlocks, NDArray[np.uint8]] | None:

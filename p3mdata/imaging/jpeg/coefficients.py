@@ -37,7 +37,7 @@ _JFIF = Segment(APP0, b"JFIF\0" + bytes((1, 1, 0, 0, 1, 0, 1, 0, 0)))
 
 
 def read_coefficients(
-    structure: Structure, to_write: bool = True, with_pixels: bool = False
+    structure: Structure, to_write: bool = True, with_pixels: bool = False, by_libjpeg: bool = False
 ) -> tuple[list[Coefs], Opened | OneScan | None]:
     """Decode the entropy coding of a file whose headers are in order.
 
@@ -45,6 +45,7 @@ def read_coefficients(
         structure: of the file.
         to_write: whether coefficients that nobody could write again are refused.
         with_pixels: whether pixels of the whole picture will be asked for.
+        by_libjpeg: whether code of our own is not to read it.
 
     Returns:
         The coefficients, not to be written to, and the file they lie in where `rewrite` can be used.
@@ -52,7 +53,7 @@ def read_coefficients(
     Raises:
         UnsupportedJpeg: the library gives up on the data, or the coefficients are refused.
     """
-    file: Opened | OneScan | None = OneScan.of(structure, with_pixels)
+    file: Opened | OneScan | None = None if by_libjpeg else OneScan.of(structure, with_pixels)
     if file is None and structure.plain:
         file = opened(structure.stream, [c.grid for c in structure.components])
     coefs = _copied(structure) if file is None else file.coefs

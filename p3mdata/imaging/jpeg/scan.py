@@ -1,7 +1,8 @@
 """Files of one sequential scan, as nearly all photographs are: decoded and written by compiled code of our own.
 
 It takes three quarters of the time that libjpeg-turbo needs, to the same coefficients, pixels and bytes, and takes only
-what encoders write: on any other data it gives up, and libjpeg, which knows what to make of damage, is asked.
+what encoders write: on any other data it gives up, and libjpeg, which knows what to make of damage, is asked. What
+it wrote is read back by libjpeg for its proofs (`by_libjpeg`).
 """
 
 from __future__ import annotations
