@@ -25,6 +25,7 @@ def test_the_same_bytes_everywhere(level: str, monkeypatch: pytest.MonkeyPatch) 
     true = np.exp((steps / 256).astype(np.longdouble))
     assert np.abs(singles / true - 1).max() < 2.0**-22 and np.abs(doubles / true - 1).max() < 2.0**-51
     assert exp(steps[::-512].reshape(-1, 4).T / 256).shape == (4, 22)
+    assert exp(np.float64(1)).shape == ()
 
 
 def test_what_is_beyond_counts_as_the_largest() -> None:

@@ -108,6 +108,48 @@ def test_a_compiler_may_speak_any_encoding(sources: Path, monkeypatch: pytest.Mo
         compiling.compile_library(compiling.library_path(sources), folder=sources)
 
 
+def test_an_assembler_may_be_older_than_its_compiler(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What it does not know is left out, which is one instruction set of four."""
+    compiler = shutil.which("cc")
+    if compiler is None:
+        pytest.skip("no C compiler here")
+    old = sources.parent / "old.py"
+    old.write_text(
+        "import os, sys\n"
+        "if '-DP3M_WITHOUT_AVXVNNI' not in sys.argv: sys.exit('Error: no such instruction: {vex} vpdpwssd')\n"
+        f"os.execv({compiler!r}, [{compiler!r}, *sys.argv[1:]])\n"
+    )
+    monkeypatch.setenv("CC", f"{sys.executable} {old}")
+    compiled(sources)
+    functions, why = load(sources)
+    assert functions is not None and not why
+    (sources / "about.c").write_text("#error not like this\n")
+    with pytest.raises(compiling.CannotCompile, match=r"^[^;]*old.py fails: Error: no such instruction[^;]*$"):
+        compiled(sources)
+
+
+@pytest.mark.skipif(sys.platform != "linux" or platform.machine() != "x86_64", reason="asks Linux's GCC")
+def test_gcc_for_windows_makes_no_vectors_which_would_crash(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("no GCC here")
+    monkeypatch.setenv("CC", "gcc -D__CYGWIN__")
+    functions, _ = load(compiled(sources).parent)
+    assert functions is not None and functions.p3m_best_level() == 0
+    assert functions.p3m_level_names() == b"generic"
+    monkeypatch.delenv("CC")
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(shutil, "which", lambda name: f"C:\\{name}.exe")
+    assert compiling.compilers()[0] == ["C:\\clang.exe"]
+
+
+def test_a_library_of_another_kind_of_processor_is_not_used(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Systems that emulate a processor may name their own: numbers of levels would stand for other ones."""
+    compiled(sources)
+    others = ("generic", "neon", "dotprod") if "avx2" in LEVELS else ("generic", "avx2", "avxvnni", "vnni")
+    monkeypatch.setitem(load.__wrapped__.__globals__, "LEVELS", others)
+    assert load(sources) == (None, "not for this processor")
+
+
 def build_hook(root: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Any, list[str]]:
     """What hatch_build.py makes of a folder, without hatchling; and what it warns of."""
     interface = ModuleType("hatchling.builders.hooks.plugin.interface")

@@ -206,6 +206,8 @@ OF_THREE = {"biases": np.ones(3, np.int32), "scales": np.ones(3, np.float32)}
         ({"biases": np.ones(3, np.int32)}, "cannot be computed"),
         ({"weights": None}, "no weights"),
         ({"weights": np.full((4, 3, 1, 1), 32767, np.int16)}, "may not be exact"),
+        ({"scales": np.full(4, 2**31 / 766, np.float32)}, "may not fit 32 bits"),
+        ({"scales": np.full(4, np.nan, np.float32)}, "may not fit 32 bits"),
         ({"kind": "sum"}, "other sources"),
         ({"sources": ()}, "other sources"),
         ({"high": 32768}, "do not fit 16 bits"),

@@ -12,6 +12,18 @@
 
 P3M_API const char *p3m_sources(void) { return P3M_SOURCES; }
 
+// Names of the levels, in their order: which kind of processor this is made for. What Python is told of the machine may be
+// another one, where that emulates.
+P3M_API const char *p3m_level_names(void) {
+#if P3M_X86
+    return "generic avx2 avxvnni vnni";
+#elif P3M_ARM
+    return "generic neon dotprod";
+#else
+    return "generic";
+#endif
+}
+
 int p3m_has_avx512(void) {
 #if P3M_X86
     // Virtual machines take their time to answer: asked once. 0 is not known yet.

@@ -46,6 +46,9 @@ _FLAGS = (
 )
 # Of ziglang, which else takes the processor that it runs on, and keeps symbols.
 _ZIG_FLAGS = ("-mcpu=baseline", "-fno-sanitize=all", "-g0", "-s")
+# Where the assembler does not know what its compiler does.
+_WITHOUT_AVXVNNI = "-DP3M_WITHOUT_AVXVNNI"
+_FAILS = "fails"
 # The first time ziglang compiles the system's startup code too.
 _SECONDS = 900
 
@@ -86,7 +89,9 @@ def compilers() -> list[list[str]]:
             return [command]
     except ValueError as exc:
         raise CannotCompile(f"CC is '{asked}', which is no command ({exc})") from exc
-    commands = [[path] for name in ("cc", "gcc", "clang") if (path := shutil.which(name))]
+    # For Windows GCC makes no vectors (native.h).
+    names = ("clang",) if sys.platform == "win32" else ("cc", "gcc", "clang")
+    commands = [[path] for name in names if (path := shutil.which(name))]
     if importlib.util.find_spec("ziglang"):
         commands.append(_zig(_target()))
     if not commands:
@@ -117,12 +122,16 @@ def compile_library(
         scratch = tempfile.TemporaryDirectory(dir=made.parent, prefix=".made-", ignore_cleanup_errors=True)
     except OSError as exc:
         raise CannotCompile(f"{made.parent} cannot be written ({exc.strerror})") from exc
-    failures = []
+    failures: list[str] = []
+    attempts = list(commands)
     with scratch:
         part = Path(scratch.name, made.name)
-        for command in commands:
+        for command in attempts:
             if failure := _failure([*command, *flags, "-o", str(part), *files], Path(scratch.name, "cache")):
                 failures.append(f"{shlex.join(command)} {failure}")
+                # All instructions by any compiler, before fewer by the first that does not hang.
+                if failure.startswith(_FAILS) and command[-1] != _WITHOUT_AVXVNNI:
+                    attempts.append([*command, _WITHOUT_AVXVNNI])
                 continue
             try:
                 os.chmod(part, 0o755)
@@ -130,7 +139,7 @@ def compile_library(
             except OSError as exc:
                 raise CannotCompile(f"{made} cannot be replaced ({exc.strerror})") from exc
             return made
-    raise CannotCompile("; ".join(dict.fromkeys((failures[0], failures[-1]))))
+    raise CannotCompile("; ".join(dict.fromkeys((failures[0], failures[len(commands) - 1]))))
 
 
 def _failure(command: list[str], cache: Path) -> str:
@@ -138,14 +147,21 @@ def _failure(command: list[str], cache: Path) -> str:
     # What ziglang keeps for the next time is removed, unless the environment says where to keep it.
     caches = {name: str(cache) for name in ("ZIG_GLOBAL_CACHE_DIR", "ZIG_LOCAL_CACHE_DIR")}
     try:
-        done = subprocess.run(command, capture_output=True, timeout=_SECONDS, check=False, env={**caches, **os.environ})
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_SECONDS,
+            check=False,
+            env={**caches, **os.environ},
+        )
     except (OSError, subprocess.TimeoutExpired) as exc:
         return f"cannot be run: {exc}"
     if not done.returncode:
         return ""
     # A compiler speaks the terminal's language, in whatever encoding.
     told = (done.stderr.decode(errors="replace").strip() or f"exit code {done.returncode}").splitlines()
-    return f"fails: {next((line for line in told if 'error' in line), told[0])}"
+    return f"{_FAILS}: {next((line for line in told if 'error' in line), told[0])}"
 
 
 def _zig(target: str) -> list[str]:

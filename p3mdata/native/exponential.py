@@ -34,4 +34,4 @@ def exponentials(values: NDArray[Any]) -> NDArray[Any] | None:
         ctypes.c_ssize_t(given.size),
         ctypes.c_void_p(out.ctypes.data),
     )
-    return out
+    return out.reshape(values.shape)

@@ -97,8 +97,11 @@ def load(folder: Path) -> tuple[ctypes.CDLL | None, str]:
         functions = ctypes.CDLL(str(path))
         functions.p3m_sources.restype = ctypes.c_char_p
         stale = functions.p3m_sources() != compiling.digest(folder).encode()
+        if stale:
+            return None, "not used, since it was compiled from other sources"
+        functions.p3m_level_names.restype = ctypes.c_char_p
+        names = tuple(functions.p3m_level_names().decode().split())
     except (OSError, AttributeError) as exc:
         return None, f"not used, since it cannot be loaded ({exc})"
-    if stale:
-        return None, "not used, since it was compiled from other sources"
-    return functions, ""
+    # Weights are packed by these names: those of another kind of processor would give other numbers.
+    return (functions, "") if names == LEVELS[: len(names)] else (None, _NOT_HERE)

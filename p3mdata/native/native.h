@@ -19,12 +19,15 @@
 enum { GENERIC = 0, AVX2 = 1, AVXVNNI = 2, VNNI = 3 };
 enum { NEON = 1, DOTPROD = 2 };
 
-#if defined(__x86_64__) && defined(__GNUC__)
+// For Windows GCC takes the stack to be aligned to vectors of 256 bits, which it is not: what it keeps there crashes (its bug
+// 54412). Such a library has no vectors.
+#if defined(__x86_64__) && defined(__GNUC__) && (defined(__clang__) || !(defined(_WIN32) || defined(__CYGWIN__)))
 #define P3M_X86 1
 #define FOR_AVX2 __attribute__((target("avx2,fma,bmi2")))
 #define FOR_VNNI __attribute__((target("avx2,fma,bmi2,avx512f,avx512bw,avx512cd,avx512dq,avx512vl,avx512vnni")))
-// Dot products in 256 bits: processors without AVX-512 have them in another encoding, which compilers of before 2021 lack.
-#if __has_include(<avxvnniintrin.h>)
+// Dot products in 256 bits: processors without AVX-512 have them in another encoding, which compilers of before 2021 lack,
+// and assemblers that are older than their compiler.
+#if __has_include(<avxvnniintrin.h>) && !defined(P3M_WITHOUT_AVXVNNI)
 #define P3M_AVXVNNI 1
 #define FOR_AVXVNNI __attribute__((target("avx2,fma,bmi2,avxvnni")))
 #else

@@ -20,6 +20,8 @@ _MOST_LAYERS, _CHANNELS_STEP = 128, 16
 _BYTE, _SIGNED_BYTE, _SHORT = 255, 127, 32767
 # A sum of products and bias stays below; so do sides of pictures and channels.
 _MOST_SUM, _MOST_SIDE, _MOST_CHANNELS = 1 << 24, 1 << 14, 1 << 12
+# What a sum and its scale come to stays below, so that it is an integer before it is kept within limits.
+_MOST_PRODUCT = 1 << 31
 # Sizes of pictures whose plans are kept.
 _MOST_PLANS = 64
 
@@ -233,6 +235,8 @@ class Network:
         sums = np.abs(weights).sum((1, 2, 3)) * max(-source.low, source.high) + np.abs(biases)
         if sums.max() >= _MOST_SUM:
             raise ValueError(f"sums of layer '{layer.name}' may not be exact")
+        if made.store != _FLOATS and not (sums * np.abs(layer.scales) < _MOST_PRODUCT).all():
+            raise ValueError(f"values of layer '{layer.name}' may not fit 32 bits")
         depth = filters + -filters % _CHANNELS_STEP
         biases = biases[:, None]
         if layer.kind == "depthwise":

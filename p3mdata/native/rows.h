@@ -320,7 +320,7 @@ enum { FEW = SMALLER(MOST_PIXELS, 4) };
         }                                                                                                               \
         int x = 0;                                                                                                      \
         /* As few as possible are computed twice: 10 are 4 and 6. */                                                    \
-        while (P > FEW && x < width && (width < P || ((width - x) % P != 0 && (width - x) % P <= FEW))) {                \
+        while ((int)P > (int)FEW && x < width && (width < P || ((width - x) % P != 0 && (width - x) % P <= FEW))) {      \
             conv_few_##F(given_taps, bytes, weights, given, channel, x, width);                                         \
             x += FEW;                                                                                                   \
         }                                                                                                               \

@@ -13,7 +13,7 @@ enum { LANES = 8, HAS_BYTES = WITH_DOTS };
 // Sums of so many pixels take 24 of 32 registers, weights 4.
 #define MOST_PIXELS 6
 #define MOST_VECTORS 2
-enum { PIXELS_OF_1 = 6, PIXELS_OF_2 = 6 };
+enum { PIXELS_OF_1 = 4, PIXELS_OF_2 = 6 };
 
 typedef struct {
     int32x4_t low, high;
