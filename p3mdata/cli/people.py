@@ -45,8 +45,8 @@ def review(
         from p3mdata.review.batch import apply_file
 
         with progress_of(run) as start:
-            summary = apply_file(run, apply, masks, reviewer, workers or 0, start)
-        finish(summary, run, Stage.ALL)
+            done = apply_file(run, apply, masks, reviewer, workers or 0, start)
+        finish(done, run, Stage.ALL)
         return
     if redo:
         from p3mdata.review.batch import redo_held
@@ -56,8 +56,8 @@ def review(
             raise SettingsError(f"--redo {wrong[0]}: write KEY=VALUE, such as boundary=recomposite.")
         settings = {key.replace("-", "_"): value for key, _, value in pairs}
         with progress_of(run) as start:
-            summary = redo_held(run, settings, reviewer, workers or 0, start)
-        finish(summary, run, Stage.ALL)
+            done = redo_held(run, settings, reviewer, workers or 0, start)
+        finish(done, run, Stage.ALL)
         return
     if masks is not None:
         raise SettingsError("--masks: goes with --apply; on the page masks are drawn.")
