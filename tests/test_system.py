@@ -28,9 +28,9 @@ for name in ("fcntl", "resource", "pwd", "grp", "termios"):
     sys.modules[name] = None
 for name in ("getuid", "geteuid", "sysconf", "sched_getaffinity", "memfd_create", "fork", "pread", "pwrite",
              "getloadavg", "statvfs", "killpg", "getpgid", "setsid", "mkfifo", "chown", "fchmod"):
-    delattr(os, name)
+    vars(os).pop(name, None)
 for name in ("pthread_sigmask", "SIGKILL", "SIGHUP", "SIGUSR1"):
-    delattr(signal, name)
+    vars(signal).pop(name, None)
 from multiprocessing import resource_tracker
 
 def kill(process, number, real=os.kill):
