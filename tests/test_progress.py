@@ -62,6 +62,16 @@ def test_the_first_look_may_find_several_done() -> None:
     assert pace.rate == 2.0 and pace.left(25) == 0.0
 
 
+def test_what_is_made_again_has_a_pace() -> None:
+    pace = Pace(100, 0.0)
+    for done, now in ((90, 3.0), (91, 4.0), (95, 6.0)):
+        pace.seen(done, now)
+    assert pace.rate == 2.0 and pace.left(100) == 2.5
+    # Of the next shard.
+    pace.seen(80, 7.0)
+    assert pace.rate == 0.0 and pace.left(100) is None
+
+
 # Milliseconds and kilobytes of photographs at 1080p, one worker, as they were recorded.
 RECORDED = [
     *((48, 260), (44, 359), (107, 317), (64, 324), (180, 644), (53, 289), (85, 312), (89, 503), (53, 452), (85, 336)),

@@ -44,6 +44,9 @@ class Pace:
 
     def seen(self, done: float, now: float) -> None:
         """Note how much is done at a time."""
+        if self._first is None and done < self._done:
+            # What is made again does not count any more.
+            self._done, self._now = done, now
         if self._first is None and done > self._done:
             self._first = done, now
         self._last = done, now
@@ -55,7 +58,7 @@ class Pace:
             return 0.0
         # Several at the very first look tell no pace of their own; with them the start is counted.
         since = self._first if self._last[0] > self._first[0] else (self._done, self._now)
-        return (self._last[0] - since[0]) / max(self._last[1] - since[1], 1e-6)
+        return max(0.0, self._last[0] - since[0]) / max(self._last[1] - since[1], 1e-6)
 
     def left(self, total: int) -> float | None:
         """Seconds until all of the steps are done; None until more than the first is seen done, which tells of the
