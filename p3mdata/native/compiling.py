@@ -91,7 +91,7 @@ def compilers() -> list[list[str]]:
             return [command]
     except ValueError as exc:
         raise CannotCompile(f"CC is '{asked}', which is no command ({exc})") from exc
-    # For Windows GCC makes no vectors (native.h), nor does clang as it comes there: it takes after Microsoft's compiler.
+    # For Windows GCC makes no vectors (native.h), nor clang as it comes there, which follows Microsoft's compiler.
     names = () if sys.platform == "win32" else ("cc", "gcc", "clang")
     commands = [[path] for name in names if (path := shutil.which(name))]
     if importlib.util.find_spec("ziglang"):
