@@ -139,7 +139,11 @@ def test_gcc_for_windows_makes_no_vectors_which_would_crash(sources: Path, monke
     monkeypatch.delenv("CC")
     monkeypatch.setattr(sys, "platform", "win32")
     monkeypatch.setattr(shutil, "which", lambda name: f"C:\\{name}.exe")
-    assert compiling.compilers()[0] == ["C:\\clang.exe"]
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(compiling.CannotCompile, match=r"no C compiler \(that of CC or the package ziglang\)"):
+        compiling.compilers()
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    assert [command[1:3] for command in compiling.compilers()] == [["-m", "ziglang"]]
 
 
 def test_a_library_of_another_kind_of_processor_is_not_used(sources: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -80,6 +80,8 @@ def library_path(folder: Path = HERE, target: str | None = None) -> Path:
 def compilers() -> list[list[str]]:
     """Commands of the machine's C compilers, the one to try first before: that of CC alone, or cc, gcc, clang, ziglang.
 
+    On Windows that of CC alone, or ziglang.
+
     Raises:
         CannotCompile: There is none.
     """
@@ -89,13 +91,13 @@ def compilers() -> list[list[str]]:
             return [command]
     except ValueError as exc:
         raise CannotCompile(f"CC is '{asked}', which is no command ({exc})") from exc
-    # For Windows GCC makes no vectors (native.h).
-    names = ("clang",) if sys.platform == "win32" else ("cc", "gcc", "clang")
+    # For Windows GCC makes no vectors (native.h), nor clang as it comes there, which follows Microsoft's compiler.
+    names = () if sys.platform == "win32" else ("cc", "gcc", "clang")
     commands = [[path] for name in names if (path := shutil.which(name))]
     if importlib.util.find_spec("ziglang"):
         commands.append(_zig(_target()))
     if not commands:
-        raise CannotCompile("no C compiler (cc, gcc, clang, that of CC, or the package ziglang) was found")
+        raise CannotCompile(f"no C compiler ({', '.join((*names, 'that of CC'))} or the package ziglang) was found")
     return commands
 
 

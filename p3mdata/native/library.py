@@ -24,6 +24,8 @@ LEVELS = (
 _AUTO, _OFF = "auto", "off"
 _COMMAND = "python -m p3mdata.native"
 _NOT_HERE = "not for this processor"
+# On Windows no other is taken by itself.
+_OR_ONE = "" if sys.platform == "win32" else ", or one"
 _COST = "takes more than twice the time for the same bytes"
 
 
@@ -66,7 +68,7 @@ def finding() -> tuple[bool, str]:
     return False, f"{why}, which {_COST}" + (
         ""
         if why == _NOT_HERE
-        else f": install a C compiler, or one by 'pip install {compiling.ZIGLANG}', then run '{_COMMAND}'"
+        else f": install a C compiler{_OR_ONE} by 'pip install {compiling.ZIGLANG}', then run '{_COMMAND}'"
     )
 
 
