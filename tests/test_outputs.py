@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -12,6 +13,7 @@ import pytest
 from p3mdata.anonymize import proofs
 from p3mdata.anonymize.masks import around
 from p3mdata.anonymize.outputs import _beside_which_equal, _Edited, opened
+from p3mdata.dataset.check_item import _read_plane
 from p3mdata.errors import SetupError
 from p3mdata.faces.pyramid import Pyramid
 from p3mdata.imaging import Picture
@@ -188,3 +190,15 @@ def test_outputs_are_read_by_libjpeg_and_not_by_the_code_that_wrote_them(
     assert not own.called
     # Which is asked for others.
     assert np.array_equal(decode_file(output).pixels, wanted) and own.called
+
+
+def test_pictures_of_datasets_are_checked_as_everybody_reads_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.jpg").write_bytes(rewritten(WANTED))
+    wanted = decode_file(rewritten(WANTED)).pixels
+    own = Mock(return_value=None)
+    monkeypatch.setattr(scan, "decoded", own)
+    pixels, found = _read_plane(Mock(root=tmp_path, about=None), "image", "a.jpg", {})
+    assert np.array_equal(pixels, wanted) and not found
+    assert not own.called

@@ -96,7 +96,7 @@ def read_portrait(plan: Plan, sample: Sample, row: ImageResult) -> Portrait:
         data = (plan.job.out / IMAGES / name).read_bytes()
         if sha256(data) != expected:
             raise LeftOut("released file changed")
-        released = decode(data, plan.job.settings.max_pixels).seen8()
+        released = decode(data, plan.job.settings.max_pixels, by_libjpeg=True).seen8()
     except (BrokenInput, KeyError, OSError) as exc:
         raise LeftOut("source or released file cannot be read or changed") from exc
     face = main_face(row.faces, loaded.alpha if loaded.alpha is not None else loaded.trimap)

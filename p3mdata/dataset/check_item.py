@@ -98,7 +98,7 @@ def _read_plane(
         if (digest := sha256(data)) != expected.get(path, digest):
             found.append(Finding(path, "changed_file", "is not the file that was built"))
         if kind in PICTURES:
-            picture = decode(data)
+            picture = decode(data, by_libjpeg=True)
             array: NDArray[Any] | None = picture.pixels
             if picture.orientation != 1:
                 words = f"has EXIF orientation {picture.orientation}, which other programs may not apply"

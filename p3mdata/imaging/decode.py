@@ -350,8 +350,8 @@ def decode(data: bytes, max_pixels: int = MAX_PIXELS, coefficients: bool = False
         data: The file's bytes.
         max_pixels: Limit on width x height, checked before decoding.
         coefficients: Whether those of a JPEG file are wanted as well.
-        by_libjpeg: Whether a JPEG file is decoded as everybody else does it, and not by code of our own: outputs, of
-            which something is to be proved. It gives no coefficients then.
+        by_libjpeg: Whether a JPEG file is decoded as everybody else does it, and not by code of our own: what was
+            released, where it is proved, checked or attacked. It gives no coefficients then.
 
     Returns:
         The picture in displayed orientation.
