@@ -34,6 +34,9 @@ ALWAYS void v_store_four(uint8_t *to, const reals values[4], int low, int zero) 
 ALWAYS void v_store_two(uint8_t *to, const reals values[2], int low, int high) {
     (void)to, (void)values, (void)low, (void)high;
 }
+#else
+ALWAYS void v_store_four(uint8_t *to, const reals values[4], int low, int zero) { v_store(to, v_pack_four(values, low, zero)); }
+ALWAYS void v_store_two(uint8_t *to, const reals values[2], int low, int high) { v_store(to, v_pack_two(values, low, high)); }
 #endif
 
 #if !PAIRS_APART

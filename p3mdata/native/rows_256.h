@@ -72,8 +72,6 @@ V void v_store_quarter(uint8_t *to, ints values, const int which) {
     else
         _mm_storel_epi64((__m128i *)to, half);
 }
-V void v_store_four(uint8_t *to, const reals values[4], int low, int zero) { v_store(to, v_pack_four(values, low, zero)); }
-V void v_store_two(uint8_t *to, const reals values[2], int low, int high) { v_store(to, v_pack_two(values, low, high)); }
 // Up to 32 bytes; there are 16 at least, since that many channels are stored together.
 V void v_store_first(uint8_t *to, ints values, size_t count) {
     if (count >= 32)

@@ -100,8 +100,6 @@ V ints v_pack_two_positive(const reals values[2], int high) {
     return v_of_shorts(vreinterpretq_s16_u16(v_positive(values[0], high)),
                        vreinterpretq_s16_u16(v_positive(values[1], high)));
 }
-V void v_store_four(uint8_t *to, const reals values[4], int low, int zero) { v_store(to, v_pack_four(values, low, zero)); }
-V void v_store_two(uint8_t *to, const reals values[2], int low, int high) { v_store(to, v_pack_two(values, low, high)); }
 // Up to 32 bytes; there are 16 at least, since that many channels are stored together.
 V void v_store_first(uint8_t *to, ints values, size_t count) {
     if (count >= 32)

@@ -76,8 +76,6 @@ V void v_store_quarter(uint8_t *to, ints values, const int which) {
                                     : which == 2 ? _mm512_extracti32x4_epi32(values, 2)
                                                  : _mm512_extracti32x4_epi32(values, 3));
 }
-V void v_store_four(uint8_t *to, const reals values[4], int low, int zero) { v_store(to, v_pack_four(values, low, zero)); }
-V void v_store_two(uint8_t *to, const reals values[2], int low, int high) { v_store(to, v_pack_two(values, low, high)); }
 // Up to 64 bytes.
 V void v_store_first(uint8_t *to, ints values, size_t count) {
     _mm512_mask_storeu_epi8(to, count >= 64 ? ~(__mmask64)0 : ((__mmask64)1 << count) - 1, values);
